@@ -1,0 +1,172 @@
+/**
+ * The journal's vocabulary: everything Rejoinder decides about a room, past tense, in one file. A room has two streams:
+ * `resync` (control) and `timeline` (verdicts on events). Every projection is a fold of these and of the immutable PDUs
+ * and snapshot chunks; nothing here is ever a row for each member.
+ *
+ * Times are absolute milliseconds since the Unix epoch, journalled by whoever decided them.
+ */
+import { type EventId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+
+/** 32 lower-case hex digits: the content hash of a snapshot's root chunk. */
+export type SnapshotId = string & { readonly __snapshot: never };
+
+/** What a failed request or an unusable answer means for the choice of the next resident (FACTS F). */
+export type FailureClass =
+  | 'unreachable'
+  | 'timeout'
+  | 'rate-limited'
+  | 'server-error'
+  | 'forbidden'
+  | 'not-found'
+  | 'partial-state-there'
+  | 'too-large'
+  | 'malformed'
+  | 'incomplete'
+  | 'refused-by-policy';
+
+/** Counts of one completed fetch. */
+export interface StateFetchCounts {
+  /** Events named by `/state_ids` as the state. */
+  readonly state: number;
+  /** Events named as the auth chain. */
+  readonly authChain: number;
+  /** Joined members in the state. */
+  readonly members: number;
+  /** Events taken from this resident. */
+  readonly fetched: number;
+  /** Events that were stored before. */
+  readonly alreadyHeld: number;
+  /** Events refused: wrong room, duplicate, bad signature, rejected by auth. */
+  readonly dropped: number;
+}
+
+/** The `resync` stream. */
+export type ResyncEvent =
+  | {
+      readonly type: 'PartialStateJoined';
+      readonly joinEventId: EventId;
+      readonly userId: UserId;
+      readonly roomVersion: string;
+      readonly joinedVia: ServerName;
+      /** Hint of a stranger: grammar-checked, deduplicated, capped; holds `joinedVia`, never ourselves. */
+      readonly serversInRoom: readonly ServerName[];
+      /** Where the state is asked for: prev_events of the join that we do not hold with full state. */
+      readonly fetchAt: readonly EventId[];
+      readonly at: number;
+    }
+  | {
+      /** A resident ignored `omit_members`, or we were already in: nothing is missing. */
+      readonly type: 'FullStateJoined';
+      readonly joinEventId: EventId;
+      readonly userId: UserId;
+      readonly roomVersion: string;
+      readonly joinedVia: ServerName;
+      readonly members: number;
+      readonly at: number;
+    }
+  | {
+      /** A further local user joined the partial room; the second answer's servers refresh the candidates. */
+      readonly type: 'ResidentsLearned';
+      readonly joinedVia: ServerName;
+      readonly serversInRoom: readonly ServerName[];
+      readonly at: number;
+    }
+  | {
+      readonly type: 'StateFetchStarted';
+      readonly attemptNo: number;
+      readonly resident: ServerName;
+      readonly atEventId: EventId;
+      readonly at: number;
+    }
+  | {
+      readonly type: 'StateFetchFailed';
+      readonly attemptNo: number;
+      readonly resident: ServerName;
+      readonly atEventId: EventId;
+      readonly failure: FailureClass;
+      /** One line for a person; control characters removed, capped. */
+      readonly reason: string;
+      /** The earliest time this resident wants to be asked again, when it said so. */
+      readonly retryAt?: number;
+      readonly at: number;
+    }
+  | {
+      readonly type: 'StateFetched';
+      readonly attemptNo: number;
+      readonly resident: ServerName;
+      readonly atEventId: EventId;
+      /** The state before `atEventId`, with the event itself added where it is an accepted state event. */
+      readonly snapshotId: SnapshotId;
+      readonly counts: StateFetchCounts;
+      /** SHA-256, hex, of the sorted event ids of the state, one a line: two servers compare it. */
+      readonly digest: string;
+      readonly at: number;
+    }
+  | {
+      /** Every candidate failed in this round. */
+      readonly type: 'RoundFailed';
+      readonly round: number;
+      readonly wakeAt: number;
+      readonly reason: string;
+      readonly at: number;
+    }
+  | {
+      readonly type: 'EventsWalked';
+      readonly walked: number;
+      readonly corrected: number;
+      readonly remaining: number;
+      readonly at: number;
+    }
+  | {
+      readonly type: 'ResyncCompleted';
+      readonly members: number;
+      readonly at: number;
+    };
+
+/** The `timeline` stream. `currentState` is the room's state after the entry: the fold of the extremities needs it. */
+export type TimelineEvent =
+  | {
+      readonly type: 'PduAccepted';
+      readonly eventId: EventId;
+      readonly partial: boolean;
+      readonly softFailed: boolean;
+      readonly stateBefore: SnapshotId;
+      readonly stateAfter: SnapshotId;
+      readonly currentState: SnapshotId;
+    }
+  | {
+      readonly type: 'PduRejected';
+      readonly eventId: EventId;
+      readonly partial: boolean;
+      readonly stateBefore: SnapshotId;
+      readonly rule: string;
+      readonly reason: string;
+    }
+  | {
+      readonly type: 'EventUnPartialStated';
+      readonly eventId: EventId;
+      readonly stateBefore: SnapshotId;
+      readonly stateAfter: SnapshotId;
+      readonly was: 'accepted' | 'rejected';
+      readonly is: 'accepted' | 'rejected';
+      /** Present when `is` is `rejected`. */
+      readonly rule?: string;
+      readonly reason?: string;
+    }
+  | {
+      /** The current state was worked out again from full states, at completion or after a correction. */
+      readonly type: 'CurrentStateResolved';
+      readonly currentState: SnapshotId;
+    };
+
+export type JournalStream = 'resync' | 'timeline';
+
+/** A row of the journal. `position` is global, gapless and in commit order; `seq` counts within room and stream. */
+export interface Journalled<E extends ResyncEvent | TimelineEvent = ResyncEvent | TimelineEvent> {
+  readonly position: number;
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly stream: JournalStream;
+  readonly seq: number;
+  readonly event: E;
+}

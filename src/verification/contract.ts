@@ -1,0 +1,54 @@
+/** What verification takes and gives; no code, so that threads, store and tests share it without sharing anything else. */
+import { type EventId, type KeyId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+
+/** A PDU that passed checks 1 to 3 (format, signatures, content hash), in the columns that storing needs. */
+export interface CheckedPdu {
+  readonly eventId: EventId;
+  readonly roomId: RoomId;
+  /** JSON text as received after the checks; the redacted event's canonical JSON when `hollow`. */
+  readonly json: string;
+  readonly type: string;
+  /** `null`: not a state event. */
+  readonly stateKey: string | null;
+  readonly sender: UserId;
+  /** `content.membership` of an m.room.member event, when it is a string. */
+  readonly membership: string | null;
+  readonly depth: number;
+  readonly originServerTs: number;
+  readonly prevEvents: readonly EventId[];
+  readonly authEvents: readonly EventId[];
+  /** The content hash did not match: the event is kept redacted until a matching body arrives. */
+  readonly hollow: boolean;
+}
+
+/** One outcome for each raw event given, in the order given. */
+export type CheckOutcome =
+  | { readonly outcome: 'passed'; readonly pdu: CheckedPdu }
+  /** No key could be had for a required signature: the event counts as missing, not as wrong. */
+  | { readonly outcome: 'key-missing'; readonly eventId: EventId; readonly serverName: ServerName; readonly keyId: KeyId | null }
+  | { readonly outcome: 'bad-signature'; readonly eventId: EventId; readonly serverName: ServerName; readonly reason: string }
+  /** Already known by id: neither verified nor returned. */
+  | { readonly outcome: 'skipped'; readonly eventId: EventId }
+  /** Not an event of this room version and room; `eventId` where one could be computed. */
+  | { readonly outcome: 'malformed'; readonly eventId: EventId | null; readonly rule: string; readonly reason: string };
+
+/** A key that some event's required signature names. */
+export interface KeyRequest {
+  readonly serverName: ServerName;
+  readonly keyId: KeyId;
+  /** The newest origin_server_ts that the key must still be valid at, in rooms that enforce key validity. */
+  readonly validAtTs: number;
+}
+
+/** A verify key and how long it may be used; times in milliseconds since the Unix epoch. */
+export interface VerifyKey {
+  readonly serverName: ServerName;
+  readonly keyId: KeyId;
+  /** 32 bytes, unpadded base64. */
+  readonly publicKey: string;
+  /** Until when an event may be signed by it: `valid_until_ts`, or `expired_ts` of an old key. */
+  readonly validUntilTs: number;
+}
+
+/** Finds keys: from the cache, the servers themselves, or notaries. Keys that cannot be had are absent; never throws for one. */
+export type KeyResolver = (requests: readonly KeyRequest[], signal: AbortSignal) => Promise<readonly VerifyKey[]>;
