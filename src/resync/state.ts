@@ -1,0 +1,180 @@
+/**
+ * What the journal says of one room's resync: a left fold of its control events, small enough to travel through Temporal.
+ * The workflow, the `resyncs` projection and the CLI all run this same `evolve`.
+ */
+import { type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { type FailureClass, type ResyncEvent, type SnapshotId, type StateFetchCounts } from './events.ts';
+
+/** Candidates kept in the state. 60 names of the longest legal length stay below the 16 KiB a workflow start may carry. */
+export const CANDIDATES_MAX = 60;
+
+/**
+ * - `absent`: nothing journalled for this epoch;
+ * - `fetching`: some state is still wanted from a resident;
+ * - `waiting`: every candidate failed; `nextWakeAt` says when the next round starts;
+ * - `walking`: all state is here, partial events are judged again in order;
+ * - `complete`: the room has full state.
+ */
+export type ResyncPhase = 'absent' | 'fetching' | 'waiting' | 'walking' | 'complete';
+
+export interface FetchedState {
+  readonly atEventId: EventId;
+  readonly snapshotId: SnapshotId;
+}
+
+export interface ResyncState {
+  readonly phase: ResyncPhase;
+  readonly joinEventId: EventId | null;
+  readonly joinedVia: ServerName | null;
+  readonly roomVersion: string | null;
+  readonly joinedAt: number | null;
+  /** Servers that may be asked, best first. */
+  readonly candidates: readonly ServerName[];
+  /** Events whose prior state is still to be fetched; the first is asked for next. */
+  readonly fetchAt: readonly EventId[];
+  readonly fetched: readonly FetchedState[];
+  /** Attempts started so far: the number of the newest one. */
+  readonly attempts: number;
+  /** The attempt that has started and has no outcome yet. */
+  readonly attempt: { readonly attemptNo: number; readonly resident: ServerName; readonly atEventId: EventId } | null;
+  /** Counts from 1; a round asks each candidate once. */
+  readonly round: number;
+  readonly triedThisRound: readonly ServerName[];
+  /** Residents that said when they want to be asked again. */
+  readonly notBefore: Readonly<Record<string, number>>;
+  readonly lastFailure: {
+    readonly resident: ServerName;
+    readonly failure: FailureClass;
+    readonly reason: string;
+    readonly at: number;
+  } | null;
+  readonly lastFetch: StateFetchCounts | null;
+  /** Hex SHA-256 of the sorted event ids of the newest fetched state. */
+  readonly digest: string | null;
+  readonly walked: number;
+  readonly corrected: number;
+  readonly members: number | null;
+  readonly completedAt: number | null;
+  /** When somebody must act at the latest; `null` when there is nothing to do. The sweep reads it. */
+  readonly nextWakeAt: number | null;
+}
+
+export const initialResyncState: ResyncState = {
+  phase: 'absent',
+  joinEventId: null,
+  joinedVia: null,
+  roomVersion: null,
+  joinedAt: null,
+  candidates: [],
+  fetchAt: [],
+  fetched: [],
+  attempts: 0,
+  attempt: null,
+  round: 1,
+  triedThisRound: [],
+  notBefore: {},
+  lastFailure: null,
+  lastFetch: null,
+  digest: null,
+  walked: 0,
+  corrected: 0,
+  members: null,
+  completedAt: null,
+  nextWakeAt: null,
+};
+
+function withCandidates(known: readonly ServerName[], first: ServerName, more: readonly ServerName[]): ServerName[] {
+  // Only the head of a stranger's list counts, so that an event trimmed for transport folds to the same state.
+  return [...new Set([...known, first, ...more.slice(0, CANDIDATES_MAX)])].slice(0, CANDIDATES_MAX);
+}
+
+/** Folds one control event into the state. Pure and total: an event that does not fit the state changes nothing else. */
+export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
+  switch (event.type) {
+    case 'PartialStateJoined':
+      return {
+        ...initialResyncState,
+        phase: event.fetchAt.length > 0 ? 'fetching' : 'walking',
+        joinEventId: event.joinEventId,
+        joinedVia: event.joinedVia,
+        roomVersion: event.roomVersion,
+        joinedAt: event.at,
+        candidates: withCandidates([], event.joinedVia, event.serversInRoom),
+        fetchAt: event.fetchAt,
+        nextWakeAt: event.at,
+      };
+    case 'FullStateJoined':
+      return {
+        ...initialResyncState,
+        phase: 'complete',
+        joinEventId: event.joinEventId,
+        joinedVia: event.joinedVia,
+        roomVersion: event.roomVersion,
+        joinedAt: event.at,
+        candidates: [event.joinedVia],
+        members: event.members,
+        completedAt: event.at,
+      };
+    case 'ResidentsLearned':
+      return { ...state, candidates: withCandidates(state.candidates, event.joinedVia, event.serversInRoom) };
+    case 'StateFetchStarted':
+      return {
+        ...state,
+        phase: 'fetching',
+        attempts: event.attemptNo,
+        attempt: { attemptNo: event.attemptNo, resident: event.resident, atEventId: event.atEventId },
+        nextWakeAt: event.at,
+      };
+    case 'StateFetchFailed': {
+      const { [event.resident]: _forgotten, ...others } = state.notBefore;
+      return {
+        ...state,
+        attempt: null,
+        triedThisRound: [...new Set([...state.triedThisRound, event.resident])],
+        notBefore: event.retryAt === undefined ? others : { ...others, [event.resident]: event.retryAt },
+        lastFailure: { resident: event.resident, failure: event.failure, reason: event.reason, at: event.at },
+        nextWakeAt: event.at,
+      };
+    }
+    case 'StateFetched': {
+      const fetchAt = state.fetchAt.filter((eventId) => eventId !== event.atEventId);
+      return {
+        ...state,
+        phase: fetchAt.length > 0 ? 'fetching' : 'walking',
+        attempt: null,
+        fetchAt,
+        fetched: [...state.fetched, { atEventId: event.atEventId, snapshotId: event.snapshotId }],
+        round: 1,
+        triedThisRound: [],
+        lastFetch: event.counts,
+        digest: event.digest,
+        nextWakeAt: event.at,
+      };
+    }
+    case 'RoundFailed':
+      return {
+        ...state,
+        phase: 'waiting',
+        attempt: null,
+        round: event.round + 1,
+        triedThisRound: [],
+        nextWakeAt: event.wakeAt,
+      };
+    case 'EventsWalked':
+      return {
+        ...state,
+        walked: state.walked + event.walked,
+        corrected: state.corrected + event.corrected,
+        nextWakeAt: event.at,
+      };
+    case 'ResyncCompleted':
+      return {
+        ...state,
+        phase: 'complete',
+        attempt: null,
+        members: event.members,
+        completedAt: event.at,
+        nextWakeAt: null,
+      };
+  }
+}
