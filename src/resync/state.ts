@@ -126,7 +126,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         nextWakeAt: event.at,
       };
     case 'StateFetchFailed': {
-      const { [event.resident]: _forgotten, ...others } = state.notBefore;
+      const others = Object.fromEntries(Object.entries(state.notBefore).filter(([name]) => name !== event.resident));
       return {
         ...state,
         attempt: null,
