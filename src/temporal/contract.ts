@@ -1,0 +1,75 @@
+/**
+ * What passes between workflows and activities: ids, counts and control events, never state maps. The workflow imports
+ * types only; `activities/` implements them.
+ */
+import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type ResyncEvent } from '../resync/events.ts';
+import { type ResyncState } from '../resync/state.ts';
+
+export interface ResyncRoomInput {
+  readonly roomId: RoomId;
+  /** Set by continue-as-new before a long wait: the run starts with a short history and sleeps until then. */
+  readonly waitingUntilMs?: number;
+}
+
+/** What a closed run answers, for people who open it in the UI. */
+export interface ResyncRoomResult {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly phase: string;
+  readonly members: number | null;
+  readonly walked: number;
+  readonly corrected: number;
+}
+
+/** The journal's word on a room: the fold of its control events up to `seq`. */
+export interface LoadedResync {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly state: ResyncState;
+}
+
+/** Says which stay in which room is meant, and how much of its control stream the workflow has folded. */
+export interface RoomCursor {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly sinceSeq: number;
+}
+
+/** All control events after `sinceSeq`, whoever wrote them. An epoch other than the one asked for means: load again. */
+export interface ControlEvents {
+  readonly epoch: number;
+  readonly events: readonly { readonly seq: number; readonly event: ResyncEvent }[];
+}
+
+export interface FetchStateInput extends RoomCursor {
+  readonly attemptNo: number;
+  readonly resident: ServerName;
+  readonly atEventId: EventId;
+}
+
+export interface EndRoundInput extends RoomCursor {
+  readonly round: number;
+}
+
+export interface SweepInput {
+  /** Rooms rung at the most in one pass. */
+  readonly limit: number;
+}
+
+export interface SweepResult {
+  /** Rooms whose workflow was started or rung. */
+  readonly rung: number;
+  /** Joins that a resident had accepted and we had lost, finished now. */
+  readonly finishedJoins: number;
+}
+
+/** The activities a worker registers; each looks at the journal first and does nothing that is journalled already. */
+export interface Activities {
+  loadResync(input: { readonly roomId: RoomId }): Promise<LoadedResync>;
+  fetchState(input: FetchStateInput): Promise<ControlEvents>;
+  endRound(input: EndRoundInput): Promise<ControlEvents>;
+  walkEvents(input: RoomCursor): Promise<ControlEvents>;
+  sweep(input: SweepInput): Promise<SweepResult>;
+}

@@ -1,0 +1,174 @@
+/**
+ * One workflow a partial-state room: it makes the room whole and closes.
+ *
+ *     load ──▶ fetch state from a resident ──▶ walk the partial events ──▶ complete ──▶ close
+ *                │        ▲      │ fails: next resident
+ *                ▼        │      ▼ no resident left
+ *             (rung) ◀── wait until the next round
+ *
+ * The journal decides: `nextAction` reads the fold of its control events, an activity does what it names and answers with
+ * every control event journalled since, and the workflow folds those and nothing else. So a lost completion, a Reset or
+ * continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the journal.
+ */
+import {
+  ApplicationFailure,
+  allHandlersFinished,
+  condition,
+  continueAsNew,
+  defineSignal,
+  proxyActivities,
+  setCurrentDetails,
+  setHandler,
+  upsertSearchAttributes,
+} from '@temporalio/workflow';
+import { defineSearchAttributeKey } from '@temporalio/common';
+import { type NextAction, nextAction } from '../src/resync/next-action.ts';
+import { describeResync } from '../src/resync/describe.ts';
+import { type ResyncState, evolve } from '../src/resync/state.ts';
+import {
+  type Activities,
+  type ControlEvents,
+  type LoadedResync,
+  type ResyncRoomInput,
+  type ResyncRoomResult,
+} from '../src/temporal/contract.ts';
+import { RING_SIGNAL, SEARCH_ATTRIBUTES } from '../src/temporal/names.ts';
+
+/** A wait longer than this starts a new run first, so that waiting rooms hold a history of a few events. */
+const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
+/** Visibility is written at most this often; the last value is always written before a wait or the close. */
+const SEARCH_ATTRIBUTES_INTERVAL_MS = 10_000;
+
+const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute' } as const;
+
+/** Reads and single appends. */
+const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound'>>({ startToCloseTimeout: '1 minute', retry });
+
+/** Work that lasts: alive as long as it heartbeats. */
+const lasting = proxyActivities<Pick<Activities, 'fetchState' | 'walkEvents'>>({
+  startToCloseTimeout: '6 hours',
+  heartbeatTimeout: '30 seconds',
+  retry,
+});
+
+export const ring = defineSignal(RING_SIGNAL);
+
+const phaseKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.phase, 'KEYWORD');
+const residentKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.resident, 'KEYWORD');
+
+export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResult> {
+  const { roomId } = input;
+  let rings = 0;
+  setHandler(
+    ring,
+    () => {
+      rings += 1;
+    },
+    {
+      description: 'Look at the journal again: something was written for this room.',
+    },
+  );
+
+  let heard = rings;
+  let resync = await brief.loadResync.executeWithOptions({ summary: 'Read the journal' }, [{ roomId }]);
+  const visibility = createVisibility();
+
+  for (;;) {
+    setCurrentDetails(describeResync(resync.state));
+    visibility.publishWhenDue(resync.state);
+    const action = nextAction(resync.state, Date.now());
+
+    if (action.type === 'close') {
+      visibility.publish(resync.state);
+      // A ring between the last look and the close would be lost with this run.
+      if (rings === heard && allHandlersFinished()) return summarise(resync);
+    } else if (action.type === 'sleep') {
+      const waitMs = action.untilMs - Date.now();
+      if (waitMs > LONGEST_WAIT_IN_RUN_MS && input.waitingUntilMs !== action.untilMs) {
+        visibility.publish(resync.state);
+        await continueAsNew<typeof resyncRoom>({ roomId, waitingUntilMs: action.untilMs });
+      }
+      const summary = `Wait for round ${action.round}`;
+      const rung = await condition(() => rings > heard, Math.min(waitMs, visibility.dueInMs(resync.state) ?? waitMs), {
+        summary,
+      });
+      if (!rung) continue;
+    } else {
+      const seen = rings;
+      const answer = await perform(action, resync);
+      if (answer.epoch === resync.epoch && seen === rings) {
+        resync = fold(resync, answer);
+        continue;
+      }
+    }
+
+    // Rung, or another epoch has begun: the journal knows more than we do.
+    heard = rings;
+    resync = await brief.loadResync.executeWithOptions({ summary: 'Read the journal again' }, [{ roomId }]);
+  }
+}
+
+function perform(
+  action: Exclude<NextAction, { type: 'close' | 'sleep' }>,
+  { roomId, epoch, seq, state }: LoadedResync,
+): Promise<ControlEvents> {
+  const cursor = { roomId, epoch, sinceSeq: seq };
+  switch (action.type) {
+    case 'fetchState': {
+      const { attemptNo, resident, atEventId } = action;
+      const summary = `State from ${resident}, attempt ${attemptNo}`;
+      return lasting.fetchState.executeWithOptions({ summary }, [{ ...cursor, attemptNo, resident, atEventId }]);
+    }
+    case 'endRound':
+      return brief.endRound.executeWithOptions({ summary: `No resident left in round ${action.round}` }, [
+        { ...cursor, round: action.round },
+      ]);
+    case 'walk':
+      return lasting.walkEvents.executeWithOptions({ summary: `Judge partial events, ${state.walked} done` }, [cursor]);
+  }
+}
+
+function fold(resync: LoadedResync, { events }: ControlEvents): LoadedResync {
+  if (events.length === 0) {
+    // Every activity journals its outcome; without one the loop would spin on the same decision.
+    throw ApplicationFailure.nonRetryable('an activity answered without a new control event', 'JournalStalled');
+  }
+  const state = events.reduce((folded, { event }) => evolve(folded, event), resync.state);
+  return { ...resync, seq: events.at(-1)?.seq ?? resync.seq, state };
+}
+
+function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {
+  const { phase, members, walked, corrected } = state;
+  return { roomId, epoch, phase, members, walked, corrected };
+}
+
+/** Keeps the search attributes true without writing them on every step. */
+function createVisibility(): {
+  publish(state: ResyncState): void;
+  publishWhenDue(state: ResyncState): void;
+  dueInMs(state: ResyncState): number | null;
+} {
+  let published: string | null = null;
+  let publishedAt = Number.NEGATIVE_INFINITY;
+  const residentOf = (state: ResyncState): string | null => state.attempt?.resident ?? state.joinedVia;
+  const key = (state: ResyncState): string => `${state.phase} ${residentOf(state) ?? ''}`;
+
+  const publish = (state: ResyncState): void => {
+    if (key(state) === published) return;
+    published = key(state);
+    publishedAt = Date.now();
+    upsertSearchAttributes([
+      { key: phaseKey, value: state.phase },
+      { key: residentKey, value: residentOf(state) },
+    ]);
+  };
+  const dueInMs = (state: ResyncState): number | null =>
+    key(state) === published ? null : Math.max(0, publishedAt + SEARCH_ATTRIBUTES_INTERVAL_MS - Date.now());
+  return {
+    publish,
+    dueInMs,
+    publishWhenDue: (state) => {
+      if (dueInMs(state) === 0) publish(state);
+    },
+  };
+}
