@@ -67,8 +67,12 @@ export type ResyncEvent =
   | {
       /** A further local user joined the partial room; the second answer's servers refresh the candidates. */
       readonly type: 'ResidentsLearned';
+      readonly joinEventId: EventId;
+      readonly userId: UserId;
       readonly joinedVia: ServerName;
       readonly serversInRoom: readonly ServerName[];
+      /** Prev_events of this join that we hold no state for; they are fetched too. */
+      readonly fetchAt: readonly EventId[];
       readonly at: number;
     }
   | {

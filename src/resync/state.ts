@@ -115,8 +115,17 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         members: event.members,
         completedAt: event.at,
       };
-    case 'ResidentsLearned':
-      return { ...state, candidates: withCandidates(state.candidates, event.joinedVia, event.serversInRoom) };
+    case 'ResidentsLearned': {
+      const asked = new Set([...state.fetchAt, ...state.fetched.map(({ atEventId }) => atEventId)]);
+      const fetchAt = [...state.fetchAt, ...event.fetchAt.filter((eventId) => !asked.has(eventId))];
+      const candidates = withCandidates(state.candidates, event.joinedVia, event.serversInRoom);
+      return {
+        ...state,
+        candidates,
+        fetchAt,
+        phase: state.phase === 'walking' && fetchAt.length > 0 ? 'fetching' : state.phase,
+      };
+    }
     case 'StateFetchStarted':
       return {
         ...state,
