@@ -8,7 +8,7 @@ const KEYWORD = 2;
 /** Names that the namespace lacks or holds with another type; empty when all is well. */
 export async function missingSearchAttributes(connection: Connection, namespace: string): Promise<readonly string[]> {
   const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
-  return Object.values(SEARCH_ATTRIBUTES).filter((name) => customAttributes[name] !== KEYWORD);
+  return Object.values(SEARCH_ATTRIBUTES).filter((name) => Number(customAttributes[name]) !== KEYWORD);
 }
 
 /** Registers what is missing. Safe to repeat and to run from several processes at once. */
