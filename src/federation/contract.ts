@@ -1,0 +1,146 @@
+/**
+ * What the federation client offers its callers; no code, so that use cases and activities depend on shapes only.
+ *
+ * Every call takes a `signal` and ends by itself: an overall time, an idle time and a size limit bound each of them.
+ * Every failure is a `FederationError`, but for an aborted `signal`, whose reason is thrown as it is. Events are handed
+ * on as the bytes that were received, never parsed and written again.
+ */
+import {
+  type EventId,
+  type KeyId,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
+
+export interface RequestOptions {
+  readonly signal: AbortSignal;
+}
+
+/** Some of the raw events of one array of an answer, in the order received. */
+export interface EventBatch<Name extends string = string> {
+  readonly array: Name;
+  /** Each is one JSON object, exactly the bytes received, valid UTF-8, at most 65,536 bytes. */
+  readonly events: readonly Uint8Array[];
+}
+
+/** What is known once every batch has been taken. */
+export interface StreamSummary {
+  /** Bytes of the body. */
+  readonly bytes: number;
+  /** Events handed out, by array; an array that was absent is absent here. */
+  readonly events: Readonly<Record<string, number>>;
+  /** Array members that were no event: larger than any event may be, not an object, or not UTF-8. */
+  readonly dropped: number;
+  /** Every other member of the top-level object, as bytes of JSON; the last of duplicate names counts. */
+  readonly rest: ReadonlyMap<string, Uint8Array>;
+}
+
+/**
+ * An answer being received. Iterate it once, to its end; leaving the loop early closes the connection. Bytes are taken
+ * from the network only as fast as batches are taken from here.
+ */
+export interface EventStream<Name extends string = string> extends AsyncIterable<EventBatch<Name>> {
+  /** Valid after the iteration ended; throws before. */
+  summary(): StreamSummary;
+}
+
+/** `PUT /send_join`: everything of the answer but its events, of any type that the stranger chose to send. */
+export interface SendJoinHeader {
+  readonly membersOmitted: Json | undefined;
+  readonly serversInRoom: Json | undefined;
+  /** The join event as the resident signed it, raw; present at restricted joins. */
+  readonly event: Uint8Array | undefined;
+}
+
+export interface SendJoinStream extends EventStream<'state' | 'auth_chain'> {
+  /** Valid after the iteration ended; throws a `FederationError` (malformed) for members that are not JSON. */
+  header(): SendJoinHeader;
+}
+
+export interface DirectoryAnswer {
+  readonly roomId: RoomId;
+  /** Well-formed server names, without duplicates, in the order given. */
+  readonly servers: readonly ServerName[];
+}
+
+export interface MakeJoinAnswer {
+  readonly roomVersion: string;
+  /** A stranger's template: read it with `readJoinTemplate`, never sign it. */
+  readonly event: JsonObject;
+}
+
+export interface StateIdsAnswer {
+  /** Without duplicates. */
+  readonly pduIds: readonly EventId[];
+  /** Without duplicates. */
+  readonly authChainIds: readonly EventId[];
+}
+
+export interface MissingEventsQuery {
+  readonly earliestEvents: readonly EventId[];
+  readonly latestEvents: readonly EventId[];
+  /** At most this many are wanted; more than this many are never returned. */
+  readonly limit: number;
+  readonly minDepth: number;
+}
+
+/** One key asked of a notary. `keyId` absent: every key of the server. */
+export interface NotaryRequest {
+  readonly serverName: ServerName;
+  readonly keyId?: KeyId;
+  /** Milliseconds since the Unix epoch. */
+  readonly minimumValidUntilTs: number;
+}
+
+export interface FederationClient {
+  queryDirectory(destination: ServerName, alias: RoomAlias, options: RequestOptions): Promise<DirectoryAnswer>;
+  /** `versions`: what is offered as `ver`; the answer's version is checked by `readJoinTemplate`. */
+  makeJoin(
+    destination: ServerName,
+    roomId: RoomId,
+    userId: UserId,
+    versions: readonly string[],
+    options: RequestOptions,
+  ): Promise<MakeJoinAnswer>;
+  /** `event` is signed and complete. Resolves at the first bytes of a 200 answer. */
+  sendJoin(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    event: JsonObject,
+    options: RequestOptions & { readonly omitMembers: boolean },
+  ): Promise<SendJoinStream>;
+  stateIds(destination: ServerName, roomId: RoomId, eventId: EventId, options: RequestOptions): Promise<StateIdsAnswer>;
+  state(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    options: RequestOptions,
+  ): Promise<EventStream<'pdus' | 'auth_chain'>>;
+  /** The raw event; whether it is the one asked for shows its id, once computed. */
+  event(destination: ServerName, eventId: EventId, options: RequestOptions): Promise<Uint8Array>;
+  /** Raw events, at most `query.limit`. */
+  getMissingEvents(
+    destination: ServerName,
+    roomId: RoomId,
+    query: MissingEventsQuery,
+    options: RequestOptions,
+  ): Promise<readonly Uint8Array[]>;
+  /** The server's own signed key object, unverified. */
+  serverKeys(destination: ServerName, options: RequestOptions): Promise<JsonObject>;
+  /** Signed key objects, unverified, in no particular order; servers the notary knows nothing of are absent. */
+  notaryQuery(
+    notary: ServerName,
+    requests: readonly NotaryRequest[],
+    options: RequestOptions,
+  ): Promise<readonly JsonObject[]>;
+  version(
+    destination: ServerName,
+    options: RequestOptions,
+  ): Promise<{ readonly name: string; readonly version: string }>;
+  /** Closes every connection; calls still running fail. */
+  close(): Promise<void>;
+}
