@@ -1,0 +1,249 @@
+/**
+ * The configuration: rejoinder.yaml and the environment, validated once at start. The only reader of `process.env`.
+ * `Settings` is what the file says, in its own names and units (`config dump` prints it); `Config` is what the program
+ * reads: camelCase, milliseconds, bytes, absolute paths. Wrong input throws one `ConfigError` that names every problem.
+ */
+import { join, resolve } from 'node:path';
+import { type z } from 'zod';
+import { type KeyId, type ServerName } from './matrix/identifiers.ts';
+import { ConfigError, type ConfigProblem } from './config/error.ts';
+import { SETTING_KEYS, type Settings, type SettingsInput, maskSecret, settingsSchema } from './config/settings.ts';
+import {
+  type Environment,
+  type Source,
+  type Tree,
+  baseDirectory,
+  findConfigFile,
+  getIn,
+  mergeTrees,
+  readEnvironment,
+  readFileSource,
+  variableOf,
+} from './config/sources.ts';
+import { parseDuration, parseSize } from './config/units.ts';
+import { invariant } from './invariant.ts';
+
+export interface ListenerConfig {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+}
+
+export interface TrustedKeyServer {
+  readonly serverName: ServerName;
+  /** Unpadded base64 by key id; empty: the server's own keys are fetched from it. */
+  readonly verifyKeys: ReadonlyMap<KeyId, string>;
+}
+
+export type LogLevel = Settings['log']['level'];
+
+/** Times are milliseconds (`…Ms`), sizes bytes (`…BytesMax`), paths absolute. `null`: not configured. */
+export interface Config {
+  readonly serverName: ServerName;
+  readonly dataDirectory: string;
+  readonly signingKeyPath: string;
+  readonly listeners: {
+    /** Without `tls` the listener speaks plain HTTP, for a reverse proxy in front of it. */
+    readonly federation: ListenerConfig & {
+      readonly tls: { readonly certificatePath: string; readonly privateKeyPath: string } | null;
+    };
+    readonly operator: ListenerConfig;
+  };
+  readonly operator: {
+    /** `null`: read from `tokenPath`. */
+    readonly token: string | null;
+    readonly tokenPath: string;
+    readonly membersWaitMaxMs: number;
+  };
+  readonly database: { readonly url: string | null; readonly poolSize: number };
+  readonly temporal: {
+    readonly address: string | null;
+    readonly namespace: string;
+    readonly taskQueue: string;
+    readonly tls: {
+      readonly serverName: string | null;
+      readonly caPath: string | null;
+      readonly certificatePath: string | null;
+      readonly privateKeyPath: string | null;
+    } | null;
+  };
+  readonly trustedKeyServers: readonly TrustedKeyServer[];
+  readonly federation: {
+    readonly customCaPath: string | null;
+    /** CIDR ranges reachable although they are not public unicast; they win over `deniedIpRanges`. */
+    readonly allowedIpRanges: readonly string[];
+    /** CIDR ranges refused although they are public. */
+    readonly deniedIpRanges: readonly string[];
+    readonly connectTimeoutMs: number;
+    readonly requestTimeoutMs: number;
+    readonly joinTimeoutMs: number;
+    readonly stateTimeoutMs: number;
+    readonly responseBytesMax: number;
+    readonly stateBytesMax: number;
+  };
+  readonly resync: {
+    readonly sweepAfterMs: number;
+    readonly firstRetryMs: number;
+    readonly longestRetryMs: number;
+  };
+  readonly log: { readonly level: LogLevel };
+  readonly telemetry: { readonly otlpEndpoint: string | null };
+}
+
+export interface LoadOptions {
+  /** The file; absent: `REJOINDER_CONFIG`, then rejoinder.yaml in the working folder, then none. */
+  readonly path?: string | undefined;
+  /** Absent: the process's own. */
+  readonly env?: Environment;
+  /** Below the file: what a command assumes where nobody has said anything. */
+  readonly defaults?: Partial<SettingsInput>;
+  /** Above everything: what the command line says. Paths in it are absolute. */
+  readonly overrides?: Partial<SettingsInput>;
+}
+
+export interface LoadedSettings {
+  readonly settings: Settings;
+  /** The file that was read, absolute. */
+  readonly file: string | undefined;
+}
+
+/** Reads and validates all sources. Throws `ConfigError`. */
+export function loadSettings(options: LoadOptions = {}): LoadedSettings {
+  const env = options.env ?? process.env;
+  const file = findConfigFile(options.path, env);
+  const fromFile = file === undefined ? undefined : readFileSource(file);
+  if (fromFile !== undefined && 'expected' in fromFile) throw new ConfigError([{ key: '', ...fromFile }]);
+
+  const sources: Source[] = [
+    { tree: options.defaults ?? {}, whereIs: () => 'built-in default' },
+    ...(fromFile === undefined ? [] : [fromFile]),
+    readEnvironment(env),
+    { tree: options.overrides ?? {}, whereIs: () => 'command line' },
+  ];
+  const tree = sources.reduce<Tree>((merged, source) => mergeTrees(merged, source.tree), {});
+  const parsed = settingsSchema.safeParse(tree);
+  if (parsed.success) return { settings: parsed.data, file };
+
+  const whereIs = (path: readonly PropertyKey[]): string => {
+    const winner = sources.findLast((source) => getIn(source.tree, path) !== undefined);
+    return winner?.whereIs(path) ?? fromFile?.whereIs(path) ?? 'configuration';
+  };
+  throw new ConfigError(parsed.error.issues.flatMap((issue) => problemsOf(issue, tree, whereIs)));
+}
+
+function problemsOf(
+  issue: z.core.$ZodIssue,
+  tree: Tree,
+  whereIs: (path: readonly PropertyKey[]) => string,
+): ConfigProblem[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((name) => {
+      const path = [...issue.path, name];
+      const siblings = siblingsOf(issue.path.filter((part) => typeof part === 'string').join('.'));
+      const expected = siblings.length === 0 ? 'no such key' : `one of the keys ${siblings.join(', ')}`;
+      // The value of a key nobody knows may be a secret under a mistyped name.
+      return { key: path.join('.'), value: '(a key nothing reads)', expected, where: whereIs(path) };
+    });
+  }
+  const key = issue.path.join('.');
+  const value = maskSecret(key, getIn(tree, issue.path));
+  const inner = issue.code === 'invalid_key' ? issue.issues[0]?.message : undefined;
+  const missing = value === undefined && issue.path.length > 0 ? ` (or ${variableOf(key)})` : '';
+  return [{ key, value, expected: `${inner ?? issue.message}${missing}`, where: whereIs(issue.path) }];
+}
+
+function siblingsOf(section: string): string[] {
+  const prefix = section === '' ? '' : `${section}.`;
+  const names = SETTING_KEYS.filter(({ key }) => key.startsWith(prefix)).map(({ key }) => key.slice(prefix.length));
+  return [...new Set(names.map((name) => name.split('.')[0] ?? name))];
+}
+
+/** Reads and validates all sources into what the program uses. Throws `ConfigError`. */
+export function loadConfig(options: LoadOptions = {}): Config {
+  const { settings, file } = loadSettings(options);
+  return toConfig(settings, baseDirectory(file));
+}
+
+/** The value of a key that this command can't do without. Throws `ConfigError`. */
+export function requireSetting<Value>(value: Value | null, key: string, expected: string): Value {
+  if (value !== null) return value;
+  throw new ConfigError([{ key, expected: `${expected} (or ${variableOf(key)})`, where: 'configuration' }]);
+}
+
+function toConfig(settings: Settings, base: string): Config {
+  const { listeners, operator, database, temporal, federation, resync, log, telemetry } = settings;
+  const dataDirectory = resolve(base, settings.data_directory);
+  const at = (path: string): string => resolve(base, path);
+  const optional = (path: string | undefined): string | null => (path === undefined ? null : at(path));
+  const { tls } = listeners.federation;
+  return {
+    serverName: settings.server_name as ServerName,
+    dataDirectory,
+    signingKeyPath: optional(settings.signing_key_path) ?? join(dataDirectory, 'signing.key'),
+    listeners: {
+      federation: {
+        host: listeners.federation.host,
+        port: listeners.federation.port,
+        tls:
+          tls === undefined
+            ? null
+            : { certificatePath: at(tls.certificate_path), privateKeyPath: at(tls.private_key_path) },
+      },
+      operator: listeners.operator,
+    },
+    operator: {
+      token: operator.token ?? null,
+      tokenPath: optional(operator.token_path) ?? join(dataDirectory, 'operator.token'),
+      membersWaitMaxMs: milliseconds(operator.members_wait_max),
+    },
+    database: { url: database.url ?? null, poolSize: database.pool_size },
+    temporal: {
+      address: temporal.address ?? null,
+      namespace: temporal.namespace,
+      taskQueue: temporal.task_queue,
+      tls:
+        temporal.tls === undefined
+          ? null
+          : {
+              serverName: temporal.tls.server_name ?? null,
+              caPath: optional(temporal.tls.ca_path),
+              certificatePath: optional(temporal.tls.certificate_path),
+              privateKeyPath: optional(temporal.tls.private_key_path),
+            },
+    },
+    trustedKeyServers: settings.trusted_key_servers.map((entry) => ({
+      serverName: entry.server_name as ServerName,
+      verifyKeys: new Map(Object.entries(entry.verify_keys ?? {}) as [KeyId, string][]),
+    })),
+    federation: {
+      customCaPath: optional(federation.custom_ca_path),
+      allowedIpRanges: federation.allowed_ip_ranges,
+      deniedIpRanges: federation.denied_ip_ranges,
+      connectTimeoutMs: milliseconds(federation.connect_timeout),
+      requestTimeoutMs: milliseconds(federation.request_timeout),
+      joinTimeoutMs: milliseconds(federation.join_timeout),
+      stateTimeoutMs: milliseconds(federation.state_timeout),
+      responseBytesMax: bytes(federation.response_size_max),
+      stateBytesMax: bytes(federation.state_size_max),
+    },
+    resync: {
+      sweepAfterMs: milliseconds(resync.sweep_after),
+      firstRetryMs: milliseconds(resync.first_retry),
+      longestRetryMs: milliseconds(resync.longest_retry),
+    },
+    log,
+    telemetry: { otlpEndpoint: telemetry.otlp_endpoint ?? null },
+  };
+}
+
+function milliseconds(text: string): number {
+  const ms = parseDuration(text);
+  invariant(ms !== undefined, `the schema let the duration ${text} through`);
+  return ms;
+}
+
+function bytes(text: string): number {
+  const size = parseSize(text);
+  invariant(size !== undefined, `the schema let the size ${text} through`);
+  return size;
+}

@@ -1,0 +1,151 @@
+/**
+ * What rejoinder.yaml may hold, key by key, in the file's own names and units; `src/config.ts` turns it into the program's
+ * `Config`. Every key here has a reader, every text after `error:` completes the sentence "expected …".
+ */
+import ipaddr from 'ipaddr.js';
+import { z } from 'zod';
+import { parseKeyId, parseServerName } from '../matrix/identifiers.ts';
+import { parseDuration, parseSize } from './units.ts';
+
+const text = (expected: string, accepts: (value: string) => boolean = (value) => value !== '') =>
+  z.string({ error: expected }).refine(accepts, { error: expected });
+
+const path = text('the path of a file or folder');
+const host = text('a host name or address to listen on', (value) => /^[0-9A-Za-z.:_-]+$/.test(value));
+const port = z.int({ error: 'a port, 0 (any free one) to 65535' }).min(0, portRange()).max(65_535, portRange());
+const duration = text(
+  'a duration such as 250ms, 30s, 5m, 1h or 7d, at most 24d',
+  (value) => parseDuration(value) !== undefined,
+);
+const size = text('a size such as 512K, 10M or 2G', (value) => parseSize(value) !== undefined);
+const serverName = text(
+  'a Matrix server name such as example.org or 192.0.2.1:8448',
+  (value) => parseServerName(value) !== undefined,
+);
+const keyId = text('a key id such as ed25519:auto', (value) => parseKeyId(value) !== undefined);
+const verifyKey = text('an Ed25519 public key, 32 bytes in unpadded base64', (value) =>
+  /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]$/.test(value),
+);
+const ipRanges = z.array(
+  text('an address range such as 10.0.0.0/8 or fd00::/8', (value) => ipaddr.isValidCIDR(value)),
+  { error: 'a list of address ranges' },
+);
+
+function portRange(): { error: string } {
+  return { error: 'a port, 0 (any free one) to 65535' };
+}
+
+function url(expected: string, protocols: readonly string[]) {
+  return text(expected, (value) => URL.canParse(value) && protocols.includes(new URL(value).protocol));
+}
+
+const section = <Shape extends z.ZodRawShape>(shape: Shape) => z.strictObject(shape, { error: 'a section with keys' });
+
+export const settingsSchema = section({
+  server_name: serverName,
+  data_directory: path.default('rejoinder-data'),
+  signing_key_path: path.optional(),
+  listeners: section({
+    federation: section({
+      host: host.default('0.0.0.0'),
+      port: port.default(8448),
+      tls: section({ certificate_path: path, private_key_path: path }).optional(),
+    }).prefault({}),
+    operator: section({ host: host.default('127.0.0.1'), port: port.default(8009) }).prefault({}),
+  }).prefault({}),
+  operator: section({
+    token: text('at least 16 characters from A-Z a-z 0-9 - . _ ~ + / =', (value) =>
+      /^[A-Za-z0-9._~+/=-]{16,512}$/.test(value),
+    ).optional(),
+    token_path: path.optional(),
+    members_wait_max: duration.default('5m'),
+  }).prefault({}),
+  database: section({
+    url: url('a URL such as postgres://user:password@host:5432/database', ['postgres:', 'postgresql:']).optional(),
+    pool_size: z.int({ error: 'a number of connections, 2 to 200' }).min(2).max(200).default(10),
+  }).prefault({}),
+  temporal: section({
+    address: text('an address such as temporal.example.org:7233', (value) =>
+      /^[^\s/:]+(?::\d{1,5})$/.test(value),
+    ).optional(),
+    namespace: text('the name of a Temporal namespace').default('default'),
+    task_queue: text('the name of a Temporal task queue').default('rejoinder'),
+    tls: section({
+      server_name: text('the name in the certificate').optional(),
+      ca_path: path.optional(),
+      certificate_path: path.optional(),
+      private_key_path: path.optional(),
+    }).optional(),
+  }).prefault({}),
+  trusted_key_servers: z
+    .array(
+      section({
+        server_name: serverName,
+        verify_keys: z.record(keyId, verifyKey, { error: 'key ids with their public keys' }).optional(),
+      }),
+      { error: 'a list of entries with server_name' },
+    )
+    .default([{ server_name: 'matrix.org' }]),
+  federation: section({
+    custom_ca_path: path.optional(),
+    allowed_ip_ranges: ipRanges.default([]),
+    denied_ip_ranges: ipRanges.default([]),
+    connect_timeout: duration.default('10s'),
+    request_timeout: duration.default('60s'),
+    join_timeout: duration.default('10m'),
+    state_timeout: duration.default('30m'),
+    response_size_max: size.default('16M'),
+    state_size_max: size.default('1G'),
+  }).prefault({}),
+  resync: section({
+    sweep_after: duration.default('2m'),
+    first_retry: duration.default('30s'),
+    longest_retry: duration.default('1h'),
+  }).prefault({}),
+  log: section({
+    level: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
+        error: 'one of trace, debug, info, warn, error, fatal, silent',
+      })
+      .default('info'),
+  }).prefault({}),
+  telemetry: section({
+    otlp_endpoint: url('the base URL of an OTLP/HTTP collector, such as http://localhost:4318', [
+      'http:',
+      'https:',
+    ]).optional(),
+  }).prefault({}),
+});
+
+/** The file after validation, defaults filled in. */
+export type Settings = z.output<typeof settingsSchema>;
+/** The file before: anything with a default may be absent. */
+export type SettingsInput = z.input<typeof settingsSchema>;
+
+/** Keys whose values are never printed whole. */
+export const SECRET_KEYS: readonly string[] = ['operator.token', 'database.url'];
+
+/** A value as it may be shown: a token not at all, a URL without its password. */
+export function maskSecret(key: string, value: unknown): unknown {
+  if (!SECRET_KEYS.includes(key) || typeof value !== 'string') return value;
+  if (key !== 'database.url') return '********';
+  return value.replace(/^([a-z]+:\/\/[^:@/]*):.*@/, '$1:********@');
+}
+
+export type SettingKind = 'text' | 'list' | 'other';
+
+/** Every leaf of the schema with its dotted key, in file order; the environment's names are made from it. */
+export const SETTING_KEYS: readonly { readonly key: string; readonly kind: SettingKind }[] = leaves(settingsSchema, '');
+
+function leaves(schema: z.ZodType, key: string): { key: string; kind: SettingKind }[] {
+  let bare: unknown = schema;
+  while (bare instanceof z.ZodOptional || bare instanceof z.ZodDefault || bare instanceof z.ZodPrefault)
+    bare = bare.unwrap();
+  if (bare instanceof z.ZodObject) {
+    return Object.entries(bare.shape as Record<string, z.ZodType>).flatMap(([name, inner]) =>
+      leaves(inner, key === '' ? name : `${key}.${name}`),
+    );
+  }
+  if (bare instanceof z.ZodString || bare instanceof z.ZodEnum) return [{ key, kind: 'text' }];
+  return [{ key, kind: bare instanceof z.ZodArray && bare.element instanceof z.ZodString ? 'list' : 'other' }];
+}
