@@ -1,0 +1,39 @@
+/**
+ * What a use case on rooms answers when it cannot do what was asked: a kind that edges translate into a status, and a
+ * sentence for the person who asked. Nothing here knows HTTP.
+ */
+
+/**
+ * - `unknown-alias`: the alias's server does not know it;
+ * - `unknown-room`: we hold nothing about the room;
+ * - `unknown-user`: the user is not one of this server's;
+ * - `forbidden`: the room's rules or the residents refuse it (banned, invite only);
+ * - `no-resident`: no server that was asked could help; trying later may work;
+ * - `unusable-answer`: residents answered, and no answer passed the checks;
+ * - `unsupported-version`: the room's version is not one of ours;
+ * - `busy`: the same thing is under way for this room;
+ * - `invalid`: the request contradicts itself.
+ */
+export type RoomErrorKind =
+  | 'unknown-alias'
+  | 'unknown-room'
+  | 'unknown-user'
+  | 'forbidden'
+  | 'no-resident'
+  | 'unusable-answer'
+  | 'unsupported-version'
+  | 'busy'
+  | 'invalid';
+
+export class RoomError extends Error {
+  readonly kind: RoomErrorKind;
+  /** How long to wait before asking again, when that is known. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(kind: RoomErrorKind, message: string, options: { cause?: unknown; retryAfterMs?: number } = {}) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    this.name = 'RoomError';
+    this.kind = kind;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
