@@ -1,15 +1,28 @@
 import { defineConfig } from 'vitest/config';
 
-/** Needs PostgreSQL, Temporal or Synapse: these run in a project of their own, which starts them, so that pure tests start at once. */
-const withServices = ['test/**/*.{pg,workflow,federation,interop}.test.ts'];
+/** Suffixes of tests that need PostgreSQL, Temporal or Synapse. What has none of them is pure, and starts at once. */
+const SUITES = ['pg', 'workflow', 'federation', 'interop'] as const;
+const bySuffix = (suite: string): string => `test/**/*.${suite}.test.ts`;
+const DIFFERENTIAL = 'test/differential/**/*.test.ts';
 
 const common = { pool: 'forks', testTimeout: 30_000, hookTimeout: 120_000 } as const;
 
+/** A project a suite, so that scripts/test.ts can run and time each alone; the servers start once for all that run. */
 export default defineConfig({
   test: {
     projects: [
-      { test: { ...common, name: 'pure', include: ['test/**/*.test.ts'], exclude: withServices } },
-      { test: { ...common, name: 'services', include: withServices, globalSetup: ['test/support/global-setup.ts'] } },
+      {
+        test: {
+          ...common,
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: [...SUITES.map(bySuffix), DIFFERENTIAL],
+        },
+      },
+      ...SUITES.map((suite) => ({
+        test: { ...common, name: suite, include: [bySuffix(suite)], globalSetup: ['test/support/global-setup.ts'] },
+      })),
+      { test: { ...common, name: 'differential', include: [DIFFERENTIAL] } },
     ],
   },
 });

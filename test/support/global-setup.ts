@@ -3,18 +3,13 @@
  * for the whole run. Test files separate themselves: a database each (test/support/postgres.ts), a task queue and a
  * prefix of workflow ids each (test/support/temporal.ts).
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type TestProject } from 'vitest/node';
-import { launchPostgres } from '../../src/launch/postgres.ts';
 import { launchTemporal } from '../../src/launch/temporal.ts';
 import { SEARCH_ATTRIBUTES } from '../../src/temporal/names.ts';
+import { startTestPostgres } from './postgres.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
-    /** Superuser's URL of the run's PostgreSQL; its database is nobody's. */
-    readonly databaseUrl: string;
     /** `host:port` of the run's Temporal server. */
     readonly temporalAddress: string;
     readonly temporalNamespace: string;
@@ -24,32 +19,28 @@ declare module 'vitest' {
 const NAMESPACE = 'rejoinder-test';
 
 interface Servers {
-  readonly databaseUrl: string;
+  readonly postgresUrl: string;
   readonly temporalAddress: string;
   stop(): Promise<void>;
 }
 
 async function startServers(): Promise<Servers> {
-  const folder = await mkdtemp(join(tmpdir(), 'rejoinder-tests-'));
-  const progress = (line: string): void => console.error(line);
   const [postgres, temporal] = await Promise.all([
-    launchPostgres({ dataDirectory: folder, durability: 'throw-away', env: process.env, progress }),
+    startTestPostgres(),
     launchTemporal({
       dataDirectory: 'memory',
       uiPort: 'none',
       namespace: NAMESPACE,
       searchAttributes: Object.fromEntries(Object.values(SEARCH_ATTRIBUTES).map((name) => [name, 'Keyword'])),
       env: process.env,
-      progress,
+      progress: (line) => console.error(line),
     }),
   ]);
   return {
-    databaseUrl: postgres.databaseUrl,
+    postgresUrl: postgres.url,
     temporalAddress: temporal.address,
     stop: async () => {
       await Promise.all([postgres.stop(), temporal.stop()]);
-      await rm(folder, { recursive: true, force: true });
-      if (postgres.dataDirectory !== folder) await rm(postgres.dataDirectory, { recursive: true, force: true });
     },
   };
 }
@@ -62,7 +53,7 @@ export async function setup(project: TestProject): Promise<void> {
   users += 1;
   shared ??= startServers();
   const servers = await shared;
-  project.provide('databaseUrl', servers.databaseUrl);
+  project.provide('postgresUrl', servers.postgresUrl);
   project.provide('temporalAddress', servers.temporalAddress);
   project.provide('temporalNamespace', NAMESPACE);
 }
