@@ -1,0 +1,88 @@
+/** Brings a batch of events into a temporary table of the open transaction, from which the rest is done in SQL. */
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { from as copyFrom } from 'pg-copy-streams';
+import { type CheckedPdu } from '../verification/contract.ts';
+import { type Transaction } from './open-store.ts';
+import { storable } from './storable-text.ts';
+
+/** From here on COPY is quicker than array parameters; below, its extra round trips cost more than they save. */
+const COPY_ROWS_MIN = 500;
+
+/** Rows are handed to the connection in pieces of about this size. */
+const COPY_PIECE_CHARACTERS = 65_536;
+
+const CREATE = `
+  CREATE TEMPORARY TABLE incoming_pdus (
+    event_id text NOT NULL, room_id text NOT NULL, type text NOT NULL,
+    state_key text, sender text NOT NULL, membership text, depth bigint NOT NULL,
+    origin_server_ts bigint NOT NULL, prev_events text[] NOT NULL, auth_events text[] NOT NULL,
+    json json NOT NULL, hollow boolean NOT NULL
+  ) ON COMMIT DROP`;
+
+/** Arrays are given in their text form, since an array of arrays would have to be rectangular. */
+const FROM_ARRAYS = `
+  INSERT INTO incoming_pdus
+  SELECT event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
+         prev_events::text[], auth_events::text[], json::json, hollow
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+                $9::text[], $10::text[], $11::text[], $12::boolean[])
+      AS i(event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
+           prev_events, auth_events, json, hollow)`;
+
+type Column = string | number | boolean | null;
+
+function columnsOf(pdu: CheckedPdu): Column[] {
+  return [
+    pdu.eventId,
+    pdu.roomId,
+    storable(pdu.type),
+    pdu.stateKey === null ? null : storable(pdu.stateKey),
+    pdu.sender,
+    pdu.membership === null ? null : storable(pdu.membership),
+    pdu.depth,
+    pdu.originServerTs,
+    textArray(pdu.prevEvents),
+    textArray(pdu.authEvents),
+    pdu.json,
+    pdu.hollow,
+  ];
+}
+
+function textArray(items: readonly string[]): string {
+  return `{${items.map((item) => `"${item.replace(/["\\]/g, '\\$&')}"`).join(',')}}`;
+}
+
+const COPY_SPECIAL = /[\\\n\r\t]/g;
+const COPY_ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+function copyField(value: Column): string {
+  if (value === null) return '\\N';
+  return typeof value === 'string'
+    ? value.replace(COPY_SPECIAL, (found) => COPY_ESCAPES[found] ?? found)
+    : String(value);
+}
+
+function* copyPieces(pdus: readonly CheckedPdu[]): Generator<Buffer> {
+  let piece = '';
+  for (const pdu of pdus) {
+    piece += columnsOf(pdu).map(copyField).join('\t') + '\n';
+    if (piece.length >= COPY_PIECE_CHARACTERS) {
+      yield Buffer.from(piece);
+      piece = '';
+    }
+  }
+  yield Buffer.from(piece);
+}
+
+/** Creates `incoming_pdus` and fills it. The caller drops it, or the end of the transaction does. */
+export async function stagePdus(tx: Transaction, pdus: readonly CheckedPdu[]): Promise<void> {
+  await tx.query(CREATE);
+  if (pdus.length > COPY_ROWS_MIN) {
+    await pipeline(Readable.from(copyPieces(pdus)), tx.client.query(copyFrom('COPY incoming_pdus FROM STDIN')));
+    return;
+  }
+  const rows = pdus.map(columnsOf);
+  const parameters = Array.from({ length: 12 }, (_, column) => rows.map((row) => row[column] ?? null));
+  await tx.query(FROM_ARRAYS, parameters);
+}
