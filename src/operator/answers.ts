@@ -1,0 +1,92 @@
+/** The operator API's answers: the domain's shapes in JSON names, times as ISO 8601. */
+import { type Journalled, type ResyncEvent } from '../resync/events.ts';
+import { type ResyncState } from '../resync/state.ts';
+import { explain } from './explain.ts';
+import { type JoinedRoom, type Member, type NotReady, type RoomDescription, type RoomOverview } from './ports.ts';
+
+const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+
+export function joinAnswer(joined: JoinedRoom): object {
+  return {
+    room_id: joined.roomId,
+    event_id: joined.eventId,
+    joined_via: joined.joinedVia,
+    partial: joined.partial,
+    members_omitted: joined.membersOmitted,
+    timings_ms: joined.timingsMs,
+  };
+}
+
+export function roomAnswer({ roomId, epoch, name, canonicalAlias, membersKnown, resync }: RoomOverview): object {
+  return {
+    room_id: roomId,
+    name,
+    canonical_alias: canonicalAlias,
+    epoch,
+    room_version: resync.roomVersion,
+    joined_via: resync.joinedVia,
+    joined_at: iso(resync.joinedAt),
+    members_known: membersKnown,
+    ...progressAnswer(resync),
+  };
+}
+
+/** How far a resync is; also part of the answer to a caller who is told to come back. */
+export function progressAnswer(resync: ResyncState): object {
+  const { lastFailure, lastFetch } = resync;
+  return {
+    phase: resync.phase,
+    resident: resync.attempt?.resident ?? null,
+    servers: resync.candidates.length,
+    attempts: resync.attempts,
+    round: resync.round,
+    states_to_fetch: resync.fetchAt.length,
+    fetched:
+      lastFetch === null
+        ? null
+        : {
+            state_events: lastFetch.state,
+            auth_chain_events: lastFetch.authChain,
+            members: lastFetch.members,
+            fetched: lastFetch.fetched,
+            already_held: lastFetch.alreadyHeld,
+            dropped: lastFetch.dropped,
+          },
+    walked: resync.walked,
+    corrected: resync.corrected,
+    members: resync.members,
+    digest: resync.digest,
+    next_wake_at: iso(resync.nextWakeAt),
+    completed_at: iso(resync.completedAt),
+    last_failure:
+      lastFailure === null
+        ? null
+        : {
+            resident: lastFailure.resident,
+            failure: lastFailure.failure,
+            reason: lastFailure.reason,
+            at: iso(lastFailure.at),
+          },
+  };
+}
+
+export function descriptionAnswer(room: RoomDescription): object {
+  return { ...roomAnswer(room), journal: room.journal.map(journalAnswer) };
+}
+
+function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>): object {
+  return { position, seq, at: iso(event.at), type: event.type, explanation: explain(event) };
+}
+
+export function memberAnswer({ userId, eventId, membership, displayName }: Member): object {
+  return { user_id: userId, event_id: eventId, membership, display_name: displayName };
+}
+
+export function notReadyAnswer({ reason, retryAfterMs, resync }: NotReady): object {
+  return {
+    errcode: 'M_UNABLE_DUE_TO_PARTIAL_STATE',
+    error: reason,
+    retry_after_ms: retryAfterMs,
+    progress: progressAnswer(resync),
+  };
+}

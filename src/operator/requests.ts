@@ -1,0 +1,103 @@
+/** What the operator API is asked, parsed at the edge into branded ids and milliseconds, or refused by name. */
+import { z } from 'zod';
+import {
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+  domainOf,
+  parseRoomAlias,
+  parseRoomId,
+  parseServerName,
+  parseUserId,
+} from '../matrix/identifiers.ts';
+import { invalidParam } from './errors.ts';
+
+/** A join asks these servers one after the other; more is a mistake, or a way to make us knock at many doors. */
+const VIA_SERVERS_MAX = 20;
+/** A local part may be written alone; the grammar for new users (spec, User Identifiers). */
+const LOCALPART = /^[a-z0-9._=/+-]{1,200}$/;
+
+function parsed<Id>(expected: string, parse: (text: string) => Id | undefined) {
+  return z.string({ error: expected }).transform((text, context): Id => {
+    const id = parse(text);
+    if (id !== undefined) return id;
+    context.addIssue({ code: 'custom', message: expected });
+    return z.NEVER;
+  });
+}
+
+const ROOM_EXPECTED = 'a room id (!…) or alias (#name:server)';
+const parseRoom = (text: string): RoomId | RoomAlias | undefined => parseRoomId(text) ?? parseRoomAlias(text);
+
+const via = z
+  .array(parsed('a server name', parseServerName), { error: 'a list of server names' })
+  .max(VIA_SERVERS_MAX, { error: `at most ${VIA_SERVERS_MAX} server names` });
+
+const joinBody = z.strictObject(
+  {
+    room: parsed(ROOM_EXPECTED, parseRoom),
+    user_id: z.string({ error: 'a user id of this server, or its local part' }),
+    via: via.default([]),
+  },
+  { error: 'a JSON object with room and user_id' },
+);
+
+const membershipNames = ['join', 'invite', 'leave', 'ban', 'knock'] as const;
+const waitMs = z
+  .string()
+  .regex(/^\d{1,9}$/, { error: 'whole milliseconds' })
+  .transform(Number)
+  .optional();
+
+const membersQuery = z.strictObject({
+  wait_ms: waitMs,
+  membership: z.enum(membershipNames, { error: `one of ${membershipNames.join(', ')}` }).optional(),
+});
+
+const stateQuery = z.strictObject({
+  wait_ms: waitMs,
+  members: z.enum(['true', 'false'], { error: 'true or false' }).default('false'),
+});
+
+export interface ParsedJoin {
+  readonly room: RoomId | RoomAlias;
+  readonly userId: UserId;
+  readonly via: readonly ServerName[];
+}
+
+export function parseJoin(body: unknown, serverName: ServerName): ParsedJoin {
+  const { room, user_id: user, via: servers } = parse(joinBody, body, 'body');
+  const userId = parseUserId(LOCALPART.test(user) ? `@${user}:${serverName}` : user);
+  if (userId === undefined || domainOf(userId) !== serverName) {
+    throw invalidParam(`user_id: expected a user of ${serverName}, such as @alice:${serverName} or alice`);
+  }
+  return { room, userId, via: servers };
+}
+
+export function parseRoomParameter(text: string): RoomId | RoomAlias {
+  const room = parseRoom(text);
+  if (room === undefined) throw invalidParam(`room: expected ${ROOM_EXPECTED}, percent-encoded`);
+  return room;
+}
+
+/** `waitMs` is cut to the configured maximum, which is also what an absent one means. */
+export function parseMembersQuery(query: unknown, waitMaxMs: number): { waitMs: number; membership: string | null } {
+  const { wait_ms: wait = waitMaxMs, membership = null } = parse(membersQuery, query, 'query');
+  return { waitMs: Math.min(wait, waitMaxMs), membership };
+}
+
+export function parseStateQuery(query: unknown, waitMaxMs: number): { waitMs: number; members: boolean } {
+  const { wait_ms: wait = waitMaxMs, members } = parse(stateQuery, query, 'query');
+  return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true' };
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, input: unknown, whole: string): z.output<Schema> {
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
+  const problems = result.error.issues.map((issue) => {
+    if (issue.code === 'unrecognized_keys') return `${issue.keys.slice(0, 5).join(', ')}: not known here`;
+    return `${issue.path.join('.') || whole}: expected ${issue.message}`;
+  });
+  throw invalidParam(problems.slice(0, 5).join('; '));
+}

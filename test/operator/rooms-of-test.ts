@@ -1,0 +1,158 @@
+/** A handful of rooms behind the operator's ports, and a server over them on a free port. */
+import { type DestinationStream } from 'pino';
+import { createLogger } from '../../src/logging.ts';
+import {
+  type EventId,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../../src/matrix/identifiers.ts';
+import { type Member, type OperatorPorts, type StateEvent } from '../../src/operator/ports.ts';
+import { createOperatorServer } from '../../src/operator/server.ts';
+import { type ResyncEvent } from '../../src/resync/events.ts';
+import { evolve, initialResyncState } from '../../src/resync/state.ts';
+import { RoomError } from '../../src/rooms/error.ts';
+
+export const TOKEN = 'a-token-of-the-tests-0123456789';
+export const WHOLE = '!whole:hs1' as RoomId;
+export const PARTIAL = '!partial:hs1' as RoomId;
+export const ALIAS = '#whole:hs1' as RoomAlias;
+export const EVIL_NAME = '<script>alert(1)</script>\u2028\n\u001b[31m';
+
+const joined: ResyncEvent = {
+  type: 'PartialStateJoined',
+  joinEventId: '$join' as EventId,
+  userId: '@alice:ours' as UserId,
+  roomVersion: '11',
+  joinedVia: 'hs1' as ServerName,
+  serversInRoom: ['hs1', 'hs2'] as ServerName[],
+  fetchAt: ['$prev' as EventId],
+  at: Date.UTC(2026, 0, 1),
+};
+const failed: ResyncEvent = {
+  type: 'StateFetchFailed',
+  attemptNo: 1,
+  resident: 'hs1' as ServerName,
+  atEventId: '$prev' as EventId,
+  failure: 'timeout',
+  reason: 'no answer within 60 s',
+  at: Date.UTC(2026, 0, 1, 0, 1),
+};
+const completed: ResyncEvent = { type: 'ResyncCompleted', members: 2, at: Date.UTC(2026, 0, 1, 0, 2) };
+
+export const JOURNALS: Record<string, ResyncEvent[]> = { [WHOLE]: [joined, failed, completed], [PARTIAL]: [joined] };
+
+const fold = (roomId: RoomId) => (JOURNALS[roomId] ?? []).reduce(evolve, initialResyncState);
+
+function overview(roomId: RoomId) {
+  return { roomId, epoch: 1, name: EVIL_NAME, canonicalAlias: ALIAS, membersKnown: 2, resync: fold(roomId) };
+}
+
+async function* paged<Row>(rows: readonly Row[], size: number): AsyncGenerator<readonly Row[]> {
+  for (let at = 0; at < rows.length; at += size) yield await Promise.resolve(rows.slice(at, at + size));
+}
+
+/** Ports over the two rooms; each test replaces what it is about. */
+export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
+  const members: Member[] = ['@a:hs1', '@b:hs1', '@c:hs1'].map((userId, at) => ({
+    userId: userId as UserId,
+    eventId: `$member${at}` as EventId,
+    membership: at === 2 ? 'leave' : 'join',
+    displayName: at === 0 ? EVIL_NAME : null,
+  }));
+  const state: StateEvent[] = [
+    { eventId: '$create' as EventId, json: '{"type":"m.room.create","content":{"x":1e3,"nul":"\\u0000"}}' },
+  ];
+  return {
+    joinRoom: ({ room, via }) =>
+      Promise.resolve({
+        roomId: room.startsWith('!') ? (room as RoomId) : WHOLE,
+        eventId: '$join' as EventId,
+        joinedVia: via[0] ?? ('hs1' as ServerName),
+        partial: true,
+        membersOmitted: true,
+        timingsMs: { make_join: 12 },
+      }),
+    listRooms: () => Promise.resolve([overview(WHOLE), overview(PARTIAL)]),
+    resolveRoom: (room) => {
+      if (room === ALIAS) return Promise.resolve(WHOLE);
+      if (room.startsWith('#')) return Promise.reject(new RoomError('unknown-alias', `hs1 knows no alias ${room}`));
+      return Promise.resolve(room as RoomId);
+    },
+    describeRoom: (roomId) => {
+      const events = JOURNALS[roomId];
+      if (events === undefined) return Promise.reject(new RoomError('unknown-room', `${roomId} is not held here`));
+      const journal = events.map((event, at) => ({
+        position: at + 10,
+        roomId,
+        epoch: 1,
+        stream: 'resync' as const,
+        seq: at + 1,
+        event,
+      }));
+      return Promise.resolve({ ...overview(roomId), journal });
+    },
+    members: (roomId, { membership }) => {
+      if (roomId === PARTIAL) {
+        return Promise.resolve({
+          ready: false as const,
+          reason: 'fetching the state from hs1',
+          retryAfterMs: 1500,
+          resync: fold(roomId),
+        });
+      }
+      const rows = members.filter((member) => membership === null || member.membership === membership);
+      return Promise.resolve({ ready: true as const, pages: paged(rows, 2) });
+    },
+    state: () => Promise.resolve({ ready: true as const, pages: paged(state, 10) }),
+    ...over,
+  };
+}
+
+export interface RunningServer {
+  readonly url: string;
+  readonly log: readonly string[];
+  close(): Promise<void>;
+}
+
+export async function startServer(
+  ports: OperatorPorts = portsOfTest(),
+  membersWaitMaxMs = 1000,
+): Promise<RunningServer> {
+  const log: string[] = [];
+  const destination: DestinationStream = { write: (line) => void log.push(line) };
+  let now = 0;
+  const app = createOperatorServer({
+    serverName: 'ours' as ServerName,
+    token: TOKEN,
+    membersWaitMaxMs,
+    ports,
+    logger: createLogger({ level: 'info', destination }),
+    clock: { now: () => (now += 5) },
+  });
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  return { url, log, close: () => app.close() };
+}
+
+/** Asks the API with the right token. */
+export async function ask(
+  server: RunningServer,
+  path: string,
+  init: Omit<RequestInit, 'headers'> & { headers?: Record<string, string> } = {},
+): Promise<{ status: number; body: Record<string, unknown>; headers: Headers; text: string }> {
+  const headers = { authorization: `Bearer ${TOKEN}`, ...init.headers };
+  const response = await fetch(`${server.url}/_rejoinder/v1${path}`, { ...init, headers });
+  const text = await response.text();
+  return {
+    status: response.status,
+    body: JSON.parse(text) as Record<string, unknown>,
+    headers: response.headers,
+    text,
+  };
+}
+
+export function post(server: RunningServer, path: string, body: unknown): ReturnType<typeof ask> {
+  const text = typeof body === 'string' ? body : JSON.stringify(body);
+  return ask(server, path, { method: 'POST', body: text, headers: { 'content-type': 'application/json' } });
+}
