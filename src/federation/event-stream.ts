@@ -7,7 +7,7 @@ import { type Readable } from 'node:stream';
 import { type Clock } from '../clock.ts';
 import { type EventBatch, type EventStream, type StreamSummary } from './contract.ts';
 import { createEventSplitter, type Split } from './event-splitter.ts';
-import { BodyTooLargeError } from './read-body.ts';
+import { BodyTooLargeError, discardBody } from './read-body.ts';
 
 /** A batch is handed on at this size: some 400 member events, enough work for a verification thread. */
 const BATCH_BYTES = 262_144;
@@ -81,7 +81,7 @@ async function* readBatches<Name extends string>(
   } catch (error) {
     throw options.translate(error);
   } finally {
-    options.body.destroy();
+    discardBody(options.body);
     options.onEnd();
   }
 }

@@ -1,0 +1,153 @@
+/**
+ * Who sent a request: signing ours and verifying those of others, with the X-Matrix scheme.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#request-authentication
+ */
+import { type Clock } from '../clock.ts';
+import { type KeyId, type ServerName, parseKeyId, parseServerName } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { signJson, verifySignedJson } from '../matrix/signatures.ts';
+import { type SigningKey } from '../matrix/signing-key.ts';
+import { type KeyResolver } from '../verification/contract.ts';
+
+/** A header holds four short values; identifiers end at 255 bytes each and a signature at 88. */
+const HEADER_CHARS_MAX = 2048;
+/** A server with several keys may sign with each; more headers than this are noise. */
+const HEADERS_MAX = 4;
+
+export interface SignedRequest {
+  readonly method: string;
+  /** Path and query, exactly as in the request line. */
+  readonly uri: string;
+  readonly origin: ServerName;
+  readonly destination: ServerName;
+  /** The body; absent for requests without one. */
+  readonly content?: JsonObject;
+}
+
+/** What is signed: the request as one JSON object. */
+function signedObject(request: SignedRequest): JsonObject {
+  return {
+    method: request.method,
+    uri: request.uri,
+    origin: request.origin,
+    destination: request.destination,
+    ...(request.content === undefined ? {} : { content: request.content }),
+  };
+}
+
+/** The Authorization header of a request of ours. */
+export function authorizationOf(request: SignedRequest, key: SigningKey): string {
+  const { signatures } = signJson(signedObject(request), request.origin, key) as {
+    signatures: Record<string, Record<string, string>>;
+  };
+  const signature = signatures[request.origin]?.[key.keyId] ?? '';
+  return `X-Matrix origin="${request.origin}",destination="${request.destination}",key="${key.keyId}",sig="${signature}"`;
+}
+
+export interface AuthHeader {
+  readonly origin: ServerName;
+  /** Absent in requests of servers older than version 1.3 of the spec; the signature covers it all the same. */
+  readonly destination: ServerName | undefined;
+  readonly keyId: KeyId;
+  readonly signature: string;
+}
+
+// RFC 9110 auth-param: a token or a quoted string; older servers also leave values with colons unquoted.
+const PARAM = /[\s,]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*))\s*(?=,|$)/y;
+
+/** Reads one X-Matrix header; `undefined` when it is anything else or lacks what is needed. */
+export function parseAuthHeader(header: string): AuthHeader | undefined {
+  if (header.length > HEADER_CHARS_MAX) return undefined;
+  const scheme = /^X-Matrix\s+/i.exec(header);
+  if (scheme === null) return undefined;
+  const params = new Map<string, string>();
+  PARAM.lastIndex = scheme[0].length;
+  while (PARAM.lastIndex < header.length) {
+    const at = PARAM.lastIndex;
+    const match = PARAM.exec(header);
+    if (match === null) {
+      if (/^[\s,]*$/.test(header.slice(at))) break;
+      return undefined;
+    }
+    const name = (match[1] ?? '').toLowerCase();
+    if (params.has(name)) return undefined;
+    params.set(name, match[2]?.replace(/\\(.)/g, '$1') ?? match[3] ?? '');
+  }
+  const origin = parseServerName(params.get('origin'));
+  const keyId = parseKeyId(params.get('key'));
+  const signature = params.get('sig');
+  const destination = params.has('destination') ? parseServerName(params.get('destination')) : undefined;
+  if (origin === undefined || keyId === undefined || signature === undefined || signature === '') return undefined;
+  if (params.has('destination') && destination === undefined) return undefined;
+  return { origin, destination, keyId, signature };
+}
+
+export interface ReceivedRequest {
+  readonly method: string;
+  /** Path and query, exactly as in the request line. */
+  readonly uri: string;
+  /** Every Authorization header, each apart. */
+  readonly authorization: readonly string[];
+  /** The parsed body, with the spelling of its numbers; absent for requests without one. */
+  readonly content?: JsonObject;
+}
+
+export type RequestAuthRule =
+  | 'header-missing'
+  | 'header-malformed'
+  | 'origins-differ'
+  | 'origin-is-us'
+  | 'wrong-destination'
+  | 'key-unavailable'
+  | 'signature-wrong';
+
+export type RequestAuth =
+  | { readonly ok: true; readonly origin: ServerName }
+  | { readonly ok: false; readonly rule: RequestAuthRule; readonly reason: string };
+
+export interface RequestAuthenticator {
+  readonly ourselves: ServerName;
+  readonly resolveKeys: KeyResolver;
+  readonly clock: Clock;
+}
+
+/** Says which server sent a request. Of several headers each must be good, and all of the same server. */
+export async function authenticate(
+  request: ReceivedRequest,
+  { ourselves, resolveKeys, clock }: RequestAuthenticator,
+  signal: AbortSignal,
+): Promise<RequestAuth> {
+  const no = (rule: RequestAuthRule, reason: string): RequestAuth => ({ ok: false, rule, reason });
+  if (request.authorization.length === 0) return no('header-missing', 'the request is not signed');
+  if (request.authorization.length > HEADERS_MAX) return no('header-malformed', `over ${HEADERS_MAX} headers`);
+  const headers: AuthHeader[] = [];
+  for (const text of request.authorization) {
+    const header = parseAuthHeader(text);
+    if (header === undefined) return no('header-malformed', 'the Authorization header is not of the X-Matrix scheme');
+    if (header.destination !== undefined && header.destination !== ourselves)
+      return no('wrong-destination', 'the request is signed for another server');
+    headers.push(header);
+  }
+  const origin = (headers[0] as AuthHeader).origin;
+  if (headers.some((header) => header.origin !== origin))
+    return no('origins-differ', 'the headers name several servers');
+  // Nobody but ourselves holds our key, and we never send requests to ourselves.
+  if (origin === ourselves) return no('origin-is-us', 'the request claims to come from this server');
+
+  const validAtTs = clock.now();
+  const keys = await resolveKeys(
+    headers.map(({ keyId }) => ({ serverName: origin, keyId, validAtTs })),
+    signal,
+  );
+  const object = signedObject({ ...request, origin, destination: ourselves });
+  for (const { keyId, signature } of headers) {
+    const key = keys.find((found) => found.serverName === origin && found.keyId === keyId);
+    if (key === undefined || key.validUntilTs < validAtTs)
+      return no('key-unavailable', `the key ${keyId} of ${origin} cannot be had`);
+    const signed = { ...object, signatures: { [origin]: { [keyId]: signature } } };
+    const verified = verifySignedJson(signed, origin, keyId, key.publicKey);
+    if (!verified.ok) return no('signature-wrong', `the signature of ${origin} with ${keyId} does not verify`);
+  }
+  return { ok: true, origin };
+}
