@@ -8,6 +8,7 @@
  * servers add `traceInbound`, and Temporal's interceptors are given what `startTelemetry` returns.
  */
 import { createRequire } from 'node:module';
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import { DiagLogLevel, type Tracer, context, diag, propagation, trace } from '@opentelemetry/api';
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
@@ -19,6 +20,8 @@ import { type Logger } from './logging.ts';
 import { traceOutboundRequests } from './telemetry/outbound.ts';
 
 const SERVICE_NAME = 'rejoinder';
+/** A collector that is down must not hold up a process that wants to stop. */
+const LAST_EXPORT_MS_MAX = 2_000;
 
 export interface TelemetryOptions {
   /** Base URL of an OTLP/HTTP collector; `null`: nothing is recorded or sent. */
@@ -67,7 +70,10 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
     spanProcessor,
     shutdown: async () => {
       for (const one of undo) one();
-      await provider.shutdown().catch((error: unknown) => logger.warn({ err: error }, 'the last traces were not sent'));
+      const tooLong = setTimeoutPromise(LAST_EXPORT_MS_MAX, undefined, { ref: false });
+      await Promise.race([provider.shutdown(), tooLong]).catch((error: unknown) =>
+        logger.warn({ err: error }, 'the last traces were not sent'),
+      );
       trace.disable();
       context.disable();
       propagation.disable();
