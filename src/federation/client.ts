@@ -7,13 +7,7 @@
 import { Resolver } from 'node:dns/promises';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
-import {
-  type EventId,
-  type ServerName,
-  parseEventId,
-  parseRoomId,
-  parseServerName,
-} from '../matrix/identifiers.ts';
+import { type EventId, type ServerName, parseEventId, parseRoomId, parseServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type SigningKey } from '../matrix/signing-key.ts';
 import { isJsonObject, parseJson } from '../matrix/strict-json.ts';

@@ -45,7 +45,7 @@ export class FederationError extends Error {
 export function oneLine(text: string): string {
   const clean = text
     .slice(0, 4 * REASON_CHARS_MAX)
-    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, ' ')
+    .replace(/[\s\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]+/gu, ' ')
     .trim();
   return clean.length > REASON_CHARS_MAX ? `${clean.slice(0, REASON_CHARS_MAX - 1)}…` : clean;
 }

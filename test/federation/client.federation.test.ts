@@ -1,0 +1,447 @@
+import { rootCertificates } from 'node:tls';
+import { gzipSync } from 'node:zlib';
+import { buildConnector, Agent } from 'undici';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { type SendJoinStream } from '../../src/federation/contract.ts';
+import { authenticate } from '../../src/federation/request-auth.ts';
+import { fetchWellKnown } from '../../src/federation/well-known.ts';
+import {
+  type EventId,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import {
+  answering,
+  closedPort,
+  failureOf,
+  OUR_NAME,
+  ourKey,
+  signal,
+  startTlsServer,
+  testAuthority,
+  testClient,
+} from './tls-server.ts';
+
+const roomId = '!room:remote.test' as RoomId;
+const eventId = '$event/1' as EventId;
+const userId = '@me:joiner.test' as UserId;
+const options = { signal };
+const toLoopback = () => Promise.resolve([{ address: '127.0.0.1', family: 4 }]);
+
+async function drain(stream: AsyncIterable<{ array: string; events: readonly Uint8Array[] }>) {
+  const taken: Record<string, string[]> = {};
+  for await (const { array, events } of stream)
+    (taken[array] ??= []).push(...events.map((event) => Buffer.from(event).toString('utf8')));
+  return taken;
+}
+
+describe('requests', () => {
+  test('are signed with the destination, over the path as it is sent', async () => {
+    const server = await startTlsServer(answering({ room_version: '11', event: {} }));
+    const client = await testClient();
+    await client.makeJoin(server.name, roomId, userId, ['10', '11'], options);
+    const [{ method, url, headers }] = server.received as [(typeof server.received)[0]];
+    expect(url).toBe('/_matrix/federation/v1/make_join/!room%3Aremote.test/%40me%3Ajoiner.test?ver=10&ver=11');
+    expect(headers).toMatchObject({ host: server.name, 'user-agent': 'Rejoinder/test', 'accept-encoding': 'identity' });
+    const resolveKeys = () =>
+      Promise.resolve([
+        { serverName: OUR_NAME, keyId: ourKey.keyId, publicKey: ourKey.publicKey, validUntilTs: Infinity },
+      ]);
+    const request = { method, uri: url, authorization: [headers.authorization ?? ''] };
+    const auth = { ourselves: server.name, resolveKeys, clock: systemClock };
+    expect(await authenticate(request, auth, signal)).toEqual({ ok: true, origin: OUR_NAME });
+  });
+
+  test('to a name found by its records carry that name in Host and in the TLS handshake', async () => {
+    const server = await startTlsServer(answering({ server: { name: 'x', version: '1' } }));
+    const client = await testClient({
+      lookup: (hostname) => (hostname === 'target.test' ? toLoopback() : Promise.reject(new Error('unexpected'))),
+      resolveSrv: (name) =>
+        name === '_matrix-fed._tcp.remote.test'
+          ? Promise.resolve([{ name: 'target.test', port: server.port, priority: 1, weight: 1 }])
+          : Promise.reject(new Error('none')),
+    });
+    expect(await client.version('remote.test' as ServerName, options)).toEqual({ name: 'x', version: '1' });
+    expect(server.received[0]).toMatchObject({ headers: { host: 'remote.test' }, servername: 'remote.test' });
+  });
+
+  test('go to the next record when the first target does not listen', async () => {
+    const server = await startTlsServer(answering({ server: { name: 'x', version: '1' } }));
+    const port = await closedPort();
+    const client = await testClient({
+      lookup: toLoopback,
+      resolveSrv: () =>
+        Promise.resolve([
+          { name: 'target.test', port, priority: 1, weight: 1 },
+          { name: 'target.test', port: server.port, priority: 2, weight: 1 },
+        ]),
+    });
+    expect(await client.version('remote.test' as ServerName, options)).toMatchObject({ name: 'x' });
+  });
+
+  test('to ourselves are never made', async () => {
+    const client = await testClient();
+    expect(await failureOf(client.version(OUR_NAME, options))).toMatchObject({ kind: 'refused-by-policy' });
+  });
+});
+
+describe('addresses', () => {
+  test.each(['127.0.0.1', '[::1]', '169.254.169.254', '0.0.0.0', '[::ffff:127.0.0.1]', '[64:ff9b::7f00:1]'])(
+    'the literal %s is refused by default, before a connection is made',
+    async (host) => {
+      const server = await startTlsServer(answering({}));
+      const client = await testClient({ addresses: {} });
+      const failure = await failureOf(client.version(`${host}:${server.port}` as ServerName, options));
+      expect(failure).toMatchObject({ kind: 'refused-by-policy' });
+      expect(server.received).toEqual([]);
+    },
+  );
+
+  test('a name that resolves to a private address is refused, and again when it comes by a record', async () => {
+    const server = await startTlsServer(answering({}));
+    const client = await testClient({
+      addresses: {},
+      lookup: toLoopback,
+      resolveSrv: () => Promise.resolve([{ name: 'inside.test', port: server.port, priority: 1, weight: 1 }]),
+    });
+    for (const name of [`remote.test:${server.port}`, 'remote.test'])
+      expect(await failureOf(client.version(name as ServerName, options))).toMatchObject({ kind: 'refused-by-policy' });
+    expect(server.received).toEqual([]);
+  });
+
+  test('a name that changes its address between look-ups gains nothing', async () => {
+    const server = await startTlsServer(answering({}));
+    const answers = ['8.8.8.8', '127.0.0.1'];
+    const client = await testClient({
+      addresses: { deniedRanges: ['8.8.8.8/32'] },
+      lookup: () => Promise.resolve([{ address: answers.shift() ?? '127.0.0.1', family: 4 }]),
+    });
+    for (let i = 0; i < 3; i += 1)
+      expect(await failureOf(client.version(`remote.test:${server.port}` as ServerName, options))).toMatchObject({
+        kind: 'refused-by-policy',
+      });
+    expect(server.received).toEqual([]);
+  });
+});
+
+describe('certificates', () => {
+  test('of an unknown authority are refused', async () => {
+    const server = await startTlsServer(answering({}));
+    const client = await testClient({ customCa: rootCertificates[0] ?? '' });
+    expect(await failureOf(client.version(server.name, options))).toMatchObject({ kind: 'unreachable' });
+    expect(server.received).toEqual([]);
+  });
+
+  test('for another name are refused', async () => {
+    const server = await startTlsServer(answering({}));
+    const client = await testClient({ lookup: toLoopback });
+    const failure = await failureOf(client.version(`other.test:${server.port}` as ServerName, options));
+    expect(failure).toMatchObject({ kind: 'unreachable', message: expect.stringContaining('ALTNAME') });
+    expect(server.received).toEqual([]);
+  });
+
+  test('that are expired are refused', async () => {
+    const past = { now: () => systemClock.now() - 3 * 365 * 86_400_000 };
+    const server = await startTlsServer(answering({}), past);
+    const client = await testClient();
+    const failure = await failureOf(client.version(server.name, options));
+    expect(failure).toMatchObject({ kind: 'unreachable' });
+    expect(server.received).toEqual([]);
+  });
+});
+
+describe('answers', () => {
+  test('of the directory are cleaned', async () => {
+    const servers = ['a.test', 'a.test', 'b c', 5, '127.0.0.1:1'];
+    const server = await startTlsServer(answering({ room_id: roomId, servers }));
+    const client = await testClient();
+    const answer = await client.queryDirectory(server.name, '#x:remote.test' as RoomAlias, options);
+    expect(answer).toEqual({ roomId, servers: ['a.test', '127.0.0.1:1'] });
+    expect(server.received[0]?.url).toBe('/_matrix/federation/v1/query/directory?room_alias=%23x%3Aremote.test');
+  });
+
+  test('other than 200 are an error with errcode, and how long to wait', async () => {
+    const server = await startTlsServer((_request, response) => {
+      response.writeHead(429, { 'retry-after': '7' }).end('{"errcode":"M_LIMIT_EXCEEDED","error":"slow down"}');
+    });
+    const client = await testClient();
+    expect(await failureOf(client.stateIds(server.name, roomId, eventId, options))).toMatchObject({
+      name: 'FederationError',
+      serverName: server.name,
+      kind: 'rate-limited',
+      status: 429,
+      errcode: 'M_LIMIT_EXCEEDED',
+      retryAfterMs: 7000,
+    });
+  });
+
+  test.each<[string, string, string | Buffer]>([
+    ['no JSON', 'malformed', 'hello'],
+    ['a list', 'malformed', '[]'],
+    ['an empty object', 'malformed', '{}'],
+    ['an error body with status 200', 'malformed', '{"errcode":"M_FORBIDDEN"}'],
+    ['ids of the wrong type', 'malformed', '{"pdu_ids":[5],"auth_chain_ids":[]}'],
+    ['ids too long', 'malformed', `{"pdu_ids":["$${'x'.repeat(255)}"],"auth_chain_ids":[]}`],
+    ['bad UTF-8', 'malformed', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
+    ['a lone surrogate', 'malformed', '{"pdu_ids":[],"auth_chain_ids":[],"x":"\\ud800"}'],
+    ['a name twice', 'malformed', '{"pdu_ids":[],"pdu_ids":[],"auth_chain_ids":[]}'],
+    ['depth 100,000', 'malformed', `{"x":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
+    ['NaN', 'malformed', '{"pdu_ids":NaN}'],
+  ])('of /state_ids with %s are %s', async (_what, kind, body) => {
+    const server = await startTlsServer((_request, response) => response.end(body));
+    const client = await testClient();
+    expect(await failureOf(client.stateIds(server.name, roomId, eventId, options))).toMatchObject({ kind });
+  });
+
+  test('with __proto__ change nothing', async () => {
+    const body = '{"__proto__":{"polluted":1},"pdu_ids":["$a","$a"],"auth_chain_ids":[]}';
+    const server = await startTlsServer((_request, response) => response.end(body));
+    const client = await testClient();
+    expect(await client.stateIds(server.name, roomId, eventId, options)).toEqual({ pduIds: ['$a'], authChainIds: [] });
+    expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  test('over the limit are cut off', async () => {
+    const server = await startTlsServer(answering({ x: 'x'.repeat(200_000) }));
+    const client = await testClient();
+    expect(await failureOf(client.serverKeys(server.name, options))).toMatchObject({ kind: 'too-large' });
+  });
+
+  test('that are compressed unasked are not unpacked', async () => {
+    const bomb = gzipSync(Buffer.alloc(50_000_000, 0x20));
+    const server = await startTlsServer((_request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb);
+    });
+    const client = await testClient();
+    expect(await failureOf(client.serverKeys(server.name, options))).toMatchObject({ kind: 'malformed' });
+  });
+
+  test('that never begin are given up', async () => {
+    const server = await startTlsServer(() => undefined);
+    const client = await testClient({
+      timeouts: { connectMs: 5000, requestMs: 100, joinMs: 1, stateMs: 1, idleMs: 100 },
+    });
+    expect(await failureOf(client.serverKeys(server.name, options))).toMatchObject({ kind: 'timeout' });
+  });
+
+  test('that stop in the middle are given up', async () => {
+    const server = await startTlsServer((_request, response) => void response.write('{"pdus":['));
+    const client = await testClient({
+      timeouts: { connectMs: 5000, requestMs: 5000, joinMs: 5000, stateMs: 5000, idleMs: 100 },
+    });
+    const stream = await client.state(server.name, roomId, eventId, options);
+    expect(await failureOf(drain(stream))).toMatchObject({ kind: 'timeout' });
+  });
+
+  test('to a caller that went away end with its reason, and the connection with them', async () => {
+    const gone = new AbortController();
+    let isClosed: Promise<unknown> | undefined;
+    const server = await startTlsServer((_request, response) => {
+      isClosed = new Promise((resolve) => response.on('close', resolve));
+      response.write(`{"pdus":[${'{"a":"aaaaaaaaaaaaaaaaaaaaaaaaa"},'.repeat(20_000)}`);
+    });
+    const client = await testClient();
+    const stream = await client.state(server.name, roomId, eventId, { signal: gone.signal });
+    const reading = (async () => {
+      for await (const { events } of stream) if (events.length > 0) gone.abort(new Error('enough'));
+    })();
+    await expect(reading).rejects.toThrow('enough');
+    await isClosed;
+  });
+
+  test('cut by the server are no answers', async () => {
+    const server = await startTlsServer((_request, response) => {
+      response.write('{"pdus":[{"a":1},{"b"', () => response.destroy());
+    });
+    const client = await testClient();
+    expect(await failureOf(drain(await client.state(server.name, roomId, eventId, options)))).toMatchObject({
+      kind: 'unreachable',
+    });
+  });
+
+  test('that end too early are malformed', async () => {
+    const server = await startTlsServer((_request, response) => response.end('{"pdus":[{"a":1},{"b"'));
+    const client = await testClient();
+    expect(await failureOf(drain(await client.state(server.name, roomId, eventId, options)))).toMatchObject({
+      kind: 'malformed',
+    });
+  });
+
+  test('without an end are cut at the limit', async () => {
+    const server = await startTlsServer((_request, response) => {
+      response.write('{"pdus":[{}');
+      const more = (): void => {
+        while (!response.destroyed && response.write(`,{"a":"${'x'.repeat(60_000)}"}`));
+        response.once('drain', more);
+      };
+      more();
+    });
+    const client = await testClient();
+    expect(await failureOf(drain(await client.state(server.name, roomId, eventId, options)))).toMatchObject({
+      kind: 'too-large',
+    });
+  });
+
+  test('to nobody who listens are unreachable', async () => {
+    const client = await testClient();
+    const name = `127.0.0.1:${await closedPort()}` as ServerName;
+    expect(await failureOf(client.serverKeys(name, options))).toMatchObject({
+      kind: 'unreachable',
+      message: expect.stringContaining('ECONNREFUSED'),
+    });
+  });
+
+  test('of a name that does not exist are unreachable', async () => {
+    const client = await testClient();
+    expect(await failureOf(client.serverKeys('nowhere.test' as ServerName, options))).toMatchObject({
+      kind: 'unreachable',
+    });
+  });
+});
+
+describe('send_join', () => {
+  const join: JsonObject = { type: 'm.room.member', content: { membership: 'join' } };
+  const send = async (
+    body: unknown,
+  ): Promise<{ taken: Record<string, string[]>; stream: SendJoinStream; url: string }> => {
+    const server = await startTlsServer(answering(body));
+    const client = await testClient();
+    const stream = await client.sendJoin(server.name, roomId, eventId, join, { signal, omitMembers: true });
+    const taken = await drain(stream);
+    expect(server.received[0]).toMatchObject({
+      method: 'PUT',
+      body: '{"content":{"membership":"join"},"type":"m.room.member"}',
+    });
+    return { taken, stream, url: server.received[0]?.url ?? '' };
+  };
+
+  test('gives the events raw, and the rest typed, in whatever order they come', async () => {
+    const parts: [string, unknown][] = [
+      ['state', [{ b: 1, a: 2 }, { c: 3 }]],
+      ['members_omitted', true],
+      ['auth_chain', [{ d: 4 }]],
+      ['servers_in_room', ['remote.test']],
+      ['event', { type: 'm.room.member' }],
+      ['origin', 'remote.test'],
+    ];
+    for (let turn = 0; turn < parts.length; turn += 1) {
+      const { taken, stream, url } = await send(Object.fromEntries([...parts.slice(turn), ...parts.slice(0, turn)]));
+      expect(url).toBe('/_matrix/federation/v2/send_join/!room%3Aremote.test/%24event%2F1?omit_members=true');
+      expect(taken).toEqual({ state: ['{"b":1,"a":2}', '{"c":3}'], auth_chain: ['{"d":4}'] });
+      const header = stream.header();
+      expect(header).toMatchObject({ membersOmitted: true, serversInRoom: ['remote.test'] });
+      expect(Buffer.from(header.event ?? []).toString('utf8')).toBe('{"type":"m.room.member"}');
+      expect(stream.summary().events).toEqual({ state: 2, auth_chain: 1 });
+    }
+  });
+
+  test('of an empty object gives no event and no header', async () => {
+    const { taken, stream } = await send({});
+    expect(taken).toEqual({});
+    expect(stream.header()).toEqual({ membersOmitted: undefined, serversInRoom: undefined, event: undefined });
+  });
+
+  test('has no summary before its end', async () => {
+    const server = await startTlsServer(answering({}));
+    const client = await testClient();
+    const stream = await client.sendJoin(server.name, roomId, eventId, join, { signal, omitMembers: false });
+    expect(() => stream.summary()).toThrow('not been read');
+    expect(await drain(stream)).toEqual({});
+    expect(() => stream[Symbol.asyncIterator]()).toThrow('once');
+  });
+});
+
+test('an event and missing events come as the bytes received', async () => {
+  const raw = '{ "b": 1.0,\n"a": "é" }';
+  const server = await startTlsServer(({ url }, response) =>
+    response.end(url.includes('get_missing') ? `{"events":[${raw},{},{}]}` : `{"pdus":[${raw}]}`),
+  );
+  const client = await testClient();
+  expect(Buffer.from(await client.event(server.name, eventId, options)).toString('utf8')).toBe(raw);
+  const query = { earliestEvents: [], latestEvents: [eventId], limit: 2, minDepth: 3 };
+  const events = await client.getMissingEvents(server.name, roomId, query, options);
+  expect(events.map((event) => Buffer.from(event).toString('utf8'))).toEqual([raw, '{}']);
+  expect(server.received[1]?.body).toBe('{"earliest_events":[],"latest_events":["$event/1"],"limit":2,"min_depth":3}');
+});
+
+test('no event, or two, where one was asked for, is malformed', async () => {
+  const client = await testClient();
+  for (const pdus of [[], [{}, {}], {}, [1]]) {
+    const server = await startTlsServer(answering({ pdus }));
+    expect(await failureOf(client.event(server.name, eventId, options))).toMatchObject({ kind: 'malformed' });
+  }
+});
+
+test('a notary is asked for many servers at once', async () => {
+  const server = await startTlsServer(answering({ server_keys: [{ server_name: 'a.test' }, 5] }));
+  const client = await testClient();
+  const requests = ['a.test', 'b.test'].map((name) => ({ serverName: name as ServerName, minimumValidUntilTs: 9 }));
+  expect(await client.notaryQuery(server.name, requests, options)).toEqual([{ server_name: 'a.test' }]);
+  expect(server.received[0]?.body).toBe('{"server_keys":{"a.test":{},"b.test":{}}}');
+});
+
+describe('.well-known', () => {
+  type Answer = Parameters<Parameters<typeof startTlsServer>[0]>[1];
+  const ask = async (answer: (url: string, response: Answer) => void) => {
+    const server = await startTlsServer(({ url }, response) => answer(url, response));
+    const connect = buildConnector({ ca: (await testAuthority()).certificatePem });
+    // Port 443 is not to be had in a test: connections to it go to the test's server.
+    const agent = new Agent({
+      connect: (target, callback) => connect({ ...target, hostname: '127.0.0.1', port: String(server.port) }, callback),
+    });
+    onTestFinished(() => agent.destroy());
+    return { found: await fetchWellKnown(agent, 'remote.test', 'Rejoinder/test', 0), server };
+  };
+  const redirect = (to: string) => (_url: string, response: Answer) =>
+    void response.writeHead(302, { location: to }).end();
+
+  test('delegates to the server it names', async () => {
+    const { found, server } = await ask((_url, response) => {
+      response.writeHead(200, { 'cache-control': 'max-age=3600' }).end('{"m.server":"delegated.test:99"}');
+    });
+    expect(found).toEqual({ outcome: 'delegated', to: 'delegated.test:99', lifetimeMs: 3_600_000 });
+    expect(server.received[0]).toMatchObject({ url: '/.well-known/matrix/server', headers: { host: 'remote.test' } });
+  });
+
+  test('may redirect a few times', async () => {
+    const { found } = await ask((url, response) => {
+      if (url === '/a') response.end('{"m.server":"delegated.test"}');
+      else redirect(url === '/b' ? '/a' : 'https://delegated.test/b')(url, response);
+    });
+    expect(found).toMatchObject({ outcome: 'delegated', to: 'delegated.test' });
+  });
+
+  test('that redirects in a loop fails after a few', async () => {
+    const { found, server } = await ask(redirect('/.well-known/matrix/server'));
+    expect(found).toEqual({ outcome: 'failed' });
+    expect(server.received).toHaveLength(6);
+  });
+
+  test.each([
+    ['a redirect to http', redirect('http://remote.test/')],
+    ['a redirect to a file', redirect('file:///etc/passwd')],
+    ['a redirect to nonsense', redirect('https://')],
+    ['no JSON', (_url: string, response: Answer) => void response.end('<html>')],
+    ['a list', (_url: string, response: Answer) => void response.end('[]')],
+    ['no name', (_url: string, response: Answer) => void response.end('{"m.server":5}')],
+    ['a bad name', (_url: string, response: Answer) => void response.end('{"m.server":"https://x.test"}')],
+    ['a bad port', (_url: string, response: Answer) => void response.end('{"m.server":"x.test:0"}')],
+    [
+      'too much',
+      (_url: string, response: Answer) => void response.end(`{"m.server":"x.test","x":"${'x'.repeat(60_000)}"}`),
+    ],
+    ['an error', (_url: string, response: Answer) => void response.writeHead(500).end()],
+    ['a hang-up', (_url: string, response: Answer) => void response.destroy()],
+  ])('with %s fails', async (_what, answer) => {
+    expect((await ask(answer)).found).toEqual({ outcome: 'failed' });
+  });
+
+  test('that is not there is absent', async () => {
+    const { found } = await ask((_url, response) => void response.writeHead(404).end());
+    expect(found).toEqual({ outcome: 'absent', lifetimeMs: 3_600_000 });
+  });
+});
