@@ -5,11 +5,12 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#auth-events-selection
  */
 import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
-import { isJsonObject, membershipOf, ownString, ownValue } from './content.ts';
+import { membershipOf, ownString, ownValue } from './content.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu, type StateKey } from './pdu.ts';
 import { type RoomVersionRules } from './room-versions.ts';
 import { stateMapKey } from './state-map.ts';
+import { isJsonObject } from './strict-json.ts';
 
 /** What the selection looks at; a template of ours has no id yet. */
 export type SelectionSubject = Pick<Pdu, 'type' | 'stateKey' | 'sender' | 'content'>;

@@ -61,13 +61,21 @@ export function authoriseMembership(event: Pdu, situation: AuthSituation): AuthV
   if (senderLevel === undefined || targetLevel === undefined || inviteLevel === undefined || banLevel === undefined)
     return refuse('power-levels-unreadable', 'The power levels that memberships need cannot be read.');
 
+  // A membership in the state that says nothing cannot have been accepted.
+  const senderMember = state('m.room.member', event.sender);
+  const targetMember = state('m.room.member', target);
+  for (const member of [senderMember, targetMember]) {
+    if (member !== undefined && !Object.hasOwn(member.content, 'membership'))
+      return refuse('member-malformed', `The membership event ${member.eventId} in the state has no membership.`);
+  }
+
   const joinRules = state('m.room.join_rules', '')?.content;
   const change: Change = {
     event,
     sender: event.sender,
     target,
-    senderMembership: membershipOf(state('m.room.member', event.sender)),
-    targetMembership: membershipOf(state('m.room.member', target)),
+    senderMembership: membershipOf(senderMember),
+    targetMembership: membershipOf(targetMember),
     joinRule: joinRules !== undefined && Object.hasOwn(joinRules, 'join_rule') ? joinRules['join_rule'] : 'invite',
     senderLevel,
     targetLevel,

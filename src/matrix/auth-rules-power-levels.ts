@@ -6,9 +6,10 @@
  */
 import { type AuthSituation } from './auth-rules-membership.ts';
 import { ALLOWED, type AuthVerdict, refuse } from './auth-verdict.ts';
-import { isJsonObject, ownValue } from './content.ts';
+import { ownValue } from './content.ts';
 import { type JsonObject, type Pdu } from './pdu.ts';
 import { above, isPrivilegedCreator, type Level, levelAt } from './power-levels.ts';
+import { isJsonObject } from './strict-json.ts';
 
 const LEVELS = ['users_default', 'events_default', 'state_default', 'ban', 'redact', 'kick', 'invite'] as const;
 const LEVEL_MAPS = ['users', 'events', 'notifications'] as const;
@@ -22,10 +23,14 @@ export function authorisePowerLevels(event: Pdu, situation: AuthSituation): Auth
 
   // Version 12, 9.4. `users` names a creator.
   if (rules.privilegedCreators) {
-    const named = Object.keys(entriesOf(next, 'users') ?? {}).find((id) => isPrivilegedCreator(create, id, rules));
+    const named = Object.keys(entriesOf(next, 'users') ?? {}).find(
+      (id) => isPrivilegedCreator(create, id, rules) !== false,
+    );
     if (named !== undefined) return refuse('power-levels-name-creator', `users names the creator ${named}.`);
   }
 
+  // A message event of this type: Synapse fails on it, so no room has one.
+  if (event.stateKey === undefined) return refuse('power-levels-malformed', 'm.room.power_levels is no state event.');
   // Synapse looks for a predecessor at the event's own state key, and the state around an event holds only the empty one.
   const current = event.stateKey === '' ? state('m.room.power_levels', '')?.content : undefined;
   // 9.4. No previous m.room.power_levels: allow.

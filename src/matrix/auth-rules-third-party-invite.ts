@@ -6,9 +6,10 @@
  */
 import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
 import { canonicalJsonWithout } from './canonical-json.ts';
-import { isJsonObject, ownString, ownValue } from './content.ts';
+import { ownString, ownValue } from './content.ts';
 import { prepareKey, PUBLIC_KEY_BYTES, verifyWith } from './ed25519.ts';
 import { type Json, type JsonObject, type Pdu } from './pdu.ts';
+import { isJsonObject } from './strict-json.ts';
 
 /** The parts of a signed object that its signatures don't cover. */
 const UNSIGNED_KEYS: ReadonlySet<string> = new Set(['signatures', 'unsigned']);

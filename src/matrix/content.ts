@@ -4,10 +4,6 @@
  */
 import { type Json, type JsonObject } from './pdu.ts';
 
-export function isJsonObject(value: Json | undefined): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** The object's own value at `key`; inherited ones are not content. */
 export function ownValue(object: JsonObject, key: string): Json | undefined {
   return Object.hasOwn(object, key) ? object[key] : undefined;

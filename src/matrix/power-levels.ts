@@ -7,10 +7,11 @@
  * Source: https://spec.matrix.org/v1.16/client-server-api/#mroompower_levels
  */
 import { type AuthState } from './auth-verdict.ts';
-import { isJsonObject, ownString, ownValue } from './content.ts';
+import { ownString, ownValue } from './content.ts';
 import { NUMBER_SPELLINGS, type SpelledNumbers } from './json-numbers.ts';
 import { type Json, type JsonObject, type Pdu } from './pdu.ts';
 import { type RoomVersionRules } from './room-versions.ts';
+import { isJsonObject } from './strict-json.ts';
 
 /** A bigint only where a level of room versions 1 to 9 leaves the range in which numbers are exact. */
 export type Level = number | bigint;
@@ -19,18 +20,28 @@ export type Level = number | bigint;
 const CREATOR_LEVEL: Level = Number.POSITIVE_INFINITY;
 
 // The string form of old rooms: spaces around, a sign, leading zeros. Python, which set the precedent, takes underscores
-// between digits too, and refuses more than 4300 digits.
-const STRING_LEVEL = /^[\s\u001c-\u001f\u0085]*([+-]?)(\d+(?:_\d+)*)[\s\u001c-\u001f\u0085]*$/;
+// between digits and the decimal digits of any script, and refuses more than 4300 digits.
+const STRING_LEVEL = /^[\s\u001c-\u001f\u0085]*([+-]?)(\p{Nd}+(?:_\p{Nd}+)*)[\s\u001c-\u001f\u0085]*$/u;
 const STRING_LEVEL_DIGITS_MAX = 4300;
+const DECIMAL_DIGIT = /^\p{Nd}$/u;
 
 function parseStringLevel(text: string): Level | undefined {
   const match = STRING_LEVEL.exec(text);
   if (match === null || text.includes('\ufeff')) return undefined;
-  const digits = (match[2] ?? '').replaceAll('_', '');
+  const digits = Array.from((match[2] ?? '').replaceAll('_', ''), asciiDigit);
   if (digits.length > STRING_LEVEL_DIGITS_MAX) return undefined;
-  const level = Number(digits) * (match[1] === '-' ? -1 : 1);
-  if (Number.isSafeInteger(level)) return level;
-  return match[1] === '-' ? -BigInt(digits) : BigInt(digits);
+  const magnitude = BigInt(digits.join(''));
+  const level = match[1] === '-' ? -magnitude : magnitude;
+  return Number.isSafeInteger(Number(level)) ? Number(level) : level;
+}
+
+/** Unicode lays out the decimal digits of a script in runs of ten, from zero to nine; runs may adjoin. */
+function asciiDigit(digit: string): string {
+  if (digit >= '0' && digit <= '9') return digit;
+  const codePoint = digit.codePointAt(0) ?? 0;
+  let before = 0;
+  while (DECIMAL_DIGIT.test(String.fromCodePoint(codePoint - before - 1))) before++;
+  return String(before % 10);
 }
 
 /**
@@ -73,12 +84,20 @@ export function creatorOf(create: Pdu, rules: RoomVersionRules): string | undefi
   return rules.creatorIsSender ? create.sender : ownString(create.content, 'creator');
 }
 
-/** Version 12: the sender of m.room.create and those it names in `additional_creators`. */
-export function isPrivilegedCreator(create: Pdu, userId: string, rules: RoomVersionRules): boolean {
+/**
+ * Version 12: whether a user is the sender of m.room.create or among its `additional_creators`. `undefined` when these
+ * cannot be read. Rule 1 wants an array of user ids; Synapse, when it looks a user up, also takes strings and the keys of
+ * objects for a collection.
+ */
+export function isPrivilegedCreator(create: Pdu, userId: string, rules: RoomVersionRules): boolean | undefined {
   if (!rules.privilegedCreators) return false;
-  if (create.sender === userId) return true;
+  if (create.sender === userId || !Object.hasOwn(create.content, 'additional_creators'))
+    return create.sender === userId;
   const additional = ownValue(create.content, 'additional_creators');
-  return Array.isArray(additional) && additional.includes(userId);
+  if (typeof additional === 'string') return false;
+  if (isJsonObject(additional)) return Object.hasOwn(additional, userId);
+  if (!Array.isArray(additional) || additional.some((id) => typeof id === 'object' && id !== null)) return undefined;
+  return additional.includes(userId);
 }
 
 function isStated(levels: JsonObject, name: string): boolean {
@@ -116,7 +135,8 @@ export function powerLevelsOf(create: Pdu, state: AuthState, rules: RoomVersionR
   const content = state('m.room.power_levels', '')?.content;
   return {
     ofUser(userId) {
-      if (isPrivilegedCreator(create, userId, rules)) return CREATOR_LEVEL;
+      const isCreator = isPrivilegedCreator(create, userId, rules);
+      if (isCreator !== false) return isCreator && CREATOR_LEVEL;
       if (content !== undefined) return statedUserLevel(content, userId);
       if (!rules.creatorIsSender && !Object.hasOwn(create.content, 'creator')) return undefined;
       return creatorOf(create, rules) === userId ? CREATOR_DEFAULT : 0;

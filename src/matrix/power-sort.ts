@@ -81,7 +81,8 @@ function senderLevelOf(event: Pdu, { rules, fetchEvent }: Lookup): Level {
     if (authEvent.type === 'm.room.create') create = authEvent;
     if (authEvent.type === 'm.room.power_levels') powerLevels = authEvent;
   }
-  if (create !== undefined && isPrivilegedCreator(create, event.sender, rules)) return Number.POSITIVE_INFINITY;
+  if (create !== undefined && isPrivilegedCreator(create, event.sender, rules) === true)
+    return Number.POSITIVE_INFINITY;
   if (powerLevels !== undefined) return statedUserLevel(powerLevels.content, event.sender) ?? 0;
   return create !== undefined && creatorOf(create, rules) === event.sender ? 100 : 0;
 }
