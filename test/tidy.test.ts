@@ -1,0 +1,59 @@
+/** Habits of the project that no linter knows. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const SPEC_VERSION = 'v1.16';
+
+async function filesIn(folder: string): Promise<string[]> {
+  const entries = await readdir(join(root, folder), { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(root.length));
+}
+
+/** Our own sources and texts; generated files and fixtures are not ours to keep tidy. */
+async function ownFiles(): Promise<string[]> {
+  const folders = ['src', 'workflows', 'activities', 'scripts', 'test', 'docs'];
+  const files = (await Promise.all(folders.map(filesIn))).flat();
+  return files.filter((file) => /\.(ts|md)$/.test(file) && !/^test\/(fixtures|histories)\//.test(file));
+}
+
+/** Lines that match, as `file:line`. */
+async function linesMatching(pattern: RegExp, files: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const file of files) {
+    const lines = (await readFile(join(root, file), 'utf8')).split('\n');
+    lines.forEach((line, index) => pattern.test(line) && found.push(`${file}:${index + 1}`));
+  }
+  return found;
+}
+
+test(`every link to the Matrix specification is to ${SPEC_VERSION}`, async () => {
+  const otherVersions = new RegExp(`spec\\.matrix\\.org/(?!${SPEC_VERSION.replace('.', '\\.')}/)`);
+  expect(
+    await linesMatching(
+      otherVersions,
+      (await ownFiles()).filter((file) => file !== 'test/tidy.test.ts'),
+    ),
+  ).toEqual([]);
+});
+
+test('every folder of src is named in docs/ARCHITECTURE.md', async () => {
+  const text = await readFile(join(root, 'docs/ARCHITECTURE.md'), 'utf8');
+  const folders = (await readdir(join(root, 'src'), { withFileTypes: true })).filter((entry) => entry.isDirectory());
+  expect(folders.map(({ name }) => name).filter((name) => !text.includes(`${name}/`))).toEqual([]);
+});
+
+test('the name of every test file ends in a kind that vitest.config.ts knows', async () => {
+  const files = (await filesIn('test')).filter((file) => file.endsWith('.test.ts'));
+  const kinds = /^[a-z0-9-]+(\.(pg|workflow|federation|interop))?\.test\.ts$/;
+  expect(files.filter((file) => !kinds.test(file.split('/').at(-1) ?? ''))).toEqual([]);
+});
+
+test('nothing is exported by default but configuration, and nothing is left to do', async () => {
+  const files = (await ownFiles()).filter((file) => file.endsWith('.ts') && file !== 'test/tidy.test.ts');
+  expect(await linesMatching(/^export default|\b(TODO|FIXME|XXX)\b/, files)).toEqual([]);
+});
