@@ -35,16 +35,19 @@ export function contentHash(event: JsonObject): string {
 }
 
 /**
- * Whether `hashes.sha256` is the content hash. Anything else means that the content was redacted or tampered with, and
- * only the redacted event may be used.
+ * Compares `hashes.sha256` with the content. `mismatch` means that the content was redacted or tampered with, and only
+ * the redacted event may be used; `unreadable` (absent, or not base64), that the event is refused.
  */
-export function contentHashMatches(event: JsonObject): boolean {
+export function checkContentHash(event: JsonObject): 'match' | 'mismatch' | 'unreadable' {
   const hashes = event['hashes'];
   const claimed = isJsonObject(hashes) ? hashes['sha256'] : undefined;
-  if (typeof claimed !== 'string') return false;
+  if (typeof claimed !== 'string') return 'unreadable';
   const computed = contentHash(event);
   // The usual spelling is compared as text; padding and the URL-safe alphabet are decoded.
-  return claimed === computed || decodeBase64(claimed)?.equals(Buffer.from(computed, 'base64')) === true;
+  if (claimed === computed) return 'match';
+  const decoded = decodeBase64(claimed);
+  if (decoded === undefined) return 'unreadable';
+  return decoded.equals(Buffer.from(computed, 'base64')) ? 'match' : 'mismatch';
 }
 
 /** The canonical JSON that servers sign and that the reference hash is of: the redacted event without its signatures. */

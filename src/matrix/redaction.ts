@@ -46,6 +46,7 @@ export function redact(event: JsonObject, rules: RoomVersionRules): JsonObject {
   const kept = rules.redaction.keepsObsoleteTopLevelKeys ? KEPT_UNTIL_V11 : KEPT;
   const redacted: Record<string, Json> = {};
   for (const key in event) if (kept.has(key)) redacted[key] = event[key] as Json;
+  if (rules.redaction.dropsRoomIdOfCreate && event['type'] === 'm.room.create') delete redacted['room_id'];
   keepSpellings(event, redacted);
   const content = event['content'];
   redacted['content'] = isJsonObject(content) ? redactContent(event['type'], content, rules) : {};

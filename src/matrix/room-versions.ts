@@ -23,6 +23,8 @@ export interface RedactionRules {
   readonly keepsRedacts: boolean;
   /** Version 11: `content.third_party_invite.signed` of m.room.member. */
   readonly keepsThirdPartyInviteSigned: boolean;
+  /** 12: `room_id` goes from any m.room.create event, since the event is what names the room. */
+  readonly dropsRoomIdOfCreate: boolean;
 }
 
 /** Everything in which room versions differ. */
@@ -82,6 +84,7 @@ const V1: RoomVersionRules = {
     keepsInvitePowerLevel: false,
     keepsRedacts: false,
     keepsThirdPartyInviteSigned: false,
+    dropsRoomIdOfCreate: false,
   },
   stateResolution: 'v1',
   aliasesSpecialCase: true,
@@ -162,6 +165,7 @@ const V12: RoomVersionRules = {
   version: '12',
   roomIdIsCreateHash: true,
   stateResolution: 'v2.1',
+  redaction: { ...V11.redaction, dropsRoomIdOfCreate: true },
   privilegedCreators: true,
 };
 

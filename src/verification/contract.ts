@@ -25,8 +25,18 @@ export interface CheckedPdu {
 export type CheckOutcome =
   | { readonly outcome: 'passed'; readonly pdu: CheckedPdu }
   /** No key could be had for a required signature: the event counts as missing, not as wrong. */
-  | { readonly outcome: 'key-missing'; readonly eventId: EventId; readonly serverName: ServerName; readonly keyId: KeyId | null }
-  | { readonly outcome: 'bad-signature'; readonly eventId: EventId; readonly serverName: ServerName; readonly reason: string }
+  | {
+      readonly outcome: 'key-missing';
+      readonly eventId: EventId;
+      readonly serverName: ServerName;
+      readonly keyId: KeyId | null;
+    }
+  | {
+      readonly outcome: 'bad-signature';
+      readonly eventId: EventId;
+      readonly serverName: ServerName;
+      readonly reason: string;
+    }
   /** Already known by id: neither verified nor returned. */
   | { readonly outcome: 'skipped'; readonly eventId: EventId }
   /** Not an event of this room version and room; `eventId` where one could be computed. */

@@ -1,0 +1,66 @@
+/** What passes between the pool and its threads. A chunk is prepared, waits in its thread for keys, then is verified. */
+import { type EventId, type KeyId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type CheckedPdu, type CheckOutcome, type VerifyKey } from './contract.ts';
+import { type RawEvents } from './batch.ts';
+
+export interface PrepareRequest extends RawEvents {
+  readonly type: 'prepare';
+  readonly chunk: number;
+  readonly roomVersion: string;
+  readonly roomId: RoomId;
+  readonly capReferences: boolean;
+}
+
+export interface VerifyRequest {
+  readonly type: 'verify';
+  readonly chunk: number;
+  /** One for each event: 1 when it is held already and must not be verified. */
+  readonly held: Uint8Array;
+  readonly keys: readonly VerifyKey[];
+}
+
+/** The chunk's caller went away. */
+export interface ForgetRequest {
+  readonly type: 'forget';
+  readonly chunk: number;
+}
+
+export type ThreadRequest = PrepareRequest | VerifyRequest | ForgetRequest;
+
+/** A key that some signature in the chunk names. */
+export interface NamedKey {
+  readonly serverName: ServerName;
+  readonly keyId: KeyId;
+}
+
+export interface PreparedReply {
+  readonly type: 'prepared';
+  readonly chunk: number;
+  /** `null` where the event is malformed or broken beyond verification. */
+  readonly eventIds: readonly (EventId | null)[];
+  readonly keys: readonly NamedKey[];
+  /** For each event, the indices in `keys` that its required signatures name. */
+  readonly needs: readonly (readonly number[])[];
+  /** For each event, when its keys must be valid. */
+  readonly validAtTs: readonly number[];
+}
+
+/** `json` is absent where it is the text as received, which the pool has already. */
+export type ThreadOutcome =
+  | Exclude<CheckOutcome, { outcome: 'passed' }>
+  | { readonly outcome: 'passed'; readonly pdu: Omit<CheckedPdu, 'json'> & { readonly json?: string } };
+
+export interface VerifiedReply {
+  readonly type: 'verified';
+  readonly chunk: number;
+  readonly outcomes: readonly ThreadOutcome[];
+}
+
+/** The chunk could not be worked on for a fault of ours; the thread itself goes on. */
+export interface FailedReply {
+  readonly type: 'failed';
+  readonly chunk: number;
+  readonly message: string;
+}
+
+export type ThreadReply = PreparedReply | VerifiedReply | FailedReply;

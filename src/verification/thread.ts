@@ -1,0 +1,46 @@
+/** The entry of a verification thread: keeps prepared chunks until their keys arrive. Started by pool.ts only. */
+import { parentPort } from 'node:worker_threads';
+import { invariant } from '../invariant.ts';
+import { roomVersionRules, type RoomVersionRules } from '../matrix/room-versions.ts';
+import { type PrepareRequest, type ThreadReply, type ThreadRequest, type VerifyRequest } from './messages.ts';
+import { prepareChunk, type PreparedEvent } from './prepare.ts';
+import { keyLookup, verifyEvent } from './verify.ts';
+
+const waiting = new Map<number, { readonly rules: RoomVersionRules; readonly events: readonly PreparedEvent[] }>();
+
+function prepare(request: PrepareRequest): ThreadReply {
+  const rules = roomVersionRules(request.roomVersion);
+  invariant(rules !== undefined, `room version ${request.roomVersion} is not known`);
+  const { events, reply } = prepareChunk(request.chunk, request, { ...request, rules });
+  waiting.set(request.chunk, { rules, events });
+  return reply;
+}
+
+function verify({ chunk, held, keys }: VerifyRequest): ThreadReply {
+  const prepared = waiting.get(chunk);
+  invariant(prepared !== undefined, 'a chunk is prepared before it is verified');
+  waiting.delete(chunk);
+  const findKey = keyLookup(keys);
+  const outcomes = prepared.events.map((event, i) =>
+    event.ready && held[i] === 1
+      ? ({ outcome: 'skipped', eventId: event.pdu.eventId } as const)
+      : verifyEvent(event, prepared.rules, findKey),
+  );
+  return { type: 'verified', chunk, outcomes };
+}
+
+function answer(request: Exclude<ThreadRequest, { type: 'forget' }>): ThreadReply {
+  try {
+    return request.type === 'prepare' ? prepare(request) : verify(request);
+  } catch (error) {
+    waiting.delete(request.chunk);
+    return { type: 'failed', chunk: request.chunk, message: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+invariant(parentPort !== null, 'thread.ts runs in a worker thread');
+const port = parentPort;
+port.on('message', (request: ThreadRequest) => {
+  if (request.type === 'forget') waiting.delete(request.chunk);
+  else port.postMessage(answer(request));
+});
