@@ -23,10 +23,12 @@ export function authorisePowerLevels(event: Pdu, situation: AuthSituation): Auth
 
   // Version 12, 9.4. `users` names a creator.
   if (rules.privilegedCreators) {
-    const named = Object.keys(entriesOf(next, 'users') ?? {}).find(
-      (id) => isPrivilegedCreator(create, id, rules) !== false,
-    );
+    const users = Object.keys(entriesOf(next, 'users') ?? {});
+    const named = users.find((id) => isPrivilegedCreator(create, id, rules) === true);
     if (named !== undefined) return refuse('power-levels-name-creator', `users names the creator ${named}.`);
+    // Rule 1 lets no such m.room.create in; of those that cannot be read Synapse passes over null, false and 0 here.
+    if (isPrivilegedCreator(create, '', rules) === undefined && Boolean(create.content['additional_creators']))
+      return refuse('power-levels-name-creator', 'The additional creators cannot be read.');
   }
 
   // A message event of this type: Synapse fails on it, so no room has one.
