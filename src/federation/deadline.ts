@@ -1,4 +1,4 @@
-/** A caller's abort signal with an overall time beside it, which leaves no listener or timer behind. */
+/** A caller's abort signal beside an overall time, or beside work shared with others; no listener or timer stays behind. */
 
 /** The overall time of a request is used up. */
 export class DeadlineError extends Error {
@@ -26,4 +26,19 @@ export function createDeadline(caller: AbortSignal, timeoutMs: number): Deadline
       caller.removeEventListener('abort', onAbort);
     },
   };
+}
+
+/** Waits for shared work no longer than the caller wants to; the work goes on for the others. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }

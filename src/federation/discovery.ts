@@ -12,6 +12,7 @@ import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
+import { orAborted } from './deadline.ts';
 import { type WellKnownAnswer } from './well-known.ts';
 
 const DEFAULT_PORT = 8448;
@@ -161,19 +162,4 @@ function orderRecords(list: readonly SrvRecord[], random: () => number): Target[
     .sort((a, b) => a.record.priority - b.record.priority || a.rank - b.rank)
     .slice(0, SRV_TARGETS_MAX)
     .map(({ record }) => ({ hostname: record.name.replace(/\.$/, ''), port: record.port }));
-}
-
-/** Waits for shared work no longer than the caller wants to; the work goes on for the others. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let onAbort = (): void => undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

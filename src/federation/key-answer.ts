@@ -1,0 +1,101 @@
+/**
+ * Reading a server's signed key object, from the server itself or from a notary, and making our own.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#publishing-keys
+ */
+import { decodeBase64, encodeBase64 } from '../matrix/base64.ts';
+import { type KeyId, parseKeyId, parseServerName, type ServerName } from '../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { signaturesOf, signJson, verifySignedJson } from '../matrix/signatures.ts';
+import { type SigningKey } from '../matrix/signing-key.ts';
+import { isJsonObject } from '../matrix/strict-json.ts';
+import { type VerifyKey } from '../verification/contract.ts';
+
+/** "Servers MUST use the lesser of this field and 7 days into the future when determining if a key is valid." */
+const VALIDITY_MS_MAX = 7 * 86_400_000;
+/** A server has one or two keys, and a few old ones; what is over this is left out. */
+const KEYS_OF_A_SERVER_MAX = 100;
+const PUBLIC_KEY_BYTES = 32;
+
+/** A key as it is kept: with what is known about its freshness. */
+export interface KnownKey extends VerifyKey {
+  /** Published under `old_verify_keys`: it signs nothing new. */
+  readonly expired: boolean;
+  /** Milliseconds since the Unix epoch. */
+  readonly fetchedAt: number;
+}
+
+export type KeyAnswerReading =
+  | { readonly ok: true; readonly serverName: ServerName; readonly keys: readonly KnownKey[] }
+  | { readonly ok: false; readonly reason: string };
+
+/**
+ * The keys that a key object publishes. Refused unless it bears a signature by one of its own current keys, and none
+ * of those signatures is wrong. `now`: milliseconds, the time of the answer.
+ */
+export function readKeyAnswer(answer: JsonObject, now: number): KeyAnswerReading {
+  const serverName = parseServerName(answer['server_name']);
+  if (serverName === undefined) return { ok: false, reason: 'server_name is not a server name' };
+  const validUntil = readTime(answer['valid_until_ts']);
+  if (validUntil === undefined) return { ok: false, reason: 'valid_until_ts is not a time' };
+  const current = readKeys(answer['verify_keys'], () => Math.min(validUntil, now + VALIDITY_MS_MAX));
+  const old = readKeys(answer['old_verify_keys'], (key) => readTime(key['expired_ts']));
+  const own = current.filter(({ keyId }) => Object.hasOwn(signaturesBy(answer, serverName), keyId));
+  if (own.length === 0) return { ok: false, reason: 'the answer is not signed by any of its own keys' };
+  for (const { keyId, publicKey } of own) {
+    const verified = verifySignedJson(answer, serverName, keyId, publicKey);
+    if (!verified.ok) return { ok: false, reason: `the answer's own signature with ${keyId}: ${verified.reason}` };
+  }
+  const isCurrent = new Set(current.map(({ keyId }) => keyId));
+  const known = (expired: boolean) => (key: PublishedKey) => ({ ...key, serverName, expired, fetchedAt: now });
+  return {
+    ok: true,
+    serverName,
+    keys: [...current.map(known(false)), ...old.filter(({ keyId }) => !isCurrent.has(keyId)).map(known(true))],
+  };
+}
+
+/** Whether a notary vouches for an answer: it bears a good signature by one of the notary's keys. */
+export function isVouchedFor(answer: JsonObject, notary: ServerName, keys: ReadonlyMap<KeyId, string>): boolean {
+  return signaturesOf(answer, notary).some(({ keyId }) => {
+    const publicKey = keys.get(keyId);
+    return publicKey !== undefined && verifySignedJson(answer, notary, keyId, publicKey).ok;
+  });
+}
+
+/** Our own key object, signed. `validUntilTs`: milliseconds since the Unix epoch. */
+export function makeKeyAnswer(serverName: ServerName, key: SigningKey, validUntilTs: number): JsonObject {
+  const answer = {
+    server_name: serverName,
+    valid_until_ts: validUntilTs,
+    verify_keys: { [key.keyId]: { key: key.publicKey } },
+    old_verify_keys: {},
+  };
+  return signJson(answer, serverName, key);
+}
+
+type PublishedKey = Pick<VerifyKey, 'keyId' | 'publicKey' | 'validUntilTs'>;
+
+function readKeys(value: Json | undefined, validUntil: (key: JsonObject) => number | undefined): PublishedKey[] {
+  if (!isJsonObject(value)) return [];
+  const keys: PublishedKey[] = [];
+  for (const [name, key] of Object.entries(value).slice(0, KEYS_OF_A_SERVER_MAX)) {
+    const keyId = name.startsWith('ed25519:') ? parseKeyId(name) : undefined;
+    if (keyId === undefined || !isJsonObject(key)) continue;
+    const bytes = typeof key['key'] === 'string' ? decodeBase64(key['key']) : undefined;
+    const validUntilTs = validUntil(key);
+    if (bytes?.length !== PUBLIC_KEY_BYTES || validUntilTs === undefined) continue;
+    keys.push({ keyId, publicKey: encodeBase64(bytes), validUntilTs });
+  }
+  return keys;
+}
+
+function readTime(value: Json | undefined): number | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+function signaturesBy(answer: JsonObject, serverName: ServerName): JsonObject {
+  const signatures = answer['signatures'];
+  const byKey = isJsonObject(signatures) && Object.hasOwn(signatures, serverName) ? signatures[serverName] : undefined;
+  return isJsonObject(byKey) ? byKey : {};
+}

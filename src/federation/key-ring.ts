@@ -1,0 +1,161 @@
+/**
+ * Finds the keys of other servers: in the store, then at the trusted notaries many servers a request, then at the
+ * servers themselves, some at a time. A join of a room with 1,300 servers costs a handful of requests where a notary is
+ * configured. Callers that want the same key at the same time share one request; servers that could not give a key are
+ * left alone for a growing while.
+ */
+import { type Clock } from '../clock.ts';
+import { type Logger } from '../logging.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
+import { type SigningKey } from '../matrix/signing-key.ts';
+import { type KeyRequest, type KeyResolver, type VerifyKey } from '../verification/contract.ts';
+import { type FederationClient } from './contract.ts';
+import { orAborted } from './deadline.ts';
+import { type KnownKey } from './key-answer.ts';
+import { createKeyFetcher, type TrustedKeyServer } from './key-fetcher.ts';
+import { createKeyPatience } from './key-patience.ts';
+
+/** Requests for one key that are collected into one round; more wait for the next round. */
+const ROUND_KEYS_MAX = 1000;
+/** Rounds under way at a time. */
+const ROUNDS_MAX = 4;
+
+export interface KeyRing {
+  /** Never throws for a key that cannot be had; only for an aborted signal or a store that fails. */
+  readonly resolve: KeyResolver;
+}
+
+/** Where keys are kept. */
+export interface KeyStore {
+  /** The stored keys among those named; valid long enough or not. */
+  readKeys(requests: readonly Pick<KeyRequest, 'serverName' | 'keyId'>[]): Promise<readonly KnownKey[]>;
+  storeKeys(keys: readonly KnownKey[]): Promise<void>;
+}
+
+export interface KeyRingConfig {
+  readonly serverName: ServerName;
+  readonly signingKey: SigningKey;
+  readonly client: Pick<FederationClient, 'serverKeys' | 'notaryQuery'>;
+  readonly keyStore: KeyStore;
+  /** Asked in this order. */
+  readonly trustedKeyServers: readonly TrustedKeyServer[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+interface Want {
+  readonly request: KeyRequest;
+  readonly done: Promise<KnownKey | undefined>;
+  readonly settle: (key: KnownKey | undefined) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+export function createKeyRing(config: KeyRingConfig): KeyRing {
+  const fetchKeys = createKeyFetcher(config);
+  const patience = createKeyPatience(config.clock);
+  const own: VerifyKey = {
+    serverName: config.serverName,
+    keyId: config.signingKey.keyId,
+    publicKey: config.signingKey.publicKey,
+    validUntilTs: Number.MAX_SAFE_INTEGER,
+  };
+  /** Everything wanted and not settled yet, by name; a part of it waits for its round. */
+  const wants = new Map<string, Want>();
+  let waiting: Want[] = [];
+  let rounds = 0;
+
+  const runRound = async (round: readonly Want[]): Promise<void> => {
+    rounds += 1;
+    try {
+      const requests = round.map(({ request }) => request);
+      const found = await fetchKeys(requests);
+      await config.keyStore.storeKeys([...found.values()].flat());
+      for (const { request, settle } of round) {
+        const key = found.get(request.serverName)?.find(({ keyId }) => keyId === request.keyId);
+        patience.note(request, key !== undefined && isEnough(key, request));
+        settle(key);
+      }
+    } catch (error) {
+      for (const { fail } of round) fail(error);
+    } finally {
+      rounds -= 1;
+      for (const want of round) if (wants.get(nameOf(want.request)) === want) wants.delete(nameOf(want.request));
+      startRounds();
+    }
+  };
+
+  const startRounds = (): void => {
+    while (waiting.length > 0 && rounds < ROUNDS_MAX) {
+      const round = waiting.slice(0, ROUND_KEYS_MAX);
+      waiting = waiting.slice(ROUND_KEYS_MAX);
+      void runRound(round);
+    }
+  };
+
+  const want = (request: KeyRequest): Promise<KnownKey | undefined> => {
+    const running = wants.get(nameOf(request));
+    if (running !== undefined && running.request.validAtTs >= request.validAtTs) return running.done;
+    const made = makeWant(request);
+    wants.set(nameOf(request), made);
+    // Callers of the same turn of the event loop go into the same round.
+    if (waiting.length === 0) setImmediate(startRounds);
+    waiting.push(made);
+    return made.done;
+  };
+
+  return {
+    resolve: async (requests, signal) => {
+      signal.throwIfAborted();
+      const strongest = strongestRequests(requests);
+      const ours = strongest.filter((request) => request.serverName === own.serverName);
+      const others = strongest.filter((request) => request.serverName !== own.serverName);
+      const stored = others.length === 0 ? [] : await config.keyStore.readKeys(others);
+      const known = new Map(stored.map((key) => [nameOf(key), key]));
+      const missing = others.filter((request) => {
+        const key = known.get(nameOf(request));
+        return (key === undefined || !isEnough(key, request)) && patience.mayAsk(request);
+      });
+      const fetched = await orAborted(Promise.all(missing.map(want)), signal);
+      for (const key of fetched) if (key !== undefined) known.set(nameOf(key), better(known.get(nameOf(key)), key));
+      return [...known.values(), ...(ours.some(({ keyId }) => keyId === own.keyId) ? [own] : [])];
+    },
+  };
+}
+
+/** Whether nothing better is to be had by asking: valid at the time wanted, or known to have ended before it. */
+function isEnough(key: KnownKey, request: KeyRequest): boolean {
+  return key.expired || key.validUntilTs >= request.validAtTs;
+}
+
+/** A stored public key is not replaced by another under its name; the later end of its validity counts. */
+function better(stored: KnownKey | undefined, fetched: KnownKey): KnownKey {
+  if (stored === undefined) return fetched;
+  if (stored.publicKey !== fetched.publicKey || stored.expired) return stored;
+  return fetched.expired || fetched.validUntilTs > stored.validUntilTs ? fetched : stored;
+}
+
+function nameOf({ serverName, keyId }: Pick<KeyRequest, 'serverName' | 'keyId'>): string {
+  return `${serverName} ${keyId}`;
+}
+
+/** Each key once, with the latest time that it must be valid at. */
+function strongestRequests(requests: readonly KeyRequest[]): KeyRequest[] {
+  const byName = new Map<string, KeyRequest>();
+  for (const request of requests) {
+    const known = byName.get(nameOf(request));
+    if (known === undefined || known.validAtTs < request.validAtTs) byName.set(nameOf(request), request);
+  }
+  return [...byName.values()];
+}
+
+function makeWant(request: KeyRequest): Want {
+  let settle: Want['settle'] = () => undefined;
+  let fail: Want['fail'] = () => undefined;
+  const done = new Promise<KnownKey | undefined>((resolve, reject) => {
+    settle = resolve;
+    fail = reject;
+  });
+  // Everybody who waits may have gone away; then nobody hears of a failure of the store, and nobody needs to.
+  done.catch(() => undefined);
+  return { request, done, settle, fail };
+}
