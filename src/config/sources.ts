@@ -18,8 +18,8 @@ const WELL_KNOWN: readonly (readonly [variable: string, key: string])[] = [
   ['OTEL_EXPORTER_OTLP_ENDPOINT', 'telemetry.otlp_endpoint'],
 ];
 
-/** `REJOINDER_…` variables that are not settings: the file itself, the download cache, the client's server address. */
-const OTHER_VARIABLES = ['REJOINDER_CONFIG', 'REJOINDER_CACHE_DIR', 'REJOINDER_URL'];
+/** `REJOINDER_…` variables that are not settings: the file itself, the download cache, the client's server address, stack traces. */
+const OTHER_VARIABLES = ['REJOINDER_CONFIG', 'REJOINDER_CACHE_DIR', 'REJOINDER_URL', 'REJOINDER_DEBUG'];
 
 export type Tree = Record<string, unknown>;
 export type Environment = Readonly<Record<string, string | undefined>>;

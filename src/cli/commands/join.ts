@@ -1,0 +1,34 @@
+/** `rejoinder join <room> --user NAME`: the room is usable when it returns, its memberships may still be on their way. */
+import { performance } from 'node:perf_hooks';
+import { type ClientOptions, connectOperator } from '../operator-client.ts';
+import { type Output, humanDuration, printable } from '../output.ts';
+
+export interface JoinOptions extends ClientOptions {
+  readonly user: string;
+  readonly via: readonly string[];
+  readonly json: boolean;
+}
+
+export async function join(room: string, options: JoinOptions, output: Output): Promise<void> {
+  const client = await connectOperator(options);
+  try {
+    const startedAt = performance.now();
+    const post = { room, user_id: options.user, via: options.via };
+    const { body } = await client.ask('/rooms/join', { post });
+    if (options.json) {
+      output.json(body);
+      return;
+    }
+    const text = (key: string): string => printable(String(body[key]));
+    const took = humanDuration(performance.now() - startedAt);
+    output.line(`${output.colours.green('Joined')} ${text('room_id')} via ${text('joined_via')} in ${took}`);
+    output.line(`  event  ${text('event_id')}`);
+    output.line(
+      body['partial'] === true
+        ? `  state  partial: usable now, members follow ("rejoinder rooms '${text('room_id')}'" shows how far it is)`
+        : '  state  full',
+    );
+  } finally {
+    await client.close();
+  }
+}

@@ -1,0 +1,93 @@
+/** `rejoinder rooms`: all rooms in a table; `rejoinder rooms <room>`: one, and what was decided about it, when and why. */
+import { z } from 'zod';
+import { systemClock } from '../../clock.ts';
+import { CliError } from '../failure.ts';
+import { type ClientOptions, connectOperator } from '../operator-client.ts';
+import { type Output, humanDuration, printable, table } from '../output.ts';
+
+export interface RoomsOptions extends ClientOptions {
+  readonly json: boolean;
+}
+
+const overview = z.object({
+  room_id: z.string(),
+  name: z.string().nullable(),
+  canonical_alias: z.string().nullable(),
+  phase: z.string(),
+  resident: z.string().nullable(),
+  joined_via: z.string().nullable(),
+  joined_at: z.string().nullable(),
+  members_known: z.number(),
+  members: z.number().nullable(),
+  servers: z.number(),
+  attempts: z.number(),
+  epoch: z.number(),
+  next_wake_at: z.string().nullable(),
+  last_failure: z.object({ resident: z.string(), failure: z.string(), reason: z.string() }).nullable(),
+});
+const list = z.object({ rooms: z.array(overview) });
+const description = overview.extend({
+  journal: z.array(z.object({ at: z.string(), type: z.string(), explanation: z.string() })),
+});
+
+type Overview = z.output<typeof overview>;
+
+export async function rooms(room: string | undefined, options: RoomsOptions, output: Output): Promise<void> {
+  const client = await connectOperator(options);
+  try {
+    const { body } = await client.ask(room === undefined ? '/rooms' : `/rooms/${encodeURIComponent(room)}`);
+    if (options.json) output.json(body);
+    else if (room === undefined) printList(understood(list, body).rooms, output);
+    else printDescription(understood(description, body), output);
+  } finally {
+    await client.close();
+  }
+}
+
+function understood<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  throw new CliError('the server answered in a form that this command does not know', {
+    hint: 'Use a command line of the version of the server; --json prints the answer as it is.',
+  });
+}
+
+function printList(found: readonly Overview[], output: Output): void {
+  if (found.length === 0) {
+    output.line(`No rooms. Join one: rejoinder join '#room:server' --user NAME`);
+    return;
+  }
+  const rows = found.map((room) => [
+    room.room_id,
+    room.canonical_alias ?? room.name ?? '',
+    room.phase,
+    room.resident ?? room.joined_via ?? '',
+    String(room.members ?? room.members_known),
+    String(room.attempts),
+    nextOf(room),
+  ]);
+  for (const line of table(['ROOM', 'NAME', 'PHASE', 'RESIDENT', 'MEMBERS', 'ATTEMPTS', 'NEXT'], rows))
+    output.line(line);
+}
+
+function nextOf({ phase, next_wake_at: at, last_failure: failure }: Overview): string {
+  if (phase !== 'waiting' || at === null) return '';
+  const because = failure === null ? '' : ` (${failure.resident}: ${failure.reason})`;
+  return `in ${humanDuration(Date.parse(at) - systemClock.now())}${because}`;
+}
+
+function printDescription(room: z.output<typeof description>, output: Output): void {
+  output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
+  const facts: [string, string][] = [
+    ['room', room.room_id],
+    ['alias', room.canonical_alias ?? 'none'],
+    ['phase', room.phase],
+    ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
+    ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
+    ['servers', `${room.servers} may be asked`],
+  ];
+  for (const [name, value] of facts) output.line(`  ${name.padEnd(8)} ${printable(value)}`);
+  output.line();
+  for (const { at, explanation } of room.journal)
+    output.line(`${output.colours.dim(printable(at))}  ${printable(explanation)}`);
+}

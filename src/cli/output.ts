@@ -1,0 +1,69 @@
+/** What commands print: tables for people, JSON for programs. Text of strangers cannot move the cursor or forge a line. */
+import type picocolors from 'picocolors';
+
+type Colours = ReturnType<typeof picocolors.createColors>;
+
+export interface Output {
+  /** Bold, red and so on; without effect where colours are not wanted. */
+  readonly colours: Colours;
+  /** One line of the result, on standard output. */
+  line(text?: string): void;
+  json(value: unknown): void;
+  /** Written as it is: large results in pieces. Resolves when the reader has taken it. */
+  raw(text: string): Promise<void>;
+  /** One line about how it goes, on standard error. */
+  note(text: string): void;
+}
+
+export function createOutput(stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream, colours: Colours): Output {
+  return {
+    colours,
+    line: (text = '') => void stdout.write(`${text}\n`),
+    json: (value) => void stdout.write(`${JSON.stringify(value, undefined, 2)}\n`),
+    raw: (text) =>
+      new Promise((resolve, reject) => {
+        stdout.write(text, (error) => (error ? reject(error) : resolve()));
+      }),
+    note: (text) => void stderr.write(`${text}\n`),
+  };
+}
+
+/** Controls, line and paragraph separators, and characters that reorder or hide what stands beside them. */
+const UNPRINTABLE =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+
+/** Text of a stranger, safe to print within a line. */
+export function printable(text: string): string {
+  return text.replaceAll(UNPRINTABLE, '\ufffd');
+}
+
+const CELL_CHARS_MAX = 60;
+
+/** Rows under a head, in columns as wide as their widest cell. Cells are made printable and cut at 60 characters. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const cells = rows.map((row) =>
+    row.map((cell) => {
+      const characters = Array.from(printable(cell));
+      return characters.length > CELL_CHARS_MAX
+        ? `${characters.slice(0, CELL_CHARS_MAX - 1).join('')}…`
+        : characters.join('');
+    }),
+  );
+  const widths = head.map((title, at) => Math.max(title.length, ...cells.map((row) => row[at]?.length ?? 0)));
+  const format = (row: readonly string[]): string =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+      .join('  ')
+      .trimEnd();
+  return [head, ...cells].map(format);
+}
+
+/** `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`. */
+export function humanDuration(ms: number): string {
+  const seconds = Math.max(0, ms) / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+}

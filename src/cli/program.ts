@@ -1,0 +1,111 @@
+/** The command line: every command with its arguments and help. What a command does is loaded when it is called. */
+import { Argument, Command, Option } from 'commander';
+import { type Environment } from '../config/sources.ts';
+import { describeFailure } from './failure.ts';
+import { type Output, printable } from './output.ts';
+
+export interface ProgramContext {
+  readonly env: Environment;
+  readonly output: Output;
+  readonly version: string;
+}
+
+interface ConfigFlag {
+  readonly config?: string;
+}
+
+interface ClientFlags extends ConfigFlag {
+  readonly url?: string;
+  readonly json?: true;
+}
+
+const repeated = (value: string, all: readonly string[]): string[] => [...all, value];
+
+/** Runs one command line (without `node` and the script) and prints what went wrong; the exit code to end with. */
+export async function runCommandLine(args: readonly string[], context: ProgramContext): Promise<number> {
+  const { env, output } = context;
+  try {
+    await createProgram(context).parseAsync(args, { from: 'user' });
+    return 0;
+  } catch (error) {
+    const { lines, exitCode } = describeFailure(error, env['REJOINDER_DEBUG'] !== undefined);
+    const [first, ...rest] = lines;
+    if (first !== undefined) output.note(`${output.colours.red('error:')} ${printable(first)}`);
+    for (const line of rest) output.note(line);
+    return exitCode;
+  }
+}
+
+/** Throws `CommanderError` on wrong arguments, and what the command throws. */
+function createProgram({ env, output, version }: ProgramContext): Command {
+  const program = new Command('rejoinder')
+    .description('Joins Matrix rooms of any size in seconds and makes them whole in the background.')
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError('(--help says more)')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeErr: (text) => output.note(text.trimEnd()),
+      writeOut: (text) => output.line(text.trimEnd()),
+    })
+    .option('-c, --config <file>', 'configuration file (default: REJOINDER_CONFIG, then ./rejoinder.yaml)');
+
+  const configFlag = (): ConfigFlag => program.opts<ConfigFlag>();
+  const client = (name: string, description: string): Command =>
+    program
+      .command(name)
+      .description(description)
+      .option('--url <url>', 'the operator listener (default: REJOINDER_URL, then the configuration)')
+      .option('--json', 'print the answer as JSON');
+  const clientOptions = (flags: ClientFlags) => ({ env, ...configFlag(), ...flags, json: flags.json === true });
+
+  client('join', 'Join a room. Returns when the room is usable; its members may still be on their way.')
+    .argument('<room>', "room id or alias, such as '#room:example.org'")
+    .requiredOption('-u, --user <name>', 'local user who joins: @name:server or just the name')
+    .option('--via <server>', 'server to ask first; may be given several times', repeated, [])
+    .addHelpText('after', "\nExample: rejoinder join '#matrix:matrix.org' --user alice")
+    .action(async (room: string, flags: ClientFlags & { user: string; via: string[] }) => {
+      const { join } = await import('./commands/join.ts');
+      await join(room, { ...clientOptions(flags), user: flags.user, via: flags.via }, output);
+    });
+
+  client('members', 'List the members of a room, waiting until the room is whole.')
+    .argument('<room>', 'room id or alias')
+    .addOption(
+      new Option('--membership <kind>', 'which members')
+        .choices(['join', 'invite', 'leave', 'ban', 'knock', 'all'])
+        .default('join'),
+    )
+    .option('--wait <duration>', 'how long to wait, such as 30s or 5m', '5m')
+    .action(async (room: string, flags: ClientFlags & { membership: string; wait: string }) => {
+      const { members } = await import('./commands/members.ts');
+      const { membership, wait } = flags;
+      await members(room, { ...clientOptions(flags), membership, wait }, output);
+    });
+
+  client('rooms', 'List the rooms and how far each is, or explain one by its journal.')
+    .argument('[room]', 'room id or alias')
+    .action(async (room: string | undefined, flags: ClientFlags) => {
+      const { rooms } = await import('./commands/rooms.ts');
+      await rooms(room, clientOptions(flags), output);
+    });
+
+  program
+    .command('migrate')
+    .description('Bring the database to this version and register the search attributes in Temporal. Safe to repeat.')
+    .action(async () => {
+      const { migrate } = await import('./commands/migrate.ts');
+      await migrate({ env, ...configFlag() }, output);
+    });
+
+  program
+    .command('config')
+    .description('Check the configuration, or print what is in force.')
+    .addArgument(new Argument('<what>', 'check: validate; dump: print, secrets masked').choices(['check', 'dump']))
+    .action(async (what: string) => {
+      const { checkConfig, dumpConfig } = await import('./commands/config.ts');
+      (what === 'check' ? checkConfig : dumpConfig)({ env, ...configFlag() }, output);
+    });
+
+  return program;
+}

@@ -1,0 +1,210 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type OperatorPorts } from '../../src/operator/ports.ts';
+import {
+  ALIAS,
+  PARTIAL,
+  type RunningServer,
+  TOKEN,
+  WHOLE,
+  portsOfTest,
+  startServer,
+} from '../operator/rooms-of-test.ts';
+import { type Ran, runCli } from './run-cli.ts';
+
+let folder: string;
+let server: RunningServer | undefined;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'rejoinder-cli-'));
+});
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+  rmSync(folder, { recursive: true });
+});
+
+const run = (args: readonly string[], env: Record<string, string> = {}): Promise<Ran> =>
+  runCli(args, { cwd: folder, env });
+
+/** Runs a command against a server over these ports, with the right token. */
+async function runAgainst(ports: OperatorPorts, args: readonly string[]): Promise<Ran> {
+  server = await startServer(ports, 50);
+  return run(args, { REJOINDER_URL: server.url, REJOINDER_OPERATOR_TOKEN: TOKEN });
+}
+
+describe('the command line', () => {
+  test.each([
+    [['--help']],
+    [['join', '--help']],
+    [['members', '--help']],
+    [['rooms', '--help']],
+    [['config', '--help']],
+  ])('%j explains itself', async (args) => {
+    const { code, stdout, stderr } = await run(args);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain('Usage: rejoinder');
+  });
+
+  test('is a program that exits with the code of its failure and prints what is read, no more', () => {
+    const args = ['--import', 'tsx', join(import.meta.dirname, '../../src/cli/main.ts')];
+    const version = spawnSync(process.execPath, [...args, '--version'], { encoding: 'utf8' });
+    expect(version).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/), stderr: '' });
+    const wrong = spawnSync(process.execPath, [...args, 'jion'], { encoding: 'utf8' });
+    expect(wrong).toMatchObject({ status: 2, stdout: '' });
+  });
+
+  test.each([
+    ['no such command', ['jion'], /unknown command 'jion'[^]*Did you mean join/],
+    ['no such option', ['rooms', '--jsno'], /unknown option '--jsno'/],
+    ['no room to join', ['join', '--user', 'a'], /missing required argument 'room'/],
+    ['nobody to join', ['join', '#a:b'], /required option '-u, --user <name>' not specified/],
+    [
+      'no such membership',
+      ['members', '#a:b', '--membership', 'friend'],
+      /'friend' is invalid. Allowed choices are join/,
+    ],
+    [
+      'a wait without a unit',
+      ['members', '#a:b', '--wait', '5'],
+      /--wait: expected a duration such as 30s or 5m, found "5"/,
+    ],
+    ['neither check nor dump', ['config', 'show'], /Allowed choices are check, dump/],
+  ])('%s: says so and exits with 2', async (_what, args, message) => {
+    const { code, stdout, stderr } = await run(args);
+    expect(stderr).toMatch(message);
+    expect([code, stdout]).toEqual([2, '']);
+  });
+});
+
+describe('config', () => {
+  test('check names every problem and exits with 2', async () => {
+    writeFileSync(
+      join(folder, 'rejoinder.yaml'),
+      'server_name: a\nlisteners: { operator: { prot: 1 } }\nlog: { level: x }',
+    );
+    const { code, stderr } = await run(['config', 'check']);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/rejoinder.yaml:2: listeners.operator.prot: expected one of the keys host, port/);
+    expect(stderr).toMatch(/rejoinder.yaml:3: log.level: expected one of trace/);
+  });
+
+  test('check is content with a good file, and names variables that set nothing', async () => {
+    writeFileSync(join(folder, 'rejoinder.yaml'), 'server_name: a');
+    const { code, stdout, stderr } = await run(['config', 'check'], { REJOINDER_LOG_LEVLE: 'debug' });
+    expect(code).toBe(0);
+    expect(stdout).toContain('rejoinder.yaml: valid');
+    expect(stderr).toContain('REJOINDER_LOG_LEVLE');
+  });
+
+  test('dump prints what is in force, as a file that is valid again, without secrets', async () => {
+    const secrets = { REJOINDER_OPERATOR_TOKEN: TOKEN, DATABASE_URL: 'postgres://me:hunter2@db/x' };
+    const { stdout } = await run(['config', 'dump'], { REJOINDER_SERVER_NAME: 'a.example', ...secrets });
+    expect(stdout).toContain('server_name: a.example');
+    expect(stdout).not.toMatch(new RegExp(`hunter2|${TOKEN}`));
+    writeFileSync(join(folder, 'again.yaml'), stdout.replace(/token: .*/, `token: ${TOKEN}`));
+    expect((await run(['config', 'check', '--config', 'again.yaml'])).stderr).toBe('');
+  });
+});
+
+describe('a command that talks to the server', () => {
+  test('joins and tells what came of it', async () => {
+    const { code, stdout, stderr } = await runAgainst(portsOfTest(), [
+      'join',
+      ALIAS,
+      '--user',
+      'alice',
+      '--via',
+      'hs2',
+    ]);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^Joined !whole:hs1 via hs2 in \d/);
+    expect(stdout).toContain('partial: usable now');
+  });
+
+  test('prints JSON for programs', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['join', ALIAS, '-u', 'alice', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject({ room_id: WHOLE, event_id: '$join' });
+  });
+
+  test('lists members in a table, whatever they call themselves', async () => {
+    const { code, stdout, stderr } = await runAgainst(portsOfTest(), ['members', ALIAS, '--membership', 'all']);
+    expect(code).toBe(0);
+    expect(stderr).toBe('3 members\n');
+    expect(stdout.split('\n')[0]).toMatch(/^USER +MEMBERSHIP +NAME$/);
+    expect(stdout.split('\n')).toHaveLength(5);
+    expect(stdout).not.toMatch(/[\u001b\u2028]/);
+  });
+
+  test('waits for a room that is partial, shows why, and gives up in time', async () => {
+    const { code, stderr } = await runAgainst(portsOfTest(), ['members', PARTIAL, '--wait', '50ms']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/the room is not whole after 0.1 s: fetching the state from hs1/);
+  });
+
+  test('lists rooms, and explains one', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['rooms']);
+    expect(stdout).toMatch(/^ROOM +NAME +PHASE/);
+    expect(stdout).toMatch(/!partial:hs1 .* fetching +hs1/);
+    const { stdout: one } = await run(['rooms', WHOLE, '--url', server?.url ?? ''], {
+      REJOINDER_OPERATOR_TOKEN: TOKEN,
+    });
+    expect(one).toContain('2026-01-01T00:01:00.000Z  Attempt 1 at hs1 failed (timeout): no answer within 60 s');
+    expect(one).not.toMatch(/[\u001b\u2028]/);
+  });
+
+  test('passes on why the server refused', async () => {
+    const { code, stderr } = await runAgainst(portsOfTest(), ['join', '#none', '--user', 'alice']);
+    expect(code).toBe(2);
+    expect(stderr).toBe('error: room: expected a room id (!…) or alias (#name:server) (M_INVALID_PARAM)\n');
+    const { code: unknown, stderr: why } = await run(['rooms', '#none:hs1'], {
+      REJOINDER_URL: server?.url ?? '',
+      REJOINDER_OPERATOR_TOKEN: TOKEN,
+    });
+    expect(unknown).toBe(1);
+    expect(why).toBe('error: hs1 knows no alias #none:hs1 (M_NOT_FOUND)\n');
+  });
+
+  test('finds the token where the server keeps it', async () => {
+    server = await startServer();
+    await mkdir(join(folder, 'rejoinder-data'));
+    writeFileSync(join(folder, 'rejoinder-data', 'operator.token'), `${TOKEN}\n`, { mode: 0o600 });
+    expect((await run(['rooms', '--url', server.url])).code).toBe(0);
+  });
+
+  test.each([
+    ['there is no token', {}, /there is no operator token at .*operator.token\nStart the server once/],
+    ['the token is wrong', { REJOINDER_OPERATOR_TOKEN: 'x'.repeat(20) }, /does not know the token from operator.token/],
+  ])('says so when %s', async (_what, env, message) => {
+    server = await startServer();
+    const { code, stderr } = await run(['rooms'], { REJOINDER_URL: server.url, ...env });
+    expect(stderr).toMatch(message);
+    expect(code).toBe(1);
+  });
+
+  test('says so when no server is there', async () => {
+    const env = { REJOINDER_OPERATOR_TOKEN: TOKEN, REJOINDER_LISTENERS_OPERATOR_PORT: '9' };
+    const { code, stderr } = await run(['rooms'], env);
+    expect(stderr).toBe(
+      'error: no server answers at http://127.0.0.1:9 (ECONNREFUSED)\nStart it with "rejoinder up" or "rejoinder serve", or say where it is with --url.\n',
+    );
+    expect(code).toBe(1);
+  });
+
+  test('says so when something else answers', async () => {
+    const other = createServer((socket) => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n<p/>')).listen(
+      0,
+      '127.0.0.1',
+    );
+    await once(other, 'listening');
+    const { port } = other.address() as { port: number };
+    const { stderr } = await run(['rooms', '--url', `http://127.0.0.1:${port}`], { REJOINDER_OPERATOR_TOKEN: TOKEN });
+    other.close();
+    expect(stderr).toContain('is no Rejoinder');
+  });
+});
