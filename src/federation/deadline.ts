@@ -1,4 +1,5 @@
 /** A caller's abort signal beside an overall time, or beside work shared with others; no listener or timer stays behind. */
+import { setMaxListeners } from 'node:events';
 
 /** The overall time of a request is used up. */
 export class DeadlineError extends Error {
@@ -12,18 +13,19 @@ export interface Deadline {
   dispose(): void;
 }
 
-export function createDeadline(caller: AbortSignal, timeoutMs: number): Deadline {
+/** `caller`: absent for work that is shared by callers, which no single one of them may end. */
+export function createDeadline(caller: AbortSignal | undefined, timeoutMs: number): Deadline {
   const controller = new AbortController();
-  const onAbort = (): void => controller.abort(caller.reason);
+  const onAbort = (): void => controller.abort(caller?.reason);
   const timer = setTimeout(() => controller.abort(new DeadlineError(`not done within ${timeoutMs} ms`)), timeoutMs);
   timer.unref();
-  if (caller.aborted) onAbort();
-  else caller.addEventListener('abort', onAbort, { once: true });
+  if (caller?.aborted === true) onAbort();
+  else if (caller !== undefined) listen(caller, onAbort);
   return {
     signal: controller.signal,
     dispose() {
       clearTimeout(timer);
-      caller.removeEventListener('abort', onAbort);
+      caller?.removeEventListener('abort', onAbort);
     },
   };
 }
@@ -34,11 +36,17 @@ export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promi
   let onAbort = (): void => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
     onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
+    listen(signal, onAbort);
   });
   try {
     return await Promise.race([work, aborted]);
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** One activity has many requests under way on one signal; Node warns of a leak at eleven listeners, and there is none. */
+function listen(signal: AbortSignal, onAbort: () => void): void {
+  setMaxListeners(0, signal);
+  signal.addEventListener('abort', onAbort, { once: true });
 }

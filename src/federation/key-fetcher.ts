@@ -44,9 +44,6 @@ export interface KeyFetcherConfig {
   readonly logger: Logger;
 }
 
-/** Fetches are shared by callers, so no caller's signal ends them; their timeouts do. */
-const NEVER = new AbortController().signal;
-
 export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   const { client, clock, logger } = config;
   const limit = pLimit(DIRECT_CONCURRENCY);
@@ -54,7 +51,7 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   const notaryKeys = new Map<ServerName, { readonly keys: ReadonlyMap<KeyId, string>; readonly fetchedAt: number }>();
 
   const askServer = async (serverName: ServerName): Promise<readonly KnownKey[]> => {
-    const deadline = createDeadline(NEVER, DIRECT_TIMEOUT_MS);
+    const deadline = createDeadline(undefined, DIRECT_TIMEOUT_MS);
     try {
       const reading = readKeyAnswer(await client.serverKeys(serverName, { signal: deadline.signal }), clock.now());
       if (!reading.ok) throw new Error(reading.reason);
@@ -78,7 +75,7 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
 
   const askNotary = async (notary: TrustedKeyServer, requests: readonly KeyRequest[]): Promise<KnownKey[]> => {
     const keys = await keysOfNotary(notary);
-    const deadline = createDeadline(NEVER, NOTARY_TIMEOUT_MS);
+    const deadline = createDeadline(undefined, NOTARY_TIMEOUT_MS);
     const query = requests.map(({ serverName, keyId, validAtTs }) => ({
       serverName,
       keyId,

@@ -36,7 +36,7 @@ export async function fetchWellKnown(
   userAgent: string,
   now: number,
 ): Promise<WellKnownAnswer> {
-  const deadline = createDeadline(new AbortController().signal, WELL_KNOWN_TIMEOUT_MS);
+  const deadline = createDeadline(undefined, WELL_KNOWN_TIMEOUT_MS);
   try {
     let url = new URL(`https://${hostname}/.well-known/matrix/server`);
     for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {

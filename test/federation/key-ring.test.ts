@@ -1,0 +1,292 @@
+import pino from 'pino';
+import { describe, expect, test } from 'vitest';
+import { type NotaryRequest } from '../../src/federation/contract.ts';
+import { type KnownKey, makeKeyAnswer, readKeyAnswer } from '../../src/federation/key-answer.ts';
+import { type TrustedKeyServer } from '../../src/federation/key-fetcher.ts';
+import { createKeyRing } from '../../src/federation/key-ring.ts';
+import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { signJson } from '../../src/matrix/signatures.ts';
+import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+
+const NOW = 1_700_000_000_000;
+const DAY_MS = 86_400_000;
+const us = 'us.test' as ServerName;
+const notary = 'notary.test' as ServerName;
+const signal = new AbortController().signal;
+const keyId = 'ed25519:a' as KeyId;
+
+const keys = new Map<string, SigningKey>();
+
+/** A server's key; making one takes milliseconds, so the numbered servers of large tests share theirs. */
+function keyOf(name: string, id: KeyId = keyId): SigningKey {
+  const serverName = name.replace(/^s\d+\./, 's.');
+  const known = keys.get(`${serverName} ${id}`);
+  if (known !== undefined) return known;
+  const seed = Buffer.alloc(32);
+  seed.write(`${serverName} ${id}`.slice(0, 32));
+  const key = signingKeyFromSeed(id, seed);
+  keys.set(`${serverName} ${id}`, key);
+  return key;
+}
+
+function answerOf(serverName: string, changes: JsonObject = {}): JsonObject {
+  const answer = makeKeyAnswer(serverName as ServerName, keyOf(serverName), NOW + DAY_MS);
+  return signJson({ ...answer, signatures: {}, ...changes }, serverName as ServerName, keyOf(serverName));
+}
+
+const vouched = (answer: JsonObject): JsonObject => signJson(answer, notary, keyOf(notary));
+const request = (name: string, validAtTs = NOW, id = keyId) => ({
+  serverName: name as ServerName,
+  keyId: id,
+  validAtTs,
+});
+
+interface World {
+  now: number;
+  stored: KnownKey[];
+  /** What each server publishes; a server without an entry is down. */
+  servers: Record<string, JsonObject>;
+  /** What the notary says of a server; absent: nothing. `undefined` as a whole: it is down. */
+  notarised: ((serverName: string) => JsonObject | undefined) | undefined;
+  asked: string[];
+  notaryQueries: (readonly NotaryRequest[])[];
+  inFlight: number;
+  inFlightMax: number;
+}
+
+function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] = []) {
+  const state: World = {
+    now: NOW,
+    stored: [],
+    servers: {},
+    notarised: undefined,
+    asked: [],
+    notaryQueries: [],
+    inFlight: 0,
+    inFlightMax: 0,
+    ...parts,
+  };
+  const ring = createKeyRing({
+    serverName: us,
+    signingKey: keyOf(us),
+    trustedKeyServers: trusted,
+    clock: { now: () => state.now },
+    logger: pino({ level: 'silent' }),
+    keyStore: {
+      readKeys: (requests) =>
+        Promise.resolve(
+          state.stored.filter((key) =>
+            requests.some(({ serverName, keyId: id }) => serverName === key.serverName && id === key.keyId),
+          ),
+        ),
+      storeKeys: (keys) => {
+        state.stored.push(...keys);
+        return Promise.resolve();
+      },
+    },
+    client: {
+      async serverKeys(serverName) {
+        state.asked.push(serverName);
+        state.inFlight += 1;
+        state.inFlightMax = Math.max(state.inFlightMax, state.inFlight);
+        await new Promise((resolve) => setImmediate(resolve));
+        state.inFlight -= 1;
+        const answer = state.servers[serverName];
+        if (answer === undefined) throw new Error('down');
+        return answer;
+      },
+      notaryQuery(_notary, requests) {
+        state.notaryQueries.push(requests);
+        if (state.notarised === undefined) return Promise.reject(new Error('down'));
+        const names = [...new Set(requests.map(({ serverName }) => serverName))];
+        return Promise.resolve(names.map(state.notarised).filter((answer) => answer !== undefined));
+      },
+    },
+  });
+  const names = async (...requests: ReturnType<typeof request>[]) =>
+    (await ring.resolve(requests, signal)).map(({ serverName, keyId: id }) => `${serverName} ${id}`).sort();
+  return Object.assign(state, { ring, names });
+}
+
+const pinned: TrustedKeyServer = { serverName: notary, verifyKeys: new Map([[keyId, keyOf(notary).publicKey]]) };
+
+describe('the key ring', () => {
+  test('asks nobody for what is stored and valid', async () => {
+    const reading = readKeyAnswer(answerOf('a.test'), NOW);
+    const here = world({ stored: reading.ok ? [...reading.keys] : [] });
+    expect(await here.names(request('a.test'))).toEqual(['a.test ed25519:a']);
+    expect(here.asked).toEqual([]);
+  });
+
+  test('asks the server itself where no notary is configured, and stores what it says', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([
+      { serverName: 'a.test', publicKey: keyOf('a.test').publicKey, validUntilTs: NOW + DAY_MS },
+    ]);
+    expect(here.stored).toHaveLength(1);
+    await here.names(request('a.test'));
+    expect(here.asked).toEqual(['a.test']);
+  });
+
+  test('asks one notary for 1,300 servers in a handful of requests', async () => {
+    const names = Array.from({ length: 1300 }, (_, i) => `s${i}.test`);
+    const known = new Map(names.map((name) => [name, vouched(answerOf(name))]));
+    const here = world({ notarised: (name) => known.get(name) }, [pinned]);
+    expect(await here.names(...names.map((name) => request(name)))).toHaveLength(1300);
+    expect(here.notaryQueries.map((query) => query.length)).toEqual([300, 300, 300, 100, 300]);
+    expect(here.asked).toEqual([]);
+  });
+
+  test('asks 200 servers directly some at a time, a dead one as well as the others', async () => {
+    const names = Array.from({ length: 200 }, (_, i) => `s${i}.test`);
+    const here = world({ servers: Object.fromEntries(names.slice(1).map((name) => [name, answerOf(name)])) });
+    expect(await here.names(...names.map((name) => request(name)))).toHaveLength(199);
+    expect(here.inFlightMax).toBe(48);
+  });
+
+  test('callers at the same time share one request', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test'), 'b.test': answerOf('b.test') } });
+    await Promise.all([
+      here.names(request('a.test')),
+      here.names(request('a.test'), request('b.test')),
+      here.names(request('b.test')),
+    ]);
+    expect(here.asked.sort()).toEqual(['a.test', 'b.test']);
+  });
+
+  test('asks a server directly when the notary is down, and the notary not again for a while', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test'), 'b.test': answerOf('b.test') } }, [pinned]);
+    expect(await here.names(request('a.test'))).toHaveLength(1);
+    expect(await here.names(request('b.test'))).toHaveLength(1);
+    expect(here.notaryQueries).toHaveLength(1);
+  });
+
+  test.each<[string, (name: string) => JsonObject | undefined]>([
+    ['knows nothing', () => undefined],
+    ['does not sign', (name) => answerOf(name)],
+    ['signs with another key', (name) => signJson(answerOf(name), notary, keyOf('evil.test'))],
+    [
+      'made the key up',
+      (name) => vouched({ ...answerOf(name), verify_keys: { [keyId]: { key: keyOf('evil').publicKey } } }),
+    ],
+    ['answers for another server', () => vouched(answerOf('c.test'))],
+    ['has only a stale answer', (name) => vouched(answerOf(name, { valid_until_ts: NOW - 1 }))],
+  ])('does not stop at a notary that %s', async (_what, notarised) => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') }, notarised }, [pinned]);
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ validUntilTs: NOW + DAY_MS }]);
+    expect(here.asked).toEqual(['a.test']);
+    expect(here.stored.every(({ serverName }) => serverName === 'a.test')).toBe(true);
+  });
+
+  test('fetches the keys of a notary for which none are configured', async () => {
+    const here = world({ servers: { [notary]: answerOf(notary) }, notarised: (name) => vouched(answerOf(name)) }, [
+      { serverName: notary },
+    ]);
+    expect(await here.names(request('a.test'))).toHaveLength(1);
+    expect(await here.names(request('b.test'))).toHaveLength(1);
+    expect(here.asked).toEqual([notary]);
+  });
+
+  test('never asks the network for our own key', async () => {
+    const here = world({}, [pinned]);
+    expect(await here.names(request(us), request(us, NOW, 'ed25519:other' as KeyId))).toEqual(['us.test ed25519:a']);
+    expect([...here.asked, ...here.notaryQueries]).toEqual([]);
+  });
+
+  test('old keys are had for old events, with the end of their time', async () => {
+    const old = keyOf('a.test', 'ed25519:old' as KeyId);
+    const answer = answerOf('a.test', {
+      old_verify_keys: { [old.keyId]: { key: old.publicKey, expired_ts: NOW - 500 } },
+    });
+    const here = world({ servers: { 'a.test': answer } });
+    expect(await here.ring.resolve([request('a.test', NOW - 1000, old.keyId)], signal)).toMatchObject([
+      { keyId: old.keyId, validUntilTs: NOW - 500 },
+    ]);
+    // Stored as ended: no use in asking again for a later time.
+    await here.ring.resolve([request('a.test', NOW, old.keyId)], signal);
+    expect(here.asked).toEqual(['a.test']);
+  });
+
+  test('a stale stored key is fetched again', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    await here.names(request('a.test'));
+    here.now += 3 * DAY_MS;
+    here.servers['a.test'] = answerOf('a.test', { valid_until_ts: here.now + DAY_MS });
+    expect(await here.ring.resolve([request('a.test', here.now)], signal)).toMatchObject([
+      { validUntilTs: here.now + DAY_MS },
+    ]);
+  });
+
+  test('a key is believed for seven days at most', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test', { valid_until_ts: NOW + 1000 * DAY_MS }) } });
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ validUntilTs: NOW + 7 * DAY_MS }]);
+  });
+
+  test('a stored key is never replaced by another under its name', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    const evil = keyOf('evil.test').publicKey;
+    here.stored.push({
+      serverName: 'a.test' as ServerName,
+      keyId,
+      publicKey: evil,
+      validUntilTs: 1,
+      expired: false,
+      fetchedAt: 1,
+    });
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ publicKey: evil, validUntilTs: 1 }]);
+  });
+
+  test('a dead server is left alone for a growing while', async () => {
+    const here = world();
+    const triedAt: number[] = [];
+    for (let second = 0; second < 300; second += 1) {
+      here.now = NOW + second * 1000;
+      const before = here.asked.length;
+      expect(await here.names(request('a.test'))).toEqual([]);
+      if (here.asked.length > before) triedAt.push(second);
+    }
+    expect(triedAt).toEqual([0, 20, 60, 140]);
+  });
+
+  test('a stranger who invents key ids makes us ask a few times only', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    for (let i = 0; i < 100; i += 1) await here.names(request('a.test', NOW, `ed25519:x${i}` as KeyId));
+    expect(here.asked).toHaveLength(8);
+  });
+
+  test('a caller that goes away does not wait, and spoils nothing for the others', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    const gone = new AbortController();
+    const given = here.ring.resolve([request('a.test')], gone.signal);
+    const other = here.names(request('a.test'));
+    gone.abort(new Error('gone'));
+    await expect(given).rejects.toThrow('gone');
+    expect(await other).toEqual(['a.test ed25519:a']);
+  });
+});
+
+describe('reading a key object', () => {
+  test.each<[string, JsonObject]>([
+    ['without a name', answerOf('a.test', { server_name: 5 })],
+    ['without a time', answerOf('a.test', { valid_until_ts: '1' })],
+    ['without keys', answerOf('a.test', { verify_keys: {} })],
+    ['without a signature', { ...answerOf('a.test'), signatures: {} }],
+    ['changed after signing', { ...answerOf('a.test'), valid_until_ts: NOW + 1 }],
+    [
+      'signed by a key it does not list',
+      signJson({ ...answerOf('a.test'), signatures: {} }, 'a.test' as ServerName, keyOf('x', 'ed25519:b' as KeyId)),
+    ],
+    ['with a short key', answerOf('a.test', { verify_keys: { [keyId]: { key: 'AAAA' } } })],
+  ])('%s is refused', (_what, answer) => {
+    expect(readKeyAnswer(answer, NOW).ok).toBe(false);
+  });
+
+  test('keys of other algorithms and malformed ones are left out', () => {
+    const good = { key: keyOf('a.test').publicKey };
+    const answer = answerOf('a.test', {
+      verify_keys: { [keyId]: good, 'rsa:1': good, 'ed25519:no id': good, 'ed25519:c': 5, __proto__x: good },
+    });
+    expect(readKeyAnswer(answer, NOW)).toMatchObject({ ok: true, keys: [{ keyId }] });
+  });
+});
