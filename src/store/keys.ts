@@ -15,7 +15,10 @@ export interface StoredKey extends VerifyKey {
 export interface KeyStore {
   /** The stored keys among those named; valid long enough or not. */
   readKeys(requests: readonly Pick<KeyRequest, 'serverName' | 'keyId'>[]): Promise<StoredKey[]>;
-  /** Keeps keys. The public key of a stored id is never replaced, and its validity never shortened: a newer answer only adds. */
+  /**
+   * Keeps keys. The newest answer about a key counts, by `fetchedAt`: a server that lost its disk may come back with another
+   * key under the same id. Of one key, an expiry stays and validity is not shortened otherwise.
+   */
   storeKeys(keys: readonly StoredKey[]): Promise<void>;
 }
 
@@ -38,11 +41,14 @@ export function createKeyStore(sql: Sql): KeyStore {
         `INSERT INTO server_keys AS known (server_name, key_id, public_key, valid_until_ts, expired, fetched_at)
          SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::bigint[])
          ON CONFLICT (server_name, key_id) DO UPDATE
-            SET valid_until_ts = CASE WHEN excluded.expired THEN excluded.valid_until_ts
-                                      ELSE greatest(known.valid_until_ts, excluded.valid_until_ts) END,
-                expired = known.expired OR excluded.expired,
-                fetched_at = greatest(known.fetched_at, excluded.fetched_at)
-          WHERE known.public_key = excluded.public_key AND NOT known.expired`,
+            SET public_key = excluded.public_key,
+                valid_until_ts = CASE
+                  WHEN known.public_key <> excluded.public_key OR excluded.expired THEN excluded.valid_until_ts
+                  WHEN known.expired THEN known.valid_until_ts
+                  ELSE greatest(known.valid_until_ts, excluded.valid_until_ts) END,
+                expired = excluded.expired OR (known.expired AND known.public_key = excluded.public_key),
+                fetched_at = excluded.fetched_at
+          WHERE known.fetched_at <= excluded.fetched_at`,
         [
           rows.map(({ serverName }) => serverName),
           rows.map(({ keyId }) => keyId),

@@ -74,42 +74,54 @@ async function waitFor<Result>(
   { signal, timeoutMs, pollMs }: WaitOptions,
 ): Promise<Result | undefined> {
   signal.throwIfAborted();
-  let woken = false;
-  let expired = false;
-  let interrupt = (): void => undefined;
-  const waker = (): void => {
-    woken = true;
-    interrupt();
-  };
+  const alarm = new Alarm();
   const room = wakers.get(roomId) ?? new Set();
-  wakers.set(roomId, room.add(waker));
-  signal.addEventListener('abort', waker);
-  const deadline = setTimeout(() => {
-    expired = true;
-    waker();
-  }, timeoutMs);
+  wakers.set(roomId, room.add(alarm.ring));
+  signal.addEventListener('abort', alarm.ring);
+  const deadline = setTimeout(alarm.end, timeoutMs);
   try {
     for (;;) {
-      woken = false;
       const result = await check();
       signal.throwIfAborted();
-      if (result !== undefined || expired) return result;
-      if (!woken) {
-        await new Promise<void>((resolve) => {
-          const poll = setTimeout(resolve, pollMs);
-          interrupt = () => {
-            clearTimeout(poll);
-            resolve();
-          };
-        });
-      }
+      if (result !== undefined || alarm.ended) return result;
+      await alarm.sleep(pollMs);
       signal.throwIfAborted();
     }
   } finally {
     clearTimeout(deadline);
-    signal.removeEventListener('abort', waker);
-    room.delete(waker);
+    signal.removeEventListener('abort', alarm.ring);
+    room.delete(alarm.ring);
     if (room.size === 0 && wakers.get(roomId) === room) wakers.delete(roomId);
+  }
+}
+
+/** Wakes one sleeper; a ring while nobody sleeps makes the next sleep end at once. */
+class Alarm {
+  ended = false;
+  #rung = false;
+  #wake = (): void => undefined;
+
+  readonly ring = (): void => {
+    this.#rung = true;
+    this.#wake();
+  };
+
+  readonly end = (): void => {
+    this.ended = true;
+    this.ring();
+  };
+
+  async sleep(atMostMs: number): Promise<void> {
+    if (!this.#rung) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, atMostMs);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    this.#rung = false;
   }
 }
 

@@ -58,7 +58,9 @@ const RETRY_PAUSE_MS = 10;
 const RETRYABLE = new Set(['40001', '40P01']);
 
 const INT8_OID = 20;
-const INT8_ARRAY_OID = 1016;
+
+/** The driver's own; its type for object ids is an enum of the built-in ones, and ids of extensions are numbers too. */
+const driverParser = pg.types.getTypeParser as (oid: number, format?: 'text' | 'binary') => unknown;
 
 function exactNumber(digits: string): number {
   const value = Number(digits);
@@ -66,18 +68,13 @@ function exactNumber(digits: string): number {
   return value;
 }
 
-const parseInt8Array = (pg.types.getTypeParser as (oid: number) => (text: string) => (string | null)[])(INT8_ARRAY_OID);
-
 /** Reads bigints as numbers. */
 const types: pg.CustomTypesConfig = {
-  getTypeParser(oid: number, format?: 'text' | 'binary'): (value: string) => unknown {
-    if (oid === INT8_OID && format !== 'binary') return exactNumber;
-    if (oid === INT8_ARRAY_OID && format !== 'binary') {
-      return (value) => parseInt8Array(value).map((item) => (item === null ? null : exactNumber(item)));
-    }
-    return pg.types.getTypeParser(oid, format as 'text');
-  },
-} as pg.CustomTypesConfig;
+  getTypeParser: ((oid: number, format?: 'text' | 'binary'): unknown =>
+    oid === INT8_OID && format !== 'binary'
+      ? exactNumber
+      : driverParser(oid, format)) as pg.CustomTypesConfig['getTypeParser'],
+};
 
 /** Opens a pool. No connection is made before the first statement. */
 export function openStore(options: StoreOptions): Store {
@@ -109,9 +106,13 @@ export function openStore(options: StoreOptions): Store {
 }
 
 function transactionOver(store: Store, client: pg.PoolClient): Transaction {
+  let db: NodePgDatabase | undefined;
   const tx: Transaction = {
     serverName: store.serverName,
-    db: drizzle(client, { casing: 'snake_case' }),
+    // Most transactions have no use for it, and it is slow to make.
+    get db() {
+      return (db ??= drizzle(client, { casing: 'snake_case' }));
+    },
     chunkCache: store.chunkCache,
     client,
     query: async <Row extends object>(text: string, values?: readonly unknown[]) =>

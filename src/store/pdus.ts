@@ -52,20 +52,26 @@ const COMPLETE_HOLLOW = `
              FOR NO KEY UPDATE OF p) AS i
    WHERE p.nid = i.nid`;
 
+/**
+ * Scalar subqueries, so that each key is one look into the index: as a join the planner reads all of `state_keys` for a
+ * batch of 2,000, which made each batch slower than the one before (21 ms at 100,000 keys, against 7 ms).
+ */
+const STATE_KEY_NID = `(SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key)`;
+
 const INTERN_STATE_KEYS = `
   INSERT INTO state_keys (type, state_key)
   SELECT DISTINCT i.type, i.state_key
-    FROM incoming_pdus i LEFT JOIN state_keys k ON k.type = i.type AND k.state_key = i.state_key
-   WHERE i.state_key IS NOT NULL AND k.nid IS NULL
+    FROM incoming_pdus i
+   WHERE i.state_key IS NOT NULL AND ${STATE_KEY_NID} IS NULL
    ORDER BY 1, 2
   ON CONFLICT DO NOTHING`;
 
 const INSERT_NEW = `
   INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
                     prev_events, auth_events, json, hollow, stored_at)
-  SELECT i.event_id, i.room_id, k.nid, i.type, i.sender, i.membership, i.depth, i.origin_server_ts,
+  SELECT i.event_id, i.room_id, ${STATE_KEY_NID}, i.type, i.sender, i.membership, i.depth, i.origin_server_ts,
          i.prev_events, i.auth_events, i.json, i.hollow, floor(extract(epoch FROM now()) * 1000)::bigint
-    FROM incoming_pdus i LEFT JOIN state_keys k ON k.type = i.type AND k.state_key = i.state_key
+    FROM incoming_pdus i
    ORDER BY i.event_id
   ON CONFLICT (event_id) DO NOTHING`;
 
@@ -104,20 +110,27 @@ export async function heldEventIds(sql: Sql, ids: readonly EventId[]): Promise<S
 /** The stored ones of `ids`, in no particular order. For many thousands see `streamPdus`. */
 export async function readPdus(sql: Sql, ids: readonly EventId[]): Promise<StoredPdu[]> {
   if (ids.length === 0) return [];
-  const rows = await sql.query<{ -readonly [Field in keyof StoredPdu]: StoredPdu[Field] }>(
+  const rows = await sql.query<Omit<StoredPdu, 'prevEvents' | 'authEvents'> & { prevs: string; auths: string }>(
     `SELECT p.event_id AS "eventId", p.nid, p.room_id AS "roomId", p.json::text AS json, p.type,
-            k.state_key AS "stateKey", p.sender, p.membership, p.prev_events AS "prevEvents",
-            p.auth_events AS "authEvents", p.hollow, p.rejected_rule AS "rejectedRule"
+            k.state_key AS "stateKey", p.sender, p.membership, array_to_string(p.prev_events, E'\\n') AS prevs,
+            array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, p.rejected_rule AS "rejectedRule"
        FROM pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid
       WHERE p.event_id = ANY ($1::text[])`,
     [ids],
   );
-  for (const row of rows) {
-    row.type = fromStorable(row.type);
-    if (row.stateKey !== null) row.stateKey = fromStorable(row.stateKey);
-    if (row.membership !== null) row.membership = fromStorable(row.membership);
-  }
-  return rows;
+  return rows.map(({ prevs, auths, ...row }) => ({
+    ...row,
+    type: fromStorable(row.type),
+    stateKey: row.stateKey === null ? null : fromStorable(row.stateKey),
+    membership: row.membership === null ? null : fromStorable(row.membership),
+    prevEvents: splitIds(prevs),
+    authEvents: splitIds(auths),
+  }));
+}
+
+/** Ids hold no control characters. The driver's parser of arrays took a third of the time of reading events. */
+function splitIds(lines: string): EventId[] {
+  return lines === '' ? [] : (lines.split('\n') as EventId[]);
 }
 
 /** Reads `ids` in batches of at most `batchSize` events; only one batch is in memory at a time. */

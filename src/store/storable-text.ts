@@ -2,8 +2,8 @@
  * PostgreSQL's text holds neither NUL nor a lone surrogate, and an event's type or state key may hold both. They are
  * written as U+0001 and four hex digits, U+0001 itself too, so that different strings stay different.
  */
-const UNSTORABLE = /[\u0000\u0001\p{Surrogate}]/gu; // eslint-disable-line no-control-regex -- these are the point
-const ESCAPED = /\u0001([0-9a-f]{4})/g; // eslint-disable-line no-control-regex -- as above
+const UNSTORABLE = /[\u0000\u0001\p{Surrogate}]/gu;
+const ESCAPED = /\u0001([0-9a-f]{4})/g;
 
 /** What the database holds for `text`; nearly always `text` itself. */
 export function storable(text: string): string {
@@ -18,5 +18,5 @@ export function fromStorable(stored: string): string {
 
 /** For reasons, which quote events and are read by people: what text cannot hold is replaced. */
 export function displayable(text: string): string {
-  return text.replace(/[\0\p{Surrogate}]/gu, '\ufffd'); // eslint-disable-line no-control-regex -- as above
+  return text.replace(/[\0\p{Surrogate}]/gu, '\ufffd');
 }

@@ -180,14 +180,8 @@ test('positions have no gap and follow the order of commits, whoever appends at 
   await Promise.all(
     opened.map(async ({ roomId }) => {
       for (let i = 0; i < 10; i += 1) {
-        const learned = {
-          type: 'ResidentsLearned',
-          joinedVia: resident,
-          serversInRoom: [resident],
-          fetchAt: [],
-          at,
-        } as const;
-        await appendTo(roomId, [learned, learned]);
+        const done = { type: 'ResyncCompleted', members: i, at } as const;
+        await appendTo(roomId, [done, done]);
       }
     }),
   );

@@ -112,7 +112,9 @@ test('an append that rolls back wakes nobody', async () => {
   await listening();
   const roomId = await openRoom();
   const heard: (Notification | null)[] = [];
-  const end = notifier.subscribe((notification) => heard.push(notification));
+  const end = notifier.subscribe((notification) => {
+    heard.push(notification);
+  });
   await withTransaction(store, async (tx) => {
     await append(tx, (await lockRoom(tx, roomId))!, [{ type: 'ResyncCompleted', members: 0, at: 0 }]);
     throw new Error('no');
@@ -126,7 +128,8 @@ test('an append that rolls back wakes nobody', async () => {
 test('a wait ends without a result after its time, and a failing look fails the wait', async () => {
   const roomId = await openRoom();
   const brief = { ...never, timeoutMs: 20 };
-  expect(await notifier.waitFor(roomId, () => Promise.resolve(undefined), brief)).toBeUndefined();
+  const nothing: unknown = await notifier.waitFor<number>(roomId, () => Promise.resolve(undefined), brief);
+  expect(nothing).toBeUndefined();
   await expect(notifier.waitFor(roomId, () => Promise.reject(new Error('the look failed')), never)).rejects.toThrow(
     'the look failed',
   );

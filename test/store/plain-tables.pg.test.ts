@@ -85,15 +85,16 @@ test('keys that were stored are found by server and id, others are absent', asyn
   expect(await keys.readKeys([])).toEqual([]);
 });
 
-test('a newer answer extends the validity of a key and never replaces the key', async () => {
+test('the newest answer about a key counts, and does not shorten how long the same key is valid', async () => {
   const read = async () => (await keys.readKeys([key('ed25519:x')]))[0];
-  await keys.storeKeys([key('ed25519:x', { validUntilTs: 500, fetchedAt: 5 }), key('ed25519:x')]);
+  await keys.storeKeys([key('ed25519:x'), key('ed25519:x', { validUntilTs: 500, fetchedAt: 5 })]);
   expect(await read()).toEqual(key('ed25519:x'));
   await keys.storeKeys([key('ed25519:x', { validUntilTs: 2_000, fetchedAt: 20 })]);
-  await keys.storeKeys([key('ed25519:x', { validUntilTs: 900, fetchedAt: 15 })]);
-  expect(await read()).toMatchObject({ validUntilTs: 2_000, fetchedAt: 20 });
-  await keys.storeKeys([key('ed25519:x', { publicKey: 'of a liar', validUntilTs: 9_000 })]);
-  expect(await read()).toMatchObject({ publicKey: 'public ed25519:x', validUntilTs: 2_000 });
+  await keys.storeKeys([key('ed25519:x', { publicKey: 'late', validUntilTs: 9_000, fetchedAt: 15 })]);
+  await keys.storeKeys([key('ed25519:x', { validUntilTs: 900, fetchedAt: 25 })]);
+  expect(await read()).toMatchObject({ publicKey: 'public ed25519:x', validUntilTs: 2_000, fetchedAt: 25 });
+  await keys.storeKeys([key('ed25519:x', { publicKey: 'after a loss', validUntilTs: 1_500, fetchedAt: 30 })]);
+  expect(await read()).toMatchObject({ publicKey: 'after a loss', validUntilTs: 1_500 });
 });
 
 test('a key that its server has expired stays so, with the time it expired at', async () => {

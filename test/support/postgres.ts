@@ -50,8 +50,15 @@ export async function startTestPostgres(): Promise<TestPostgres> {
     ...identity,
   });
   const exited = once(server, 'exit');
+  // A run that fails before it can stop the server still takes it along.
+  const abandon = (): void => {
+    server.kill('SIGQUIT');
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
+  };
+  process.once('exit', abandon);
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
   const stop = async (): Promise<void> => {
+    process.off('exit', abandon);
     // Immediate shutdown: nothing of it is kept.
     server.kill('SIGQUIT');
     await exited;
