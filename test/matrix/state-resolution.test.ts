@@ -1,0 +1,401 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type EventId } from '../../src/matrix/identifiers.ts';
+import { type Pdu } from '../../src/matrix/pdu.ts';
+import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
+import { type StateMap } from '../../src/matrix/state-map.ts';
+import { eventsNeededForResolution, resolveState } from '../../src/matrix/state-resolution.ts';
+import { makeRandomRoom } from '../differential/random-room.ts';
+import { createRandom } from '../differential/random.ts';
+import {
+  ALICE,
+  BOB,
+  create,
+  CREATOR,
+  event,
+  joinRules,
+  member,
+  powerLevels,
+  ROOM,
+  rulesOf,
+  stateMapOf,
+} from './room-of-tests.ts';
+
+const V2 = '10';
+const cite = (...events: Pdu[]): { auth: string[] } => ({ auth: events.map(({ eventId }) => eventId) });
+
+/** The state, as the ids that stand in it, of resolving `states`; all events named anywhere are at hand but `missing`. */
+function resolved(
+  version: string,
+  states: readonly Pdu[][],
+  more: { others?: readonly Pdu[]; rejected?: readonly Pdu[]; missing?: readonly Pdu[] } = {},
+): readonly string[] {
+  const events = new Map([...states.flat(), ...(more.others ?? [])].map((known) => [known.eventId, known]));
+  for (const { eventId } of more.missing ?? []) events.delete(eventId);
+  const rejected = new Set((more.rejected ?? []).map(({ eventId }) => eventId));
+  const state = resolveState({
+    rules: rulesOf(version),
+    roomId: ROOM,
+    stateSets: states.map((state) => stateMapOf(...state)),
+    fetchEvent: (id) => events.get(id),
+    isRejected: (id) => rejected.has(id),
+  });
+  return [...state.values()].sort();
+}
+const ids = (...events: Pdu[]): string[] => events.map(({ eventId }) => eventId).sort();
+
+/** A room in which alice, at 50, and bob have joined. */
+function opening(version: string) {
+  const root = create(version);
+  const citable = rulesOf(version).roomIdIsCreateHash ? [] : [root];
+  const creator = member(CREATOR, 'join', { prev: [root.eventId], ...cite(...citable), depth: 2, ts: 2 });
+  const power = powerLevels(
+    { users: version === '12' ? { [ALICE]: 50 } : { [CREATOR]: 100, [ALICE]: 50 } },
+    { ...cite(...citable, creator), depth: 3, ts: 3 },
+  );
+  const open = joinRules('public', { ...cite(...citable, creator, power), depth: 4, ts: 4 });
+  const alice = member(ALICE, 'join', { ...cite(...citable, power, open), depth: 5, ts: 5 });
+  const bob = member(BOB, 'join', { ...cite(...citable, power, open), depth: 6, ts: 6 });
+  return { root, citable, creator, power, open, alice, bob, all: [root, creator, power, open, alice, bob] };
+}
+const replacing = (state: readonly Pdu[], old: Pdu, by: Pdu): Pdu[] => state.map((each) => (each === old ? by : each));
+
+describe('one state', () => {
+  it('is its own resolution, and so are equal ones', () => {
+    for (const version of ROOM_VERSIONS) {
+      const { all } = opening(version);
+      expect(resolved(version, [all])).toEqual(ids(...all));
+      expect(resolved(version, [all, [...all]])).toEqual(ids(...all));
+    }
+    expect(resolveState({ rules: rulesOf(V2), roomId: ROOM, stateSets: [], fetchEvent: () => undefined })).toEqual(
+      new Map(),
+    );
+  });
+});
+
+describe('conflicting states', () => {
+  const versions = ROOM_VERSIONS.filter((version) => version !== '1');
+
+  it('end with a ban standing against what the banned one did meanwhile', () => {
+    for (const version of versions) {
+      const { root, citable, creator, power, open, alice, bob, all } = opening(version);
+      const ban = member(ALICE, 'ban', {
+        sender: CREATOR,
+        ...cite(...citable, power, creator, alice),
+        depth: 7,
+        ts: 9,
+      });
+      const topic = event({
+        type: 'm.room.topic',
+        stateKey: '',
+        sender: ALICE,
+        ...cite(...citable, power, alice),
+        depth: 7,
+        ts: 7,
+      });
+      const outcome = resolved(version, [replacing(all, alice, ban), [...all, topic]]);
+      expect(outcome).toEqual(ids(root, creator, power, open, ban, bob));
+    }
+  });
+
+  it('settle a fight over power for whoever had more', () => {
+    for (const version of versions) {
+      const { citable, creator, power, alice, all } = opening(version);
+      const users = version === '12' ? {} : { [CREATOR]: 100 };
+      const byCreator = powerLevels({ users }, { ...cite(...citable, creator, power), depth: 7, ts: 9 });
+      const byAlice = powerLevels(
+        { users: { ...users, [ALICE]: 50, [BOB]: 50 } },
+        { sender: ALICE, ...cite(...citable, alice, power), depth: 7, ts: 7 },
+      );
+      const outcome = resolved(version, [replacing(all, power, byCreator), replacing(all, power, byAlice)]);
+      expect(outcome).toEqual(ids(...replacing(all, power, byCreator)));
+    }
+  });
+
+  it('take the newest of what nobody forbids, and of equally old ones that with the greatest id', () => {
+    for (const version of versions) {
+      const { citable, power, alice, all } = opening(version);
+      const topic = (id: string, ts: number): Pdu =>
+        event({
+          type: 'm.room.topic',
+          id,
+          stateKey: '',
+          sender: ALICE,
+          ...cite(...citable, power, alice),
+          depth: 7,
+          ts,
+        });
+      const [older, newer] = [topic('$z', 7), topic('$a', 8)];
+      expect(
+        resolved(version, [
+          [...all, older],
+          [...all, newer],
+        ]),
+      ).toEqual(ids(...all, newer));
+      const [first, second] = [topic('$\u{ffff}', 7), topic('$\u{10000}', 7)];
+      expect(
+        resolved(version, [
+          [...all, second],
+          [...all, first],
+        ]),
+      ).toEqual(ids(...all, second));
+    }
+  });
+
+  it('never admit a rejected event', () => {
+    for (const version of versions) {
+      const { citable, power, alice, all } = opening(version);
+      const topic = event({
+        type: 'm.room.topic',
+        stateKey: '',
+        sender: ALICE,
+        ...cite(...citable, power, alice),
+        ts: 9,
+      });
+      expect(resolved(version, [[...all, topic], all])).toEqual(ids(...all, topic));
+      expect(resolved(version, [[...all, topic], all], { rejected: [topic] })).toEqual(ids(...all));
+    }
+  });
+
+  it('resolve without events that are missing or of another room', () => {
+    for (const version of ROOM_VERSIONS) {
+      const { citable, power, alice, all } = opening(version);
+      const topic = event({
+        type: 'm.room.topic',
+        stateKey: '',
+        sender: ALICE,
+        ...cite(...citable, power, alice),
+        ts: 7,
+      });
+      const other = event({
+        type: 'm.room.topic',
+        stateKey: '',
+        sender: ALICE,
+        ...cite(...citable, power, alice),
+        ts: 9,
+      });
+      expect(
+        resolved(
+          version,
+          [
+            [...all, topic],
+            [...all, other],
+          ],
+          { missing: [other] },
+        ),
+      ).toEqual(ids(...all, topic));
+      const foreign = { ...other, roomId: '!elsewhere:one' as Pdu['roomId'] };
+      expect(
+        resolved(version, [
+          [...all, topic],
+          [...all, foreign],
+        ]),
+      ).toEqual(ids(...all, topic));
+    }
+  });
+});
+
+describe('version 1', () => {
+  it('does not count absence as a conflict', () => {
+    const { citable, power, all } = opening('1');
+    const topic = event({ type: 'm.room.topic', stateKey: '', sender: BOB, ...cite(...citable, power), ts: 7 });
+    expect(resolved('1', [all, [...all, topic]])).toEqual(ids(...all, topic));
+    expect(resolved('2', [all, [...all, topic]])).toEqual(ids(...all));
+  });
+
+  it('takes the deepest event that the auth rules allow, or the shallowest when they allow none', () => {
+    const { citable, power, alice, all } = opening('1');
+    const topic = (sender: string, depth: number): Pdu =>
+      event({ type: 'm.room.topic', stateKey: '', sender, ...cite(...citable, power, alice), depth });
+    const [allowed, forbidden, deeper] = [topic(ALICE, 7), topic(BOB, 8), topic(BOB, 9)];
+    expect(
+      resolved('1', [
+        [...all, allowed],
+        [...all, forbidden],
+      ]),
+    ).toEqual(ids(...all, allowed));
+    expect(
+      resolved('1', [
+        [...all, deeper],
+        [...all, forbidden],
+      ]),
+    ).toEqual(ids(...all, forbidden));
+  });
+});
+
+describe('version 12', () => {
+  /** MSC4297: alice's power goes and comes back; a fork from before must not bring the old state in again. */
+  it('replays what lies between conflicted events', () => {
+    const { root, creator, power, open, alice, bob } = opening('12');
+    const none = powerLevels({ users: {} }, { ...cite(creator, power), depth: 7, ts: 7 });
+    const again = powerLevels({ users: { [ALICE]: 50 } }, { ...cite(creator, none), depth: 8, ts: 8 });
+    const stale = joinRules('invite', { ...cite(creator, power), depth: 7, ts: 6 });
+    const states = [
+      [root, creator, power, open, alice],
+      [root, creator, again, stale, alice, bob],
+    ];
+    const outcome = resolved('12', states, { others: [none] });
+    expect(outcome).toContain(again.eventId);
+    expect(outcome).toContain(stale.eventId);
+    expect(resolved('12', states.toReversed(), { others: [none] })).toEqual(outcome);
+  });
+});
+
+describe('hostile input', () => {
+  it('with cycles of auth events ends', () => {
+    for (const version of ROOM_VERSIONS) {
+      const { all } = opening(version);
+      const one = powerLevels({}, { id: '$one', auth: ['$two'] });
+      const two = powerLevels({}, { id: '$two', auth: ['$one'] });
+      const self = event({ type: 'm.room.topic', stateKey: '', id: '$self', auth: ['$self', '$one'] });
+      const states = [replacing(all, all[2]!, one), [...replacing(all, all[2]!, two), self]];
+      expect(resolved(version, states).length).toBeGreaterThan(0);
+    }
+  });
+
+  it('with wrong types everywhere ends', () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...ROOM_VERSIONS), fc.jsonValue(), fc.jsonValue(), (version, first, second) => {
+        const { root, creator, all } = opening(version);
+        const odd = (value: unknown, type: string): Pdu =>
+          event({
+            type,
+            stateKey: '',
+            content: { users: value, events: value, join_rule: value, membership: value } as Pdu['content'],
+            ...cite(root, creator),
+          });
+        const states = ['m.room.power_levels', 'm.room.join_rules'].map((type) => [
+          odd(first, type),
+          odd(second, type),
+        ]);
+        const lists = [0, 1].map((side) => [
+          ...all.filter(({ type }) => type !== 'm.room.power_levels' && type !== 'm.room.join_rules'),
+          ...states.map((pair) => pair[side]!),
+        ]);
+        expect(resolved(version, lists).length).toBeGreaterThan(0);
+      }),
+      { seed: 1, numRuns: 200 },
+    );
+  });
+
+  /** Seconds even under load; what is quadratic takes minutes. */
+  const LARGE_CONFLICT_MS_MAX = 10_000;
+
+  for (const version of ['1', V2, '12']) {
+    it(`of 10,000 conflicted events is resolved in seconds in version ${version}`, { timeout: 30_000 }, () => {
+      const { citable, creator, all } = opening(version);
+      const left = [...all];
+      const right = [...all];
+      let power = all[2]!;
+      const others: Pdu[] = [];
+      for (let i = 0; i < 5_000; i++) {
+        // A line of power levels as long as the conflict, so that no walk may start over for every event.
+        if (i % 5 === 0) {
+          power = powerLevels(power.content, { ...cite(...citable, creator, power), depth: 10 + i, ts: 10 + i });
+          others.push(power);
+        }
+        const user = `@user${String(i)}:one`;
+        const join = member(user, 'join', { ...cite(...citable, power, all[3]!), depth: 10 + i, ts: 10 + i });
+        left.push(join);
+        right.push(
+          member(user, 'ban', {
+            sender: CREATOR,
+            ...cite(...citable, power, creator, join),
+            depth: 11 + i,
+            ts: 20_000 - i,
+          }),
+        );
+      }
+      right[2] = power;
+      const started = performance.now();
+      expect(resolved(version, [left, right], { others }).length).toBe(5_006);
+      expect(performance.now() - started).toBeLessThan(LARGE_CONFLICT_MS_MAX);
+    });
+  }
+});
+
+describe('random rooms', () => {
+  /** Some states of a random room, and how to resolve any of them. */
+  function someStates(version: string, seed: number) {
+    const random = createRandom(seed);
+    const room = makeRandomRoom(rulesOf(version), random, 40);
+    const states = Array.from({ length: 3 }, () => random.pick([...room.stateAfter.values()]));
+    const input = (stateSets: readonly StateMap[]) => ({
+      rules: room.rules,
+      roomId: room.roomId,
+      stateSets,
+      fetchEvent: (id: EventId) => room.events.get(id),
+      isRejected: (id: EventId) => room.rejected.has(id),
+    });
+    return { room, states, input };
+  }
+  const sorted = (state: StateMap): [string, EventId][] => [...state].sort(([a], [b]) => (a < b ? -1 : 1));
+  const cases = fc.record({ version: fc.constantFrom(...ROOM_VERSIONS), seed: fc.nat(1_000_000) });
+  const RUNS = { seed: 1, numRuns: 150 };
+
+  it('resolve alike whatever the order of the states', () => {
+    fc.assert(
+      fc.property(cases, ({ version, seed }) => {
+        const { states, input } = someStates(version, seed);
+        const forwards = resolveState(input(states));
+        expect(sorted(resolveState(input(states.toReversed())))).toEqual(sorted(forwards));
+        expect(sorted(resolveState(input([...states.slice(1), ...states])))).toEqual(sorted(forwards));
+      }),
+      RUNS,
+    );
+  });
+
+  it('resolve to a state that resolves to itself', () => {
+    fc.assert(
+      fc.property(cases, ({ version, seed }) => {
+        const { states, input } = someStates(version, seed);
+        const once = resolveState(input(states));
+        expect(sorted(resolveState(input([once, new Map(once)])))).toEqual(sorted(once));
+      }),
+      RUNS,
+    );
+  });
+
+  it('resolve alike with trusted auth depths, which let the walks stop early', () => {
+    fc.assert(
+      fc.property(cases, ({ version, seed }) => {
+        const { room, states, input } = someStates(version, seed);
+        const citedBy = (id: EventId): readonly EventId[] | undefined => {
+          const known = room.events.get(id);
+          if (known === undefined) return undefined;
+          const isRoot = version !== '12' || known.type === 'm.room.create';
+          return isRoot ? known.authEvents : [...known.authEvents, `$${known.roomId.slice(1)}` as EventId];
+        };
+        const depths = new Map<EventId, number>();
+        for (const id of room.events.keys())
+          depths.set(id, Math.max(0, ...(citedBy(id) ?? []).map((cited) => 1 + (depths.get(cited) ?? 0))));
+        const authGraph = { authEventsOf: citedBy, authDepthOf: (id: EventId) => depths.get(id) };
+        expect(sorted(resolveState({ ...input(states), authGraph }))).toEqual(sorted(resolveState(input(states))));
+      }),
+      RUNS,
+    );
+  });
+
+  it('can be loaded in rounds until nothing more is needed, and then resolve as with everything at hand', () => {
+    fc.assert(
+      fc.property(cases, ({ version, seed }) => {
+        const { room, states, input } = someStates(version, seed);
+        const loaded = new Map<EventId, Pdu>();
+        const partly = { ...input(states), fetchEvent: (id: EventId) => loaded.get(id) };
+        const tried = new Set<EventId>();
+        for (let round = 0; ; round++) {
+          expect(round).toBeLessThan(100);
+          const needed = eventsNeededForResolution(partly, (id) => tried.has(id));
+          if (needed.length === 0) break;
+          for (const id of needed) {
+            tried.add(id);
+            const found = room.events.get(id);
+            if (found !== undefined) loaded.set(id, found);
+          }
+        }
+        expect(sorted(resolveState(partly))).toEqual(sorted(resolveState(input(states))));
+      }),
+      RUNS,
+    );
+  });
+});
