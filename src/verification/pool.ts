@@ -8,6 +8,7 @@
  * Rooms take turns at the threads; a thread verifies what it has prepared before it prepares more. A signal that aborts
  * drops what is queued and lets go of what is prepared.
  */
+import { type Worker } from 'node:worker_threads';
 import { invariant } from '../invariant.ts';
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
 import { Admission } from './admission.ts';
@@ -15,7 +16,14 @@ import { chunkStarts, packEvents } from './batch.ts';
 import { type CheckOutcome, type KeyRequest, type KeyResolver, type VerifyKey } from './contract.ts';
 import { FairQueue } from './fair-queue.ts';
 import { type PreparedReply, type PrepareRequest, type ThreadOutcome, type VerifyRequest } from './messages.ts';
-import { IN_FLIGHT_MAX, ThreadSlot, VerificationThreadError, type ThreadLife, type ThreadTask } from './thread-slot.ts';
+import {
+  IN_FLIGHT_MAX,
+  ThreadSlot,
+  VerificationThreadError,
+  type ThreadLife,
+  type ThreadTask,
+  startVerificationThread,
+} from './thread-slot.ts';
 
 /** Raw bytes of all admitted calls. A prepared event takes several times its bytes while it waits for keys. */
 const ADMITTED_BYTES_MAX = 32 * 1024 * 1024;
@@ -43,10 +51,16 @@ export interface VerificationPool {
   close(): Promise<void>;
 }
 
-/** Starts a pool. `threads`: usually one a core. */
-export function createVerificationPool({ threads }: { readonly threads: number }): VerificationPool {
+export interface PoolOptions {
+  /** Usually one a core. */
+  readonly threads: number;
+  /** How a thread is started; the tests start threads that die. */
+  readonly startThread?: () => Worker;
+}
+
+export function createVerificationPool({ threads, startThread }: PoolOptions): VerificationPool {
   invariant(Number.isInteger(threads) && threads >= 1, 'a verification pool has at least one thread');
-  return new Pool(threads);
+  return new Pool(threads, startThread ?? startVerificationThread);
 }
 
 /** A chunk that lies prepared in a thread. */
@@ -62,6 +76,7 @@ interface QueuedTask extends ThreadTask {
 }
 
 const DIED = 'the verification thread that held these events died';
+const CLOSED = 'the verification pool was closed';
 
 class Pool implements VerificationPool {
   readonly #slots: readonly ThreadSlot[];
@@ -71,9 +86,9 @@ class Pool implements VerificationPool {
   #nextChunk = 0;
   #closed = false;
 
-  constructor(threads: number) {
+  constructor(threads: number, startThread: () => Worker) {
     const indices = Array.from({ length: threads }, (_, i) => i);
-    this.#slots = indices.map(() => new ThreadSlot(() => this.#feed()));
+    this.#slots = indices.map(() => new ThreadSlot(startThread, () => this.#feed()));
     this.#toVerify = indices.map(() => new FairQueue());
   }
 
@@ -89,7 +104,7 @@ class Pool implements VerificationPool {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#drop(() => true, new VerificationThreadError('the verification pool was closed'));
+    this.#drop(() => true, new VerificationThreadError(CLOSED));
     await Promise.all(this.#slots.map((slot) => slot.close()));
   }
 
@@ -136,7 +151,7 @@ class Pool implements VerificationPool {
   #prepare(input: CheckInput, from: number, to: number): Promise<PreparedChunk> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
-        reject(new VerificationThreadError('the verification pool was closed'));
+        reject(new VerificationThreadError(CLOSED));
         return;
       }
       if (input.signal.aborted) {
@@ -183,7 +198,7 @@ class Pool implements VerificationPool {
   ): Promise<readonly ThreadOutcome[]> {
     return new Promise((resolve, reject) => {
       if (this.#closed || this.#slots[slot]?.life !== life) {
-        reject(new VerificationThreadError(DIED));
+        reject(new VerificationThreadError(this.#closed ? CLOSED : DIED));
         return;
       }
       const named = new Set(prepared.keys.map((key) => `${key.serverName} ${key.keyId}`));

@@ -23,13 +23,15 @@ export interface ThreadTask {
 export type ThreadLife = number;
 
 export class ThreadSlot {
+  readonly #startThread: () => Worker;
   readonly #onIdle: () => void;
   readonly #inFlight = new Map<number, ThreadTask>();
   #worker: Worker | undefined;
   #life: ThreadLife = 0;
 
   /** `onIdle` is called whenever the thread may take more work. */
-  constructor(onIdle: () => void) {
+  constructor(startThread: () => Worker, onIdle: () => void) {
+    this.#startThread = startThread;
     this.#onIdle = onIdle;
     this.#worker = this.#start();
   }
@@ -63,7 +65,7 @@ export class ThreadSlot {
   }
 
   #start(): Worker {
-    const worker = new Worker(threadEntry(), { name: 'rejoinder-verification' });
+    const worker = this.#startThread();
     // A pool without work does not keep the process alive.
     worker.unref();
     worker.on('message', (reply: ThreadReply) => this.#take(reply));
@@ -93,6 +95,11 @@ export class ThreadSlot {
     this.#inFlight.clear();
     for (const task of tasks) task.settle(new VerificationThreadError(message));
   }
+}
+
+/** Starts a thread on thread.ts, or on what it was built into. */
+export function startVerificationThread(): Worker {
+  return new Worker(threadEntry(), { name: 'rejoinder-verification' });
 }
 
 /**

@@ -45,9 +45,9 @@ describe('Ed25519 verification', () => {
         const parts = { key: pair.publicKey, message, signature: nacl.sign.detached(message, pair.secretKey) };
         if (change !== null) {
           const [part, at, bit] = change;
-          const bytes = Uint8Array.from(parts[part as keyof typeof parts]);
+          const bytes = Uint8Array.from(parts[part]);
           bytes[at % bytes.length]! ^= 1 << bit;
-          parts[part as keyof typeof parts] = bytes;
+          parts[part] = bytes;
         }
         expect(ours(parts.key, parts.message, parts.signature)).toBe(
           nacl.sign.detached.verify(parts.message, parts.signature, parts.key),

@@ -36,11 +36,18 @@ export function without(event: JsonObject, ...keys: string[]): JsonObject {
   return Object.fromEntries(Object.entries(event).filter(([key]) => !keys.includes(key)));
 }
 
+const keys = new Map<string, SigningKey>();
+
 /** A key made of the name alone, the same in every run. */
 export function keyOf(serverName: string, version = 'a'): SigningKey {
+  const name = `${version} ${serverName}`;
+  const known = keys.get(name);
+  if (known !== undefined) return known;
   const seed = new Uint8Array(32);
-  Buffer.from(`${version} ${serverName}`).copy(seed);
-  return signingKeyFromSeed(`ed25519:${version}` as KeyId, seed);
+  Buffer.from(name).copy(seed);
+  const key = signingKeyFromSeed(`ed25519:${version}` as KeyId, seed);
+  keys.set(name, key);
+  return key;
 }
 
 export const EXAMPLE = 'example.org' as ServerName;
