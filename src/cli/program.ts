@@ -99,6 +99,17 @@ function createProgram({ env, output, version }: ProgramContext): Command {
     });
 
   program
+    .command('doctor')
+    .description(
+      'Look at everything Rejoinder needs; say what is missing and how to get it. Exits with 1 if something is.',
+    )
+    .option('--json', 'print the findings as JSON')
+    .action(async (flags: ClientFlags) => {
+      const { doctor } = await import('./commands/doctor.ts');
+      await doctor({ env, ...configFlag(), json: flags.json === true }, output);
+    });
+
+  program
     .command('config')
     .description('Check the configuration, or print what is in force.')
     .addArgument(new Argument('<what>', 'check: validate; dump: print, secrets masked').choices(['check', 'dump']))

@@ -1,0 +1,85 @@
+/** Keys, tokens and certificates: there, readable by the right people, and fitting together. */
+import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { type Clock } from '../../clock.ts';
+import { type Config } from '../../config.ts';
+import { parseSigningKey } from '../../matrix/signing-key.ts';
+import { readSecretFile } from '../../secret-file.ts';
+import { type Finding, firstLine } from './finding.ts';
+
+const RENEW_BEFORE_MS = 14 * 24 * 3_600_000;
+
+export async function checkSigningKey({ signingKeyPath: path }: Config): Promise<Finding> {
+  const subject = 'signing key';
+  try {
+    const text = await readSecretFile(path);
+    if (text === undefined) return { subject, verdict: 'note', found: `none yet; the first start makes ${path}` };
+    const key = parseSigningKey(text);
+    if (key !== undefined) return { subject, verdict: 'ok', found: `${key.keyId} in ${path}` };
+    return {
+      subject,
+      verdict: 'bad',
+      found: `${path} is no signing key`,
+      remedy: 'It holds one line: "ed25519 <version> <seed in unpadded base64>".',
+    };
+  } catch (error) {
+    return { subject, verdict: 'bad', found: firstLine(error) };
+  }
+}
+
+export async function checkOperatorToken({ operator }: Config): Promise<Finding> {
+  const subject = 'operator token';
+  if (operator.token !== null) return { subject, verdict: 'ok', found: 'in the configuration' };
+  try {
+    const text = await readSecretFile(operator.tokenPath);
+    const found =
+      text === undefined ? `none yet; the first start makes ${operator.tokenPath}` : `in ${operator.tokenPath}`;
+    return { subject, verdict: text === undefined ? 'note' : 'ok', found };
+  } catch (error) {
+    return { subject, verdict: 'bad', found: firstLine(error) };
+  }
+}
+
+export async function checkCertificate(config: Config, clock: Clock): Promise<Finding> {
+  const subject = 'TLS certificate';
+  const { tls } = config.listeners.federation;
+  if (tls === null) {
+    return {
+      subject,
+      verdict: 'note',
+      found: 'none: the federation listener speaks plain HTTP',
+      remedy:
+        'Put a reverse proxy that ends TLS before it, or set listeners.federation.tls. "rejoinder up" makes its own.',
+    };
+  }
+  const bad = (found: string, remedy: string): Finding => ({ subject, verdict: 'bad', found, remedy });
+  try {
+    const certificate = new X509Certificate(await readFile(tls.certificatePath));
+    const key = createPrivateKey(await readFile(tls.privateKeyPath));
+    if (!certificate.checkPrivateKey(key)) {
+      return bad(
+        `${tls.privateKeyPath} is not the key of ${tls.certificatePath}`,
+        'Name two files that belong together.',
+      );
+    }
+    const name = config.serverName.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+    const matches = isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name);
+    if (matches === undefined) {
+      return {
+        subject,
+        verdict: 'note',
+        found: `${tls.certificatePath} is not for ${name}, but for ${certificate.subjectAltName ?? 'no name'}`,
+        remedy: 'Right if /.well-known/matrix/server or an SRV record leads elsewhere; else other servers refuse it.',
+      };
+    }
+    const leftMs = Date.parse(certificate.validTo) - clock.now();
+    if (leftMs < 0) return bad(`${tls.certificatePath} ended on ${certificate.validTo}`, 'Renew it.');
+    const found = `${tls.certificatePath}, for ${name}, until ${certificate.validTo}`;
+    return leftMs < RENEW_BEFORE_MS
+      ? { subject, verdict: 'note', found, remedy: 'Renew it soon.' }
+      : { subject, verdict: 'ok', found };
+  } catch (error) {
+    return bad(firstLine(error), 'Both files must be readable PEM.');
+  }
+}
