@@ -30,7 +30,7 @@ except ImportError:
 print(sys.version_info[0], sys.version_info[1], int(has_venv), sys.executable)
 `;
 
-interface Python {
+export interface Python {
   readonly path: string;
   readonly minor: number;
 }
@@ -48,7 +48,8 @@ async function probe(command: string, env: Environment): Promise<{ python?: Pyth
   }
 }
 
-async function findPython(env: Environment): Promise<Python> {
+/** The first Python that Synapse can be installed with; throws a `LaunchError` that says what each lacks. */
+export async function findPython(env: Environment): Promise<Python> {
   const said: string[] = [];
   for (const name of PYTHON_NAMES) {
     const answer = await probe(name, env);

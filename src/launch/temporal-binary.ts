@@ -14,6 +14,8 @@ const run = promisify(execFile);
 
 /** Later versions have replace directives in their go.mod, which `go install` refuses. */
 const CLI_VERSION = 'v1.5.1';
+/** Its name in the cache folder. */
+const CACHE_ENTRY = `temporal-cli-${CLI_VERSION}`;
 const CLI_MODULE = 'github.com/temporalio/cli/cmd/temporal';
 /** The archive has some 50 MB; a network that drops packets silently would hold us for ever. */
 const DOWNLOAD_TIMEOUT_MS = 90_000;
@@ -127,14 +129,22 @@ async function obtain(
   }
 }
 
-/** Finds or makes the binary. Two starts at once make it once. */
-export async function findTemporal(env: Environment, progress: Progress): Promise<TemporalBinary> {
+/** The binary where it is on this machine already: nothing is downloaded or built. */
+export async function temporalAtHand(env: Environment): Promise<TemporalBinary | undefined> {
   const found = await onPath(env);
   if (found !== undefined) return { rung: 'path', path: found };
+  const cached = join(cacheDirectory(env), CACHE_ENTRY, 'temporal');
+  return (await works(cached)) ? { rung: 'cache', path: cached } : undefined;
+}
+
+/** Finds or makes the binary. Two starts at once make it once. */
+export async function findTemporal(env: Environment, progress: Progress): Promise<TemporalBinary> {
+  const held = await temporalAtHand(env);
+  if (held !== undefined) return held;
   let rung: TemporalBinary['rung'] = 'cache';
   const folder = await cachedEntry({
     directory: cacheDirectory(env),
-    name: `temporal-cli-${CLI_VERSION}`,
+    name: CACHE_ENTRY,
     progress,
     build: (temporary) => obtain(temporary, env, progress, (taken) => (rung = taken)),
     isUsable: (path) => works(join(path, 'temporal')),
