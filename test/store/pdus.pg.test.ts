@@ -149,6 +149,32 @@ test.each([
   },
 );
 
+test('writers that meet in the middle of their batches do not deadlock, in whichever order these are', async () => {
+  const [first, middle, last] = ['$meet-a', '$meet-b', '$meet-c'].map((eventId) => message(eventId));
+  let runs = 0;
+  const write = (batch: CheckedPdu[]) =>
+    withTransaction(store, (tx) => {
+      runs += 1;
+      return insertPdus(tx, batch);
+    });
+  const bothWait = async (): Promise<void> => {
+    for (let waiting = 0; waiting < 2;) {
+      const [row] = await store.query<{ n: number }>(
+        `SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+      waiting = row?.n ?? 0;
+    }
+  };
+  const writers: Promise<unknown>[] = [];
+  await withTransaction(store, async (tx) => {
+    await insertPdus(tx, [middle!]);
+    writers.push(write([first!, middle!, last!]), write([last!, middle!, first!]));
+    await bothWait();
+  });
+  await Promise.all(writers);
+  expect(runs).toBe(2);
+});
+
 test('several batches fit in one transaction, and none of them stays when it fails', async () => {
   await expect(
     withTransaction(store, async (tx) => {
