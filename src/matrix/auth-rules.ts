@@ -18,6 +18,8 @@ import { type Pdu } from './pdu.ts';
 import { above, atLeast, powerLevelsOf, type PowerLevels } from './power-levels.ts';
 import { type RoomVersionRules } from './room-versions.ts';
 
+export { type AuthState } from './auth-verdict.ts';
+
 /** All rules but the second: rule 1 for m.room.create, and rules 3 to 10 against the state for everything else. */
 export function authorise(event: Pdu, state: AuthState, rules: RoomVersionRules): AuthVerdict {
   // 1. If type is m.room.create: by the event alone.

@@ -7,8 +7,8 @@
  * | 2     | carries valid signatures of all who must sign it        | drop     | src/verification                        |
  * | 3     | has the content hash it claims                          | redacted | src/verification; goes on, redacted     |
  * | 4     | passes the auth rules by its own auth events            | reject   | `checkAgainstAuthEvents`                |
- * | 5     | passes the auth rules by the state before it            | reject   | `checkAgainstStateBefore`               |
- * | 6     | passes the auth rules by the room's current state       | softFail | `checkAgainstCurrentState`              |
+ * | 5     | passes the auth rules by the state before it            | reject   | `checkAgainstState`                     |
+ * | 6     | passes the auth rules by the room's current state       | softFail | `checkAgainstState`                     |
  *
  * *drop*: as if it had never come, nothing is concluded from it. *reject*: kept, so that what cites it can be judged, but it
  * is not in the timeline, changes no state, and rejects what cites it as an auth event. *softFail*: accepted, its state is
@@ -64,24 +64,23 @@ export interface JudgedOnReceipt extends JudgedAgainstState {
 
 /** Judges an event as it comes in, live or pulled: checks 4, 5 and 6. */
 export function checkReceived(input: JudgedOnReceipt): PduVerdict {
-  return (
-    failedCheck(4, checkAgainstAuthEvents(input)) ??
-    failedCheck(5, checkAgainstStateBefore(input)) ??
-    failedCheck(6, checkAgainstCurrentState(input)) ?? { outcome: 'accept' }
-  );
+  const { event, rules, currentState } = input;
+  const judged = checkUnPartialStated(input);
+  if (judged.outcome !== 'accept' || currentState === undefined) return judged;
+  return failedCheck(6, checkAgainstState(event, currentState, rules)) ?? judged;
 }
 
 /** Judges a partial event anew once the full state before it is known: checks 4 and 5. Soft failure is not revisited. */
 export function checkUnPartialStated(input: JudgedAgainstState): PduVerdict {
-  return (
-    failedCheck(4, checkAgainstAuthEvents(input)) ??
-    failedCheck(5, checkAgainstStateBefore(input)) ?? { outcome: 'accept' }
-  );
+  const { event, rules, stateBefore } = input;
+  const judged = checkOutlier(input);
+  if (judged.outcome !== 'accept') return judged;
+  return failedCheck(5, checkAgainstState(event, stateBefore, rules)) ?? judged;
 }
 
 /** Judges an outlier, an event fetched as part of a state or an auth chain, outside the timeline: check 4. */
-export function checkOutlier(input: CitedAuthEvents): PduVerdict {
-  return failedCheck(4, checkAgainstAuthEvents(input)) ?? { outcome: 'accept' };
+export function checkOutlier({ event, rules, authEvents, isRejected }: CitedAuthEvents): PduVerdict {
+  return failedCheck(4, checkAgainstAuthEvents(event, authEvents, rules, isRejected)) ?? { outcome: 'accept' };
 }
 
 /**
@@ -99,22 +98,27 @@ export function stateSetsForPartialCheck(
   return [partialStateBefore, claimed];
 }
 
-/** Check 4: the right auth events are cited, and the event passes the auth rules by them. */
-function checkAgainstAuthEvents({ event, rules, authEvents, isRejected }: CitedAuthEvents): AuthVerdict {
+/**
+ * Check 4: the right auth events are cited, and the event passes the auth rules by them.
+ *
+ * @param authEvents as `CitedAuthEvents.authEvents`; others among them are not looked at.
+ * @returns `auth-event-missing` when one of those cited was not given: that is no verdict on the event.
+ */
+export function checkAgainstAuthEvents(
+  event: Pdu,
+  authEvents: readonly Pdu[],
+  rules: RoomVersionRules,
+  isRejected: (id: EventId) => boolean,
+): AuthVerdict {
   const cited = checkAuthEventsCited(event, authEvents, rules, isRejected);
   if (!cited.ok) return cited;
   const citedIds = new Set(authEventIdsOf(event, rules));
   return authorise(event, authStateOf(authEvents.filter(({ eventId }) => citedIds.has(eventId))), rules);
 }
 
-/** Check 5: the event passes the auth rules by the state before it. */
-function checkAgainstStateBefore({ event, rules, stateBefore }: JudgedAgainstState): AuthVerdict {
-  return authoriseAgainstState(event, stateBefore, rules);
-}
-
-/** Check 6: the event passes the auth rules by the current state. */
-function checkAgainstCurrentState({ event, rules, currentState }: JudgedOnReceipt): AuthVerdict {
-  return currentState === undefined ? { ok: true } : authoriseAgainstState(event, currentState, rules);
+/** Checks 5 and 6: the event passes the auth rules by a state, which holds no rejected events. */
+export function checkAgainstState(event: Pdu, state: AuthState, rules: RoomVersionRules): AuthVerdict {
+  return authoriseAgainstState(event, state, rules);
 }
 
 /** The verdict of a check that failed; `undefined` when it passed. */
