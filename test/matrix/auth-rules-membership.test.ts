@@ -39,6 +39,13 @@ describe('a membership', () => {
       expectVerdict(ALL, 'power-levels-unreadable', join, withMembers(joinRules('public'), powerLevels(content)));
   });
 
+  it('does not change while only its sender’s or only its target’s power can be read', () => {
+    for (const user of [ALICE, BOB]) {
+      const state = withMembers(member(ALICE, 'join'), powerLevels({ users: { [user]: 'x' } }));
+      expectVerdict(ALL, 'power-levels-unreadable', ofBob('invite'), state);
+    }
+  });
+
   it('does not follow on one that says nothing', () => {
     const silent = event({ type: 'm.room.member', sender: BOB, stateKey: BOB });
     expectVerdict(ALL, 'member-malformed', join, withMembers(joinRules('public'), silent));
