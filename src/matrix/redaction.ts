@@ -60,8 +60,9 @@ function redactContent(type: Json | undefined, content: JsonObject, rules: RoomV
     if (Object.hasOwn(content, key)) redacted[key] = content[key] as Json;
   if (type === 'm.room.member' && rules.redaction.keepsThirdPartyInviteSigned) {
     const invite = content['third_party_invite'];
-    if (isJsonObject(invite) && Object.hasOwn(invite, 'signed')) {
-      const signed: Record<string, Json> = { signed: invite['signed'] as Json };
+    if (isJsonObject(invite)) {
+      // Of an invite with nothing signed an empty object stays, as in the reference implementation.
+      const signed: Record<string, Json> = Object.hasOwn(invite, 'signed') ? { signed: invite['signed'] as Json } : {};
       keepSpellings(invite, signed);
       redacted['third_party_invite'] = signed;
     }
