@@ -1,0 +1,27 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { differ } from './differ.ts';
+import { EVENTS_SUITE } from './events-suite.ts';
+import { type Oracle, oraclePython, startOracle } from './oracle.ts';
+import { createRandom } from './random.ts';
+
+const QUICK_CASES = 1_000;
+const QUICK_SEED = 1;
+
+const python = oraclePython();
+if (python === undefined) console.warn('skipped: no virtual environment with matrix-synapse in the cache directory');
+
+describe.skipIf(python === undefined)('beside Synapse', () => {
+  let oracle: Oracle;
+  beforeAll(() => {
+    oracle = startOracle(python!);
+  });
+  afterAll(() => oracle.close());
+
+  it('random events of every version are read, hashed, redacted, named, signed and verified alike', async () => {
+    const comparison = await differ(EVENTS_SUITE, createRandom(QUICK_SEED), oracle, QUICK_CASES);
+    expect(comparison.disagreements).toEqual([]);
+    expect(comparison.compared).toBeGreaterThanOrEqual(QUICK_CASES);
+    // Undecided is what we refuse on purpose and Synapse takes.
+    expect(comparison.undecided).toBeLessThan(QUICK_CASES / 12);
+  });
+});
