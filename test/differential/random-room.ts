@@ -4,6 +4,7 @@
  */
 import { authEventKeys } from '../../src/matrix/auth-events.ts';
 import { authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
+import { type AuthState } from '../../src/matrix/auth-verdict.ts';
 import {
   type EventId,
   type KeyId,
@@ -154,6 +155,7 @@ export function makeRandomRoom(rules: RoomVersionRules, random: Random, size: nu
     { type: 'm.room.member', sender: creator, stateKey: creator, content: { membership: 'join' } },
     ...(random.chance(0.9) ? [powerLevelsDraft(room, creator)] : []),
     ...(random.chance(0.8) ? [joinRulesDraft(room, creator)] : []),
+    ...(random.chance(0.5) ? [thirdPartyInviteDraft(room, creator)] : []),
     ...USERS.slice(1)
       .filter(() => random.chance(0.6))
       .map((user): Draft => ({ type: 'm.room.member', sender: user, stateKey: user, content: { membership: 'join' } })),
@@ -195,7 +197,7 @@ export function randomDraft(room: RandomRoom, state: StateMap): Draft {
     [3, () => member('knock', random.chance(0.9) ? sender : target)],
     [1, () => member('sulk', sender)],
     [3, () => thirdPartyInviteDraft(room, sender)],
-    [3, () => member('invite', target, { third_party_invite: { signed: signedBlock(room, target) } })],
+    [5, () => thirdPartyInvitation(room, lookup, sender, target)],
     [12, () => powerLevelsDraft(room, sender)],
     [8, () => joinRulesDraft(room, sender)],
     [6, () => ({ type: 'm.room.topic', sender, stateKey: '', content: { topic: String(random.integer(99)) } })],
@@ -283,11 +285,17 @@ function thirdPartyInviteDraft({ random }: RandomRoom, sender: UserId): Draft {
   return { type: 'm.room.third_party_invite', sender, stateKey: random.pick(['token1', 'token2']), content };
 }
 
-function signedBlock({ random }: RandomRoom, target: UserId): JsonObject {
-  const block = signJson(
-    { mxid: random.chance(0.95) ? target : '@other:one', token: random.pick(['token1', 'token2']) },
-    IDENTITY_SERVER,
-    IDENTITY_KEY,
-  );
-  return random.chance(0.9) ? block : { ...block, extra: 1 };
+/** An invite by a token, mostly sent by who announced the token. */
+function thirdPartyInvitation(room: RandomRoom, lookup: AuthState, anybody: UserId, target: UserId): Draft {
+  const { random } = room;
+  const token = random.pick(['token1', 'token2']);
+  const mxid = random.chance(0.95) ? target : '@other:one';
+  const block = signJson({ mxid, token }, IDENTITY_SERVER, IDENTITY_KEY);
+  const signed = random.chance(0.9) ? block : { ...block, extra: 1 };
+  return {
+    type: 'm.room.member',
+    sender: (random.chance(0.8) ? lookup('m.room.third_party_invite', token)?.sender : undefined) ?? anybody,
+    stateKey: target,
+    content: { membership: 'invite', third_party_invite: { signed } },
+  };
 }
