@@ -149,7 +149,7 @@ export function createFederationClient(config: FederationClientConfig): Federati
       const uri = path`/_matrix/federation/v1/state_ids/${roomId}` + `?event_id=${encodeURIComponent(eventId)}`;
       const answer = await ask(destination, { uri, timeoutMs: timeouts.stateMs }, options, STATE_IDS_BYTES_MAX);
       return {
-        pduIds: readEventIds(destination, 'pdu_ids', answer['pdu_ids']),
+        stateIds: readEventIds(destination, 'pdu_ids', answer['pdu_ids']),
         authChainIds: readEventIds(destination, 'auth_chain_ids', answer['auth_chain_ids']),
       };
     },

@@ -74,7 +74,7 @@ export interface MakeJoinAnswer {
 
 export interface StateIdsAnswer {
   /** Without duplicates. */
-  readonly pduIds: readonly EventId[];
+  readonly stateIds: readonly EventId[];
   /** Without duplicates. */
   readonly authChainIds: readonly EventId[];
 }

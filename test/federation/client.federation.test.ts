@@ -201,7 +201,10 @@ describe('answers', () => {
     const body = '{"__proto__":{"polluted":1},"pdu_ids":["$a","$a"],"auth_chain_ids":[]}';
     const server = await startTlsServer((_request, response) => response.end(body));
     const client = await testClient();
-    expect(await client.stateIds(server.name, roomId, eventId, options)).toEqual({ pduIds: ['$a'], authChainIds: [] });
+    expect(await client.stateIds(server.name, roomId, eventId, options)).toEqual({
+      stateIds: ['$a'],
+      authChainIds: [],
+    });
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
   });
 

@@ -43,7 +43,7 @@ export interface FederationServerTimeouts {
   readonly requestMs: number;
 }
 
-export const defaultServerTimeouts: FederationServerTimeouts = { headersMs: 15_000, requestMs: 60_000 };
+const defaultServerTimeouts: FederationServerTimeouts = { headersMs: 15_000, requestMs: 60_000 };
 
 export interface FederationServerOptions {
   readonly serverName: ServerName;
