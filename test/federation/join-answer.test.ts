@@ -1,14 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { type SendJoinHeader } from '../../src/federation/contract.ts';
+import { checkJoinAnswer, type JoinAnswer, SERVERS_IN_ROOM_MAX } from '../../src/federation/join-answer.ts';
 import {
   buildJoinEvent,
-  checkJoinAnswer,
-  type JoinAnswer,
   type JoinTemplate,
   readJoinTemplate,
   sendJoinDestination,
-  SERVERS_IN_ROOM_MAX,
-} from '../../src/federation/join-answer.ts';
+} from '../../src/federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { type CheckedPdu } from '../../src/verification/contract.ts';

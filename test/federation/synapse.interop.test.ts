@@ -3,12 +3,8 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { systemClock } from '../../src/clock.ts';
 import { createFederationClient, type FederationClient } from '../../src/federation/client.ts';
 import { type SendJoinStream } from '../../src/federation/contract.ts';
-import {
-  buildJoinEvent,
-  checkJoinAnswer,
-  readJoinTemplate,
-  sendJoinDestination,
-} from '../../src/federation/join-answer.ts';
+import { checkJoinAnswer } from '../../src/federation/join-answer.ts';
+import { buildJoinEvent, readJoinTemplate, sendJoinDestination } from '../../src/federation/join-template.ts';
 import { type KnownKey } from '../../src/federation/key-answer.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { type ReceivedTransaction } from '../../src/federation/server/ports.ts';

@@ -1,0 +1,33 @@
+/** Why an answer of a resident at a join is not used: the name of the rule it breaks, and a sentence. */
+
+export type JoinRefusalRule =
+  | 'template-room-version'
+  | 'template-prev-events'
+  | 'template-auth-events'
+  | 'template-depth'
+  | 'template-content'
+  | 'template-authoriser'
+  | 'members-omitted-type'
+  | 'members-omitted-unasked'
+  | 'servers-in-room'
+  | 'create-missing'
+  | 'create-twice'
+  | 'create-room-version'
+  | 'create-room-id'
+  | 'create-cited'
+  | 'foreign-room'
+  | 'returned-event-missing'
+  | 'returned-event-id'
+  | 'returned-event-signature';
+
+export interface JoinRefusal {
+  readonly ok: false;
+  readonly rule: JoinRefusalRule;
+  /** One sentence for a person; may quote the stranger, so clean it with `oneLine` before printing. */
+  readonly reason: string;
+}
+
+/** Says no. */
+export function refuse(rule: JoinRefusalRule, reason: string): JoinRefusal {
+  return { ok: false, rule, reason };
+}

@@ -1,0 +1,132 @@
+/**
+ * The template of make_join, which is never signed as given (FACTS A 0): what is needed of it is checked and taken, and
+ * our own event is built from that.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1make_joinroomiduserid
+ */
+import {
+  type EventId,
+  type RoomId,
+  type ServerName,
+  type UserId,
+  domainOf,
+  parseEventId,
+  parseUserId,
+} from '../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
+import { isJsonObject } from '../matrix/strict-json.ts';
+import { type MakeJoinAnswer } from './contract.ts';
+import { type JoinRefusal, refuse } from './join-refusal.ts';
+
+/** An event may cite at most this many parents (spec, Event format). */
+const PREV_EVENTS_MAX = 20;
+/** An event may cite at most this many auth events (spec, Event format). */
+const AUTH_EVENTS_MAX = 10;
+/** The largest depth an event may have (CVE-2025-30355: a depth out of range stops a room). */
+const DEPTH_MAX = Number.MAX_SAFE_INTEGER;
+
+/** The parts of a make_join template that are used, each checked; everything else of it is forgotten. */
+export interface JoinTemplate {
+  readonly rules: RoomVersionRules;
+  /** As the room version writes references: ids, or id-hash pairs in versions 1 and 2. */
+  readonly prevEvents: readonly Json[];
+  readonly prevEventIds: readonly EventId[];
+  readonly authEvents: readonly Json[];
+  readonly authEventIds: readonly EventId[];
+  readonly depth: number;
+  /** Restricted joins: whose server must sign the join too, and therefore gets the send_join. */
+  readonly authorisedVia: UserId | undefined;
+}
+
+export type JoinTemplateReading = { readonly ok: true; readonly template: JoinTemplate } | JoinRefusal;
+
+/** Reads what is needed of a make_join answer. `offered`: the room versions that the request named. */
+export function readJoinTemplate(answer: MakeJoinAnswer, offered: readonly string[]): JoinTemplateReading {
+  const rules = offered.includes(answer.roomVersion) ? roomVersionRules(answer.roomVersion) : undefined;
+  if (rules === undefined)
+    return refuse('template-room-version', `room version ${JSON.stringify(answer.roomVersion)} was not offered`);
+  const { prev_events: prev, auth_events: auth, depth, content } = answer.event;
+  const prevEventIds = readReferences(prev, rules, PREV_EVENTS_MAX);
+  if (prevEventIds === undefined || prevEventIds.length === 0)
+    return refuse('template-prev-events', `prev_events is not a list of 1 to ${PREV_EVENTS_MAX} distinct event ids`);
+  const authEventIds = readReferences(auth, rules, AUTH_EVENTS_MAX);
+  if (authEventIds === undefined)
+    return refuse('template-auth-events', `auth_events is not a list of at most ${AUTH_EVENTS_MAX} distinct event ids`);
+  if (typeof depth !== 'number' || !Number.isInteger(depth) || depth < 1 || depth > DEPTH_MAX)
+    return refuse('template-depth', 'depth is not an integer in range');
+  if (!isJsonObject(content)) return refuse('template-content', 'content is not an object');
+  const authoriser = content['join_authorised_via_users_server'];
+  const authorisedVia = rules.restrictedJoins ? parseUserId(authoriser) : undefined;
+  if (rules.restrictedJoins && authoriser !== undefined && authorisedVia === undefined)
+    return refuse('template-authoriser', 'join_authorised_via_users_server is not a user id');
+  return {
+    ok: true,
+    template: {
+      rules,
+      prevEvents: prev as readonly Json[],
+      prevEventIds,
+      authEvents: auth as readonly Json[],
+      authEventIds,
+      depth,
+      authorisedVia,
+    },
+  };
+}
+
+/** The distinct ids of `prev_events` or `auth_events`; `undefined` when anything about them is wrong. */
+function readReferences(value: Json | undefined, rules: RoomVersionRules, max: number): EventId[] | undefined {
+  if (!Array.isArray(value) || value.length > max) return undefined;
+  const ids = new Set<EventId>();
+  for (const reference of value as readonly Json[]) {
+    const id = parseEventId(rules.eventReferences === 'ids' ? reference : idOfPair(reference));
+    if (id === undefined || ids.has(id)) return undefined;
+    ids.add(id);
+  }
+  return [...ids];
+}
+
+/** `[event_id, {"sha256": hash}]` and nothing else, as versions 1 and 2 write a reference. */
+function idOfPair(reference: Json): Json | undefined {
+  if (!Array.isArray(reference) || reference.length !== 2) return undefined;
+  const [id, hashes] = reference as readonly Json[];
+  if (!isJsonObject(hashes) || typeof hashes['sha256'] !== 'string' || Object.keys(hashes).length !== 1)
+    return undefined;
+  return id;
+}
+
+/**
+ * Our own join event, without hashes and signatures. Room, sender, type, state key and membership are ours; only the
+ * place in the graph and the authoriser come from the template. `profile` is what we say of the user (displayname,
+ * avatar_url) and can't set `membership`.
+ */
+export function buildJoinEvent(
+  template: JoinTemplate,
+  join: {
+    readonly roomId: RoomId;
+    readonly userId: UserId;
+    readonly originServerTs: number;
+    readonly profile?: JsonObject;
+  },
+): JsonObject {
+  return {
+    type: 'm.room.member',
+    room_id: join.roomId,
+    sender: join.userId,
+    state_key: join.userId,
+    content: {
+      ...join.profile,
+      membership: 'join',
+      ...(template.authorisedVia === undefined ? {} : { join_authorised_via_users_server: template.authorisedVia }),
+    },
+    prev_events: template.prevEvents,
+    auth_events: template.authEvents,
+    depth: template.depth,
+    origin_server_ts: join.originServerTs,
+  };
+}
+
+/** Who gets the send_join: the authoriser's server at a restricted join, else the server that made the template. */
+export function sendJoinDestination(template: JoinTemplate, resident: ServerName): ServerName {
+  return template.authorisedVia === undefined ? resident : domainOf(template.authorisedVia);
+}
