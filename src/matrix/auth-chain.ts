@@ -2,14 +2,14 @@
  * Walks of the graph that auth events make: the auth difference of several states, and the conflicted state subgraph of
  * state resolution v2.1.
  *
- * Auth chains of big rooms hold tens of thousands of events, most of them common to all states. With auth depths that *we*
- * computed (greater than that of every event in the chain; an event's own `depth` is a claim and may lie) both walks stop
- * as soon as everything below is common; without, they visit whole chains once.
+ * With auth depths that *we* computed (greater than that of every event in the chain; an event's own `depth` is a claim and
+ * may lie) the walks stop as soon as everything below is common; without, they visit the chains they start from once.
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v2/#definitions
  */
 import { type EventId } from './identifiers.ts';
 import { PriorityQueue } from './priority-queue.ts';
+import { type StateMap } from './state-map.ts';
 
 export interface AuthGraph {
   /** The auth events of an event, as `authEventIdsOf` gives them; `undefined` when the event is not at hand. */
@@ -52,7 +52,7 @@ function postorder(
 }
 
 /** The graph with depths: its own, or those found by visiting everything reachable from `roots`. */
-export function withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): MeasuredAuthGraph {
+function withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): MeasuredAuthGraph {
   if (graph.authDepthOf !== undefined) return { authEventsOf: graph.authEventsOf, authDepthOf: graph.authDepthOf };
   const depths = new Map<EventId, number>();
   for (const id of postorder(roots, graph)) {
@@ -63,11 +63,53 @@ export function withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): Meas
   return { authEventsOf: graph.authEventsOf, authDepthOf: (id) => depths.get(id) };
 }
 
+export interface ConflictedStates {
+  /** By place, the events that all states have there. */
+  readonly unconflicted: StateMap;
+  /** The others, of each state. */
+  readonly conflicted: readonly (readonly EventId[])[];
+}
+
 /**
  * The auth difference: the events that are in the full auth chain of some of the states, but not of all. A state's events
- * count as part of its chain (as in Synapse; those in only some of the states are conflicted anyway).
+ * count as part of its chain (as in Synapse). Conflicted events may be in the answer or not: they are in the full conflicted
+ * set anyway.
+ *
+ * What an unconflicted event reaches is reached by all states, so only the chains of conflicted events can differ, and those
+ * mostly end at unconflicted power levels and memberships. So the chains of the unconflicted state, tens of thousands of
+ * memberships in a big room, are looked at only as far as a doubt remains.
+ *
+ * @param placeOf the key in a state map of an event at hand.
  */
-export function authDifference(states: readonly Iterable<EventId>[], graph: MeasuredAuthGraph): Set<EventId> {
+export function authDifference(
+  { unconflicted, conflicted }: ConflictedStates,
+  graph: AuthGraph,
+  placeOf: (id: EventId) => string | undefined,
+): Set<EventId> {
+  const common = new Set(unconflicted.values());
+  const decided = new Set(conflicted.flat());
+  const inDoubt = (difference: Set<EventId>): EventId[] => [...difference].filter((id) => !decided.has(id));
+
+  // First as if nothing were below the unconflicted events: what is in no doubt here is in none at all.
+  const shallow: AuthGraph = { ...graph, authEventsOf: (id) => (common.has(id) ? [] : graph.authEventsOf(id)) };
+  let difference = differenceWithin(conflicted, [], common, shallow);
+  if (inDoubt(difference).length === 0) return difference;
+  // Then with the chains of those unconflicted events that succeed a doubtful one at its place, and likely cite it.
+  const successors = inDoubt(difference).map((id) => unconflicted.get(placeOf(id) ?? ''));
+  const roots = successors.filter((id) => id !== undefined);
+  difference = differenceWithin(conflicted, roots, common, graph);
+  if (inDoubt(difference).length === 0) return difference;
+  return differenceWithin(conflicted, [...common], common, graph);
+}
+
+/** The difference of the chains of `states`, given that all of them reach `roots`, and reach `common` where it is met. */
+function differenceWithin(
+  states: readonly (readonly EventId[])[],
+  roots: readonly EventId[],
+  common: ReadonlySet<EventId>,
+  unmeasured: AuthGraph,
+): Set<EventId> {
+  const graph = withAuthDepths([...states.flat(), ...roots], unmeasured);
   // Who reaches an event: a bit for each state. An event is taken up only after all that cite it, deepest first, so that
   // its bits are complete by then; once everything still queued is reached by all, so is everything below.
   const all = (1n << BigInt(states.length)) - 1n;
@@ -77,7 +119,7 @@ export function authDifference(states: readonly Iterable<EventId>[], graph: Meas
   let queuedInPart = 0;
   const reach = (id: EventId, bits: bigint): void => {
     const before = reachedBy.get(id) ?? 0n;
-    const after = before | bits;
+    const after = common.has(id) ? all : before | bits;
     if (before === after) return;
     reachedBy.set(id, after);
     if (queued.has(id)) {
@@ -88,6 +130,7 @@ export function authDifference(states: readonly Iterable<EventId>[], graph: Meas
     queue.push({ id, depth: graph.authDepthOf(id) ?? 0 });
     if (after !== all) queuedInPart++;
   };
+  for (const root of roots) reach(root, all);
   states.forEach((events, index) => {
     for (const id of events) reach(id, 1n << BigInt(index));
   });
@@ -111,10 +154,8 @@ export function authDifference(states: readonly Iterable<EventId>[], graph: Meas
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v12/#state-resolution
  */
-export function conflictedStateSubgraph(
-  conflicted: ReadonlySet<EventId>,
-  graph: MeasuredAuthGraph,
-): ReadonlySet<EventId> {
+export function conflictedStateSubgraph(conflicted: ReadonlySet<EventId>, unmeasured: AuthGraph): ReadonlySet<EventId> {
+  const graph = withAuthDepths(conflicted, unmeasured);
   let shallowest = Number.POSITIVE_INFINITY;
   for (const id of conflicted) shallowest = Math.min(shallowest, graph.authDepthOf(id) ?? 0);
   const isWithin = (id: EventId): boolean => (graph.authDepthOf(id) ?? 0) >= shallowest;

@@ -4,7 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v2/#algorithm; v2.1: https://spec.matrix.org/v1.16/rooms/v12/#state-resolution
  */
-import { authDifference, conflictedStateSubgraph, withAuthDepths } from './auth-chain.ts';
+import { authDifference, type ConflictedStates, conflictedStateSubgraph } from './auth-chain.ts';
 import { authEventIdsOf } from './auth-events.ts';
 import { authoriseAgainstState } from './auth-rules.ts';
 import { membershipOf } from './content.ts';
@@ -19,11 +19,12 @@ const POWER_LEVELS = stateMapKey('m.room.power_levels', '');
 
 export function resolveV2(resolution: Resolution): StateMap {
   const { rules, fetchEvent, stateSets } = resolution;
-  const { unconflicted, conflictedIds } = separate(stateSets);
-  if (conflictedIds.size === 0) return unconflicted;
+  const states = separate(stateSets);
+  const { unconflicted } = states;
+  if (states.conflicted.every((ids) => ids.length === 0)) return unconflicted;
 
   const fullConflictedSet = new Map<EventId, Pdu>();
-  for (const id of fullConflictedIds(resolution, conflictedIds)) {
+  for (const id of fullConflictedIds(resolution, states)) {
     const event = fetchEvent(id);
     if (event !== undefined) fullConflictedSet.set(id, event);
   }
@@ -44,38 +45,27 @@ export function resolveV2(resolution: Resolution): StateMap {
 }
 
 /** Unconflicted: the places at which all states have the same event. A place that a state lacks is conflicted. */
-function separate(stateSets: readonly StateMap[]) {
-  const ids = new Map<string, Set<EventId>>();
-  const occurrences = new Map<string, number>();
-  for (const stateSet of stateSets) {
-    for (const [place, id] of stateSet) {
-      const atPlace = ids.get(place);
-      if (atPlace === undefined) ids.set(place, new Set([id]));
-      else atPlace.add(id);
-      occurrences.set(place, (occurrences.get(place) ?? 0) + 1);
-    }
-  }
+function separate(stateSets: readonly StateMap[]): ConflictedStates {
+  const [first = new Map<string, EventId>(), ...others] = stateSets;
   const unconflicted = new Map<string, EventId>();
-  const conflictedIds = new Set<EventId>();
-  for (const [place, atPlace] of ids) {
-    const [only] = atPlace;
-    if (only !== undefined && atPlace.size === 1 && occurrences.get(place) === stateSets.length)
-      unconflicted.set(place, only);
-    else for (const id of atPlace) conflictedIds.add(id);
+  for (const [place, id] of first) {
+    if (others.every((state) => state.get(place) === id)) unconflicted.set(place, id);
   }
-  return { unconflicted, conflictedIds };
+  const conflicted = stateSets.map((state) =>
+    [...state].filter(([place]) => !unconflicted.has(place)).map(([, id]) => id),
+  );
+  return { unconflicted, conflicted };
 }
 
 /** The full conflicted set: the conflicted events, the auth difference, and in v2.1 the conflicted state subgraph. */
-function fullConflictedIds({ rules, stateSets, authGraph }: Resolution, conflictedIds: ReadonlySet<EventId>) {
-  const graph = withAuthDepths(
-    stateSets.flatMap((stateSet) => [...stateSet.values()]),
-    authGraph,
-  );
-  const full = new Set(conflictedIds);
-  const states = stateSets.map((stateSet) => stateSet.values());
-  for (const id of authDifference(states, graph)) full.add(id);
-  if (rules.stateResolution === 'v2.1') for (const id of conflictedStateSubgraph(conflictedIds, graph)) full.add(id);
+function fullConflictedIds({ rules, authGraph, fetchEvent }: Resolution, states: ConflictedStates): Set<EventId> {
+  const conflicted = new Set(states.conflicted.flat());
+  const placeOf = (id: EventId): string | undefined => {
+    const event = fetchEvent(id);
+    return event?.stateKey === undefined ? undefined : stateMapKey(event.type, event.stateKey);
+  };
+  const full = new Set([...conflicted, ...authDifference(states, authGraph, placeOf)]);
+  if (rules.stateResolution === 'v2.1') for (const id of conflictedStateSubgraph(conflicted, authGraph)) full.add(id);
   return full;
 }
 
