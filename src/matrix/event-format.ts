@@ -25,8 +25,8 @@ import { isJsonObject } from './strict-json.ts';
 /** Of the whole event as canonical JSON, signatures included (spec, Size limits). */
 export const EVENT_BYTES_MAX = 65_536;
 /** Spec, PDU fields; before anything resolves state over them. */
-export const PREV_EVENTS_MAX = 20;
-export const AUTH_EVENTS_MAX = 10;
+const PREV_EVENTS_MAX = 20;
+const AUTH_EVENTS_MAX = 10;
 
 /** The reference implementation weighs an event with an empty `unsigned`, and empty `signatures` where there are none. */
 const EMPTY_UNSIGNED_BYTES = ',"unsigned":{}'.length;

@@ -18,7 +18,7 @@ export interface SpelledNumbers {
 }
 
 /** Python refuses to read integers of more digits; so does every server that follows it. */
-export const INTEGER_DIGITS_MAX = 4300;
+const INTEGER_DIGITS_MAX = 4300;
 
 /** The spelling in canonical JSON of a number that has none of its own: a value made by code, or a safe integer. */
 export function canonicalNumber(value: number): string {

@@ -4,7 +4,7 @@
  * does that. About a nanosecond a byte, and no allocation.
  */
 
-export interface JsonScan {
+interface JsonScan {
   /** The deepest nesting of arrays and objects. */
   readonly depth: number;
   /** Colons outside strings: in valid JSON, the number of keys written, duplicates included. */
