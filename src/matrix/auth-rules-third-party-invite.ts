@@ -41,14 +41,16 @@ export function authoriseThirdPartyInvite(event: Pdu, target: string, state: Aut
 }
 
 /** `public_key`, then those of `public_keys`; `undefined` in the place of one that is not a key. */
-function publicKeysOf(announced: Pdu): (Buffer | undefined)[] {
-  const keys: (Json | undefined)[] = [];
-  if (Object.hasOwn(announced.content, 'public_key')) keys.push(ownValue(announced.content, 'public_key'));
-  const more = Object.hasOwn(announced.content, 'public_keys') ? ownValue(announced.content, 'public_keys') : [];
-  // Of a wrong type: Synapse fails before it looks at any key.
-  if (!Array.isArray(more)) return [undefined];
-  for (const entry of more as readonly Json[])
-    keys.push(isJsonObject(entry) ? ownValue(entry, 'public_key') : undefined);
+function publicKeysOf({ content }: Pdu): (Buffer | undefined)[] {
+  const keys = Object.hasOwn(content, 'public_key') ? [ownValue(content, 'public_key')] : [];
+  const listed = Object.hasOwn(content, 'public_keys') ? ownValue(content, 'public_keys') : [];
+  if (Array.isArray(listed)) {
+    for (const entry of listed as readonly Json[])
+      keys.push(isJsonObject(entry) ? ownValue(entry, 'public_key') : undefined);
+  } else if (typeof listed !== 'string' && !isJsonObject(listed)) {
+    // Strings and objects Synapse walks, and finds no key in them; on the rest it fails before it looks at any key.
+    return [];
+  }
   return keys.map((key) => {
     if (typeof key !== 'string') return undefined;
     const bytes = Buffer.from(key, 'base64');

@@ -16,8 +16,8 @@ import { isJsonObject } from './strict-json.ts';
 /** A bigint only where a level of room versions 1 to 9 leaves the range in which numbers are exact. */
 export type Level = number | bigint;
 
-/** Above every level an event can state, which end at 2⁵³ − 1 (Synapse's figure is 2⁵³). */
-const CREATOR_LEVEL: Level = Number.POSITIVE_INFINITY;
+/** What version 12 gives creators: above every level an event can state, which end at 2⁵³ − 1 there. Synapse's figure. */
+export const CREATOR_LEVEL: Level = 2 ** 53;
 
 // The string form of old rooms: spaces around, a sign, leading zeros. Python, which set the precedent, takes underscores
 // between digits and the decimal digits of any script, and refuses more than 4300 digits.

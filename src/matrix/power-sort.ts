@@ -7,7 +7,7 @@
 import { authEventIdsOf } from './auth-events.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
-import { creatorOf, isPrivilegedCreator, type Level, statedUserLevel } from './power-levels.ts';
+import { CREATOR_LEVEL, creatorOf, isPrivilegedCreator, type Level, statedUserLevel } from './power-levels.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import { type Resolution } from './state-resolution.ts';
 
@@ -81,8 +81,7 @@ function senderLevelOf(event: Pdu, { rules, fetchEvent }: Lookup): Level {
     if (authEvent.type === 'm.room.create') create = authEvent;
     if (authEvent.type === 'm.room.power_levels') powerLevels = authEvent;
   }
-  if (create !== undefined && isPrivilegedCreator(create, event.sender, rules) === true)
-    return Number.POSITIVE_INFINITY;
+  if (create !== undefined && isPrivilegedCreator(create, event.sender, rules) === true) return CREATOR_LEVEL;
   if (powerLevels !== undefined) return statedUserLevel(powerLevels.content, event.sender) ?? 0;
   return create !== undefined && creatorOf(create, rules) === event.sender ? 100 : 0;
 }

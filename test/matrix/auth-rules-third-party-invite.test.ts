@@ -28,6 +28,10 @@ describe('a third-party invite', () => {
     expectVerdict(ALL, 'allowed', invite({ signed: signed() }), listed);
     const keyFirst = withMembers(announced({ public_key: KEY.publicKey, public_keys: [{}] }));
     expectVerdict(ALL, 'allowed', invite({ signed: signed() }), keyFirst);
+    for (const public_keys of ['x', { x: 1 }]) {
+      const besideNonsense = withMembers(announced({ public_key: KEY.publicKey, public_keys }));
+      expectVerdict(ALL, 'allowed', invite({ signed: signed() }), besideNonsense);
+    }
   });
 
   it('does not count for the banned', () => {
