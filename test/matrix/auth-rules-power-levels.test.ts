@@ -70,6 +70,16 @@ describe('the first power levels', () => {
   });
 });
 
+describe('the creators of a version 12 room', () => {
+  it('are not compared with users while they cannot be read', () => {
+    const creators = (additional_creators: JsonObject[string]) => () =>
+      authStateOf([create('12', { additional_creators }), member(CREATOR, 'join')]);
+    const first = powerLevels({});
+    for (const odd of [5, true, [{}]]) expectVerdict(['12'], 'power-levels-name-creator', first, creators(odd));
+    for (const nobody of [0, false, null, 'x', {}, []]) expectVerdict(['12'], 'allowed', first, creators(nobody));
+  });
+});
+
 describe('a change of power levels', () => {
   it('stays within the sender’s own power', () => {
     for (const name of SINGLE) {
@@ -128,7 +138,8 @@ describe('a change of power levels', () => {
     expectVerdict(until(9), 'power-levels-malformed', change({ ban: 'x' }), state());
     expectVerdict(until(9), 'power-levels-malformed', change({ events: 'x' }), state());
     expectVerdict(until(9), 'power-levels-malformed', change({ events: { x: null } }), state());
-    expectVerdict(until(9), 'allowed', change({ events: [] }), state());
+    expectVerdict(until(9), 'power-levels-malformed', change({ events: ['x'] }), state());
+    for (const empty of [[], '']) expectVerdict(until(9), 'allowed', change({ events: empty }), state());
     expectVerdict(ALL, 'power-levels-malformed', change({}), state({ ban: 'x' }));
   });
 

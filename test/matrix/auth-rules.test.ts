@@ -1,8 +1,9 @@
-import { describe, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { authStateOf } from '../../src/matrix/auth-events.ts';
+import { authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
 import { type AuthState } from '../../src/matrix/auth-verdict.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
-import { ALICE, BOB, create, CREATOR, event, member, powerLevels, ROOM } from './room-of-tests.ts';
+import { ALICE, BOB, create, CREATOR, event, member, powerLevels, ROOM, rulesOf } from './room-of-tests.ts';
 import { ALL, expectVerdict, from, until, withMembers } from './verdicts.ts';
 
 describe('m.room.create', () => {
@@ -12,6 +13,11 @@ describe('m.room.create', () => {
   it('stands at the beginning of its room', () => {
     expectVerdict(ALL, 'allowed', (version) => roomless(version), empty);
     expectVerdict(ALL, 'create-has-prev-events', (version) => create(version, {}, { prev: ['$a'] }), empty);
+  });
+
+  it('is not judged by the state', () => {
+    for (const version of ALL)
+      expect(authoriseAgainstState(create(version, {}, { prev: ['$a'] }), empty(), rulesOf(version)).ok).toBe(true);
   });
 
   it('comes from the server that its room id names, where room ids name one', () => {
