@@ -3,6 +3,7 @@ import { authStateOf } from '../../src/matrix/auth-events.ts';
 import { authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
 import { type AuthState } from '../../src/matrix/auth-verdict.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
+import { parseJson } from '../../src/matrix/strict-json.ts';
 import { ALICE, BOB, create, CREATOR, event, member, powerLevels, ROOM, rulesOf } from './room-of-tests.ts';
 import { ALL, expectVerdict, from, until, withMembers } from './verdicts.ts';
 
@@ -176,9 +177,24 @@ describe('sending', () => {
       expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: level } }));
     for (const level of ['', '5 0', '_50', '50.0', '5e1', '\ufeff50', '9'.repeat(4_301)])
       expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: level } }));
-    expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: '-50' } }));
+    for (const level of ['-50', '٤٩', '𝟒𝟗'])
+      expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: level } }));
+    expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: '𝟓𝟎' } }));
     const vast = { users: { [ALICE]: '9007199254740993' }, events: { 'm.room.topic': '9007199254740992' } };
     expectVerdict(ALL, 'allowed', topic, powers(vast));
+  });
+});
+
+describe('integers beyond the safe range', () => {
+  it('are compared to their last digit until version 5, which lets them pass', () => {
+    const topic = event({ type: 'm.room.topic', sender: ALICE, stateKey: '' });
+    const withLevels = (ofAlice: string) => {
+      const parsed = parseJson(`{"users":{"${ALICE}":${ofAlice}},"events":{"m.room.topic":9007199254740993}}`);
+      return withMembers(member(ALICE, 'join'), powerLevels((parsed.ok ? parsed.value : {}) as JsonObject));
+    };
+    expectVerdict(until(5), 'allowed', topic, withLevels('9007199254740993'));
+    expectVerdict(until(5), 'send-power', topic, withLevels('9007199254740992'));
+    expectVerdict(until(5), 'allowed', topic, withLevels('1e30'));
   });
 });
 
