@@ -8,7 +8,7 @@ import { authEventIdsOf } from './auth-events.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
 import { compareIds } from './power-sort.ts';
-import { type Resolution } from './state-resolution.ts';
+import { type Resolution } from './state-resolution-input.ts';
 
 type Lookup = Pick<Resolution, 'rules' | 'fetchEvent'>;
 

@@ -9,7 +9,7 @@ import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
 import { CREATOR_LEVEL, creatorOf, isPrivilegedCreator, type Level, statedUserLevel } from './power-levels.ts';
 import { PriorityQueue } from './priority-queue.ts';
-import { type Resolution } from './state-resolution.ts';
+import { type Resolution } from './state-resolution-input.ts';
 
 type Lookup = Pick<Resolution, 'rules' | 'fetchEvent'>;
 

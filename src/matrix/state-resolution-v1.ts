@@ -12,7 +12,7 @@ import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
 import { type RoomVersionRules } from './room-versions.ts';
 import { parseStateMapKey, type StateMap, stateMapKey } from './state-map.ts';
-import { type Resolution } from './state-resolution.ts';
+import { type Resolution } from './state-resolution-input.ts';
 
 type Places = Map<string, Pdu>;
 

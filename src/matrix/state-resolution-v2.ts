@@ -13,7 +13,7 @@ import { mainlineSort } from './mainline-sort.ts';
 import { type Pdu } from './pdu.ts';
 import { reverseTopologicalPowerSort } from './power-sort.ts';
 import { type StateMap, stateMapKey } from './state-map.ts';
-import { type Resolution } from './state-resolution.ts';
+import { type Resolution } from './state-resolution-input.ts';
 
 const POWER_LEVELS = stateMapKey('m.room.power_levels', '');
 

@@ -1,6 +1,6 @@
 /**
- * State resolution: one state out of several that contradict each other, the same on every server. This file finds the
- * conflicts and hands them to the algorithm of the room version.
+ * State resolution: one state out of several that contradict each other, the same on every server. This file is what
+ * callers use; the algorithms of the room versions have files of their own.
  *
  * Pure and synchronous: events come from a function. A caller whose events are in a database asks
  * `eventsNeededForResolution` for what is missing, loads it, and asks again until nothing is.
@@ -8,35 +8,14 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#room-state-resolution
  */
 import { authEventIdsOf } from './auth-events.ts';
-import { type AuthGraph } from './auth-chain.ts';
-import { type EventId, type RoomId } from './identifiers.ts';
+import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
-import { type RoomVersionRules } from './room-versions.ts';
 import { type StateMap } from './state-map.ts';
+import { type Resolution, type ResolutionInput } from './state-resolution-input.ts';
 import { resolveV1 } from './state-resolution-v1.ts';
 import { resolveV2 } from './state-resolution-v2.ts';
 
-export interface ResolutionInput {
-  readonly rules: RoomVersionRules;
-  readonly roomId: RoomId;
-  /** The states to resolve; equal ones may repeat. Every event in them is a state event of this room. */
-  readonly stateSets: readonly StateMap[];
-  /** An event of the room, rejected ones included; `undefined` counts as missing. Events of other rooms count so too. */
-  readonly fetchEvent: (id: EventId) => Pdu | undefined;
-  /** Whether an event was rejected on receipt. Rejected events never enter the resolved state. */
-  readonly isRejected?: (id: EventId) => boolean;
-  /** The auth graph, where the caller holds it apart from the events; by default it is read off them. */
-  readonly authGraph?: AuthGraph;
-}
-
-/** The input as the algorithms take it: no optional parts, and only events of the room. */
-export interface Resolution {
-  readonly rules: RoomVersionRules;
-  readonly stateSets: readonly StateMap[];
-  readonly fetchEvent: (id: EventId) => Pdu | undefined;
-  readonly isRejected: (id: EventId) => boolean;
-  readonly authGraph: AuthGraph;
-}
+export { type ResolutionInput } from './state-resolution-input.ts';
 
 /**
  * Resolves the states into one. Never throws and never hangs: missing events, rejected ones and cycles of auth events are
