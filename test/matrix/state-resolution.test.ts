@@ -250,6 +250,9 @@ describe('hostile input', () => {
       const self = event({ type: 'm.room.topic', stateKey: '', id: '$self', auth: ['$self', '$one'] });
       const states = [replacing(all, all[2]!, one), [...replacing(all, all[2]!, two), self]];
       expect(resolved(version, states).length).toBeGreaterThan(0);
+      // And where the mainline itself is a cycle.
+      const agreed = [...replacing(all, all[2]!, one)];
+      expect(resolved(version, [agreed, [...agreed, self]], { others: [two] }).length).toBeGreaterThan(0);
     }
   });
 
