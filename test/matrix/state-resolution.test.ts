@@ -157,6 +157,18 @@ describe('conflicting states', () => {
     }
   });
 
+  it('give no event the power that a rejected auth event claims', () => {
+    for (const version of versions) {
+      const { citable, power, bob, all } = opening(version);
+      const claimed = powerLevels({ users: { [BOB]: 100 } }, cite(...citable, power));
+      const topic = event({ type: 'm.room.topic', stateKey: '', sender: BOB, ...cite(...citable, claimed, bob) });
+      const powerless = all.filter((each) => each !== power);
+      const states = [powerless, [...powerless, topic]];
+      expect(resolved(version, states, { others: [power, claimed] })).toContain(topic.eventId);
+      expect(resolved(version, states, { others: [power, claimed], rejected: [claimed] })).not.toContain(topic.eventId);
+    }
+  });
+
   it('resolve without events that are missing or of another room', () => {
     for (const version of ROOM_VERSIONS) {
       const { citable, power, alice, all } = opening(version);
