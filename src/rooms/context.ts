@@ -1,0 +1,29 @@
+/** What the use cases are given: the store, the network, keys and clocks. Built once a process, by `serve` and `worker`. */
+import { type Clock } from '../clock.ts';
+import { type FederationClient } from '../federation/client.ts';
+import { type KeyRing } from '../federation/key-ring.ts';
+import { type Logger } from '../logging.ts';
+import { type KeyId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type SigningKey } from '../matrix/signatures.ts';
+import { type ResyncPolicy } from '../resync/policy.ts';
+import { type Notifier } from '../store/notify.ts';
+import { type Store } from '../store/open-store.ts';
+import { type VerificationPool } from '../verification/pool.ts';
+
+export interface RoomsContext {
+  readonly serverName: ServerName;
+  readonly keyId: KeyId;
+  readonly signingKey: SigningKey;
+  readonly store: Store;
+  readonly notifier: Notifier;
+  readonly federation: FederationClient;
+  readonly keyRing: KeyRing;
+  readonly verification: VerificationPool;
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly policy: ResyncPolicy;
+  /** Wakes the room's workflow. May fail: the sweep finds the room then. */
+  readonly ring: (roomId: RoomId) => Promise<void>;
+}
