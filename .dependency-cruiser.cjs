@@ -1,17 +1,138 @@
-/** The direction of docs/ARCHITECTURE.md: matrix <- resync <- store, federation <- rooms <- activities, operator <- cli. */
-const forbid = (name, comment, from, to) => ({ name, severity: 'error', comment, from: { path: from }, to: { path: to } });
+/**
+ * The directions of docs/ARCHITECTURE.md, held by machine:
+ * matrix <- resync <- store, federation, verification <- rooms <- activities, operator <- cli.
+ */
+const forbid = (name, comment, from, to) => ({
+  name,
+  severity: 'error',
+  comment,
+  from: typeof from === 'string' ? { path: from } : from,
+  to: typeof to === 'string' ? { path: to } : to,
+});
+
 module.exports = {
   forbidden: [
-    { name: 'no-circular', severity: 'error', comment: 'A cycle has no first file to read.', from: {}, to: { circular: true } },
-    forbid('matrix-is-pure', 'The protocol core does no I/O and knows nothing above it.', '^src/matrix/', '^(src/(?!matrix/)|workflows/|activities/|node_modules/(?!tweetnacl))'),
-    forbid('resync-is-pure', 'Decisions run inside the workflow sandbox.', '^src/resync/', '^(src/(?!resync/|matrix/identifiers)|workflows/|activities/|node_modules/)'),
-    forbid('workflows-are-deterministic', 'Workflows name activities by type only and run src/resync.', '^workflows/', '^(src/(?!resync/|temporal/(names|contract)\\.ts|matrix/identifiers)|node_modules/(?!@temporalio/(workflow|common|activity|interceptors-opentelemetry-v2)))'),
-    { name: 'only-store-knows-postgres', severity: 'error', comment: 'SQL lives in one folder.', from: { path: '^(src/(?!store/|launch/)|workflows/|activities/)' }, to: { path: '^node_modules/(pg|drizzle-orm|pg-copy-streams)/' } },
-    { name: 'only-federation-speaks-http-out', severity: 'error', comment: 'Every outbound request passes the address rules.', from: { path: '^(src/(?!federation/|cli/|launch/|simulator/)|workflows/|activities/)' }, to: { path: '^node_modules/undici/' } },
-    forbid('store-knows-no-edge', 'The store is below the use cases; of verification it knows the shapes of what is stored.', '^src/store/', '^src/(federation|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts))'),
-    forbid('federation-knows-no-store', 'The federation edge gets its stores as arguments.', '^src/federation/', '^src/(store|rooms|operator|temporal|cli|launch|simulator)/'),
-    forbid('rooms-know-no-edge', 'Use cases do not know who calls them.', '^src/rooms/', '^src/(operator|temporal|cli|launch|simulator)/'),
-    forbid('product-does-not-know-its-test-bench', 'The simulator is for demo, tests and benches only.', '^(src/(?!simulator/|cli/)|workflows/|activities/)', '^src/simulator/'),
+    forbid('no-circular', 'A cycle has no first file to read.', {}, { circular: true }),
+    forbid(
+      'nothing-unresolved',
+      'An import that is not found is one no rule sees.',
+      { path: '^(src|workflows|activities)/' },
+      { couldNotResolve: true },
+    ),
+    forbid(
+      'matrix-is-pure',
+      'The protocol core knows nothing above it. `invariant` is its only way to throw; tweetnacl makes public keys.',
+      '^src/matrix/',
+      '^(src/(?!matrix/|invariant\\.ts)|workflows/|activities/|node_modules/(?!tweetnacl/|lru-cache/))',
+    ),
+    forbid(
+      'matrix-keeps-one-cache',
+      'A verified key object is a function of its 32 bytes, and a room names thousands of them: the cache changes no answer.',
+      { path: '^src/matrix/', pathNot: '^src/matrix/ed25519\\.ts$' },
+      '^node_modules/lru-cache/',
+    ),
+    forbid(
+      'matrix-does-no-io',
+      'Of Node the protocol core takes hashes, keys and UTF-8; no file, socket, thread or timer.',
+      '^src/matrix/',
+      { dependencyTypes: ['core'], pathNot: '^(node:)?(crypto|buffer)$' },
+    ),
+    forbid(
+      'resync-is-pure',
+      'Decisions run inside the workflow sandbox.',
+      '^src/resync/',
+      '^(src/(?!resync/|matrix/identifiers\\.ts)|workflows/|activities/|node_modules/)',
+    ),
+    forbid(
+      'sandboxed-code-uses-nothing-of-node',
+      'The workflow sandbox has no modules of Node, and what is random or timed there breaks replays.',
+      '^(workflows/|src/resync/|src/temporal/(names|contract)\\.ts|src/matrix/identifiers\\.ts)',
+      { dependencyTypes: ['core'] },
+    ),
+    forbid(
+      'workflows-are-deterministic',
+      'Workflows name activities by type only and run src/resync.',
+      '^workflows/',
+      '^(activities/|src/(?!resync/|temporal/(names|contract)\\.ts|matrix/identifiers\\.ts)|node_modules/(?!@temporalio/(workflow|common|activity|interceptors-opentelemetry-v2)))',
+    ),
+    forbid(
+      'only-store-knows-postgres',
+      'SQL lives in one folder; a launcher asks its server whether it answers.',
+      '^(src/(?!store/|launch/)|workflows/|activities/)',
+      '^node_modules/(pg|drizzle-orm|pg-copy-streams)/',
+    ),
+    forbid(
+      'only-federation-speaks-http-out',
+      'Every outbound request passes the address rules. Commands call our own operator API; launch and simulator the loopback.',
+      '^(src/(?!federation/|cli/|launch/|simulator/)|workflows/|activities/)',
+      '^node_modules/undici/',
+    ),
+    forbid(
+      'only-launch-starts-processes',
+      'A child process needs a keeper, or it outlives us.',
+      '^(src/(?!launch/)|workflows/|activities/)',
+      { dependencyTypes: ['core'], path: '^(node:)?(child_process|cluster)$' },
+    ),
+    forbid(
+      'verification-knows-the-core-only',
+      'Its threads load what it imports; a pool of the store or a socket has no place there.',
+      '^src/verification/',
+      '^(src/(?!verification/|matrix/|invariant\\.ts)|workflows/|activities/|node_modules/)',
+    ),
+    forbid(
+      'store-knows-no-edge',
+      'The store is below the use cases; of verification it knows the shapes of what is stored.',
+      '^src/store/',
+      '^(workflows/|activities/|src/(federation|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
+    ),
+    forbid(
+      'federation-knows-no-store',
+      'The federation edge gets its stores as arguments.',
+      '^src/federation/',
+      '^(workflows/|activities/|src/(store|rooms|operator|temporal|cli|launch|simulator)/)',
+    ),
+    forbid(
+      'rooms-know-no-edge',
+      'Use cases do not know who calls them, no HTTP server and no Temporal; a ports.ts says in shapes what an edge asks of them.',
+      '^src/rooms/',
+      '^(workflows/|activities/|src/(temporal|cli|launch|simulator)/|src/(operator|federation/server)/(?!ports\\.ts)|node_modules/@temporalio/)',
+    ),
+    forbid(
+      'activities-are-thin',
+      'Activities call use cases and translate their failures; SQL and HTTP are below.',
+      '^activities/',
+      '^src/(operator|federation/server|cli|launch|simulator)/',
+    ),
+    forbid(
+      'operator-asks-ports',
+      'The operator API is given what it calls, so that a test gives it a few lines.',
+      '^src/operator/',
+      '^(workflows/|activities/|src/(store|federation|temporal|verification|cli|launch|simulator)/)',
+    ),
+    forbid(
+      'temporal-knows-no-use-case',
+      'The worker is given its activities.',
+      '^src/temporal/',
+      '^(activities/|src/(store|rooms|federation|operator|verification|cli|launch|simulator)/)',
+    ),
+    forbid(
+      'launch-starts-servers-and-nothing-of-ours',
+      'Tests and the demo start what we depend on without loading what we are.',
+      '^src/launch/',
+      '^(workflows/|activities/|src/(store|rooms|federation|operator|temporal|verification|resync|cli|simulator)/)',
+    ),
+    forbid(
+      'product-does-not-know-its-test-bench',
+      'The simulator is for demo, tests and benches only.',
+      '^(src/(?!simulator/|cli/)|workflows/|activities/)',
+      '^src/simulator/',
+    ),
+    forbid(
+      'nothing-knows-the-shell',
+      'Commands call everything and nothing calls them.',
+      '^(src/(?!cli/)|workflows/|activities/)',
+      '^src/cli/',
+    ),
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
