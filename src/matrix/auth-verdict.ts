@@ -9,6 +9,8 @@ export type AuthState = (type: string, stateKey: string) => Pdu | undefined;
 
 /** The rule that refused an event, in the order the rules are checked. */
 export type AuthRule =
+  // Before the rules: limits in bytes, versions 1 to 10
+  | 'name-too-long'
   // 1. m.room.create
   | 'create-has-prev-events'
   | 'create-has-room-id'

@@ -18,7 +18,8 @@
  */
 import { authEventIdsOf, authStateOf, checkAuthEventsCited } from './auth-events.ts';
 import { authorise, authoriseAgainstState } from './auth-rules.ts';
-import { type AuthRule, type AuthState, type AuthVerdict } from './auth-verdict.ts';
+import { type AuthRule, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { checkByteLimits } from './event-format.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
 import { type RoomVersionRules } from './room-versions.ts';
@@ -99,7 +100,9 @@ export function stateSetsForPartialCheck(
 }
 
 /**
- * Check 4: the right auth events are cited, and the event passes the auth rules by them.
+ * Check 4: the right auth events are cited, and the event passes the auth rules by them. Before that, in versions 1 to 10,
+ * the limits on type and state key in bytes, which those versions did not always have: an event beyond them is rejected
+ * whatever it cites (as in Synapse), because other servers hold it.
  *
  * @param authEvents as `CitedAuthEvents.authEvents`; others among them are not looked at.
  * @returns `auth-event-missing` when one of those cited was not given: that is no verdict on the event.
@@ -110,6 +113,8 @@ export function checkAgainstAuthEvents(
   rules: RoomVersionRules,
   isRejected: (id: EventId) => boolean,
 ): AuthVerdict {
+  const oversized = checkByteLimits(event);
+  if (oversized !== undefined) return refuse('name-too-long', oversized.reason);
   const cited = checkAuthEventsCited(event, authEvents, rules, isRejected);
   if (!cited.ok) return cited;
   const citedIds = new Set(authEventIdsOf(event, rules));

@@ -3,7 +3,8 @@
 Operations for the line protocol of oracle.py; each takes one request object and returns one answer object:
 
 auth     {"room_version", "event", "auth_events": [...], "rejected": [ids]} -> {"allowed", "error"}
-         Rule 2 (citations) and all others, against the cited events; in version 12 `auth_events` has the create event too.
+         Size limits, rule 2 (citations) and all others, against the cited events; in version 12 `auth_events` has the
+         create event too.
          With "state_only": true: only the rules that depend on the state, against `auth_events` as the state.
 resolve  {"room_version", "room_id", "events": [...], "state_sets": [[ids], ...], "rejected": [ids],
           "unpersisted": bool} -> {"state": [ids, sorted]}
@@ -93,6 +94,7 @@ def auth(request):
         if request.get("state_only"):
             event_auth.check_state_dependent_auth_rules(event, events.values())
         else:
+            event_auth._check_size_limits(event)
             run(event_auth.check_state_independent_auth_rules(Store(events), event))
             event_auth.check_state_dependent_auth_rules(event, [events[event_id] for event_id in event.auth_event_ids()])
     except Exception as error:

@@ -203,6 +203,11 @@ export function randomDraft(room: RandomRoom, state: StateMap): Draft {
     [6, () => ({ type: 'm.room.topic', sender, stateKey: '', content: { topic: String(random.integer(99)) } })],
     [3, () => ({ type: 'm.room.name', sender, stateKey: '', content: { name: String(random.integer(99)) } })],
     [2, () => ({ type: 'org.example', sender, stateKey: random.pick([sender, target, 'x', '']), content: {} })],
+    // Long in bytes, not in code points: rejected in versions 1 to 10; later ones would drop it.
+    [
+      rules.strictByteLimits ? 0 : 1,
+      () => ({ type: 'org.example', sender, stateKey: 'é'.repeat(random.pick([127, 128])), content: {} }),
+    ],
     [2, () => ({ type: 'm.room.message', sender, content: { body: String(random.integer(99)) } })],
     [2, () => ({ type: 'm.room.aliases', sender, stateKey: random.pick(['one', 'two', 'three', '']), content: {} })],
     [

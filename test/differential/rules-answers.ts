@@ -2,12 +2,13 @@
  * Our answers to the requests that oracle_rules.py answers with Synapse's code: the same JSON in, so that a case is one
  * object that can be printed, shrunk and replayed.
  */
-import { authEventIdsOf, authStateOf, checkAuthEventsCited } from '../../src/matrix/auth-events.ts';
-import { authorise, authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
+import { authStateOf } from '../../src/matrix/auth-events.ts';
+import { authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
 import { type AuthVerdict } from '../../src/matrix/auth-verdict.ts';
 import { parsePdu } from '../../src/matrix/event-format.ts';
 import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
+import { checkAgainstAuthEvents } from '../../src/matrix/pdu-checks.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { resolveState } from '../../src/matrix/state-resolution.ts';
@@ -53,10 +54,10 @@ function answerAuth(request: AuthRequest, rules: RoomVersionRules): Answer {
   const authEvents = request.auth_events.map((json) => pduOf(json, rules));
   const rejected = new Set(request.rejected);
   if (request.state_only) return answerOf(authoriseAgainstState(event, authStateOf(authEvents), rules), rules);
-  const cited = checkAuthEventsCited(event, authEvents, rules, (id) => rejected.has(id));
-  if (!cited.ok) return answerOf(cited, rules);
-  const byId = new Map(authEvents.map((authEvent) => [authEvent.eventId, authEvent]));
-  return answerOf(authorise(event, authStateOf(authEventIdsOf(event, rules).map((id) => byId.get(id)!)), rules), rules);
+  return answerOf(
+    checkAgainstAuthEvents(event, authEvents, rules, (id) => rejected.has(id)),
+    rules,
+  );
 }
 
 function answerOf(verdict: AuthVerdict, rules: RoomVersionRules): Answer {

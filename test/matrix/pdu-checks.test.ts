@@ -69,6 +69,19 @@ describe('an event received', () => {
     });
   });
 
+  it('is rejected, not dropped, for a type or state key of more than 255 bytes, whatever it cites', () => {
+    const long = 'é'.repeat(128);
+    const byType = event({ type: long, sender: ALICE, auth: [root.eventId, alice.eventId] });
+    const byStateKey = event({ type: 'a', stateKey: long, sender: ALICE, auth: ['$missing'] });
+    const rejection = { outcome: 'reject', check: 4, rule: 'name-too-long' };
+    for (const judged of [byType, byStateKey]) {
+      expect(checkReceived(judge({ judged }))).toMatchObject(rejection);
+      expect(checkOutlier(judge({ judged }))).toMatchObject(rejection);
+    }
+    const fitting = event({ type: 'é'.repeat(127), sender: ALICE, auth: [root.eventId, alice.eventId] });
+    expect(checkReceived(judge({ judged: fitting }))).toEqual({ outcome: 'accept' });
+  });
+
   it('is judged by the auth events it cites, whatever else was loaded', () => {
     expect(checkReceived(judge({ authEvents: [root, alice, ban] }))).toEqual({ outcome: 'accept' });
   });
