@@ -1,6 +1,8 @@
 /** A resync in a few lines of Markdown, for people: the Temporal UI shows it as the workflow's current details. */
 import { type ResyncState } from './state.ts';
 
+/** A stranger's words, which must not become links or headings where Markdown is shown. */
+const quoted = (text: string): string => `\`${text.replaceAll('`', "'")}\``;
 const iso = (ms: number): string => new Date(ms).toISOString();
 
 export function describeResync(state: ResyncState): string {
@@ -20,7 +22,7 @@ export function describeResync(state: ResyncState): string {
   if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);
   if (state.lastFailure !== null) {
     const { resident, failure, reason, at } = state.lastFailure;
-    lines.push(`Last failure: ${resident}, ${failure}: ${reason} (${iso(at)}).`);
+    lines.push(`Last failure: ${resident}, ${failure}: ${quoted(reason)} (${iso(at)}).`);
   }
   return lines.join('\n\n');
 }

@@ -5,8 +5,13 @@
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type FailureClass, type ResyncEvent, type SnapshotId, type StateFetchCounts } from './events.ts';
 
-/** Candidates kept in the state. 60 names of the longest legal length stay below the 16 KiB a workflow start may carry. */
+/** Candidates kept in the state. */
 export const CANDIDATES_MAX = 60;
+/**
+ * And characters of their names together, 40 a name: each may stand in the state three times (candidate, tried, asked
+ * for patience), and the whole state stays below the 16 KiB that a workflow carries.
+ */
+const CANDIDATE_NAMES_CHARS_MAX = 2_400;
 
 /**
  * - `absent`: nothing journalled for this epoch;
@@ -85,7 +90,9 @@ export const initialResyncState: ResyncState = {
 
 function withCandidates(known: readonly ServerName[], first: ServerName, more: readonly ServerName[]): ServerName[] {
   // Only the head of a stranger's list counts, so that an event trimmed for transport folds to the same state.
-  return [...new Set([...known, first, ...more.slice(0, CANDIDATES_MAX)])].slice(0, CANDIDATES_MAX);
+  const names = [...new Set([...known, first, ...more.slice(0, CANDIDATES_MAX)])].slice(0, CANDIDATES_MAX);
+  let room = CANDIDATE_NAMES_CHARS_MAX;
+  return names.filter((name) => (room -= name.length) >= 0);
 }
 
 /** Folds one control event into the state. Pure and total: an event that does not fit the state changes nothing else. */

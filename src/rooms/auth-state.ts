@@ -1,7 +1,7 @@
 /** The part of a stored snapshot that the auth rules may look at for one event, loaded in one query for keys and bodies. */
 import { type RoomId } from '../matrix/identifiers.ts';
 import { type AuthState } from '../matrix/auth-rules.ts';
-import { authEventKeys } from '../matrix/auth-events.ts';
+import { stateNeededToAuthorise } from '../matrix/auth-events.ts';
 import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
@@ -17,11 +17,12 @@ export async function authStateOf(
   snapshot: SnapshotId,
   event: Pdu,
 ): Promise<AuthState> {
-  const keys = authEventKeys(event, rules);
-  // Version 12 does not cite the create event, yet every rule reads it.
-  const wanted = [{ type: 'm.room.create', stateKey: '' }, ...keys];
-  const entries = await readSnapshot(sql, roomId, snapshot, { keys: wanted });
-  const { pdus } = await loadPdus(sql, rules, entries.map(({ eventId }) => eventId));
+  const entries = await readSnapshot(sql, roomId, snapshot, { keys: stateNeededToAuthorise(event, rules) });
+  const { pdus } = await loadPdus(
+    sql,
+    rules,
+    entries.map(({ eventId }) => eventId),
+  );
   const byKey = new Map(entries.map((entry) => [stateMapKey(entry.type, entry.stateKey), pdus.get(entry.eventId)]));
   return (type, stateKey) => byKey.get(stateMapKey(type, stateKey));
 }

@@ -3,8 +3,8 @@ import { type Clock } from '../clock.ts';
 import { type FederationClient } from '../federation/client.ts';
 import { type KeyRing } from '../federation/key-ring.ts';
 import { type Logger } from '../logging.ts';
-import { type KeyId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
-import { type SigningKey } from '../matrix/signatures.ts';
+import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type SigningKey } from '../matrix/signing-key.ts';
 import { type ResyncPolicy } from '../resync/policy.ts';
 import { type Notifier } from '../store/notify.ts';
 import { type Store } from '../store/open-store.ts';
@@ -12,7 +12,6 @@ import { type VerificationPool } from '../verification/pool.ts';
 
 export interface RoomsContext {
   readonly serverName: ServerName;
-  readonly keyId: KeyId;
   readonly signingKey: SigningKey;
   readonly store: Store;
   readonly notifier: Notifier;

@@ -140,7 +140,16 @@ class Attempt {
       dropped: this.dropped,
     };
     const { snapshotId, digest } = state;
-    return { type: 'StateFetched', attemptNo, resident, atEventId, snapshotId, counts, digest, at: context.clock.now() };
+    return {
+      type: 'StateFetched',
+      attemptNo,
+      resident,
+      atEventId,
+      snapshotId,
+      counts,
+      digest,
+      at: context.clock.now(),
+    };
   }
 
   private async readRules(): Promise<RoomVersionRules> {
@@ -161,7 +170,7 @@ class Attempt {
     const inFlight = new Set<Promise<void>>();
     const failed = new AbortController();
     const signal = AbortSignal.any([this.progress.signal, failed.signal]);
-    const answer = this.context.federation.state(resident, roomId, atEventId, { signal });
+    const answer = await this.context.federation.state(resident, roomId, atEventId, { signal });
     try {
       for await (const { events } of answer) {
         const taking = this.take(events, signal).finally(() => inFlight.delete(taking));
@@ -196,7 +205,10 @@ class Attempt {
       }
     };
     const bodies = await Promise.all(eventIds.map((eventId) => limit(() => fetchOne(eventId))));
-    await this.take(bodies.filter((body) => body !== undefined), signal);
+    await this.take(
+      bodies.filter((body) => body !== undefined),
+      signal,
+    );
   }
 
   /** Checks 1 to 3 on raw events and stores those that pass; nothing that we hold or did not ask for is verified. */
@@ -208,7 +220,9 @@ class Attempt {
       roomId: fetch.roomId,
       events,
       resolveKeys: context.keyRing.resolve,
-      isHeld: (ids) => Promise.resolve(new Set(ids.filter((id) => this.held.has(id) || !this.wanted.has(id)))),
+      isHeld: (given) => Promise.resolve(new Set(given.filter((id) => this.held.has(id) || !this.wanted.has(id)))),
+      // Old events may cite more parents than new ones are allowed to.
+      capReferences: false,
       signal,
     });
     const passed = outcomes.flatMap((outcome) => this.sort(outcome));
@@ -260,7 +274,7 @@ class Attempt {
     if (wrong.length > 0) reasons.push(`${wrong.length} events with a wrong signature (${named(wrong)})`);
     const absent = missing.filter((id) => !this.keysMissing.has(id) && !this.badlySigned.has(id));
     if (absent.length > 0) reasons.push(`${absent.length} events named but not delivered (${named(absent)})`);
-    throw new FederationError({ serverName: this.fetch.resident, kind: 'incomplete', message: reasons.join('; ') });
+    throw new FederationError(this.fetch.resident, 'incomplete', reasons.join('; '));
   }
 
   /** Auth-checks everything fetched and folds what is accepted, one event a (type, state_key), into a snapshot. */
@@ -284,7 +298,8 @@ class Attempt {
     }
     // The answer is the state before the event; the join comes after it.
     const at = judged.get(atEventId);
-    if (at?.stateKey !== undefined && at.verdict === 'accepted') byKey.set(stateMapKey(at.type, at.stateKey), atEventId);
+    if (at?.stateKey !== undefined && at.verdict === 'accepted')
+      byKey.set(stateMapKey(at.type, at.stateKey), atEventId);
 
     const eventIds = [...byKey.values()].sort();
     const digest = createHash('sha256').update(eventIds.join('\n')).digest('hex');

@@ -4,6 +4,7 @@
  */
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
+import { authEventIdsOf } from '../matrix/auth-events.ts';
 import { checkAgainstAuthEvents } from '../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { markRejected, streamPdus } from '../store/pdus.ts';
@@ -59,13 +60,14 @@ export async function judgeOutliers(
   const refused: { eventId: EventId; rule: string; reason: string }[] = [];
   const judge = (pdu: Pdu): JudgedOutlier['verdict'] => {
     const authEvents: Pdu[] = [];
-    for (const id of pdu.authEvents) {
+    for (const id of authEventIdsOf(pdu, rules)) {
       const authEvent = pdus.get(id);
       if (authEvent === undefined || verdicts.get(id) === 'unjudged') return 'unjudged';
       authEvents.push(authEvent);
     }
     const outcome = checkAgainstAuthEvents(pdu, authEvents, rules, (id) => verdicts.get(id) === 'rejected');
     if (outcome.ok) return 'accepted';
+    if (outcome.rule === 'auth-event-missing') return 'unjudged';
     refused.push({ eventId: pdu.eventId, rule: outcome.rule, reason: outcome.reason });
     return 'rejected';
   };
@@ -83,13 +85,16 @@ export async function judgeOutliers(
       const first = !open.has(pdu.eventId);
       open.add(pdu.eventId);
       if (first) {
-        for (const id of pdu.authEvents) {
+        for (const id of authEventIdsOf(pdu, rules)) {
           const authEvent = pdus.get(id);
           if (authEvent !== undefined && !verdicts.has(id) && !open.has(id)) stack.push(authEvent);
         }
         if (stack.at(-1) !== pdu) continue;
       }
-      verdicts.set(pdu.eventId, pdu.authEvents.some((id) => pdus.has(id) && !verdicts.has(id)) ? 'unjudged' : judge(pdu));
+      verdicts.set(
+        pdu.eventId,
+        authEventIdsOf(pdu, rules).some((id) => pdus.has(id) && !verdicts.has(id)) ? 'unjudged' : judge(pdu),
+      );
       stack.pop();
     }
   }

@@ -1,13 +1,12 @@
 /** State resolution over stored snapshots: loads what the pure algorithm asks for, in rounds, and stores the outcome. */
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
-import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../matrix/state-map.ts';
 import { eventsNeededForResolution, resolveState } from '../matrix/state-resolution.ts';
 import { type SnapshotId } from '../resync/events.ts';
 import { createSnapshot, readSnapshot } from '../store/snapshots.ts';
 import { type Sql } from '../store/open-store.ts';
-import { type LoadedPdus, loadPdus } from './load-pdus.ts';
+import { type LoadedPdus, emptyLoadedPdus, loadPdus } from './load-pdus.ts';
 
 /**
  * The state that follows from several: `snapshots` themselves when they are equal, their resolution otherwise.
@@ -24,24 +23,36 @@ export async function resolveSnapshots(
   if (only !== undefined && distinct.length === 1) return only;
 
   const stateSets: StateMap[] = [];
-  for (const snapshot of distinct) {
-    const entries = await readSnapshot(sql, roomId, snapshot);
-    stateSets.push(new Map(entries.map((entry) => [stateMapKey(entry.type, entry.stateKey), entry.eventId])));
-  }
-  const loaded: LoadedPdus = { pdus: new Map<EventId, Pdu>(), rejected: new Set<EventId>(), absent: new Set<EventId>() };
-  const known = (eventId: EventId): Pdu | undefined => loaded.pdus.get(eventId);
-  const asked = new Set<EventId>();
+  for (const snapshot of distinct) stateSets.push(await readStateMap(sql, roomId, snapshot));
+  const resolved = await resolveStateMaps(sql, roomId, rules, stateSets);
+  return createSnapshot(sql, roomId, [...resolved.values()]);
+}
+
+/** A whole stored state in memory; of a partial one that is little. */
+export async function readStateMap(sql: Sql, roomId: RoomId, snapshot: SnapshotId): Promise<StateMap> {
+  const entries = await readSnapshot(sql, roomId, snapshot);
+  return new Map(entries.map((entry) => [stateMapKey(entry.type, entry.stateKey), entry.eventId]));
+}
+
+/** Resolves states in memory whose events are stored; `loaded` collects what had to be read for it. */
+export async function resolveStateMaps(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  stateSets: readonly StateMap[],
+  loaded: LoadedPdus = emptyLoadedPdus(),
+): Promise<StateMap> {
+  const input = {
+    rules,
+    roomId,
+    stateSets,
+    fetchEvent: (eventId: EventId) => loaded.pdus.get(eventId),
+    isRejected: (eventId: EventId) => loaded.rejected.has(eventId),
+  };
+  const isTried = (eventId: EventId): boolean => loaded.absent.has(eventId);
   for (;;) {
-    const wanted = [...eventsNeededForResolution({ rules, stateSets, fetchEvent: known })].filter((id) => !asked.has(id));
-    if (wanted.length === 0) break;
-    for (const eventId of wanted) asked.add(eventId);
+    const wanted = [...eventsNeededForResolution(input, isTried)];
+    if (wanted.length === 0) return resolveState(input);
     await loadPdus(sql, rules, wanted, loaded);
   }
-  const resolved = resolveState({
-    rules,
-    stateSets,
-    fetchEvent: known,
-    isRejected: (eventId) => loaded.rejected.has(eventId),
-  });
-  return createSnapshot(sql, roomId, [...resolved.values()]);
 }

@@ -4,6 +4,7 @@
  * event can slip in between the last verdict and completion.
  */
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
+import { authEventIdsOf } from '../matrix/auth-events.ts';
 import { checkAgainstAuthEvents, checkAgainstState } from '../matrix/pdu-checks.ts';
 import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../resync/events.ts';
@@ -43,23 +44,28 @@ export async function walkPartialEvents(
     const remaining = await countPartial(context.store, roomId);
     const done =
       remaining > BATCH_EVENTS_MAX
-        ? await walkBatch(context, roomId, epoch)
+        ? await walkBatch(context, roomId, epoch, remaining)
         : await walkLastBatch(context, roomId, epoch);
     if (done) return;
   }
 }
 
 /** Decides outside the lock; a verdict flip in between makes the batch void, and the next round decides it again. */
-async function walkBatch(context: RoomsContext, roomId: RoomId, epoch: number): Promise<boolean> {
+async function walkBatch(context: RoomsContext, roomId: RoomId, epoch: number, remaining: number): Promise<boolean> {
   const { store } = context;
   const before = await readResync(store, roomId);
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
-  const judged = await judgeBatch(store, roomId, before.state, await readPartialEvents(store, roomId, BATCH_EVENTS_MAX));
+  const judged = await judgeBatch(
+    store,
+    roomId,
+    before.state,
+    await readPartialEvents(store, roomId, BATCH_EVENTS_MAX),
+  );
   return withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     if (room?.epoch !== epoch) return true;
     if (room.stateVersion !== before.stateVersion) return false;
-    await append(tx, room, [...judged.timeline, walkedEvent(context, judged)]);
+    await append(tx, room, [...judged.timeline, walkedEvent(context, judged, remaining)]);
     return false;
   });
 }
@@ -72,7 +78,7 @@ async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: numbe
     const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX + 1);
     if (events.length > BATCH_EVENTS_MAX) return false;
     const judged = await judgeBatch(tx, roomId, resync.state, events);
-    await append(tx, room, [...judged.timeline, walkedEvent(context, judged)]);
+    await append(tx, room, [...judged.timeline, walkedEvent(context, judged, events.length)]);
     await complete(context, tx, await relock(tx, roomId));
     return true;
   });
@@ -95,8 +101,13 @@ async function complete(context: RoomsContext, tx: Transaction, room: LockedRoom
   ]);
 }
 
-function walkedEvent(context: RoomsContext, { timeline, corrected }: Judged): Extract<ResyncEvent, { type: 'EventsWalked' }> {
-  return { type: 'EventsWalked', walked: timeline.length, corrected, at: context.clock.now() };
+function walkedEvent(
+  context: RoomsContext,
+  { timeline, corrected }: Judged,
+  partialBefore: number,
+): Extract<ResyncEvent, { type: 'EventsWalked' }> {
+  const remaining = Math.max(0, partialBefore - timeline.length);
+  return { type: 'EventsWalked', walked: timeline.length, corrected, remaining, at: context.clock.now() };
 }
 
 async function judgeBatch(
@@ -110,6 +121,7 @@ async function judgeBatch(
   const fetched = new Map(resync.fetched.map(({ atEventId, snapshotId }) => [atEventId, snapshotId]));
   const ids = partial.map(({ eventId }) => eventId);
   const cited = new Set([...ids, ...partial.flatMap(({ prevEvents, authEvents }) => [...prevEvents, ...authEvents])]);
+  if (rules.roomIdIsCreateHash) cited.add(`$${roomId.slice(1)}` as EventId);
   const loaded = await loadPdus(sql, rules, [...cited]);
   const parents = await readEventStates(sql, [...cited]);
 
@@ -118,7 +130,7 @@ async function judgeBatch(
   const timeline: Extract<TimelineEvent, { type: 'EventUnPartialStated' }>[] = [];
   let corrected = 0;
 
-  for (const event of parentsFirst(partial)) {
+  for (const event of partial) {
     const statesAfterParents: SnapshotId[] = [];
     for (const prev of event.prevEvents) {
       const parent = parents.get(prev);
@@ -132,8 +144,9 @@ async function judgeBatch(
     const stateBefore = await resolveSnapshots(sql, roomId, rules, statesAfterParents);
     const pdu = loaded.pdus.get(event.eventId);
     invariant(pdu !== undefined, `partial event ${event.eventId} has a body`);
-    const isRejected = (id: EventId): boolean => (verdicts.get(id) ?? (loaded.rejected.has(id) ? 'rejected' : 'accepted')) === 'rejected';
-    const authEvents = pdu.authEvents.flatMap((id) => loaded.pdus.get(id) ?? []);
+    const isRejected = (id: EventId): boolean =>
+      (verdicts.get(id) ?? (loaded.rejected.has(id) ? 'rejected' : 'accepted')) === 'rejected';
+    const authEvents = authEventIdsOf(pdu, rules).flatMap((id) => loaded.pdus.get(id) ?? []);
     const byAuthEvents = checkAgainstAuthEvents(pdu, authEvents, rules, isRejected);
     const outcome = byAuthEvents.ok
       ? checkAgainstState(pdu, await authStateOf(sql, roomId, rules, stateBefore, pdu), rules)
@@ -157,31 +170,11 @@ async function judgeBatch(
       ...(outcome.ok ? {} : { rule: outcome.rule, reason: outcome.reason }),
     });
   }
-  invariant(timeline.length > 0 || partial.length === 0, `no partial event of ${roomId} can be judged: their parents are not held`);
+  invariant(
+    timeline.length > 0 || partial.length === 0,
+    `no partial event of ${roomId} can be judged: their parents are not held`,
+  );
   return { timeline, corrected };
-}
-
-/** Topological along prev and auth edges, in the order of arrival where these leave it open (FACTS E1). */
-function parentsFirst(events: readonly StoredEventState[]): StoredEventState[] {
-  const byId = new Map(events.map((event) => [event.eventId, event]));
-  const ordered: StoredEventState[] = [];
-  const seen = new Set<EventId>();
-  for (const root of events) {
-    const stack = [root];
-    for (let event = stack.at(-1); event !== undefined; event = stack.at(-1)) {
-      const parents = [...event.prevEvents, ...event.authEvents].flatMap((id) => byId.get(id) ?? []);
-      const unseen = seen.has(event.eventId) ? [] : parents.filter(({ eventId }) => !seen.has(eventId));
-      const next = unseen.find((parent) => !stack.includes(parent));
-      if (next !== undefined) {
-        stack.push(next);
-        continue;
-      }
-      stack.pop();
-      if (!seen.has(event.eventId)) ordered.push(event);
-      seen.add(event.eventId);
-    }
-  }
-  return ordered;
 }
 
 async function relock(tx: Transaction, roomId: RoomId): Promise<LockedRoom> {

@@ -54,3 +54,16 @@ export async function readStaleJoinIntents(sql: Sql, createdBefore: number, limi
 export async function deleteJoinIntent(sql: Sql, eventId: EventId): Promise<void> {
   await sql.db.delete(joinIntents).where(eq(joinIntents.eventId, eventId));
 }
+
+/** Whether a join of the room is under way. */
+export async function hasJoinIntent(sql: Sql, roomId: RoomId): Promise<boolean> {
+  return (
+    (
+      await sql.db
+        .select({ eventId: joinIntents.eventId })
+        .from(joinIntents)
+        .where(eq(joinIntents.roomId, roomId))
+        .limit(1)
+    ).length > 0
+  );
+}

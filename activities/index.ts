@@ -1,0 +1,85 @@
+/**
+ * The activities a worker registers: thin. Each looks at the journal first, does its work through a use case, and answers
+ * with every control event journalled since the workflow last looked.
+ */
+import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
+import { type RoomsContext } from '../src/rooms/context.ts';
+import { endRound } from '../src/rooms/end-round.ts';
+import { fetchState } from '../src/rooms/fetch-state.ts';
+import { finishStaleJoins } from '../src/rooms/join.ts';
+import { walkPartialEvents } from '../src/rooms/walk.ts';
+import { initialResyncState } from '../src/resync/state.ts';
+import { readResyncEvents } from '../src/store/journal.ts';
+import { overdueResyncs, readResync } from '../src/store/rooms.ts';
+import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
+import { trimForTransport } from '../src/resync/transport.ts';
+import { asFailure } from './failure.ts';
+
+export interface ActivityDependencies {
+  readonly rooms: RoomsContext;
+  /** How long a room may be overdue before the sweep rings it, milliseconds. */
+  readonly sweepAfterMs: number;
+}
+
+export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies): Activities {
+  const { store } = rooms;
+
+  const eventsSince = async ({ roomId, epoch, sinceSeq }: RoomCursor): Promise<ControlEvents> => {
+    const resync = await readResync(store, roomId);
+    const events = await readResyncEvents(store, roomId, epoch, sinceSeq);
+    return {
+      epoch: resync?.epoch ?? 0,
+      events: events.map(({ seq, event }) => ({ seq, event: trimForTransport(event) })),
+    };
+  };
+  const progress = () => ({ signal: cancellationSignal(), heartbeat: () => heartbeat() });
+
+  return translateFailures({
+    loadResync: async ({ roomId }) => {
+      const resync = await readResync(store, roomId);
+      return {
+        roomId,
+        epoch: resync?.epoch ?? 0,
+        seq: resync?.seq ?? 0,
+        state: resync?.state ?? initialResyncState,
+      };
+    },
+    fetchState: async (input) => {
+      await whileAlive(() => fetchState(rooms, input, progress()));
+      return eventsSince(input);
+    },
+    endRound: async (input) => {
+      await endRound(rooms, input);
+      return eventsSince(input);
+    },
+    walkEvents: async (input) => {
+      await whileAlive(() => walkPartialEvents(rooms, input.roomId, input.epoch, progress()));
+      return eventsSince(input);
+    },
+    sweep: async ({ limit }) => {
+      const overdue = await overdueResyncs(store, { now: rooms.clock.now(), overdueMs: sweepAfterMs, limit });
+      for (const roomId of overdue) await rooms.ring(roomId);
+      return { rung: overdue.length, finishedJoins: await finishStaleJoins(rooms, cancellationSignal()) };
+    },
+  });
+}
+
+/** Heartbeats on a timer: a resident that is silent for a while is no reason to believe that this worker is dead. */
+async function whileAlive<T>(work: () => Promise<T>): Promise<T> {
+  const everyMs = (activityInfo().heartbeatTimeoutMs ?? 30_000) / 3;
+  const timer = setInterval(() => heartbeat(), everyMs);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function translateFailures(activities: Activities): Activities {
+  return Object.fromEntries(
+    Object.entries(activities).map(([name, activity]: [string, (input: never) => Promise<unknown>]) => [
+      name,
+      (input: never) => activity(input).catch((error: unknown) => Promise.reject(asFailure(error))),
+    ]),
+  ) as unknown as Activities;
+}

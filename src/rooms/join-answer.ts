@@ -1,0 +1,158 @@
+/** Receives the answer of send_join: verifies what it holds, judges it, and refuses it whole when FACTS A 3 says so. */
+import { type JoinAnswerVerdict, checkJoinAnswer } from '../federation/join-answer.ts';
+import { type JoinTemplate } from '../federation/join-template.ts';
+import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { insertPdus } from '../store/pdus.ts';
+import { readLocalMembers, readRoom } from '../store/rooms.ts';
+import { createSnapshot } from '../store/snapshots.ts';
+import { type SnapshotId } from '../resync/events.ts';
+import { type CheckOutcome, type CheckedPdu } from '../verification/contract.ts';
+import { type RoomsContext } from './context.ts';
+import { RoomError } from './error.ts';
+import { judgeOutliers } from './judge-outliers.ts';
+
+/** Batches verified while the next ones arrive. */
+const BATCHES_IN_FLIGHT = 4;
+
+export interface SentJoin {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+  readonly event: JsonObject;
+  readonly resident: ServerName;
+  readonly template: JoinTemplate;
+}
+
+export interface TakenJoinAnswer {
+  readonly membersOmitted: boolean;
+  readonly serversInRoom: readonly ServerName[];
+  /** The returned state, without what its auth events refuse. */
+  readonly stateBefore: SnapshotId;
+}
+
+/** Events, the join among them, are stored when this returns; nothing is decided yet. @throws RoomError, FederationError */
+export async function takeJoinAnswer(
+  context: RoomsContext,
+  join: SentJoin,
+  signal: AbortSignal,
+): Promise<TakenJoinAnswer> {
+  const { store, federation } = context;
+  const { roomId, eventId, resident, template } = join;
+  const omitMembersAsked = await mayBePartial(context, roomId);
+  const stream = await federation.sendJoin(resident, roomId, eventId, join.event, {
+    signal,
+    omitMembers: omitMembersAsked,
+  });
+
+  const batches: { readonly array: 'state' | 'auth_chain'; readonly outcomes: Promise<readonly CheckOutcome[]> }[] = [];
+  const check = (events: readonly Uint8Array[]): Promise<readonly CheckOutcome[]> =>
+    context.verification.check({
+      roomVersion: template.rules.version,
+      roomId,
+      events,
+      resolveKeys: context.keyRing.resolve,
+      capReferences: false,
+      signal,
+    });
+  for await (const { array, events } of stream) {
+    const outcomes = check(events);
+    // A failure is thrown where it is awaited; until then it must not count as unhandled.
+    outcomes.catch(() => undefined);
+    batches.push({ array, outcomes });
+    await batches.at(-BATCHES_IN_FLIGHT)?.outcomes;
+  }
+  const passed: Record<'state' | 'auth_chain', CheckedPdu[]> = { state: [], auth_chain: [] };
+  const failed: Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>[] = [];
+  for (const { array, outcomes } of batches) {
+    for (const outcome of await outcomes) {
+      if (outcome.outcome === 'passed') passed[array].push(outcome.pdu);
+      else if (outcome.outcome !== 'skipped') failed.push(outcome);
+    }
+  }
+
+  const header = stream.header();
+  const [returnedEvent] = header.event === undefined ? [] : await check([header.event]);
+  const verdict = checkJoinAnswer({
+    template,
+    roomId,
+    joinEventId: eventId,
+    ourselves: context.serverName,
+    resident,
+    omitMembersAsked,
+    header,
+    state: passed.state,
+    authChain: passed.auth_chain,
+    returnedEvent,
+  });
+  if (!verdict.ok) throw unusable(resident, `${verdict.reason} (${verdict.rule})`, failed);
+  if (failed.length > 0) {
+    context.logger.warn(
+      { roomId, resident, failed: failed.length, first: failed[0] },
+      'events of the join answer failed their checks and were left out; the resync asks for them again',
+    );
+  }
+
+  const ours = verdict.joinEvent ?? (await ownEvent(join, check));
+  await insertPdus(store, [...passed.state, ...passed.auth_chain, ours]);
+  return {
+    membersOmitted: verdict.membersOmitted,
+    serversInRoom: verdict.serversInRoom,
+    stateBefore: await stateOf(context, join, verdict, passed.auth_chain),
+  };
+}
+
+/** Partial state is taken only when we are not in the room, or the room is partial already (FACTS A 4). */
+async function mayBePartial({ store }: RoomsContext, roomId: RoomId): Promise<boolean> {
+  const room = await readRoom(store, roomId);
+  if (room === undefined || room.partial) return true;
+  return !(await readLocalMembers(store, roomId)).some(({ membership }) => membership === 'join');
+}
+
+async function ownEvent(
+  { event }: SentJoin,
+  check: (events: readonly Uint8Array[]) => Promise<readonly CheckOutcome[]>,
+): Promise<CheckedPdu> {
+  const [outcome] = await check([Buffer.from(JSON.stringify(event))]);
+  if (outcome?.outcome === 'passed') return outcome.pdu;
+  throw new Error(`our own join does not pass the checks: ${JSON.stringify(outcome)}`);
+}
+
+async function stateOf(
+  { store }: RoomsContext,
+  { roomId, resident, template }: SentJoin,
+  verdict: JoinAnswerVerdict,
+  authChain: readonly CheckedPdu[],
+): Promise<SnapshotId> {
+  const given = [...new Set([...verdict.state, ...authChain].map(({ eventId }) => eventId))];
+  const judged = await judgeOutliers(store, roomId, template.rules, given, () => undefined);
+  const accepted = verdict.state.filter(({ eventId }) => judged.get(eventId)?.verdict === 'accepted');
+  if (!accepted.some(({ eventId }) => eventId === verdict.createEvent.eventId)) {
+    throw unusable(resident, 'the create event is refused by the auth rules', []);
+  }
+  return createSnapshot(
+    store,
+    roomId,
+    accepted.map(({ eventId }) => eventId),
+  );
+}
+
+function unusable(resident: ServerName, reason: string, failed: readonly CheckOutcome[]): RoomError {
+  const first = failed[0];
+  const cause =
+    first === undefined ? '' : `; ${failed.length} events failed their checks, the first: ${describe(first)}`;
+  return new RoomError('unusable-answer', `${resident} gave an unusable answer to send_join: ${reason}${cause}`);
+}
+
+function describe(outcome: CheckOutcome): string {
+  switch (outcome.outcome) {
+    case 'bad-signature':
+      return `${outcome.eventId} has a wrong signature of ${outcome.serverName}: ${outcome.reason}`;
+    case 'key-missing':
+      return `${outcome.eventId} is signed with a key of ${outcome.serverName} that cannot be had`;
+    case 'malformed':
+      return `${outcome.eventId ?? 'an event'} is malformed: ${outcome.reason}`;
+    case 'passed':
+    case 'skipped':
+      return 'none';
+  }
+}
