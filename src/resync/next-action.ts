@@ -1,6 +1,6 @@
 /** What a resync does next, decided from the journal alone. Pure: the workflow calls it with its own deterministic clock. */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
-import { type ResyncState } from './state.ts';
+import { type ResyncState, willingFrom } from './state.ts';
 
 export type NextAction =
   /** Ask `resident` for the state before `atEventId`. */
@@ -41,7 +41,7 @@ function nextFetch(state: ResyncState, now: number): NextAction {
   const atEventId = state.fetchAt[0];
   if (atEventId === undefined) return { type: 'walk' };
   const resident = state.candidates.find(
-    (candidate) => !state.triedThisRound.includes(candidate) && (state.notBefore[candidate] ?? 0) <= now,
+    (candidate) => !state.triedThisRound.includes(candidate) && willingFrom(state, candidate) <= now,
   );
   if (resident === undefined) return { type: 'endRound', round: state.round };
   return { type: 'fetchState', attemptNo: state.attempts + 1, resident, atEventId };

@@ -1,5 +1,5 @@
 /** The numbers a resync is run by; configuration (`resync:` in rejoinder.yaml) with these defaults. */
-import { type ResyncState } from './state.ts';
+import { type ResyncState, willingFrom } from './state.ts';
 
 export interface ResyncPolicy {
   /** Pause after the first round in which every candidate failed, milliseconds; it doubles each round. */
@@ -19,6 +19,6 @@ const JITTER_SHARE = 0.1;
 export function nextRoundAt(state: ResyncState, policy: ResyncPolicy, now: number, jitter: number): number {
   const doubled = policy.firstRetryMs * 2 ** Math.min(state.round - 1, 30);
   const pauseMs = Math.min(doubled, policy.longestRetryMs);
-  const willingAt = Math.min(...state.candidates.map((candidate) => state.notBefore[candidate] ?? 0));
+  const willingAt = Math.min(...state.candidates.map((candidate) => willingFrom(state, candidate)));
   return Math.max(now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter)), willingAt);
 }

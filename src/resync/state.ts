@@ -88,6 +88,12 @@ export const initialResyncState: ResyncState = {
   nextWakeAt: null,
 };
 
+/** From when on `resident` wants to be asked, milliseconds since the Unix epoch; 0 when it did not say. */
+export function willingFrom(state: ResyncState, resident: ServerName): number {
+  // `constructor` is a valid server name, and a stranger's list may hold it.
+  return Object.hasOwn(state.notBefore, resident) ? (state.notBefore[resident] ?? 0) : 0;
+}
+
 function withCandidates(known: readonly ServerName[], first: ServerName, more: readonly ServerName[]): ServerName[] {
   // Only the head of a stranger's list counts, so that an event trimmed for transport folds to the same state.
   const names = [...new Set([...known, first, ...more.slice(0, CANDIDATES_MAX)])].slice(0, CANDIDATES_MAX);
