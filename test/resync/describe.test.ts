@@ -1,0 +1,54 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { describeResync } from '../../src/resync/describe.ts';
+import { anEvent, completed, failed, fetched, given, joined, roundFailed, started, walked } from './events.ts';
+
+test('a room without a resync says so and nothing else', () => {
+  expect(describeResync(given())).toBe('**Nothing to do: the room has no resync**');
+});
+
+test('a fresh join says through whom and when, and that a resident is being chosen', () => {
+  expect(describeResync(given(joined()))).toBe(
+    '**Choosing a resident**\n\nJoined via a at 1970-01-01T00:00:01.000Z; 3 servers may be asked.',
+  );
+});
+
+test('a fetch names its resident, its attempt and its round', () => {
+  const text = describeResync(given(joined(), started(1, 'a')));
+  expect(text).toContain('**Fetching state from a**');
+  expect(text).toContain('Attempts: 1, round 1.');
+});
+
+test('a wait says until when, and why', () => {
+  const text = describeResync(given(joined(), started(1, 'a'), failed(1, 'a'), roundFailed(1, 40_000)));
+  expect(text).toContain('**Waiting until 1970-01-01T00:00:40.000Z: every resident failed**');
+  expect(text).toContain('Last failure: a, server-error: `a answered 500` (1970-01-01T00:00:03.000Z).');
+});
+
+test('a stranger’s reason cannot become Markdown', () => {
+  const reason = '`**whole**` [look](https://evil.test)';
+  expect(describeResync(given(joined(), failed(1, 'a', { reason })))).toContain(
+    "`'**whole**' [look](https://evil.test)`",
+  );
+});
+
+test('a walk says what was fetched, judged and corrected', () => {
+  const text = describeResync(given(joined(), started(1, 'a'), fetched(1, 'a'), walked(250, 4)));
+  expect(text).toContain('**Judging partial events with full state**');
+  expect(text).toContain('State: 200 events, auth chain 40; 230 fetched, 8 held before, 2 dropped.');
+  expect(text).toContain('Events judged again: 250, corrected: 4.');
+});
+
+test('a whole room says how many members it has', () => {
+  expect(describeResync(given(joined(), fetched(1, 'a'), completed))).toContain('**Complete: 180 members**');
+});
+
+test('every state can be described, in few lines', () => {
+  fc.assert(
+    fc.property(fc.array(anEvent, { maxLength: 30 }), (events) => {
+      const text = describeResync(given(...events));
+      expect(text).toMatch(/^\*\*[A-Z].*\*\*/);
+      expect(text.split('\n\n').length).toBeLessThanOrEqual(12);
+    }),
+  );
+});

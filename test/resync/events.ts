@@ -1,0 +1,159 @@
+/** Control events for tests of the fold, and arbitrary ones for its properties. */
+import fc from 'fast-check';
+import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
+import { type ResyncState, evolve, initialResyncState } from '../../src/resync/state.ts';
+
+type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
+
+export const server = (name: string): ServerName => name as ServerName;
+export const eventId = (name: string): EventId => `$${name}` as EventId;
+
+/** The state after these events. */
+export const given = (...events: readonly ResyncEvent[]): ResyncState => events.reduce(evolve, initialResyncState);
+
+/** A partial join through `a`, with `b` and `c` in the room and the state wanted before `$before`, at 1,000 ms. */
+export function joined(about: Partial<Of<'PartialStateJoined'>> = {}): ResyncEvent {
+  return {
+    type: 'PartialStateJoined',
+    joinEventId: eventId('join'),
+    userId: '@joiner:here.test' as UserId,
+    roomVersion: '11',
+    joinedVia: server('a'),
+    serversInRoom: [server('a'), server('b'), server('c')],
+    fetchAt: [eventId('before')],
+    at: 1_000,
+    ...about,
+  };
+}
+
+export function learned(about: Partial<Of<'ResidentsLearned'>> = {}): ResyncEvent {
+  return {
+    type: 'ResidentsLearned',
+    joinEventId: eventId('join2'),
+    userId: '@second:here.test' as UserId,
+    joinedVia: server('d'),
+    serversInRoom: [server('a'), server('d')],
+    fetchAt: [],
+    at: 1_500,
+    ...about,
+  };
+}
+
+export function started(
+  attemptNo: number,
+  resident: string,
+  about: Partial<Of<'StateFetchStarted'>> = {},
+): ResyncEvent {
+  return {
+    type: 'StateFetchStarted',
+    attemptNo,
+    resident: server(resident),
+    atEventId: eventId('before'),
+    at: 2_000,
+    ...about,
+  };
+}
+
+export function failed(attemptNo: number, resident: string, about: Partial<Of<'StateFetchFailed'>> = {}): ResyncEvent {
+  return {
+    type: 'StateFetchFailed',
+    attemptNo,
+    resident: server(resident),
+    atEventId: eventId('before'),
+    failure: 'server-error',
+    reason: `${resident} answered 500`,
+    at: 3_000,
+    ...about,
+  };
+}
+
+export function fetched(attemptNo: number, resident: string, about: Partial<Of<'StateFetched'>> = {}): ResyncEvent {
+  return {
+    type: 'StateFetched',
+    attemptNo,
+    resident: server(resident),
+    atEventId: eventId('before'),
+    snapshotId: '0'.repeat(32) as SnapshotId,
+    counts: { state: 200, authChain: 40, members: 180, fetched: 230, alreadyHeld: 8, dropped: 2 },
+    digest: 'd'.repeat(64),
+    at: 4_000,
+    ...about,
+  };
+}
+
+export function roundFailed(round: number, wakeAt: number): ResyncEvent {
+  return { type: 'RoundFailed', round, wakeAt, reason: 'every resident failed', at: 5_000 };
+}
+
+export const walked = (count: number, corrected: number): ResyncEvent => ({
+  type: 'EventsWalked',
+  walked: count,
+  corrected,
+  remaining: 0,
+  at: 6_000,
+});
+
+export const completed: ResyncEvent = { type: 'ResyncCompleted', members: 180, at: 7_000 };
+
+const aServer = fc.constantFrom('a', 'b', 'c', 'd', 'constructor', '__proto__', 'e.test:8448').map(server);
+const anEventId = fc.constantFrom('join', 'before', 'before2', 'before3').map(eventId);
+const aTime = fc.nat({ max: 10_000_000 });
+const aCount = fc.nat({ max: 1_000 });
+const aFailure = fc.constantFrom<FailureClass>('unreachable', 'timeout', 'rate-limited', 'forbidden', 'incomplete');
+const attempt = { attemptNo: fc.integer({ min: 1, max: 9 }), resident: aServer, atEventId: anEventId, at: aTime };
+const join = {
+  joinEventId: anEventId,
+  userId: fc.constant('@joiner:here.test' as UserId),
+  joinedVia: aServer,
+  at: aTime,
+};
+const hint = { serversInRoom: fc.array(aServer, { maxLength: 6 }), fetchAt: fc.array(anEventId, { maxLength: 3 }) };
+const roomVersion = fc.constantFrom('10', '11');
+
+/** Any control event, whether or not it fits what was journalled before. */
+export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
+  fc.record({ type: fc.constant('PartialStateJoined' as const), roomVersion, ...join, ...hint }),
+  fc.record({ type: fc.constant('FullStateJoined' as const), roomVersion, members: aCount, ...join }),
+  fc.record({ type: fc.constant('ResidentsLearned' as const), ...join, ...hint }),
+  fc.record({ type: fc.constant('StateFetchStarted' as const), ...attempt }),
+  fc.record(
+    {
+      type: fc.constant('StateFetchFailed' as const),
+      failure: aFailure,
+      reason: fc.string(),
+      retryAt: aTime,
+      ...attempt,
+    },
+    { requiredKeys: ['type', 'failure', 'reason', 'attemptNo', 'resident', 'atEventId', 'at'] },
+  ) as fc.Arbitrary<ResyncEvent>,
+  fc.record({
+    type: fc.constant('StateFetched' as const),
+    snapshotId: fc.constant('0'.repeat(32) as SnapshotId),
+    counts: fc.record({
+      state: aCount,
+      authChain: aCount,
+      members: aCount,
+      fetched: aCount,
+      alreadyHeld: aCount,
+      dropped: aCount,
+    }),
+    digest: fc.constant('d'.repeat(64)),
+    ...attempt,
+  }),
+  fc.record({
+    type: fc.constant('RoundFailed' as const),
+    round: fc.integer({ min: 1, max: 40 }),
+    wakeAt: aTime,
+    reason: fc.string(),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('EventsWalked' as const),
+    walked: aCount,
+    corrected: aCount,
+    remaining: aCount,
+    at: aTime,
+  }),
+  fc.record({ type: fc.constant('ResyncCompleted' as const), members: aCount, at: aTime }),
+);

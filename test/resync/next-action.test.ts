@@ -1,0 +1,199 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { type ResyncEvent } from '../../src/resync/events.ts';
+import { nextAction } from '../../src/resync/next-action.ts';
+import { defaultResyncPolicy, nextRoundAt } from '../../src/resync/policy.ts';
+import { type ResyncState, evolve, willingFrom } from '../../src/resync/state.ts';
+import {
+  anEvent,
+  completed,
+  eventId,
+  failed,
+  fetched,
+  given,
+  joined,
+  learned,
+  roundFailed,
+  server,
+  started,
+  walked,
+} from './events.ts';
+
+const HOUR_MS = 3_600_000;
+
+describe('what a resync does next', () => {
+  test('nothing for a room that nobody joined, or that is whole', () => {
+    expect(nextAction(given(), 0)).toEqual({ type: 'close', because: 'absent' });
+    expect(nextAction(given(joined(), fetched(1, 'a'), completed), 0)).toEqual({ type: 'close', because: 'complete' });
+  });
+
+  test('asks the server that let us in first, for the first state wanted', () => {
+    expect(nextAction(given(joined()), 1_000)).toEqual({
+      type: 'fetchState',
+      attemptNo: 1,
+      resident: 'a',
+      atEventId: '$before',
+    });
+  });
+
+  test('asks the next resident when one failed', () => {
+    const state = given(joined(), started(1, 'a'), failed(1, 'a'));
+    expect(nextAction(state, 4_000)).toMatchObject({ type: 'fetchState', attemptNo: 2, resident: 'b' });
+  });
+
+  test('asks residents learned later too', () => {
+    const state = given(joined(), failed(1, 'a'), failed(2, 'b'), failed(3, 'c'), learned());
+    expect(nextAction(state, 4_000)).toMatchObject({ type: 'fetchState', resident: 'd' });
+  });
+
+  test('goes back to the first resident for the next state wanted, whoever failed before', () => {
+    const wanted = joined({ fetchAt: [eventId('before'), eventId('before2')] });
+    const state = given(wanted, started(1, 'a'), failed(1, 'a'), started(2, 'b'), fetched(2, 'b'));
+    expect(nextAction(state, 5_000)).toMatchObject({ attemptNo: 3, resident: 'a', atEventId: '$before2' });
+  });
+
+  test('leaves a resident alone that wants to be asked later', () => {
+    const state = given(joined(), failed(1, 'a', { retryAt: 90_000 }), roundFailed(1, 35_000));
+    expect(nextAction(state, 35_000)).toMatchObject({ resident: 'b' });
+    expect(nextAction(state, 90_000)).toMatchObject({ resident: 'a' });
+  });
+
+  test('asks a server whose name every object has', () => {
+    const state = given(joined({ joinedVia: server('constructor'), serversInRoom: [] }));
+    expect(nextAction(state, 1_000)).toMatchObject({ type: 'fetchState', resident: 'constructor' });
+    expect(nextRoundAt(state, defaultResyncPolicy, 1_000, 0)).toBe(31_000);
+  });
+
+  test('ends the round when nobody is left to ask', () => {
+    const state = given(joined(), failed(1, 'a'), failed(2, 'b'), failed(3, 'c'));
+    expect(nextAction(state, 4_000)).toEqual({ type: 'endRound', round: 1 });
+  });
+
+  test('sleeps until the next round, then asks again', () => {
+    const state = given(joined(), started(1, 'a'), failed(1, 'a'), roundFailed(1, 40_000));
+    expect(nextAction(state, 39_999)).toEqual({ type: 'sleep', untilMs: 40_000, round: 2 });
+    expect(nextAction(state, 40_000)).toMatchObject({ type: 'fetchState', attemptNo: 2, resident: 'a' });
+  });
+
+  test('walks until the journal says complete', () => {
+    expect(nextAction(given(joined(), fetched(1, 'a'), walked(200, 0)), 0)).toEqual({ type: 'walk' });
+  });
+
+  test('an attempt that was cut off goes on under its own number, whatever was journalled before', () => {
+    fc.assert(
+      fc.property(fc.array(anEvent, { maxLength: 20 }), fc.nat(), fc.nat(), (events, attempts, now) => {
+        const before = given(...events, joined());
+        const state = evolve(before, started(attempts + 1, 'b'));
+        expect(nextAction(state, now)).toEqual({
+          type: 'fetchState',
+          attemptNo: attempts + 1,
+          resident: 'b',
+          atEventId: '$before',
+        });
+      }),
+    );
+  });
+});
+
+describe('the pause between rounds', () => {
+  const policy = defaultResyncPolicy;
+  const failedRounds = (count: number): ResyncState =>
+    Array.from({ length: count }, (_, round) => roundFailed(round + 1, 0)).reduce(evolve, given(joined()));
+
+  test('is 30 seconds, doubles with each round, and stays at an hour', () => {
+    const pauses = [0, 1, 2, 6, 7, 8, 5_000].map((count) => nextRoundAt(failedRounds(count), policy, 0, 0));
+    expect(pauses).toEqual([30_000, 60_000, 120_000, 1_920_000, HOUR_MS, HOUR_MS, HOUR_MS]);
+  });
+
+  test('grows by at most a tenth, so that rooms which failed together come back apart', () => {
+    const state = given(joined());
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (jitter) => {
+        const pauseMs = nextRoundAt(state, policy, 0, jitter);
+        expect(pauseMs).toBeGreaterThanOrEqual(30_000);
+        expect(pauseMs).toBeLessThanOrEqual(33_000);
+        expect(Number.isInteger(pauseMs)).toBe(true);
+      }),
+    );
+  });
+
+  test('lasts until somebody is willing when everybody asked for patience', () => {
+    const all = [
+      failed(1, 'a', { retryAt: 900_000 }),
+      failed(2, 'b', { retryAt: 600_000 }),
+      failed(3, 'c', { retryAt: 700_000 }),
+    ];
+    expect(nextRoundAt(given(joined(), ...all), policy, 4_000, 0)).toBe(600_000);
+  });
+
+  test('is not made longer by one who asked for patience when others did not', () => {
+    const state = given(joined(), failed(1, 'a', { retryAt: 900_000 }), failed(2, 'b'));
+    expect(nextRoundAt(state, policy, 4_000, 0)).toBe(34_000);
+  });
+});
+
+describe('a resync among residents that fail as they like', () => {
+  type Answer = { readonly retryAfterMs: number | null } | 'state';
+  const anAnswer: fc.Arbitrary<Answer> = fc.oneof(
+    { weight: 8, arbitrary: fc.record({ retryAfterMs: fc.option(fc.nat({ max: 100_000_000 })) }) },
+    { weight: 1, arbitrary: fc.constant('state' as const) },
+  );
+
+  /** Does what `nextAction` says and journals as the activities do; tells of every request. */
+  function run(answers: readonly Answer[], onAsk: (state: ResyncState, resident: ServerName, now: number) => void) {
+    let state = given(joined({ fetchAt: [eventId('before'), eventId('before2')] }));
+    let now = 1_000;
+    const left = [...answers];
+    const journal = (event: ResyncEvent): void => {
+      state = evolve(state, event);
+    };
+    for (let step = 0; step < 1_000; step += 1) {
+      const action = nextAction(state, now);
+      if (action.type === 'walk') return { state, left };
+      if (action.type === 'sleep') now = action.untilMs;
+      else if (action.type === 'endRound') {
+        journal(roundFailed(action.round, nextRoundAt(state, defaultResyncPolicy, now, 0.5)));
+      } else if (action.type === 'fetchState') {
+        const { attemptNo, resident, atEventId } = action;
+        onAsk(state, resident, now);
+        journal(started(attemptNo, resident, { atEventId, at: now }));
+        expect(nextAction(state, now)).toEqual(action);
+        now += 10;
+        const answer = left.shift() ?? 'state';
+        if (answer === 'state') journal(fetched(attemptNo, resident, { atEventId, at: now }));
+        else {
+          const patience = answer.retryAfterMs === null ? {} : { retryAt: now + answer.retryAfterMs };
+          journal(failed(attemptNo, resident, { atEventId, at: now, ...patience }));
+        }
+      }
+    }
+    throw new Error('the resync did not come to its walk');
+  }
+
+  test('comes to the walk as soon as two have answered, with attempts numbered without a gap', () => {
+    fc.assert(
+      fc.property(fc.array(anAnswer, { maxLength: 60 }), (answers) => {
+        let asked = 0;
+        const { state, left } = run(answers, ({ attempts }) => {
+          expect(attempts).toBe(asked);
+          asked += 1;
+        });
+        expect(state.fetchAt).toEqual([]);
+        expect(state.attempts).toBe(asked);
+        expect(left.length).toBe(Math.max(0, answers.length - asked));
+      }),
+    );
+  });
+
+  test('asks nobody before the time they named, and nobody twice in a round', () => {
+    fc.assert(
+      fc.property(fc.array(anAnswer, { maxLength: 60 }), (answers) => {
+        run(answers, (state, resident, now) => {
+          expect(willingFrom(state, resident)).toBeLessThanOrEqual(now);
+          expect(state.triedThisRound).not.toContain(resident);
+        });
+      }),
+    );
+  });
+});

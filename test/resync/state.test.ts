@@ -1,0 +1,220 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
+import { nextAction } from '../../src/resync/next-action.ts';
+import { CANDIDATES_MAX, evolve, initialResyncState } from '../../src/resync/state.ts';
+import {
+  anEvent,
+  completed,
+  eventId,
+  failed,
+  fetched,
+  given,
+  joined,
+  learned,
+  roundFailed,
+  server,
+  started,
+  walked,
+} from './events.ts';
+
+/** DESIGN: what `loadResync` may answer. */
+const STATE_BYTES_MAX = 16 * 1024;
+/** The spec's own limit for a host, and a port. */
+const longestName = (n: number): ServerName => server(`${String(n).padStart(3, '0')}.`.padEnd(230, 'x') + ':65535');
+
+describe('the fold of control events', () => {
+  test('a room nobody joined has nothing to do', () => {
+    expect(initialResyncState.phase).toBe('absent');
+  });
+
+  test('a partial join wants the state before the events that the join follows', () => {
+    expect(given(joined())).toMatchObject({
+      phase: 'fetching',
+      joinEventId: '$join',
+      joinedVia: 'a',
+      roomVersion: '11',
+      joinedAt: 1_000,
+      candidates: ['a', 'b', 'c'],
+      fetchAt: ['$before'],
+      round: 1,
+      nextWakeAt: 1_000,
+    });
+  });
+
+  test('a partial join that follows nothing unknown has events to judge and no state to fetch', () => {
+    expect(given(joined({ fetchAt: [] })).phase).toBe('walking');
+  });
+
+  test('a full join is complete at once', () => {
+    const full: ResyncEvent = {
+      type: 'FullStateJoined',
+      joinEventId: eventId('join'),
+      userId: '@joiner:here.test' as never,
+      roomVersion: '11',
+      joinedVia: server('a'),
+      members: 3,
+      at: 1_000,
+    };
+    expect(given(full)).toMatchObject({ phase: 'complete', members: 3, completedAt: 1_000, nextWakeAt: null });
+  });
+
+  test('the server that let us in is asked first, whatever place it has in the list or none', () => {
+    const servers = ['b', 'c', 'a'].map(server);
+    expect(given(joined({ serversInRoom: servers })).candidates).toEqual(['a', 'b', 'c']);
+    expect(given(joined({ serversInRoom: [server('b')] })).candidates).toEqual(['a', 'b']);
+  });
+
+  test('a second join adds residents behind those known, and the states it needs', () => {
+    const state = given(joined(), learned({ fetchAt: [eventId('before'), eventId('later')] }));
+    expect(state.candidates).toEqual(['a', 'b', 'c', 'd']);
+    expect(state.fetchAt).toEqual(['$before', '$later']);
+  });
+
+  test('a second join does not want a state again that is fetched', () => {
+    const state = given(joined(), fetched(1, 'a'), learned({ fetchAt: [eventId('before')] }));
+    expect(state).toMatchObject({ phase: 'walking', fetchAt: [] });
+  });
+
+  test('a second join in the middle of the walk leads back to fetching when it needs a state', () => {
+    const state = given(joined(), fetched(1, 'a'), learned({ fetchAt: [eventId('later')] }));
+    expect(state).toMatchObject({ phase: 'fetching', fetchAt: ['$later'] });
+  });
+
+  test('an attempt is open until it fails or fetches', () => {
+    const open = { attemptNo: 1, resident: 'a', atEventId: '$before' };
+    expect(given(joined(), started(1, 'a'))).toMatchObject({ attempts: 1, attempt: open });
+    expect(given(joined(), started(1, 'a'), failed(1, 'a')).attempt).toBeNull();
+    expect(given(joined(), started(1, 'a'), fetched(1, 'a')).attempt).toBeNull();
+  });
+
+  test('a failure is remembered with its reason, and its resident is tried in this round', () => {
+    expect(given(joined(), started(1, 'a'), failed(1, 'a'))).toMatchObject({
+      phase: 'fetching',
+      triedThisRound: ['a'],
+      notBefore: {},
+      lastFailure: { resident: 'a', failure: 'server-error', reason: 'a answered 500', at: 3_000 },
+    });
+  });
+
+  test('a resident is left alone until the time it named in its latest answer', () => {
+    const patient = given(joined(), failed(1, 'a', { retryAt: 9_000 }));
+    expect(patient.notBefore).toEqual({ a: 9_000 });
+    expect(evolve(patient, failed(2, 'a')).notBefore).toEqual({});
+  });
+
+  test('the walk begins when the last wanted state is fetched', () => {
+    const wanted = joined({ fetchAt: [eventId('before'), eventId('before2')] });
+    expect(given(wanted, fetched(1, 'a'))).toMatchObject({ phase: 'fetching', fetchAt: ['$before2'] });
+    const both = given(wanted, fetched(1, 'a'), fetched(2, 'a', { atEventId: eventId('before2') }));
+    expect(both).toMatchObject({ phase: 'walking', fetchAt: [] });
+    expect(both.fetched.map(({ atEventId }) => atEventId)).toEqual(['$before', '$before2']);
+  });
+
+  test('a success starts counting rounds anew', () => {
+    const state = given(joined(), failed(1, 'a'), roundFailed(1, 40_000), started(2, 'a'), fetched(2, 'a'));
+    expect(state).toMatchObject({ round: 1, triedThisRound: [] });
+  });
+
+  test('a failed round waits until the journalled time, and the next one asks everybody again', () => {
+    expect(given(joined(), failed(1, 'a'), roundFailed(1, 40_000))).toMatchObject({
+      phase: 'waiting',
+      round: 2,
+      triedThisRound: [],
+      nextWakeAt: 40_000,
+    });
+  });
+
+  test('what was walked and corrected adds up', () => {
+    expect(given(joined(), fetched(1, 'a'), walked(200, 3), walked(50, 1))).toMatchObject({
+      walked: 250,
+      corrected: 4,
+    });
+  });
+
+  test('a complete room has its members and nobody to wake', () => {
+    expect(given(joined(), fetched(1, 'a'), walked(1, 0), completed)).toMatchObject({
+      phase: 'complete',
+      members: 180,
+      completedAt: 7_000,
+      nextWakeAt: null,
+    });
+  });
+
+  test('a new stay begins from nothing', () => {
+    const again = joined({ joinEventId: eventId('again'), at: 9_000 });
+    expect(given(joined(), failed(1, 'a'), completed, again)).toEqual(given(again));
+  });
+
+  test('any events in any order fold to a state that has a next action and travels as JSON', () => {
+    fc.assert(
+      fc.property(fc.array(anEvent, { maxLength: 30 }), fc.nat(), (events, now) => {
+        const state = given(...events);
+        expect(JSON.parse(JSON.stringify(state))).toEqual(state);
+        expect(nextAction(state, now).type).toMatch(/^(fetchState|endRound|sleep|walk|close)$/);
+        expect(state.candidates.length > 0).toBe(state.joinedVia !== null || events.some(isLearned));
+        expect(new Set(state.candidates).size).toBe(state.candidates.length);
+      }),
+    );
+  });
+
+  test('folding in two halves, the first of which has travelled, gives the same state', () => {
+    fc.assert(
+      fc.property(fc.array(anEvent, { maxLength: 20 }), fc.array(anEvent, { maxLength: 20 }), (early, late) => {
+        const travelled = JSON.parse(JSON.stringify(given(...early))) as typeof initialResyncState;
+        expect(late.reduce(evolve, travelled)).toEqual(given(...early, ...late));
+      }),
+    );
+  });
+});
+
+const isLearned = (event: ResyncEvent): boolean => event.type === 'ResidentsLearned';
+
+describe('the size of the state', () => {
+  test('a list trimmed to what counts folds to the same state', () => {
+    const name = fc.nat({ max: 200 }).map((n) => server(`s${n}.test`));
+    fc.assert(
+      fc.property(fc.array(name, { maxLength: 200 }), fc.array(name, { maxLength: 200 }), (servers, more) => {
+        const trimmed = (list: ServerName[]): ServerName[] => list.slice(0, CANDIDATES_MAX);
+        const whole = given(joined({ serversInRoom: servers }), learned({ serversInRoom: more }));
+        const short = given(joined({ serversInRoom: trimmed(servers) }), learned({ serversInRoom: trimmed(more) }));
+        expect(short).toEqual(whole);
+      }),
+    );
+  });
+
+  test(`at most ${CANDIDATES_MAX} servers are kept, the one that let us in always`, () => {
+    const servers = Array.from({ length: 5_000 }, (_, n) => server(`s${n}.test`));
+    const { candidates } = given(joined({ joinedVia: server('last.test'), serversInRoom: servers }));
+    expect(candidates).toHaveLength(CANDIDATES_MAX);
+    expect(candidates[0]).toBe('last.test');
+  });
+
+  test('16 KiB hold it with the longest names, all of them tried and asking for patience, and 20 states wanted', () => {
+    const names = Array.from({ length: CANDIDATES_MAX }, (_, n) => longestName(n));
+    const ids = Array.from({ length: 20 }, (_, n) => eventId(String(n).padStart(43, 'e')));
+    const reason = '…'.repeat(300);
+    let state = given(joined({ joinedVia: longestName(0), serversInRoom: names, fetchAt: ids }));
+    ids.slice(1).forEach((atEventId, n) => {
+      const snapshotId = 'f'.repeat(32) as SnapshotId;
+      state = evolve(state, fetched(n + 1, state.candidates[0]!, { atEventId, snapshotId }));
+    });
+    expect(state.candidates.length).toBeGreaterThan(5);
+    state.candidates.forEach((name, n) => {
+      state = evolve(state, failed(n + 1, name, { reason, retryAt: 1_800_000_000_000 }));
+    });
+    state = evolve(state, started(99, state.candidates[0]!));
+    expect(Buffer.byteLength(JSON.stringify(state))).toBeLessThan(STATE_BYTES_MAX);
+  });
+
+  test('16 KiB hold it with as many servers as are kept', () => {
+    const names = Array.from({ length: CANDIDATES_MAX }, (_, n) => server(`${n}.`.padEnd(40, 'x')));
+    let state = given(joined({ joinedVia: names[0]!, serversInRoom: names }));
+    expect(state.candidates).toHaveLength(CANDIDATES_MAX);
+    names.forEach((name, n) => {
+      state = evolve(state, failed(n + 1, name, { reason: '…'.repeat(300), retryAt: 1_800_000_000_000 }));
+    });
+    expect(Buffer.byteLength(JSON.stringify(state))).toBeLessThan(STATE_BYTES_MAX);
+  });
+});
