@@ -4,6 +4,7 @@ import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
 import { CANDIDATES_MAX, evolve, initialResyncState } from '../../src/resync/state.ts';
+import { trimForTransport } from '../../src/resync/transport.ts';
 import {
   anEvent,
   completed,
@@ -172,14 +173,14 @@ describe('the fold of control events', () => {
 const isLearned = (event: ResyncEvent): boolean => event.type === 'ResidentsLearned';
 
 describe('the size of the state', () => {
-  test('a list trimmed to what counts folds to the same state', () => {
+  test('an event trimmed for transport folds to the same state', () => {
     const name = fc.nat({ max: 200 }).map((n) => server(`s${n}.test`));
     fc.assert(
       fc.property(fc.array(name, { maxLength: 200 }), fc.array(name, { maxLength: 200 }), (servers, more) => {
-        const trimmed = (list: ServerName[]): ServerName[] => list.slice(0, CANDIDATES_MAX);
-        const whole = given(joined({ serversInRoom: servers }), learned({ serversInRoom: more }));
-        const short = given(joined({ serversInRoom: trimmed(servers) }), learned({ serversInRoom: trimmed(more) }));
-        expect(short).toEqual(whole);
+        const events = [joined({ serversInRoom: servers }), learned({ serversInRoom: more })];
+        const trimmed = events.map(trimForTransport);
+        expect(given(...trimmed)).toEqual(given(...events));
+        for (const event of trimmed) expect(JSON.stringify(event).length).toBeLessThan(4_096);
       }),
     );
   });
