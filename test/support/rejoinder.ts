@@ -1,0 +1,116 @@
+/** A whole Rejoinder in one test process, without Temporal: the loop that the workflow runs is called directly. */
+import { readFile } from 'node:fs/promises';
+import { onTestFinished } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { createFederationClient } from '../../src/federation/client.ts';
+import { createKeyRing } from '../../src/federation/key-ring.ts';
+import { createFederationServer } from '../../src/federation/server/server.ts';
+import { freePort } from '../../src/launch/ports.ts';
+import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { defaultResyncPolicy } from '../../src/resync/policy.ts';
+import { nextAction } from '../../src/resync/next-action.ts';
+import { type RoomsContext } from '../../src/rooms/context.ts';
+import { endRound } from '../../src/rooms/end-round.ts';
+import { fetchState } from '../../src/rooms/fetch-state.ts';
+import { operatorReads, type RoomReads } from '../../src/rooms/read.ts';
+import { createReceiver } from '../../src/rooms/receive.ts';
+import { walkPartialEvents } from '../../src/rooms/walk.ts';
+import { createKeyStore } from '../../src/store/keys.ts';
+import { createNotifier } from '../../src/store/notify.ts';
+import { readResync } from '../../src/store/rooms.ts';
+import { readTransactionResponse, recordTransactionResponse } from '../../src/store/transactions.ts';
+import { createVerificationPool } from '../../src/verification/pool.ts';
+import { ourKey, silent } from '../federation/tls-server.ts';
+import { createTestDatabase } from './postgres.ts';
+import { type TestSynapse } from './synapse.ts';
+
+export interface TestRejoinder {
+  readonly context: RoomsContext;
+  readonly reads: RoomReads;
+  /** Rooms whose workflow was rung, in order. */
+  readonly rung: RoomId[];
+  /** Runs the room's resync until it completes or has to wait; gives the phase it ended in. */
+  resync(roomId: RoomId): Promise<string>;
+}
+
+/** Starts a server that Synapse can reach, over an own database; everything ends with the test. */
+export async function startTestRejoinder(synapse: TestSynapse): Promise<TestRejoinder> {
+  const { authorityFile, certificateFile, keyFile } = synapse.certificates;
+  const port = await freePort();
+  const serverName = `localhost:${port}` as ServerName;
+  const database = await createTestDatabase();
+  const store = database.openStore({ serverName });
+  const notifier = createNotifier(store);
+  const federation = createFederationClient({
+    serverName,
+    signingKey: ourKey,
+    addresses: { allowedRanges: ['127.0.0.0/8', '::1/128'] },
+    customCa: await readFile(authorityFile, 'utf8'),
+    timeouts: { connectMs: 5_000, requestMs: 10_000, joinMs: 20_000, stateMs: 20_000, idleMs: 5_000 },
+    limits: { responseBytesMax: 1_000_000, stateBytesMax: 10_000_000 },
+    clock: systemClock,
+    random: () => 0.5,
+    userAgent: 'Rejoinder/test',
+    logger: silent,
+  });
+  const keyStore = createKeyStore(store);
+  const keyRing = createKeyRing({
+    serverName,
+    signingKey: ourKey,
+    client: federation,
+    keyStore,
+    trustedKeyServers: [],
+    clock: systemClock,
+    logger: silent,
+  });
+  const verification = createVerificationPool({ threads: 1 });
+  const rung: RoomId[] = [];
+  const context: RoomsContext = {
+    serverName,
+    signingKey: ourKey,
+    store,
+    notifier,
+    federation,
+    keyRing,
+    verification,
+    clock: systemClock,
+    random: () => 0.5,
+    logger: silent,
+    policy: defaultResyncPolicy,
+    ring: (roomId) => Promise.resolve(void rung.push(roomId)),
+  };
+  const server = createFederationServer({
+    serverName,
+    signingKey: ourKey,
+    tls: { certificatePem: await readFile(certificateFile, 'utf8'), keyPem: await readFile(keyFile, 'utf8') },
+    resolveKeys: keyRing.resolve,
+    ports: {
+      ...createReceiver(context),
+      readTransactionResponse: (origin, txnId) => readTransactionResponse(store, origin, txnId),
+      recordTransactionResponse: (answer) => recordTransactionResponse(store, answer),
+    },
+    clock: systemClock,
+    logger: silent,
+    version: 'test',
+  });
+  await server.listen({ port, host: '127.0.0.1' });
+  onTestFinished(async () => {
+    await Promise.all([server.close(), federation.close(), verification.close(), notifier.close()]);
+    await database.drop();
+  });
+  return { context, reads: operatorReads(context), rung, resync: (roomId) => resync(context, roomId) };
+}
+
+async function resync(context: RoomsContext, roomId: RoomId): Promise<string> {
+  const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+  for (;;) {
+    const loaded = await readResync(context.store, roomId);
+    if (loaded === undefined) return 'absent';
+    const { epoch, state } = loaded;
+    const action = nextAction(state, context.clock.now());
+    if (action.type === 'close' || action.type === 'sleep') return state.phase;
+    if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);
+    else if (action.type === 'endRound') await endRound(context, { roomId, epoch, round: action.round });
+    else await walkPartialEvents(context, roomId, epoch, progress);
+  }
+}
