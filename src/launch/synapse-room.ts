@@ -1,6 +1,7 @@
 /** A room with some life in it on a local Synapse: members, messages, a leave, a ban, a change of power levels. */
 import pLimit from 'p-limit';
 import { invariant } from '../invariant.ts';
+import { roomVersionRules } from '../matrix/room-versions.ts';
 import { type Progress } from './progress.ts';
 import { type SynapseUser } from './synapse-user.ts';
 import { type LocalSynapse } from './synapse.ts';
@@ -37,7 +38,6 @@ async function createRoom(options: RoomOptions, owner: SynapseUser): Promise<str
     room_alias_name: options.aliasLocalpart,
     name: `Room ${options.aliasLocalpart}`,
     topic: 'A room to be joined',
-    power_level_content_override: { users: { [owner.userId]: 100 } },
   });
 }
 
@@ -60,14 +60,21 @@ async function joinMany(options: RoomOptions, roomId: string, count: number): Pr
 }
 
 /** Gives the room a past: what a state walk has to get right. */
-async function makeHistory(room: SynapseRoom, leaver: SynapseUser, banned: SynapseUser): Promise<void> {
+async function makeHistory(
+  room: SynapseRoom,
+  roomVersion: string,
+  leaver: SynapseUser,
+  banned: SynapseUser,
+): Promise<void> {
   const { roomId, owner, joined } = room;
   const moderator = joined[1];
   invariant(moderator !== undefined, 'a room has at least three members');
   await leaver.leave(roomId);
   await owner.ban(roomId, banned.userId);
+  // From version 12 on creators stand above all levels and may not be listed.
+  const ownerLevel = roomVersionRules(roomVersion)?.privilegedCreators === true ? {} : { [owner.userId]: 100 };
   await owner.sendState(roomId, 'm.room.power_levels', '', {
-    users: { [owner.userId]: 100, [moderator.userId]: 50 },
+    users: { ...ownerLevel, [moderator.userId]: 50 },
     users_default: 0,
     events_default: 0,
     state_default: 50,
@@ -92,6 +99,6 @@ export async function createPopulatedRoom(options: RoomOptions): Promise<Synapse
   invariant(leaver !== undefined && banned !== undefined, 'two users leave again');
   const alias = `#${options.aliasLocalpart}:${options.synapse.serverName}`;
   const room = { roomId, alias, owner, joined: [owner, ...others] };
-  await makeHistory(room, leaver, banned);
+  await makeHistory(room, options.roomVersion, leaver, banned);
   return room;
 }
