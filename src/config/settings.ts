@@ -75,7 +75,11 @@ export const settingsSchema = section({
       ca_path: path.optional(),
       certificate_path: path.optional(),
       private_key_path: path.optional(),
-    }).optional(),
+    })
+      .refine((tls) => (tls.certificate_path === undefined) === (tls.private_key_path === undefined), {
+        error: 'certificate_path and private_key_path together, or neither',
+      })
+      .optional(),
   }).prefault({}),
   trusted_key_servers: z
     .array(

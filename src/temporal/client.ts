@@ -14,6 +14,7 @@ import {
   SWEEP_WORKFLOW_TYPE,
   resyncWorkflowId,
 } from './names.ts';
+import { type TemporalTlsFiles, readTemporalTls } from './tls.ts';
 
 export interface TemporalTarget {
   readonly address: string;
@@ -22,6 +23,8 @@ export interface TemporalTarget {
   /** Put before every workflow and schedule id; tests that share a server use it. */
   readonly idPrefix?: string;
   readonly connectTimeoutMs?: number;
+  /** Absent or `null`: no TLS. */
+  readonly tls?: TemporalTlsFiles | null;
 }
 
 export interface TemporalClient {
@@ -39,7 +42,12 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Connects; throws the SDK's error when the server does not answer within the timeout. */
 export async function connectTemporal(target: TemporalTarget, tracer?: Tracer): Promise<TemporalClient> {
   const { address, namespace, taskQueue, idPrefix = '', connectTimeoutMs = CONNECT_TIMEOUT_MS } = target;
-  const connection = await Connection.connect({ address, connectTimeout: connectTimeoutMs });
+  const tls = await readTemporalTls(target.tls ?? null);
+  const connection = await Connection.connect({
+    address,
+    connectTimeout: connectTimeoutMs,
+    ...(tls === undefined ? {} : { tls }),
+  });
   const client = new Client({
     connection,
     namespace,

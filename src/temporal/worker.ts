@@ -11,6 +11,7 @@ import {
 import { NativeConnection, Worker } from '@temporalio/worker';
 import { type Activities } from './contract.ts';
 import { type TemporalTarget } from './client.ts';
+import { readTemporalTls } from './tls.ts';
 
 /** Waiting workflows are evicted beyond this many; each cached one holds 0.4 MB. */
 const CACHED_WORKFLOWS_MAX = 100;
@@ -42,7 +43,11 @@ export async function startWorker(options: {
     throw new Error(`no workflow bundle at ${workflowBundlePath}; run "npm run build"`);
   }
   const tracing = telemetry.tracer === undefined ? {} : { tracer: telemetry.tracer };
-  const connection = await NativeConnection.connect({ address: target.address });
+  const tls = await readTemporalTls(target.tls ?? null);
+  const connection = await NativeConnection.connect({
+    address: target.address,
+    ...(tls === undefined ? {} : { tls }),
+  });
   const worker = await Worker.create({
     connection,
     namespace: target.namespace,
