@@ -1,5 +1,5 @@
 /** Habits of the project that no linter knows. */
-import { readdir, readFile } from 'node:fs/promises';
+import { access, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -41,10 +41,34 @@ test(`every link to the Matrix specification is to ${SPEC_VERSION}`, async () =>
   ).toEqual([]);
 });
 
-test('every folder of src is named in docs/ARCHITECTURE.md', async () => {
+test('every folder of src, and every other folder of the project, is on the map', async () => {
   const text = await readFile(join(root, 'docs/ARCHITECTURE.md'), 'utf8');
-  const folders = (await readdir(join(root, 'src'), { withFileTypes: true })).filter((entry) => entry.isDirectory());
-  expect(folders.map(({ name }) => name).filter((name) => !text.includes(`${name}/`))).toEqual([]);
+  const foldersIn = async (folder: string): Promise<string[]> =>
+    (await readdir(join(root, folder), { withFileTypes: true }))
+      .filter((entry) => entry.isDirectory())
+      .map(({ name }) => `${folder}${name}/`);
+  const passing = /^(\.(?!ci\/).*|node_modules|dist|coverage|rejoinder-data)\/$/;
+  const folders = [...(await foldersIn('src/')), ...(await foldersIn('')).filter((name) => !passing.test(name))];
+  expect(folders.filter((folder) => folder !== 'src/' && !text.includes(`\`${folder}\``))).toEqual([]);
+});
+
+test('every file and folder that the pages in docs name is there', async () => {
+  const missing: string[] = [];
+  for (const page of await filesIn('docs')) {
+    const text = await readFile(join(root, page), 'utf8');
+    for (const [, path = ''] of text.matchAll(/`((?:src|workflows|activities|scripts|test|migrations)\/[\w./-]*)`/g)) {
+      await access(join(root, path)).catch(() => missing.push(`${page}: ${path}`));
+    }
+  }
+  expect(missing).toEqual([]);
+});
+
+test('every file of ours that is no test says at its head what it is for', async () => {
+  const files = (await ownFiles()).filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'));
+  const heads = await Promise.all(
+    files.map(async (file) => (await readFile(join(root, file), 'utf8')).replace(/^#!.*\n/, '')),
+  );
+  expect(files.filter((_, index) => !heads[index]?.startsWith('/**'))).toEqual([]);
 });
 
 test('the name of every test file ends in a kind that vitest.config.ts knows', async () => {
