@@ -1,3 +1,4 @@
+/** What the protocol core passes around: JSON as it was read, and an event that passed the format check. */
 import { type EventId, type RoomId, type UserId } from './identifiers.ts';
 
 /** A JSON value as `JSON.parse` gives it. Objects have own keys only; `__proto__` is an ordinary key. */

@@ -1,3 +1,4 @@
+/** Snapshot chunks that were read lately, decoded, so that a walk does not fetch the same path again for each event. */
 import { LRUCache } from 'lru-cache';
 import { type ChunkHash, type TrieNode } from './snapshot-trie.ts';
 
