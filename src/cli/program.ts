@@ -2,6 +2,7 @@
 import { Argument, Command, Option } from 'commander';
 import { type Environment } from '../config/sources.ts';
 import { describeFailure } from './failure.ts';
+import { addInspectCommands } from './inspect.ts';
 import { type Output, printable } from './output.ts';
 
 export interface ProgramContext {
@@ -118,5 +119,6 @@ function createProgram({ env, output, version }: ProgramContext): Command {
       (what === 'check' ? checkConfig : dumpConfig)({ env, ...configFlag() }, output);
     });
 
+  addInspectCommands(program, output);
   return program;
 }

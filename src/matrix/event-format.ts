@@ -35,8 +35,13 @@ const EMPTY_SIGNATURES_BYTES = ',"signatures":{}'.length;
 const UNSIGNED: ReadonlySet<string> = new Set(['unsigned']);
 
 export interface ParseOptions {
-  /** An id to use as it is, for events that stand under labels (fixtures): nothing is hashed, `hashes` may be absent. */
+  /**
+   * An id to use as it is, for events that stand under labels (fixtures): nothing is hashed, `hashes` may be absent, and
+   * references and the room id may be labels too.
+   */
   readonly eventId?: EventId;
+  /** For events that are looked at and never taken in: `hashes` may be absent. */
+  readonly mayLackHashes?: boolean;
   /** How many bytes the event took on the wire: spares weighing it where these are few. */
   readonly wireBytes?: number;
   /**
@@ -88,7 +93,7 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
 
   const identity = identify(json, rules, options);
   if (!identity.ok) return identity;
-  const roomId = roomOf(json, rules, identity.eventId);
+  const roomId = roomOf(json, rules, identity.eventId, options);
   if (typeof roomId !== 'string') return roomId;
   if (rules.roomIdIsCreateHash && authEvents.includes(`$${roomId.slice(1)}` as EventId))
     return wrong('auth_events', 'without the create event, which the room id implies');
@@ -175,7 +180,7 @@ function hasOnlyStrings(object: JsonObject): boolean {
 
 function checkHashesAndSignatures(json: JsonObject, options: ParseOptions): Refusal | undefined {
   const { hashes, signatures } = json;
-  if (hashes !== undefined || options.eventId === undefined) {
+  if (hashes !== undefined || (options.eventId === undefined && options.mayLackHashes !== true)) {
     if (!isJsonObject(hashes) || !hasOnlyStrings(hashes)) return wrong('hashes', 'an object of strings');
   }
   if (signatures === undefined) return undefined;
@@ -216,10 +221,17 @@ function identify(json: JsonObject, rules: RoomVersionRules, options: ParseOptio
 }
 
 /** In version 12 the create event names the room by its own hash; the auth rules refuse one that carries a room_id too. */
-function roomOf(json: JsonObject, rules: RoomVersionRules, eventId: EventId): RoomId | Refusal {
+function roomOf(
+  json: JsonObject,
+  rules: RoomVersionRules,
+  eventId: EventId,
+  { eventId: label }: ParseOptions,
+): RoomId | Refusal {
   const given = json['room_id'];
+  const isCreate = json['type'] === 'm.room.create' && json['state_key'] === '';
+  if (rules.roomIdIsCreateHash && isCreate) return `!${eventId.slice(1)}` as RoomId;
+  if (label !== undefined && typeof given === 'string' && given.startsWith('!')) return given as RoomId;
   if (!rules.roomIdIsCreateHash) return parseRoomId(given) ?? wrong('room_id', 'a room id');
-  if (json['type'] === 'm.room.create' && json['state_key'] === '') return `!${eventId.slice(1)}` as RoomId;
   const roomId = parseRoomId(given);
   return roomId === undefined || roomId.includes(':') ? wrong('room_id', "the create event's hash") : roomId;
 }

@@ -14,6 +14,8 @@ export interface ResolutionInput {
   readonly fetchEvent: (id: EventId) => Pdu | undefined;
   /** Whether an event was rejected on receipt. Rejected events never enter the resolved state. */
   readonly isRejected?: (id: EventId) => boolean;
+  /** Told of each event that the auth rules refuse during the resolution. */
+  readonly onRefused?: (id: EventId) => void;
   /** The auth graph, where the caller holds it apart from the events; by default it is read off them. */
   readonly authGraph?: AuthGraph;
 }
@@ -24,5 +26,6 @@ export interface Resolution {
   readonly stateSets: readonly StateMap[];
   readonly fetchEvent: (id: EventId) => Pdu | undefined;
   readonly isRejected: (id: EventId) => boolean;
+  readonly onRefused: (id: EventId) => void;
   readonly authGraph: AuthGraph;
 }

@@ -10,13 +10,18 @@ import { authoriseAgainstState } from './auth-rules.ts';
 import { type AuthState } from './auth-verdict.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
-import { type RoomVersionRules } from './room-versions.ts';
 import { parseStateMapKey, type StateMap, stateMapKey } from './state-map.ts';
 import { type Resolution } from './state-resolution-input.ts';
 
 type Places = Map<string, Pdu>;
+type Judge = (event: Pdu, state: AuthState) => boolean;
 
-export function resolveV1({ rules, stateSets, fetchEvent, isRejected }: Resolution): StateMap {
+export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused }: Resolution): StateMap {
+  const isAllowed: Judge = (event, state) => {
+    if (authoriseAgainstState(event, state, rules).ok) return true;
+    onRefused(event.eventId);
+    return false;
+  };
   // Rejected events count as missing here (as in Synapse).
   const candidateOf = (id: EventId): Pdu | undefined => (isRejected(id) ? undefined : fetchEvent(id));
   const { resolved, conflicted } = separate(stateSets, candidateOf);
@@ -46,7 +51,7 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected }: Resoluti
     for (const [place, candidates] of conflicted) {
       const { type, stateKey } = parseStateMapKey(place);
       if (!isOfPhase(type, stateKey)) continue;
-      outcomes.set(place, resolveAuthEvents(place, candidates, authEvents, rules));
+      outcomes.set(place, resolveAuthEvents(place, candidates, authEvents, isAllowed));
       conflicted.delete(place);
     }
     for (const [place, event] of outcomes) {
@@ -56,7 +61,7 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected }: Resoluti
   }
   // 4. Everything else.
   for (const [place, candidates] of conflicted)
-    resolved.state.set(place, resolveOtherEvents(candidates, authEvents, rules).eventId);
+    resolved.state.set(place, resolveOtherEvents(candidates, authEvents, isAllowed).eventId);
   return resolved.state;
 }
 
@@ -98,12 +103,7 @@ function deepestFirst(events: readonly Pdu[]): Pdu[] {
 }
 
 /** Shallowest first, each judged with the one before in its place; the last before the first that fails. */
-function resolveAuthEvents(
-  place: string,
-  candidates: readonly Pdu[],
-  authEvents: Places,
-  rules: RoomVersionRules,
-): Pdu {
+function resolveAuthEvents(place: string, candidates: readonly Pdu[], authEvents: Places, isAllowed: Judge): Pdu {
   const [first, ...others] = deepestFirst(candidates).reverse() as [Pdu, ...Pdu[]];
   let chosen = first;
   const state: AuthState = (type, stateKey) => {
@@ -111,15 +111,15 @@ function resolveAuthEvents(
     return asked === place ? chosen : authEvents.get(asked);
   };
   for (const event of others) {
-    if (!authoriseAgainstState(event, state, rules).ok) break;
+    if (!isAllowed(event, state)) break;
     chosen = event;
   }
   return chosen;
 }
 
 /** The deepest that passes; the shallowest when none does. */
-function resolveOtherEvents(candidates: readonly Pdu[], authEvents: Places, rules: RoomVersionRules): Pdu {
+function resolveOtherEvents(candidates: readonly Pdu[], authEvents: Places, isAllowed: Judge): Pdu {
   const ordered = deepestFirst(candidates) as [Pdu, ...Pdu[]];
   const state: AuthState = (type, stateKey) => authEvents.get(stateMapKey(type, stateKey));
-  return ordered.find((event) => authoriseAgainstState(event, state, rules).ok) ?? (ordered.at(-1) as Pdu);
+  return ordered.find((event) => isAllowed(event, state)) ?? (ordered.at(-1) as Pdu);
 }

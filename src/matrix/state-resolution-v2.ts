@@ -115,5 +115,6 @@ function applyAuthChecks(events: readonly Pdu[], resolved: Map<string, EventId>,
       rules,
     );
     if (verdict.ok) resolved.set(stateMapKey(event.type, event.stateKey), event.eventId);
+    else resolution.onRefused(event.eventId);
   }
 }

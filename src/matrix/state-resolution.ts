@@ -69,6 +69,7 @@ function completed(input: ResolutionInput): Resolution {
     stateSets: input.stateSets,
     fetchEvent,
     isRejected: input.isRejected ?? (() => false),
+    onRefused: input.onRefused ?? (() => undefined),
     authGraph: input.authGraph ?? { authEventsOf },
   };
 }

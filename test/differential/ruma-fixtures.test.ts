@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { rumaFixtures } from '../../scripts/fetch-ruma-fixtures.ts';
 import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { inspectResolve } from '../../src/matrix/inspect-resolve.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
@@ -152,6 +153,9 @@ describe('the fixtures of ruma-state-res', () => {
       const room = new Fixture(fixture(events));
       const stateSets = states.map((state) => room.stateOf(fixture(state) as unknown as EventId[]));
       expect(ids(room.resolve(stateSets))).toEqual(snapshot(name));
+      const document = JSON.stringify({ events: fixture(events), state_sets: states.map(fixture) });
+      const inspected = inspectResolve(document, room.rules);
+      expect(inspected.ok ? inspected.answer['state'] : inspected).toEqual(snapshot(name));
     });
   }
 });
