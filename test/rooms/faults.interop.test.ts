@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { systemClock } from '../../src/clock.ts';
+import { type EventId, type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
-import { joinRoom, type JoinedRoom } from '../../src/rooms/join.ts';
+import { finishStaleJoins, joinRoom, type JoinedRoom } from '../../src/rooms/join.ts';
+import { readEventStates } from '../../src/store/event-states.ts';
 import { readResyncEvents } from '../../src/store/journal.ts';
 import { readRoom } from '../../src/store/rooms.ts';
 import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
@@ -207,6 +209,37 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
         .map(([userId]) => userId)
         .sort(),
     );
+  });
+
+  test('a join that the resident accepted and we lost is found again and finished', async () => {
+    const ours = await startTestRejoinder(synapse);
+    synapse.proxy.inject({ match: SEND_JOIN, fault: { kind: 'hang-up', afterBytes: 100 } });
+    await expect(join(ours)).rejects.toMatchObject({ kind: 'no-resident' });
+    synapse.proxy.clear();
+    expect(await finishStaleJoins(ours.context, signal)).toBe(0);
+
+    const anHourLater = { now: () => systemClock.now() + 3_600_000 };
+    expect(await finishStaleJoins({ ...ours.context, clock: anHourLater }, signal)).toBe(1);
+    expect(ours.rung).toEqual([room.roomId]);
+    expect(await ours.resync(room.roomId as RoomId)).toBe('complete');
+    expect(await ours.context.store.query('SELECT 1 FROM join_intents')).toEqual([]);
+  });
+
+  test('what is pushed while a join is under way is taken in after it', async () => {
+    const ours = await startTestRejoinder(synapse);
+    const held = synapse.proxy.inject({ match: SEND_JOIN, fault: { kind: 'hold', afterBytes: 1_000 } });
+    const joining = join(ours);
+    await held.held;
+    // Synapse has accepted the join, and pushes what follows it.
+    const eventId = await room.owner.sendMessage(room.roomId, 'while you join');
+    held.release();
+    await joining;
+    const taken = await ours.context.notifier.waitFor(
+      room.roomId as RoomId,
+      async () => (await readEventStates(ours.context.store, [eventId as EventId])).get(eventId as EventId),
+      { signal, timeoutMs: 10_000, pollMs: 200 },
+    );
+    expect(taken).toMatchObject({ verdict: 'accepted', partial: true });
   });
 
   test('joining again is answered from what we hold', async () => {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
 import { joinRoom } from '../../src/rooms/join.ts';
-import { RoomError } from '../../src/rooms/error.ts';
+import { type RoomError } from '../../src/rooms/error.ts';
 import { readRoom } from '../../src/store/rooms.ts';
 import { startTestRejoinder } from '../support/rejoinder.ts';
 import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';

@@ -30,7 +30,7 @@ export interface TestRejoinder {
   /** Rooms whose workflow was rung, in order. */
   readonly rung: RoomId[];
   /** Runs the room's resync until it completes or has to wait; gives the phase it ended in. */
-  resync(roomId: RoomId): Promise<string>;
+  readonly resync: (roomId: RoomId) => Promise<string>;
 }
 
 /** Starts a server that Synapse can reach, over an own database; everything ends with the test. */
