@@ -20,6 +20,18 @@ module.exports = {
       { couldNotResolve: true },
     ),
     forbid(
+      'no-dead-modules',
+      'Code that nothing runs is never true for long. The simulator is reached by tests and benches.',
+      {
+        path: '^(src/cli/(main|program)\\.ts|src/cli/commands/|workflows/index\\.ts|activities/index\\.ts|src/verification/thread\\.ts)',
+      },
+      {
+        path: '^(src|workflows|activities)/',
+        pathNot: '^(src/cli/main\\.ts|workflows/index\\.ts|src/verification/thread\\.ts|src/simulator/)',
+        reachable: false,
+      },
+    ),
+    forbid(
       'matrix-is-pure',
       'The protocol core knows nothing above it. `invariant` is its only way to throw; tweetnacl makes public keys.',
       '^src/matrix/',
