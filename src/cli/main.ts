@@ -1,22 +1,23 @@
 /** The entry point of the `rejoinder` command: runs it, prints what went wrong, exits 0, 1 (failed) or 2 (asked wrongly). */
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import colours from 'picocolors';
 import { createOutput } from './output.ts';
+import { packageVersion } from './package.ts';
 import { runCommandLine } from './program.ts';
 
-/** The version in package.json, which is beside `src/` when run from source and beside `dist/` when built. */
-function packageVersion(): string {
-  for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {
-    try {
-      const { version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { version: string };
-      return version;
-    } catch {
-      continue;
-    }
+/** 128 + SIGINT, as shells count. */
+const INTERRUPTED = 130;
+
+/** Aborts at the first SIGINT or SIGTERM; a second one ends the process at once. */
+function listenForStop(): AbortSignal {
+  const stop = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (stop.signal.aborted) process.exit(INTERRUPTED);
+      stop.abort(new Error(`stopped by ${name}`));
+    });
   }
-  return 'unknown';
+  return stop.signal;
 }
 
 // "rejoinder members … | head" closes our output early; that is no failure.
@@ -26,4 +27,6 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
   env: process.env,
   output: createOutput(process.stdout, process.stderr, colours),
   version: packageVersion(),
+  self: [process.execPath, ...process.execArgv, fileURLToPath(import.meta.url)],
+  listenForStop,
 });

@@ -9,6 +9,10 @@ export interface ProgramContext {
   readonly env: Environment;
   readonly output: Output;
   readonly version: string;
+  /** The interpreter with its options, and our entry point: how `up` starts `serve` and `worker`. */
+  readonly self: readonly string[];
+  /** Called once by commands that run until they are asked to stop; before, a signal ends the process as ever. */
+  readonly listenForStop: () => AbortSignal;
 }
 
 interface ConfigFlag {
@@ -38,7 +42,7 @@ export async function runCommandLine(args: readonly string[], context: ProgramCo
 }
 
 /** Throws `CommanderError` on wrong arguments, and what the command throws. */
-function createProgram({ env, output, version }: ProgramContext): Command {
+function createProgram({ env, output, version, self, listenForStop }: ProgramContext): Command {
   const program = new Command('rejoinder')
     .description('Joins Matrix rooms of any size in seconds and makes them whole in the background.')
     .version(version)
@@ -89,6 +93,46 @@ function createProgram({ env, output, version }: ProgramContext): Command {
     .action(async (room: string | undefined, flags: ClientFlags) => {
       const { rooms } = await import('./commands/rooms.ts');
       await rooms(room, clientOptions(flags), output);
+    });
+
+  program
+    .command('up')
+    .description(
+      'Run everything on this machine, with a PostgreSQL and a Temporal server of its own where none is configured.',
+    )
+    .action(async () => {
+      const { up } = await import('./commands/up.ts');
+      await up({ env, ...configFlag(), self, stop: listenForStop() }, output);
+    });
+
+  program
+    .command('serve')
+    .description('Run the listeners: federation and operator API. Any number of them over one database and Temporal.')
+    .action(async () => {
+      const { serve } = await import('./commands/serve.ts');
+      await serve({ env, ...configFlag(), version, stop: listenForStop() });
+    });
+
+  program
+    .command('worker')
+    .description('Run the Temporal worker, which makes rooms whole. Any number of them.')
+    .action(async () => {
+      const { worker } = await import('./commands/worker.ts');
+      await worker({ env, ...configFlag(), version, stop: listenForStop() });
+    });
+
+  program
+    .command('demo')
+    .description('Join a room of a real homeserver on this machine and watch it become whole. Keeps nothing.')
+    .addOption(
+      new Option('--resident <kind>', 'the homeserver that has the room').choices(['synapse']).default('synapse'),
+    )
+    .option('--members <number>', 'members of the room', '200')
+    .option('--once', 'end when the room is whole and compared; exits with 1 if it differs')
+    .action(async (flags: { members: string; once?: true }) => {
+      const { demo } = await import('./commands/demo.ts');
+      const { members, once } = flags;
+      await demo({ env, self, stop: listenForStop(), members, once: once === true }, output);
     });
 
   program

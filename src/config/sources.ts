@@ -47,6 +47,17 @@ export function unknownVariables(env: Environment): string[] {
   return Object.keys(env).filter((name) => name.startsWith('REJOINDER_') && !known.has(name));
 }
 
+/** The environment without anything that configures us: for a server of its own beside the configured one. */
+export function withoutSettings(env: Environment): Environment {
+  const names = new Set([
+    ...WELL_KNOWN.map(([variable]) => variable),
+    ...SETTING_KEYS.map(({ key }) => variableOf(key)),
+    'REJOINDER_CONFIG',
+    'REJOINDER_URL',
+  ]);
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !names.has(name)));
+}
+
 /** The file to read: the one asked for, `REJOINDER_CONFIG`, or rejoinder.yaml in the working folder if there is one. */
 export function findConfigFile(path: string | undefined, env: Environment): string | undefined {
   const asked = path ?? env['REJOINDER_CONFIG'];

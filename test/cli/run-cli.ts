@@ -31,7 +31,13 @@ export async function runCli(
   process.chdir(cwd);
   try {
     const output = createOutput(stdout.stream, stderr.stream, colours.createColors(false));
-    const code = await runCommandLine(args, { env, output, version: '1.2.3' });
+    const code = await runCommandLine(args, {
+      env,
+      output,
+      version: '1.2.3',
+      self: [],
+      listenForStop: () => new AbortController().signal,
+    });
     return { code, stdout: stdout.text(), stderr: stderr.text() };
   } finally {
     process.chdir(before);

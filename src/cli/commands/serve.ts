@@ -1,0 +1,112 @@
+/** `rejoinder serve`: the listeners. Other homeservers reach the one, the command line and operators the other. */
+import { readFile } from 'node:fs/promises';
+import { systemClock } from '../../clock.ts';
+import { type Config, loadConfig, requireSetting } from '../../config.ts';
+import { type Environment } from '../../config/sources.ts';
+import { createFederationServer } from '../../federation/server/server.ts';
+import { type Logger, createLogger } from '../../logging.ts';
+import { createOperatorServer } from '../../operator/server.ts';
+import { joinRoom } from '../../rooms/join.ts';
+import { operatorReads } from '../../rooms/read.ts';
+import { createReceiver } from '../../rooms/receive.ts';
+import { readTransactionResponse, recordTransactionResponse } from '../../store/transactions.ts';
+import { startTelemetry } from '../../telemetry.ts';
+import { CliError } from '../failure.ts';
+import { openListener } from '../process/listen.ts';
+import { startRinger } from '../process/ringer.ts';
+import { buildRooms } from '../process/rooms.ts';
+import { loadOperatorToken } from '../process/secrets.ts';
+import { Shutdown, aborted } from '../process/shutdown.ts';
+
+export interface ProcessOptions {
+  readonly env: Environment;
+  readonly config?: string;
+  readonly version: string;
+  /** Aborted when the process is asked to stop. */
+  readonly stop: AbortSignal;
+}
+
+/** Runs until it is asked to stop. */
+export async function serve({ env, config: path, version, stop }: ProcessOptions): Promise<void> {
+  const config = loadConfig({ path, env });
+  const logger = createLogger(config.log);
+  const shutdown = new Shutdown();
+  try {
+    await startServing(config, version, logger, shutdown);
+    await aborted(stop);
+    logger.info('stopping');
+  } finally {
+    await shutdown.run(logger);
+  }
+}
+
+async function startServing(config: Config, version: string, logger: Logger, shutdown: Shutdown): Promise<void> {
+  const address = requireSetting(config.temporal.address, 'temporal.address', 'the address of a Temporal server');
+  const telemetry = startTelemetry({ otlpEndpoint: config.telemetry.otlpEndpoint, role: 'serve', logger });
+  shutdown.add('telemetry', () => telemetry.shutdown());
+  const target = { ...config.temporal, address };
+  const ringer = await startRinger({ target, tracer: telemetry.tracer, clock: systemClock, logger });
+  shutdown.add('temporal', () => ringer.close());
+  const rooms = await buildRooms({
+    config,
+    role: 'serve',
+    version,
+    logger,
+    shutdown,
+    ring: (roomId) => ringer.ring(roomId),
+  });
+
+  const tls = await readCertificate(config);
+  const federation = createFederationServer({
+    serverName: config.serverName,
+    signingKey: rooms.signingKey,
+    ...(tls === undefined ? {} : { tls }),
+    resolveKeys: rooms.keyRing.resolve,
+    ports: {
+      ...createReceiver(rooms),
+      readTransactionResponse: (origin, txnId) => readTransactionResponse(rooms.store, origin, txnId),
+      recordTransactionResponse: (answer) => recordTransactionResponse(rooms.store, answer),
+    },
+    clock: systemClock,
+    logger,
+    version,
+  });
+  const operator = createOperatorServer({
+    serverName: config.serverName,
+    token: await loadOperatorToken(config),
+    membersWaitMaxMs: config.operator.membersWaitMaxMs,
+    ports: { ...operatorReads(rooms), joinRoom: (request) => joinRoom(rooms, request) },
+    logger,
+    clock: systemClock,
+  });
+  const { listeners } = config;
+  shutdown.add('federation listener', () => federation.close());
+  const federationPort = await openListener(federation, 'federation', listeners.federation);
+  shutdown.add('operator listener', () => operator.close());
+  const operatorPort = await openListener(operator, 'operator', listeners.operator);
+  logger.info(
+    {
+      serverName: config.serverName,
+      federation: `${listeners.federation.host}:${federationPort}${tls === undefined ? ' (plain HTTP)' : ''}`,
+      operator: `${listeners.operator.host}:${operatorPort}`,
+    },
+    'serving',
+  );
+}
+
+async function readCertificate({ listeners }: Config): Promise<{ certificatePem: string; keyPem: string } | undefined> {
+  const { tls } = listeners.federation;
+  if (tls === null) return undefined;
+  try {
+    const [certificatePem, keyPem] = await Promise.all([
+      readFile(tls.certificatePath, 'utf8'),
+      readFile(tls.privateKeyPath, 'utf8'),
+    ]);
+    return { certificatePem, keyPem };
+  } catch (error) {
+    throw new CliError(`listeners.federation.tls: ${error instanceof Error ? error.message : String(error)}`, {
+      hint: 'Both files must be readable PEM; "rejoinder doctor" looks into them.',
+      cause: error,
+    });
+  }
+}

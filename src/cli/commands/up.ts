@@ -1,0 +1,75 @@
+/** `rejoinder up`: everything on this machine, in one folder, from one command. */
+import { performance } from 'node:perf_hooks';
+import { type Environment } from '../../config/sources.ts';
+import { type Output, humanDuration } from '../output.ts';
+import { Shutdown, aborted } from '../process/shutdown.ts';
+import { type RunningSystem, startSystem } from '../up/system.ts';
+
+export interface UpOptions {
+  readonly env: Environment;
+  readonly config?: string;
+  /** How to start ourselves. */
+  readonly self: readonly string[];
+  readonly stop: AbortSignal;
+}
+
+/** A child that is asked to stop is killed after 15 s. */
+const PART_STOP_MS_MAX = 20_000;
+
+/** Runs until it is asked to stop; throws when a part ends unasked. */
+export async function up(options: UpOptions, output: Output): Promise<void> {
+  const shutdown = createShutdown(options.stop, output);
+  const startedAt = performance.now();
+  try {
+    const progress = (line: string): void => output.note(output.colours.dim(line));
+    const system = await startSystem({ ...options, durability: 'safe', progress }, shutdown);
+    printAddresses(system, performance.now() - startedAt, output);
+    await Promise.race([aborted(options.stop), system.failed]);
+  } catch (error) {
+    // Asked to stop while starting: what we were waiting for failed because of that.
+    if (!options.stop.aborted) throw error;
+  } finally {
+    await shutdown.run(complaintsTo(output));
+  }
+}
+
+/** A shutdown that says so when somebody asked for it. */
+export function createShutdown(stop: AbortSignal, output: Output): Shutdown {
+  void aborted(stop).then(() => output.note('Stopping…'));
+  return new Shutdown(PART_STOP_MS_MAX);
+}
+
+export function complaintsTo(output: Output): { warn(fields: object, message: string): void } {
+  return {
+    warn: (fields, message) =>
+      output.note(
+        `${message}: ${'part' in fields ? String(fields.part) : ''} ${'err' in fields ? String(fields.err) : ''}`,
+      ),
+  };
+}
+
+function printAddresses(system: RunningSystem, tookMs: number, output: Output): void {
+  const { config } = system;
+  const { colours } = output;
+  const { federation } = config.listeners;
+  output.line(`${colours.green('Rejoinder is up')} as ${config.serverName}, after ${humanDuration(tookMs)}`);
+  const authority =
+    system.authorityFile === undefined ? '' : `, which other servers reach if they trust ${system.authorityFile}`;
+  const facts: [string, string][] = [
+    ['server API', `https://${federation.host}:${federation.port} (federation)${authority}`],
+    ['operator API', `${system.operatorUrl}/_rejoinder/v1`],
+    ['token', config.operator.token === null ? config.operator.tokenPath : 'operator.token of the configuration'],
+    ['Temporal', temporalPlace(system)],
+    ['data and logs', config.dataDirectory],
+  ];
+  for (const [name, value] of facts) output.line(`  ${name.padEnd(14)} ${value}`);
+  output.line(`Join a room: rejoinder join '#room:server' --user NAME    Stop: Ctrl-C`);
+}
+
+/** The page of the workflows where we run the UI, else the server's address. */
+export function temporalPlace({ config, services }: RunningSystem): string {
+  const { namespace } = config.temporal;
+  return services.temporalUiUrl === undefined
+    ? `${services.temporalAddress}, namespace ${namespace}`
+    : `${services.temporalUiUrl}/namespaces/${encodeURIComponent(namespace)}/workflows`;
+}

@@ -1,0 +1,79 @@
+/** `rejoinder worker`: runs workflows and their activities for the namespace and task queue of the configuration. */
+import { createActivities } from '../../../activities/index.ts';
+import { type Config, loadConfig, requireSetting } from '../../config.ts';
+import { type Logger, createLogger } from '../../logging.ts';
+import { startTelemetry } from '../../telemetry.ts';
+import { installTemporalRuntime } from '../../temporal/runtime.ts';
+import { missingSearchAttributes } from '../../temporal/search-attributes.ts';
+import { type RunningWorker, startWorker } from '../../temporal/worker.ts';
+import { CliError } from '../failure.ts';
+import { packageFile } from '../package.ts';
+import { buildRooms } from '../process/rooms.ts';
+import { Shutdown, aborted } from '../process/shutdown.ts';
+import { requireTemporal } from '../process/temporal.ts';
+import { type ProcessOptions } from './serve.ts';
+
+/** Rooms that one pass of the sweep rings; more wait for the next pass. */
+const SWEEP_ROOMS_MAX = 200;
+/** A room is found late by one interval at the most, and a pass that finds nothing costs one query. */
+const SWEEP_INTERVAL_MS_MIN = 1_000;
+const SWEEP_INTERVAL_MS_MAX = 60_000;
+
+/** Runs until it is asked to stop; throws when the worker fails. */
+export async function worker({ env, config: path, version, stop }: ProcessOptions): Promise<void> {
+  const config = loadConfig({ path, env });
+  const logger = createLogger(config.log);
+  const shutdown = new Shutdown();
+  try {
+    const running = await startWorking(config, version, logger, shutdown);
+    await Promise.race([aborted(stop), running.stopped]);
+    logger.info('stopping');
+  } finally {
+    await shutdown.run(logger);
+  }
+}
+
+async function startWorking(
+  config: Config,
+  version: string,
+  logger: Logger,
+  shutdown: Shutdown,
+): Promise<RunningWorker> {
+  const address = requireSetting(config.temporal.address, 'temporal.address', 'the address of a Temporal server');
+  const telemetry = startTelemetry({ otlpEndpoint: config.telemetry.otlpEndpoint, role: 'worker', logger });
+  shutdown.add('telemetry', () => telemetry.shutdown());
+  const target = { ...config.temporal, address };
+  const temporal = await requireTemporal(target, telemetry.tracer);
+  shutdown.add('temporal', () => temporal.close());
+  const missing = await missingSearchAttributes(temporal.connection, target.namespace);
+  if (missing.length > 0) {
+    throw new CliError(
+      `namespace ${target.namespace} at ${address} lacks the search attributes ${missing.join(', ')}`,
+      {
+        hint: 'Register them: rejoinder migrate',
+      },
+    );
+  }
+  const rooms = await buildRooms({
+    config,
+    role: 'worker',
+    version,
+    logger,
+    shutdown,
+    ring: (roomId) => temporal.ring(roomId),
+  });
+
+  installTemporalRuntime(logger);
+  const { sweepAfterMs } = config.resync;
+  const running = await startWorker({
+    target,
+    workflowBundlePath: packageFile('dist/workflow-bundle.js'),
+    activities: createActivities({ rooms, sweepAfterMs }),
+    telemetry,
+  });
+  shutdown.add('worker', () => running.shutdown());
+  const everyMs = Math.min(Math.max(sweepAfterMs, SWEEP_INTERVAL_MS_MIN), SWEEP_INTERVAL_MS_MAX);
+  await temporal.scheduleSweep(everyMs, { limit: SWEEP_ROOMS_MAX });
+  logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue }, 'working');
+  return running;
+}

@@ -1,0 +1,122 @@
+/**
+ * What `serve` and `worker` have in common, built in the order of their needs: logs, tracing, database, key, federation,
+ * verification, and the context of the use cases over them. Whatever was started is registered with the shutdown at once, so
+ * that a failure half-way leaves nothing behind.
+ */
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { type Config, requireSetting } from '../../config.ts';
+import { systemClock } from '../../clock.ts';
+import { createFederationClient } from '../../federation/client.ts';
+import { createKeyRing } from '../../federation/key-ring.ts';
+import { type Logger } from '../../logging.ts';
+import { type RoomsContext } from '../../rooms/context.ts';
+import { createKeyStore } from '../../store/keys.ts';
+import { checkSchema } from '../../store/migrate.ts';
+import { createNotifier } from '../../store/notify.ts';
+import { openStore } from '../../store/open-store.ts';
+import { createVerificationPool } from '../../verification/pool.ts';
+import { CliError } from '../failure.ts';
+import { loadSigningKey } from './secrets.ts';
+import { type Shutdown } from './shutdown.ts';
+
+export interface RoomsOptions {
+  readonly config: Config;
+  readonly role: 'serve' | 'worker';
+  readonly version: string;
+  readonly logger: Logger;
+  readonly shutdown: Shutdown;
+  readonly ring: RoomsContext['ring'];
+}
+
+/** Throws `ConfigError`, `SchemaError`, `SecretFileError` or `CliError`. Tracing is on already. */
+export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
+  const { config, role, version, logger, shutdown, ring } = options;
+  const { serverName } = config;
+  const store = openStore({
+    databaseUrl: requireSetting(config.database.url, 'database.url', 'the URL of a PostgreSQL database'),
+    serverName,
+    poolSizeMax: config.database.poolSize,
+    applicationName: `rejoinder ${role}`,
+    logger,
+  });
+  shutdown.add('database', () => store.close());
+  await checkSchema(store).catch((error: unknown) => {
+    throw asUnreachable(error);
+  });
+
+  const signingKey = await loadSigningKey(config);
+  const customCa = await readAuthority(config.federation.customCaPath);
+  const federation = createFederationClient({
+    serverName,
+    signingKey,
+    addresses: { allowedRanges: config.federation.allowedIpRanges, deniedRanges: config.federation.deniedIpRanges },
+    ...(customCa === undefined ? {} : { customCa }),
+    timeouts: {
+      connectMs: config.federation.connectTimeoutMs,
+      requestMs: config.federation.requestTimeoutMs,
+      joinMs: config.federation.joinTimeoutMs,
+      stateMs: config.federation.stateTimeoutMs,
+      // A body that stands still for as long as a small answer may take as a whole will not go on.
+      idleMs: config.federation.requestTimeoutMs,
+    },
+    limits: {
+      responseBytesMax: config.federation.responseBytesMax,
+      stateBytesMax: config.federation.stateBytesMax,
+    },
+    clock: systemClock,
+    random: Math.random,
+    userAgent: `Rejoinder/${version}`,
+    logger,
+  });
+  shutdown.add('federation client', () => federation.close());
+  const keyRing = createKeyRing({
+    serverName,
+    signingKey,
+    client: federation,
+    keyStore: createKeyStore(store),
+    trustedKeyServers: config.trustedKeyServers,
+    clock: systemClock,
+    logger,
+  });
+  const verification = createVerificationPool({ threads: availableParallelism() });
+  shutdown.add('verification threads', () => verification.close());
+  const notifier = createNotifier(store, logger);
+  shutdown.add('notifications', () => notifier.close());
+
+  return {
+    serverName,
+    signingKey,
+    store,
+    notifier,
+    federation,
+    keyRing,
+    verification,
+    clock: systemClock,
+    random: Math.random,
+    logger,
+    policy: config.resync,
+    ring,
+  };
+}
+
+async function readAuthority(path: string | null): Promise<string | undefined> {
+  if (path === null) return undefined;
+  return readFile(path, 'utf8').catch((error: unknown) => {
+    throw new CliError(`federation.custom_ca_path: ${error instanceof Error ? error.message : String(error)}`, {
+      hint: 'Name a readable file of PEM certificates.',
+      exitCode: 2,
+      cause: error,
+    });
+  });
+}
+
+/** What the driver throws says which address; it does not say what to do. */
+function asUnreachable(error: unknown): unknown {
+  if (error instanceof Error && error.name === 'SchemaError') return error;
+  const messages = error instanceof AggregateError ? error.errors.map(String) : [String(error)];
+  return new CliError(`the database cannot be used: ${messages.join('; ')}`, {
+    hint: 'Start PostgreSQL, or correct database.url (DATABASE_URL).',
+    cause: error,
+  });
+}
