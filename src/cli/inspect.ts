@@ -1,6 +1,7 @@
 /** The `inspect` commands on the command line: arguments and help. What they do is loaded when they are called. */
 import { type Command, Option } from 'commander';
 import { ROOM_VERSIONS } from '../matrix/room-versions.ts';
+import { type InspectQuestion } from './commands/inspect.ts';
 import { type Output } from './output.ts';
 
 interface InspectFlags {
@@ -24,9 +25,7 @@ const QUESTIONS = {
     document:
       'The document is {"events": [ … ], "state_sets": [[event ids], …]}; an event may carry "event_id", used as it is.',
   },
-} as const;
-
-export type InspectQuestion = keyof typeof QUESTIONS;
+} as const satisfies Record<InspectQuestion, object>;
 
 export function addInspectCommands(program: Command, output: Output): void {
   const inspect = program

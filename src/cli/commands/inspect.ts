@@ -10,9 +10,10 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { isJsonObject, parseJsonObject } from '../../matrix/strict-json.ts';
 import { CliError } from '../failure.ts';
-import { type InspectQuestion } from '../inspect.ts';
 import { LineSplitter, OVERLONG } from '../lines.ts';
 import { type Output } from '../output.ts';
+
+export type InspectQuestion = 'event' | 'auth' | 'resolve';
 
 export interface InspectOptions {
   readonly roomVersion: string;
