@@ -2,7 +2,13 @@
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { explain } from './explain.ts';
-import { type JoinedRoom, type Member, type NotReady, type RoomDescription, type RoomOverview } from './ports.ts';
+import {
+  type JoinedRoom,
+  type Member,
+  type NotReady,
+  type RoomDescription,
+  type RoomOverview,
+} from '../rooms/contract.ts';
 
 const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 

@@ -3,7 +3,8 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fa
 import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { descriptionAnswer, joinAnswer, memberAnswer, notReadyAnswer, roomAnswer } from './answers.ts';
 import { streamRows } from './json-stream.ts';
-import { type NotReady, type OperatorPorts, type Ready } from './ports.ts';
+import { type NotReady, type Ready } from '../rooms/contract.ts';
+import { type OperatorPorts } from './ports.ts';
 import { parseJoin, parseMembersQuery, parseRoomParameter, parseStateQuery } from './requests.ts';
 
 /** A reader that takes nothing for this long loses its connection, and with it the cursor it holds. */

@@ -12,7 +12,6 @@ import {
 } from '../federation/join-template.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import {
-  type EventId,
   type RoomAlias,
   type RoomId,
   type ServerName,
@@ -33,6 +32,7 @@ import {
 } from '../store/intents.ts';
 import { readLocalMembers, readRoom } from '../store/rooms.ts';
 import { type RoomsContext } from './context.ts';
+import { type JoinRequest, type JoinedRoom } from './contract.ts';
 import { commitJoin } from './commit-join.ts';
 import { takeJoinAnswer } from './join-answer.ts';
 
@@ -43,24 +43,6 @@ const STALE_INTENT_MS = 15 * 60_000;
 /** An intent that could not be finished in a day is let go: residents have forgotten the join as we did. */
 const ABANDONED_INTENT_MS = 24 * 3_600_000;
 const STALE_INTENTS_A_PASS = 20;
-
-export interface JoinRequest {
-  readonly room: RoomId | RoomAlias;
-  readonly userId: UserId;
-  /** Servers to ask first, in this order. */
-  readonly via: readonly ServerName[];
-  readonly signal: AbortSignal;
-}
-
-export interface JoinedRoom {
-  readonly roomId: RoomId;
-  readonly eventId: EventId;
-  readonly joinedVia: ServerName;
-  readonly partial: boolean;
-  readonly membersOmitted: boolean;
-  /** Milliseconds by step. */
-  readonly timingsMs: Readonly<Record<string, number>>;
-}
 
 /** @throws RoomError naming what every resident answered. */
 export async function joinRoom(context: RoomsContext, request: JoinRequest): Promise<JoinedRoom> {

@@ -4,7 +4,6 @@
  */
 import { FederationError } from '../federation/error.ts';
 import {
-  type EventId,
   type RoomAlias,
   type RoomId,
   type UserId,
@@ -13,13 +12,21 @@ import {
   parseRoomId,
 } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { type Journalled, type ResyncEvent, type SnapshotId } from '../resync/events.ts';
+import { type SnapshotId } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { readResyncEvents } from '../store/journal.ts';
 import { readPdus, streamPdus } from '../store/pdus.ts';
 import { type RoomRow, listRooms, readRoom } from '../store/rooms.ts';
 import { type StateEntry, countMembers, readSnapshot } from '../store/snapshots.ts';
 import { type RoomsContext } from './context.ts';
+import {
+  type Member,
+  type NotReady,
+  type RoomOverview,
+  type RoomReads,
+  type StateEvent,
+  type WaitOptions,
+} from './contract.ts';
 import { RoomError } from './error.ts';
 
 /** Rows of one page of an answer. */
@@ -28,42 +35,6 @@ const PAGE_ROWS = 1_000;
 const POLL_MS = 1_000;
 /** Asked of callers when nothing better is known. */
 const RETRY_AFTER_MS = 5_000;
-
-export interface RoomOverview {
-  readonly roomId: RoomId;
-  readonly epoch: number;
-  readonly name: string | null;
-  readonly canonicalAlias: RoomAlias | null;
-  readonly membersKnown: number;
-  readonly resync: ResyncState;
-}
-
-export interface Member {
-  readonly userId: UserId;
-  readonly eventId: EventId;
-  readonly membership: string;
-  readonly displayName: string | null;
-}
-
-export type Reading<Row> =
-  | { readonly ready: true; readonly pages: AsyncIterable<readonly Row[]> }
-  | { readonly ready: false; readonly reason: string; readonly retryAfterMs: number; readonly resync: ResyncState };
-
-export interface WaitOptions {
-  readonly waitMs: number;
-  readonly signal: AbortSignal;
-}
-
-export interface RoomReads {
-  listRooms(): Promise<readonly RoomOverview[]>;
-  resolveRoom(room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId>;
-  describeRoom(roomId: RoomId): Promise<RoomOverview & { readonly journal: readonly Journalled<ResyncEvent>[] }>;
-  members(roomId: RoomId, options: WaitOptions & { readonly membership: string | null }): Promise<Reading<Member>>;
-  state(
-    roomId: RoomId,
-    options: WaitOptions & { readonly members: boolean },
-  ): Promise<Reading<{ readonly eventId: EventId; readonly json: string }>>;
-}
 
 export function operatorReads(context: RoomsContext): RoomReads {
   const { store } = context;
@@ -106,7 +77,7 @@ async function fullState(
   context: RoomsContext,
   roomId: RoomId,
   { waitMs, signal }: WaitOptions,
-): Promise<{ readonly ready: true; readonly state: SnapshotId } | Extract<Reading<never>, { ready: false }>> {
+): Promise<{ readonly ready: true; readonly state: SnapshotId } | NotReady> {
   let last = await requireRoom(context, roomId);
   const look = async (): Promise<SnapshotId | undefined> => {
     last = await requireRoom(context, roomId);
@@ -172,7 +143,7 @@ async function* statePages(
   roomId: RoomId,
   state: SnapshotId,
   members: boolean,
-): AsyncIterable<readonly { readonly eventId: EventId; readonly json: string }[]> {
+): AsyncIterable<readonly StateEvent[]> {
   const entries = await readSnapshot(store, roomId, state, { members });
   for await (const page of streamPdus(
     store,

@@ -8,7 +8,8 @@ import {
   type ServerName,
   type UserId,
 } from '../../src/matrix/identifiers.ts';
-import { type Member, type OperatorPorts, type StateEvent } from '../../src/operator/ports.ts';
+import { type OperatorPorts } from '../../src/operator/ports.ts';
+import { type Member, type StateEvent } from '../../src/rooms/contract.ts';
 import { createOperatorServer } from '../../src/operator/server.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { evolve, initialResyncState } from '../../src/resync/state.ts';

@@ -3,7 +3,7 @@ import { type IncomingMessage, request as httpRequest } from 'node:http';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type EventId, type UserId } from '../../src/matrix/identifiers.ts';
 import { ROOM_ERROR_ANSWERS } from '../../src/operator/errors.ts';
-import { type JoinRequest, type Member, type WaitOptions } from '../../src/operator/ports.ts';
+import { type JoinRequest, type Member, type WaitOptions } from '../../src/rooms/contract.ts';
 import { RoomError, type RoomErrorKind } from '../../src/rooms/error.ts';
 import {
   ALIAS,

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/clock.ts';
 import { type EventId, type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
-import { finishStaleJoins, joinRoom, type JoinedRoom } from '../../src/rooms/join.ts';
+import { type JoinedRoom } from '../../src/rooms/contract.ts';
+import { finishStaleJoins, joinRoom } from '../../src/rooms/join.ts';
 import { readEventStates } from '../../src/store/event-states.ts';
 import { readResyncEvents } from '../../src/store/journal.ts';
 import { readRoom } from '../../src/store/rooms.ts';

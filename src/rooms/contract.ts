@@ -1,0 +1,92 @@
+/** What may be asked of rooms and what they answer; shapes only, for the use cases and the edges that offer them. */
+import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type Journalled, type ResyncEvent } from '../resync/events.ts';
+import { type ResyncState } from '../resync/state.ts';
+
+export interface JoinRequest {
+  readonly room: RoomId | RoomAlias;
+  readonly userId: UserId;
+  /** Servers to ask first, in this order. */
+  readonly via: readonly ServerName[];
+  /** Aborted when the caller has gone away. */
+  readonly signal: AbortSignal;
+}
+
+export interface JoinedRoom {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+  readonly joinedVia: ServerName;
+  /** The room's memberships are still to come. */
+  readonly partial: boolean;
+  /** The resident left memberships out of its answer. */
+  readonly membersOmitted: boolean;
+  /** Milliseconds by step, such as `make_join`. */
+  readonly timingsMs: Readonly<Record<string, number>>;
+}
+
+/** One stay of our server in a room, as the journal has it. */
+export interface RoomOverview {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  /** From the current state; `null` where the room has none. */
+  readonly name: string | null;
+  readonly canonicalAlias: RoomAlias | null;
+  /** Joined members in the current state, complete or not. */
+  readonly membersKnown: number;
+  readonly resync: ResyncState;
+}
+
+export interface RoomDescription extends RoomOverview {
+  /** The control journal of this epoch, oldest first. */
+  readonly journal: readonly Journalled<ResyncEvent>[];
+}
+
+export interface Member {
+  readonly userId: UserId;
+  readonly eventId: EventId;
+  readonly membership: string;
+  readonly displayName: string | null;
+}
+
+export interface StateEvent {
+  readonly eventId: EventId;
+  /** The event's JSON text, passed on as it is stored. */
+  readonly json: string;
+}
+
+/** The room is partial still, and the caller did not want to wait longer. */
+export interface NotReady {
+  readonly ready: false;
+  /** One sentence: what is being done, or why it stands still. */
+  readonly reason: string;
+  readonly retryAfterMs: number;
+  readonly resync: ResyncState;
+}
+
+export interface Ready<Row> {
+  readonly ready: true;
+  /** Pages of some thousand rows, read while they are sent; aborting the signal ends it. */
+  readonly pages: AsyncIterable<readonly Row[]>;
+}
+
+export interface WaitOptions {
+  /** How long to wait at most for full state; 0: not at all. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** What can be read of rooms. Failures are thrown as `RoomError`. */
+export interface RoomReads {
+  listRooms(): Promise<readonly RoomOverview[]>;
+  /** The room that an id or alias means here; throws `unknown-alias` or `unknown-room`. */
+  resolveRoom(room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId>;
+  /** Throws `unknown-room`. */
+  describeRoom(roomId: RoomId): Promise<RoomDescription>;
+  /** Members of the current state, those with `membership` only when it is given, once the room has full state. */
+  members(
+    roomId: RoomId,
+    options: WaitOptions & { readonly membership: string | null },
+  ): Promise<Ready<Member> | NotReady>;
+  /** The current state: without memberships at once, with them once the room has full state. */
+  state(roomId: RoomId, options: WaitOptions & { readonly members: boolean }): Promise<Ready<StateEvent> | NotReady>;
+}
