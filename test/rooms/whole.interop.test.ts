@@ -1,8 +1,10 @@
+import pLimit from 'p-limit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
 import { joinRoom } from '../../src/rooms/join.ts';
 import { type RoomError } from '../../src/rooms/error.ts';
+import { countPartial } from '../../src/store/event-states.ts';
 import { readRoom } from '../../src/store/rooms.ts';
 import { startTestRejoinder } from '../support/rejoinder.ts';
 import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
@@ -89,6 +91,28 @@ describe.skipIf(missing !== undefined)('a room of a real Synapse', () => {
       'ResyncCompleted',
     ]);
   });
+
+  test('more partial events than one batch holds are judged in several, parents first', async () => {
+    const room = await populate('11', 'busy');
+    const { context, reads, resync } = await startTestRejoinder(synapse);
+    const userId = `@me:${context.serverName}` as UserId;
+    const { roomId } = await joinRoom(context, { room: room.alias as RoomAlias, userId, via: [], signal });
+    const limit = pLimit(8);
+    const messages = 220;
+    const send = (text: string): Promise<string> => room.owner.sendMessage(room.roomId, text);
+    await Promise.all(Array.from({ length: messages }, (_, n) => limit(() => send(`Message ${n}`))));
+    const partial = await context.notifier.waitFor(
+      roomId,
+      async () => ((await countPartial(context.store, roomId)) > messages ? true : undefined),
+      { signal, timeoutMs: 25_000, pollMs: 200 },
+    );
+    expect(partial).toBe(true);
+    expect(await resync(roomId)).toBe('complete');
+    expect((await readRoom(context.store, roomId))?.resync).toMatchObject({ walked: messages + 1, corrected: 0 });
+    const { journal } = await reads.describeRoom(roomId);
+    const walks = journal.flatMap(({ event }) => (event.type === 'EventsWalked' ? [event.walked] : []));
+    expect(walks).toEqual([200, 21]);
+  }, 60_000);
 
   test('a banned user is refused, and nothing of the join stays behind', async () => {
     const room = await populate('10', 'banned');
