@@ -3,6 +3,7 @@ import { type EventId } from '../matrix/identifiers.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
+import { parseJsonObject } from '../matrix/strict-json.ts';
 import { invariant } from '../invariant.ts';
 import { type Sql } from '../store/open-store.ts';
 import { readVerdicts } from '../store/event-states.ts';
@@ -38,9 +39,16 @@ export async function loadPdus(
   return into;
 }
 
-/** A stored event passed the format check when it came in; one that fails it now is a fault of ours. */
+/**
+ * A stored event passed the format check when it came in; one that fails it now is a fault of ours. Versions 1 to 5 let
+ * numbers pass that JavaScript cannot hold, and outliers may be older than the limits on references.
+ */
 export function parseStored(json: string, rules: RoomVersionRules, eventId: EventId): Pdu {
-  const parsed = parsePdu(JSON.parse(json) as JsonObject, rules, { eventId });
+  const read = rules.strictCanonicalJson
+    ? { ok: true as const, value: JSON.parse(json) as JsonObject }
+    : parseJsonObject(json);
+  invariant(read.ok, `stored event ${eventId} is no JSON`);
+  const parsed = parsePdu(read.value, rules, { eventId, capReferences: false });
   invariant(parsed.ok, `stored event ${eventId} does not parse`);
   return parsed.pdu;
 }
