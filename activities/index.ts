@@ -58,8 +58,15 @@ export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies):
     },
     sweep: async ({ limit }) => {
       const overdue = await overdueResyncs(store, { now: rooms.clock.now(), overdueMs: sweepAfterMs, limit });
-      for (const roomId of overdue) await rooms.ring(roomId);
-      return { rung: overdue.length, finishedJoins: await finishStaleJoins(rooms, cancellationSignal()) };
+      let rung = 0;
+      for (const roomId of overdue) {
+        // One room that cannot be rung must not keep the others waiting; it is overdue again in the next pass.
+        await rooms.ring(roomId).then(
+          () => (rung += 1),
+          (error: unknown) => rooms.logger.warn({ err: error, roomId }, 'the sweep could not ring a room'),
+        );
+      }
+      return { rung, finishedJoins: await finishStaleJoins(rooms, cancellationSignal()) };
     },
   });
 }

@@ -2,7 +2,7 @@
 import { type EventId, type UserId } from '../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../resync/events.ts';
 import { invariant } from '../invariant.ts';
-import { type StoredEventState, readEventStates } from '../store/event-states.ts';
+import { type StoredEventState, readEventStates, readPartialEvents } from '../store/event-states.ts';
 import { deleteJoinIntent } from '../store/intents.ts';
 import { append } from '../store/journal.ts';
 import { type Transaction, withTransaction } from '../store/open-store.ts';
@@ -14,6 +14,9 @@ import { RoomError } from './error.ts';
 import { type SentJoin, type TakenJoinAnswer } from './join-answer.ts';
 import { loadPdus } from './load-pdus.ts';
 import { resolveSnapshots } from './resolve.ts';
+
+/** Far more than a stay that ended before its resync leaves behind. */
+const CARRIED_EVENTS_MAX = 10_000;
 
 export interface AnsweredJoin extends SentJoin {
   readonly userId: UserId;
@@ -38,6 +41,8 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     }
     const staying = room.epoch > 0 && (await anybodyIn(tx, join));
     if (!staying) room = await openEpoch(tx, room);
+    // Partial events of an earlier stay are carried along, and need the state before them as the join does.
+    const carried = staying ? [] : await unknownParents(tx, await readPartialEvents(tx, roomId, CARRIED_EVENTS_MAX));
 
     const parents = await readEventStates(tx, template.prevEventIds);
     const place = await placeOf(tx, join, parents, staying);
@@ -60,16 +65,19 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     }
     const entry = await timelineEntry(tx, room, template.rules, event, verdict, circumstances);
     invariant(entry.type === 'PduAccepted', 'an accepted join is journalled as accepted');
-    const control = await controlEvent(context, tx, join, room, {
-      ...place,
-      partial,
-      staying,
-      after: entry.stateAfter,
-    });
+    const fetchAt = [...new Set([...place.fetchAt, ...carried])];
+    const standing = { partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
+    const control = await controlEvent(context, tx, join, room, standing);
     await append(tx, room, [...control, entry]);
     await deleteJoinIntent(tx, eventId);
-    return { partial, membersOmitted };
+    return { partial: standing.partial, membersOmitted };
   });
+}
+
+async function unknownParents(tx: Transaction, events: readonly StoredEventState[]): Promise<EventId[]> {
+  const parents = [...new Set(events.flatMap(({ prevEvents }) => prevEvents))];
+  const known = await readEventStates(tx, parents);
+  return parents.filter((eventId) => !known.has(eventId));
 }
 
 async function anybodyIn(tx: Transaction, { roomId }: AnsweredJoin): Promise<boolean> {
@@ -106,7 +114,7 @@ async function controlEvent(
   tx: Transaction,
   { roomId, eventId, userId, resident, template, answer }: AnsweredJoin,
   room: LockedRoom,
-  place: Place & { readonly staying: boolean; readonly after: SnapshotId },
+  place: Omit<Place, 'stateBefore'> & { readonly staying: boolean; readonly after: SnapshotId },
 ): Promise<ResyncEvent[]> {
   const { serversInRoom } = answer;
   const { fetchAt, partial, staying } = place;

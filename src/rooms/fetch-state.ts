@@ -27,8 +27,10 @@ const SINGLE_EVENTS_MAX = 100;
 const SINGLE_EVENTS_IN_FLIGHT = 8;
 /** Batches of raw events between the socket and the database: two a verification thread. */
 const BATCHES_IN_FLIGHT = 4;
-/** From this round on an event whose signature is wrong everywhere is dropped instead of failing the whole answer. */
-const DROP_BADLY_SIGNED_FROM_ROUND = 2;
+/** From this round on an event that is badly signed or malformed everywhere is dropped instead of failing the whole answer. */
+const DROP_UNUSABLE_FROM_ROUND = 2;
+/** An event of another room is that whoever gives it: there is nothing to wait for (FACTS E7). */
+const OTHER_ROOM = 'event.room';
 /** Ids named in a failure reason. */
 const IDS_NAMED_MAX = 3;
 
@@ -102,8 +104,9 @@ class Attempt {
   private readonly keysMissing = new Map<EventId, string>();
   private wanted = new Set<EventId>();
   private roomVersion = '';
+  private readonly malformed = new Map<EventId, string>();
+  private readonly dropped = new Set<EventId>();
   private fetched = 0;
-  private dropped = 0;
 
   constructor(context: RoomsContext, fetch: StateFetch, round: number, progress: Progress) {
     this.context = context;
@@ -137,7 +140,7 @@ class Attempt {
       members: await countMembers(context.store, roomId, state.snapshotId),
       fetched: this.fetched,
       alreadyHeld,
-      dropped: this.dropped,
+      dropped: this.dropped.size,
     };
     const { snapshotId, digest } = state;
     return {
@@ -232,6 +235,7 @@ class Attempt {
       this.held.add(eventId);
       this.badlySigned.delete(eventId);
       this.keysMissing.delete(eventId);
+      this.malformed.delete(eventId);
     }
     this.fetched += passed.length;
     this.progress.heartbeat();
@@ -248,19 +252,25 @@ class Attempt {
         this.keysMissing.set(outcome.eventId, `${outcome.serverName} ${outcome.keyId ?? ''}`.trim());
         return [];
       case 'malformed':
-        this.dropped += 1;
+        if (outcome.eventId === null) return [];
+        if (outcome.rule === OTHER_ROOM) this.drop(outcome.eventId);
+        else this.malformed.set(outcome.eventId, outcome.reason);
         return [];
       case 'skipped':
         return [];
     }
   }
 
+  /** Goes on without an event, and counts it. */
+  private drop(eventId: EventId): void {
+    this.wanted.delete(eventId);
+    this.dropped.add(eventId);
+  }
+
   /** The room stays partial rather than wrong: an answer with holes is a failed attempt, and says which. */
   private requireComplete(): void {
-    const badlySigned = [...this.badlySigned.keys()].filter((id) => !this.held.has(id));
-    if (this.round >= DROP_BADLY_SIGNED_FROM_ROUND) {
-      for (const id of badlySigned) this.wanted.delete(id);
-      this.dropped += badlySigned.length;
+    if (this.round >= DROP_UNUSABLE_FROM_ROUND) {
+      for (const id of [...this.badlySigned.keys(), ...this.malformed.keys()]) if (!this.held.has(id)) this.drop(id);
     }
     const missing = this.missing();
     if (missing.length === 0) return;
@@ -272,7 +282,12 @@ class Attempt {
       reasons.push(`${keyless.length} events signed with keys that cannot be had (${servers})`);
     }
     if (wrong.length > 0) reasons.push(`${wrong.length} events with a wrong signature (${named(wrong)})`);
-    const absent = missing.filter((id) => !this.keysMissing.has(id) && !this.badlySigned.has(id));
+    const malformed = missing.find((id) => this.malformed.has(id));
+    if (malformed !== undefined)
+      reasons.push(`malformed events (${malformed}: ${this.malformed.get(malformed) ?? ''})`);
+    const absent = missing.filter(
+      (id) => !this.keysMissing.has(id) && !this.badlySigned.has(id) && !this.malformed.has(id),
+    );
     if (absent.length > 0) reasons.push(`${absent.length} events named but not delivered (${named(absent)})`);
     throw new FederationError(this.fetch.resident, 'incomplete', reasons.join('; '));
   }
@@ -289,11 +304,11 @@ class Attempt {
     for (const eventId of stateIds) {
       const event = judged.get(eventId);
       if (event?.stateKey === undefined || event.verdict !== 'accepted') {
-        this.dropped += 1;
+        this.dropped.add(eventId);
         continue;
       }
       const key = stateMapKey(event.type, event.stateKey);
-      if (byKey.has(key)) this.dropped += 1;
+      if (byKey.has(key)) this.dropped.add(eventId);
       else byKey.set(key, eventId);
     }
     // The answer is the state before the event; the join comes after it.

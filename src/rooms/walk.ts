@@ -79,6 +79,10 @@ async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: numbe
     if (events.length > BATCH_EVENTS_MAX) return false;
     const judged = await judgeBatch(tx, roomId, resync.state, events);
     await append(tx, room, [...judged.timeline, walkedEvent(context, judged, events.length)]);
+    invariant(
+      (await countPartial(tx, roomId)) === 0,
+      `some partial events of ${roomId} have parents that are not held`,
+    );
     await complete(context, tx, await relock(tx, roomId));
     return true;
   });
