@@ -36,15 +36,16 @@ describe.skipIf(missing !== undefined)('a server and a worker beside a real Syna
 
     const run = rejoinder.temporal.workflow.getHandle(resyncWorkflowId(room.roomId as RoomId));
     expect(await run.result()).toMatchObject({ roomId: room.roomId, phase: 'complete', members: 21, corrected: 0 });
-    const { searchAttributes, memo, staticSummary } = await run.describe().then(async (described) => ({
-      searchAttributes: described.searchAttributes,
+    const { typedSearchAttributes, memo, staticSummary } = await run.describe().then(async (described) => ({
+      typedSearchAttributes: described.typedSearchAttributes,
       memo: described.memo,
       staticSummary: await described.staticSummary(),
     }));
-    expect(searchAttributes).toMatchObject({
-      [SEARCH_ATTRIBUTES.room]: [room.roomId],
-      [SEARCH_ATTRIBUTES.phase]: ['complete'],
-      [SEARCH_ATTRIBUTES.resident]: [synapse.serverName],
+    const written = typedSearchAttributes.getAll().map(({ key, value }) => [key.name, value]);
+    expect(Object.fromEntries(written)).toMatchObject({
+      [SEARCH_ATTRIBUTES.room]: room.roomId,
+      [SEARCH_ATTRIBUTES.phase]: 'complete',
+      [SEARCH_ATTRIBUTES.resident]: synapse.serverName,
     });
     expect(memo).toEqual({ room: room.roomId });
     expect(staticSummary).toBe(`Make ${room.roomId} whole`);

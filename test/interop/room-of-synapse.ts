@@ -7,8 +7,8 @@ import { type RejoinderProcesses } from '../support/processes.ts';
 
 /** The longest a test waits for a room to become whole: past the heartbeat timeout of a killed worker. */
 const WHOLE_MS_MAX = 100_000;
-const STATE_EVENT_BYTES = 4_096;
-const REQUESTS_IN_FLIGHT = 8;
+/** A third of what an event may have. */
+const MEMBERSHIP_BYTES = 20_000;
 
 const path = (roomId: string, rest: string): string => `/rooms/${encodeURIComponent(roomId)}${rest}`;
 
@@ -43,13 +43,10 @@ export async function journalOf({ store }: RejoinderProcesses, roomId: string): 
   return rows.map(({ event }) => event);
 }
 
-/** Gives a room a state of many kilobytes: its body comes in several batches. */
-export async function addLargeState({ owner, roomId }: SynapseRoom, events: number): Promise<void> {
-  const filler = 'x'.repeat(STATE_EVENT_BYTES);
-  for (let first = 0; first < events; first += REQUESTS_IN_FLIGHT) {
-    const keys = Array.from({ length: Math.min(REQUESTS_IN_FLIGHT, events - first) }, (_, i) => `${first + i}`);
-    await Promise.all(keys.map((key) => owner.sendState(roomId, 'test.large', key, { filler })));
-  }
+/** Gives every member a membership of many kilobytes, so that the room's state comes in several batches. */
+export async function fattenMembers({ joined, roomId }: SynapseRoom): Promise<void> {
+  const content = { membership: 'join', filler: 'x'.repeat(MEMBERSHIP_BYTES) };
+  for (const user of joined) await user.sendState(roomId, 'm.room.member', user.userId, content);
 }
 
 /** Where each event lies: a row that is written again, even with the same content, lies elsewhere. */
