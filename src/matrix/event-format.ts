@@ -40,7 +40,7 @@ export interface ParseOptions {
    * references and the room id may be labels too.
    */
   readonly eventId?: EventId;
-  /** For events that are looked at and never taken in: `hashes` may be absent. */
+  /** For events that are judged and never taken in: `hashes` may be absent. */
   readonly mayLackHashes?: boolean;
   /** How many bytes the event took on the wire: spares weighing it where these are few. */
   readonly wireBytes?: number;
@@ -220,7 +220,10 @@ function identify(json: JsonObject, rules: RoomVersionRules, options: ParseOptio
   return { ok: true, eventId: hashedEventId(signed, rules), signed };
 }
 
-/** In version 12 the create event names the room by its own hash; the auth rules refuse one that carries a room_id too. */
+/**
+ * In version 12 the create event names the room by its own hash. One that carries a room_id too would be rejected by rule 1
+ * of the auth rules; the reference implementation cannot even read it, so no server has it.
+ */
 function roomOf(
   json: JsonObject,
   rules: RoomVersionRules,
@@ -229,7 +232,10 @@ function roomOf(
 ): RoomId | Refusal {
   const given = json['room_id'];
   const isCreate = json['type'] === 'm.room.create' && json['state_key'] === '';
-  if (rules.roomIdIsCreateHash && isCreate) return `!${eventId.slice(1)}` as RoomId;
+  if (rules.roomIdIsCreateHash && isCreate) {
+    if (given !== undefined && label === undefined) return wrong('room_id', 'absent: the event names the room');
+    return `!${eventId.slice(1)}` as RoomId;
+  }
   if (label !== undefined && typeof given === 'string' && given.startsWith('!')) return given as RoomId;
   if (!rules.roomIdIsCreateHash) return parseRoomId(given) ?? wrong('room_id', 'a room id');
   const roomId = parseRoomId(given);

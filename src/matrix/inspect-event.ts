@@ -27,7 +27,7 @@ export function inspectEvent(source: string | Uint8Array, rules: RoomVersionRule
   const document = parseJsonObject(source);
   if (!document.ok) return document;
   const event = unwrap(document.value);
-  const parsed = parsePdu(event, rules, { mayLackHashes: true });
+  const parsed = parsePdu(event, rules);
   if (!parsed.ok) return parsed;
   return {
     ok: true,

@@ -188,7 +188,8 @@ function randomEvent(random: Random, version: string): Record<string, Json> {
   if (random.chance(0.6)) event['state_key'] = random.pick(['', sender, randomText(random)]);
   if (random.chance(0.3)) event['unsigned'] = { age: random.integer(99), [randomText(random)]: randomJson(random, 2) };
   for (const key of TOP_LEVEL_EXTRAS) if (random.chance(0.1)) setKey(event, key, randomJson(random, 2));
-  if (event['type'] === 'm.room.create' && event['state_key'] === '' && version === '12') delete event['room_id'];
+  if (event['type'] === 'm.room.create' && event['state_key'] === '' && version === '12' && random.chance(0.9))
+    delete event['room_id'];
   return event;
 }
 

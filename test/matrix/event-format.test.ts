@@ -186,6 +186,9 @@ describe('the event format', () => {
 
   it('refuses room ids with a server, and the create event among the auth events, in version 12', () => {
     expect(ruleOf('12', sampleEvent('12', { room_id: '!room:example.org' }))).toBe('event.room_id');
+    const create = sampleEvent('12', { type: 'm.room.create', state_key: '' });
+    expect(ruleOf('12', create)).toBe('event.room_id');
+    expect(ruleOf('12', without(create, 'room_id'))).toBe('accepted');
     expect(ruleOf('12', sampleEvent('12', { auth_events: [`$${'A'.repeat(43)}`] }))).toBe('event.auth_events');
     expect(ruleOf('11', sampleEvent('11', { auth_events: [`$${'A'.repeat(43)}`] }))).toBe('accepted');
   });

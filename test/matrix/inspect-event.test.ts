@@ -68,7 +68,7 @@ describe('inspecting an event', () => {
       JSON.stringify(sampleEvent('11', { auth_events: Array<string>(300).fill('$a') })),
       'event.auth_events',
     ],
-    ['an event that is a string', '{"event":"x"}', 'event.type'],
+    ['an event that is a string', '{"event":"x"}', 'event.hashes'],
   ])('refuses %s', (_, text, rule) => {
     const inspected = inspectEvent(text, rulesOf('11'));
     expect(inspected.ok || inspected.rule).toBe(rule);
