@@ -6,7 +6,7 @@ import { type JoinedRoom } from '../../src/rooms/contract.ts';
 import { finishStaleJoins, joinRoom } from '../../src/rooms/join.ts';
 import { readEventStates } from '../../src/store/event-states.ts';
 import { readResyncEvents } from '../../src/store/journal.ts';
-import { readRoom } from '../../src/store/rooms.ts';
+import { readLocalMembers, readRoom } from '../../src/store/rooms.ts';
 import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
 import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 
@@ -241,6 +241,24 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
       { signal, timeoutMs: 10_000, pollMs: 200 },
     );
     expect(taken).toMatchObject({ verdict: 'accepted', partial: true });
+  });
+
+  test('who is kicked while the room is partial and joins again gets a whole room', async () => {
+    const ours = await startTestRejoinder(synapse);
+    const roomId = room.roomId as RoomId;
+    await join(ours);
+    await room.owner.kick(room.roomId, `@me:${ours.context.serverName}`);
+    const gone = await ours.context.notifier.waitFor(
+      roomId,
+      async () => (await readLocalMembers(ours.context.store, roomId)).find(({ membership }) => membership === 'leave'),
+      { signal, timeoutMs: 10_000, pollMs: 200 },
+    );
+    expect(gone).toBeDefined();
+    expect(await join(ours)).toMatchObject({ partial: true });
+    expect(await readRoom(ours.context.store, roomId)).toMatchObject({ epoch: 2, partial: true });
+    expect(await ours.resync(roomId)).toBe('complete');
+    // The first join, the kick and the second join.
+    expect((await readRoom(ours.context.store, roomId))?.resync).toMatchObject({ walked: 3, corrected: 0 });
   });
 
   test('joining again is answered from what we hold', async () => {
