@@ -227,6 +227,7 @@ describe('m.room.redaction', () => {
     expectVerdict(until(2), 'redaction-power', redaction('$event:one'), state);
     expectVerdict(until(2), 'allowed', redaction('$event:two'), state);
     expectVerdict(until(2), 'redaction-power', redaction('event'), state);
+    expectVerdict(until(2), 'allowed', redaction(':two'), state);
     expectVerdict(until(2), 'allowed', redaction(undefined), state);
     expectVerdict(
       until(2),
