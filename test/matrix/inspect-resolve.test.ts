@@ -92,6 +92,34 @@ describe('inspect resolve', () => {
     });
   });
 
+  it.each(['1', '2', '11', '12'])('bears long mainlines and cycles of many events in version %s', (version) => {
+    const { create, creator, power, topic } = roomOf(version);
+    const chain = Array.from({ length: 5_000 }, (_, i) => ({
+      ...power,
+      event_id: `$power${i}`,
+      auth_events: [i === 0 ? '$creator' : `$power${i - 1}`],
+    }));
+    const topics = chain.map(({ event_id: cited }, i) => ({
+      ...topic,
+      event_id: `$topic${i}`,
+      state_key: String(i),
+      auth_events: [cited, `$topic${(i * 7 + 1) % 5_000}`],
+    }));
+    const ids = topics.map(({ event_id: id }) => id);
+    const answer = answerOf(
+      {
+        events: [create!, creator!, ...chain, ...topics],
+        state_sets: [
+          ['$create', '$power4999', ...ids],
+          ['$create', '$power0', ...ids.slice(1)],
+          ['$create', ...ids.slice(2)],
+        ],
+      },
+      version,
+    );
+    expect(answer['state']).toContain('$create');
+  });
+
   it.each<[string, (room: Record<string, JsonObject>) => Json, RegExp]>([
     ['events that are no list', () => ({ events: {}, state_sets: [] }), /^events must be a list/],
     ['an event that is none', () => ({ events: [7], state_sets: [] }), /^events\[0\]: an event must be a JSON object/],
