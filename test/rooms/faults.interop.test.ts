@@ -15,6 +15,7 @@ const signal = new AbortController().signal;
 
 const SEND_JOIN = /^PUT \/_matrix\/federation\/v2\/send_join\//;
 const STATE = /^GET \/_matrix\/federation\/v1\/state\//;
+const STATE_IDS = /^GET \/_matrix\/federation\/v1\/state_ids\//;
 const EVENT = /^GET \/_matrix\/federation\/v1\/event\//;
 
 type Answer = Record<
@@ -260,6 +261,43 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
     // The first join, the kick and the second join.
     expect((await readRoom(ours.context.store, roomId))?.resync).toMatchObject({ walked: 3, corrected: 0 });
   });
+
+  test.each(['held by us', 'new to us'])(
+    'an event of another room in the state, %s, is dropped and counted',
+    async (how) => {
+      const ours = await startTestRejoinder(synapse);
+      const elsewhere = how === 'held by us' ? ours : await startTestRejoinder(synapse);
+      const aliasLocalpart = `other${rooms}`;
+      const other = await createPopulatedRoom({
+        synapse,
+        members: 3,
+        roomVersion: '11',
+        aliasLocalpart,
+        progress: () => undefined,
+      });
+      const userId = `@me:${elsewhere.context.serverName}` as UserId;
+      await joinRoom(elsewhere.context, { room: other.alias as RoomAlias, userId, via: [], signal });
+      const [foreign] = await elsewhere.context.store.query<{ eventId: string; json: object }>(
+        `SELECT event_id AS "eventId", json FROM pdus WHERE type = 'm.room.topic'`,
+      );
+
+      await join(ours);
+      const add = (array: string, value: unknown) => (body: unknown) => {
+        const answer = body as Record<string, unknown[]>;
+        return { ...answer, [array]: [...(answer[array] ?? []), value] };
+      };
+      synapse.proxy.inject({ match: STATE_IDS, fault: { kind: 'rewrite', rewrite: add('pdu_ids', foreign?.eventId) } });
+      synapse.proxy.inject({ match: STATE, fault: { kind: 'rewrite', rewrite: add('pdus', foreign?.json) } });
+      expect(await ours.resync(room.roomId as RoomId)).toBe('complete');
+      const resync = (await readRoom(ours.context.store, room.roomId as RoomId))?.resync;
+      expect(resync?.lastFetch).toMatchObject({ dropped: 1 });
+      const state = await ours.reads.state(room.roomId as RoomId, { waitMs: 0, members: true, signal });
+      if (!state.ready) throw new Error(state.reason);
+      const ids: string[] = [];
+      for await (const page of state.pages) ids.push(...page.map(({ eventId }) => eventId));
+      expect(ids.sort()).toEqual((await room.owner.state(room.roomId)).map((event) => event.event_id).sort());
+    },
+  );
 
   test('joining again is answered from what we hold', async () => {
     const ours = await startTestRejoinder(synapse);
