@@ -35,7 +35,7 @@ export interface TestRejoinder {
 }
 
 /** Starts a server that Synapse can reach, over an own database; everything ends with the test. */
-export async function startTestRejoinder(synapse: TestSynapse): Promise<TestRejoinder> {
+export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificates'>): Promise<TestRejoinder> {
   const { authorityFile, certificateFile, keyFile } = synapse.certificates;
   const port = await freePort();
   const serverName = `localhost:${port}` as ServerName;

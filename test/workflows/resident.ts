@@ -1,0 +1,148 @@
+/**
+ * A small homeserver of one room, spoken to over real federation: it hands out its keys, lets us join, and answers for its
+ * state when it is told to. For tests of workflows, whose subject is what happens between the answers.
+ */
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:https';
+import { type AddressInfo } from 'node:net';
+import { type CertificateFiles } from '../../src/launch/certificates.ts';
+import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { eventIdOf } from '../../src/matrix/hashes.ts';
+import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
+import { signEvent, signJson } from '../../src/matrix/signatures.ts';
+import { keyOf, rulesOf } from '../matrix/sample-event.ts';
+
+const VERSION = '11';
+const CREATED_AT = 1_700_000_000_000;
+const KEYS_VALID_MS = 86_400_000;
+
+export interface Resident {
+  readonly serverName: ServerName;
+  /** A room with this many members of its own. */
+  readonly roomId: RoomId;
+  /** While false, everything about state is answered with 503. */
+  isWilling: boolean;
+  stop(): Promise<void>;
+}
+
+interface Room {
+  readonly roomId: RoomId;
+  /** Every event by id; each changes the state, and none replaces another. */
+  readonly events: ReadonlyMap<string, JsonObject>;
+  /** Cited by whoever joins. */
+  readonly authEvents: readonly string[];
+  readonly head: string;
+}
+
+/** A public room: create, its creator's join, power levels, join rules, and further members. */
+function createRoom(serverName: ServerName, members: number): Room {
+  const rules = rulesOf(VERSION);
+  const roomId = `!small:${serverName}` as RoomId;
+  const owner = `@owner:${serverName}`;
+  const events = new Map<string, JsonObject>();
+  let head: string | undefined;
+  const add = (
+    sender: string,
+    type: string,
+    stateKey: string,
+    content: JsonObject,
+    auth: readonly string[],
+  ): string => {
+    const unsigned: JsonObject = {
+      type,
+      room_id: roomId,
+      sender,
+      state_key: stateKey,
+      content,
+      depth: events.size + 1,
+      prev_events: head === undefined ? [] : [head],
+      auth_events: [...auth],
+      origin_server_ts: CREATED_AT + events.size,
+    };
+    const event = signEvent(unsigned, rules, serverName, keyOf(serverName));
+    head = eventIdOf(event, rules);
+    events.set(head, event);
+    return head;
+  };
+  const create = add(owner, 'm.room.create', '', { room_version: VERSION }, []);
+  const joined = add(owner, 'm.room.member', owner, { membership: 'join' }, [create]);
+  const levels = add(owner, 'm.room.power_levels', '', { users: { [owner]: 100 } }, [create, joined]);
+  const joinRules = add(owner, 'm.room.join_rules', '', { join_rule: 'public' }, [create, joined, levels]);
+  const authEvents = [create, levels, joinRules];
+  for (let i = 1; i < members; i += 1) {
+    const user = `@member${i}:${serverName}`;
+    head = add(user, 'm.room.member', user, { membership: 'join' }, authEvents);
+  }
+  return { roomId, events, authEvents, head: head ?? joinRules };
+}
+
+function answerTo(room: Room, serverName: ServerName, method: string, url: URL, now: number): JsonObject | undefined {
+  const { events, authEvents, head, roomId } = room;
+  const [, , , , endpoint = '', , subject = ''] = url.pathname.split('/').map(decodeURIComponent);
+  const bodies = (ids: Iterable<string>): Json[] => [...ids].map((id) => events.get(id) ?? {});
+  const key = keyOf(serverName);
+  if (url.pathname === '/_matrix/key/v2/server') {
+    const verifyKeys = { [key.keyId]: { key: key.publicKey } };
+    const keys = { server_name: serverName, valid_until_ts: now + KEYS_VALID_MS, verify_keys: verifyKeys };
+    return signJson({ ...keys, old_verify_keys: {} }, serverName, key);
+  }
+  switch (`${method} ${endpoint}`) {
+    case 'GET make_join':
+      return {
+        room_version: VERSION,
+        event: {
+          type: 'm.room.member',
+          room_id: roomId,
+          sender: subject,
+          state_key: subject,
+          content: { membership: 'join' },
+          depth: events.size + 1,
+          prev_events: [head],
+          auth_events: [...authEvents],
+        },
+      };
+    case 'PUT send_join':
+      return {
+        state: bodies(events.keys()).filter((event) => (event as JsonObject)['type'] !== 'm.room.member'),
+        auth_chain: bodies([...events.keys()].slice(0, authEvents.length + 1)),
+        members_omitted: true,
+        servers_in_room: [serverName],
+      };
+    case 'GET state_ids':
+      return { pdu_ids: [...events.keys()], auth_chain_ids: [...authEvents] };
+    case 'GET state':
+      return { pdus: bodies(events.keys()), auth_chain: bodies(authEvents) };
+    default:
+      return undefined;
+  }
+}
+
+/** Listens on 127.0.0.1 under the name `localhost:PORT`. */
+export async function startResident(certificates: CertificateFiles, members: number): Promise<Resident> {
+  const [cert, key] = await Promise.all([readFile(certificates.certificateFile), readFile(certificates.keyFile)]);
+  const server = createServer({ cert, key }, (request, response) => {
+    const url = new URL(request.url ?? '', `https://${resident.serverName}`);
+    const isAboutState = /\/v1\/(state|state_ids|event)\//.test(url.pathname);
+    const answer =
+      isAboutState && !resident.isWilling
+        ? { status: 503, body: { errcode: 'M_UNKNOWN', error: 'not now' } }
+        : { status: 200, body: answerTo(room, resident.serverName, request.method ?? '', url, Date.now()) };
+    request.resume();
+    const { status, body } = answer.body === undefined ? { status: 404, body: { errcode: 'M_NOT_FOUND' } } : answer;
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const serverName = `localhost:${(server.address() as AddressInfo).port}` as ServerName;
+  const room = createRoom(serverName, members);
+  const resident: Resident = {
+    serverName,
+    roomId: room.roomId,
+    isWilling: true,
+    stop: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+  return resident;
+}
