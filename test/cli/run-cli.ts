@@ -10,23 +10,35 @@ export interface Ran {
   readonly stderr: string;
 }
 
-function capture(): { stream: Writable; text: () => string } {
+function capture(onLine?: (line: string) => void): { stream: Writable; text: () => string } {
   const chunks: string[] = [];
   const stream = new Writable({
     write: (chunk, _encoding, done) => {
       chunks.push(String(chunk));
+      onLine?.(String(chunk).trimEnd());
       done();
     },
   });
   return { stream, text: () => chunks.join('') };
 }
 
+export interface RunOptions {
+  readonly cwd: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** How `up` starts its processes. */
+  readonly self?: readonly string[];
+  /** Ends commands that run until they are asked to stop. */
+  readonly stop?: AbortSignal;
+  /** Called for each line on standard output, as it is written. */
+  readonly onLine?: (line: string) => void;
+}
+
 /** Nothing of the tests' own environment reaches the command. */
 export async function runCli(
   args: readonly string[],
-  { cwd, env = {} }: { readonly cwd: string; readonly env?: Readonly<Record<string, string>> },
+  { cwd, env = {}, self = [], stop = new AbortController().signal, onLine }: RunOptions,
 ): Promise<Ran> {
-  const [stdout, stderr] = [capture(), capture()];
+  const [stdout, stderr] = [capture(onLine), capture()];
   const before = process.cwd();
   process.chdir(cwd);
   try {
@@ -35,8 +47,8 @@ export async function runCli(
       env,
       output,
       version: '1.2.3',
-      self: [],
-      listenForStop: () => new AbortController().signal,
+      self,
+      listenForStop: () => stop,
     });
     return { code, stdout: stdout.text(), stderr: stderr.text() };
   } finally {
