@@ -88,7 +88,7 @@ describe('inspect', () => {
   });
 
   test('one bad document ends with 1 and a line that says why', () => {
-    const { status, stdout, stderr } = inspect(['event', ...V11], '{"type": 1}');
+    const { status, stdout, stderr } = inspect(['event', ...V11], '{"type": 1, "hashes": {}}');
     expect([status, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(/^error: event\.type: [^\n]+\n$/);
   });
