@@ -31,6 +31,8 @@ export interface ProcessesOptions {
   readonly firstRetry?: string;
   /** Where `serve` looks for Temporal; the run's server when absent. */
   readonly temporalOfServe?: string;
+  /** `telemetry.otlp_endpoint`; nothing is exported when absent. */
+  readonly otlpEndpoint?: string;
 }
 
 export interface StartOptions {
@@ -118,6 +120,7 @@ export async function startProcesses(
       allowed_ip_ranges: ['127.0.0.0/8', '::1/128'],
     },
     resync: { sweep_after: options.sweepAfter ?? '2m', first_retry: options.firstRetry ?? '30s' },
+    ...(options.otlpEndpoint === undefined ? {} : { telemetry: { otlp_endpoint: options.otlpEndpoint } }),
   });
 
   async function start(
