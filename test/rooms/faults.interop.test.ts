@@ -165,6 +165,26 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
     expect(resync?.lastFailure?.reason).toMatch(/events with a wrong signature \(\$/);
   });
 
+  test('events whose keys cannot be had count as missing, and the room stays partial with that reason', async () => {
+    const gone = await startTestRejoinder(synapse);
+    await join(gone);
+    await gone.goOffline();
+    const ours = await startTestRejoinder(synapse);
+    await join(ours);
+    expect(await ours.resync(room.roomId as RoomId)).toBe('waiting');
+    const events = await readResyncEvents(ours.context.store, room.roomId as RoomId, 1, 0);
+    const failures = events.flatMap(({ event }) => (event.type === 'StateFetchFailed' ? [event] : []));
+    expect(failures).toContainEqual(
+      expect.objectContaining({
+        resident: synapse.serverName,
+        failure: 'incomplete',
+        reason: expect.stringContaining(`1 events signed with keys that cannot be had (${gone.context.serverName}`),
+      }),
+    );
+    const notReady = await ours.reads.members(room.roomId as RoomId, { waitMs: 0, membership: null, signal });
+    expect(notReady).toMatchObject({ ready: false });
+  });
+
   test('a resident that fails is followed by another one in the same round', async () => {
     const ours = await startTestRejoinder(synapse);
     const joined = await join(ours);

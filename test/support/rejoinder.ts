@@ -32,6 +32,8 @@ export interface TestRejoinder {
   readonly rung: RoomId[];
   /** Runs the room's resync until it completes or has to wait; gives the phase it ended in. */
   readonly resync: (roomId: RoomId) => Promise<string>;
+  /** Stops listening: nobody can ask for our keys any more. */
+  readonly goOffline: () => Promise<void>;
 }
 
 /** Starts a server that Synapse can reach, over an own database; everything ends with the test. */
@@ -95,11 +97,13 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
     version: 'test',
   });
   await server.listen({ port, host: '127.0.0.1' });
+  const goOffline = (): Promise<void> => server.close();
   onTestFinished(async () => {
-    await Promise.all([server.close(), federation.close(), verification.close(), notifier.close()]);
+    await Promise.all([goOffline(), federation.close(), verification.close(), notifier.close()]);
     await database.drop();
   });
-  return { context, reads: operatorReads(context), rung, resync: (roomId) => resync(context, roomId) };
+  const reads = operatorReads(context);
+  return { context, reads, rung, resync: (roomId) => resync(context, roomId), goOffline };
 }
 
 async function resync(context: RoomsContext, roomId: RoomId): Promise<string> {
