@@ -22,6 +22,8 @@ export interface Resident {
   readonly roomId: RoomId;
   /** While false, everything about state is answered with 503. */
   isWilling: boolean;
+  /** While false, a join is answered with the whole state, asked or not. */
+  omitsMembers: boolean;
   stop(): Promise<void>;
 }
 
@@ -76,7 +78,13 @@ function createRoom(serverName: ServerName, members: number): Room {
   return { roomId, events, authEvents, head: head ?? joinRules };
 }
 
-function answerTo(room: Room, serverName: ServerName, method: string, url: URL, now: number): JsonObject | undefined {
+function answerTo(
+  room: Room,
+  { serverName, omitsMembers }: Resident,
+  method: string,
+  url: URL,
+  now: number,
+): JsonObject | undefined {
   const { events, authEvents, head, roomId } = room;
   const [, , , , endpoint = '', , subject = ''] = url.pathname.split('/').map(decodeURIComponent);
   const bodies = (ids: Iterable<string>): Json[] => [...ids].map((id) => events.get(id) ?? {});
@@ -101,13 +109,13 @@ function answerTo(room: Room, serverName: ServerName, method: string, url: URL, 
           auth_events: [...authEvents],
         },
       };
-    case 'PUT send_join':
-      return {
-        state: bodies(events.keys()).filter((event) => (event as JsonObject)['type'] !== 'm.room.member'),
-        auth_chain: bodies([...events.keys()].slice(0, authEvents.length + 1)),
-        members_omitted: true,
-        servers_in_room: [serverName],
-      };
+    case 'PUT send_join': {
+      const authChain = bodies([...events.keys()].slice(0, authEvents.length + 1));
+      const state = bodies(events.keys());
+      if (!omitsMembers) return { state, auth_chain: authChain };
+      const withoutMembers = state.filter((event) => (event as JsonObject)['type'] !== 'm.room.member');
+      return { state: withoutMembers, auth_chain: authChain, members_omitted: true, servers_in_room: [serverName] };
+    }
     case 'GET state_ids':
       return { pdu_ids: [...events.keys()], auth_chain_ids: [...authEvents] };
     case 'GET state':
@@ -126,7 +134,7 @@ export async function startResident(certificates: CertificateFiles, members: num
     const answer =
       isAboutState && !resident.isWilling
         ? { status: 503, body: { errcode: 'M_UNKNOWN', error: 'not now' } }
-        : { status: 200, body: answerTo(room, resident.serverName, request.method ?? '', url, Date.now()) };
+        : { status: 200, body: answerTo(room, resident, request.method ?? '', url, Date.now()) };
     request.resume();
     const { status, body } = answer.body === undefined ? { status: 404, body: { errcode: 'M_NOT_FOUND' } } : answer;
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
@@ -138,6 +146,7 @@ export async function startResident(certificates: CertificateFiles, members: num
     serverName,
     roomId: room.roomId,
     isWilling: true,
+    omitsMembers: true,
     stop: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
