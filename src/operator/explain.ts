@@ -6,11 +6,11 @@ const iso = (ms: number): string => new Date(ms).toISOString();
 export function explain(event: ResyncEvent): string {
   switch (event.type) {
     case 'PartialStateJoined':
-      return `${event.userId} joined via ${event.joinedVia} without the room's memberships; ${event.serversInRoom.length} servers are said to be in the room`;
+      return `${event.userId} joined via ${event.joinedVia} without the room's memberships; servers said to be in the room: ${event.serversInRoom.length}`;
     case 'FullStateJoined':
       return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members`;
     case 'ResidentsLearned':
-      return `A further join via ${event.joinedVia} named ${event.serversInRoom.length} servers in the room`;
+      return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
     case 'StateFetchStarted':
       return `Attempt ${event.attemptNo}: asked ${event.resident} for the state before ${event.atEventId}`;
     case 'StateFetchFailed': {
@@ -24,7 +24,7 @@ export function explain(event: ResyncEvent): string {
     case 'RoundFailed':
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${iso(event.wakeAt)}`;
     case 'EventsWalked':
-      return `Judged ${event.walked} events again with full state: ${event.corrected} corrected, ${event.remaining} left`;
+      return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'ResyncCompleted':
       return `The room is whole: ${event.members} members`;
   }
