@@ -1,6 +1,6 @@
 /** The entry point of the `rejoinder` command: runs it, prints what went wrong, exits 0, 1 (failed) or 2 (asked wrongly). */
 import { fileURLToPath } from 'node:url';
-import colours from 'picocolors';
+import picocolors from 'picocolors';
 import { createOutput } from './output.ts';
 import { packageVersion } from './package.ts';
 import { runCommandLine } from './program.ts';
@@ -22,6 +22,10 @@ function listenForStop(): AbortSignal {
 
 // "rejoinder members … | head" closes our output early; that is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+// picocolors colours for anything that sets CI, a file or a pipe included; what is read by programs stays plain.
+const isRead = process.stdout.isTTY && process.stderr.isTTY;
+const colours = picocolors.createColors(isRead && picocolors.isColorSupported);
 
 process.exitCode = await runCommandLine(process.argv.slice(2), {
   env: process.env,
