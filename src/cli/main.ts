@@ -1,4 +1,5 @@
 /** The entry point of the `rejoinder` command: runs it, prints what went wrong, exits 0, 1 (failed) or 2 (asked wrongly). */
+import { isatty } from 'node:tty';
 import { fileURLToPath } from 'node:url';
 import picocolors from 'picocolors';
 import { createOutput } from './output.ts';
@@ -24,7 +25,7 @@ function listenForStop(): AbortSignal {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
 // picocolors colours for anything that sets CI, a file or a pipe included; what is read by programs stays plain.
-const isRead = process.stdout.isTTY && process.stderr.isTTY;
+const isRead = isatty(process.stdout.fd) && isatty(process.stderr.fd);
 const colours = picocolors.createColors(isRead && picocolors.isColorSupported);
 
 process.exitCode = await runCommandLine(process.argv.slice(2), {
