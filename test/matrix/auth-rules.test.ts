@@ -180,6 +180,7 @@ describe('sending', () => {
     for (const level of ['-50', '٤٩', '𝟒𝟗'])
       expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: level } }));
     expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: '𝟓𝟎' } }));
+    expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: '9'.repeat(4_300) } }));
     const vast = { users: { [ALICE]: '9007199254740993' }, events: { 'm.room.topic': '9007199254740992' } };
     expectVerdict(ALL, 'allowed', topic, powers(vast));
   });
