@@ -8,9 +8,8 @@ import pLimit from 'p-limit';
 import { FederationError } from '../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
-import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
+import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type ResyncEvent, type SnapshotId, type StateFetchCounts } from '../resync/events.ts';
-import { invariant } from '../invariant.ts';
 import { append } from '../store/journal.ts';
 import { withTransaction } from '../store/open-store.ts';
 import { heldEventIds, insertPdus } from '../store/pdus.ts';
@@ -19,6 +18,7 @@ import { countMembers, createSnapshot } from '../store/snapshots.ts';
 import { type CheckOutcome, type CheckedPdu } from '../verification/contract.ts';
 import { type RoomsContext } from './context.ts';
 import { judgeOutliers } from './judge-outliers.ts';
+import { rulesOfJoined } from './load-pdus.ts';
 
 /** Below this share of unknown events single `/event` requests move less than a whole `/state` body (Synapse's rule). */
 const WHOLE_STATE_SHARE_MIN = 0.1;
@@ -158,9 +158,7 @@ class Attempt {
   private async readRules(): Promise<RoomVersionRules> {
     const resync = await readResync(this.context.store, this.fetch.roomId);
     this.roomVersion = resync?.state.roomVersion ?? '';
-    const rules = roomVersionRules(this.roomVersion);
-    invariant(rules !== undefined, `a joined room has a known version, not "${this.roomVersion}"`);
-    return rules;
+    return rulesOfJoined(this.roomVersion);
   }
 
   private missing(): EventId[] {

@@ -2,7 +2,7 @@
 import { type EventId } from '../matrix/identifiers.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
-import { type RoomVersionRules } from '../matrix/room-versions.ts';
+import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { parseJsonObject } from '../matrix/strict-json.ts';
 import { invariant } from '../invariant.ts';
 import { type Sql } from '../store/open-store.ts';
@@ -51,4 +51,11 @@ export function parseStored(json: string, rules: RoomVersionRules, eventId: Even
   const parsed = parsePdu(read.value, rules, { eventId, capReferences: false });
   invariant(parsed.ok, `stored event ${eventId} does not parse`);
   return parsed.pdu;
+}
+
+/** The rules of a room that we joined: its version was one of ours then. */
+export function rulesOfJoined(roomVersion: string): RoomVersionRules {
+  const rules = roomVersionRules(roomVersion);
+  invariant(rules !== undefined, `a joined room has a known version, not "${roomVersion}"`);
+  return rules;
 }

@@ -187,8 +187,19 @@ async function takeIn(
   if (missing.length > 0) {
     throw new UnplaceableError(`${missing.length} of its prev_events are not held, ${missing[0] ?? ''} first`);
   }
+  await takeInPlaced(context, rules, origin, pdu, signal);
+}
+
+/** Takes in an event whose parents are all in the timeline. */
+async function takeInPlaced(
+  context: RoomsContext,
+  rules: RoomVersionRules,
+  origin: ServerName,
+  pdu: CheckedPdu,
+  signal: AbortSignal,
+): Promise<void> {
   await fetchAuthEvents(context, rules, origin, pdu, signal);
-  await insertPdus(store, [pdu]);
+  await insertPdus(context.store, [pdu]);
   await place(context, rules, pdu);
 }
 
@@ -229,9 +240,7 @@ async function closeGap(
   for (const event of events.sort((a, b) => a.depth - b.depth)) {
     if ((await missingParents(context, event)).length > 0) continue;
     if ((await readEventStates(context.store, [event.eventId])).size > 0) continue;
-    await fetchAuthEvents(context, rules, origin, event, signal);
-    await insertPdus(context.store, [event]);
-    await place(context, rules, event);
+    await takeInPlaced(context, rules, origin, event, signal);
   }
 }
 

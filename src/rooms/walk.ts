@@ -6,7 +6,6 @@
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
 import { authEventIdsOf } from '../matrix/auth-events.ts';
 import { checkAgainstAuthEvents, checkAgainstState } from '../matrix/pdu-checks.ts';
-import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { invariant } from '../invariant.ts';
@@ -16,7 +15,7 @@ import { type Sql, type Transaction, withTransaction } from '../store/open-store
 import { type LockedRoom, lockRoom, readResync } from '../store/rooms.ts';
 import { changeSnapshot, countMembers } from '../store/snapshots.ts';
 import { type RoomsContext } from './context.ts';
-import { loadPdus } from './load-pdus.ts';
+import { loadPdus, rulesOfJoined } from './load-pdus.ts';
 import { resolveSnapshots } from './resolve.ts';
 import { authStateOf } from './auth-state.ts';
 
@@ -90,7 +89,7 @@ async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: numbe
 
 /** Works the current state out again from the full states of the extremities and closes the resync. */
 async function complete(context: RoomsContext, tx: Transaction, room: LockedRoom): Promise<void> {
-  const rules = rulesOf(room.roomVersion);
+  const rules = rulesOfJoined(room.roomVersion);
   const extremities = await readEventStates(tx, room.extremities);
   const currentState = await resolveSnapshots(
     tx,
@@ -121,7 +120,7 @@ async function judgeBatch(
   partial: readonly StoredEventState[],
 ): Promise<Judged> {
   invariant(resync.roomVersion !== null, 'a walking resync knows its room version');
-  const rules = rulesOf(resync.roomVersion);
+  const rules = rulesOfJoined(resync.roomVersion);
   const fetched = new Map(resync.fetched.map(({ atEventId, snapshotId }) => [atEventId, snapshotId]));
   const ids = partial.map(({ eventId }) => eventId);
   const cited = new Set([...ids, ...partial.flatMap(({ prevEvents, authEvents }) => [...prevEvents, ...authEvents])]);
@@ -185,10 +184,4 @@ async function relock(tx: Transaction, roomId: RoomId): Promise<LockedRoom> {
   const room = await lockRoom(tx, roomId);
   invariant(room !== undefined, `room ${roomId} is locked by this transaction`);
   return room;
-}
-
-function rulesOf(roomVersion: string): RoomVersionRules {
-  const rules = roomVersionRules(roomVersion);
-  invariant(rules !== undefined, `a joined room has a known version, not ${roomVersion}`);
-  return rules;
 }
