@@ -5,6 +5,7 @@
  */
 import { join, resolve } from 'node:path';
 import { type z } from 'zod';
+import { parseStaticAddress, type StaticAddress } from './federation/static-addresses.ts';
 import { type KeyId, type ServerName } from './matrix/identifiers.ts';
 import { ConfigError, type ConfigProblem } from './config/error.ts';
 import { SETTING_KEYS, type Settings, type SettingsInput, maskSecret, settingsSchema } from './config/settings.ts';
@@ -74,6 +75,8 @@ export interface Config {
     readonly allowedIpRanges: readonly string[];
     /** CIDR ranges refused although they are public. */
     readonly deniedIpRanges: readonly string[];
+    /** By host name or `*.suffix`. */
+    readonly staticAddresses: ReadonlyMap<string, StaticAddress>;
     readonly connectTimeoutMs: number;
     readonly requestTimeoutMs: number;
     readonly joinTimeoutMs: number;
@@ -219,6 +222,9 @@ function toConfig(settings: Settings, base: string): Config {
       customCaPath: optional(federation.custom_ca_path),
       allowedIpRanges: federation.allowed_ip_ranges,
       deniedIpRanges: federation.denied_ip_ranges,
+      staticAddresses: new Map(
+        Object.entries(federation.static_addresses).map(([name, text]) => [name, staticAddress(text)]),
+      ),
       connectTimeoutMs: milliseconds(federation.connect_timeout),
       requestTimeoutMs: milliseconds(federation.request_timeout),
       joinTimeoutMs: milliseconds(federation.join_timeout),
@@ -240,6 +246,12 @@ function milliseconds(text: string): number {
   const ms = parseDuration(text);
   invariant(ms !== undefined, `the schema let the duration ${text} through`);
   return ms;
+}
+
+function staticAddress(text: string): StaticAddress {
+  const place = parseStaticAddress(text);
+  invariant(place !== undefined, `the schema let the address ${text} through`);
+  return place;
 }
 
 function bytes(text: string): number {

@@ -4,6 +4,7 @@
  */
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
+import { isStaticName, parseStaticAddress } from '../federation/static-addresses.ts';
 import { parseKeyId, parseServerName } from '../matrix/identifiers.ts';
 import { parseDuration, parseSize } from './units.ts';
 
@@ -29,6 +30,14 @@ const verifyKey = text('an Ed25519 public key, 32 bytes in unpadded base64', (va
 const ipRanges = z.array(
   text('an address range such as 10.0.0.0/8 or fd00::/8', (value) => ipaddr.isValidCIDR(value)),
   { error: 'a list of address ranges' },
+);
+const staticAddresses = z.record(
+  text('a host name such as matrix.example.org or *.example.org, without a port', isStaticName),
+  text(
+    'an address with a port such as 192.0.2.1:8448 or "[2001:db8::1]:8448"',
+    (value) => parseStaticAddress(value) !== undefined,
+  ),
+  { error: 'host names with their addresses' },
 );
 
 function portRange(): { error: string } {
@@ -94,6 +103,7 @@ export const settingsSchema = section({
     custom_ca_path: path.optional(),
     allowed_ip_ranges: ipRanges.default([]),
     denied_ip_ranges: ipRanges.default([]),
+    static_addresses: staticAddresses.default({}),
     connect_timeout: duration.default('10s'),
     request_timeout: duration.default('60s'),
     join_timeout: duration.default('10m'),

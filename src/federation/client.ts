@@ -24,6 +24,7 @@ import {
 import { createDiscovery, type ResolveSrv } from './discovery.ts';
 import { FederationError } from './error.ts';
 import { createEventStream } from './event-stream.ts';
+import { createStaticAddresses, lookupWithStatic, type StaticAddress } from './static-addresses.ts';
 import { createTransport, type FederationRequest, type OpenAnswer, readJson } from './transport.ts';
 import { fetchWellKnown } from './well-known.ts';
 
@@ -69,6 +70,8 @@ export interface FederationClientConfig {
   readonly random: () => number;
   readonly userAgent: string;
   readonly logger: Logger;
+  /** By host name or `*.suffix`; none by default. */
+  readonly staticAddresses?: ReadonlyMap<string, StaticAddress>;
   /** Name resolution; the system's by default. */
   readonly lookup?: Lookup;
   readonly resolveSrv?: ResolveSrv;
@@ -76,15 +79,17 @@ export interface FederationClientConfig {
 
 export function createFederationClient(config: FederationClientConfig): FederationClient {
   const { clock, limits, timeouts, userAgent, logger } = config;
+  const staticAddresses = createStaticAddresses(config.staticAddresses ?? new Map());
   const agent = createAgent({
     addresses: createAddressRules(config.addresses),
-    lookup: config.lookup ?? lookupBySystem,
+    lookup: lookupWithStatic(staticAddresses, config.lookup ?? lookupBySystem),
     connectTimeoutMs: timeouts.connectMs,
     ...(config.customCa === undefined ? {} : { customCa: config.customCa }),
   });
   const discovery = createDiscovery({
     fetchWellKnown: (hostname) => fetchWellKnown(agent, hostname, userAgent, clock.now()),
     resolveSrv: config.resolveSrv ?? resolveSrvBySystem(),
+    staticAddresses,
     clock,
     random: config.random,
   });

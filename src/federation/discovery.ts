@@ -1,5 +1,6 @@
 /**
- * Where a server name is to be found: the steps of the spec in their order, with delegations and failures cached.
+ * Where a server name is to be found: what the operator has written down, else the steps of the spec in their order, with
+ * delegations and failures cached.
  *
  * 1. An address literal: itself, port 8448 unless given. 2. A name with a port: that. 3. A name that delegates through
  * `.well-known`: the delegated name, by steps 3.1 to 3.5, which are steps 1, 2, 4, 5 and 6 for that name. 4. An SRV record
@@ -13,6 +14,7 @@ import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { orAborted } from './deadline.ts';
+import { type StaticAddresses } from './static-addresses.ts';
 import { type WellKnownAnswer } from './well-known.ts';
 
 const DEFAULT_PORT = 8448;
@@ -59,6 +61,8 @@ export interface Discovery {
 export interface DiscoveryDependencies {
   readonly fetchWellKnown: (hostname: string) => Promise<WellKnownAnswer>;
   readonly resolveSrv: ResolveSrv;
+  /** Come before every step but the first two, for a name as for the one it delegates to. */
+  readonly staticAddresses: StaticAddresses;
   readonly clock: Clock;
   /** In [0, 1): spreads load over SRV records of equal priority by weight. */
   readonly random: () => number;
@@ -78,7 +82,7 @@ interface Records {
 }
 
 export function createDiscovery(dependencies: DiscoveryDependencies): Discovery {
-  const { clock } = dependencies;
+  const { clock, staticAddresses } = dependencies;
   const delegations = new LRUCache<string, Delegation>({ max: CACHED_NAMES_MAX });
   const records = new LRUCache<string, Records>({ max: CACHED_NAMES_MAX });
   const fetching = new Map<string, Promise<Delegation>>();
@@ -117,12 +121,20 @@ export function createDiscovery(dependencies: DiscoveryDependencies): Discovery 
     return targets;
   };
 
+  /** The name itself: the address is given at the look-up, so that the name is what is verified and pooled by. */
+  const writtenTarget = (hostname: string): Target | undefined => {
+    const place = staticAddresses.find(hostname);
+    return place && { hostname, port: place.port };
+  };
+
   const resolveName = async (serverName: ServerName): Promise<Destination> => {
     const explicit = explicitTarget(serverName);
     if (explicit !== undefined) return { host: serverName, targets: [explicit] };
+    const written = writtenTarget(serverName);
+    if (written !== undefined) return { host: serverName, targets: [written] };
     const { to } = await delegationOf(serverName);
     if (to === undefined) return { host: serverName, targets: await targetsByRecords(serverName) };
-    const delegated = explicitTarget(to);
+    const delegated = explicitTarget(to) ?? writtenTarget(to);
     return { host: to, targets: delegated === undefined ? await targetsByRecords(to) : [delegated] };
   };
 

@@ -62,12 +62,13 @@ describe('a configuration', () => {
 
   test('the sample file is valid too when every line that is commented out is taken', () => {
     const taken = readFileSync(SAMPLE, 'utf8')
-      .replaceAll(/^(\s*)# (\s*(?:- )?[a-z_]+:(?: .*)?|\s*"ed25519:.*)$/gm, '$1$2')
+      .replaceAll(/^(\s*)# (\s*(?:- )?[a-z_]+:(?: .*)?|\s*"(?:ed25519:|\*\.).*)$/gm, '$1$2')
       .replace('token: …', 'token: 0123456789abcdef');
     const { settings } = loadSettings({ path: file(taken), env: {} });
     expect(settings.temporal.tls?.ca_path).toBe('/etc/rejoinder/temporal-ca.pem');
     expect(settings.trusted_key_servers[0]?.verify_keys).toHaveProperty('ed25519:a_RXGa');
     expect(settings.listeners.federation.tls).toBeDefined();
+    expect(settings.federation.static_addresses).toEqual({ '*.example.org': '10.0.0.5:8448' });
     expect(settings.telemetry.otlp_endpoint).toBe('http://localhost:4318');
   });
 
@@ -114,6 +115,17 @@ describe('a configuration', () => {
     const config = loadConfig({ path: file('server_name: a.example'), env });
     expect(config.federation.allowedIpRanges).toEqual(['127.0.0.0/8', '::1/128']);
     expect(config.trustedKeyServers).toEqual([{ serverName: 'notary.example', verifyKeys: new Map() }]);
+  });
+
+  test('static addresses are read from the file and, added to those, from the environment', () => {
+    const path = file('server_name: a\nfederation: { static_addresses: { b.example: "10.0.0.1:443" } }');
+    const env = { REJOINDER_FEDERATION_STATIC_ADDRESSES: '{"*.c.example": "[fd00::1]:8448"}' };
+    expect(loadConfig({ path, env }).federation.staticAddresses).toEqual(
+      new Map([
+        ['b.example', { address: '10.0.0.1', port: 443 }],
+        ['*.c.example', { address: 'fd00::1', port: 8448 }],
+      ]),
+    );
   });
 
   test('variables that look like ours and set nothing are named', () => {
@@ -189,6 +201,26 @@ const WRONG: readonly (readonly [what: string, body: string, message: RegExp])[]
     'a key server with a broken key id',
     'server_name: a\ntrusted_key_servers: [{server_name: b, verify_keys: {"rsa 1": abc}}]',
     /verify_keys.rsa 1: expected a key id/,
+  ],
+  [
+    'a static address that is a name',
+    'server_name: a\nfederation:\n  static_addresses:\n    b.example: inside.example:8448',
+    /yaml:4: federation.static_addresses.b.example: expected an address with a port such as .*"inside.example:8448"/,
+  ],
+  [
+    'a static address without a port',
+    'server_name: a\nfederation: { static_addresses: { b.example: 10.0.0.1 } }',
+    /static_addresses.b.example: expected an address with a port.*"10.0.0.1"/,
+  ],
+  [
+    'a static address in IPv6 that YAML takes for a list',
+    'server_name: a\nfederation: { static_addresses: { b.example: [fd00::1] } }',
+    /static_addresses.b.example: expected an address with a port.*\["fd00::1"\]/,
+  ],
+  [
+    'a static address for a name with a port',
+    'server_name: a\nfederation: { static_addresses: { "b.example:8448": "10.0.0.1:8448" } }',
+    /static_addresses.b.example:8448: expected a host name such as matrix.example.org or \*.example.org, without a port/,
   ],
   ['a level of no logger', 'server_name: a\nlog: { level: loud }', /log.level: expected one of trace, debug.*"loud"/],
   ['the same key twice', 'server_name: a\nserver_name: b', /yaml:\d: expected YAML: Map keys must be unique/],

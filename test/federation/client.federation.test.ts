@@ -83,6 +83,29 @@ describe('requests', () => {
     expect(await client.version('remote.test' as ServerName, options)).toMatchObject({ name: 'x' });
   });
 
+  test('to a name with a static address go there, and carry the name in Host and in the TLS handshake', async () => {
+    const server = await startTlsServer(answering({ server: { name: 'x', version: '1' } }));
+    const client = await testClient({
+      staticAddresses: new Map([['*.test', { address: '127.0.0.1', port: server.port }]]),
+    });
+    expect(await client.version('remote.test' as ServerName, options)).toEqual({ name: 'x', version: '1' });
+    expect(server.received[0]).toMatchObject({ headers: { host: 'remote.test' }, servername: 'remote.test' });
+    // Its certificate names remote.test and another, not this one.
+    const failure = await failureOf(client.version('stranger.test' as ServerName, options));
+    expect(failure).toMatchObject({ kind: 'unreachable', cause: { code: 'ERR_TLS_CERT_ALTNAME_INVALID' } });
+    expect(server.received).toHaveLength(1);
+  });
+
+  test('to a static address pass the address rules', async () => {
+    const server = await startTlsServer(answering({}));
+    const staticAddresses = new Map([['remote.test', { address: '127.0.0.1', port: server.port }]]);
+    const client = await testClient({ addresses: {}, staticAddresses });
+    expect(await failureOf(client.version('remote.test' as ServerName, options))).toMatchObject({
+      kind: 'refused-by-policy',
+    });
+    expect(server.received).toEqual([]);
+  });
+
   test('to ourselves are never made', async () => {
     const client = await testClient();
     expect(await failureOf(client.version(OUR_NAME, options))).toMatchObject({ kind: 'refused-by-policy' });

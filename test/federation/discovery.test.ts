@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createDiscovery, type Discovery, type SrvRecord } from '../../src/federation/discovery.ts';
+import { createStaticAddresses, parseStaticAddress } from '../../src/federation/static-addresses.ts';
 import { lifetimeOf, type WellKnownAnswer } from '../../src/federation/well-known.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { signal } from './tls-server.ts';
@@ -27,6 +28,13 @@ function world(
       const records = state.srv[name];
       return records === undefined ? Promise.reject(new Error('ENOTFOUND')) : Promise.resolve(records);
     },
+    staticAddresses: createStaticAddresses(
+      new Map([
+        ['fixed.test', { address: '10.0.0.1', port: 1 }],
+        ['*.Near.test', { address: '10.0.0.2', port: 2 }],
+        ['*.very.near.test', { address: 'fd00::3', port: 3 }],
+      ]),
+    ),
     clock: { now: () => state.now },
     random: () => 0.5,
   });
@@ -67,6 +75,44 @@ describe('server discovery', () => {
     });
     expect(await here.resolve('example.org')).toEqual(expected);
     expect(here.asked.filter((what) => what.startsWith('well-known'))).toEqual(['well-known example.org']);
+  });
+
+  test.each([
+    ['fixed.test', 1],
+    ['a.near.test', 2],
+    ['A.B.NEAR.test', 2],
+    ['a.very.near.test', 3],
+  ])('a static address: %s is at port %i without a look-up, under its own name', async (hostname, port) => {
+    const here = world();
+    expect(await here.resolve(hostname)).toEqual({ host: hostname, targets: [{ hostname, port }] });
+    expect(here.asked).toEqual([]);
+  });
+
+  test('a static address holds for the name that is delegated to, and leaves a port that is stated', async () => {
+    const here = world({ wellKnown: { 'example.org': delegated('fixed.test') } });
+    const at = (host: string, port: number) => ({ host, targets: [{ hostname: 'fixed.test', port }] });
+    expect(await here.resolve('example.org')).toEqual(at('fixed.test', 1));
+    expect(await here.resolve('fixed.test:99')).toEqual(at('fixed.test:99', 99));
+  });
+
+  test('a static address is none for the bare end of names, nor for names that merely end alike', async () => {
+    const here = world();
+    for (const hostname of ['near.test', 'linear.test', 'not-fixed.test'])
+      expect(await here.resolve(hostname)).toEqual({ host: hostname, targets: [{ hostname, port: 8448 }] });
+  });
+
+  test.each([
+    '10.0.0.1',
+    '10.0.0.1:0',
+    '10.0.0.1:65536',
+    'a.test:1',
+    'fd00::1:1',
+    '[10.0.0.1]:1',
+    '[fd00::1]',
+    '::1:2',
+    '',
+  ])('a static address is not %j', (text) => {
+    expect(parseStaticAddress(text)).toBeUndefined();
   });
 
   test('steps 4 to 6: without a delegation the name itself, by its records, else by port 8448', async () => {

@@ -51,6 +51,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     serverName,
     signingKey,
     addresses: { allowedRanges: config.federation.allowedIpRanges, deniedRanges: config.federation.deniedIpRanges },
+    staticAddresses: config.federation.staticAddresses,
     ...(customCa === undefined ? {} : { customCa }),
     timeouts: {
       connectMs: config.federation.connectTimeoutMs,
