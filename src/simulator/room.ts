@@ -1,0 +1,85 @@
+/**
+ * A room of the simulated federation: its events, signed by their senders' servers, and what a resident is asked about
+ * them. All residents share one, so a join through any of them is known to all.
+ */
+import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { type RoomVersionRules } from '../matrix/room-versions.ts';
+
+/** An event of a simulated room. */
+export interface SimulatedEvent {
+  readonly eventId: EventId;
+  readonly type: string;
+  /** Absent: a message event. */
+  readonly stateKey?: string;
+  readonly sender: UserId;
+  /** `content.membership` of m.room.member. */
+  readonly membership?: string;
+  readonly depth: number;
+  readonly prevEvents: readonly EventId[];
+  /** Those it cites; in version 12 without the create event. */
+  readonly authEvents: readonly EventId[];
+  /** The signed event as it is sent. */
+  readonly json: Buffer;
+}
+
+/** What somebody in the room says; the room adds parents, depth, auth events, time, hash and signature. */
+export interface EventDraft {
+  readonly sender: UserId;
+  readonly type: string;
+  /** Absent: a message event. */
+  readonly stateKey?: string;
+  readonly content: JsonObject;
+}
+
+/** The answer of make_join. */
+export interface JoinTemplateAnswer {
+  readonly room_version: string;
+  readonly event: JsonObject;
+}
+
+/**
+ * A room and its history. Where the graph forks, later accepted events win: the generated forks never conflict, and
+ * of what is appended or accepted later each change stands over the one before. State resolution is not run here.
+ */
+export interface SimulatedRoom {
+  readonly roomId: RoomId;
+  readonly roomVersion: string;
+  readonly rules: RoomVersionRules;
+  readonly alias: RoomAlias;
+  /** The newest events that no other has for a parent. */
+  readonly extremities: readonly EventId[];
+  /** An event of the room, whether generated, appended or accepted. */
+  event(eventId: EventId): SimulatedEvent | undefined;
+  /**
+   * The state before an event, from `stateMapKey` to event id: a copy, which later events leave alone. `undefined` for
+   * an unknown event, and for one of the older history, whose states are not kept.
+   */
+  stateBefore(eventId: EventId): ReadonlyMap<string, EventId> | undefined;
+  /** The state after the extremities, a copy. */
+  currentState(): ReadonlyMap<string, EventId>;
+  /** The event that stands at a place of the current state. */
+  currentEvent(type: string, stateKey: string): SimulatedEvent | undefined;
+  /** Everything that the given events cite, directly or not; in version 12 the create event is cited by every other. */
+  authChain(eventIds: Iterable<EventId>): Set<EventId>;
+  /** Servers with a joined member. */
+  serversInRoom(): ServerName[];
+  /** Joined members. */
+  joinedCount(): number;
+  /**
+   * Adds an event on top of all extremities, signed by its sender's server. It is not judged by the auth rules: whoever
+   * drafts something forbidden gets what a hostile server would send, and the current state follows it.
+   */
+  append(draft: EventDraft): SimulatedEvent;
+  /**
+   * Takes in an event made and signed elsewhere, such as a join by send_join, as it is. The caller has checked it, and
+   * knows its parents and auth events to be here. One that is here already is given back.
+   */
+  accept(event: JsonObject): SimulatedEvent;
+  /** What make_join gives a user; also to one whom the rules keep out, which is the caller's to find. */
+  joinTemplate(userId: UserId): JoinTemplateAnswer;
+  /** Events that `latest` builds on and `earliest` does not name, the nearest `limit` of them, oldest first. */
+  missingEvents(latest: readonly EventId[], earliest: readonly EventId[], limit: number): SimulatedEvent[];
+  /** SHA-256, hex, of the sorted event ids of the current state joined by newlines: the digest of a fetched state. */
+  digest(): string;
+}
