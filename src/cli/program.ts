@@ -68,10 +68,12 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
     .argument('<room>', "room id or alias, such as '#room:example.org'")
     .requiredOption('-u, --user <name>', 'local user who joins: @name:server or just the name')
     .option('--via <server>', 'server to ask first; may be given several times', repeated, [])
+    .option('--classic', 'ask for the whole state at once, and return when it is there')
     .addHelpText('after', "\nExample: rejoinder join '#matrix:matrix.org' --user alice")
-    .action(async (room: string, flags: ClientFlags & { user: string; via: string[] }) => {
+    .action(async (room: string, flags: ClientFlags & { user: string; via: string[]; classic?: true }) => {
       const { join } = await import('./commands/join.ts');
-      await join(room, { ...clientOptions(flags), user: flags.user, via: flags.via }, output);
+      const { user, via, classic } = flags;
+      await join(room, { ...clientOptions(flags), user, via, classic: classic === true }, output);
     });
 
   client('members', 'List the members of a room, waiting until the room is whole.')

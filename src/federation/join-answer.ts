@@ -15,6 +15,10 @@ import { type JoinTemplate } from './join-template.ts';
 /** Servers taken of a stranger's list: twice the servers of the largest public rooms, about 600 KB of names. */
 export const SERVERS_IN_ROOM_MAX = 20_000;
 
+/** What is judged of an event of the answer. The body is read of create events only, and may be stored and gone by now. */
+export type AnsweredPdu = Pick<CheckedPdu, 'eventId' | 'roomId' | 'type' | 'stateKey' | 'authEvents'> &
+  Partial<Pick<CheckedPdu, 'json'>>;
+
 export interface JoinAnswer {
   readonly template: JoinTemplate;
   readonly roomId: RoomId;
@@ -26,9 +30,9 @@ export interface JoinAnswer {
   readonly omitMembersAsked: boolean;
   readonly header: SendJoinHeader;
   /** The events of `state` that passed the checks of receipt, in the order given. */
-  readonly state: readonly CheckedPdu[];
+  readonly state: readonly AnsweredPdu[];
   /** The events of `auth_chain` that passed. */
-  readonly authChain: readonly CheckedPdu[];
+  readonly authChain: readonly AnsweredPdu[];
   /** What the checks of receipt made of `header.event`; `undefined` when there was none. */
   readonly returnedEvent: CheckOutcome | undefined;
 }
@@ -39,9 +43,9 @@ export interface JoinAnswerVerdict {
   readonly membersOmitted: boolean;
   /** The answering server first, then its hint; never ourselves; at most `SERVERS_IN_ROOM_MAX`. */
   readonly serversInRoom: readonly ServerName[];
-  readonly createEvent: CheckedPdu;
+  readonly createEvent: AnsweredPdu;
   /** `state` without message events and later duplicates of one (type, state key). */
-  readonly state: readonly CheckedPdu[];
+  readonly state: readonly AnsweredPdu[];
   readonly dropped: number;
   /** Auth events that the join or a given event cites and that are in neither list: at most a cause for doubt. */
   readonly missingAuthEvents: readonly EventId[];
@@ -95,11 +99,11 @@ function checkServers(
   return { ok: true, membersOmitted: membersOmitted === true, serversInRoom: [...servers] };
 }
 
-function checkCreate(answer: JoinAnswer): Checked<{ readonly createEvent: CheckedPdu }> {
+function checkCreate(answer: JoinAnswer): Checked<{ readonly createEvent: AnsweredPdu }> {
   const { rules } = answer.template;
   for (const pdu of [...answer.state, ...answer.authChain])
     if (pdu.roomId !== answer.roomId) return refuse('foreign-room', `${pdu.eventId} is of another room`);
-  const isCreate = (pdu: CheckedPdu): boolean => pdu.type === 'm.room.create' && pdu.stateKey !== null;
+  const isCreate = (pdu: AnsweredPdu): boolean => pdu.type === 'm.room.create' && pdu.stateKey !== null;
   const createEvent = answer.state.find((pdu) => isCreate(pdu) && pdu.stateKey === '');
   if (createEvent === undefined) return refuse('create-missing', 'the state has no create event');
   for (const pdu of [...answer.state, ...answer.authChain])
@@ -121,8 +125,8 @@ function checkCreate(answer: JoinAnswer): Checked<{ readonly createEvent: Checke
 }
 
 /** `content.room_version`, `1` where absent; `undefined` for anything but a string. */
-function roomVersionOf(createEvent: CheckedPdu): string | undefined {
-  const { content } = JSON.parse(createEvent.json) as { content?: Json };
+function roomVersionOf(createEvent: AnsweredPdu): string | undefined {
+  const { content } = JSON.parse(createEvent.json ?? '{}') as { content?: Json };
   const version = isJsonObject(content) ? content['room_version'] : undefined;
   if (version === undefined) return '1';
   return typeof version === 'string' ? version : undefined;
@@ -141,7 +145,7 @@ function checkReturnedEvent(answer: JoinAnswer): Checked<{ readonly joinEvent: C
   return { ok: true, joinEvent: returnedEvent.pdu };
 }
 
-function distinctState(state: readonly CheckedPdu[]): CheckedPdu[] {
+function distinctState(state: readonly AnsweredPdu[]): AnsweredPdu[] {
   const seen = new Set<string>();
   return state.filter((pdu) => {
     const place = JSON.stringify([pdu.type, pdu.stateKey]);

@@ -39,6 +39,7 @@ const joinBody = z.strictObject(
     room: parsed(ROOM_EXPECTED, parseRoom),
     user_id: z.string({ error: 'a user id of this server, or its local part' }),
     via: via.default([]),
+    partial: z.boolean({ error: 'true or false' }).default(true),
   },
   { error: 'a JSON object with room and user_id' },
 );
@@ -64,15 +65,16 @@ export interface ParsedJoin {
   readonly room: RoomId | RoomAlias;
   readonly userId: UserId;
   readonly via: readonly ServerName[];
+  readonly omitMembers: boolean;
 }
 
 export function parseJoin(body: unknown, serverName: ServerName): ParsedJoin {
-  const { room, user_id: user, via: servers } = parse(joinBody, body, 'body');
+  const { room, user_id: user, via: servers, partial } = parse(joinBody, body, 'body');
   const userId = parseUserId(LOCALPART.test(user) ? `@${user}:${serverName}` : user);
   if (userId === undefined || domainOf(userId) !== serverName) {
     throw invalidParam(`user_id: expected a user of ${serverName}, such as @alice:${serverName} or alice`);
   }
-  return { room, userId, via: servers };
+  return { room, userId, via: servers, omitMembers: partial };
 }
 
 export function parseRoomParameter(text: string): RoomId | RoomAlias {

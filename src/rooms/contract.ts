@@ -8,6 +8,8 @@ export interface JoinRequest {
   readonly userId: UserId;
   /** Servers to ask first, in this order. */
   readonly via: readonly ServerName[];
+  /** False: a classic join, which asks for the whole state at once. True where absent. */
+  readonly omitMembers?: boolean;
   /** Aborted when the caller has gone away. */
   readonly signal: AbortSignal;
 }

@@ -1,5 +1,9 @@
-/** Receives the answer of send_join: verifies what it holds, judges it, and refuses it whole when FACTS A 3 says so. */
-import { type JoinAnswerVerdict, checkJoinAnswer } from '../federation/join-answer.ts';
+/**
+ * Receives the answer of send_join: verifies what it holds, judges it, and refuses it whole when FACTS A 3 says so. Events
+ * are stored as they arrive and only their outlines kept, since a classic answer holds every member of the room. What a
+ * refused answer leaves behind is signed by its senders and in no state.
+ */
+import { type AnsweredPdu, type JoinAnswerVerdict, checkJoinAnswer } from '../federation/join-answer.ts';
 import { type JoinTemplate } from '../federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
@@ -12,7 +16,7 @@ import { type RoomsContext } from './context.ts';
 import { RoomError } from './error.ts';
 import { judgeOutliers } from './judge-outliers.ts';
 
-/** Batches verified while the next ones arrive. */
+/** Batches verified and stored while the next ones arrive. */
 const BATCHES_IN_FLIGHT = 4;
 
 export interface SentJoin {
@@ -21,6 +25,8 @@ export interface SentJoin {
   readonly event: JsonObject;
   readonly resident: ServerName;
   readonly template: JoinTemplate;
+  /** False: the whole state is wanted at once. */
+  readonly omitMembers: boolean;
 }
 
 export interface TakenJoinAnswer {
@@ -38,13 +44,12 @@ export async function takeJoinAnswer(
 ): Promise<TakenJoinAnswer> {
   const { store, federation } = context;
   const { roomId, eventId, resident, template } = join;
-  const omitMembersAsked = await mayBePartial(context, roomId);
+  const omitMembersAsked = join.omitMembers && (await mayBePartial(context, roomId));
   const stream = await federation.sendJoin(resident, roomId, eventId, join.event, {
     signal,
     omitMembers: omitMembersAsked,
   });
 
-  const batches: { readonly array: 'state' | 'auth_chain'; readonly outcomes: Promise<readonly CheckOutcome[]> }[] = [];
   const check = (events: readonly Uint8Array[]): Promise<readonly CheckOutcome[]> =>
     context.verification.check({
       roomVersion: template.rules.version,
@@ -54,21 +59,24 @@ export async function takeJoinAnswer(
       capReferences: false,
       signal,
     });
+  const failed: CheckOutcome[] = [];
+  const take = async (events: readonly Uint8Array[]): Promise<readonly AnsweredPdu[]> => {
+    const outcomes = await check(events);
+    const passed = outcomes.flatMap((outcome) => (outcome.outcome === 'passed' ? [outcome.pdu] : []));
+    failed.push(...outcomes.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped'));
+    await insertPdus(store, passed);
+    return passed.map(outlineOf);
+  };
+  const batches: { readonly array: 'state' | 'auth_chain'; readonly taken: Promise<readonly AnsweredPdu[]> }[] = [];
   for await (const { array, events } of stream) {
-    const outcomes = check(events);
+    const taken = take(events);
     // A failure is thrown where it is awaited; until then it must not count as unhandled.
-    outcomes.catch(() => undefined);
-    batches.push({ array, outcomes });
-    await batches.at(-BATCHES_IN_FLIGHT)?.outcomes;
+    taken.catch(() => undefined);
+    batches.push({ array, taken });
+    await batches.at(-BATCHES_IN_FLIGHT)?.taken;
   }
-  const passed: Record<'state' | 'auth_chain', CheckedPdu[]> = { state: [], auth_chain: [] };
-  const failed: Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>[] = [];
-  for (const { array, outcomes } of batches) {
-    for (const outcome of await outcomes) {
-      if (outcome.outcome === 'passed') passed[array].push(outcome.pdu);
-      else if (outcome.outcome !== 'skipped') failed.push(outcome);
-    }
-  }
+  const given: Record<'state' | 'auth_chain', AnsweredPdu[]> = { state: [], auth_chain: [] };
+  for (const { array, taken } of batches) for (const pdu of await taken) given[array].push(pdu);
 
   const header = stream.header();
   const [returnedEvent] = header.event === undefined ? [] : await check([header.event]);
@@ -80,8 +88,8 @@ export async function takeJoinAnswer(
     resident,
     omitMembersAsked,
     header,
-    state: passed.state,
-    authChain: passed.auth_chain,
+    state: given.state,
+    authChain: given.auth_chain,
     returnedEvent,
   });
   if (!verdict.ok) throw unusable(resident, `${verdict.reason} (${verdict.rule})`, failed);
@@ -93,12 +101,18 @@ export async function takeJoinAnswer(
   }
 
   const ours = verdict.joinEvent ?? (await ownEvent(join, check));
-  await insertPdus(store, [...passed.state, ...passed.auth_chain, ours]);
+  await insertPdus(store, [ours]);
   return {
     membersOmitted: verdict.membersOmitted,
     serversInRoom: verdict.serversInRoom,
-    stateBefore: await stateOf(context, join, verdict, passed.auth_chain),
+    stateBefore: await stateOf(context, join, verdict, given.auth_chain),
   };
+}
+
+/** Without its body, which is stored by now; that of a create event says the room's version. */
+function outlineOf(pdu: CheckedPdu): AnsweredPdu {
+  const { eventId, roomId, type, stateKey, authEvents } = pdu;
+  return type === 'm.room.create' ? pdu : { eventId, roomId, type, stateKey, authEvents };
 }
 
 /** Partial state is taken only when we are not in the room, or the room is partial already (FACTS A 4). */
@@ -121,7 +135,7 @@ async function stateOf(
   { store }: RoomsContext,
   { roomId, resident, template }: SentJoin,
   verdict: JoinAnswerVerdict,
-  authChain: readonly CheckedPdu[],
+  authChain: readonly AnsweredPdu[],
 ): Promise<SnapshotId> {
   const given = [...new Set([...verdict.state, ...authChain].map(({ eventId }) => eventId))];
   const judged = await judgeOutliers(store, roomId, template.rules, given, () => undefined);

@@ -1,6 +1,7 @@
 /**
  * Joins a room through its residents: make_join, the signed join recorded as an intent, send_join without memberships, the
- * checks of FACTS A, and one transaction that opens the stay. The full state comes later, by the room's workflow.
+ * checks of FACTS A, and one transaction that opens the stay. The full state comes later, by the room's workflow; or with
+ * the answer, where the caller wants a classic join.
  */
 import { RoomError } from './error.ts';
 import { FederationError } from '../federation/error.ts';
@@ -79,7 +80,7 @@ export async function joinRoom(context: RoomsContext, request: JoinRequest): Pro
     signal.throwIfAborted();
     try {
       const intent = await prepare(context, roomId, userId, resident, residents, timings, signal);
-      return await send(context, intent, timings, signal);
+      return await send(context, intent, request, timings);
     } catch (error) {
       if (!(error instanceof FederationError || error instanceof RoomError) || signal.aborted) throw error;
       if (error instanceof RoomError && (error.kind === 'forbidden' || error.kind === 'busy')) throw error;
@@ -96,7 +97,7 @@ export async function finishStaleJoins(context: RoomsContext, signal: AbortSigna
   let finished = 0;
   for (const intent of await readStaleJoinIntents(context.store, now - STALE_INTENT_MS, STALE_INTENTS_A_PASS)) {
     try {
-      await send(context, intent, new Timings(context), signal);
+      await send(context, intent, { signal }, new Timings(context));
       finished += 1;
     } catch (error) {
       if (!(error instanceof FederationError || error instanceof RoomError) || signal.aborted) throw error;
@@ -173,14 +174,15 @@ async function prepare(
 async function send(
   context: RoomsContext,
   intent: JoinIntent,
+  { omitMembers = true, signal }: Pick<JoinRequest, 'omitMembers' | 'signal'>,
   timings: Timings,
-  signal: AbortSignal,
 ): Promise<JoinedRoom> {
   const { roomId, userId, eventId, resident } = intent;
   const template = templateOf(intent);
+  const sent = { ...intent, template, omitMembers };
   try {
-    const answer = await timings.measure('send_join', () => takeJoinAnswer(context, { ...intent, template }, signal));
-    const joined = await timings.measure('commit', () => commitJoin(context, { ...intent, template, answer }));
+    const answer = await timings.measure('send_join', () => takeJoinAnswer(context, sent, signal));
+    const joined = await timings.measure('commit', () => commitJoin(context, { ...sent, answer }));
     // Other tries of the same join are settled with it, whatever became of them.
     for (const other of await readJoinIntents(context.store, roomId, userId))
       await deleteJoinIntent(context.store, other.eventId);

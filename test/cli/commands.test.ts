@@ -127,6 +127,20 @@ describe('a command that talks to the server', () => {
     expect(stdout).toContain('partial: usable now');
   });
 
+  test('asks for the whole state at once where a classic join is wanted', async () => {
+    const asked: unknown[] = [];
+    const answering = portsOfTest();
+    const ports = portsOfTest({
+      joinRoom: (request) => {
+        asked.push(request.omitMembers);
+        return answering.joinRoom(request);
+      },
+    });
+    await runAgainst(ports, ['join', ALIAS, '--user', 'alice']);
+    await runAgainst(ports, ['join', ALIAS, '--user', 'alice', '--classic']);
+    expect(asked).toEqual([true, false]);
+  });
+
   test('prints JSON for programs', async () => {
     const { stdout } = await runAgainst(portsOfTest(), ['join', ALIAS, '-u', 'alice', '--json']);
     expect(JSON.parse(stdout)).toMatchObject({ room_id: WHOLE, event_id: '$join' });

@@ -44,7 +44,12 @@ describe('joining', () => {
       members_omitted: true,
       timings_ms: { make_join: 12 },
     });
-    expect(requests[0]).toMatchObject({ room: ALIAS, userId: '@alice:ours', via: ['hs2'] });
+    expect(requests[0]).toMatchObject({ room: ALIAS, userId: '@alice:ours', via: ['hs2'], omitMembers: true });
+    await post(server, '/rooms/join', { room: ALIAS, user_id: 'alice', partial: false });
+    expect(requests[1]).toMatchObject({ omitMembers: false });
+    const refused = await post(server, '/rooms/join', { room: ALIAS, user_id: 'alice', partial: 'no' });
+    expect(refused).toMatchObject({ status: 400, body: { error: 'partial: expected true or false' } });
+    expect(requests).toHaveLength(2);
   });
 
   test.each(Object.keys(ROOM_ERROR_ANSWERS) as RoomErrorKind[])('a join refused as %s says so', async (kind) => {

@@ -11,7 +11,10 @@ import { startResident } from '../workflows/resident.ts';
 
 const signal = new AbortController().signal;
 
-test('a resident that leaves no memberships out makes a whole room at once, and nothing is left to do', async () => {
+test.each([
+  ['a resident that leaves no memberships out', { omitsMembers: false, omitMembers: true }],
+  ['a classic join', { omitsMembers: true, omitMembers: false }],
+])('%s makes a whole room at once, and nothing is left to do', async (_what, { omitsMembers, omitMembers }) => {
   const folder = await mkdtemp(join(tmpdir(), 'rejoinder-full-join-'));
   const certificates = await ensureCertificateFiles(folder, [], systemClock);
   const resident = await startResident(certificates, 5);
@@ -19,12 +22,12 @@ test('a resident that leaves no memberships out makes a whole room at once, and 
     await resident.stop();
     await rm(folder, { recursive: true, force: true });
   });
-  resident.omitsMembers = false;
+  resident.omitsMembers = omitsMembers;
   const { context, reads, rung } = await startTestRejoinder({ certificates });
 
   const userId = `@me:${context.serverName}` as UserId;
   const { roomId } = resident;
-  const joined = await joinRoom(context, { room: roomId, userId, via: [resident.serverName], signal });
+  const joined = await joinRoom(context, { room: roomId, userId, via: [resident.serverName], omitMembers, signal });
   expect(joined).toMatchObject({ partial: false, membersOmitted: false });
   expect(rung).toEqual([]);
   expect(await reads.members(roomId, { waitMs: 0, membership: 'join', signal })).toMatchObject({ ready: true });

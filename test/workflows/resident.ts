@@ -22,7 +22,7 @@ export interface Resident {
   readonly roomId: RoomId;
   /** While false, everything about state is answered with 503. */
   isWilling: boolean;
-  /** While false, a join is answered with the whole state, asked or not. */
+  /** While false, a join is answered with the whole state, whatever was asked. */
   omitsMembers: boolean;
   stop(): Promise<void>;
 }
@@ -112,7 +112,7 @@ function answerTo(
     case 'PUT send_join': {
       const authChain = bodies([...events.keys()].slice(0, authEvents.length + 1));
       const state = bodies(events.keys());
-      if (!omitsMembers) return { state, auth_chain: authChain };
+      if (!omitsMembers || url.searchParams.get('omit_members') !== 'true') return { state, auth_chain: authChain };
       const withoutMembers = state.filter((event) => (event as JsonObject)['type'] !== 'm.room.member');
       return { state: withoutMembers, auth_chain: authChain, members_omitted: true, servers_in_room: [serverName] };
     }

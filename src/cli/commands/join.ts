@@ -1,4 +1,7 @@
-/** `rejoinder join <room> --user NAME`: the room is usable when it returns, its memberships may still be on their way. */
+/**
+ * `rejoinder join <room> --user NAME`: the room is usable when it returns, its memberships may still be on their way; with
+ * `--classic` they are there.
+ */
 import { performance } from 'node:perf_hooks';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, humanDuration, printable } from '../output.ts';
@@ -6,6 +9,8 @@ import { type Output, humanDuration, printable } from '../output.ts';
 export interface JoinOptions extends ClientOptions {
   readonly user: string;
   readonly via: readonly string[];
+  /** Ask for the whole state at once. */
+  readonly classic: boolean;
   readonly json: boolean;
 }
 
@@ -13,7 +18,7 @@ export async function join(room: string, options: JoinOptions, output: Output): 
   const client = await connectOperator(options);
   try {
     const startedAt = performance.now();
-    const post = { room, user_id: options.user, via: options.via };
+    const post = { room, user_id: options.user, via: options.via, partial: !options.classic };
     const { body } = await client.ask('/rooms/join', { post });
     if (options.json) {
       output.json(body);
