@@ -35,7 +35,7 @@ module.exports = {
       'matrix-is-pure',
       'The protocol core knows nothing above it. `invariant` is its only way to throw; tweetnacl makes public keys.',
       '^src/matrix/',
-      '^(src/(?!matrix/|invariant\\.ts)|workflows/|activities/|node_modules/(?!tweetnacl/|lru-cache/))',
+      '^(src/(?!matrix/|invariant\\.ts)|workflows/|activities/|node_modules/(?!tweetnacl/|lru-cache/|sodium-native/))',
     ),
     forbid(
       'matrix-keeps-one-cache',
@@ -47,7 +47,13 @@ module.exports = {
       'matrix-does-no-io',
       'Of Node the protocol core takes hashes, keys and UTF-8; no file, socket, thread or timer.',
       '^src/matrix/',
-      { dependencyTypes: ['core'], pathNot: '^(node:)?(crypto|buffer)$' },
+      { dependencyTypes: ['core'], pathNot: '^(node:)?(crypto|buffer|module)$' },
+    ),
+    forbid(
+      'matrix-loads-one-library-if-it-can',
+      'libsodium has no build for every platform, and only its one user may do without it.',
+      { path: '^src/matrix/', pathNot: '^src/matrix/ed25519\\.ts$' },
+      '^((node:)?module$|node_modules/sodium-native/)',
     ),
     forbid(
       'resync-is-pure',

@@ -1,12 +1,13 @@
 /**
- * Ed25519 verification that agrees with libsodium's, which most servers use: the signature's scalar is reduced, neither
- * key nor commitment lies in the small subgroup, and the key is written canonically. node:crypto does the mathematics
- * (about 84 times as fast as tweetnacl here) and leaves the last three to us; a server that accepted more than the
- * others would split rooms.
+ * Ed25519 verification as most servers have it, which is libsodium's: the signature's scalar is reduced, neither key nor
+ * commitment lies in the small subgroup, and the key is written canonically. A server that accepted more than the others
+ * would split rooms. libsodium does the mathematics where it is built for this machine, else OpenSSL, to which the checks
+ * are added here. For 13,000 signatures that is 0.5 s or 1.1 s on the same core; tweetnacl takes 90 s.
  *
  * Source: RFC 8032, section 5.1.7; https://spec.matrix.org/v1.16/appendices/#signing-json
  */
 import { createPublicKey, verify, type KeyObject } from 'node:crypto';
+import { createRequire } from 'node:module';
 import { LRUCache } from 'lru-cache';
 
 export const PUBLIC_KEY_BYTES = 32;
@@ -30,33 +31,54 @@ const SMALL_ORDER_FIRST_BYTES: ReadonlySet<number> = new Set([0x00, 0x01, 0x26, 
 /** The order of the group, 2²⁵² + 27742317777372353535851937790883648493, little-endian. */
 const GROUP_ORDER = Buffer.from('edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010', 'hex');
 
-/** The fixed head of a SubjectPublicKeyInfo that holds an Ed25519 key. */
-const SPKI_HEAD = Buffer.from('302a300506032b6570032100', 'hex');
-
 /** A public key that passed the checks on keys. */
 export interface PreparedKey {
-  readonly keyObject: KeyObject;
+  readonly bytes: Buffer;
 }
 
-const prepared = new LRUCache<string, PreparedKey>({ max: CACHED_KEYS_MAX });
+/** Whether a signature whose parts passed the checks on them is the key's over a message. */
+export type Mathematics = (signature: Buffer, message: Uint8Array, publicKey: Buffer) => boolean;
+
+const keyObjects = new LRUCache<string, KeyObject>({ max: CACHED_KEYS_MAX });
+
+/** OpenSSL's. A key object costs 9 µs from a JWK and 90 µs from DER. */
+export const opensslVerifies: Mathematics = (signature, message, publicKey) => {
+  const x = publicKey.toString('base64url');
+  let key = keyObjects.get(x);
+  if (key === undefined) {
+    key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x }, format: 'jwk' });
+    keyObjects.set(x, key);
+  }
+  return verify(null, message, key, signature);
+};
+
+/** libsodium's; `undefined` where its package has no build for this platform, such as musl. */
+export const libsodiumVerifies: Mathematics | undefined = (() => {
+  try {
+    const sodium = createRequire(import.meta.url)('sodium-native') as { crypto_sign_verify_detached: Mathematics };
+    return sodium.crypto_sign_verify_detached.bind(sodium);
+  } catch {
+    return undefined;
+  }
+})();
+
+const verifies = libsodiumVerifies ?? opensslVerifies;
 
 /** Prepares a public key of 32 bytes; `undefined` when it is malformed, not canonical, or of small order. */
 export function prepareKey(publicKey: Uint8Array): PreparedKey | undefined {
   if (publicKey.length !== PUBLIC_KEY_BYTES || !isCanonicalY(publicKey) || hasSmallOrder(publicKey)) return undefined;
-  const bytes = Buffer.from(publicKey.buffer, publicKey.byteOffset, PUBLIC_KEY_BYTES);
-  const cacheKey = bytes.toString('latin1');
-  const cached = prepared.get(cacheKey);
-  if (cached !== undefined) return cached;
-  const keyObject = createPublicKey({ key: Buffer.concat([SPKI_HEAD, bytes]), format: 'der', type: 'spki' });
-  const key = { keyObject };
-  prepared.set(cacheKey, key);
-  return key;
+  return { bytes: Buffer.from(publicKey.buffer, publicKey.byteOffset, PUBLIC_KEY_BYTES) };
 }
 
-/** Whether `signature` (64 bytes) is the key's over `message`. */
-export function verifyWith(key: PreparedKey, message: Uint8Array, signature: Uint8Array): boolean {
+/** Whether `signature` (64 bytes) is the key's over `message`. The tests give the mathematics. */
+export function verifyWith(
+  key: PreparedKey,
+  message: Uint8Array,
+  signature: Uint8Array,
+  mathematics: Mathematics = verifies,
+): boolean {
   if (signature.length !== SIGNATURE_BYTES || !isReducedScalar(signature) || hasSmallOrder(signature)) return false;
-  return verify(null, message, key.keyObject, signature);
+  return mathematics(Buffer.from(signature.buffer, signature.byteOffset, SIGNATURE_BYTES), message, key.bytes);
 }
 
 /** Looks at the first 32 bytes: a public key, or the commitment R at the head of a signature. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import nacl from 'tweetnacl';
 import { describe, expect, it } from 'vitest';
-import { prepareKey, verifyWith } from '../../src/matrix/ed25519.ts';
+import { libsodiumVerifies, opensslVerifies, prepareKey, verifyWith } from '../../src/matrix/ed25519.ts';
 
 const GROUP_ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 
@@ -21,9 +21,31 @@ const SMALL_ORDER = [
   'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',
 ].map((hex) => Buffer.from(hex, 'hex'));
 
+/** Public key and signature, in hexadecimal. */
+const MIXED = {
+  message: Buffer.from('hello'),
+  commitment: [
+    '7767a3242dc9b58bbc68488c1265cc6cc5f26c6f3c88a5d55e901b0734dca572',
+    '85b3f2ac54bb21b92ad954b2cc4a6b845462885097801f5f6ae75a0920b57914a6c0ed64043b1ff415f71f7143b31d2eead922c1edb4bb8339b4b71390b29704',
+  ],
+  key: [
+    '6a84d583f06569edb3f5ed77df65544b27d6948b4f0b2cb76f33dd8413b20719',
+    '684c0d53ab44de46d526ab4d33b5947bab9d77af687fe0a09518a5f6df4a86ebb7ab40fba78157e744451cd416f9050f637d2b4b2b2041686c242014b5224004',
+  ],
+  cancelled: [
+    '6a84d583f06569edb3f5ed77df65544b27d6948b4f0b2cb76f33dd8413b20719',
+    '99d3af3cf29c1c13efa6de9f29f60ecd0bbc61bf16381b6dcb9b128bd16c9d23492c95ea3f8134b26ce9e03385319c24a021ce60829b861a8dcfb546341d6f09',
+  ],
+} as const;
+
+/** What we say, whoever does the mathematics: the two must not differ. */
 function ours(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   const key = prepareKey(publicKey);
-  return key !== undefined && verifyWith(key, message, signature);
+  if (key === undefined) return false;
+  const verdict = verifyWith(key, message, signature, opensslVerifies);
+  if (libsodiumVerifies !== undefined) expect(verifyWith(key, message, signature, libsodiumVerifies)).toBe(verdict);
+  expect(verifyWith(key, message, signature)).toBe(verdict);
+  return verdict;
 }
 
 function pairOf(seed: number): nacl.SignKeyPair {
@@ -114,5 +136,24 @@ describe('Ed25519 verification', () => {
     const noPoint = Buffer.alloc(32, 0);
     noPoint[0] = 2;
     expect(ours(noPoint, Buffer.from('m'), Buffer.alloc(64))).toBe(false);
+  });
+
+  it('has libsodium where its package has a build', () => {
+    const built = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
+    const { glibcVersionRuntime } = (process.report.getReport() as { header: { glibcVersionRuntime?: string } }).header;
+    const isMusl = process.platform === 'linux' && glibcVersionRuntime === undefined;
+    const isBuilt = built.includes(`${process.platform}-${process.arch}`) && !isMusl;
+    expect(libsodiumVerifies !== undefined).toBe(isBuilt);
+  });
+
+  // Made by curve arithmetic: points with a component in the small subgroup, which no key generator makes.
+  it.each([
+    ['a commitment with a component of order 2', MIXED.message, MIXED.commitment, false],
+    ['a key with a component of order 8', MIXED.message, MIXED.key, false],
+    ['a key with a component of order 8 that the hash happens to cancel', MIXED.message, MIXED.cancelled, true],
+  ])('judges %s as tweetnacl does', (_name, message, [publicKey, signature], expected) => {
+    const [key, bytes] = [Buffer.from(publicKey, 'hex'), Buffer.from(signature, 'hex')];
+    expect(nacl.sign.detached.verify(message, bytes, key)).toBe(expected);
+    expect(ours(key, message, bytes)).toBe(expected);
   });
 });
