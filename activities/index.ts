@@ -4,6 +4,7 @@
  */
 import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
 import { type RoomsContext } from '../src/rooms/context.ts';
+import { type FetchNumbers } from '../src/rooms/fetch-progress.ts';
 import { endRound } from '../src/rooms/end-round.ts';
 import { fetchState } from '../src/rooms/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join.ts';
@@ -14,6 +15,7 @@ import { overdueResyncs, readResync } from '../src/store/rooms.ts';
 import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
 import { trimForTransport } from '../src/resync/transport.ts';
 import { asFailure } from './failure.ts';
+import { createProgressWriter } from './fetch-progress.ts';
 
 export interface ActivityDependencies {
   readonly rooms: RoomsContext;
@@ -32,8 +34,6 @@ export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies):
       events: events.map(({ seq, event }) => ({ seq, event: trimForTransport(event) })),
     };
   };
-  const progress = () => ({ signal: cancellationSignal(), heartbeat: () => heartbeat() });
-
   return translateFailures({
     loadResync: async ({ roomId }) => {
       const resync = await readResync(store, roomId);
@@ -45,7 +45,12 @@ export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies):
       };
     },
     fetchState: async (input) => {
-      await whileAlive(() => fetchState(rooms, input, progress()));
+      const writer = createProgressWriter(rooms, input);
+      try {
+        await whileAlive((beat) => fetchState(rooms, input, progress(beat, writer.report)));
+      } finally {
+        await writer.close();
+      }
       return eventsSince(input);
     },
     endRound: async (input) => {
@@ -53,7 +58,7 @@ export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies):
       return eventsSince(input);
     },
     walkEvents: async (input) => {
-      await whileAlive(() => walkPartialEvents(rooms, input.roomId, input.epoch, progress()));
+      await whileAlive((beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat)));
       return eventsSince(input);
     },
     sweep: async ({ limit }) => {
@@ -71,12 +76,38 @@ export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies):
   });
 }
 
-/** Heartbeats on a timer: a resident that is silent for a while is no reason to believe that this worker is dead. */
-async function whileAlive<T>(work: () => Promise<T>): Promise<T> {
+/** A sign of life; with numbers, they are what the Temporal UI shows of the running activity. */
+type Beat = (numbers?: FetchNumbers) => void;
+
+/** What a use case is given to be cancelled by and to report to. */
+function progress(
+  beat: Beat,
+  report: (numbers: FetchNumbers) => void = () => undefined,
+): { readonly signal: AbortSignal; readonly heartbeat: Beat } {
+  return {
+    signal: cancellationSignal(),
+    heartbeat: (numbers) => {
+      beat(numbers);
+      if (numbers !== undefined) report(numbers);
+    },
+  };
+}
+
+/**
+ * Heartbeats on a timer too: a resident that is silent for a while is no reason to believe that this worker is dead. A
+ * beat without numbers repeats the last ones, or it would wipe them.
+ */
+async function whileAlive<T>(work: (beat: Beat) => Promise<T>): Promise<T> {
   const everyMs = (activityInfo().heartbeatTimeoutMs ?? 30_000) / 3;
-  const timer = setInterval(() => heartbeat(), everyMs);
+  let last: FetchNumbers | undefined;
+  const beat: Beat = (numbers = last) => {
+    last = numbers;
+    if (numbers === undefined) heartbeat();
+    else heartbeat(numbers);
+  };
+  const timer = setInterval(beat, everyMs);
   try {
-    return await work();
+    return await work(beat);
   } finally {
     clearInterval(timer);
   }

@@ -77,7 +77,7 @@ export function progressAnswer(resync: ResyncState): object {
 }
 
 export function descriptionAnswer(room: RoomDescription): object {
-  return { ...roomAnswer(room), journal: room.journal.map(journalAnswer) };
+  return { ...roomAnswer(room), progress: room.progress, journal: room.journal.map(journalAnswer) };
 }
 
 function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>): object {

@@ -2,6 +2,7 @@
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
+import { type RoomProgress } from './fetch-progress.ts';
 
 export interface JoinRequest {
   readonly room: RoomId | RoomAlias;
@@ -41,6 +42,8 @@ export interface RoomOverview {
 export interface RoomDescription extends RoomOverview {
   /** The control journal of this epoch, oldest first. */
   readonly journal: readonly Journalled<ResyncEvent>[];
+  /** What is under way at this moment; `null`: nothing, or nothing is known of it yet. */
+  readonly progress: RoomProgress | null;
 }
 
 export interface Member {

@@ -28,6 +28,7 @@ import {
   type WaitOptions,
 } from './contract.ts';
 import { RoomError } from './error.ts';
+import { readProgress } from './fetch-progress.ts';
 
 /** Rows of one page of an answer. */
 const PAGE_ROWS = 1_000;
@@ -47,7 +48,11 @@ export function operatorReads(context: RoomsContext): RoomReads {
     resolveRoom: (room, signal) => resolveRoom(context, room, signal),
     describeRoom: async (roomId) => {
       const room = await requireRoom(context, roomId);
-      return { ...(await overview(context, room)), journal: await readResyncEvents(store, roomId, room.epoch, 0) };
+      return {
+        ...(await overview(context, room)),
+        progress: await readProgress(context, room),
+        journal: await readResyncEvents(store, roomId, room.epoch, 0),
+      };
     },
     members: async (roomId, options) => {
       const full = await fullState(context, roomId, options);

@@ -165,6 +165,20 @@ export const resyncs = pgTable(
   ],
 );
 
+/**
+ * How far the running state fetch of a room is, for readers only. Unlogged: drizzle has no word for it, so its migration
+ * says so by hand.
+ */
+export const fetchProgress = pgTable('fetch_progress', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  epoch: integer().notNull(),
+  attemptNo: integer('attempt_no').notNull(),
+  wanted: integer().notNull(),
+  held: integer().notNull(),
+  bytes: int8().notNull(),
+  at: int8().notNull(),
+});
+
 /** Verdict and states of every event of the timeline. */
 export const eventStates = pgTable(
   'event_states',

@@ -170,6 +170,12 @@ describe('a command that talks to the server', () => {
     });
     expect(one).toContain('2026-01-01T00:01:00.000Z  Attempt 1 at hs1 failed (timeout): no answer within 60 s');
     expect(one).not.toMatch(/[\u001b\u2028]/);
+    expect(one).not.toMatch(/^ {2}now/m);
+  });
+
+  test('shows how far a running fetch is', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['rooms', PARTIAL]);
+    expect(stdout).toMatch(/^ {2}now {6}5120 of 13412 events held, 4.2 MB received$/m);
   });
 
   test('passes on why the server refused', async () => {

@@ -92,7 +92,9 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         seq: at + 1,
         event,
       }));
-      return Promise.resolve({ ...overview(roomId), journal });
+      const progress =
+        roomId === PARTIAL ? { step: 'fetch' as const, wanted: 13_412, held: 5_120, bytes: 4_194_304 } : null;
+      return Promise.resolve({ ...overview(roomId), progress, journal });
     },
     members: (roomId, { membership }) => {
       if (roomId === PARTIAL) {

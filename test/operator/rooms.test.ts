@@ -127,6 +127,13 @@ describe('rooms', () => {
     }
   });
 
+  test('tell how far the step is that is under way', async () => {
+    server = await startServer();
+    const { body } = await ask(server, path(PARTIAL));
+    expect(body['progress']).toEqual({ step: 'fetch', wanted: 13_412, held: 5_120, bytes: 4_194_304 });
+    expect((await ask(server, path(WHOLE))).body['progress']).toBeNull();
+  });
+
   test('that nobody knows are not found, by id and by alias', async () => {
     server = await startServer();
     expect(await ask(server, path('!none:hs1'))).toMatchObject({ status: 404, body: { errcode: 'M_NOT_FOUND' } });

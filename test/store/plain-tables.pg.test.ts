@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type EventId, type KeyId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { deleteFetchProgress, readFetchProgress, writeFetchProgress } from '../../src/store/fetch-progress.ts';
 import {
   type JoinIntent,
   deleteJoinIntent,
@@ -40,6 +41,28 @@ function intent(eventId: string, createdAt: number): JoinIntent {
     createdAt,
   };
 }
+
+test('the progress of a fetch is that of the newest attempt, and of no other', async () => {
+  const roomId = '!progress:there.test' as RoomId;
+  const numbers = { wanted: 100, held: 10, bytes: 5_000_000_000, at: 1_000 };
+  const [first, second] = [
+    { roomId, epoch: 1, attemptNo: 1 },
+    { roomId, epoch: 1, attemptNo: 2 },
+  ];
+  expect(await readFetchProgress(store, first)).toBeUndefined();
+  await writeFetchProgress(store, { ...first, ...numbers });
+  await writeFetchProgress(store, { ...first, ...numbers, held: 20 });
+  expect(await readFetchProgress(store, first)).toEqual({ ...first, ...numbers, held: 20 });
+  expect(await readFetchProgress(store, second)).toBeUndefined();
+
+  await writeFetchProgress(store, { ...second, ...numbers });
+  await writeFetchProgress(store, { ...first, ...numbers, held: 99 });
+  expect(await readFetchProgress(store, second)).toEqual({ ...second, ...numbers });
+  await deleteFetchProgress(store, first);
+  expect(await readFetchProgress(store, second)).toEqual({ ...second, ...numbers });
+  await deleteFetchProgress(store, second);
+  expect(await readFetchProgress(store, second)).toBeUndefined();
+});
 
 test('a join on its way is found again until it is finished', async () => {
   const [first, second] = [intent('$intent-1', 1_000), intent('$intent-2', 2_000)];

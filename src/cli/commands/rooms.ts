@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { systemClock } from '../../clock.ts';
 import { CliError } from '../failure.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
-import { type Output, humanDuration, printable, table } from '../output.ts';
+import { type Output, humanDuration, humanSize, printable, table } from '../output.ts';
 
 export interface RoomsOptions extends ClientOptions {
   readonly json: boolean;
@@ -26,7 +26,12 @@ const overview = z.object({
   last_failure: z.object({ resident: z.string(), failure: z.string(), reason: z.string() }).nullable(),
 });
 const list = z.object({ rooms: z.array(overview) });
+const progress = z.discriminatedUnion('step', [
+  z.object({ step: z.literal('fetch'), wanted: z.number(), held: z.number(), bytes: z.number() }),
+  z.object({ step: z.literal('walk'), walked: z.number(), remaining: z.number() }),
+]);
 const description = overview.extend({
+  progress: progress.nullable(),
   journal: z.array(z.object({ at: z.string(), type: z.string(), explanation: z.string() })),
 });
 
@@ -76,6 +81,11 @@ function nextOf({ phase, next_wake_at: at, last_failure: failure }: Overview): s
   return `in ${humanDuration(Date.parse(at) - systemClock.now())}${because}`;
 }
 
+function progressOf(now: z.output<typeof progress>): string {
+  if (now.step === 'walk') return `${now.walked} events judged again, ${now.remaining} left`;
+  return `${now.held} of ${now.wanted} events held, ${humanSize(now.bytes)} received`;
+}
+
 function printDescription(room: z.output<typeof description>, output: Output): void {
   output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
   const facts: [string, string][] = [
@@ -85,6 +95,7 @@ function printDescription(room: z.output<typeof description>, output: Output): v
     ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],
+    ...(room.progress === null ? [] : [['now', progressOf(room.progress)] satisfies [string, string]]),
   ];
   for (const [name, value] of facts) output.line(`  ${name.padEnd(8)} ${printable(value)}`);
   output.line();
