@@ -134,6 +134,24 @@ module.exports = {
       '^(activities/|src/(store|rooms|federation|operator|verification|cli|launch|simulator)/)',
     ),
     forbid(
+      'only-metrics-knows-prometheus',
+      'What is counted is named in one place, and no use case waits for it.',
+      '^(src/(?!metrics(/|\\.ts))|workflows/|activities/)',
+      '^node_modules/prom-client/',
+    ),
+    forbid(
+      'nobody-knows-that-it-is-counted',
+      'Metrics wrap what a process is put together of, and the store tells its observer: only the command line knows both.',
+      '^(src/(?!metrics(/|\\.ts)|cli/)|workflows/|activities/)',
+      '^src/metrics(/|\\.ts)',
+    ),
+    forbid(
+      'metrics-only-watch',
+      'They are told, and decide nothing: no edge, no Temporal, no command.',
+      '^src/metrics(/|\\.ts)',
+      '^(workflows/|activities/|src/(operator|temporal|cli|launch|simulator|federation/server)/)',
+    ),
+    forbid(
       'launch-starts-servers-and-nothing-of-ours',
       'Tests and the demo start what we depend on without loading what we are.',
       '^src/launch/',

@@ -49,6 +49,10 @@ export interface Config {
       readonly tls: { readonly certificatePath: string; readonly privateKeyPath: string } | null;
     };
     readonly operator: ListenerConfig;
+    /** Of `serve`. */
+    readonly metrics: ListenerConfig | null;
+    /** Of `worker`, which may run on the same machine under the same configuration. */
+    readonly workerMetrics: ListenerConfig | null;
   };
   readonly operator: {
     /** `null`: read from `tokenPath`. */
@@ -193,6 +197,8 @@ function toConfig(settings: Settings, base: string): Config {
             : { certificatePath: at(tls.certificate_path), privateKeyPath: at(tls.private_key_path) },
       },
       operator: listeners.operator,
+      metrics: optionalListener(listeners.metrics),
+      workerMetrics: optionalListener(listeners.worker_metrics),
     },
     operator: {
       token: operator.token ?? null,
@@ -240,6 +246,10 @@ function toConfig(settings: Settings, base: string): Config {
     log,
     telemetry: { otlpEndpoint: telemetry.otlp_endpoint ?? null },
   };
+}
+
+function optionalListener({ host, port }: Settings['listeners']['metrics']): ListenerConfig | null {
+  return port === undefined ? null : { host, port };
 }
 
 function milliseconds(text: string): number {

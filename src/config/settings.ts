@@ -50,6 +50,32 @@ function url(expected: string, protocols: readonly string[]) {
 
 const section = <Shape extends z.ZodRawShape>(shape: Shape) => z.strictObject(shape, { error: 'a section with keys' });
 
+interface Address {
+  readonly host: string;
+  readonly port?: number | undefined;
+}
+
+/** Whether both cannot be listened on. Port 0 is another each time. */
+export function isSameAddress(one: Address, other: Address): boolean {
+  if (one.port === undefined || one.port === 0 || one.port !== other.port) return false;
+  return one.host === other.host || [one.host, other.host].some((name) => name === '0.0.0.0' || name === '::');
+}
+
+/** Each listener of `serve` needs a port of its own; that of the worker may be on another machine. */
+function refuseSharedPorts(
+  { federation, operator, metrics }: Readonly<Record<'federation' | 'operator' | 'metrics', Address>>,
+  context: z.RefinementCtx,
+): void {
+  const refuse = (name: string, other: string): void =>
+    context.addIssue({ code: 'custom', path: [name, 'port'], message: `another port than that of listeners.${other}` });
+  if (isSameAddress(federation, operator)) refuse('operator', 'federation');
+  if (isSameAddress(federation, metrics)) refuse('metrics', 'federation');
+  if (isSameAddress(operator, metrics)) refuse('metrics', 'operator');
+}
+
+/** Without a port there is no listener. */
+const metricsListener = section({ host: host.default('127.0.0.1'), port: port.optional() });
+
 export const settingsSchema = section({
   server_name: serverName,
   data_directory: path.default('rejoinder-data'),
@@ -61,7 +87,11 @@ export const settingsSchema = section({
       tls: section({ certificate_path: path, private_key_path: path }).optional(),
     }).prefault({}),
     operator: section({ host: host.default('127.0.0.1'), port: port.default(8009) }).prefault({}),
-  }).prefault({}),
+    metrics: metricsListener.prefault({}),
+    worker_metrics: metricsListener.prefault({}),
+  })
+    .superRefine(refuseSharedPorts)
+    .prefault({}),
   operator: section({
     token: text('at least 16 characters from A-Z a-z 0-9 - . _ ~ + / =', (value) =>
       /^[A-Za-z0-9._~+/=-]{16,512}$/.test(value),

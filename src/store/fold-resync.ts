@@ -4,13 +4,13 @@ import { type ResyncState, evolve, initialResyncState } from '../resync/state.ts
 import { type Transaction } from './open-store.ts';
 import { type LockedRoom } from './rooms.ts';
 
-/** Folds `events`, the last of which has `seq`, into the resync of the locked room's epoch. */
+/** Folds `events`, the last of which has `seq`, into the resync of the locked room's epoch, and gives it. */
 export async function foldResync(
   tx: Transaction,
   room: LockedRoom,
   events: readonly ResyncEvent[],
   seq: number,
-): Promise<void> {
+): Promise<ResyncState> {
   const [row] = await tx.query<{ state: ResyncState }>('SELECT state FROM resyncs WHERE room_id = $1 AND epoch = $2', [
     room.roomId,
     room.epoch,
@@ -23,4 +23,5 @@ export async function foldResync(
             (excluded.seq, excluded.state, excluded.phase, excluded.next_wake_at, NULL)`,
     [room.roomId, room.epoch, seq, JSON.stringify(state), state.phase, state.nextWakeAt],
   );
+  return state;
 }

@@ -62,17 +62,20 @@ export async function append(
   const control = events.filter((event) => !isTimelineEvent(event));
   const facts = await timelineFacts(tx, room.roomId, timeline);
   const moved = await moveRoom(tx, room, timeline, control);
-  if (control.length > 0) await foldResync(tx, room, control, moved.resyncSeq);
+  const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
   const rows = await foldTimeline(tx, room.roomId, timeline, facts, moved.currentStateBefore);
 
   let resyncSeq = moved.resyncSeq - control.length;
   let timelineSeq = moved.timelineSeq - timeline.length;
-  const entries = events.map((event) => {
+  const numbered = events.map((event) => {
     const stream: JournalStream = isTimelineEvent(event) ? 'timeline' : 'resync';
     return { stream, seq: stream === 'timeline' ? ++timelineSeq : ++resyncSeq, event };
   });
-  const base = await writeEntries(tx, room, entries, rows);
-  return entries.map((entry, i) => ({ position: base + i + 1, roomId: room.roomId, epoch: room.epoch, ...entry }));
+  const base = await writeEntries(tx, room, numbered, rows);
+  const { roomId, epoch } = room;
+  const entries = numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry }));
+  tx.tell({ entries, resync });
+  return entries;
 }
 
 /** Applies what the entries mean for the room's row; the epoch fences off whoever locked another stay. */

@@ -6,6 +6,8 @@ import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';
+import { type Journalled } from '../resync/events.ts';
+import { type ResyncState } from '../resync/state.ts';
 import { ChunkCache } from './chunk-cache.ts';
 
 /** What both a store and a transaction offer. */
@@ -23,6 +25,15 @@ export interface Sql {
 /** One open transaction, READ COMMITTED: each statement sees what was committed before it. */
 export interface Transaction extends Sql {
   readonly client: pg.PoolClient;
+  /** Tells the store's observer of an append, once the transaction is durable; never when it rolls back. */
+  readonly tell: (appended: Appended) => void;
+}
+
+/** What one append wrote. */
+export interface Appended {
+  readonly entries: readonly Journalled[];
+  /** The resync of the room's epoch after the entries; `null` when none of them is a control event. */
+  readonly resync: ResyncState | null;
 }
 
 /** The database as one process uses it. */
@@ -30,6 +41,8 @@ export interface Store extends Sql {
   readonly pool: pg.Pool;
   /** For connections outside the pool, such as the one that listens. */
   readonly connection: pg.ClientConfig;
+  /** Told of what was appended, once it is durable. Never throws. */
+  readonly onAppended: (appended: Appended) => void;
   /** Waits for running statements and closes all connections. */
   close(): Promise<void>;
 }
@@ -45,6 +58,8 @@ export interface StoreOptions {
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
   readonly logger?: StoreLogger;
+  /** Told of every append of this process, each once. What it throws is logged. */
+  readonly onAppended?: (appended: Appended) => void;
 }
 
 /** How long a statement waits for a free connection before it fails with a clear error. */
@@ -100,12 +115,20 @@ export function openStore(options: StoreOptions): Store {
     query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
       (await pool.query<Row & pg.QueryResultRow>(text, values as unknown[] | undefined)).rows,
     inTransaction: (work) => withTransaction(store, work),
+    onAppended: (appended) => {
+      try {
+        options.onAppended?.(appended);
+      } catch (error) {
+        // What is committed has happened: whoever did it must not hear of a failure.
+        options.logger?.warn({ err: error }, 'the observer of the journal failed');
+      }
+    },
     close: () => pool.end(),
   };
   return store;
 }
 
-function transactionOver(store: Store, client: pg.PoolClient): Transaction {
+function transactionOver(store: Store, client: pg.PoolClient, tell: Transaction['tell']): Transaction {
   let db: NodePgDatabase | undefined;
   const tx: Transaction = {
     serverName: store.serverName,
@@ -115,6 +138,7 @@ function transactionOver(store: Store, client: pg.PoolClient): Transaction {
     },
     chunkCache: store.chunkCache,
     client,
+    tell,
     query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
       (await client.query<Row & pg.QueryResultRow>(text, values as unknown[] | undefined)).rows,
     inTransaction: (work) => work(tx),
@@ -159,8 +183,10 @@ async function runTransaction<Result>(store: Store, work: (tx: Transaction) => P
   client.on('error', onError);
   try {
     await client.query('BEGIN');
-    const result = await work(transactionOver(store, client));
+    const appended: Appended[] = [];
+    const result = await work(transactionOver(store, client, (what) => appended.push(what)));
     await client.query('COMMIT');
+    appended.forEach(store.onAppended);
     return result;
   } catch (error) {
     // A failed rollback means that the connection is unusable, and with it the transaction is gone.

@@ -110,6 +110,14 @@ export async function readRoom(sql: Sql, roomId: RoomId): Promise<RoomRow | unde
   return row && toRoomRow(row);
 }
 
+/** How many rooms lack full state, by the phase of their resync; read from an index that holds no other rooms. */
+export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> {
+  const rows = await sql.query<{ phase: string; rooms: number }>(
+    `SELECT phase, count(*) AS rooms FROM resyncs WHERE next_wake_at IS NOT NULL GROUP BY phase`,
+  );
+  return new Map(rows.map(({ phase, rooms }) => [phase, rooms]));
+}
+
 /** What the journal says of the resync of the room's current epoch; `undefined` when there is no such room. */
 export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | undefined> {
   const [row] = await sql.query<Omit<ResyncRow, 'state'> & { state: ResyncState | null }>(

@@ -32,7 +32,7 @@ async function examine({ env, config: path }: DoctorOptions): Promise<Finding[]>
   const machine = [checkNode(process.versions.node), await checkPython(env)];
   try {
     const config = loadConfig({ path, env, defaults: UP_DEFAULTS });
-    const { federation, operator } = config.listeners;
+    const { federation, operator, metrics, workerMetrics } = config.listeners;
     return [
       ...machine,
       {
@@ -47,6 +47,8 @@ async function examine({ env, config: path }: DoctorOptions): Promise<Finding[]>
       await checkCertificate(config, systemClock),
       await checkListener('federation', federation),
       await checkListener('operator', operator),
+      ...(metrics === null ? [] : [await checkListener('metrics', metrics)]),
+      ...(workerMetrics === null ? [] : [await checkListener('worker_metrics', workerMetrics)]),
     ];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

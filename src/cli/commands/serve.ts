@@ -6,6 +6,7 @@ import { type Environment } from '../../config/sources.ts';
 import { createFederationServer } from '../../federation/server/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
 import { createOperatorServer } from '../../operator/server.ts';
+import { createMetrics } from '../../metrics.ts';
 import { joinRoom } from '../../rooms/join.ts';
 import { operatorReads } from '../../rooms/read.ts';
 import { createReceiver } from '../../rooms/receive.ts';
@@ -13,6 +14,7 @@ import { readTransactionResponse, recordTransactionResponse } from '../../store/
 import { startTelemetry } from '../../telemetry.ts';
 import { CliError } from '../failure.ts';
 import { openListener } from '../process/listen.ts';
+import { openMetrics } from '../process/metrics.ts';
 import { startRinger } from '../process/ringer.ts';
 import { buildRooms } from '../process/rooms.ts';
 import { loadOperatorToken } from '../process/secrets.ts';
@@ -47,14 +49,18 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const target = { ...config.temporal, address };
   const ringer = await startRinger({ target, tracer: telemetry.tracer, clock: systemClock, logger });
   shutdown.add('temporal', () => ringer.close());
+  const metrics = createMetrics({ version, role: 'serve', clock: systemClock, logger });
   const rooms = await buildRooms({
     config,
     role: 'serve',
     version,
     logger,
     shutdown,
+    metrics,
     ring: (roomId) => ringer.ring(roomId),
   });
+
+  const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
 
   const tls = await readCertificate(config);
   const federation = createFederationServer({
@@ -75,7 +81,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     serverName: config.serverName,
     token: await loadOperatorToken(config),
     membersWaitMaxMs: config.operator.membersWaitMaxMs,
-    ports: { ...operatorReads(rooms), joinRoom: (request) => joinRoom(rooms, request) },
+    ports: { ...operatorReads(rooms), joinRoom: metrics.countJoins((request) => joinRoom(rooms, request)) },
     logger,
     clock: systemClock,
   });
@@ -89,6 +95,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       serverName: config.serverName,
       federation: `${listeners.federation.host}:${federationPort}${tls === undefined ? ' (plain HTTP)' : ''}`,
       operator: `${listeners.operator.host}:${operatorPort}`,
+      ...opened,
     },
     'serving',
   );

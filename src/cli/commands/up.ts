@@ -1,5 +1,6 @@
 /** `rejoinder up`: everything on this machine, in one folder, from one command. */
 import { performance } from 'node:perf_hooks';
+import { type Config } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
 import { type Output, humanDuration } from '../output.ts';
 import { Shutdown, aborted } from '../process/shutdown.ts';
@@ -60,10 +61,16 @@ function printAddresses(system: RunningSystem, tookMs: number, output: Output): 
     ['operator API', `${system.operatorUrl}/_rejoinder/v1`],
     ['token', config.operator.token === null ? config.operator.tokenPath : 'operator.token of the configuration'],
     ['Temporal', temporalPlace(system)],
+    ...metricsPlaces(config.listeners),
     ['data and logs', config.dataDirectory],
   ];
   for (const [name, value] of facts) output.line(`  ${name.padEnd(14)} ${value}`);
   output.line(`Join a room: rejoinder join '#room:server' --user NAME    Stop: Ctrl-C`);
+}
+
+function metricsPlaces({ metrics, workerMetrics }: Config['listeners']): [string, string][] {
+  const open = [metrics, workerMetrics].filter((listener) => listener !== null);
+  return open.map(({ host, port }, i) => [i === 0 ? 'metrics' : '', `http://${host}:${port}/metrics`]);
 }
 
 /** The page of the workflows where we run the UI, else the server's address. */

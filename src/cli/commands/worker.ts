@@ -1,13 +1,16 @@
 /** `rejoinder worker`: runs workflows and their activities for the namespace and task queue of the configuration. */
 import { createActivities } from '../../../activities/index.ts';
+import { systemClock } from '../../clock.ts';
 import { type Config, loadConfig, requireSetting } from '../../config.ts';
 import { type Logger, createLogger } from '../../logging.ts';
+import { createMetrics } from '../../metrics.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { installTemporalRuntime } from '../../temporal/runtime.ts';
 import { missingSearchAttributes } from '../../temporal/search-attributes.ts';
 import { type RunningWorker, startWorker } from '../../temporal/worker.ts';
 import { CliError } from '../failure.ts';
 import { packageFile } from '../package.ts';
+import { openMetrics } from '../process/metrics.ts';
 import { buildRooms } from '../process/rooms.ts';
 import { Shutdown, aborted } from '../process/shutdown.ts';
 import { requireTemporal } from '../process/temporal.ts';
@@ -54,15 +57,19 @@ async function startWorking(
       },
     );
   }
+  const metrics = createMetrics({ version, role: 'worker', clock: systemClock, logger });
   const rooms = await buildRooms({
     config,
     role: 'worker',
     version,
     logger,
     shutdown,
+    metrics,
     ring: (roomId) => temporal.ring(roomId),
   });
 
+  const listener = config.listeners.workerMetrics;
+  const opened = await openMetrics({ name: 'worker_metrics', listener, metrics, logger, shutdown });
   installTemporalRuntime(logger);
   const { sweepAfterMs } = config.resync;
   const running = await startWorker({
@@ -74,6 +81,6 @@ async function startWorking(
   shutdown.add('worker', () => running.shutdown());
   const everyMs = Math.min(Math.max(sweepAfterMs, SWEEP_INTERVAL_MS_MIN), SWEEP_INTERVAL_MS_MAX);
   await temporal.scheduleSweep(everyMs, { limit: SWEEP_ROOMS_MAX });
-  logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue }, 'working');
+  logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue, ...opened }, 'working');
   return running;
 }

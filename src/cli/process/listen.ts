@@ -1,10 +1,11 @@
 /** Opens a listener, and says what is in the way where it cannot be opened. */
 import { createServer } from 'node:net';
 import { type FastifyInstance } from 'fastify';
-import { type Config, type ListenerConfig } from '../../config.ts';
+import { type ListenerConfig } from '../../config.ts';
+import { type Settings, isSameAddress } from '../../config/settings.ts';
 import { CliError } from '../failure.ts';
 
-type ListenerName = keyof Config['listeners'];
+export type ListenerName = keyof Settings['listeners'];
 
 const REASONS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'something else listens there',
@@ -32,6 +33,19 @@ export async function assertFree(name: ListenerName, { host, port }: ListenerCon
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(cannotOpen(error, name, { host, port })));
     server.listen({ host, port }, () => server.close(() => resolve()));
+  });
+}
+
+/** Throws `CliError` when two of these cannot be opened on one machine. */
+export function assertApart(listeners: Readonly<Partial<Record<ListenerName, ListenerConfig>>>): void {
+  const entries = Object.entries(listeners);
+  entries.forEach(([name, listener], i) => {
+    const other = entries.slice(0, i).find(([, earlier]) => isSameAddress(earlier, listener));
+    if (other === undefined) return;
+    throw new CliError(`listeners.${other[0]} and listeners.${name} have the same port, ${listener.port}`, {
+      hint: `Server and worker run on one machine here: change listeners.${name}.port.`,
+      exitCode: 2,
+    });
   });
 }
 

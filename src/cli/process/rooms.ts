@@ -10,11 +10,13 @@ import { systemClock } from '../../clock.ts';
 import { createFederationClient } from '../../federation/client.ts';
 import { createKeyRing } from '../../federation/key-ring.ts';
 import { type Logger } from '../../logging.ts';
+import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
 import { createKeyStore } from '../../store/keys.ts';
 import { checkSchema } from '../../store/migrate.ts';
 import { createNotifier } from '../../store/notify.ts';
 import { openStore } from '../../store/open-store.ts';
+import { countPartialRooms } from '../../store/rooms.ts';
 import { createVerificationPool } from '../../verification/pool.ts';
 import { CliError } from '../failure.ts';
 import { loadSigningKey } from './secrets.ts';
@@ -26,12 +28,13 @@ export interface RoomsOptions {
   readonly version: string;
   readonly logger: Logger;
   readonly shutdown: Shutdown;
+  readonly metrics: Metrics;
   readonly ring: RoomsContext['ring'];
 }
 
 /** Throws `ConfigError`, `SchemaError`, `SecretFileError` or `CliError`. Tracing is on already. */
 export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
-  const { config, role, version, logger, shutdown, ring } = options;
+  const { config, role, version, logger, shutdown, metrics, ring } = options;
   const { serverName } = config;
   const store = openStore({
     databaseUrl: requireSetting(config.database.url, 'database.url', 'the URL of a PostgreSQL database'),
@@ -39,15 +42,17 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     poolSizeMax: config.database.poolSize,
     applicationName: `rejoinder ${role}`,
     logger,
+    onAppended: metrics.onAppended,
   });
   shutdown.add('database', () => store.close());
+  metrics.watchPartialRooms(() => countPartialRooms(store));
   await checkSchema(store).catch((error: unknown) => {
     throw asUnreachable(error);
   });
 
   const signingKey = await loadSigningKey(config);
   const customCa = await readAuthority(config.federation.customCaPath);
-  const federation = createFederationClient({
+  const client = createFederationClient({
     serverName,
     signingKey,
     addresses: { allowedRanges: config.federation.allowedIpRanges, deniedRanges: config.federation.deniedIpRanges },
@@ -70,7 +75,8 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     userAgent: `Rejoinder/${version}`,
     logger,
   });
-  shutdown.add('federation client', () => federation.close());
+  shutdown.add('federation client', () => client.close());
+  const federation = metrics.countRequests(client);
   const keyRing = createKeyRing({
     serverName,
     signingKey,
@@ -91,8 +97,8 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     store,
     notifier,
     federation,
-    keyRing,
-    verification,
+    keyRing: metrics.countKeys(keyRing),
+    verification: metrics.countVerifications(verification),
     clock: systemClock,
     random: Math.random,
     logger,

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemClock } from '../../clock.ts';
-import { type Config, loadConfig, loadSettings } from '../../config.ts';
+import { type Config, type ListenerConfig, loadConfig, loadSettings } from '../../config.ts';
 import { type SettingsInput } from '../../config/settings.ts';
 import { findConfigFile, mergeTrees } from '../../config/sources.ts';
 import { ensureCertificateFiles } from '../../launch/certificates.ts';
@@ -14,7 +14,7 @@ import { type Environment, type Progress } from '../../launch/progress.ts';
 import { type TemporalClient } from '../../temporal/client.ts';
 import { migrateBoth } from '../commands/migrate.ts';
 import { UP_DEFAULTS } from '../defaults.ts';
-import { assertFree } from '../process/listen.ts';
+import { type ListenerName, assertApart, assertFree } from '../process/listen.ts';
 import { loadOperatorToken } from '../process/secrets.ts';
 import { type Shutdown } from '../process/shutdown.ts';
 import { requireTemporal } from '../process/temporal.ts';
@@ -106,22 +106,29 @@ export async function startSystem(options: SystemOptions, shutdown: Shutdown): P
 async function planListeners(
   config: Config,
 ): Promise<{ authorityFile: string | undefined; overrides: Partial<SettingsInput> }> {
-  const { federation, operator } = config.listeners;
-  // "Any free port" would be known to the child only.
-  const federationPort = federation.port === 0 ? await freePort() : federation.port;
-  const operatorPort = operator.port === 0 ? await freePort() : operator.port;
-  await assertFree('federation', { host: federation.host, port: federationPort });
-  await assertFree('operator', { host: operator.host, port: operatorPort });
-  const ports = { listeners: { federation: { port: federationPort }, operator: { port: operatorPort } } };
-  if (federation.tls !== null) return { authorityFile: undefined, overrides: ports };
+  const { federation, operator, metrics, workerMetrics } = config.listeners;
+  const listeners = {
+    federation: await withKnownPort(federation),
+    operator: await withKnownPort(operator),
+    ...(metrics === null ? {} : { metrics: await withKnownPort(metrics) }),
+    ...(workerMetrics === null ? {} : { worker_metrics: await withKnownPort(workerMetrics) }),
+  };
+  assertApart(listeners);
+  for (const [name, listener] of Object.entries(listeners)) await assertFree(name as ListenerName, listener);
+  if (federation.tls !== null) return { authorityFile: undefined, overrides: { listeners } };
 
   const name = config.serverName.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
   const files = await ensureCertificateFiles(join(config.dataDirectory, 'tls'), [name], systemClock);
   const tls = { certificate_path: files.certificateFile, private_key_path: files.keyFile };
   return {
     authorityFile: files.authorityFile,
-    overrides: { listeners: { ...ports.listeners, federation: { port: federationPort, tls } } },
+    overrides: { listeners: { ...listeners, federation: { ...listeners.federation, tls } } },
   };
+}
+
+/** "Any free port" would be known to the child only. */
+async function withKnownPort({ host, port }: ListenerConfig): Promise<ListenerConfig> {
+  return { host, port: port === 0 ? await freePort() : port };
 }
 
 function urlOf({ host, port }: { readonly host: string; readonly port: number }): string {

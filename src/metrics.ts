@@ -1,0 +1,67 @@
+/**
+ * What a process counts for Prometheus. Nothing below the command line knows of it: the store tells of what it appended,
+ * and client, key ring, verification and joins are wrapped where a process is put together (src/cli/process/). What is
+ * counted is in src/metrics/instruments.ts.
+ */
+import { type Gauge, collectDefaultMetrics } from 'prom-client';
+import { type Clock } from './clock.ts';
+import { type FederationClient } from './federation/contract.ts';
+import { type KeyRing } from './federation/key-ring.ts';
+import { countRequests } from './metrics/federation.ts';
+import { createInstruments } from './metrics/instruments.ts';
+import { countJournal } from './metrics/journal.ts';
+import { type JoinRoom, countJoins } from './metrics/joins.ts';
+import { type CountPartialRooms, type PartialRoomsLogger, collectPartialRooms } from './metrics/partial-rooms.ts';
+import { countKeys, countVerifications } from './metrics/verification.ts';
+import { type StoreOptions } from './store/open-store.ts';
+import { type VerificationPool } from './verification/pool.ts';
+
+export interface Metrics {
+  /** The media type of what `scrape` gives. */
+  readonly contentType: string;
+  /** Everything, in Prometheus' text format. */
+  scrape(): Promise<string>;
+  /** For the store, which tells it of every append. */
+  readonly onAppended: NonNullable<StoreOptions['onAppended']>;
+  /** From now on the gauge of partial rooms asks this. */
+  watchPartialRooms(count: CountPartialRooms): void;
+  /** Adds Node's and the process's own: CPU, memory, event loop, garbage collection. Measuring them costs a timer. */
+  watchProcess(): void;
+  countRequests(client: FederationClient): FederationClient;
+  countKeys(keyRing: KeyRing): KeyRing;
+  countVerifications(pool: VerificationPool): VerificationPool;
+  countJoins(join: JoinRoom): JoinRoom;
+}
+
+export interface MetricsOptions {
+  /** Of Rejoinder. */
+  readonly version: string;
+  /** What this process is: `serve` or `worker`. */
+  readonly role: string;
+  readonly clock: Clock;
+  readonly logger: PartialRoomsLogger;
+}
+
+/** Metrics of one process, all at zero. */
+export function createMetrics({ version, role, clock, logger }: MetricsOptions): Metrics {
+  let collect: ((gauge: Gauge<'phase'>) => Promise<void>) | undefined;
+  const instruments = createInstruments({
+    version,
+    role,
+    collectPartialRooms: async (gauge) => collect?.(gauge),
+  });
+  const { registry } = instruments;
+  return {
+    contentType: registry.contentType,
+    scrape: () => registry.metrics(),
+    onAppended: countJournal(instruments),
+    watchPartialRooms: (count) => {
+      collect = collectPartialRooms(count, clock, logger);
+    },
+    watchProcess: () => collectDefaultMetrics({ register: registry }),
+    countRequests: (client) => countRequests(client, instruments, clock),
+    countKeys: (keyRing) => countKeys(keyRing, instruments),
+    countVerifications: (pool) => countVerifications(pool, instruments, clock),
+    countJoins: (join) => countJoins(join, instruments, clock),
+  };
+}

@@ -1,0 +1,244 @@
+/**
+ * Every metric of Rejoinder's own, in one place: name, meaning, labels, buckets. docs/METRICS.md is the same table for
+ * people, and a test holds the two together. A label has a fixed set of values: never a room, a server, a user or
+ * anything else that a stranger can make up, since each value is a series that is kept for ever.
+ *
+ * Source: https://prometheus.io/docs/practices/naming/
+ */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { type FailureClass } from '../resync/events.ts';
+import { type ResyncPhase } from '../resync/state.ts';
+import { type RoomErrorKind } from '../rooms/error.ts';
+import { type CheckOutcome } from '../verification/contract.ts';
+
+/** The requests that Rejoinder makes of other homeservers. */
+export type Endpoint =
+  | 'directory'
+  | 'make_join'
+  | 'send_join'
+  | 'state_ids'
+  | 'state'
+  | 'event'
+  | 'get_missing_events'
+  | 'server_keys'
+  | 'notary_query'
+  | 'version';
+
+/** `aborted`: whoever asked has gone away. `error`: a fault of ours. */
+export type RequestOutcome = 'ok' | 'aborted' | 'error' | FailureClass;
+/** `partial`, `whole`: the room as it is after the join. `held`: the user was in the room, nobody was asked. */
+export type JoinOutcome = 'partial' | 'whole' | 'held' | 'aborted' | 'error' | RoomErrorKind;
+export type StateFetchOutcome = 'fetched' | FailureClass;
+/** `retried`: some attempt to fetch the state had failed before. */
+export type ResyncOutcome = 'straight' | 'retried';
+/** `hollow`: passed redacted, for its content hash is wrong. `unfinished`: the check was aborted, or its thread died. */
+export type VerificationOutcome = CheckOutcome['outcome'] | 'hollow' | 'unfinished';
+export type PartialPhase = Exclude<ResyncPhase, 'absent' | 'complete'>;
+
+// Records, so that a new kind does not compile until it is here.
+const FAILURES: Readonly<Record<FailureClass, true>> = {
+  unreachable: true,
+  timeout: true,
+  'rate-limited': true,
+  'server-error': true,
+  forbidden: true,
+  'not-found': true,
+  'partial-state-there': true,
+  'too-large': true,
+  malformed: true,
+  incomplete: true,
+  'refused-by-policy': true,
+};
+const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
+  partial: true,
+  whole: true,
+  held: true,
+  aborted: true,
+  error: true,
+  'unknown-alias': true,
+  'unknown-room': true,
+  'unknown-user': true,
+  forbidden: true,
+  'no-resident': true,
+  'unusable-answer': true,
+  'unsupported-version': true,
+  busy: true,
+  invalid: true,
+};
+const VERIFICATION_OUTCOMES: Readonly<Record<VerificationOutcome, true>> = {
+  passed: true,
+  hollow: true,
+  skipped: true,
+  'key-missing': true,
+  'bad-signature': true,
+  malformed: true,
+  unfinished: true,
+};
+const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>> = {
+  directory: { carriesEvents: false },
+  make_join: { carriesEvents: false },
+  send_join: { carriesEvents: true },
+  state_ids: { carriesEvents: false },
+  state: { carriesEvents: true },
+  event: { carriesEvents: true },
+  get_missing_events: { carriesEvents: true },
+  server_keys: { carriesEvents: false },
+  notary_query: { carriesEvents: false },
+  version: { carriesEvents: false },
+};
+const RESYNC_OUTCOMES: Readonly<Record<ResyncOutcome, true>> = { straight: true, retried: true };
+
+/** From an answer of the same house to the minute at which a small request is given up. */
+const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+/** The promise is half a second; a classic join takes minutes. */
+const JOIN_SECONDS = [0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 120, 300, 600];
+/** The promise is ten seconds for 13,000 members; a room whose residents are down for a night is complete next morning. */
+const RESYNC_SECONDS = [0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 43_200, 86_400];
+const STATE_FETCH_SECONDS = [0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1_800];
+/** A batch of 400 events takes some 30 ms, and longer while its keys are fetched. */
+const VERIFICATION_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export type Instruments = ReturnType<typeof createInstruments>;
+
+export interface InstrumentSources {
+  readonly version: string;
+  readonly role: string;
+  /** Sets the gauge of partial rooms; called at each scrape. */
+  readonly collectPartialRooms: (gauge: Gauge<'phase'>) => Promise<void>;
+}
+
+/** A registry of its own with all of them in it; nothing is shared between two. */
+export function createInstruments({ version, role, collectPartialRooms }: InstrumentSources) {
+  const registry = new Registry();
+  const registers = [registry];
+  const instruments = {
+    registry,
+    info: new Gauge({
+      name: 'rejoinder_info',
+      help: 'Always 1; which version runs, and as what.',
+      labelNames: ['version', 'role'],
+      registers,
+    }),
+    partialRooms: new Gauge({
+      name: 'rejoinder_partial_rooms',
+      help: 'Rooms without full state in the database, by what their resync is at. Every process tells the same number.',
+      labelNames: ['phase'],
+      registers,
+      async collect() {
+        await collectPartialRooms(this);
+      },
+    }),
+    joins: new Counter({
+      name: 'rejoinder_joins_total',
+      help: 'Joins asked of this process, by how they ended.',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    joinSeconds: new Histogram({
+      name: 'rejoinder_join_seconds',
+      help: 'Time from the request to the room being usable, of joins that a resident answered.',
+      buckets: JOIN_SECONDS,
+      registers,
+    }),
+    resyncSeconds: new Histogram({
+      name: 'rejoinder_resync_seconds',
+      help: 'Time from the join to full state, of rooms that became whole; retried: an attempt had failed before.',
+      labelNames: ['outcome'],
+      buckets: RESYNC_SECONDS,
+      registers,
+    }),
+    stateFetches: new Counter({
+      name: 'rejoinder_state_fetch_total',
+      help: 'Attempts to fetch a full state from one resident, by outcome: fetched, or the kind of failure.',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    stateFetchSeconds: new Histogram({
+      name: 'rejoinder_state_fetch_seconds',
+      help: 'Time of attempts that fetched a state, from the request to the stored and judged state.',
+      buckets: STATE_FETCH_SECONDS,
+      registers,
+    }),
+    roundsFailed: new Counter({
+      name: 'rejoinder_rounds_failed_total',
+      help: 'Rounds in which every resident of a room failed, so that the room waits.',
+      registers,
+    }),
+    walkedEvents: new Counter({
+      name: 'rejoinder_walked_events_total',
+      help: 'Events judged again with full state.',
+      registers,
+    }),
+    correctedEvents: new Counter({
+      name: 'rejoinder_corrected_events_total',
+      help: 'Events whose verdict by partial state turned out to be wrong.',
+      registers,
+    }),
+    fetchedEvents: new Counter({
+      name: 'rejoinder_fetched_events_total',
+      help: 'Events received in answers of other servers.',
+      labelNames: ['endpoint'],
+      registers,
+    }),
+    fetchedBytes: new Counter({
+      name: 'rejoinder_fetched_bytes_total',
+      help: 'Bytes of those events, without what is around them in the answers.',
+      labelNames: ['endpoint'],
+      registers,
+    }),
+    requests: new Counter({
+      name: 'rejoinder_federation_requests_total',
+      help: 'Requests made of other servers, by outcome: ok, aborted by us, or the kind of failure.',
+      labelNames: ['endpoint', 'outcome'],
+      registers,
+    }),
+    requestSeconds: new Histogram({
+      name: 'rejoinder_federation_request_seconds',
+      help: 'Time of requests made of other servers until their answer is read, our work on streamed events included.',
+      labelNames: ['endpoint'],
+      buckets: REQUEST_SECONDS,
+      registers,
+    }),
+    keys: new Counter({
+      name: 'rejoinder_keys_total',
+      help: 'Keys of other servers that signatures needed, by whether they could be had from anywhere.',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    verifications: new Counter({
+      name: 'rejoinder_verifications_total',
+      help: 'Events given to verification (format, signatures, content hash), by outcome.',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    verificationSeconds: new Histogram({
+      name: 'rejoinder_verification_seconds',
+      help: 'Time of batches in verification, waiting for a thread and for keys included.',
+      buckets: VERIFICATION_SECONDS,
+      registers,
+    }),
+    verificationQueue: new Gauge({
+      name: 'rejoinder_verification_queue_events',
+      help: 'Events in verification now, waiting or being verified.',
+      registers,
+    }),
+  } as const;
+  instruments.info.set({ version, role }, 1);
+  startAtZero(instruments);
+  return instruments;
+}
+
+/** A series that begins at 1 hides its first event from rate(). Requests have too many pairs for that: only `ok` begins. */
+function startAtZero(instruments: Omit<Instruments, 'registry'>): void {
+  for (const outcome of Object.keys(JOIN_OUTCOMES)) instruments.joins.inc({ outcome }, 0);
+  for (const outcome of ['fetched', ...Object.keys(FAILURES)]) instruments.stateFetches.inc({ outcome }, 0);
+  for (const outcome of Object.keys(VERIFICATION_OUTCOMES)) instruments.verifications.inc({ outcome }, 0);
+  for (const outcome of Object.keys(RESYNC_OUTCOMES)) instruments.resyncSeconds.zero({ outcome });
+  for (const outcome of ['found', 'missing']) instruments.keys.inc({ outcome }, 0);
+  for (const [endpoint, { carriesEvents }] of Object.entries(ENDPOINTS)) {
+    instruments.requests.inc({ endpoint, outcome: 'ok' }, 0);
+    if (!carriesEvents) continue;
+    instruments.fetchedEvents.inc({ endpoint }, 0);
+    instruments.fetchedBytes.inc({ endpoint }, 0);
+  }
+}

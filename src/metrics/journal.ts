@@ -1,0 +1,73 @@
+/**
+ * Counts what was decided about rooms, from the journal itself: each entry once, by the process that wrote it, when it is
+ * durable. So a repeated activity counts nothing twice, and no use case knows that it is counted.
+ */
+import { LRUCache } from 'lru-cache';
+import { type Journalled, type ResyncEvent } from '../resync/events.ts';
+import { type ResyncState } from '../resync/state.ts';
+import { type Appended } from '../store/open-store.ts';
+import { type Instruments, type ResyncOutcome, type StateFetchOutcome } from './instruments.ts';
+
+/**
+ * Attempts whose start is remembered: far more than one process works at. One that another process ends, after ours was
+ * killed or the other way round, is counted, and its time is not known.
+ */
+const ATTEMPTS_MAX = 10_000;
+
+/** What `StoreOptions.onAppended` is told. */
+export function countJournal(instruments: Instruments): (appended: Appended) => void {
+  const startedAt = new LRUCache<string, number>({ max: ATTEMPTS_MAX });
+
+  const ended = (attempt: string, outcome: StateFetchOutcome, at: number): void => {
+    const since = startedAt.get(attempt);
+    startedAt.delete(attempt);
+    instruments.stateFetches.inc({ outcome });
+    if (outcome === 'fetched' && since !== undefined) instruments.stateFetchSeconds.observe(secondsBetween(since, at));
+  };
+
+  const count = (event: ResyncEvent, room: string, resync: ResyncState): void => {
+    switch (event.type) {
+      case 'StateFetchStarted':
+        startedAt.set(`${room} ${event.attemptNo}`, event.at);
+        break;
+      case 'StateFetched':
+        ended(`${room} ${event.attemptNo}`, 'fetched', event.at);
+        break;
+      case 'StateFetchFailed':
+        ended(`${room} ${event.attemptNo}`, event.failure, event.at);
+        break;
+      case 'RoundFailed':
+        instruments.roundsFailed.inc();
+        break;
+      case 'EventsWalked':
+        instruments.walkedEvents.inc(event.walked);
+        instruments.correctedEvents.inc(event.corrected);
+        break;
+      case 'ResyncCompleted': {
+        const outcome: ResyncOutcome = resync.lastFailure === null ? 'straight' : 'retried';
+        if (resync.joinedAt !== null)
+          instruments.resyncSeconds.observe({ outcome }, secondsBetween(resync.joinedAt, event.at));
+        break;
+      }
+      // A join is counted where it is asked for, with how long it took.
+      case 'PartialStateJoined':
+      case 'FullStateJoined':
+      case 'ResidentsLearned':
+        break;
+    }
+  };
+
+  return ({ entries, resync }) => {
+    if (resync === null) return;
+    for (const entry of entries) if (isControl(entry)) count(entry.event, `${entry.roomId} ${entry.epoch}`, resync);
+  };
+}
+
+function isControl(entry: Journalled): entry is Journalled<ResyncEvent> {
+  return entry.stream === 'resync';
+}
+
+/** Clocks of two machines may differ by more than an attempt takes. */
+function secondsBetween(from: number, to: number): number {
+  return Math.max(0, to - from) / 1000;
+}
