@@ -24,8 +24,8 @@ export type Fault =
   | { readonly kind: 'truncate'; readonly afterBytes: number }
   /** Replaces the body by a prefix and then a filler repeated until the client goes away. */
   | { readonly kind: 'endless'; readonly prefix: string; readonly filler: string }
-  /** Replaces the body by so many random bytes. */
-  | { readonly kind: 'rubbish'; readonly bytes: number }
+  /** Replaces the body, or what follows so many bytes of it, by so many random bytes. */
+  | { readonly kind: 'rubbish'; readonly bytes: number; readonly afterBytes?: number }
   /** Parses the whole body as JSON and passes what this returns for it. */
   | { readonly kind: 'rewrite'; rewrite(body: unknown): unknown }
   /** Passes so many bytes of the body and then nothing until the fault is released. */
@@ -48,18 +48,26 @@ export interface FaultContext {
 
 /** A slow line passes this often, so that a drip is a drip and not one lump a second. */
 const BANDWIDTH_TICK_MS = 50;
+/** Timers are late by about this; a line that is ahead of its rate by less goes on. */
+const TIMER_GRAIN_MS = 2;
 /** Enough to fill a socket's buffer in few writes. */
-const ENDLESS_CHUNK_BYTES = 65_536;
+const FILLER_CHUNK_BYTES = 65_536;
 
-type Body = AsyncIterable<Buffer>;
+/** The bytes of an answer on their way. */
+export type Body = AsyncIterable<Buffer>;
 
-async function* throttled(body: Body, bytesPerSecond: number, signal: AbortSignal): Body {
+/** By the clock and not by the number of waits: each of those takes longer than it was asked to. */
+export async function* throttled(body: Body, bytesPerSecond: number, signal: AbortSignal): Body {
   const sliceBytes = Math.max(1, Math.floor((bytesPerSecond * BANDWIDTH_TICK_MS) / 1_000));
-  const sliceMs = (sliceBytes / bytesPerSecond) * 1_000;
+  const startedAt = performance.now();
+  let sentBytes = 0;
   for await (const chunk of body) {
     for (let at = 0; at < chunk.length; at += sliceBytes) {
-      await delay(sliceMs, undefined, { signal });
-      yield chunk.subarray(at, at + sliceBytes);
+      const slice = chunk.subarray(at, at + sliceBytes);
+      sentBytes += slice.length;
+      const aheadMs = startedAt + (sentBytes / bytesPerSecond) * 1_000 - performance.now();
+      if (aheadMs > TIMER_GRAIN_MS) await delay(aheadMs, undefined, { signal });
+      yield slice;
     }
   }
 }
@@ -94,8 +102,15 @@ async function* truncated(body: Body, bytes: number): Body {
 
 function* endless(prefix: string, filler: string): Iterable<Buffer> {
   yield Buffer.from(prefix);
-  const chunk = Buffer.from(filler.repeat(Math.ceil(ENDLESS_CHUNK_BYTES / filler.length)));
+  const chunk = Buffer.from(filler.repeat(Math.ceil(FILLER_CHUNK_BYTES / filler.length)));
   for (;;) yield chunk;
+}
+
+async function* rubbish(body: Body, bytes: number, afterBytes: number): Body {
+  if (afterBytes > 0) yield* truncated(body, afterBytes);
+  for (let left = bytes; left > 0; left -= FILLER_CHUNK_BYTES) {
+    yield randomFillSync(Buffer.alloc(Math.min(left, FILLER_CHUNK_BYTES)));
+  }
 }
 
 async function* rewritten(body: Body, rewrite: (body: unknown) => unknown): Body {
@@ -133,7 +148,7 @@ export function applyToBody(fault: Fault, body: Body, context: FaultContext): Bo
     case 'endless':
       return Readable.from(endless(fault.prefix, fault.filler));
     case 'rubbish':
-      return Readable.from([randomFillSync(Buffer.alloc(fault.bytes))]);
+      return rubbish(body, fault.bytes, fault.afterBytes ?? 0);
     case 'rewrite':
       return rewritten(body, (json) => fault.rewrite(json));
     case 'hold':

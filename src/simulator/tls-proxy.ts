@@ -9,7 +9,9 @@ import { Agent, createServer, request } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { applyToBody, HangUp, type Fault, type FaultContext } from './faults.ts';
+import { type ActiveFault, FaultRules } from './fault-rules.ts';
+import { applyToBody, type Fault } from './faults.ts';
+import { cutOff, sendBody } from './send-body.ts';
 
 export interface FaultRule {
   /** Tried on `METHOD /path?query`. */
@@ -17,18 +19,6 @@ export interface FaultRule {
   readonly fault: Fault;
   /** Strikes so many requests and then no more; all when absent. */
   readonly times?: number;
-}
-
-/** A rule in force. */
-export interface ActiveFault {
-  /** Requests it has struck. */
-  hits(): number;
-  /** Resolves when a `hold` has stopped a body for the first time. */
-  readonly held: Promise<void>;
-  /** Lets go of the bodies that a `hold` has stopped, and of those to come. */
-  release(): void;
-  /** Strikes no further request; those struck go on. */
-  remove(): void;
 }
 
 /** What passed for one endpoint. */
@@ -59,12 +49,6 @@ export interface FaultProxy {
   stop(): Promise<void>;
 }
 
-interface Rule extends FaultRule {
-  readonly active: ActiveFault;
-  readonly context: Omit<FaultContext, 'signal'>;
-  hits: number;
-}
-
 /** Spec paths have four fixed segments, such as /_matrix/federation/v1/state; ids come after. */
 const FIXED_SEGMENTS = 4;
 
@@ -76,12 +60,6 @@ function endpointOf(incoming: IncomingMessage): string {
     .join('/')}`;
 }
 
-function deferred(): { promise: Promise<void>; resolve: () => void } {
-  let resolve!: () => void;
-  const promise = new Promise<void>((done) => (resolve = done));
-  return { promise, resolve };
-}
-
 /** Headers that describe the connection or the body's length, which may change on the way. */
 const NOT_FORWARDED = new Set(['connection', 'keep-alive', 'transfer-encoding', 'content-length', 'upgrade']);
 
@@ -91,7 +69,7 @@ function headersToPass(headers: IncomingMessage['headers']): Record<string, stri
 }
 
 class Proxy {
-  readonly #rules: Rule[] = [];
+  readonly #rules = new FaultRules<FaultRule>();
   readonly #counts = new Map<string, EndpointCount>();
   readonly #agent: Agent;
   readonly #upstream: FaultProxyOptions['upstream'];
@@ -102,27 +80,11 @@ class Proxy {
   }
 
   inject(rule: FaultRule): ActiveFault {
-    const held = deferred();
-    const released = deferred();
-    const active: ActiveFault = {
-      hits: () => entry.hits,
-      held: held.promise,
-      release: released.resolve,
-      remove: () => {
-        const at = this.#rules.indexOf(entry);
-        if (at >= 0) this.#rules.splice(at, 1);
-      },
-    };
-    const entry: Rule = { ...rule, active, hits: 0, context: { onHeld: held.resolve, released: released.promise } };
-    this.#rules.push(entry);
-    return active;
+    return this.#rules.inject(rule);
   }
 
   clear(): void {
-    for (const { active } of [...this.#rules]) {
-      active.remove();
-      active.release();
-    }
+    this.#rules.clear();
   }
 
   counts(): ReadonlyMap<string, EndpointCount> {
@@ -141,13 +103,6 @@ class Proxy {
   #count(endpoint: string, more: EndpointCount): void {
     const { requests, bodyBytes } = this.#counts.get(endpoint) ?? { requests: 0, bodyBytes: 0 };
     this.#counts.set(endpoint, { requests: requests + more.requests, bodyBytes: bodyBytes + more.bodyBytes });
-  }
-
-  #strike(incoming: IncomingMessage): Rule[] {
-    const line = `${incoming.method ?? ''} ${incoming.url ?? ''}`;
-    const struck = this.#rules.filter(({ match, times, hits }) => match.test(line) && hits < (times ?? Infinity));
-    for (const rule of struck) rule.hits += 1;
-    return struck;
   }
 
   async #askUpstream(incoming: IncomingMessage, signal: AbortSignal): Promise<IncomingMessage> {
@@ -173,13 +128,14 @@ class Proxy {
     this.#count(endpoint, { requests: 1, bodyBytes: 0 });
     const gone = new AbortController();
     response.once('close', () => gone.abort());
-    const struck = this.#strike(incoming);
+    const line = `${incoming.method ?? ''} ${incoming.url ?? ''}`;
+    const struck = this.#rules.strike(({ match }) => match.test(line));
     try {
-      for (const { fault } of struck) {
-        if (fault.kind === 'latency') await delay(fault.ms, undefined, { signal: gone.signal });
+      for (const { rule } of struck) {
+        if (rule.fault.kind === 'latency') await delay(rule.fault.ms, undefined, { signal: gone.signal });
       }
       let body: AsyncIterable<Buffer>;
-      const replaced = struck.find(({ fault }) => fault.kind === 'status')?.fault;
+      const replaced = struck.find(({ rule }) => rule.fault.kind === 'status')?.rule.fault;
       if (replaced?.kind === 'status') {
         incoming.resume();
         response.writeHead(replaced.status, { 'content-type': 'application/json', ...replaced.headers });
@@ -189,21 +145,13 @@ class Proxy {
         response.writeHead(answer.statusCode ?? 502, headersToPass(answer.headers));
         body = answer as AsyncIterable<Buffer>;
       }
-      for (const { fault, context } of struck) body = applyToBody(fault, body, { ...context, signal: gone.signal });
-      for await (const chunk of body) {
-        this.#count(endpoint, { requests: 0, bodyBytes: chunk.length });
-        if (!response.write(chunk)) await once(response, 'drain', { signal: gone.signal });
+      for (const { rule, context } of struck) {
+        body = applyToBody(rule.fault, body, { ...context, signal: gone.signal });
       }
-      response.end();
+      await sendBody(response, body, gone.signal, (bytes) => this.#count(endpoint, { requests: 0, bodyBytes: bytes }));
     } catch (error) {
-      await this.#hangUp(response, error, gone.signal);
+      await cutOff(response, error, gone.signal);
     }
-  }
-
-  async #hangUp(response: ServerResponse, error: unknown, gone: AbortSignal): Promise<void> {
-    // What came before the fault is to arrive: it may be what the test is about.
-    if (error instanceof HangUp && !gone.aborted) await new Promise((resolve) => response.write('', resolve));
-    response.destroy();
   }
 }
 

@@ -1,0 +1,79 @@
+/**
+ * The checks on receipt of an event that a joining server made: what a real resident looks at before it lets an event into
+ * the room, so that a mistake of ours shows here and not in the first room out there.
+ */
+import { MatrixError } from '../federation/server/errors.ts';
+import { authEventIdsOf } from '../matrix/auth-events.ts';
+import { type AuthState, type AuthVerdict } from '../matrix/auth-verdict.ts';
+import { parsePdu } from '../matrix/event-format.ts';
+import { checkContentHash } from '../matrix/hashes.ts';
+import { domainOf, type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
+import { checkAgainstAuthEvents, checkAgainstState } from '../matrix/pdu-checks.ts';
+import { signaturesOf, verifyEventSignature } from '../matrix/signatures.ts';
+import { parseJsonObject } from '../matrix/strict-json.ts';
+import { invariant } from '../invariant.ts';
+import { type Federation } from './federation.ts';
+import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
+
+/** The current state of a room, as the auth rules read it. */
+export function authStateOfRoom(room: SimulatedRoom): AuthState {
+  return (type, stateKey) => {
+    const event = room.currentEvent(type, stateKey);
+    return event === undefined ? undefined : pduOf(room, event);
+  };
+}
+
+/** Throws a `MatrixError` with the rule that the verdict names. */
+export function requireAllowed(verdict: AuthVerdict): void {
+  if (!verdict.ok) throw new MatrixError(403, 'M_FORBIDDEN', `${verdict.reason} (${verdict.rule})`);
+}
+
+/** An event of its own users that `origin` sends. Throws a `MatrixError` that names what is wrong with it. */
+export async function checkReceivedFrom(
+  { joiningServers, clock }: Federation,
+  room: SimulatedRoom,
+  json: JsonObject,
+  origin: ServerName,
+  signal: AbortSignal,
+): Promise<Pdu> {
+  const { rules } = room;
+  const parsed = parsePdu(json, rules);
+  if (!parsed.ok) throw badEvent(`${parsed.reason} (${parsed.rule})`);
+  const { pdu } = parsed;
+  if (pdu.roomId !== room.roomId) throw badEvent(`it is of another room, ${pdu.roomId}`);
+  if (domainOf(pdu.sender) !== origin) throw new MatrixError(403, 'M_FORBIDDEN', `${pdu.sender} is not of ${origin}`);
+  if (checkContentHash(json) !== 'match') throw badEvent('its content hash is wrong');
+  const signatures = signaturesOf(json, origin);
+  const validAtTs = clock.now();
+  const keys = await joiningServers.resolveKeys(
+    signatures.map(({ keyId }) => ({ serverName: origin, keyId, validAtTs })),
+    signal,
+  );
+  const isSigned = keys.some(({ keyId, publicKey }) => verifyEventSignature(json, rules, origin, keyId, publicKey).ok);
+  if (!isSigned) throw new MatrixError(403, 'M_FORBIDDEN', `it has no signature of ${origin} that can be verified`);
+  for (const id of [...pdu.prevEvents, ...pdu.authEvents])
+    if (room.event(id) === undefined) throw badEvent(`it cites ${id}, which nobody knows`);
+  requireAllowed(checkAgainstAuthEvents(pdu, citedBy(room, pdu), rules, () => false));
+  requireAllowed(checkAgainstState(pdu, authStateOfRoom(room), rules));
+  return pdu;
+}
+
+function badEvent(what: string): MatrixError {
+  return new MatrixError(400, 'M_INVALID_PARAM', `the event is not usable: ${what}`);
+}
+
+function citedBy(room: SimulatedRoom, pdu: Pdu): Pdu[] {
+  return authEventIdsOf(pdu, room.rules)
+    .map((id: EventId) => room.event(id))
+    .filter((event) => event !== undefined)
+    .map((event) => pduOf(room, event));
+}
+
+function pduOf(room: SimulatedRoom, { json }: SimulatedEvent): Pdu {
+  const read = parseJsonObject(json);
+  invariant(read.ok, 'events of a simulated room are JSON');
+  const parsed = parsePdu(read.value, room.rules);
+  invariant(parsed.ok, 'events of a simulated room are well-formed');
+  return parsed.pdu;
+}

@@ -1,0 +1,127 @@
+/**
+ * Joining through a simulated server: the template, and the join itself with the state of the room, whole or without
+ * memberships.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#joining-rooms
+ */
+import { MatrixError } from '../federation/server/errors.ts';
+import { parsePdu } from '../matrix/event-format.ts';
+import { domainOf, parseUserId, type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { checkAgainstState } from '../matrix/pdu-checks.ts';
+import { stateMapKey } from '../matrix/state-map.ts';
+import { invariant } from '../invariant.ts';
+import { type Answer, answerWith, answerWithEvents } from './answer.ts';
+import { authStateOfRoom, checkReceivedFrom, requireAllowed } from './check-received.ts';
+import { type Endpoint, type SignedRequest } from './endpoint.ts';
+import { eventsOf, type Federation, joinedFromOutside, roomOf } from './federation.ts';
+import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
+
+/** Members that a summary names where a room has no name (client-server API, m.heroes). */
+const HEROES_MAX = 5;
+
+export const JOIN_ENDPOINTS: readonly Endpoint[] = [
+  {
+    name: 'make_join',
+    method: 'GET',
+    path: '/_matrix/federation/v1/make_join/:roomId/:userId',
+    answer: makeJoin,
+  },
+  {
+    name: 'send_join',
+    method: 'PUT',
+    path: '/_matrix/federation/v2/send_join/:roomId/:eventId',
+    answer: async (request, federation) => {
+      const { room, event } = await takeJoin(request, federation);
+      return joinAnswer(room, event, request.server, request.query.get('omit_members') === 'true');
+    },
+  },
+  {
+    name: 'send_join',
+    method: 'PUT',
+    path: '/_matrix/federation/v1/send_join/:roomId/:eventId',
+    answer: async (request, federation) => {
+      const { room, event } = await takeJoin(request, federation);
+      const { status, body } = joinAnswer(room, event, request.server, false);
+      return { status, body: ['[200,', ...body, ']'] };
+    },
+  },
+];
+
+function makeJoin({ origin, params, query }: SignedRequest, federation: Federation): Answer {
+  const room = roomOf(federation, params[0]);
+  const userId = parseUserId(params[1]);
+  if (userId === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not a user id');
+  if (domainOf(userId) !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'the user is of another server');
+  const { roomVersion, rules } = room;
+  // Absent means version 1, from before rooms had versions.
+  const understood = query.has('ver') ? query.getAll('ver') : ['1'];
+  if (!understood.includes(roomVersion)) {
+    const details = { room_version: roomVersion };
+    throw new MatrixError(400, 'M_INCOMPATIBLE_ROOM_VERSION', `the room is of version ${roomVersion}`, details);
+  }
+  const template = room.joinTemplate(userId);
+  const trial = { origin_server_ts: 0, ...template.event };
+  const parsed = parsePdu(trial, rules, { eventId: '$template' as EventId, mayLackHashes: true });
+  invariant(parsed.ok, 'a template is an event but for its hash and signature');
+  requireAllowed(checkAgainstState(parsed.pdu, authStateOfRoom(room), rules));
+  return answerWith({ ...template });
+}
+
+async function takeJoin(
+  { server, origin, params, content, signal }: SignedRequest,
+  federation: Federation,
+): Promise<{ readonly room: SimulatedRoom; readonly event: SimulatedEvent }> {
+  const room = roomOf(federation, params[0]);
+  const pdu = await checkReceivedFrom(federation, room, content, origin, signal);
+  if (pdu.eventId !== params[1]) throw new MatrixError(400, 'M_INVALID_PARAM', `the event is ${pdu.eventId}`);
+  if (pdu.type !== 'm.room.member' || pdu.content['membership'] !== 'join' || pdu.stateKey !== pdu.sender)
+    throw new MatrixError(400, 'M_INVALID_PARAM', 'the event is not a join');
+  // A join sent again, after an answer that was lost, is answered and not told to anybody anew.
+  const isNew = room.event(pdu.eventId) === undefined;
+  const event = room.accept(content);
+  const others = joinedFromOutside(federation, room).filter((other) => other !== origin);
+  if (isNew) federation.pushes.push(event, server, others);
+  return { room, event };
+}
+
+function joinAnswer(room: SimulatedRoom, join: SimulatedEvent, server: ServerName, omitMembers: boolean): Answer {
+  const stateMap = room.stateBefore(join.eventId);
+  invariant(stateMap !== undefined, 'the state before a recent event is kept');
+  const whole = eventsOf(room, stateMap.values());
+  const state = omitMembers ? withoutMembers(whole, join, stateMap) : whole;
+  const authChainIds = room.authChain([join, ...state].map(({ eventId }) => eventId));
+  // Events of the state need not come twice.
+  if (omitMembers) for (const { eventId } of state) authChainIds.delete(eventId);
+  const event = JSON.parse(join.json.toString('utf8')) as JsonObject;
+  return answerWithEvents(
+    { state, auth_chain: eventsOf(room, authChainIds) },
+    {
+      event,
+      origin: server,
+      members_omitted: omitMembers,
+      ...(omitMembers ? { servers_in_room: room.serversInRoom() } : {}),
+    },
+  );
+}
+
+/**
+ * The state without memberships, but with the joining user's own, and with those that a client would name the room after
+ * where it has neither name nor alias.
+ */
+function withoutMembers(
+  state: readonly SimulatedEvent[],
+  join: SimulatedEvent,
+  stateMap: ReadonlyMap<string, EventId>,
+): SimulatedEvent[] {
+  const own = stateMap.get(stateMapKey('m.room.member', join.sender));
+  const isNamed = ['m.room.name', 'm.room.canonical_alias'].some((type) => stateMap.has(stateMapKey(type, '')));
+  const members = state.filter(({ type }) => type === 'm.room.member');
+  const heroes = isNamed ? [] : members.filter(isPresent).slice(0, HEROES_MAX);
+  const kept = new Set([own, ...heroes.map(({ eventId }) => eventId)]);
+  return state.filter(({ type, eventId }) => type !== 'm.room.member' || kept.has(eventId));
+}
+
+function isPresent({ membership }: SimulatedEvent): boolean {
+  return membership === 'join' || membership === 'invite';
+}
