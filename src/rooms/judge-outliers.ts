@@ -2,42 +2,38 @@
  * Judges events that were fetched as state or auth chain, and have no place in the timeline: check 4 alone, each against
  * its own auth events, auth events first. Nothing is kept but refusals, so a second run after a kill costs reading only.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
-import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
+import { type Pdu } from '../matrix/pdu.ts';
 import { authEventIdsOf } from '../matrix/auth-events.ts';
 import { checkAgainstAuthEvents } from '../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { markRejected, streamPdus } from '../store/pdus.ts';
 import { type Sql } from '../store/open-store.ts';
-import { parseStored } from './load-pdus.ts';
+import { type AuthViews, createAuthViews } from './auth-view.ts';
 
 /** Rows read at a time. */
-const BATCH_EVENTS = 2_000;
+const READ_EVENTS = 2_000;
+/** Events judged before others get their turn: some 10 ms. */
+const JUDGED_A_TURN = 1_000;
 
-/** What the callers need of a judged event, a few dozen bytes of it, since a big room has hundreds of thousands. */
+export type OutlierVerdict = 'accepted' | 'rejected' | 'unjudged';
+
 export interface JudgedOutlier {
-  readonly type: string;
-  readonly stateKey: string | undefined;
-  readonly verdict: 'accepted' | 'rejected' | 'unjudged';
+  readonly event: Pdu;
+  readonly verdict: OutlierVerdict;
 }
 
-/** What auth rules read of a member event; the rest of a profile is let go. */
-const MEMBER_CONTENT_KEYS = ['membership', 'join_authorised_via_users_server', 'third_party_invite'];
-const NOTHING: JsonObject = {};
-
-function slim(pdu: Pdu): Pdu {
-  if (pdu.type !== 'm.room.member') return pdu;
-  const content: Record<string, JsonObject[string]> = {};
-  for (const key of MEMBER_CONTENT_KEYS) {
-    const value = pdu.content[key];
-    if (value !== undefined) content[key] = value;
-  }
-  return { ...pdu, content, json: NOTHING };
+/** What is at hand already, since it has just come in: it is not read again. */
+export interface OutliersAtHand {
+  readonly views: AuthViews;
+  readonly events: ReadonlyMap<EventId, Pdu>;
 }
 
 /**
  * Judges `eventIds`, all of them held. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
- * neither accepted nor refused (FACTS E7). Refusals are stored; verdicts of every event given are returned.
+ * neither accepted nor refused (FACTS E7). Refusals are stored; verdicts of every event given are returned, each with
+ * what auth rules read of its event (auth-view.ts).
  */
 export async function judgeOutliers(
   sql: Sql,
@@ -45,20 +41,27 @@ export async function judgeOutliers(
   rules: RoomVersionRules,
   eventIds: readonly EventId[],
   onProgress: () => void,
+  atHand: OutliersAtHand = { views: createAuthViews(roomId, rules), events: new Map() },
 ): Promise<Map<EventId, JudgedOutlier>> {
   const pdus = new Map<EventId, Pdu>();
-  const verdicts = new Map<EventId, JudgedOutlier['verdict']>();
-  for await (const batch of streamPdus(sql, eventIds, BATCH_EVENTS)) {
+  const verdicts = new Map<EventId, OutlierVerdict>();
+  const unread: EventId[] = [];
+  for (const eventId of eventIds) {
+    const event = atHand.events.get(eventId);
+    if (event === undefined) unread.push(eventId);
+    else pdus.set(eventId, event);
+  }
+  for await (const batch of streamPdus(sql, unread, READ_EVENTS)) {
     for (const row of batch) {
       if (row.roomId !== roomId) continue;
-      pdus.set(row.eventId, slim(parseStored(row.json, rules, row.eventId)));
+      pdus.set(row.eventId, atHand.views.view(row));
       if (row.rejectedRule !== null) verdicts.set(row.eventId, 'rejected');
     }
     onProgress();
   }
 
   const refused: { eventId: EventId; rule: string; reason: string }[] = [];
-  const judge = (pdu: Pdu): JudgedOutlier['verdict'] => {
+  const judge = (pdu: Pdu): OutlierVerdict => {
     const authEvents: Pdu[] = [];
     for (const id of authEventIdsOf(pdu, rules)) {
       const authEvent = pdus.get(id);
@@ -75,7 +78,13 @@ export async function judgeOutliers(
   // Depth first over auth events with a stack of our own: a hostile chain is as deep as it likes. An event met again while
   // it is still open is part of a cycle (possible in versions 1 and 2 only) and counts as unjudged for who cites it.
   const open = new Set<EventId>();
+  let judgedThisTurn = 0;
   for (const root of pdus.values()) {
+    if (++judgedThisTurn >= JUDGED_A_TURN) {
+      judgedThisTurn = 0;
+      onProgress();
+      await turn();
+    }
     const stack: Pdu[] = [root];
     for (let pdu = stack.at(-1); pdu !== undefined; pdu = stack.at(-1)) {
       if (verdicts.has(pdu.eventId)) {
@@ -102,8 +111,6 @@ export async function judgeOutliers(
   onProgress();
 
   const judged = new Map<EventId, JudgedOutlier>();
-  for (const [eventId, pdu] of pdus) {
-    judged.set(eventId, { type: pdu.type, stateKey: pdu.stateKey, verdict: verdicts.get(eventId) ?? 'unjudged' });
-  }
+  for (const [eventId, event] of pdus) judged.set(eventId, { event, verdict: verdicts.get(eventId) ?? 'unjudged' });
   return judged;
 }
