@@ -39,6 +39,8 @@ export interface ChildOptions {
   readonly cwd?: string;
   /** Run as this user; needs root. */
   readonly user?: { readonly uid: number; readonly gid: number };
+  /** Opens a channel of JSON messages to a Node process, and takes those it sends (`process.send`). */
+  readonly onMessage?: (message: unknown) => void;
 }
 
 export interface Child {
@@ -50,6 +52,8 @@ export interface Child {
   logTail(): Promise<string>;
   /** Polls `probe` until it holds. Throws a `LaunchError` with the log's end when the process ends first or time runs out. */
   waitUntil(probe: () => Promise<boolean>, timeoutMs: number): Promise<void>;
+  /** Sends a message over the channel; one to a process that has ended is lost. Throws when no channel was opened. */
+  send(message: object): void;
   /** Signals the server and waits until it is gone; kills it when that takes too long. A second call waits for the first. */
   stop(): Promise<void>;
 }
@@ -59,12 +63,14 @@ export async function startChild(options: ChildOptions): Promise<Child> {
   const log = await open(options.logFile, 'a');
   const logStart = (await log.stat()).size;
   const child = spawn('/bin/sh', ['-c', KEEPER, 'keeper', options.stopSignal, options.command, ...options.args], {
-    stdio: ['pipe', log.fd, log.fd],
+    // The keeper uses descriptor 3 itself; the channel's is told to the server in its environment.
+    stdio: ['pipe', log.fd, log.fd, ...(options.onMessage === undefined ? [] : (['ignore', 'ipc'] as const))],
     env: { ...options.env },
     detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.user === undefined ? {} : { uid: options.user.uid, gid: options.user.gid }),
   });
+  if (options.onMessage !== undefined) child.on('message', options.onMessage);
   let isOver = false;
   const ended = new Promise<string>((resolve) => {
     child.once('error', (error) => resolve(`could not be started: ${error.message}`));
@@ -91,6 +97,12 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     }
   }
 
+  function send(message: object): void {
+    if (options.onMessage === undefined) throw new LaunchError(`${options.name} was started without a channel`);
+    // Whoever waits for an answer hears of the end by `ended`.
+    if (child.connected) child.send(message, () => undefined);
+  }
+
   let stopping: Promise<void> | undefined;
   async function stopOnce(): Promise<void> {
     child.stdin?.destroy();
@@ -101,7 +113,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     clearTimeout(timer);
   }
 
-  return { hasEnded: () => isOver, ended, logTail, waitUntil, stop: () => (stopping ??= stopOnce()) };
+  return { hasEnded: () => isOver, ended, logTail, waitUntil, send, stop: () => (stopping ??= stopOnce()) };
 }
 
 /** Whether something accepts connections there. */
