@@ -82,11 +82,11 @@ function serversOf({ servers }: WholeRoomShape, { residents, memberServers }: Ro
 
 function playHistory(acts: readonly Act[], player: ActPlayer, forking: ForkingRoom): void {
   let keepsStates = false;
-  acts.forEach((act, index) => {
+  for (const [index, act] of acts.entries()) {
     if (!keepsStates && index >= acts.length - KEPT_ACTS) keepsStates = forking.keepStates();
     const originServerTsMs = HISTORY_STARTS_AT_MS + Math.floor(act.at * HISTORY_MS);
     forking.place(player.draft(act), originServerTsMs, act.kind === 'join' || act.kind === 'profile');
-  });
+  }
   if (!keepsStates) forking.keepStates();
 }
 

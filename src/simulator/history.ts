@@ -18,7 +18,8 @@ export interface PersonalAct {
   readonly at: number;
 }
 
-export type Act = PersonalAct | { readonly kind: 'power' | 'topic'; readonly at: number };
+export type Act =
+  PersonalAct | { readonly kind: 'power'; readonly at: number } | { readonly kind: 'topic'; readonly at: number };
 
 const RETURNS: readonly (readonly MembershipAct[])[] = [
   ['join', 'leave', 'join'],

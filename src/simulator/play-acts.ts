@@ -66,14 +66,9 @@ export function actPlayer(creator: Person, powerLevels: JsonObject, random: Seed
   };
   return {
     draft(act) {
-      switch (act.kind) {
-        case 'power':
-          return power();
-        case 'topic':
-          return topic();
-        default:
-          return personal(act);
-      }
+      if (act.kind === 'power') return power();
+      if (act.kind === 'topic') return topic();
+      return personal(act);
     },
   };
 }
