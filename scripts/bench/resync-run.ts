@@ -1,0 +1,150 @@
+/**
+ * One join of one big room, measured from the moment the join request is sent until the members are answered, and compared
+ * with the truth afterwards. What is read for the comparison and the counts comes after the last byte that is timed.
+ */
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
+import { type RequestCount } from '../../src/simulator/contract.ts';
+import { readWrites, resetWrites, walBytes, type DatabaseWrites } from './database.ts';
+import { monotonicUs, monotonicUsOf } from './monotonic.ts';
+import { operatorCaller, parsed, type OperatorCaller, type TimedAnswer } from './operator.ts';
+import { type Window } from './cpu-profile.ts';
+import { settled, watchProcesses, type ProcessUse } from './process-watch.ts';
+import { startSecondProcess } from './second-process.ts';
+import { type Stage } from './stage.ts';
+
+const MEMBERS_WAIT_MS = 300_000;
+
+const joinAnswer = z.object({ room_id: z.string(), partial: z.boolean() });
+const notReady = z.object({ retry_after_ms: z.number() });
+const description = z.object({ journal: z.array(z.object({ at: z.string(), type: z.string() })) });
+const memberList = z.object({ members: z.array(z.object({ membership: z.string() })) });
+const stateList = z.object({ state: z.array(z.object({ event_id: z.string() })) });
+
+/** What is timed, in the order it is expected; seconds since the join request was sent. */
+export const STEPS = [
+  'join answered',
+  'usable: a second process has the state without memberships',
+  'state fetched',
+  'join event full',
+  'resync done: the room is whole',
+  '/members answered, asked at the join',
+] as const;
+export type Step = (typeof STEPS)[number];
+
+export interface ResyncRun {
+  readonly times: Readonly<Record<Step, number>>;
+  readonly processes: readonly ProcessUse[];
+  readonly requests: readonly RequestCount[];
+  readonly writes: DatabaseWrites;
+  readonly walBytes: number;
+  /** What the second process was given. */
+  readonly usable: { readonly stateEvents: number; readonly bytes: number };
+  readonly joinedMembers: number;
+  readonly stateEvents: number;
+  readonly digest: string;
+  /** From the join request to the last byte of the members, for profiles. */
+  readonly window: Window;
+}
+
+/**
+ * Joins the stage's first room and waits until its members are answered. Ends serve, worker and Temporal, because only then
+ * PostgreSQL knows all that they wrote. Throws when the room does not become whole, or not equal to the simulator's.
+ */
+export async function runResync(stage: Stage): Promise<ResyncRun> {
+  const { simulator, operator, database, processes } = stage;
+  const room = simulator.rooms[0]!;
+  const caller = operatorCaller(operator);
+  const second = await startSecondProcess();
+  try {
+    await settled(processes);
+    await simulator.resetCounts();
+    await resetWrites(database);
+    const walBefore = await walBytes(database);
+    const stopWatching = watchProcesses(processes);
+
+    const fromUs = monotonicUs();
+    const sight = second.firstSight(operator, room.roomId);
+    const answered = await caller.ask('/rooms/join', { room: room.alias, user_id: userAt(stage), via: [] });
+    const join = parsed(joinAnswer, 'join', answered);
+    if (!join.partial) throw new Error('the resident gave the whole state: there is no resync to measure');
+    const path = `/rooms/${encodeURIComponent(join.room_id)}`;
+    const members = await Promise.race([askMembers(caller, path), stage.failed]);
+    const usable = await sight;
+
+    const used = stopWatching();
+    const wal = (await walBytes(database)) - walBefore;
+    const requests = await simulator.counts();
+    const at = (atUs: number): number => (atUs - fromUs) / 1e6;
+    const journalled = await journalTimes(caller, path);
+    const whole = await compare(stage, caller, path, members);
+    await stage.stopSystem();
+    return {
+      times: {
+        'join answered': at(answered.atUs),
+        'usable: a second process has the state without memberships': at(usable.atUs),
+        'state fetched': at(journalled('StateFetched')),
+        'join event full': at(journalled('EventsWalked')),
+        'resync done: the room is whole': at(journalled('ResyncCompleted')),
+        '/members answered, asked at the join': at(members.atUs),
+      },
+      processes: used,
+      requests,
+      writes: await readWrites(database),
+      walBytes: wal,
+      usable,
+      ...whole,
+      window: { fromUs, toUs: members.atUs },
+    };
+  } finally {
+    second.stop();
+    await caller.close();
+  }
+}
+
+function userAt({ serverName }: Stage): string {
+  return `@bench:${serverName}`;
+}
+
+/** Asked once; again only when the server's longest wait is over. */
+async function askMembers(caller: OperatorCaller, path: string): Promise<TimedAnswer> {
+  for (;;) {
+    const answer = await caller.ask(`${path}/members?wait_ms=${MEMBERS_WAIT_MS}`);
+    if (answer.status !== 503) return answer;
+    await delay(notReady.parse(JSON.parse(answer.body.toString('utf8'))).retry_after_ms);
+  }
+}
+
+/** When the last entry of a type was journalled, on the monotonic clock; the journal keeps milliseconds. */
+async function journalTimes(caller: OperatorCaller, path: string): Promise<(type: string) => number> {
+  const { journal } = parsed(description, path, await caller.ask(path));
+  return (type) => {
+    const entry = journal.findLast((of) => of.type === type);
+    if (entry === undefined) throw new Error(`the journal of the room has no ${type}`);
+    return monotonicUsOf(Date.parse(entry.at));
+  };
+}
+
+/** Holds all current state, by event id, and the number of joined members against the simulator's. */
+async function compare(
+  { simulator }: Stage,
+  caller: OperatorCaller,
+  path: string,
+  members: TimedAnswer,
+): Promise<Pick<ResyncRun, 'joinedMembers' | 'stateEvents' | 'digest'>> {
+  const truth = await simulator.digest(simulator.rooms[0]!.roomId);
+  const { state } = parsed(stateList, path, await caller.ask(`${path}/state?members=true`));
+  const ids = state.map(({ event_id: eventId }) => eventId).sort();
+  const digest = createHash('sha256').update(ids.join('\n')).digest('hex');
+  const joinedMembers = parsed(memberList, path, members).members.filter(
+    ({ membership }) => membership === 'join',
+  ).length;
+  if (digest !== truth.digest || joinedMembers !== truth.joined) {
+    throw new Error(
+      `the room is not the simulator's: ${ids.length} state events, digest ${digest}, ${joinedMembers} joined; ` +
+        `it has ${truth.events}, ${truth.digest}, ${truth.joined}`,
+    );
+  }
+  return { joinedMembers, stateEvents: ids.length, digest };
+}

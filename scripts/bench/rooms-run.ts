@@ -1,0 +1,121 @@
+/**
+ * Many rooms joined at once, and when each of them is joined and whole. The times are the journal's: whoever is watched
+ * by a request a room would be measured with its watcher.
+ */
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import pLimit from 'p-limit';
+import { z } from 'zod';
+import { readWrites, resetWrites, walBytes, type DatabaseWrites } from './database.ts';
+import { monotonicUs, monotonicUsOf } from './monotonic.ts';
+import { operatorCaller, parsed, type OperatorCaller } from './operator.ts';
+import { settled, watchProcesses, type ProcessUse } from './process-watch.ts';
+import { type Stage } from './stage.ts';
+
+/** One cheap query each; the times do not depend on it. */
+const LOOK_EVERY_MS = 250;
+/** Without a further room becoming whole for so long something hangs. Longer than a heartbeat timeout and a retry. */
+const STANDSTILL_MS_MAX = 120_000;
+/** Rooms whose whole state is compared with the simulator's at a time. */
+const COMPARED_AT_ONCE = 4;
+
+const joinAnswer = z.object({ room_id: z.string(), partial: z.boolean() });
+const stateList = z.object({ state: z.array(z.object({ event_id: z.string() })) });
+
+/** One room's times, in seconds since the first join request was sent. */
+export interface RoomTimes {
+  readonly roomId: string;
+  readonly asked: number;
+  readonly answered: number;
+  readonly whole: number;
+}
+
+export interface RoomsRun {
+  readonly rooms: readonly RoomTimes[];
+  readonly processes: readonly ProcessUse[];
+  readonly writes: DatabaseWrites;
+  readonly walBytes: number;
+  readonly requests: number;
+}
+
+/** Joins all rooms of the stage, `inFlight` requests at a time, and waits until all are whole and equal to the simulator's. */
+export async function runRooms(stage: Stage, inFlight: number): Promise<RoomsRun> {
+  const { simulator, operator, database, processes, serverName } = stage;
+  const caller = operatorCaller(operator);
+  try {
+    await settled(processes);
+    await simulator.resetCounts();
+    await resetWrites(database);
+    const walBefore = await walBytes(database);
+    const stopWatching = watchProcesses(processes);
+
+    const fromUs = monotonicUs();
+    const since = (atUs: number): number => (atUs - fromUs) / 1e6;
+    const limit = pLimit(inFlight);
+    const joins = simulator.rooms.map(({ alias }) =>
+      limit(async () => {
+        const asked = since(monotonicUs());
+        const answer = await caller.ask('/rooms/join', { room: alias, user_id: `@bench:${serverName}`, via: [] });
+        return { roomId: parsed(joinAnswer, alias, answer).room_id, asked, answered: since(answer.atUs) };
+      }),
+    );
+    const joined = await Promise.race([Promise.all(joins), stage.failed]);
+    await Promise.race([untilWhole(stage, joined.length), stage.failed]);
+
+    const used = stopWatching();
+    const wal = (await walBytes(database)) - walBefore;
+    const requests = (await simulator.counts()).reduce((sum, of) => sum + of.requests, 0);
+    const wholeAt = await completions(stage);
+    const rooms = joined.map((room) => ({ ...room, whole: since(wholeAt.get(room.roomId) ?? NaN) }));
+    await compareAll(stage, caller);
+    await stage.stopSystem();
+    return { rooms, processes: used, writes: await readWrites(database), walBytes: wal, requests };
+  } finally {
+    await caller.close();
+  }
+}
+
+async function untilWhole({ database }: Stage, rooms: number): Promise<void> {
+  let whole = 0;
+  for (let movedAt = performance.now(); whole < rooms;) {
+    await delay(LOOK_EVERY_MS);
+    const { rows } = await database.query<{ whole: string }>('SELECT count(*) AS whole FROM rooms WHERE NOT partial');
+    const now = Number(rows[0]?.whole);
+    if (now > whole) movedAt = performance.now();
+    whole = now;
+    if (performance.now() - movedAt > STANDSTILL_MS_MAX)
+      throw new Error(`${whole} of ${rooms} rooms are whole, and none became so for ${STANDSTILL_MS_MAX / 1_000} s`);
+  }
+}
+
+/** Room to the moment its completion was journalled, on the monotonic clock. */
+async function completions({ database }: Stage): Promise<Map<string, number>> {
+  const { rows } = await database.query<{ room: string; at: string }>(
+    `SELECT room_id AS room, recorded_at AS at FROM journal WHERE type = 'ResyncCompleted'`,
+  );
+  return new Map(rows.map(({ room, at }) => [room, monotonicUsOf(Number(at))]));
+}
+
+async function compareAll({ simulator }: Stage, caller: OperatorCaller): Promise<void> {
+  const limit = pLimit(COMPARED_AT_ONCE);
+  const compare = async (roomId: (typeof simulator.rooms)[number]['roomId']): Promise<void> => {
+    const path = `/rooms/${encodeURIComponent(roomId)}/state?members=true`;
+    const { state } = parsed(stateList, path, await caller.ask(path));
+    const ids = state.map(({ event_id: eventId }) => eventId).sort();
+    const truth = await simulator.digest(roomId);
+    if (createHash('sha256').update(ids.join('\n')).digest('hex') !== truth.digest)
+      throw new Error(`${roomId} is not the simulator's: ${ids.length} state events, it has ${truth.events}`);
+  };
+  await Promise.all(simulator.rooms.map(({ roomId }) => limit(() => compare(roomId))));
+}
+
+/**
+ * Jain's index of fairness: 1 when all had the same, 1/n when one had everything. Here of the times from a room's answer to
+ * its being whole.
+ *
+ * Source: Jain, Chiu and Hawe, "A Quantitative Measure of Fairness", DEC Research Report TR-301, 1984.
+ */
+export function fairness(values: readonly number[]): number {
+  const sum = values.reduce((of, value) => of + value, 0);
+  return sum ** 2 / (values.length * values.reduce((of, value) => of + value ** 2, 0));
+}
