@@ -54,8 +54,11 @@ export function emptyEventGraph(): EventGraph {
       return number === undefined ? undefined : at(number);
     },
     add(event, authEvents) {
-      parents.push(event.prevEvents.map(numberOf));
-      authEventsOf.push(authEvents.map(numberOf));
+      // Looked up before anything changes: one that is unknown leaves the graph as it was.
+      const parentNumbers = event.prevEvents.map(numberOf);
+      const authNumbers = authEvents.map(numberOf);
+      parents.push(parentNumbers);
+      authEventsOf.push(authNumbers);
       numbers.set(event.eventId, events.push(event) - 1);
     },
     authChain(eventIds) {

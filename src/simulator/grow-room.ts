@@ -129,9 +129,10 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
       const eventId = eventIdOf(event, rules);
       const held = graph.event(eventId);
       if (held !== undefined) return held;
+      const accepted = take(readAccepted(eventId, event));
       references.note(eventId, signedText(event, rules));
       lastTsMs = Math.max(lastTsMs, event['origin_server_ts'] as number);
-      return take(readAccepted(eventId, event));
+      return accepted;
     },
     joinTemplate(userId) {
       const draft = { sender: userId, type: 'm.room.member', stateKey: userId, content: { membership: 'join' } };
