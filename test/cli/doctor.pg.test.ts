@@ -120,6 +120,15 @@ describe('migrate and doctor', () => {
     });
   });
 
+  test('listeners for metrics are looked at where they are configured', async () => {
+    const names = async (): Promise<string[]> =>
+      Object.keys(await findings()).filter((name) => name.includes('metrics'));
+    expect(await names()).toEqual([]);
+    env['REJOINDER_LISTENERS_WORKER_METRICS_PORT'] = '0';
+    env['REJOINDER_LISTENERS_METRICS_PORT'] = '0';
+    expect(await names()).toEqual(['metrics listener', 'worker_metrics listener']);
+  });
+
   test('a port in use is named with its listener', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');

@@ -95,6 +95,25 @@ describe('serve', () => {
     expect(await ask('/health')).toBe(0);
   });
 
+  test('tells Prometheus what it has done, on a port of its own and without a token', async () => {
+    const metricsPort = await freePort();
+    env['REJOINDER_LISTENERS_METRICS_PORT'] = String(metricsPort);
+    env['TEMPORAL_ADDRESS'] = NO_TEMPORAL;
+    const stop = new AbortController();
+    const serving = run(['serve'], { stop: stop.signal });
+    await untilListening();
+    const scraped = await fetch(`http://127.0.0.1:${metricsPort}/metrics`);
+    expect(scraped.headers.get('content-type')).toMatch(/^text\/plain; version=/);
+    const text = await scraped.text();
+    expect(text).toMatch(/^rejoinder_info\{version="[^"]+",role="serve"\} 1$/m);
+    expect(text).toMatch(/^rejoinder_partial_rooms\{phase="fetching"\} 0$/m);
+    expect(text).toMatch(/^process_cpu_seconds_total /m);
+    expect(await ask('/metrics')).toBe(404);
+    stop.abort();
+    expect(await serving).toMatchObject({ code: 0, stderr: '' });
+    await expect(fetch(`http://127.0.0.1:${metricsPort}/health`)).rejects.toThrow();
+  });
+
   test('names the listener whose port is occupied, its address and what to do', async () => {
     const release = await occupy(operatorPort);
     const { code, stderr } = await run(['serve']);
@@ -102,6 +121,17 @@ describe('serve', () => {
     expect(code).toBe(1);
     expect(stderr).toContain(`the operator listener cannot be opened at 127.0.0.1:${operatorPort}`);
     expect(stderr).toContain('change listeners.operator.port');
+  });
+
+  test('does not start without the metrics that are configured', async () => {
+    const metricsPort = await freePort();
+    env['REJOINDER_LISTENERS_METRICS_PORT'] = String(metricsPort);
+    const release = await occupy(metricsPort);
+    const { code, stderr } = await run(['serve']);
+    await release();
+    expect(code).toBe(1);
+    expect(stderr).toContain(`the metrics listener cannot be opened at 127.0.0.1:${metricsPort}`);
+    expect(stderr).toContain('change listeners.metrics.port');
   });
 
   test('says what is wrong with the database', async () => {
@@ -135,6 +165,8 @@ describe('up', () => {
 
   test('runs a server and a worker over what is configured, prints where they are, and ends both', async () => {
     env['TEMPORAL_NAMESPACE'] = await createNamespace();
+    env['REJOINDER_LISTENERS_METRICS_PORT'] = '0';
+    env['REJOINDER_LISTENERS_WORKER_METRICS_PORT'] = '0';
     const stop = new AbortController();
     const lines: string[] = [];
     let running: Promise<Ran> | undefined;
@@ -148,9 +180,22 @@ describe('up', () => {
     });
     expect(lines.join('\n')).toContain(`http://127.0.0.1:${operatorPort}/_rejoinder/v1`);
     expect(await ask('/_rejoinder/v1/rooms')).toBe(200);
+    const roles: (string | undefined)[] = [];
+    for (const [url] of lines.join('\n').matchAll(/http:\S+\/metrics/g))
+      roles.push(/role="(\w+)"/.exec(await (await fetch(url)).text())?.[1]);
+    expect(roles).toEqual(['serve', 'worker']);
     stop.abort();
     expect(await running).toMatchObject({ code: 0 });
     expect(await ask('/health')).toBe(0);
+  });
+
+  test('refuses one port for the metrics of server and worker, which it runs on one machine', async () => {
+    env['REJOINDER_LISTENERS_METRICS_PORT'] = '9464';
+    env['REJOINDER_LISTENERS_WORKER_METRICS_PORT'] = '9464';
+    const { code, stdout, stderr } = await run(['up'], { self });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain('listeners.metrics and listeners.worker_metrics have the same port, 9464');
+    expect(stderr).toContain('change listeners.worker_metrics.port');
   });
 
   test('starts nothing where a listener cannot be opened', async () => {

@@ -68,8 +68,26 @@ describe('a configuration', () => {
     expect(settings.temporal.tls?.ca_path).toBe('/etc/rejoinder/temporal-ca.pem');
     expect(settings.trusted_key_servers[0]?.verify_keys).toHaveProperty('ed25519:a_RXGa');
     expect(settings.listeners.federation.tls).toBeDefined();
+    expect([settings.listeners.metrics.port, settings.listeners.worker_metrics.port]).toEqual([9464, 9465]);
     expect(settings.federation.static_addresses).toEqual({ '*.example.org': '10.0.0.5:8448' });
     expect(settings.telemetry.otlp_endpoint).toBe('http://localhost:4318');
+  });
+
+  test('metrics have a listener where a port is given, one for each process', () => {
+    const bare = loadConfig({ path: file('server_name: a'), env: {} }).listeners;
+    expect([bare.metrics, bare.workerMetrics]).toEqual([null, null]);
+    const env = { REJOINDER_LISTENERS_METRICS_PORT: '9464', REJOINDER_LISTENERS_WORKER_METRICS_PORT: '9464' };
+    const { listeners } = loadConfig({ path: file('server_name: a'), env });
+    expect(listeners.metrics).toEqual({ host: '127.0.0.1', port: 9464 });
+    expect(listeners.workerMetrics).toEqual({ host: '127.0.0.1', port: 9464 });
+  });
+
+  test('listeners may share a port on different addresses, and port 0', () => {
+    const body =
+      'server_name: a\nlisteners: { federation: { host: 10.0.0.1, port: 9000 }, operator: { port: 9000 }, metrics: { port: 0 } }';
+    expect(loadConfig({ path: file(body), env: {} }).listeners.operator.port).toBe(9000);
+    const zeros = 'server_name: a\nlisteners: { federation: { port: 0 }, operator: { port: 0 }, metrics: { port: 0 } }';
+    expect(loadConfig({ path: file(zeros), env: {} }).listeners.metrics?.port).toBe(0);
   });
 
   test('a section without keys is there and empty', () => {
@@ -145,6 +163,16 @@ const WRONG: readonly (readonly [what: string, body: string, message: RegExp])[]
     'a port out of range',
     'server_name: a\nlisteners:\n  operator:\n    port: 70000',
     /yaml:4: listeners.operator.port: expected a port, 0 .*to 65535, found 70000/,
+  ],
+  [
+    'a port that another listener of the same process has',
+    'server_name: a\nlisteners:\n  metrics:\n    port: 8009',
+    /yaml:4: listeners.metrics.port: expected another port than that of listeners.operator, found 8009/,
+  ],
+  [
+    'a port that a listener on all addresses has',
+    'server_name: a\nlisteners: { operator: { port: 8448 } }',
+    /listeners.operator.port: expected another port than that of listeners.federation, found 8448/,
   ],
   [
     'a duration without a unit',

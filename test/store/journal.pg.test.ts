@@ -3,9 +3,10 @@ import { type EventId, type RoomId, type ServerName, type UserId } from '../../s
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../src/resync/events.ts';
 import { countPartial, readEventStates, readPartialEvents } from '../../src/store/event-states.ts';
 import { AlreadyJournalledError, append, readHead, readJournal, readResyncEvents } from '../../src/store/journal.ts';
-import { type Store, withTransaction } from '../../src/store/open-store.ts';
+import { type Appended, type Store, withTransaction } from '../../src/store/open-store.ts';
 import { insertPdus } from '../../src/store/pdus.ts';
 import {
+  countPartialRooms,
   createRoom,
   listRooms,
   lockRoom,
@@ -332,4 +333,52 @@ test('partial events come parents first, even where a parent arrived after its c
     '$p-citing',
   ]);
   expect((await readPartialEvents(store, roomId, 1)).map(({ eventId }) => eventId)).toEqual([join]);
+});
+
+test('the observer is told of an append once it is durable, with the resync after it, and never of one rolled back', async () => {
+  const told: Appended[] = [];
+  const observed = database.openStore({ onAppended: (appended) => told.push(appended) });
+  const { roomId, join, joined } = await openRoom();
+  const events = [joinedPartially(join), accepted(join, joined)];
+  const appendAnd = (then: () => void) =>
+    withTransaction(observed, async (tx) => {
+      await append(tx, (await lockRoom(tx, roomId))!, events);
+      expect(told).toEqual([]);
+      then();
+    });
+
+  await expect(
+    appendAnd(() => {
+      throw new Error('thought better of it');
+    }),
+  ).rejects.toThrow('thought better of it');
+  expect(told).toEqual([]);
+
+  await appendAnd(() => undefined);
+  expect(told).toMatchObject([
+    { entries: [{ roomId, epoch: 1, seq: 1, event: events[0] }, { stream: 'timeline' }], resync: { joinedAt: at } },
+  ]);
+});
+
+test('an observer that fails is no failure of what was appended', async () => {
+  const failing = database.openStore({
+    onAppended: () => {
+      throw new Error('a fault of the observer');
+    },
+  });
+  const { roomId, join, joined } = await openRoom();
+  await withTransaction(failing, async (tx) => {
+    await append(tx, (await lockRoom(tx, roomId))!, [joinedPartially(join), accepted(join, joined)]);
+  });
+  expect(await readResyncEvents(store, roomId, 1, 0)).toHaveLength(1);
+});
+
+test('partial rooms are counted by phase, and whole ones are not', async () => {
+  const before = await countPartialRooms(store);
+  const { roomId, join, joined } = await openRoom();
+  await appendTo(roomId, [joinedPartially(join), accepted(join, joined)]);
+  const during = await countPartialRooms(store);
+  expect(during.get('fetching')).toBe((before.get('fetching') ?? 0) + 1);
+  await appendTo(roomId, [{ type: 'ResyncCompleted', members: 1, at }]);
+  expect(await countPartialRooms(store)).toEqual(before);
 });

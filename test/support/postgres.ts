@@ -9,7 +9,7 @@ import pg from 'pg';
 import { inject } from 'vitest';
 import { launchPostgres } from '../../src/launch/postgres.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
-import { type Store, openStore } from '../../src/store/open-store.ts';
+import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
 import { migrate } from '../../src/store/migrate.ts';
 
 declare module 'vitest' {
@@ -57,7 +57,11 @@ export async function startTestPostgres(): Promise<TestPostgres> {
 export interface TestDatabase {
   readonly url: string;
   /** A store over this database; closed by `drop`. */
-  openStore(options?: { readonly serverName?: string; readonly poolSizeMax?: number }): Store;
+  openStore(options?: {
+    readonly serverName?: string;
+    readonly poolSizeMax?: number;
+    readonly onAppended?: NonNullable<StoreOptions['onAppended']>;
+  }): Store;
   /** Closes what `openStore` opened and drops the database. Throws when any other connection was left open. */
   drop(): Promise<void>;
 }
@@ -74,12 +78,13 @@ export async function createTestDatabase(from: 'template' | 'empty' = 'template'
   const stores: Store[] = [];
   return {
     url,
-    openStore: ({ serverName = 'here.test', poolSizeMax = 10 } = {}) => {
+    openStore: ({ serverName = 'here.test', poolSizeMax = 10, onAppended } = {}) => {
       const store = openStore({
         databaseUrl: url,
         serverName: serverName as ServerName,
         poolSizeMax,
         applicationName: 'rejoinder test',
+        ...(onAppended === undefined ? {} : { onAppended }),
       });
       stores.push(store);
       return store;

@@ -7,6 +7,7 @@ import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { createFederationServer } from '../../src/federation/server/server.ts';
 import { freePort } from '../../src/launch/ports.ts';
 import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type Metrics, createMetrics } from '../../src/metrics.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
@@ -18,7 +19,7 @@ import { createReceiver } from '../../src/rooms/receive.ts';
 import { walkPartialEvents } from '../../src/rooms/walk.ts';
 import { createKeyStore } from '../../src/store/keys.ts';
 import { createNotifier } from '../../src/store/notify.ts';
-import { readResync } from '../../src/store/rooms.ts';
+import { countPartialRooms, readResync } from '../../src/store/rooms.ts';
 import { readTransactionResponse, recordTransactionResponse } from '../../src/store/transactions.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { ourKey, silent } from '../federation/tls-server.ts';
@@ -28,6 +29,8 @@ import { type TestSynapse } from './synapse.ts';
 export interface TestRejoinder {
   readonly context: RoomsContext;
   readonly reads: RoomReads;
+  /** Of everything that happens in it but joins, which tests call themselves. */
+  readonly metrics: Metrics;
   /** Rooms whose workflow was rung, in order. */
   readonly rung: RoomId[];
   /** Runs the room's resync until it completes or has to wait; gives the phase it ended in. */
@@ -42,9 +45,11 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
   const port = await freePort();
   const serverName = `localhost:${port}` as ServerName;
   const database = await createTestDatabase();
-  const store = database.openStore({ serverName });
+  const metrics = createMetrics({ version: 'test', role: 'test', clock: systemClock, logger: silent });
+  const store = database.openStore({ serverName, onAppended: metrics.onAppended });
+  metrics.watchPartialRooms(() => countPartialRooms(store));
   const notifier = createNotifier(store);
-  const federation = createFederationClient({
+  const client = createFederationClient({
     serverName,
     signingKey: ourKey,
     addresses: { allowedRanges: ['127.0.0.0/8', '::1/128'] },
@@ -56,6 +61,7 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
     userAgent: 'Rejoinder/test',
     logger: silent,
   });
+  const federation = metrics.countRequests(client);
   const keyStore = createKeyStore(store);
   const keyRing = createKeyRing({
     serverName,
@@ -74,8 +80,8 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
     store,
     notifier,
     federation,
-    keyRing,
-    verification,
+    keyRing: metrics.countKeys(keyRing),
+    verification: metrics.countVerifications(verification),
     clock: systemClock,
     random: () => 0.5,
     logger: silent,
@@ -103,7 +109,7 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
     await database.drop();
   });
   const reads = operatorReads(context);
-  return { context, reads, rung, resync: (roomId) => resync(context, roomId), goOffline };
+  return { context, reads, metrics, rung, resync: (roomId) => resync(context, roomId), goOffline };
 }
 
 async function resync(context: RoomsContext, roomId: RoomId): Promise<string> {
