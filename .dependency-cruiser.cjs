@@ -21,7 +21,7 @@ module.exports = {
     ),
     forbid(
       'no-dead-modules',
-      'Code that nothing runs is never true for long. The simulator is reached by tests and benches.',
+      'Code that nothing runs is never true for long. The simulator is reached by the demo, by tests and benches.',
       {
         path: '^(src/cli/(main|program)\\.ts|src/cli/commands/|workflows/index\\.ts|activities/index\\.ts|src/verification/thread\\.ts)',
       },

@@ -30,7 +30,7 @@ const colours = picocolors.createColors(isRead && picocolors.isColorSupported);
 
 process.exitCode = await runCommandLine(process.argv.slice(2), {
   env: process.env,
-  output: createOutput(process.stdout, process.stderr, colours),
+  output: createOutput(process.stdout, process.stderr, colours, isRead),
   version: packageVersion(),
   self: [process.execPath, ...process.execArgv, fileURLToPath(import.meta.url)],
   listenForStop,

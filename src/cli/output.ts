@@ -13,18 +13,48 @@ export interface Output {
   raw(text: string): Promise<void>;
   /** One line about how it goes, on standard error. */
   note(text: string): void;
+  /** Whether somebody watches at a terminal, where a line can be written over. */
+  readonly isWatched: boolean;
+  /** The line at the bottom of a terminal, written over by the next and taken away by none; nothing anywhere else. */
+  status(text?: string): void;
 }
 
-export function createOutput(stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream, colours: Colours): Output {
+/** Takes a terminal's line away, the cursor at its start. */
+const ERASE_LINE = '\r\u001b[2K';
+const TERMINAL_COLUMNS = 80;
+
+/** `isWatched`: both streams are the terminal of a person. */
+export function createOutput(
+  stdout: NodeJS.WritableStream,
+  stderr: NodeJS.WritableStream & { readonly columns?: number },
+  colours: Colours,
+  isWatched = false,
+): Output {
+  let status: string | undefined;
+  const aboveStatus = (write: () => void): void => {
+    if (status !== undefined) stderr.write(ERASE_LINE);
+    write();
+    if (status !== undefined) stderr.write(status);
+  };
   return {
     colours,
-    line: (text = '') => void stdout.write(`${text}\n`),
-    json: (value) => void stdout.write(`${JSON.stringify(value, undefined, 2)}\n`),
+    isWatched,
+    line: (text = '') => aboveStatus(() => stdout.write(`${text}\n`)),
+    json: (value) => aboveStatus(() => stdout.write(`${JSON.stringify(value, undefined, 2)}\n`)),
     raw: (text) =>
       new Promise((resolve, reject) => {
         stdout.write(text, (error) => (error ? reject(error) : resolve()));
       }),
-    note: (text) => void stderr.write(`${text}\n`),
+    note: (text) => aboveStatus(() => stderr.write(`${text}\n`)),
+    status: (text) => {
+      if (!isWatched) return;
+      // A line that breaks could not be taken away again.
+      const next = text?.slice(0, (stderr.columns ?? TERMINAL_COLUMNS) - 1);
+      if (next === status) return;
+      if (status !== undefined) stderr.write(ERASE_LINE);
+      status = next;
+      if (status !== undefined) stderr.write(status);
+    },
   };
 }
 
@@ -66,6 +96,13 @@ export function humanDuration(ms: number): string {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+}
+
+const COUNT = new Intl.NumberFormat('en');
+
+/** `13,000`. */
+export function humanCount(count: number): string {
+  return COUNT.format(count);
 }
 
 /** `0 B`, `999 B`, `1.5 KB`, `12 MB`: decimal, as networks count. */

@@ -1,7 +1,9 @@
 /** The command line: every command with its arguments and help. What a command does is loaded when it is called. */
 import { Argument, Command, Option } from 'commander';
 import { type Environment } from '../config/sources.ts';
+import { NAMED_FAULTS } from '../simulator/named-faults.ts';
 import { describeFailure } from './failure.ts';
+import { type DemoFlags } from './demo/plan.ts';
 import { addInspectCommands } from './inspect.ts';
 import { type Output, printable } from './output.ts';
 
@@ -22,6 +24,12 @@ interface ConfigFlag {
 interface ClientFlags extends ConfigFlag {
   readonly url?: string;
   readonly json?: true;
+}
+
+function faultsHelp(): string {
+  const width = Math.max(...Object.keys(NAMED_FAULTS).map((name) => name.length));
+  const lines = Object.entries(NAMED_FAULTS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  return ['', 'Faults:', ...lines].join('\n');
 }
 
 const repeated = (value: string, all: readonly string[]): string[] => [...all, value];
@@ -125,16 +133,26 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
 
   program
     .command('demo')
-    .description('Join a room of a real homeserver on this machine and watch it become whole. Keeps nothing.')
+    .description('Join a large room on this machine and watch it become whole. Keeps nothing.')
     .addOption(
-      new Option('--resident <kind>', 'the homeserver that has the room').choices(['synapse']).default('synapse'),
+      new Option('--resident <kind>', 'who has the room: a simulated federation, or a real homeserver')
+        .choices(['simulated', 'synapse'])
+        .default('simulated'),
     )
-    .option('--members <number>', 'members of the room', '200')
+    .option('--members <number>', 'members of the room (default: 13000; with Synapse 200)')
+    .option('--servers <number>', 'servers they are on (default: a tenth of the members, at most 1300)')
+    .option('--residents <number>', 'servers that are asked about the room (default: 3)')
+    .option('--latency <ms>', 'milliseconds before each answer (default: 0)')
+    .option('--bandwidth <bytes>', 'bytes a second of each connection, such as 512K or 10M (default: any)')
+    .option('--fail <names>', 'faults, comma-separated: the first strikes the first resident asked, and so on')
+    .option('--seed <number>', 'another makes another room of the same size (default: 1)')
+    .option('--classic', 'ask for the whole state at once, for comparison')
+    .option('--json', 'print the figures as JSON; all else goes to standard error')
     .option('--once', 'end when the room is whole and compared; exits with 1 if it differs')
-    .action(async (flags: { members: string; once?: true }) => {
+    .addHelpText('after', faultsHelp)
+    .action(async (flags: DemoFlags) => {
       const { demo } = await import('./commands/demo.ts');
-      const { members, once } = flags;
-      await demo({ env, self, stop: listenForStop(), members, once: once === true }, output);
+      await demo({ env, self, version, stop: listenForStop(), flags }, output);
     });
 
   program

@@ -1,6 +1,7 @@
 /**
- * `rejoinder demo`: the main job on real input. A Synapse with a room of its own users, and Rejoinder beside it, both in a
- * throw-away folder; a join with partial state; the timeline until the room is whole; and what both know, compared.
+ * `rejoinder demo`: the main job, watched. A room on other servers (a simulated federation, or a real Synapse), and Rejoinder
+ * beside it, both in a throw-away folder; a join with partial state; the timeline until the room is whole; and what both
+ * know of it, compared.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,14 +10,18 @@ import { stringify } from 'yaml';
 import { systemClock } from '../../clock.ts';
 import { type SettingsInput } from '../../config/settings.ts';
 import { type Environment, withoutSettings } from '../../config/sources.ts';
-import { ensureCertificateFiles } from '../../launch/certificates.ts';
+import { type CertificateFiles, ensureCertificateFiles } from '../../launch/certificates.ts';
 import { freePort } from '../../launch/ports.ts';
 import { CliError } from '../failure.ts';
-import { type Comparison, compareWithResident } from '../demo/compare.ts';
-import { type Resident, startResident } from '../demo/resident.ts';
-import { joinAndWatch } from '../demo/timeline.ts';
-import { connectOperator } from '../operator-client.ts';
-import { type Output } from '../output.ts';
+import { endpointFigures, figuresOf } from '../demo/figures.ts';
+import { type DemoFlags, type DemoPlan, type SimulatedRoomPlan, planDemo } from '../demo/plan.ts';
+import { createTimelinePrinter } from '../demo/print-timeline.ts';
+import { type SimulatedStage, openSimulatedStage } from '../demo/simulated-stage.ts';
+import { type Comparison, type Stage } from '../demo/stage.ts';
+import { openSynapseStage } from '../demo/synapse-stage.ts';
+import { type WatchedJoin, joinAndWatch } from '../demo/timeline.ts';
+import { type OperatorClient, connectOperator } from '../operator-client.ts';
+import { type Output, humanCount, humanSize } from '../output.ts';
 import { type Shutdown, aborted } from '../process/shutdown.ts';
 import { type RunningSystem, startSystem } from '../up/system.ts';
 import { complaintsTo, createShutdown, temporalPlace } from './up.ts';
@@ -25,128 +30,171 @@ export interface DemoOptions {
   readonly env: Environment;
   /** How to start ourselves. */
   readonly self: readonly string[];
+  readonly version: string;
   readonly stop: AbortSignal;
-  /** Of the room, as typed. */
-  readonly members: string;
-  /** End when all is said. */
-  readonly once: boolean;
+  readonly flags: DemoFlags;
 }
 
-/** Synapse needs some 30 ms for each. */
-const MEMBERS_MAX = 20_000;
-const MEMBERS_MIN = 3;
-
 export async function demo(options: DemoOptions, output: Output): Promise<void> {
-  const members = Number(options.members);
-  if (!Number.isInteger(members) || members < MEMBERS_MIN || members > MEMBERS_MAX) {
-    throw new CliError(
-      `--members: expected ${MEMBERS_MIN} to ${MEMBERS_MAX}, found ${JSON.stringify(options.members)}`,
-      {
-        exitCode: 2,
-      },
-    );
-  }
+  const plan = planDemo(options.flags);
   const { stop } = options;
   const shutdown = createShutdown(stop, output);
   const directory = await mkdtemp(join(tmpdir(), 'rejoinder-demo-'));
   try {
-    const { resident, system, configFile } = await startBoth({ ...options, directory, shutdown }, members, output);
+    const started = await startBoth({ ...options, directory, shutdown }, plan, output);
     // Whichever comes first: the end of the show, a part that dies, or Ctrl-C.
-    await Promise.race([show(resident, system, configFile, options, output), system.failed, aborted(stop)]);
+    await Promise.race([show(started, plan, options, output), started.system.failed, aborted(stop)]);
   } catch (error) {
     // Asked to stop: what we were waiting for failed because of that.
     if (!stop.aborted) throw error;
   } finally {
+    output.status();
     await shutdown.run(complaintsTo(output));
     await rm(directory, { recursive: true, force: true });
   }
 }
 
+/** The stage, with what only a simulated one has. */
+type OpenedStage =
+  | { readonly stage: SimulatedStage; readonly room: SimulatedRoomPlan }
+  | { readonly stage: Stage; readonly room: undefined };
+
 interface Started {
-  readonly resident: Resident;
+  readonly opened: OpenedStage;
   readonly system: RunningSystem;
   readonly configFile: string;
 }
 
+/** Both at once: each waits for disks and processes most of the time. */
 async function startBoth(
   { env, self, stop, directory, shutdown }: DemoOptions & { readonly directory: string; readonly shutdown: Shutdown },
-  members: number,
+  { room }: DemoPlan,
   output: Output,
 ): Promise<Started> {
   const progress = (line: string): void => output.note(output.colours.dim(line));
   const certificates = await ensureCertificateFiles(join(directory, 'tls'), [], systemClock);
-  const [residentPort, federationPort, operatorPort] = [await freePort(), await freePort(), await freePort()];
-  const settings: SettingsInput = {
-    server_name: `localhost:${federationPort}`,
-    listeners: {
-      federation: {
-        host: '127.0.0.1',
-        port: federationPort,
-        tls: { certificate_path: certificates.certificateFile, private_key_path: certificates.keyFile },
-      },
-      operator: { port: operatorPort },
-    },
-    // Everything is on this machine, and nothing outside is asked.
-    federation: { custom_ca_path: certificates.authorityFile, allowed_ip_ranges: ['127.0.0.0/8', '::1/128'] },
-    trusted_key_servers: [],
-  };
   const configFile = join(directory, 'rejoinder.yaml');
+  const settings = await settingsOf(certificates);
   await writeFile(configFile, stringify(settings));
 
   // What is configured on this machine is meant for another server than this one.
   const ownEnv = withoutSettings(env);
-  const starting = { directory, certificates, members, env: ownEnv, progress, shutdown, stop };
-  const [resident, system] = await Promise.allSettled([
-    startResident({ ...starting, federationPort: residentPort }),
-    startSystem({ env: ownEnv, config: configFile, self, durability: 'throw-away', progress, stop }, shutdown),
-  ]);
-  if (resident.status === 'rejected') throw resident.reason;
+  const starting = { directory, certificates, env: ownEnv, progress, shutdown, stop };
+  const opening: Promise<OpenedStage> =
+    room.kind === 'synapse'
+      ? openSynapseStage(room, starting).then((stage) => ({ stage, room: undefined }))
+      : openSimulatedStage(room, starting).then((stage) => ({ stage, room }));
+  const lateSettings = async (): Promise<Partial<SettingsInput>> => (await opening).stage.settings;
+  const running = startSystem(
+    { env: ownEnv, config: configFile, self, durability: 'throw-away', progress, lateSettings, stop },
+    shutdown,
+  );
+  const [opened, system] = await Promise.allSettled([opening, running]);
+  if (opened.status === 'rejected') throw opened.reason;
   if (system.status === 'rejected') throw system.reason;
-  return { resident: resident.value, system: system.value, configFile };
+  // Whole, for commands that people run beside the demo.
+  await writeFile(configFile, stringify({ ...settings, ...opened.value.stage.settings }));
+  return { opened: opened.value, system: system.value, configFile };
+}
+
+async function settingsOf(certificates: CertificateFiles): Promise<SettingsInput> {
+  const [federationPort, operatorPort] = [await freePort(), await freePort()];
+  const tls = { certificate_path: certificates.certificateFile, private_key_path: certificates.keyFile };
+  return {
+    server_name: `localhost:${federationPort}`,
+    listeners: {
+      federation: { host: '127.0.0.1', port: federationPort, tls },
+      operator: { port: operatorPort },
+    },
+  };
 }
 
 async function show(
-  { room, serverName }: Resident,
-  system: RunningSystem,
-  configFile: string,
-  { env, once, stop }: DemoOptions,
+  { opened, system, configFile }: Started,
+  plan: DemoPlan,
+  { env, version, stop }: DemoOptions,
   output: Output,
 ): Promise<void> {
-  const { colours } = output;
+  const { stage } = opened;
+  const print = (line: string): void => (plan.json ? output.note(line) : output.line(line));
   const client = await connectOperator({ env: withoutSettings(env), config: configFile });
   try {
-    output.line();
-    output.line(colours.bold(`A room of ${room.joined.length} members on Synapse at ${serverName}`));
-    const userId = `@demo:${system.config.serverName}`;
-    const { roomId, members } = await joinAndWatch({
-      client,
-      alias: room.alias,
-      userId,
-      clock: systemClock,
-      tell: (atMs, step, detail) =>
-        output.line(`${`${(atMs / 1000).toFixed(2)} s`.padStart(9)}  ${step.padEnd(16)} ${colours.dim(detail)}`),
-    });
-    output.line();
-    printComparison(await compareWithResident(client, roomId, members, room.owner), output);
-    output.line(`Temporal UI: ${temporalPlace(system)}`);
-    if (once) return;
-    output.line(`Look around in another terminal, with REJOINDER_CONFIG=${configFile}:`);
-    output.line(`  rejoinder rooms '${room.alias}'`);
-    output.line(`  rejoinder members '${room.alias}'`);
-    output.line('Ctrl-C ends the demo and removes everything it made.');
+    const join = await showJoin(stage, client, system, plan, output, print);
+    if (opened.room !== undefined) {
+      const counts = await opened.stage.counts();
+      print(askedOf(counts));
+      if (plan.json) {
+        const digests = await opened.stage.digests(client, join);
+        const input = { version, plan: { ...plan, room: opened.room }, stage: opened.stage, join, digests, counts };
+        output.json(await figuresOf(input));
+      }
+    }
+    printComparison(await stage.compare(client, join), output, print);
+    printPlaces(system, print);
+    if (plan.once) return;
+    print(`Look around in another terminal, with REJOINDER_CONFIG=${configFile}:`);
+    print(`  rejoinder rooms '${join.roomId}'`);
+    print(`  rejoinder members '${join.roomId}'`);
+    print('Ctrl-C ends the demo and removes everything it made.');
     await aborted(stop);
   } finally {
     await client.close();
   }
 }
 
-function printComparison({ members, state, differences }: Comparison, output: Output): void {
-  if (differences.length === 0) {
-    output.line(`${output.colours.green('Equal')} to what Synapse tells its own user:`);
-    output.line(`  ${members} memberships, by user and event id`);
-    output.line(`  ${state} state events, by event id`);
-    return;
+async function showJoin(
+  stage: Stage,
+  client: OperatorClient,
+  system: RunningSystem,
+  { classic }: DemoPlan,
+  output: Output,
+  print: (line: string) => void,
+): Promise<WatchedJoin> {
+  const printer = createTimelinePrinter(output, print);
+  print('');
+  print(output.colours.bold(stage.title));
+  print('');
+  printer.head();
+  const join = await joinAndWatch({
+    client,
+    room: stage.room,
+    via: stage.via,
+    userId: `@demo:${system.config.serverName}`,
+    classic,
+    clock: systemClock,
+    tell: (step) => printer.step(step),
+    show: (progress) => printer.progress(progress),
+  });
+  printer.foot();
+  print('');
+  return join;
+}
+
+function askedOf(counts: Parameters<typeof endpointFigures>[0]): string {
+  const asked = endpointFigures(counts);
+  const requests = asked.reduce((sum, one) => sum + one.requests, 0);
+  const bytes = asked.reduce((sum, one) => sum + one.body_bytes, 0);
+  const most = asked
+    .slice(0, 4)
+    .map((one) => `${one.endpoint} ${humanSize(one.body_bytes)}`)
+    .join(', ');
+  return `Asked of the federation: ${humanCount(requests)} requests, ${humanSize(bytes)} of answers (${most})`;
+}
+
+function printComparison({ alike, differences }: Comparison, output: Output, print: (line: string) => void): void {
+  if (differences.length > 0) {
+    for (const line of differences) print(line);
+    throw new CliError('what Rejoinder knows of the room differs from what its servers know');
   }
-  for (const line of differences) output.line(line);
-  throw new CliError(`Rejoinder and Synapse differ; alike are ${members} memberships and ${state} state events`);
+  const [first = '', ...rest] = alike;
+  print(`${output.colours.green('Equal')} to ${first}`);
+  for (const line of rest) print(line);
+}
+
+function printPlaces(system: RunningSystem, print: (line: string) => void): void {
+  const { federation } = system.config.listeners;
+  print('');
+  print(`Temporal UI    ${temporalPlace(system)}`);
+  print(`server API     https://${federation.host}:${federation.port}`);
+  print(`operator API   ${system.operatorUrl}/_rejoinder/v1`);
 }

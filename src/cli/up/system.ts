@@ -32,6 +32,8 @@ export interface SystemOptions {
   readonly self: readonly string[];
   readonly durability: 'safe' | 'throw-away';
   readonly progress: Progress;
+  /** Above all others: what comes to be known only while the services start. */
+  readonly lateSettings?: () => Promise<Partial<SettingsInput>>;
   /** Aborted when the process is asked to stop. */
   readonly stop: AbortSignal;
 }
@@ -60,11 +62,12 @@ export async function startSystem(options: SystemOptions, shutdown: Shutdown): P
   await mkdir(planned.dataDirectory, { recursive: true });
 
   const services = await startServices({ config: load(decided), env, progress, durability, shutdown, stop });
-  const overrides: Partial<SettingsInput> = mergeTrees(decided, {
+  const started = mergeTrees(decided, {
     data_directory: planned.dataDirectory,
     database: { url: services.databaseUrl },
     temporal: { address: services.temporalAddress },
   });
+  const overrides: Partial<SettingsInput> = mergeTrees(started, (await options.lateSettings?.()) ?? {});
   const config = load(overrides);
   await migrateBoth(config, progress);
   const operatorToken = await loadOperatorToken(config);

@@ -1,23 +1,16 @@
-/** Holds what Rejoinder knows of a room against what its resident tells a user of its own. */
+/** Holds what Rejoinder knows of a room against what its resident, a real Synapse, tells a user of its own. */
 import { z } from 'zod';
 import { type SynapseUser } from '../../launch/synapse-user.ts';
 import { type OperatorClient } from '../operator-client.ts';
+import { type Comparison } from './stage.ts';
 import { type ListedMember } from './timeline.ts';
 
 const DIFFERENCES_SHOWN = 5;
 
 const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
-export interface Comparison {
-  /** Memberships that both have, alike in user, membership and event id. */
-  readonly members: number;
-  /** State events that both have, by event id. */
-  readonly state: number;
-  /** One line each, the first few; empty when all is equal. */
-  readonly differences: readonly string[];
-}
-
-export async function compareWithResident(
+/** Memberships by user, membership and event id, and state events by event id. */
+export async function compareWithSynapse(
   client: OperatorClient,
   roomId: string,
   members: readonly ListedMember[],
@@ -39,7 +32,12 @@ export async function compareWithResident(
     theirState.map(({ event_id: eventId }) => eventId),
   );
   const differences = [...byMember.differences, ...byEvent.differences].slice(0, DIFFERENCES_SHOWN);
-  return { members: byMember.alike, state: byEvent.alike, differences };
+  const alike = [
+    'what Synapse tells its own user:',
+    `  ${byMember.alike} memberships, by user and event id`,
+    `  ${byEvent.alike} state events, by event id`,
+  ];
+  return { alike, differences };
 }
 
 function differ(ours: readonly string[], theirs: readonly string[]): { alike: number; differences: string[] } {

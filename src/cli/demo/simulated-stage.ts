@@ -1,0 +1,141 @@
+/** The demo before a simulated federation in a process of its own: a room of any size, made from a seed. */
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { type Environment, type Progress } from '../../launch/progress.ts';
+import { invariant } from '../../invariant.ts';
+import {
+  type RequestCount,
+  type SimulatedRoomSummary,
+  type Simulator,
+  type StateDigest,
+} from '../../simulator/contract.ts';
+import { launchSimulator } from '../../simulator/launch-simulator.ts';
+import { NAMED_FAULTS } from '../../simulator/named-faults.ts';
+import { type OperatorClient } from '../operator-client.ts';
+import { humanCount, humanSize } from '../output.ts';
+import { type SimulatedRoomPlan } from './plan.ts';
+import { type Comparison, type Stage, type StageOptions } from './stage.ts';
+import { type WatchedJoin } from './timeline.ts';
+
+const ROOM_VERSION = '11';
+const RECENT_MESSAGES = 200;
+
+/** A fault in force: whom it strikes, and how often it has. */
+export interface StruckResident {
+  readonly resident: string;
+  readonly fault: string;
+  hits(): Promise<number>;
+}
+
+export interface SimulatedStage extends Stage {
+  readonly made: SimulatedRoomSummary;
+  readonly faults: readonly StruckResident[];
+  /** What the federation was asked since it was started. */
+  counts(): Promise<readonly RequestCount[]>;
+  /** The digest of what Rejoinder has, and the true one. */
+  digests(client: OperatorClient, join: WatchedJoin): Promise<{ readonly ours: string; readonly truth: StateDigest }>;
+}
+
+/** Throws `LaunchError`, or the reason of `stop`. */
+export async function openSimulatedStage(plan: SimulatedRoomPlan, options: StageOptions): Promise<SimulatedStage> {
+  const { certificates, shutdown, stop } = options;
+  const directory = join(options.directory, 'federation');
+  await mkdir(directory);
+  const joinersAuthorityPem = await readFile(certificates.authorityFile, 'utf8');
+  const simulator = await launch(plan, { ...options, directory, joinersAuthorityPem });
+  shutdown.add('simulated federation', () => simulator.stop());
+  stop.throwIfAborted();
+  const authorityFile = join(directory, 'authority.pem');
+  await writeFile(authorityFile, simulator.authorityPem);
+  const [room] = simulator.rooms;
+  invariant(room !== undefined, 'the simulator has made the room it was asked for');
+  const faults = await injectFaults(simulator, plan.faults);
+
+  const digests: SimulatedStage['digests'] = async (client, watched) => ({
+    ours: await digestOfOurs(client, watched),
+    truth: await simulator.digest(room.roomId),
+  });
+  return {
+    title: titleOf(room, simulator.residents.length),
+    // An alias is of the first resident, who can't be asked for it when it is down.
+    room: plan.faults[0] === 'down' ? room.roomId : room.alias,
+    via: simulator.residents,
+    made: room,
+    faults,
+    settings: {
+      federation: {
+        custom_ca_path: authorityFile,
+        // Everything is on this machine, and nothing outside is asked.
+        allowed_ip_ranges: ['127.0.0.0/8'],
+        static_addresses: { ...simulator.staticAddresses },
+      },
+      trusted_key_servers: simulator.residents.map((name) => ({ server_name: name })),
+    },
+    counts: () => simulator.counts(),
+    digests,
+    compare: async (client, watched) => compareDigests(await digests(client, watched)),
+  };
+}
+
+interface Launching {
+  readonly directory: string;
+  readonly joinersAuthorityPem: string;
+  readonly env: Environment;
+  readonly progress: Progress;
+}
+
+function launch(
+  plan: SimulatedRoomPlan,
+  { directory, joinersAuthorityPem, env, progress }: Launching,
+): Promise<Simulator> {
+  const { seed, residents, members, servers, latencyMs, bytesPerSecond } = plan;
+  return launchSimulator({
+    seed,
+    residents,
+    rooms: [{ roomVersion: ROOM_VERSION, members, servers, messages: RECENT_MESSAGES }],
+    joinersAuthorityPem,
+    latencyMs,
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+    env,
+    logFile: join(directory, 'simulator.log'),
+    progress: (line) => progress(`Federation: ${line}`),
+  });
+}
+
+/** The first fault strikes the first resident, the second the second. */
+async function injectFaults(simulator: Simulator, names: readonly string[]): Promise<StruckResident[]> {
+  const struck: StruckResident[] = [];
+  for (const [i, name] of names.entries()) {
+    const named = NAMED_FAULTS[name];
+    const resident = simulator.residents[i];
+    invariant(named !== undefined && resident !== undefined, 'the flags were read before');
+    const { fault, endpoint } = named;
+    const active = await simulator.inject({ fault, server: resident, ...(endpoint === undefined ? {} : { endpoint }) });
+    struck.push({ resident, fault: name, hits: () => active.hits() });
+  }
+  return struck;
+}
+
+function titleOf({ members, servers, stateEvents, stateBytes }: SimulatedRoomSummary, residents: number): string {
+  const asked = residents === 1 ? 'one of which is' : `${residents} of which are`;
+  return `A simulated room of ${humanCount(members)} members on ${humanCount(servers)} servers, ${asked} asked; its state: ${humanCount(stateEvents)} events, ${humanSize(stateBytes)}`;
+}
+
+const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
+
+/** Over the ids of the whole current state: memberships as `/members` gave them, and the rest. */
+async function digestOfOurs(client: OperatorClient, { roomId, members }: WatchedJoin): Promise<string> {
+  const { body } = await client.ask(`/rooms/${encodeURIComponent(roomId)}/state`);
+  const others = stateAnswer.parse(body).state.map(({ event_id: eventId }) => eventId);
+  const ids = [...new Set([...members.map(({ event_id: eventId }) => eventId), ...others])].sort();
+  return createHash('sha256').update(ids.join('\n')).digest('hex');
+}
+
+function compareDigests({ ours, truth }: { readonly ours: string; readonly truth: StateDigest }): Comparison {
+  const counted = `${humanCount(truth.events)} state events, ${humanCount(truth.joined)} joined members`;
+  return ours === truth.digest
+    ? { alike: [`the state that the federation has: ${counted} (SHA-256 of the event ids: ${ours})`], differences: [] }
+    : { alike: [], differences: [`SHA-256 of the state's event ids: ${ours} here, ${truth.digest} in the federation`] };
+}
