@@ -119,7 +119,7 @@ console.log(
 );
 const blocks = [
   timelineLines(runs, members),
-  processLines(runs),
+  processLines(runs.map(({ use }) => use)),
   requestLines(last),
   databaseLines(last),
   limitLines(runs),

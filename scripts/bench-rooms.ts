@@ -96,7 +96,7 @@ function report({ workers, runs }: Measured): string[] {
     `${workers} worker${workers === 1 ? '' : 's'}: all ${count(last.rooms.length)} rooms whole after ${seconds(all)} s, ` +
       `${(last.rooms.length / all).toFixed(1)} rooms/s; each equal to the simulator's`,
     ...timeLines({ workers, runs }),
-    ...processLines(runs),
+    ...processLines(runs.map(({ use }) => use)),
     `  ${count(last.requests)} federation requests; ${count(last.writes.tables.find(({ table }) => table === 'pdus')?.inserted ?? 0)} ` +
       `events stored; write-ahead log ${megabytes(last.walBytes)} MB`,
   ];

@@ -25,7 +25,10 @@ export type Share =
 
 /** The first that matches a file's URL. Of Node's insides those that a share has to itself; `node:` else counts with its caller. */
 const FILES: readonly (readonly [RegExp, Share])[] = [
-  [/\/src\/matrix\/(ed25519|signatures|signing-key)\.|node:internal\/crypto\/sig/, 'verification'],
+  [
+    /\/src\/matrix\/(ed25519|signatures|signing-key)\.|node_modules\/sodium-native\/|node:internal\/crypto\/sig/,
+    'verification',
+  ],
   [/\/src\/matrix\/(hashes|canonical-json|redaction|base64)\.|node:internal\/crypto\/hash/, 'hashing'],
   [/\/src\/matrix\/(strict-json|json-[a-z]+|event-format|event-values|identifiers|content|pdu)\./, 'parsing'],
   [/\/src\/federation\/(event-splitter|event-stream)\./, 'parsing'],

@@ -10,12 +10,26 @@ import type pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { connectDatabase } from './database.ts';
 
-/** In the order they are run; the two of hashing and of parsing are alternatives, not a sum. */
-const STEPS = ['JSON.parse', 'strict parse', 'SHA-256 of ready texts', 'canonical JSON and SHA-256', 'verify'] as const;
+const STEPS = [
+  'JSON.parse',
+  'strict parse',
+  'SHA-256 of ready texts',
+  'canonical JSON and SHA-256',
+  'verify, OpenSSL',
+  'verify, libsodium',
+] as const;
 export type LimitStep = (typeof STEPS)[number];
 
-/** What no resync can do without: each event parsed, hashed twice from its canonical form, verified, stored. */
-const INDISPENSABLE: readonly string[] = ['JSON.parse', 'canonical JSON and SHA-256', 'verify', 'COPY'];
+/**
+ * What no resync can do without: each event parsed, hashed twice from its canonical form, verified, stored. Of several
+ * ways to do a thing the quickest counts.
+ */
+const INDISPENSABLE: readonly (readonly Limit['step'][])[] = [
+  ['JSON.parse', 'strict parse'],
+  ['canonical JSON and SHA-256'],
+  ['verify, OpenSSL', 'verify, libsodium'],
+  ['COPY'],
+];
 
 const COPY_PIECE_BYTES = 64 * 1024;
 const READ_ROWS = 10_000;
@@ -67,7 +81,11 @@ export async function measureLimits(databaseUrl: string, roomVersion: string): P
     const rows = await timeCopy(databaseUrl, client);
     limits.push({ step: 'COPY', ...rows });
     const sumOf = (pick: (limit: Limit) => number): number =>
-      limits.filter(({ step }) => INDISPENSABLE.includes(step)).reduce((sum, limit) => sum + pick(limit), 0);
+      INDISPENSABLE.reduce((sum, ways) => {
+        // libsodium may be missing here: it has done nothing then.
+        const tried = limits.filter(({ step, done }) => ways.includes(step) && done > 0);
+        return sum + Math.min(...tried.map(pick));
+      }, 0);
     return {
       events: offsets.length - 1,
       bytes: bytes.byteLength,

@@ -83,6 +83,24 @@ function childrenByParent(): ReadonlyMap<number, readonly number[]> {
   return children;
 }
 
+export interface MachineStat {
+  /** Of all processors, whoever it was given to. */
+  readonly busySeconds: number;
+  /** That the machine's own host gave to others while something here wanted to run. */
+  readonly stolenSeconds: number;
+}
+
+/** Since the machine started. */
+export function readMachine(): MachineStat {
+  // proc(5): user, nice, system, idle, iowait, irq, softirq, steal; the guests that follow are in user and nice already.
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = (readOrUndefined('/proc/stat') ?? '')
+    .split('\n', 1)[0]!
+    .split(/\s+/)
+    .slice(1)
+    .map((ticks) => Number(ticks) / TICKS_PER_SECOND);
+  return { busySeconds: user + nice + system + irq + softirq, stolenSeconds: steal };
+}
+
 /** Resident bytes now; 0 for a process that is gone. */
 export function residentBytes(pid: number): number {
   return Number((readOrUndefined(`/proc/${pid}/statm`) ?? '').split(' ')[1] ?? 0) * PAGE_BYTES;

@@ -3,7 +3,7 @@
  * kernel's (difference of two readings, high-water mark counted anew); only what has no high-water mark is sampled.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { childrenOf, cpuSecondsOfTree, readMemory, resetPeak, residentBytes } from './proc.ts';
+import { childrenOf, cpuSecondsOfTree, readMachine, readMemory, resetPeak, residentBytes } from './proc.ts';
 
 /** PostgreSQL is a family of processes, which has no high-water mark; each look reads some twenty small files. */
 const SAMPLE_MS = 100;
@@ -29,6 +29,18 @@ export interface ProcessUse {
   readonly peakFrom: 'kernel' | 'samples';
 }
 
+/** What a whole watch has seen. */
+export interface Use {
+  readonly processes: readonly ProcessUse[];
+  readonly wallSeconds: number;
+  /** Of this process, which asks and watches. */
+  readonly ownCpuSeconds: number;
+  /** Of everybody else on the machine: what they used was not there for the run. */
+  readonly othersCpuSeconds: number;
+  /** That the host of this machine withheld. */
+  readonly stolenSeconds: number;
+}
+
 /** Waits until the memory of these processes stands still, at most 20 s. */
 export async function settled(processes: readonly Watched[]): Promise<void> {
   let steady = processes.map(memoryOf);
@@ -44,7 +56,7 @@ export async function settled(processes: readonly Watched[]): Promise<void> {
 }
 
 /** Begins to watch; what is returned ends it and tells. */
-export function watchProcesses(processes: readonly Watched[]): () => ProcessUse[] {
+export function watchProcesses(processes: readonly Watched[]): () => Use {
   const begun = processes.map((watched) => ({
     watched,
     idleBytes: memoryOf(watched),
@@ -58,16 +70,32 @@ export function watchProcesses(processes: readonly Watched[]): () => ProcessUse[
     }
   };
   const timer = setInterval(sample, SAMPLE_MS);
+  const machineBefore = readMachine();
+  const ownBefore = process.cpuUsage();
+  const startedAt = performance.now();
   return () => {
+    const wallSeconds = (performance.now() - startedAt) / 1_000;
     clearInterval(timer);
     sample();
-    return begun.map(({ watched, idleBytes, isCountedAnew, cpuSeconds, sampledBytes }) => ({
+    const machine = readMachine();
+    const { user, system } = process.cpuUsage(ownBefore);
+    const ownCpuSeconds = (user + system) / 1e6;
+    const uses = begun.map(({ watched, idleBytes, isCountedAnew, cpuSeconds, sampledBytes }): ProcessUse => ({
       name: watched.name,
       cpuSeconds: cpuSecondsOfTree(watched.pid) - cpuSeconds,
       idleBytes,
       peakBytes: isCountedAnew ? readMemory(watched.pid).peakBytes : sampledBytes,
       peakFrom: isCountedAnew ? 'kernel' : 'samples',
     }));
+    const ours = uses.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, ownCpuSeconds);
+    return {
+      processes: uses,
+      wallSeconds,
+      ownCpuSeconds,
+      // Both are counted in ticks of 10 ms, so that little may come out below nothing.
+      othersCpuSeconds: Math.max(0, machine.busySeconds - machineBefore.busySeconds - ours),
+      stolenSeconds: machine.stolenSeconds - machineBefore.stolenSeconds,
+    };
   };
 }
 

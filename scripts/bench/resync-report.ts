@@ -2,7 +2,7 @@
 import { type ThreadTime, type Share } from './cpu-profile.ts';
 import { type StatementUse } from './database.ts';
 import { type Limits } from './limits.ts';
-import { type ProcessUse } from './process-watch.ts';
+import { type ProcessUse, type Use } from './process-watch.ts';
 import { STEPS, type ResyncRun, type Step } from './resync-run.ts';
 import { count, megabytes, percent, seconds, spreadOf, tableLines } from './table.ts';
 
@@ -25,21 +25,29 @@ export function timelineLines(runs: readonly ResyncRun[], members: number): stri
   );
 }
 
-export function processLines(runs: readonly { readonly processes: readonly ProcessUse[] }[]): string[] {
-  const names = runs[0]?.processes.map(({ name }) => name) ?? [];
+export function processLines(uses: readonly Use[]): string[] {
+  const names = uses[0]?.processes.map(({ name }) => name) ?? [];
   const rows = names.map((name) => {
-    const uses = runs.flatMap(({ processes }) => processes.filter((use) => use.name === name));
-    const most = (of: (use: ProcessUse) => number): string => megabytes(Math.max(...uses.map(of)));
+    const its = uses.flatMap(({ processes }) => processes.filter((use) => use.name === name));
+    const most = (of: (use: ProcessUse) => number): string => megabytes(Math.max(...its.map(of)));
     return [
       name,
-      ...spread(uses.map(({ cpuSeconds }) => cpuSeconds)),
+      ...spread(its.map(({ cpuSeconds }) => cpuSeconds)),
       most(({ idleBytes }) => idleBytes),
       most(({ peakBytes }) => peakBytes),
       most(({ idleBytes, peakBytes }) => peakBytes - idleBytes),
     ];
   });
   return [
-    ...tableLines(['processes', 'cpu s min', 'median', 'max', 'idle MB', 'peak MB', 'above idle'], rows),
+    ...tableLines(
+      ['processes', 'cpu s min', 'median', 'max', 'idle MB', 'peak MB', 'above idle'],
+      [
+        ...rows,
+        ['this script', ...spread(uses.map(({ ownCpuSeconds }) => ownCpuSeconds))],
+        ['everybody else on the machine', ...spread(uses.map(({ othersCpuSeconds }) => othersCpuSeconds))],
+        ['withheld by the host', ...spread(uses.map(({ stolenSeconds }) => stolenSeconds))],
+      ],
+    ),
     `  (resident memory, the largest of all runs; target for the worker: at most ${WORKER_ABOVE_IDLE_MB_MAX} MB above idle)`,
   ];
 }
@@ -93,7 +101,10 @@ export function limitLines(runs: readonly MeasuredRun[]): string[] {
   return [
     ...tableLines(
       ['physical limits, median s', 'done', 'one core', 'two cores'],
-      [...rows, ['JSON.parse + canonical + verify + COPY', '', ...medians(runs.map(({ limits }) => limits.sum))]],
+      [
+        ...rows,
+        ['the quickest of each: parse, hash, verify, COPY', '', ...medians(runs.map(({ limits }) => limits.sum))],
+      ],
     ),
     `  (${count(first.events)} events, ${megabytes(first.bytes)} MB; COPY by one connection and by two, without any index; ` +
       `whole takes ${(whole / two).toFixed(1)} times the sum on two cores)`,
@@ -122,7 +133,7 @@ export interface SharesPass {
  * helpers, libuv's threads) is in the rest.
  */
 export function shareLines(pass: SharesPass): string[] {
-  const cpuOf = (name: string): number => pass.run.processes.find((use) => use.name === name)?.cpuSeconds ?? 0;
+  const cpuOf = (name: string): number => pass.run.use.processes.find((use) => use.name === name)?.cpuSeconds ?? 0;
   const profiled = new Map<Share, number>();
   for (const { shares } of pass.threads)
     for (const [share, of] of shares) profiled.set(share, (profiled.get(share) ?? 0) + of);

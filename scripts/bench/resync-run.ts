@@ -10,7 +10,7 @@ import { readWrites, resetWrites, walBytes, type DatabaseWrites } from './databa
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed, type OperatorCaller, type TimedAnswer } from './operator.ts';
 import { type Window } from './cpu-profile.ts';
-import { settled, watchProcesses, type ProcessUse } from './process-watch.ts';
+import { settled, watchProcesses, type Use } from './process-watch.ts';
 import { startSecondProcess } from './second-process.ts';
 import { type Stage } from './stage.ts';
 
@@ -35,7 +35,7 @@ export type Step = (typeof STEPS)[number];
 
 export interface ResyncRun {
   readonly times: Readonly<Record<Step, number>>;
-  readonly processes: readonly ProcessUse[];
+  readonly use: Use;
   readonly requests: readonly RequestCount[];
   readonly writes: DatabaseWrites;
   readonly walBytes: number;
@@ -89,7 +89,7 @@ export async function runResync(stage: Stage): Promise<ResyncRun> {
         'resync done: the room is whole': at(journalled('ResyncCompleted')),
         '/members answered, asked at the join': at(members.atUs),
       },
-      processes: used,
+      use: used,
       requests,
       writes: await readWrites(database),
       walBytes: wal,

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { readWrites, resetWrites, walBytes, type DatabaseWrites } from './database.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed, type OperatorCaller } from './operator.ts';
-import { settled, watchProcesses, type ProcessUse } from './process-watch.ts';
+import { settled, watchProcesses, type Use } from './process-watch.ts';
 import { type Stage } from './stage.ts';
 
 /** One cheap query each; the times do not depend on it. */
@@ -32,7 +32,7 @@ export interface RoomTimes {
 
 export interface RoomsRun {
   readonly rooms: readonly RoomTimes[];
-  readonly processes: readonly ProcessUse[];
+  readonly use: Use;
   readonly writes: DatabaseWrites;
   readonly walBytes: number;
   readonly requests: number;
@@ -69,7 +69,7 @@ export async function runRooms(stage: Stage, inFlight: number): Promise<RoomsRun
     const rooms = joined.map((room) => ({ ...room, whole: since(wholeAt.get(room.roomId) ?? NaN) }));
     await compareAll(stage, caller);
     await stage.stopSystem();
-    return { rooms, processes: used, writes: await readWrites(database), walBytes: wal, requests };
+    return { rooms, use: used, writes: await readWrites(database), walBytes: wal, requests };
   } finally {
     await caller.close();
   }

@@ -29,6 +29,10 @@ import { type Watched } from './process-watch.ts';
 /** A process writes its profile when it ends, which takes seconds for a long one. */
 const PART_STOP_MS_MAX = 12_000;
 
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+/** 128 + SIGINT, as shells count. */
+const INTERRUPTED = 130;
+
 export interface StageOptions {
   readonly seed: number;
   readonly residents: number;
@@ -72,7 +76,11 @@ export async function openStage(options: StageOptions): Promise<Stage> {
   const close = async (): Promise<void> => {
     await stopSystem();
     await ending.run(complain);
+    for (const signal of SIGNALS) process.off(signal, interrupted);
   };
+  // Servers end with us however we end; their files would stay.
+  const interrupted = (): void => void close().finally(() => process.exit(INTERRUPTED));
+  for (const signal of SIGNALS) process.on(signal, interrupted);
   try {
     return { ...(await startAll(options, ending, endingSystem)), stopSystem, close };
   } catch (error) {
@@ -99,7 +107,8 @@ async function startAll(
     joinersAuthorityPem: await readFile(certificates.authorityFile, 'utf8'),
     env,
     logFile: join(directory, 'simulator.log'),
-    progress: note,
+    // A line for each of hundreds of rooms tells nobody anything.
+    ...(rooms.length === 1 ? { progress: note } : {}),
   });
   ending.add('simulator', () => simulator.stop());
 

@@ -20,7 +20,7 @@ describe.runIf(process.platform === 'linux')('what processes use', () => {
     try {
       const stop = watchProcesses([{ name: 'burner', pid: child.pid! }]);
       await once(child.stdout, 'data');
-      const [use] = stop();
+      const [use] = stop().processes;
       expect(use!.cpuSeconds).toBeGreaterThan(0.28);
       expect(use!.peakBytes).toBeGreaterThan(100 << 20);
       expect(use!.idleBytes).toBeLessThan(100 << 20);
