@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { resyncWorkflowId, SEARCH_ATTRIBUTES } from '../../src/temporal/names.ts';
+import { parseSeries } from '../metrics/series.ts';
 import { eventually, startProcesses, type RejoinderProcesses } from '../support/processes.ts';
 import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { journalOf, ourView, theirView } from './room-of-synapse.ts';
@@ -14,7 +15,7 @@ describe.skipIf(missing !== undefined)('a server and a worker beside a real Syna
   let rejoinder: RejoinderProcesses;
   beforeAll(async () => {
     synapse = await startTestSynapse();
-    rejoinder = await startProcesses(synapse);
+    rejoinder = await startProcesses(synapse, { hasMetrics: true });
     await Promise.all([rejoinder.serve(), rejoinder.worker()]);
   });
   afterAll(async () => {
@@ -49,6 +50,34 @@ describe.skipIf(missing !== undefined)('a server and a worker beside a real Syna
     });
     expect(memo).toEqual({ room: room.roomId });
     expect(staticSummary).toBe(`Make ${room.roomId} whole`);
+  });
+
+  test('server and worker tell Prometheus each what it did for a room', async () => {
+    const room = await populate('11', 'counted');
+    const scrapeBoth = async () => ({
+      serve: parseSeries(await rejoinder.scrape('serve')),
+      worker: parseSeries(await rejoinder.scrape('worker')),
+    });
+    const before = await scrapeBoth();
+    await rejoinder.ask('/rooms/join', { room: room.alias, user_id: 'me' });
+    await ourView(rejoinder, room.roomId);
+    const run = rejoinder.temporal.workflow.getHandle(resyncWorkflowId(room.roomId as RoomId));
+    await run.result();
+
+    const after = await scrapeBoth();
+    const grown = (role: 'serve' | 'worker', name: string): number =>
+      (after[role].get(name) ?? NaN) - (before[role].get(name) ?? NaN);
+    expect(grown('serve', 'rejoinder_joins_total{outcome="partial"}')).toBe(1);
+    expect(grown('serve', 'rejoinder_join_seconds_count')).toBe(1);
+    expect(grown('serve', 'rejoinder_federation_requests_total{endpoint="send_join",outcome="ok"}')).toBe(1);
+    expect(grown('serve', 'rejoinder_resync_seconds_count{outcome="straight"}')).toBe(0);
+    expect(grown('worker', 'rejoinder_resync_seconds_count{outcome="straight"}')).toBe(1);
+    expect(grown('worker', 'rejoinder_state_fetch_total{outcome="fetched"}')).toBe(1);
+    expect(grown('worker', 'rejoinder_state_fetch_seconds_count')).toBe(1);
+    expect(grown('worker', 'rejoinder_fetched_events_total{endpoint="state"}')).toBeGreaterThan(20);
+    expect(grown('worker', 'rejoinder_fetched_bytes_total{endpoint="state"}')).toBeGreaterThan(20 * 300);
+    expect(grown('worker', 'rejoinder_verifications_total{outcome="passed"}')).toBeGreaterThan(20);
+    expect(after.worker.get('rejoinder_verification_queue_events')).toBe(0);
   });
 
   test('what is said and who comes while the room is partial is judged at once and again with full state', async () => {

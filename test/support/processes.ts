@@ -33,6 +33,8 @@ export interface ProcessesOptions {
   readonly temporalOfServe?: string;
   /** `telemetry.otlp_endpoint`; nothing is exported when absent. */
   readonly otlpEndpoint?: string;
+  /** A port each for the metrics of one server and one worker. */
+  readonly hasMetrics?: boolean;
 }
 
 export interface StartOptions {
@@ -55,6 +57,8 @@ export interface RejoinderProcesses {
   worker(options?: StartOptions): Promise<Child>;
   /** A request to the operator API; `post` is its body. */
   ask(path: string, post?: object): Promise<OperatorAnswer>;
+  /** What Prometheus would read, with `hasMetrics`. */
+  scrape(role: 'serve' | 'worker'): Promise<string>;
   /** Ends what still runs, throws when an end was not clean, and removes everything. */
   stop(): Promise<void>;
 }
@@ -96,6 +100,7 @@ export async function startProcesses(
   const connection = await Connection.connect({ address });
   const namespace = await createNamespace(connection);
   const [federationPort, operatorPort] = [await freePort(), await freePort()];
+  const metricsPorts = { serve: await freePort(), worker: await freePort() };
   const serverName = `localhost:${federationPort}`;
   const token = randomBytes(24).toString('hex');
   const running: { readonly child: Child; readonly endedBy: string; readonly name: string }[] = [];
@@ -110,6 +115,9 @@ export async function startProcesses(
         tls: { certificate_path: synapse.certificates.certificateFile, private_key_path: synapse.certificates.keyFile },
       },
       operator: { host: '127.0.0.1', port: operatorPort },
+      ...(options.hasMetrics === true
+        ? { metrics: { port: metricsPorts.serve }, worker_metrics: { port: metricsPorts.worker } }
+        : {}),
     },
     operator: { token },
     database: { url: database.url, pool_size: 5 },
@@ -157,6 +165,10 @@ export async function startProcesses(
     return { status: response.status, body: (await response.json()) as Record<string, unknown> };
   }
 
+  async function scrape(role: 'serve' | 'worker'): Promise<string> {
+    return (await fetch(`http://127.0.0.1:${metricsPorts[role]}/metrics`)).text();
+  }
+
   async function stop(): Promise<void> {
     const unclean: string[] = [];
     for (const { child, endedBy, name } of running) {
@@ -177,6 +189,7 @@ export async function startProcesses(
     serve: (how) => start('serve', options.temporalOfServe ?? address, '"msg":"serving"', how),
     worker: (how) => start('worker', address, '"msg":"working"', how),
     ask,
+    scrape,
     stop,
   };
 }
