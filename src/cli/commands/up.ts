@@ -4,7 +4,7 @@ import { type Config } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
 import { type Output, humanDuration } from '../output.ts';
 import { Shutdown, aborted } from '../process/shutdown.ts';
-import { type RunningSystem, startSystem } from '../up/system.ts';
+import { type RunningSystem, startSystem, urlOf } from '../up/system.ts';
 
 export interface UpOptions {
   readonly env: Environment;
@@ -70,7 +70,7 @@ function printAddresses(system: RunningSystem, tookMs: number, output: Output): 
 
 function metricsPlaces({ metrics, workerMetrics }: Config['listeners']): [string, string][] {
   const open = [metrics, workerMetrics].filter((listener) => listener !== null);
-  return open.map(({ host, port }, i) => [i === 0 ? 'metrics' : '', `http://${host}:${port}/metrics`]);
+  return open.map((listener, i) => [i === 0 ? 'metrics' : '', `${urlOf(listener)}/metrics`]);
 }
 
 /** The page of the workflows where we run the UI, else the server's address. */

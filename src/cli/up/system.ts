@@ -134,7 +134,8 @@ async function withKnownPort({ host, port }: ListenerConfig): Promise<ListenerCo
   return { host, port: port === 0 ? await freePort() : port };
 }
 
-function urlOf({ host, port }: { readonly host: string; readonly port: number }): string {
+/** Where this machine reaches a listener. */
+export function urlOf({ host, port }: ListenerConfig): string {
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
