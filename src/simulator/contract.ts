@@ -2,7 +2,7 @@
  * What a simulated federation offers to tests, benches and the demo; no code. Everything that passes is data, so that it is
  * the same whether the federation runs in this process or in one of its own.
  */
-import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type EventDraft } from './room.ts';
 import { type RoomShape } from './room-shape.ts';
 import { type SimulatorFault } from './simulator-faults.ts';
@@ -88,6 +88,8 @@ export interface SimulatedRoomSummary {
   /** Of `resident1`. */
   readonly alias: string;
   readonly roomVersion: string;
+  /** A user of `resident1`, who may do anything there. */
+  readonly creator: UserId;
   readonly members: number;
   readonly servers: number;
   readonly stateEvents: number;
@@ -124,6 +126,8 @@ export interface Simulator {
    * are in the room; pushes go on in the background. The auth rules are not asked: a forbidden event is what a liar would send.
    */
   emit(roomId: RoomId, drafts: readonly EventDraft[]): Promise<readonly EventId[]>;
+  /** Some of the joined users of simulated servers, of as many servers as there are: senders of events to be emitted. */
+  speakers(roomId: RoomId, limit: number): Promise<readonly UserId[]>;
   /** Resolves when every push so far has been answered or given up. */
   pushesSettled(): Promise<void>;
   digest(roomId: RoomId): Promise<StateDigest>;

@@ -35,18 +35,17 @@ function withOtherContent(json: Buffer): Buffer {
   return Buffer.from(JSON.stringify({ ...event, content: { ...event.content, 'test.rejoinder.altered': true } }));
 }
 
-/** The first character of the first signature, which stands for six bits, becomes another. */
+/** The first character of the first server's signature, which stands for six bits, becomes another. */
 function withOtherSignature(json: Buffer): Buffer {
   const event = JSON.parse(json.toString('utf8')) as JsonObject & {
     readonly signatures: Readonly<Record<string, Readonly<Record<string, string>>>>;
   };
-  const [first, ...others] = Object.entries(event.signatures);
+  const [first] = Object.entries(event.signatures);
   if (first === undefined) return json;
   const [serverName, byKey] = first;
-  const turned = Object.entries(byKey).map(([keyId, signature]) => [
-    keyId,
-    `${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`,
-  ]);
-  const signatures = Object.fromEntries([[serverName, Object.fromEntries(turned)], ...others]) as JsonObject;
+  const turned: Record<string, string> = {};
+  for (const [keyId, signature] of Object.entries(byKey))
+    turned[keyId] = `${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`;
+  const signatures = { ...event.signatures, [serverName]: turned };
   return Buffer.from(JSON.stringify({ ...event, signatures }));
 }

@@ -144,6 +144,7 @@ function remoteSimulator(
     counts: () => call('counts'),
     resetCounts: () => call('resetCounts'),
     emit: (roomId, drafts) => call('emit', roomId, drafts),
+    speakers: (roomId, limit) => call('speakers', roomId, limit),
     pushesSettled: () => call('pushesSettled'),
     digest: (roomId) => call('digest', roomId),
     stop,

@@ -1,7 +1,9 @@
 /** A process that is a simulated federation: told what to be and asked by messages, see process-messages.ts. */
 import { type InjectedFault, type Simulator } from './contract.ts';
-import { type SimulatorReply, type SimulatorRequest } from './process-messages.ts';
+import { type PassedCall, type SimulatorReply, type SimulatorRequest } from './process-messages.ts';
 import { startSimulator } from './simulator.ts';
+
+type Call = (...args: readonly unknown[]) => Promise<unknown>;
 
 let simulator: Promise<Simulator> | undefined;
 const faults: InjectedFault[] = [];
@@ -29,10 +31,9 @@ async function answer(request: Exclude<SimulatorRequest, { type: 'start' }>): Pr
   const running = await simulator;
   if (running === undefined) throw new Error('the simulator was not started');
   switch (request.type) {
-    case 'call': {
-      const call = running[request.call] as (...args: readonly unknown[]) => Promise<unknown>;
-      return call(...request.args);
-    }
+    case 'call':
+      // The other side has typed the arguments.
+      return (running as unknown as Record<PassedCall, Call>)[request.call](...request.args);
     case 'inject':
       return faults.push(await running.inject(request.rule)) - 1;
     case 'fault':

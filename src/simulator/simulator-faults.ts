@@ -14,7 +14,7 @@ export type EventAmount = { readonly count: number } | { readonly share: number 
 export type EventFault =
   /** Content altered after hashing: the event keeps its id and its signatures, its content hash is wrong. */
   | { readonly kind: 'wrong-hash'; readonly events: EventAmount }
-  /** One bit of a signature turned: the event keeps its id. */
+  /** A signature altered: the event keeps its id. */
   | { readonly kind: 'wrong-signature'; readonly events: EventAmount }
   /** Left out. */
   | { readonly kind: 'missing-events'; readonly events: EventAmount };

@@ -3,7 +3,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../clock.ts';
 import { createCertificateAuthority } from '../launch/certificates.ts';
 import { type Progress } from '../launch/progress.ts';
-import { domainOf, type EventId, type RoomAlias, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import {
+  domainOf,
+  type EventId,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';
 import {
   type InjectedFault,
@@ -67,6 +74,7 @@ export async function startSimulator(
     counts: () => promised(() => counts.rows()),
     resetCounts: () => promised(() => counts.reset()),
     emit: (roomId, drafts) => promised(() => emit(federation, roomNamed(federation, roomId), drafts)),
+    speakers: (roomId, limit) => promised(() => speakers(federation, roomNamed(federation, roomId), limit)),
     pushesSettled: () => pushes.settled(),
     digest: (roomId) => promised(() => digestOf(roomNamed(federation, roomId))),
     stop: async () => {
@@ -112,10 +120,13 @@ async function generateRooms(
 
 function summarise(room: SimulatedRoom): SimulatedRoomSummary {
   const state = eventsOf(room, room.currentState().values());
+  const create = room.currentEvent('m.room.create', '');
+  invariant(create !== undefined, 'a room was created');
   return {
     roomId: room.roomId,
     alias: room.alias,
     roomVersion: room.roomVersion,
+    creator: create.sender,
     members: room.joinedCount(),
     servers: room.serversInRoom().length,
     stateEvents: state.length,
@@ -142,6 +153,24 @@ function emit(federation: Federation, room: SimulatedRoom, drafts: readonly Even
     federation.pushes.push(event, domainOf(draft.sender), destinations);
     return event.eventId;
   });
+}
+
+/** A user of each server, then a second one of each, and so on. */
+function speakers({ servers }: Federation, room: SimulatedRoom, limit: number): UserId[] {
+  const byServer = new Map<ServerName, UserId[]>();
+  for (const { membership, stateKey } of eventsOf(room, room.currentState().values())) {
+    if (membership !== 'join') continue;
+    const userId = stateKey as UserId;
+    const server = domainOf(userId);
+    if (servers.has(server)) byServer.set(server, [...(byServer.get(server) ?? []), userId]);
+  }
+  const found: UserId[] = [];
+  for (let turn = 0; found.length < limit; turn += 1) {
+    const ofTurn = [...byServer.values()].map((users) => users[turn]).filter((userId) => userId !== undefined);
+    if (ofTurn.length === 0) break;
+    found.push(...ofTurn.slice(0, limit - found.length));
+  }
+  return found;
 }
 
 function injected(active: ActiveFault): InjectedFault {
