@@ -33,8 +33,9 @@ const ROOM_VERSION = '11';
 const STATEMENTS_SHOWN = 10;
 
 const flags = readFlags('bench:resync', {
-  // As #element:matrix.org when the Synapse team measured it.
-  numbers: { members: 13_000, servers: 1_300, residents: 3, messages: 200, seed: 1, runs: 3 },
+  // As #element:matrix.org when the Synapse team measured it. `latency` is milliseconds before each answer, `bandwidth`
+  // bytes a second of each connection; 0: as quick as it goes.
+  numbers: { members: 13_000, servers: 1_300, residents: 3, messages: 200, seed: 1, runs: 3, latency: 0, bandwidth: 0 },
   switches: ['safe', 'skip-shares', 'hot'],
   texts: ['json'],
 });
@@ -53,6 +54,8 @@ const options: StageOptions = {
       messages: flags.number('messages'),
     },
   ],
+  ...(flags.number('latency') > 0 ? { latencyMs: flags.number('latency') } : {}),
+  ...(flags.number('bandwidth') > 0 ? { bytesPerSecond: flags.number('bandwidth') } : {}),
   durability: flags.isSet('safe') ? 'safe' : 'throw-away',
   workers: 1,
   note,

@@ -40,6 +40,9 @@ export interface StageOptions {
   /** `throw-away`: PostgreSQL without fsync, Temporal in memory, as the demo has them. */
   readonly durability: 'safe' | 'throw-away';
   readonly workers: number;
+  /** Of the simulator's network; none when absent. */
+  readonly latencyMs?: number;
+  readonly bytesPerSecond?: number;
   /** Where serve and worker write V8's profiles when they end; none when absent. PostgreSQL counts statements then, too. */
   readonly profileDirectory?: string;
   /** One line for the person who waits. */
@@ -104,6 +107,8 @@ async function startAll(
     seed,
     residents,
     rooms,
+    ...(options.latencyMs === undefined ? {} : { latencyMs: options.latencyMs }),
+    ...(options.bytesPerSecond === undefined ? {} : { bytesPerSecond: options.bytesPerSecond }),
     joinersAuthorityPem: await readFile(certificates.authorityFile, 'utf8'),
     env,
     logFile: join(directory, 'simulator.log'),
