@@ -13,8 +13,8 @@ export interface Output {
   raw(text: string): Promise<void>;
   /** One line about how it goes, on standard error. */
   note(text: string): void;
-  /** Whether somebody watches at a terminal, where a line can be written over. */
-  readonly isWatched: boolean;
+  /** Of the terminal at which somebody watches, where a line can be written over; `undefined`: nobody does. */
+  readonly columns: number | undefined;
   /** The line at the bottom of a terminal, written over by the next and taken away by none; nothing anywhere else. */
   status(text?: string): void;
 }
@@ -31,6 +31,7 @@ export function createOutput(
   isWatched = false,
 ): Output {
   let status: string | undefined;
+  const columns = (): number => stderr.columns ?? TERMINAL_COLUMNS;
   const aboveStatus = (write: () => void): void => {
     if (status !== undefined) stderr.write(ERASE_LINE);
     write();
@@ -38,7 +39,9 @@ export function createOutput(
   };
   return {
     colours,
-    isWatched,
+    get columns() {
+      return isWatched ? columns() : undefined;
+    },
     line: (text = '') => aboveStatus(() => stdout.write(`${text}\n`)),
     json: (value) => aboveStatus(() => stdout.write(`${JSON.stringify(value, undefined, 2)}\n`)),
     raw: (text) =>
@@ -49,7 +52,7 @@ export function createOutput(
     status: (text) => {
       if (!isWatched) return;
       // A line that breaks could not be taken away again.
-      const next = text?.slice(0, (stderr.columns ?? TERMINAL_COLUMNS) - 1);
+      const next = text?.slice(0, columns() - 1);
       if (next === status) return;
       if (status !== undefined) stderr.write(ERASE_LINE);
       status = next;

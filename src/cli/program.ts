@@ -144,10 +144,10 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
     .option('--residents <number>', 'servers that are asked about the room (default: 3)')
     .option('--latency <ms>', 'milliseconds before each answer (default: 0)')
     .option('--bandwidth <bytes>', 'bytes a second of each connection, such as 512K or 10M (default: any)')
-    .option('--fail <names>', 'faults, comma-separated: the first strikes the first resident asked, and so on')
+    .option('--fail <names>', 'faults, comma-separated: the first strikes the first server asked, the second the next')
     .option('--seed <number>', 'another makes another room of the same size (default: 1)')
     .option('--classic', 'ask for the whole state at once, for comparison')
-    .option('--json', 'print the figures as JSON; all else goes to standard error')
+    .option('--json', 'print the figures as JSON when the room is whole; all else goes to standard error')
     .option('--once', 'end when the room is whole and compared; exits with 1 if it differs')
     .addHelpText('after', faultsHelp)
     .action(async (flags: DemoFlags) => {

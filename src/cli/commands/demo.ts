@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { systemClock } from '../../clock.ts';
 import { type SettingsInput } from '../../config/settings.ts';
-import { type Environment, withoutSettings } from '../../config/sources.ts';
+import { type Environment, mergeTrees, withoutSettings } from '../../config/sources.ts';
 import { type CertificateFiles, ensureCertificateFiles } from '../../launch/certificates.ts';
 import { freePort } from '../../launch/ports.ts';
 import { CliError } from '../failure.ts';
@@ -93,9 +93,12 @@ async function startBoth(
   if (opened.status === 'rejected') throw opened.reason;
   if (system.status === 'rejected') throw system.reason;
   // Whole, for commands that people run beside the demo.
-  await writeFile(configFile, stringify({ ...settings, ...opened.value.stage.settings }));
+  await writeFile(configFile, stringify(mergeTrees(settings, opened.value.stage.settings)));
   return { opened: opened.value, system: system.value, configFile };
 }
+
+/** Less patience with an answer that stands still than by default, for a public that wants to see what comes of it. */
+const REQUEST_TIMEOUT = '15s';
 
 async function settingsOf(certificates: CertificateFiles): Promise<SettingsInput> {
   const [federationPort, operatorPort] = [await freePort(), await freePort()];
@@ -106,6 +109,7 @@ async function settingsOf(certificates: CertificateFiles): Promise<SettingsInput
       federation: { host: '127.0.0.1', port: federationPort, tls },
       operator: { port: operatorPort },
     },
+    federation: { request_timeout: REQUEST_TIMEOUT },
   };
 }
 
@@ -120,16 +124,11 @@ async function show(
   const client = await connectOperator({ env: withoutSettings(env), config: configFile });
   try {
     const join = await showJoin(stage, client, system, plan, output, print);
-    if (opened.room !== undefined) {
-      const counts = await opened.stage.counts();
-      print(askedOf(counts));
-      if (plan.json) {
-        const digests = await opened.stage.digests(client, join);
-        const input = { version, plan: { ...plan, room: opened.room }, stage: opened.stage, join, digests, counts };
-        output.json(await figuresOf(input));
-      }
-    }
-    printComparison(await stage.compare(client, join), output, print);
+    const comparison =
+      opened.room === undefined
+        ? await stage.compare(client, join)
+        : await showFigures(opened.stage, opened.room, client, join, { plan, version, output, print });
+    printComparison(comparison, output, print);
     printPlaces(system, print);
     if (plan.once) return;
     print(`Look around in another terminal, with REJOINDER_CONFIG=${configFile}:`);
@@ -168,6 +167,27 @@ async function showJoin(
   printer.foot();
   print('');
   return join;
+}
+
+interface Showing {
+  readonly plan: DemoPlan;
+  readonly version: string;
+  readonly output: Output;
+  readonly print: (line: string) => void;
+}
+
+async function showFigures(
+  stage: SimulatedStage,
+  room: SimulatedRoomPlan,
+  client: OperatorClient,
+  join: WatchedJoin,
+  { plan, version, output, print }: Showing,
+): Promise<Comparison> {
+  const counts = await stage.counts();
+  const compared = await stage.compare(client, join);
+  if (plan.json) output.json(await figuresOf({ version, plan: { ...plan, room }, stage, join, compared, counts }));
+  print(askedOf(counts));
+  return compared;
 }
 
 function askedOf(counts: Parameters<typeof endpointFigures>[0]): string {

@@ -1,8 +1,8 @@
 /** What `demo --json` prints: one document of figures, its keys a promise to whoever reads it with a program. */
-import { type RequestCount, type StateDigest } from '../../simulator/contract.ts';
+import { type RequestCount } from '../../simulator/contract.ts';
 import { BASELINE_MEMBERS, CLASSIC_JOIN_2022, FASTER_JOIN_2022 } from './baseline.ts';
 import { type DemoPlan, type SimulatedRoomPlan } from './plan.ts';
-import { type SimulatedStage } from './simulated-stage.ts';
+import { type DigestComparison, type SimulatedStage } from './simulated-stage.ts';
 import { type StepName } from './step.ts';
 import { type WatchedJoin } from './timeline.ts';
 
@@ -11,14 +11,15 @@ export interface FiguresInput {
   readonly plan: DemoPlan & { readonly room: SimulatedRoomPlan };
   readonly stage: SimulatedStage;
   readonly join: WatchedJoin;
-  readonly digests: { readonly ours: string; readonly truth: StateDigest };
+  readonly compared: DigestComparison;
   readonly counts: readonly RequestCount[];
 }
 
 /** Times are milliseconds after the join was asked for; `null`: there was no such step. */
-export async function figuresOf({ version, plan, stage, join, digests, counts }: FiguresInput): Promise<object> {
+export async function figuresOf({ version, plan, stage, join, compared, counts }: FiguresInput): Promise<object> {
   const { room } = plan;
   const { made } = stage;
+  const { ours, truth } = compared;
   const asked = endpointFigures(counts);
   return {
     rejoinder: version,
@@ -47,7 +48,7 @@ export async function figuresOf({ version, plan, stage, join, digests, counts }:
     requests: asked,
     requests_total: asked.reduce((sum, { requests }) => sum + requests, 0),
     bytes_total: asked.reduce((sum, { body_bytes: bytes }) => sum + bytes, 0),
-    digest: { ours: digests.ours, federation: digests.truth.digest, equal: digests.ours === digests.truth.digest },
+    digest: { ours, federation: truth.digest, equal: ours === truth.digest },
     baseline_2022: {
       members: BASELINE_MEMBERS,
       faster_join_ms: timesOf(FASTER_JOIN_2022.atMs),

@@ -57,7 +57,7 @@ const MEMBERS_MAX = 1_000_000;
 /** Where the generated room has a creator, others, and somebody who is banned. */
 const MEMBERS_MIN = 3;
 const RESIDENTS_MAX = 20;
-/** Rejoinder gives a small answer up after 60 s. */
+/** The demo's Rejoinder gives a small answer up after 15 s. */
 const LATENCY_MS_MAX = 10_000;
 /** Slower is a drip, which Rejoinder gives up. */
 const BYTES_PER_SECOND_MIN = 2_048;

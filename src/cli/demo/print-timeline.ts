@@ -21,7 +21,7 @@ export interface TimelinePrinter {
 /** `print` takes the lines: those of the result, or those about it when the result is JSON. */
 export function createTimelinePrinter(output: Output, print: (line: string) => void): TimelinePrinter {
   const { colours } = output;
-  let toldShare = { step: '', share: 0 };
+  let told = { step: '', share: 0 };
   return {
     head: () => {
       const names = BASELINES.map(({ name }) => colours.dim(`  ${name}`));
@@ -34,7 +34,10 @@ export function createTimelinePrinter(output: Output, print: (line: string) => v
         return `  ${(ms === undefined ? '' : minutes(ms)).padStart(baseline.name.length)}`;
       });
       const text = `${STEPS[name].padEnd(STEP_COLUMNS)}  ${here}`;
-      print(`${text}${colours.dim(then.join(''))}  ${colours.dim(printable(detail))}`.trimEnd());
+      const times = then.join('');
+      // A table whose lines break is none.
+      const room = Math.max(0, (output.columns ?? Infinity) - text.length - times.length - 2);
+      print(`${text}${colours.dim(`${times}  ${cut(printable(detail), room)}`)}`.trimEnd());
     },
     progress: (progress) => {
       if (progress === null) {
@@ -42,12 +45,14 @@ export function createTimelinePrinter(output: Output, print: (line: string) => v
         return;
       }
       const { share, text } = describe(progress);
-      if (output.isWatched) {
+      if (output.columns !== undefined) {
         output.status(`${bar(share)}  ${text}`);
-      } else if (progress.step !== toldShare.step || share >= toldShare.share + TOLD_SHARE) {
-        toldShare = { step: progress.step, share: Math.floor(share / TOLD_SHARE) * TOLD_SHARE };
-        output.note(text);
+        return;
       }
+      if (progress.step !== told.step) told = { step: progress.step, share: 0 };
+      if (share < told.share + TOLD_SHARE) return;
+      told = { step: progress.step, share: Math.floor(share / TOLD_SHARE) * TOLD_SHARE };
+      output.note(text);
     },
     foot: () => {
       const of = `#element:matrix.org, ${humanCount(BASELINE_MEMBERS)} users`;
@@ -72,6 +77,10 @@ function bar(share: number): string {
   return `${'█'.repeat(full)}${'░'.repeat(BAR_COLUMNS - full)} ${Math.floor(share * 100)
     .toString()
     .padStart(3)} %`;
+}
+
+function cut(text: string, charactersMax: number): string {
+  return text.length <= charactersMax ? text : `${text.slice(0, Math.max(0, charactersMax - 1))}…`;
 }
 
 /** `0:40`, `7:24`. */

@@ -29,13 +29,18 @@ export interface StruckResident {
   hits(): Promise<number>;
 }
 
+/** Of the event ids of the room's current state, as Rejoinder has it and as it is. */
+export interface DigestComparison extends Comparison {
+  readonly ours: string;
+  readonly truth: StateDigest;
+}
+
 export interface SimulatedStage extends Stage {
   readonly made: SimulatedRoomSummary;
   readonly faults: readonly StruckResident[];
   /** What the federation was asked since it was started. */
   counts(): Promise<readonly RequestCount[]>;
-  /** The digest of what Rejoinder has, and the true one. */
-  digests(client: OperatorClient, join: WatchedJoin): Promise<{ readonly ours: string; readonly truth: StateDigest }>;
+  compare(client: OperatorClient, join: WatchedJoin): Promise<DigestComparison>;
 }
 
 /** Throws `LaunchError`, or the reason of `stop`. */
@@ -53,12 +58,8 @@ export async function openSimulatedStage(plan: SimulatedRoomPlan, options: Stage
   invariant(room !== undefined, 'the simulator has made the room it was asked for');
   const faults = await injectFaults(simulator, plan.faults);
 
-  const digests: SimulatedStage['digests'] = async (client, watched) => ({
-    ours: await digestOfOurs(client, watched),
-    truth: await simulator.digest(room.roomId),
-  });
   return {
-    title: titleOf(room, simulator.residents.length),
+    title: titleOf(room),
     // An alias is of the first resident, who can't be asked for it when it is down.
     room: plan.faults[0] === 'down' ? room.roomId : room.alias,
     via: simulator.residents,
@@ -74,8 +75,8 @@ export async function openSimulatedStage(plan: SimulatedRoomPlan, options: Stage
       trusted_key_servers: simulator.residents.map((name) => ({ server_name: name })),
     },
     counts: () => simulator.counts(),
-    digests,
-    compare: async (client, watched) => compareDigests(await digests(client, watched)),
+    compare: async (client, watched) =>
+      compareDigests(await digestOfOurs(client, watched), await simulator.digest(room.roomId)),
   };
 }
 
@@ -118,9 +119,9 @@ async function injectFaults(simulator: Simulator, names: readonly string[]): Pro
   return struck;
 }
 
-function titleOf({ members, servers, stateEvents, stateBytes }: SimulatedRoomSummary, residents: number): string {
-  const asked = residents === 1 ? 'one of which is' : `${residents} of which are`;
-  return `A simulated room of ${humanCount(members)} members on ${humanCount(servers)} servers, ${asked} asked; its state: ${humanCount(stateEvents)} events, ${humanSize(stateBytes)}`;
+function titleOf({ members, servers, stateEvents, stateBytes }: SimulatedRoomSummary): string {
+  const who = `${humanCount(members)} members on ${humanCount(servers)} servers`;
+  return `A simulated room of ${who}, its state ${humanCount(stateEvents)} events in ${humanSize(stateBytes)}`;
 }
 
 const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
@@ -133,9 +134,13 @@ async function digestOfOurs(client: OperatorClient, { roomId, members }: Watched
   return createHash('sha256').update(ids.join('\n')).digest('hex');
 }
 
-function compareDigests({ ours, truth }: { readonly ours: string; readonly truth: StateDigest }): Comparison {
+function compareDigests(ours: string, truth: StateDigest): DigestComparison {
   const counted = `${humanCount(truth.events)} state events, ${humanCount(truth.joined)} joined members`;
-  return ours === truth.digest
-    ? { alike: [`the state that the federation has: ${counted} (SHA-256 of the event ids: ${ours})`], differences: [] }
-    : { alike: [], differences: [`SHA-256 of the state's event ids: ${ours} here, ${truth.digest} in the federation`] };
+  const alike = [`the federation's own state: ${counted}`, `  SHA-256 of the event ids: ${ours}`];
+  const different = `the state's event ids have the SHA-256 ${ours} here and ${truth.digest} in the federation`;
+  return {
+    ours,
+    truth,
+    ...(ours === truth.digest ? { alike, differences: [] } : { alike: [], differences: [different] }),
+  };
 }
