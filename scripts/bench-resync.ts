@@ -111,6 +111,7 @@ for (let i = 1; i <= flags.number('runs'); i++) {
     const measured = await runResync(stage);
     return { ...measured, limits: await measureLimits(stage.databaseUrl, ROOM_VERSION) };
   });
+  if (run.failedAttempts > 0) note(`failed state fetches before: ${run.failedAttempts}`);
   note(`whole after ${seconds(run.times['resync done: the room is whole'])} s, equal to the simulator's room`);
   runs.push(run);
 }

@@ -41,6 +41,8 @@ export interface ResyncRun {
   readonly walBytes: number;
   /** What the second process was given. */
   readonly usable: { readonly stateEvents: number; readonly bytes: number };
+  /** State fetches that failed before one succeeded: 0 unless something is wrong. */
+  readonly failedAttempts: number;
   readonly joinedMembers: number;
   readonly stateEvents: number;
   readonly digest: string;
@@ -76,24 +78,25 @@ export async function runResync(stage: Stage): Promise<ResyncRun> {
     const used = stopWatching();
     const wal = (await walBytes(database)) - walBefore;
     const requests = await simulator.counts();
-    const at = (atUs: number): number => (atUs - fromUs) / 1e6;
-    const journalled = await journalTimes(caller, path);
+    const since = (us: number): number => (us - fromUs) / 1e6;
+    const { atUs, failedAttempts } = await journalTimes(caller, path);
     const whole = await compare(stage, caller, path, members);
     await stage.stopSystem();
     return {
       times: {
-        'join answered': at(answered.atUs),
-        'usable: a second process has the state without memberships': at(usable.atUs),
-        'state fetched': at(journalled('StateFetched')),
-        'join event full': at(journalled('EventsWalked')),
-        'resync done: the room is whole': at(journalled('ResyncCompleted')),
-        '/members answered, asked at the join': at(members.atUs),
+        'join answered': since(answered.atUs),
+        'usable: a second process has the state without memberships': since(usable.atUs),
+        'state fetched': since(atUs('StateFetched')),
+        'join event full': since(atUs('EventsWalked')),
+        'resync done: the room is whole': since(atUs('ResyncCompleted')),
+        '/members answered, asked at the join': since(members.atUs),
       },
       use: used,
       requests,
       writes: await readWrites(database),
       walBytes: wal,
       usable,
+      failedAttempts,
       ...whole,
       window: { fromUs, toUs: members.atUs },
     };
@@ -116,13 +119,21 @@ async function askMembers(caller: OperatorCaller, path: string): Promise<TimedAn
   }
 }
 
-/** When the last entry of a type was journalled, on the monotonic clock; the journal keeps milliseconds. */
-async function journalTimes(caller: OperatorCaller, path: string): Promise<(type: string) => number> {
+interface JournalTimes {
+  /** When the last entry of a type was journalled, on the monotonic clock; the journal keeps milliseconds. */
+  readonly atUs: (type: string) => number;
+  readonly failedAttempts: number;
+}
+
+async function journalTimes(caller: OperatorCaller, path: string): Promise<JournalTimes> {
   const { journal } = parsed(description, path, await caller.ask(path));
-  return (type) => {
-    const entry = journal.findLast((of) => of.type === type);
-    if (entry === undefined) throw new Error(`the journal of the room has no ${type}`);
-    return monotonicUsOf(Date.parse(entry.at));
+  return {
+    atUs: (type) => {
+      const entry = journal.findLast((of) => of.type === type);
+      if (entry === undefined) throw new Error(`the journal of the room has no ${type}`);
+      return monotonicUsOf(Date.parse(entry.at));
+    },
+    failedAttempts: journal.filter(({ type }) => type === 'StateFetchFailed').length,
   };
 }
 
