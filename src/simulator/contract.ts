@@ -57,7 +57,7 @@ export interface SimulatorFaultRule {
 
 /** A rule in force. */
 export interface InjectedFault {
-  /** Requests that it has struck. */
+  /** Requests that it has struck; of `down`, new connections. */
   hits(): Promise<number>;
   /** Resolves when a `hold` has stopped a body for the first time. */
   held(): Promise<void>;

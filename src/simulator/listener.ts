@@ -7,7 +7,7 @@ import { type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createSecureContext, type TLSSocket } from 'node:tls';
+import { type TLSSocket } from 'node:tls';
 import { BodyTooLargeError, readBody } from '../federation/read-body.ts';
 import { authenticate } from '../federation/request-auth.ts';
 import { MatrixError } from '../federation/server/errors.ts';
@@ -56,24 +56,20 @@ export class Listener {
     this.#options = options;
     this.#router = createRouter([...KEY_ENDPOINTS, ...JOIN_ENDPOINTS, ...STATE_ENDPOINTS, ...SEND_ENDPOINTS]);
     const { certificatePem, keyPem } = options.certificate;
-    const context = createSecureContext({ cert: certificatePem, key: keyPem });
     this.#server = createServer(
-      {
-        cert: certificatePem,
-        key: keyPem,
-        keepAliveTimeout: KEEP_ALIVE_MS,
-        SNICallback: (name, callback) => {
-          if (this.#isDown(name as ServerName)) callback(new Error(`${name} is down`));
-          else callback(null, context);
-        },
-      },
+      { cert: certificatePem, key: keyPem, keepAliveTimeout: KEEP_ALIVE_MS },
       (incoming, response) => void this.#handle(incoming, response),
     );
+    // The name is known after the handshake; a resumed session is not asked for it before.
     this.#server.on('secureConnection', (socket) => {
+      if (this.#isDown(serverNamed(socket))) {
+        socket.destroy();
+        return;
+      }
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
     });
-    // A client that gives up in the handshake, or was refused there.
+    // A client that gives up in the handshake.
     this.#server.on('tlsClientError', () => undefined);
   }
 
@@ -87,7 +83,7 @@ export class Listener {
     const active = this.#rules.inject(rule);
     if (rule.fault.kind === 'down') {
       for (const socket of this.#sockets)
-        if (rule.server === undefined || socket.servername === rule.server) socket.destroy();
+        if (rule.server === undefined || serverNamed(socket) === rule.server) socket.destroy();
     }
     return active;
   }
@@ -104,7 +100,7 @@ export class Listener {
     await closed;
   }
 
-  #isDown(server: ServerName): boolean {
+  #isDown(server: ServerName | undefined): boolean {
     return this.#rules.strike((rule) => rule.fault.kind === 'down' && isFor(rule, server)).length > 0;
   }
 
@@ -222,7 +218,13 @@ export class Listener {
   }
 }
 
-function isFor(rule: SimulatorFaultRule, server: ServerName, endpoint?: EndpointName): boolean {
+/** The name that a client gave in the handshake. */
+function serverNamed(socket: TLSSocket): ServerName | undefined {
+  const { servername } = socket as { readonly servername?: string | false };
+  return typeof servername === 'string' ? (servername as ServerName) : undefined;
+}
+
+function isFor(rule: SimulatorFaultRule, server: ServerName | undefined, endpoint?: EndpointName): boolean {
   if (rule.server !== undefined && rule.server !== server) return false;
   return rule.endpoint === undefined || rule.endpoint === endpoint;
 }

@@ -49,5 +49,5 @@ export const NAMED_FAULTS: Readonly<Record<string, NamedFault>> = {
   }),
   // Of a big room more than are fetched one by one.
   'missing-events': atState('one event of twenty is left out', { kind: 'missing-events', events: { share: 0.05 } }),
-  down: { summary: 'no connection is accepted', fault: { kind: 'down' } },
+  down: { summary: 'every connection is cut at once', fault: { kind: 'down' } },
 };

@@ -41,7 +41,7 @@ export type SimulatorFault =
   | { readonly kind: 'rubbish'; readonly at: BodyPoint }
   /** Replaces the body by a prefix and then a filler repeated until the client goes away. */
   | { readonly kind: 'endless'; readonly prefix: string; readonly filler: string }
-  /** The server does not accept connections, and those that it has are cut. */
+  /** The server cuts the connections that it has, and new ones as soon as they are made. */
   | { readonly kind: 'down' }
   | EventFault;
 

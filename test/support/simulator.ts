@@ -1,7 +1,7 @@
 /** A simulated federation for tests, and a small joining server that meets it with the product's own client and listener. */
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { type FederationClient } from '../../src/federation/client.ts';
+import { type FederationClient, type FederationTimeouts } from '../../src/federation/client.ts';
 import { type EventStream } from '../../src/federation/contract.ts';
 import { buildJoinEvent, readJoinTemplate, type JoinTemplate } from '../../src/federation/join-template.ts';
 import { type KnownKey } from '../../src/federation/key-answer.ts';
@@ -75,6 +75,7 @@ export interface TestJoiner {
 export async function startTestJoiner(
   simulator: Simulator,
   versions: readonly string[] = ['10', '11', '12'],
+  timeouts: Partial<FederationTimeouts> = {},
 ): Promise<TestJoiner> {
   const port = await freePort();
   const serverName = `localhost:${port}` as ServerName;
@@ -83,6 +84,7 @@ export async function startTestJoiner(
     customCa: simulator.authorityPem,
     staticAddresses: staticAddressesOf(simulator),
     limits: { responseBytesMax: 1_000_000, stateBytesMax: 10_000_000 },
+    timeouts: { connectMs: 5_000, requestMs: 5_000, joinMs: 5_000, stateMs: 5_000, idleMs: 5_000, ...timeouts },
   });
   const keyRing = createKeyRing({
     serverName,
