@@ -15,7 +15,7 @@ const at = (minutes: number, seconds: number): number => (minutes * 60 + seconds
 export const BASELINE_MEMBERS = 13_000;
 
 export const FASTER_JOIN_2022: Baseline = {
-  name: '2022 faster join',
+  name: '2022 faster',
   atMs: {
     'join-answered': at(0, 40),
     'room-usable': at(0, 45),
@@ -26,6 +26,6 @@ export const FASTER_JOIN_2022: Baseline = {
 };
 
 export const CLASSIC_JOIN_2022: Baseline = {
-  name: '2022 classic join',
+  name: '2022 classic',
   atMs: { 'join-answered': at(5, 22) },
 };

@@ -80,7 +80,8 @@ function bar(share: number): string {
 }
 
 function cut(text: string, charactersMax: number): string {
-  return text.length <= charactersMax ? text : `${text.slice(0, Math.max(0, charactersMax - 1))}…`;
+  if (text.length <= charactersMax) return text;
+  return charactersMax < 1 ? '' : `${text.slice(0, charactersMax - 1)}…`;
 }
 
 /** `0:40`, `7:24`. */

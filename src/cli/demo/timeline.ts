@@ -111,6 +111,7 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
   let told = 0;
   const look = async () => {
     const seen = described.parse((await client.ask(path)).body);
+    show(seen.progress);
     for (const { seq, at, type, explanation } of seen.journal) {
       if (seq <= told) continue;
       told = seq;
@@ -119,7 +120,6 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
       const isFurtherWalk = name === 'join-event-full' && atMs[name] !== undefined;
       happened(isFurtherWalk ? 'events-walked' : name, Date.parse(at), explanation);
     }
-    show(seen.progress);
     return seen;
   };
   // The flag changes while we wait, which the type checker cannot know.
