@@ -1,9 +1,11 @@
 /**
- * Finds the keys of other servers: in the store, then at the trusted notaries many servers a request, then at the
- * servers themselves, some at a time. A join of a room with 1,300 servers costs a handful of requests where a notary is
- * configured. Callers that want the same key at the same time share one request; servers that could not give a key are
- * left alone for a growing while.
+ * Finds the keys of other servers: in memory, in the store, then at the trusted notaries many servers a request, then at
+ * the servers themselves, some at a time. A join of a room with 1,300 servers costs a handful of requests where a notary
+ * is configured. Callers that want the same key share one search for it, from the look into the store to the answer, so
+ * that none of them asks for what another has just found; servers that could not give a key are left alone for a
+ * growing while.
  */
+import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
@@ -17,8 +19,10 @@ import { createKeyPatience } from './key-patience.ts';
 
 /** Requests for one key that are collected into one round; more wait for the next round. */
 const ROUND_KEYS_MAX = 1000;
-/** Rounds under way at a time. */
+/** Rounds under way at a time; what is wanted meanwhile goes into the next ones, in fewer requests. */
 const ROUNDS_MAX = 4;
+/** Keys kept in memory: a few hundred bytes each, and a big room has some thousands. */
+const CACHED_KEYS_MAX = 20_000;
 
 export interface KeyRing {
   /** Never throws for a key that cannot be had; only for an aborted signal or a store that fails. */
@@ -59,27 +63,63 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     publicKey: config.signingKey.publicKey,
     validUntilTs: Number.MAX_SAFE_INTEGER,
   };
-  /** Everything wanted and not settled yet, by name; a part of it waits for its round. */
+  const cache = new LRUCache<string, KnownKey>({ max: CACHED_KEYS_MAX });
+  /** Everything wanted and not settled yet, by name. */
   const wants = new Map<string, Want>();
+  /** Of these: to be looked up in the store, and to be asked for. */
+  let unread: Want[] = [];
   let waiting: Want[] = [];
   let rounds = 0;
+
+  const settle = (want: Want, key: KnownKey | undefined): void => {
+    const name = nameOf(want.request);
+    const best = key === undefined ? cache.get(name) : better(cache.get(name), key);
+    if (best !== undefined) cache.set(name, best);
+    // In one turn with the cache: whoever comes later finds the key there, or starts a search of his own.
+    if (wants.get(name) === want) wants.delete(name);
+    want.settle(best);
+  };
+  const fail = (failed: readonly Want[], error: unknown): void => {
+    for (const want of failed) {
+      if (wants.get(nameOf(want.request)) === want) wants.delete(nameOf(want.request));
+      want.fail(error);
+    }
+  };
+
+  const readStore = async (): Promise<void> => {
+    const wanted = unread;
+    unread = [];
+    try {
+      const stored = await config.keyStore.readKeys(wanted.map(({ request }) => request));
+      const byName = new Map(stored.map((key) => [nameOf(key), key]));
+      for (const want of wanted) {
+        const key = byName.get(nameOf(want.request));
+        if (key !== undefined) cache.set(nameOf(want.request), better(cache.get(nameOf(want.request)), key));
+        const isFound = key !== undefined && isEnough(key, want.request);
+        if (isFound || !patience.mayAsk(want.request)) settle(want, key);
+        else waiting.push(want);
+      }
+    } catch (error) {
+      fail(wanted, error);
+    }
+    startRounds();
+  };
 
   const runRound = async (round: readonly Want[]): Promise<void> => {
     rounds += 1;
     try {
-      const requests = round.map(({ request }) => request);
-      const found = await fetchKeys(requests);
+      const found = await fetchKeys(round.map(({ request }) => request));
       await config.keyStore.storeKeys([...found.values()].flat());
-      for (const { request, settle } of round) {
+      for (const want of round) {
+        const { request } = want;
         const key = found.get(request.serverName)?.find(({ keyId }) => keyId === request.keyId);
         patience.note(request, key !== undefined && isEnough(key, request));
-        settle(key);
+        settle(want, key);
       }
     } catch (error) {
-      for (const { fail } of round) fail(error);
+      fail(round, error);
     } finally {
       rounds -= 1;
-      for (const want of round) if (wants.get(nameOf(want.request)) === want) wants.delete(nameOf(want.request));
       startRounds();
     }
   };
@@ -97,27 +137,29 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     if (running !== undefined && running.request.validAtTs >= request.validAtTs) return running.done;
     const made = makeWant(request);
     wants.set(nameOf(request), made);
-    // Callers of the same turn of the event loop go into the same round.
-    if (waiting.length === 0) setImmediate(startRounds);
-    waiting.push(made);
+    // Callers of the same turn of the event loop are looked up together.
+    if (unread.length === 0) setImmediate(() => void readStore());
+    unread.push(made);
     return made.done;
   };
 
   return {
     resolve: async (requests, signal) => {
       signal.throwIfAborted();
-      const strongest = strongestRequests(requests);
-      const ours = strongest.filter((request) => request.serverName === own.serverName);
-      const others = strongest.filter((request) => request.serverName !== own.serverName);
-      const stored = others.length === 0 ? [] : await config.keyStore.readKeys(others);
-      const known = new Map(stored.map((key) => [nameOf(key), key]));
-      const missing = others.filter((request) => {
-        const key = known.get(nameOf(request));
-        return (key === undefined || !isEnough(key, request)) && patience.mayAsk(request);
-      });
-      const fetched = await orAborted(Promise.all(missing.map(want)), signal);
-      for (const key of fetched) if (key !== undefined) known.set(nameOf(key), better(known.get(nameOf(key)), key));
-      return [...known.values(), ...(ours.some(({ keyId }) => keyId === own.keyId) ? [own] : [])];
+      const known = new Map<string, VerifyKey>();
+      const missing: KeyRequest[] = [];
+      for (const request of strongestRequests(requests)) {
+        if (request.serverName === own.serverName) {
+          if (request.keyId === own.keyId) known.set(nameOf(own), own);
+          continue;
+        }
+        const key = cache.get(nameOf(request));
+        if (key === undefined || !isEnough(key, request)) missing.push(request);
+        else known.set(nameOf(key), key);
+      }
+      const found = missing.length === 0 ? [] : await orAborted(Promise.all(missing.map(want)), signal);
+      for (const key of found) if (key !== undefined) known.set(nameOf(key), key);
+      return [...known.values()];
     },
   };
 }

@@ -53,7 +53,11 @@ interface World {
   notaryQueries: (readonly NotaryRequest[])[];
   inFlight: number;
   inFlightMax: number;
+  /** Turns of the event loop between what the store reads and when it says so. */
+  readTurns: () => number;
 }
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] = []) {
   const state: World = {
@@ -65,6 +69,7 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
     notaryQueries: [],
     inFlight: 0,
     inFlightMax: 0,
+    readTurns: () => 0,
     ...parts,
   };
   const ring = createKeyRing({
@@ -74,12 +79,12 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
     clock: { now: () => state.now },
     logger: pino({ level: 'silent' }),
     keyStore: {
-      readKeys: (requests) =>
-        Promise.resolve(
-          state.stored.filter((key) =>
-            requests.some(({ serverName, keyId: id }) => serverName === key.serverName && id === key.keyId),
-          ),
-        ),
+      async readKeys(requests) {
+        const named = new Set(requests.map(({ serverName, keyId: id }) => `${serverName} ${id}`));
+        const read = state.stored.filter((key) => named.has(`${key.serverName} ${key.keyId}`));
+        for (let turns = state.readTurns(); turns > 0; turns--) await turn();
+        return read;
+      },
       storeKeys: (keys) => {
         state.stored.push(...keys);
         return Promise.resolve();
@@ -90,7 +95,7 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
         state.asked.push(serverName);
         state.inFlight += 1;
         state.inFlightMax = Math.max(state.inFlightMax, state.inFlight);
-        await new Promise((resolve) => setImmediate(resolve));
+        await turn();
         state.inFlight -= 1;
         const answer = state.servers[serverName];
         if (answer === undefined) throw new Error('down');
@@ -153,6 +158,22 @@ describe('the key ring', () => {
       here.names(request('b.test')),
     ]);
     expect(here.asked.sort()).toEqual(['a.test', 'b.test']);
+  });
+
+  test('batches that come while others are under way get every key, and nothing is asked for twice', async () => {
+    let reads = 0;
+    const known = new Map(Array.from({ length: 60 }, (_, i) => [`s${i}.test`, vouched(answerOf(`s${i}.test`))]));
+    const here = world({ notarised: (name) => known.get(name), readTurns: () => (reads++ * 7) % 5 }, [pinned]);
+    const batches: Promise<string[]>[] = [];
+    for (let start = 0; start < 50; start++) {
+      const names = [...known.keys()].slice(start, start + 10);
+      batches.push(here.names(...names.map((name) => request(name))));
+      for (let turns = start % 4; turns > 0; turns--) await turn();
+    }
+    for (const batch of batches) expect(await batch).toHaveLength(10);
+    const asked = here.notaryQueries.flat().map(({ serverName }) => serverName);
+    expect(asked).toHaveLength(new Set(asked).size);
+    expect(here.asked).toEqual([]);
   });
 
   test('asks a server directly when the notary is down, and the notary not again for a while', async () => {
