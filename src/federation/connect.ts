@@ -4,7 +4,7 @@
  */
 import { lookup as systemLookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { rootCertificates } from 'node:tls';
+import { createSecureContext, rootCertificates } from 'node:tls';
 import { Agent, buildConnector } from 'undici';
 import { type AddressRules } from './addresses.ts';
 
@@ -44,7 +44,10 @@ export function createAgent(config: AgentConfig): Agent {
         (error: unknown) => callback(error as NodeJS.ErrnoException, []),
       );
     },
-    ...(config.customCa === undefined ? {} : { ca: [...rootCertificates, config.customCa] }),
+    // Once: reading a hundred authorities takes 10 ms, and a join makes a dozen connections.
+    ...(config.customCa === undefined
+      ? {}
+      : { secureContext: createSecureContext({ ca: [...rootCertificates, config.customCa] }) }),
   });
   return new Agent({
     connections: CONNECTIONS_PER_SERVER,
