@@ -76,12 +76,12 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     const best = key === undefined ? cache.get(name) : better(cache.get(name), key);
     if (best !== undefined) cache.set(name, best);
     // In one turn with the cache: whoever comes later finds the key there, or starts a search of his own.
-    if (wants.get(name) === want) wants.delete(name);
+    wants.delete(name);
     want.settle(best);
   };
   const fail = (failed: readonly Want[], error: unknown): void => {
     for (const want of failed) {
-      if (wants.get(nameOf(want.request)) === want) wants.delete(nameOf(want.request));
+      wants.delete(nameOf(want.request));
       want.fail(error);
     }
   };
@@ -134,7 +134,13 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
 
   const want = (request: KeyRequest): Promise<KnownKey | undefined> => {
     const running = wants.get(nameOf(request));
-    if (running !== undefined && running.request.validAtTs >= request.validAtTs) return running.done;
+    if (running !== undefined) {
+      // What is on its way is nearly always valid for later events too.
+      const isStronger = running.request.validAtTs < request.validAtTs;
+      return running.done.then((key) =>
+        isStronger && key !== undefined && !isEnough(key, request) ? want(request) : key,
+      );
+    }
     const made = makeWant(request);
     wants.set(nameOf(request), made);
     // Callers of the same turn of the event loop are looked up together.
