@@ -10,6 +10,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import {
+  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
@@ -17,6 +18,7 @@ import {
   KeyUsagesExtension,
   PemConverter,
   SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
   type JsonGeneralName,
@@ -88,6 +90,8 @@ function authority(
           new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
           new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
           new SubjectAlternativeNameExtension(alternatives),
+          // Authorities of ours share a name: whoever trusts two of them finds the right one by its key.
+          await AuthorityKeyIdentifierExtension.create(certificate.publicKey, false, webcrypto),
         ],
       },
       webcrypto,
@@ -109,6 +113,7 @@ export async function createCertificateAuthority(clock: Clock): Promise<Certific
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
         new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto),
       ],
     },
     webcrypto,
