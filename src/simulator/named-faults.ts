@@ -15,6 +15,9 @@ export interface NamedFault {
 
 const MIDDLE = { share: 0.5 } as const;
 
+/** What an endless answer is made of: of an event's size, and none. */
+const NO_EVENT = `,${JSON.stringify({ type: 'm.room.member', content: { displayname: 'x'.repeat(700) } })}`;
+
 const atState = (summary: string, fault: SimulatorFault): NamedFault => ({ summary, fault, endpoint: 'state' });
 
 const answering = (summary: string, status: number, errcode: string, headers?: Record<string, string>): NamedFault =>
@@ -38,7 +41,7 @@ export const NAMED_FAULTS: Readonly<Record<string, NamedFault>> = {
   truncate: atState('the state ends halfway as if it were whole', { kind: 'truncate', at: MIDDLE }),
   hold: atState('the state stops halfway and nothing more comes', { kind: 'hold', at: MIDDLE }),
   rubbish: atState('the second half of the state is random bytes', { kind: 'rubbish', at: MIDDLE }),
-  endless: atState('the state never ends', { kind: 'endless', prefix: '{"pdus":[{}', filler: ',{}' }),
+  endless: atState('the state never ends', { kind: 'endless', prefix: '{"pdus":[{}', filler: NO_EVENT }),
   'wrong-hash': atState('three events have another content than was hashed', {
     kind: 'wrong-hash',
     events: { count: 3 },

@@ -2,9 +2,10 @@
 import { readFile } from 'node:fs/promises';
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { createFederationClient } from '../../src/federation/client.ts';
+import { createFederationClient, type FederationTimeouts } from '../../src/federation/client.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { createFederationServer } from '../../src/federation/server/server.ts';
+import { type StaticAddress } from '../../src/federation/static-addresses.ts';
 import { freePort } from '../../src/launch/ports.ts';
 import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Metrics, createMetrics } from '../../src/metrics.ts';
@@ -39,8 +40,21 @@ export interface TestRejoinder {
   readonly goOffline: () => Promise<void>;
 }
 
+/** What it meets beside a Synapse. */
+export interface MeetsSimulator {
+  /** PEM authorities trusted beside that of the certificates. */
+  readonly authorityPem: string;
+  readonly places: ReadonlyMap<string, StaticAddress>;
+  readonly notaries: readonly ServerName[];
+  /** Shorter ones, for faults that use them up. */
+  readonly timeouts?: Partial<FederationTimeouts>;
+}
+
 /** Starts a server that Synapse can reach, over an own database; everything ends with the test. */
-export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificates'>): Promise<TestRejoinder> {
+export async function startTestRejoinder(
+  synapse: Pick<TestSynapse, 'certificates'>,
+  simulator?: MeetsSimulator,
+): Promise<TestRejoinder> {
   const { authorityFile, certificateFile, keyFile } = synapse.certificates;
   const port = await freePort();
   const serverName = `localhost:${port}` as ServerName;
@@ -53,8 +67,16 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
     serverName,
     signingKey: ourKey,
     addresses: { allowedRanges: ['127.0.0.0/8', '::1/128'] },
-    customCa: await readFile(authorityFile, 'utf8'),
-    timeouts: { connectMs: 5_000, requestMs: 10_000, joinMs: 20_000, stateMs: 20_000, idleMs: 5_000 },
+    customCa: `${await readFile(authorityFile, 'utf8')}\n${simulator?.authorityPem ?? ''}`,
+    staticAddresses: simulator?.places ?? new Map(),
+    timeouts: {
+      connectMs: 5_000,
+      requestMs: 10_000,
+      joinMs: 20_000,
+      stateMs: 20_000,
+      idleMs: 5_000,
+      ...simulator?.timeouts,
+    },
     limits: { responseBytesMax: 1_000_000, stateBytesMax: 10_000_000 },
     clock: systemClock,
     random: () => 0.5,
@@ -68,7 +90,7 @@ export async function startTestRejoinder(synapse: Pick<TestSynapse, 'certificate
     signingKey: ourKey,
     client: federation,
     keyStore,
-    trustedKeyServers: [],
+    trustedKeyServers: (simulator?.notaries ?? []).map((notary) => ({ serverName: notary })),
     clock: systemClock,
     logger: silent,
   });

@@ -1,0 +1,185 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { type FederationTimeouts } from '../../src/federation/client.ts';
+import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
+import { type RoomAlias, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { joinRoom } from '../../src/rooms/join.ts';
+import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
+import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
+import { startTestSimulator, staticAddressesOf, type TestSimulator } from '../support/simulator.ts';
+
+const signal = new AbortController().signal;
+
+interface Stage {
+  readonly simulator: TestSimulator;
+  readonly ours: TestRejoinder;
+  /** Of the room. */
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+}
+
+/** A room on 40 servers unless told otherwise, and a Rejoinder that is not in it yet. */
+async function stage(
+  room: Parameters<typeof startTestSimulator>[0] = {},
+  timeouts: Partial<FederationTimeouts> = {},
+): Promise<Stage> {
+  const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulated-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const certificates = await ensureCertificateFiles(folder, [], systemClock);
+  const joinersAuthorityPem = await readFile(certificates.authorityFile, 'utf8');
+  const simulator = await startTestSimulator({ members: 300, servers: 40, ...room }, { joinersAuthorityPem });
+  const ours = await startTestRejoinder(
+    { certificates },
+    {
+      authorityPem: simulator.authorityPem,
+      places: staticAddressesOf(simulator),
+      notaries: simulator.residents.slice(0, 1),
+      timeouts,
+    },
+  );
+  const userId = `@me:${ours.context.serverName}` as UserId;
+  return { simulator, ours, roomId: simulator.room.roomId, userId };
+}
+
+function joinIt({ simulator, ours, userId }: Stage) {
+  return joinRoom(ours.context, { room: simulator.room.alias as RoomAlias, userId, via: [], signal });
+}
+
+/** Our current state, as the simulator sums up its own. */
+async function digestOf({ ours, roomId }: Stage) {
+  const reading = await ours.reads.state(roomId, { waitMs: 0, members: true, signal });
+  if (!reading.ready) throw new Error(reading.reason);
+  const eventIds: string[] = [];
+  for await (const page of reading.pages) eventIds.push(...page.map(({ eventId }) => eventId));
+  return {
+    digest: createHash('sha256').update(eventIds.sort().join('\n')).digest('hex'),
+    events: eventIds.length,
+    joined: (await ours.reads.describeRoom(roomId)).membersKnown,
+  };
+}
+
+/** What the journal tells of the state fetches: who was asked and how it ended. */
+async function fetches({ ours, roomId }: Stage): Promise<string[]> {
+  const { journal } = await ours.reads.describeRoom(roomId);
+  return journal.flatMap(({ event }) => {
+    if (event.type === 'StateFetchFailed') return [`${event.resident} ${event.failure}`];
+    return event.type === 'StateFetched' ? [`${event.resident} gave it`] : [];
+  });
+}
+
+describe('a room of the simulated federation', () => {
+  test('of 300 members on 40 servers is partial after the join, and whole and equal after the resync', async () => {
+    const here = await stage();
+    const { simulator, ours, roomId } = here;
+    expect(await joinIt(here)).toMatchObject({ roomId, partial: true, membersOmitted: true });
+    expect(ours.rung).toEqual([roomId]);
+    expect(await ours.reads.state(roomId, { waitMs: 0, members: true, signal })).toMatchObject({ ready: false });
+    expect(await ours.resync(roomId)).toBe('complete');
+    expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
+
+    const counts = await simulator.counts();
+    const requestsOf = (endpoint: string): number =>
+      counts.filter((row) => row.endpoint === endpoint).reduce((sum, row) => sum + row.requests, 0);
+    // The one event is the parent of the join, a message; the one server asked for its own keys is the notary.
+    expect({ state: requestsOf('state'), stateIds: requestsOf('state_ids'), event: requestsOf('event') }).toEqual({
+      state: 1,
+      stateIds: 1,
+      event: 1,
+    });
+    expect(counts.filter(({ endpoint }) => endpoint === 'server_keys').map(({ server }) => server)).toEqual([
+      simulator.residents[0],
+    ]);
+    expect(counts.filter(({ failed }) => failed > 0)).toEqual([]);
+  });
+
+  test.each(['3', '4', '5', '6', '7', '8', '9', '10', '12'])('of version %s becomes whole', async (roomVersion) => {
+    const here = await stage({ members: 40, servers: 12, roomVersion });
+    expect(await joinIt(here)).toMatchObject({ partial: true });
+    expect(await here.ours.resync(here.roomId)).toBe('complete');
+    expect(await digestOf(here)).toEqual(await here.simulator.digest(here.roomId));
+  });
+
+  test('that goes on while it is partial is whole with everything that happened in it', async () => {
+    const here = await stage();
+    const { simulator, ours, roomId } = here;
+    await joinIt(here);
+    const speakers = await simulator.speakers(roomId, 30);
+    const { creator } = simulator.room;
+    const others = speakers.filter((userId) => userId !== creator);
+    const member = (sender: UserId, stateKey: UserId, membership: string) => ({
+      sender,
+      type: 'm.room.member',
+      stateKey,
+      content: { membership },
+    });
+    await simulator.emit(roomId, [
+      ...others.map((sender) => ({ sender, type: 'm.room.message', content: { body: 'hello', msgtype: 'm.text' } })),
+      member(others[0]!, others[0]!, 'leave'),
+      member(creator, others[1]!, 'ban'),
+      { sender: creator, type: 'm.room.topic', stateKey: '', content: { topic: 'while it is partial' } },
+    ]);
+    await simulator.pushesSettled();
+    const pushed = (await simulator.counts()).filter(({ direction }) => direction === 'sent');
+    expect(pushed.filter(({ failed }) => failed > 0)).toEqual([]);
+    expect(await ours.resync(roomId)).toBe('complete');
+    expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
+  });
+});
+
+describe('a resident that fails in the middle of the state fetch', () => {
+  /** What the first attempt ends in; `gave it`: the fault is borne. */
+  const expected: Record<string, string> = {
+    latency: 'gave it',
+    bandwidth: 'gave it',
+    drip: 'timeout',
+    status: 'server-error',
+    forbidden: 'forbidden',
+    'not-found': 'not-found',
+    'partial-there': 'partial-state-there',
+    'rate-limited': 'rate-limited',
+    'hang-up': 'unreachable',
+    truncate: 'malformed',
+    hold: 'timeout',
+    rubbish: 'malformed',
+    endless: 'too-large',
+    'wrong-hash': 'gave it',
+    'wrong-signature': 'gave it',
+    'missing-events': 'gave it',
+    down: 'unreachable',
+  };
+
+  test.each(Object.entries(NAMED_FAULTS))(
+    'by %s: the room becomes whole all the same, and equal',
+    async (name, { fault, endpoint }) => {
+      const here = await stage({ members: 120, servers: 10 }, { stateMs: 5_000, idleMs: 1_500 });
+      const { simulator, ours, roomId } = here;
+      const { joinedVia } = await joinIt(here);
+      const where = { server: joinedVia, ...(endpoint === undefined ? {} : { endpoint }) };
+      await simulator.inject({ fault, ...where });
+      expect(await ours.resync(roomId)).toBe('complete');
+      const attempts = await fetches(here);
+      expect(attempts[0]).toBe(`${joinedVia} ${expected[name] ?? '?'}`);
+      expect(attempts).toHaveLength(expected[name] === 'gave it' ? 1 : 2);
+      expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
+    },
+  );
+
+  test('by leaving out events, and the others too: the room waits, and says why', async () => {
+    const here = await stage({ members: 60, servers: 3 });
+    const { simulator, ours, roomId } = here;
+    await joinIt(here);
+    await simulator.inject({ fault: { kind: 'missing-events', events: { share: 0.2 } }, endpoint: 'state' });
+    await simulator.inject({ fault: { kind: 'status', status: 404, errcode: 'M_NOT_FOUND' }, endpoint: 'event' });
+    expect(await ours.resync(roomId)).not.toBe('complete');
+    const servers: ServerName[] = [...simulator.residents];
+    expect((await fetches(here)).sort()).toEqual(servers.map((server) => `${server} incomplete`));
+    const { resync, journal } = await ours.reads.describeRoom(roomId);
+    const reasons = journal.flatMap(({ event }) => (event.type === 'StateFetchFailed' ? [event.reason] : []));
+    for (const reason of reasons) expect(reason).toMatch(/\d+ events named but not delivered/);
+    expect(resync.nextWakeAt).toBeGreaterThan(systemClock.now());
+  });
+});
