@@ -6,7 +6,7 @@
  */
 import { MatrixError } from '../federation/server/errors.ts';
 import { parsePdu } from '../matrix/event-format.ts';
-import { domainOf, parseUserId, type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { domainOf, parseUserId, type EventId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { checkAgainstState } from '../matrix/pdu-checks.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
@@ -17,8 +17,8 @@ import { type Endpoint, type SignedRequest } from './endpoint.ts';
 import { eventsOf, type Federation, joinedFromOutside, roomOf } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
 
-/** Members that a summary names where a room has no name (client-server API, m.heroes). */
-const HEROES_MAX = 5;
+/** What the keys of memberships in a state map begin with. */
+const MEMBERS = stateMapKey('m.room.member', '');
 
 export const JOIN_ENDPOINTS: readonly Endpoint[] = [
   {
@@ -94,8 +94,7 @@ function joinAnswer(
 ): Answer {
   const stateMap = room.stateBefore(join.eventId);
   invariant(stateMap !== undefined, 'the state before a recent event is kept');
-  const whole = eventsOf(room, stateMap.values());
-  const state = omitMembers ? withoutMembers(whole, join, stateMap) : whole;
+  const state = eventsOf(room, omitMembers ? withoutMembers(stateMap, join.sender) : stateMap.values());
   const authChainIds = room.authChain([join, ...state].map(({ eventId }) => eventId));
   // Events of the state need not come twice.
   if (omitMembers) for (const { eventId } of state) authChainIds.delete(eventId);
@@ -113,22 +112,12 @@ function joinAnswer(
 }
 
 /**
- * The state without memberships, but with the joining user's own, and with those that a client would name the room after
- * where it has neither name nor alias.
+ * The state without memberships but the joining user's own. Members that a client would name the room after are left out
+ * with the others: simulated rooms have names.
  */
-function withoutMembers(
-  state: readonly SimulatedEvent[],
-  join: SimulatedEvent,
-  stateMap: ReadonlyMap<string, EventId>,
-): SimulatedEvent[] {
-  const own = stateMap.get(stateMapKey('m.room.member', join.sender));
-  const isNamed = ['m.room.name', 'm.room.canonical_alias'].some((type) => stateMap.has(stateMapKey(type, '')));
-  const members = state.filter(({ type }) => type === 'm.room.member');
-  const heroes = isNamed ? [] : members.filter(isPresent).slice(0, HEROES_MAX);
-  const kept = new Set([own, ...heroes.map(({ eventId }) => eventId)]);
-  return state.filter(({ type, eventId }) => type !== 'm.room.member' || kept.has(eventId));
-}
-
-function isPresent({ membership }: SimulatedEvent): boolean {
-  return membership === 'join' || membership === 'invite';
+function withoutMembers(stateMap: ReadonlyMap<string, EventId>, userId: UserId): EventId[] {
+  const own = stateMapKey('m.room.member', userId);
+  const kept: EventId[] = [];
+  for (const [key, eventId] of stateMap) if (!key.startsWith(MEMBERS) || key === own) kept.push(eventId);
+  return kept;
 }

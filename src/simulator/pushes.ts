@@ -8,8 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Clock } from '../clock.ts';
 import { authorizationOf } from '../federation/request-auth.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { parseJsonObject } from '../matrix/strict-json.ts';
-import { isJsonObject } from '../matrix/strict-json.ts';
+import { isJsonObject, parseJsonObject } from '../matrix/strict-json.ts';
 import { invariant } from '../invariant.ts';
 import { type JoiningServers } from './joining-servers.ts';
 import { type RequestCounts } from './request-counts.ts';
@@ -90,7 +89,7 @@ export function createPushes({ keys, joiningServers, counts, clock }: PushesDepe
     const queue = queues.get(destination) ?? [];
     while (queue.length > 0 && !closing.signal.aborted) {
       const from = (queue[0] as Queued).from;
-      const end = queue.findIndex((queued, i) => queued.from !== from || i === PDUS_MAX);
+      const end = queue.findIndex((next, i) => next.from !== from || i === PDUS_MAX);
       const batch = queue.splice(0, end < 0 ? queue.length : end);
       await send(
         destination,
