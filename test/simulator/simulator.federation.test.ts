@@ -74,24 +74,36 @@ function withoutSignatures(event: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(event).filter(([name]) => name !== 'signatures'));
 }
 
-/** Pushes one event as the joining server. Gives the answer. */
-async function pushTo(simulator: TestSimulator, joiner: TestJoiner, to: ServerName, pdu: JsonObject): Promise<unknown> {
-  const uri = '/_matrix/federation/v1/send/1';
-  const content = { origin: joiner.serverName, origin_server_ts: 1, pdus: [pdu] };
-  const signed = { method: 'PUT', uri, origin: joiner.serverName, destination: to, content };
+/** A request that the product's client has no call for, signed by the joining server. Gives status and answer. */
+async function ask(
+  simulator: TestSimulator,
+  joiner: TestJoiner,
+  to: ServerName,
+  uri: string,
+  content?: JsonObject,
+): Promise<{ readonly status: number; readonly answer: unknown }> {
+  const method = content === undefined ? 'GET' : 'PUT';
+  const signed = { method, uri, origin: joiner.serverName, destination: to, ...(content && { content }) };
   const outgoing = request({
     host: '127.0.0.1',
     port: simulator.port,
     servername: to,
     ca: simulator.authorityPem,
     agent: false,
-    method: 'PUT',
+    method,
     path: uri,
     headers: { host: to, authorization: authorizationOf(signed, ourKey) },
   });
-  outgoing.end(JSON.stringify(content));
-  const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
-  return JSON.parse(Buffer.concat(await answer.toArray()).toString('utf8'));
+  outgoing.end(content && JSON.stringify(content));
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+  const text = Buffer.concat((await response.toArray()) as Buffer[]).toString('utf8');
+  return { status: response.statusCode!, answer: JSON.parse(text) as unknown };
+}
+
+/** Pushes one event as the joining server. Gives the answer. */
+async function pushTo(simulator: TestSimulator, joiner: TestJoiner, to: ServerName, pdu: JsonObject): Promise<unknown> {
+  const content = { origin: joiner.serverName, origin_server_ts: 1, pdus: [pdu] };
+  return (await ask(simulator, joiner, to, '/_matrix/federation/v1/send/1', content)).answer;
 }
 
 describe('a join', () => {
@@ -291,6 +303,56 @@ describe('state', () => {
     // Oldest first: the join is what the message stands on.
     expect(ids(gap).at(-1)).toBe(eventId);
     expect(gap).toHaveLength(2);
+  });
+});
+
+describe('what our client does not ask for', () => {
+  test('is answered as well: earlier events, auth chains, profiles, devices, version 1 of send_join', async () => {
+    const simulator = await startTestSimulator();
+    const joiner = await startTestJoiner(simulator);
+    const [resident] = simulator.residents as [ServerName];
+    const { roomId, creator } = simulator.room;
+    const prepared = await joiner.prepareJoin(resident, roomId);
+    const { eventId, event, template } = prepared;
+    const get = async (uri: string): Promise<JsonObject> =>
+      (await ask(simulator, joiner, resident, uri)).answer as JsonObject;
+    const idsOf = (events: unknown): EventId[] => (events as JsonObject[]).map((json) => eventIdOf(json, version11));
+    const [room, at] = [encodeURIComponent(roomId), encodeURIComponent(eventId)];
+
+    const old = await ask(simulator, joiner, resident, `/_matrix/federation/v1/send_join/${room}/${at}`, event);
+    const [status, state] = old.answer as [number, JsonObject];
+    expect([old.status, status]).toEqual([200, 200]);
+    expect(state['state']).toHaveLength(simulator.room.stateEvents);
+
+    const backfilled = await get(`/_matrix/federation/v1/backfill/${room}?v=${at}&limit=4`);
+    expect(idsOf(backfilled['pdus']).slice(0, 2)).toEqual([eventId, template.prevEventIds[0]]);
+    expect(backfilled['pdus']).toHaveLength(4);
+
+    const { auth_chain: authChain } = await get(`/_matrix/federation/v1/event_auth/${room}/${at}`);
+    expect(idsOf(authChain)).toEqual(expect.arrayContaining([...template.authEventIds]));
+
+    const user = encodeURIComponent(creator);
+    expect(await get(`/_matrix/federation/v1/query/profile?user_id=${user}`)).toHaveProperty('displayname');
+    expect(await get(`/_matrix/federation/v1/user/devices/${user}`)).toMatchObject({ user_id: creator, devices: [] });
+    expect(await get('/_matrix/key/v2/query/hs1.federation.test')).toMatchObject({
+      server_keys: [{ server_name: 'hs1.federation.test' }],
+    });
+  });
+
+  test('and what there is no endpoint for is refused', async () => {
+    const simulator = await startTestSimulator();
+    const joiner = await startTestJoiner(simulator);
+    const [resident] = simulator.residents as [ServerName];
+    const refused = async (uri: string, content?: JsonObject): Promise<unknown> => {
+      const { status, answer } = await ask(simulator, joiner, resident, uri, content);
+      return [status, (answer as JsonObject)['errcode']];
+    };
+    expect(await refused('/_matrix/federation/v1/publicRooms')).toEqual([404, 'M_UNRECOGNIZED']);
+    expect(await refused('/_matrix/federation/v1/version', {})).toEqual([405, 'M_UNRECOGNIZED']);
+    expect(await refused('/_matrix/federation/v1/event/%ff')).toEqual([400, 'M_INVALID_PARAM']);
+    expect(await refused('/_matrix/federation/v1/state/nonsense?event_id=$x')).toEqual([400, 'M_INVALID_PARAM']);
+    const tooMany = { origin: joiner.serverName, pdus: Array.from({ length: 51 }, () => ({})) };
+    expect(await refused('/_matrix/federation/v1/send/1', tooMany)).toEqual([400, 'M_BAD_JSON']);
   });
 });
 
