@@ -28,16 +28,15 @@ const DECIMAL_DIGIT = /^\p{Nd}$/u;
 function parseStringLevel(text: string): Level | undefined {
   const match = STRING_LEVEL.exec(text);
   if (match === null || text.includes('\ufeff')) return undefined;
-  const digits = Array.from((match[2] ?? '').replaceAll('_', ''), asciiDigit);
+  const digits = (match[2] ?? '').replaceAll('_', '').replaceAll(/\P{ASCII}/gu, asciiDigit);
   if (digits.length > STRING_LEVEL_DIGITS_MAX) return undefined;
-  const magnitude = BigInt(digits.join(''));
+  const magnitude = BigInt(digits);
   const level = match[1] === '-' ? -magnitude : magnitude;
   return Number.isSafeInteger(Number(level)) ? Number(level) : level;
 }
 
 /** Unicode lays out the decimal digits of a script in runs of ten, from zero to nine; runs may adjoin. */
 function asciiDigit(digit: string): string {
-  if (digit >= '0' && digit <= '9') return digit;
   const codePoint = digit.codePointAt(0) ?? 0;
   let before = 0;
   while (DECIMAL_DIGIT.test(String.fromCodePoint(codePoint - before - 1))) before++;

@@ -7,7 +7,7 @@
 import { authEventIdsOf } from './auth-events.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';
-import { CREATOR_LEVEL, creatorOf, isPrivilegedCreator, type Level, statedUserLevel } from './power-levels.ts';
+import { above, CREATOR_LEVEL, creatorOf, isPrivilegedCreator, type Level, statedUserLevel } from './power-levels.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import { type Resolution } from './state-resolution-input.ts';
 
@@ -15,9 +15,6 @@ type Lookup = Pick<Resolution, 'rules' | 'fetchEvent'>;
 
 /** Order of code points, in which servers agree to compare ids; JavaScript's own is that of UTF-16 units. */
 export function compareIds(a: EventId, b: EventId): number {
-  if (a === b) return 0;
-  const bothPlain = !/[\ud800-\uffff]/.test(a) && !/[\ud800-\uffff]/.test(b);
-  if (bothPlain) return a < b ? -1 : 1;
   return Buffer.compare(Buffer.from(a, 'utf8'), Buffer.from(b, 'utf8'));
 }
 
@@ -67,7 +64,9 @@ export function reverseTopologicalPowerSort(
 }
 
 function comparePower(a: { event: Pdu; senderLevel: Level }, b: { event: Pdu; senderLevel: Level }): number {
-  if (a.senderLevel !== b.senderLevel) return a.senderLevel > b.senderLevel ? -1 : 1;
+  // By value: a number and a bigint may be equal, which `===` denies.
+  if (above(a.senderLevel, b.senderLevel)) return -1;
+  if (above(b.senderLevel, a.senderLevel)) return 1;
   return a.event.originServerTs - b.event.originServerTs || compareIds(a.event.eventId, b.event.eventId);
 }
 

@@ -9,14 +9,13 @@ import { type Json, type JsonObject } from './pdu.ts';
 import { type RoomVersionRules } from './room-versions.ts';
 import { isJsonObject } from './strict-json.ts';
 
-/** Top-level keys that every version keeps. */
+/** Top-level keys that every version keeps, besides `content`, of which a part stays. */
 const KEPT: ReadonlySet<string> = new Set([
   'event_id',
   'type',
   'room_id',
   'sender',
   'state_key',
-  'content',
   'hashes',
   'signatures',
   'depth',

@@ -33,8 +33,7 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused 
       for (const { type, stateKey } of stateNeededToAuthorise(event, rules)) {
         const place = stateMapKey(type, stateKey);
         const id = resolved.unconflictedAt(place);
-        if (id === undefined || authEvents.has(place)) continue;
-        const authEvent = candidateOf(id);
+        const authEvent = id === undefined ? undefined : candidateOf(id);
         if (authEvent !== undefined) authEvents.set(place, authEvent);
       }
     }
@@ -97,8 +96,8 @@ function separate(stateSets: readonly StateMap[], candidateOf: (id: EventId) => 
 /** Deepest first, then by the SHA-1 of the event id, ascending. */
 function deepestFirst(events: readonly Pdu[]): Pdu[] {
   return events
-    .map((event) => ({ event, hash: createHash('sha1').update(event.eventId, 'utf8').digest('hex') }))
-    .sort((a, b) => b.event.depth - a.event.depth || (a.hash < b.hash ? -1 : 1))
+    .map((event) => ({ event, hash: createHash('sha1').update(event.eventId, 'utf8').digest() }))
+    .sort((a, b) => b.event.depth - a.event.depth || a.hash.compare(b.hash))
     .map(({ event }) => event);
 }
 
