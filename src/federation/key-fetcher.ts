@@ -49,6 +49,8 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   const limit = pLimit(DIRECT_CONCURRENCY);
   const pausedUntil = new Map<ServerName, number>();
   const notaryKeys = new Map<ServerName, { readonly keys: ReadonlyMap<KeyId, string>; readonly fetchedAt: number }>();
+  /** Fetches of notaries' own keys that are under way: a round asks a notary in several requests, and rounds overlap. */
+  const notaryKeysOnTheirWay = new Map<ServerName, Promise<ReadonlyMap<KeyId, string>>>();
 
   const askServer = async (serverName: ServerName): Promise<readonly KnownKey[]> => {
     const deadline = createDeadline(undefined, DIRECT_TIMEOUT_MS);
@@ -62,15 +64,23 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
     }
   };
 
+  const fetchKeysOfNotary = async (serverName: ServerName): Promise<ReadonlyMap<KeyId, string>> => {
+    const fetched = await askServer(serverName);
+    const current = fetched.filter(({ expired }) => !expired);
+    const keys = new Map(current.map(({ keyId, publicKey }) => [keyId, publicKey]));
+    notaryKeys.set(serverName, { keys, fetchedAt: clock.now() });
+    return keys;
+  };
+
   const keysOfNotary = async (notary: TrustedKeyServer): Promise<ReadonlyMap<KeyId, string>> => {
     if (notary.verifyKeys !== undefined && notary.verifyKeys.size > 0) return notary.verifyKeys;
     const known = notaryKeys.get(notary.serverName);
     if (known !== undefined && known.fetchedAt + NOTARY_KEYS_LIFETIME_MS > clock.now()) return known.keys;
-    const fetched = await askServer(notary.serverName);
-    const current = fetched.filter(({ expired }) => !expired);
-    const keys = new Map(current.map(({ keyId, publicKey }) => [keyId, publicKey]));
-    notaryKeys.set(notary.serverName, { keys, fetchedAt: clock.now() });
-    return keys;
+    const onTheirWay = notaryKeysOnTheirWay.get(notary.serverName);
+    if (onTheirWay !== undefined) return onTheirWay;
+    const fetching = fetchKeysOfNotary(notary.serverName).finally(() => notaryKeysOnTheirWay.delete(notary.serverName));
+    notaryKeysOnTheirWay.set(notary.serverName, fetching);
+    return fetching;
   };
 
   const askNotary = async (notary: TrustedKeyServer, requests: readonly KeyRequest[]): Promise<KnownKey[]> => {

@@ -209,6 +209,21 @@ describe('the key ring', () => {
     expect(here.asked).toEqual([notary]);
   });
 
+  test('requests under way at the same time fetch the keys of a notary once, and once more when that failed', async () => {
+    const names = Array.from({ length: 700 }, (_, i) => `s${i}.test`);
+    const known = new Map(names.map((name) => [name, vouched(answerOf(name))]));
+    const here = world({ notarised: (name) => known.get(name) }, [{ serverName: notary }]);
+    const askedOfNotary = () => here.asked.filter((name) => name === notary).length;
+    const askAll = () =>
+      Promise.all([here.names(...names.map((name) => request(name))), here.names(request('a.test'))]);
+    expect((await askAll()).flat()).toEqual([]);
+    expect(askedOfNotary()).toBe(1);
+    here.servers[notary] = answerOf(notary);
+    here.now += 60_000;
+    expect((await askAll()).flat()).toHaveLength(700);
+    expect(askedOfNotary()).toBe(2);
+  });
+
   test('never asks the network for our own key', async () => {
     const here = world({}, [pinned]);
     expect(await here.names(request(us), request(us, NOW, 'ed25519:other' as KeyId))).toEqual(['us.test ed25519:a']);
