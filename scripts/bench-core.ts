@@ -158,7 +158,10 @@ async function withThreads(
   for (const outcome of outcomes) {
     if (outcome.outcome !== 'passed') throw new Error(`an event did not pass: ${outcome.outcome}`);
     const { eventId, json } = outcome.pdu;
-    const read = preparePdu(JSON.parse(json) as Pdu['json'], made.rules, { eventId, wireBytes: json.length });
+    const read = preparePdu(JSON.parse(Buffer.from(json).toString()) as Pdu['json'], made.rules, {
+      eventId,
+      wireBytes: json.length,
+    });
     if (read.ok) judge(read.pdu, opening, made.rules);
   }
   noteAs(`and auth, ${threadsText}`);

@@ -126,7 +126,9 @@ function checkCreate(answer: JoinAnswer): Checked<{ readonly createEvent: Answer
 
 /** `content.room_version`, `1` where absent; `undefined` for anything but a string. */
 function roomVersionOf(createEvent: AnsweredPdu): string | undefined {
-  const { content } = JSON.parse(createEvent.json ?? '{}') as { content?: Json };
+  const { content } = JSON.parse(createEvent.json === undefined ? '{}' : Buffer.from(createEvent.json).toString()) as {
+    content?: Json;
+  };
   const version = isJsonObject(content) ? content['room_version'] : undefined;
   if (version === undefined) return '1';
   return typeof version === 'string' ? version : undefined;

@@ -10,7 +10,8 @@ import { parseStored } from './load-pdus.ts';
 /** The columns of a checked or stored event that a view is made of. */
 export interface ViewedEvent {
   readonly eventId: EventId;
-  readonly json: string;
+  /** As text, or as its bytes in UTF-8. */
+  readonly json: string | Uint8Array;
   readonly type: string;
   readonly stateKey: string | null;
   readonly sender: UserId;
@@ -30,6 +31,7 @@ const READ_WHOLE: ReadonlySet<string> = new Set([
 /** What the rules read of a member event beside its membership. */
 const MEMBER_KEYS = ['third_party_invite', 'join_authorised_via_users_server'];
 const NOTHING: JsonObject = {};
+const NONE: readonly EventId[] = [];
 
 /** Makes views that share what repeats: types, memberships, and the lists of auth events that thousands of joins cite alike. */
 export interface AuthViews {
@@ -63,18 +65,26 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
     if (known === undefined) types.set(type, type);
     return known ?? type;
   };
-  const isReadWhole = ({ type, json, membership }: ViewedEvent): boolean =>
-    READ_WHOLE.has(type) ||
+  const isReadWhole = ({ type, json, membership }: ViewedEvent): boolean => {
+    if (READ_WHOLE.has(type)) return true;
+    if (type !== 'm.room.member') return false;
+    const text = typeof json === 'string' ? json : Buffer.from(json.buffer, json.byteOffset, json.byteLength);
     // A name written with escapes is not found so; then there is a backslash.
-    (type === 'm.room.member' &&
-      (membership === null || MEMBER_KEYS.some((key) => json.includes(key)) || json.includes('\\u')));
+    return membership === null || MEMBER_KEYS.some((key) => text.includes(key)) || text.includes('\\u');
+  };
+  /** The rules ask of it only whether it is m.room.create alone, which is among the auth events then. */
+  const parentsOf = ({ prevEvents: [parent, ...others], authEvents }: ViewedEvent): readonly EventId[] => {
+    if (parent === undefined || others.length > 0) return NONE;
+    return authEvents.includes(parent) || parent.slice(1) === roomId.slice(1) ? [parent] : NONE;
+  };
 
   return {
     view(event) {
-      const { eventId, type, sender, stateKey, prevEvents } = event;
+      const { eventId, type, sender, stateKey } = event;
       if (isReadWhole(event)) {
-        wholeCharacters += event.json.length;
-        return parseStored(event.json, rules, eventId);
+        const json = typeof event.json === 'string' ? event.json : Buffer.from(event.json).toString();
+        wholeCharacters += json.length;
+        return parseStored(json, rules, eventId);
       }
       return {
         eventId,
@@ -83,7 +93,7 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
         stateKey: stateKey === null ? undefined : stateKey === sender ? sender : stateKey,
         sender,
         content: type === 'm.room.member' ? contentOf(event.membership) : NOTHING,
-        prevEvents,
+        prevEvents: parentsOf(event),
         authEvents: shareList(event.authEvents),
         depth: 0,
         originServerTs: 0,

@@ -5,8 +5,11 @@ import { type EventId, type KeyId, type RoomId, type ServerName, type UserId } f
 export interface CheckedPdu {
   readonly eventId: EventId;
   readonly roomId: RoomId;
-  /** JSON text as received after the checks; the redacted event's canonical JSON when `hollow`. */
-  readonly json: string;
+  /**
+   * JSON text in UTF-8, as received after the checks; the redacted event's canonical JSON when `hollow`. Bytes, because a
+   * state is 100 MB of them that go from a socket to the database: as strings they would be most of the garbage.
+   */
+  readonly json: Uint8Array;
   readonly type: string;
   /** `null`: not a state event. */
   readonly stateKey: string | null;

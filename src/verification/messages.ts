@@ -45,15 +45,16 @@ export interface PreparedReply {
   readonly validAtTs: readonly number[];
 }
 
-/** `json` is absent where it is the text as received, which the pool has already. */
+/** Without the body, which the pool has as it was received. */
 export type ThreadOutcome =
-  | Exclude<CheckOutcome, { outcome: 'passed' }>
-  | { readonly outcome: 'passed'; readonly pdu: Omit<CheckedPdu, 'json'> & { readonly json?: string } };
+  Exclude<CheckOutcome, { outcome: 'passed' }> | { readonly outcome: 'passed'; readonly pdu: Omit<CheckedPdu, 'json'> };
 
 export interface VerifiedReply {
   readonly type: 'verified';
   readonly chunk: number;
   readonly outcomes: readonly ThreadOutcome[];
+  /** Of each event, the body that is kept in place of the one received; empty: that one is kept. */
+  readonly rewritten: RawEvents;
 }
 
 /** The chunk could not be worked on for a fault of ours; the thread itself goes on. */

@@ -12,10 +12,16 @@ import { type Worker } from 'node:worker_threads';
 import { invariant } from '../invariant.ts';
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
 import { Admission } from './admission.ts';
-import { chunkStarts, packEvents } from './batch.ts';
+import { chunkStarts, eventAt, packEvents } from './batch.ts';
 import { type CheckOutcome, type KeyRequest, type KeyResolver, type VerifyKey } from './contract.ts';
 import { FairQueue } from './fair-queue.ts';
-import { type PreparedReply, type PrepareRequest, type ThreadOutcome, type VerifyRequest } from './messages.ts';
+import {
+  type PreparedReply,
+  type PrepareRequest,
+  type ThreadOutcome,
+  type VerifiedReply,
+  type VerifyRequest,
+} from './messages.ts';
 import {
   IN_FLIGHT_MAX,
   ThreadSlot,
@@ -132,9 +138,9 @@ class Pool implements VerificationPool {
         [...chunks].map(async (chunk) => {
           const verified = await this.#verify(input, chunk, held, keys);
           chunks.delete(chunk);
-          verified.forEach((outcome, i) => {
+          verified.outcomes.forEach((outcome, i) => {
             const at = chunk.firstEvent + i;
-            outcomes[at] = withJson(outcome, input.events[at]);
+            outcomes[at] = withJson(outcome, eventAt(verified.rewritten, i), input.events[at]);
           });
         }),
       );
@@ -195,7 +201,7 @@ class Pool implements VerificationPool {
     { reply: prepared, slot, life }: PreparedChunk,
     heldIds: ReadonlySet<EventId>,
     keys: readonly VerifyKey[],
-  ): Promise<readonly ThreadOutcome[]> {
+  ): Promise<VerifiedReply> {
     return new Promise((resolve, reject) => {
       if (this.#closed || this.#slots[slot]?.life !== life) {
         reject(new VerificationThreadError(this.#closed ? CLOSED : DIED));
@@ -219,7 +225,7 @@ class Pool implements VerificationPool {
             return;
           }
           invariant(reply.type === 'verified', 'a chunk is answered as it was asked');
-          resolve(reply.outcomes);
+          resolve(reply);
         },
       });
       this.#feed();
@@ -275,14 +281,10 @@ function keyRequests(chunks: Iterable<PreparedChunk>, held: ReadonlySet<EventId>
   return [...requests.values()];
 }
 
-function withJson(outcome: ThreadOutcome, raw: Uint8Array | undefined): CheckOutcome {
+function withJson(outcome: ThreadOutcome, rewritten: Uint8Array, raw: Uint8Array | undefined): CheckOutcome {
   if (outcome.outcome !== 'passed') return outcome;
-  const { json = textOf(raw ?? new Uint8Array()) } = outcome.pdu;
+  const json = rewritten.length > 0 ? rewritten : (raw ?? rewritten);
   return { outcome: 'passed', pdu: { ...outcome.pdu, json } };
-}
-
-function textOf(raw: Uint8Array): string {
-  return Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString('utf8');
 }
 
 /** Waits for all, so that nothing of the call is left running, then throws the first failure. */

@@ -2,6 +2,7 @@
 import { parentPort } from 'node:worker_threads';
 import { invariant } from '../invariant.ts';
 import { roomVersionRules, type RoomVersionRules } from '../matrix/room-versions.ts';
+import { packEvents } from './batch.ts';
 import { type PrepareRequest, type ThreadReply, type ThreadRequest, type VerifyRequest } from './messages.ts';
 import { prepareChunk, type PreparedEvent } from './prepare.ts';
 import { keyLookup, verifyEvent } from './verify.ts';
@@ -21,12 +22,13 @@ function verify({ chunk, held, keys }: VerifyRequest): ThreadReply {
   invariant(prepared !== undefined, 'a chunk is prepared before it is verified');
   waiting.delete(chunk);
   const findKey = keyLookup(keys);
-  const outcomes = prepared.events.map((event, i) =>
+  const verified = prepared.events.map((event, i) =>
     event.ready && held[i] === 1
-      ? ({ outcome: 'skipped', eventId: event.pdu.eventId } as const)
+      ? { outcome: { outcome: 'skipped', eventId: event.pdu.eventId } as const }
       : verifyEvent(event, prepared.rules, findKey),
   );
-  return { type: 'verified', chunk, outcomes };
+  const rewritten = packEvents(verified.map((event) => Buffer.from(event.rewritten ?? '')));
+  return { type: 'verified', chunk, outcomes: verified.map(({ outcome }) => outcome), rewritten };
 }
 
 function answer(request: Exclude<ThreadRequest, { type: 'forget' }>): ThreadReply {
@@ -42,5 +44,9 @@ invariant(parentPort !== null, 'thread.ts runs in a worker thread');
 const port = parentPort;
 port.on('message', (request: ThreadRequest) => {
   if (request.type === 'forget') waiting.delete(request.chunk);
-  else port.postMessage(answer(request));
+  else {
+    const reply = answer(request);
+    const isVerified = reply.type === 'verified';
+    port.postMessage(reply, isVerified ? [reply.rewritten.bytes.buffer, reply.rewritten.offsets.buffer] : []);
+  }
 });

@@ -28,10 +28,17 @@ export function keyLookup(keys: readonly VerifyKey[]): KeyLookup {
   return (serverName, keyId) => byName.get(`${serverName} ${keyId}`);
 }
 
+/** What became of an event, and the text that is kept of it where it is not the one received. */
+export interface VerifiedEvent {
+  readonly outcome: ThreadOutcome;
+  readonly rewritten?: string;
+}
+
 /** Verifies one prepared event: `passed`, `key-missing`, `bad-signature` or `malformed`. */
-export function verifyEvent(event: PreparedEvent, rules: RoomVersionRules, findKey: KeyLookup): ThreadOutcome {
-  if (!event.ready) return event.outcome;
-  return checkSignatures(event, rules, findKey) ?? checkContent(event.pdu, rules);
+export function verifyEvent(event: PreparedEvent, rules: RoomVersionRules, findKey: KeyLookup): VerifiedEvent {
+  if (!event.ready) return { outcome: event.outcome };
+  const refused = checkSignatures(event, rules, findKey);
+  return refused === undefined ? checkContent(event.pdu, rules) : { outcome: refused };
 }
 
 /**
@@ -67,22 +74,22 @@ function checkSignatures(
 const UNSIGNED: ReadonlySet<string> = new Set(['unsigned']);
 
 /** A wrong content hash redacts the event. `unsigned` is a stranger's word that nothing covers: it is not kept. */
-function checkContent(pdu: Pdu, rules: RoomVersionRules): ThreadOutcome {
+function checkContent(pdu: Pdu, rules: RoomVersionRules): VerifiedEvent {
   switch (checkContentHash(pdu.json)) {
     case 'unreadable':
-      return { outcome: 'malformed', eventId: pdu.eventId, rule: 'event.hashes', reason: 'no content hash' };
+      return {
+        outcome: { outcome: 'malformed', eventId: pdu.eventId, rule: 'event.hashes', reason: 'no content hash' },
+      };
     case 'mismatch':
-      return passed(pdu, true, canonicalJson(redact(pdu.json, rules)));
+      return { outcome: passed(pdu, true), rewritten: canonicalJson(redact(pdu.json, rules)) };
     case 'match':
-      return passed(
-        pdu,
-        false,
-        pdu.json['unsigned'] === undefined ? undefined : canonicalJsonWithout(pdu.json, UNSIGNED),
-      );
+      return pdu.json['unsigned'] === undefined
+        ? { outcome: passed(pdu, false) }
+        : { outcome: passed(pdu, false), rewritten: canonicalJsonWithout(pdu.json, UNSIGNED) };
   }
 }
 
-function passed(pdu: Pdu, hollow: boolean, json: string | undefined): ThreadOutcome {
+function passed(pdu: Pdu, hollow: boolean): ThreadOutcome {
   const membership = pdu.type === 'm.room.member' ? pdu.content['membership'] : undefined;
   return {
     outcome: 'passed',
@@ -99,7 +106,6 @@ function passed(pdu: Pdu, hollow: boolean, json: string | undefined): ThreadOutc
       prevEvents: pdu.prevEvents,
       authEvents: pdu.authEvents,
       hollow,
-      ...(json === undefined ? {} : { json }),
     },
   };
 }

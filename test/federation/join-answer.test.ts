@@ -118,7 +118,7 @@ function pdu(eventId: string, changes: Partial<CheckedPdu> = {}, content: JsonOb
   return {
     eventId: eventId as EventId,
     roomId,
-    json: JSON.stringify({ content }),
+    json: Buffer.from(JSON.stringify({ content })),
     type: 'm.room.name',
     stateKey: '',
     sender: '@admin:resident.test' as UserId,

@@ -6,10 +6,11 @@ export const ROOM = '!room:there.test' as RoomId;
 
 /** A message event, with whatever the test is about. */
 export function message(eventId: string, about: Partial<Record<keyof CheckedPdu, unknown>> = {}): CheckedPdu {
+  const { json = JSON.stringify({ type: 'm.room.message', content: { body: eventId } }), ...columns } = about;
   return {
     eventId: eventId as EventId,
     roomId: ROOM,
-    json: JSON.stringify({ type: 'm.room.message', content: { body: eventId } }),
+    json: typeof json === 'string' ? Buffer.from(json) : json,
     type: 'm.room.message',
     stateKey: null,
     sender: '@sender:there.test' as UserId,
@@ -19,7 +20,7 @@ export function message(eventId: string, about: Partial<Record<keyof CheckedPdu,
     prevEvents: [],
     authEvents: [],
     hollow: false,
-    ...about,
+    ...columns,
   } as CheckedPdu;
 }
 

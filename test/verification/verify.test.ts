@@ -8,13 +8,17 @@ import { signEvent, signJson } from '../../src/matrix/signatures.ts';
 import { type VerifyKey } from '../../src/verification/contract.ts';
 import { type ThreadOutcome } from '../../src/verification/messages.ts';
 import { prepareEvent } from '../../src/verification/prepare.ts';
-import { keyLookup, verifyEvent } from '../../src/verification/verify.ts';
+import { type VerifiedEvent, keyLookup, verifyEvent } from '../../src/verification/verify.ts';
 import { keyOf, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
 import { bytesOf, keyOfServer, ROOM, serverName, signedMember } from './signed-room.ts';
 
 const ALL_KEYS = [0, 1, 2, 3, 4].map((i) => keyOfServer(serverName(i)));
 
 function check(version: string, event: JsonObject | string, keys: readonly VerifyKey[] = ALL_KEYS): ThreadOutcome {
+  return verified(version, event, keys).outcome;
+}
+
+function verified(version: string, event: JsonObject | string, keys: readonly VerifyKey[] = ALL_KEYS): VerifiedEvent {
   const rules = rulesOf(version);
   const roomId = (version === '12' ? `!${'A'.repeat(43)}` : ROOM) as RoomId;
   const raw = typeof event === 'string' ? Buffer.from(event) : bytesOf(event);
@@ -41,9 +45,10 @@ describe('verifying one event', () => {
   it.each(ROOM_VERSIONS)('keeps only the redacted event of version %s when the content hash is wrong', (version) => {
     const honest = signedMember(version, 1);
     const tampered = { ...honest, content: { membership: 'join', displayname: 'Liar' } };
-    const pdu = passed(check(version, tampered));
+    const { outcome, rewritten } = verified(version, tampered);
+    const pdu = passed(outcome);
     expect(pdu.hollow).toBe(true);
-    expect(pdu.json).toBe(canonicalJson(redact(honest, rulesOf(version))));
+    expect(rewritten).toBe(canonicalJson(redact(honest, rulesOf(version))));
     expect(pdu.eventId).toBe(passed(check(version, honest)).eventId);
   });
 
@@ -54,9 +59,11 @@ describe('verifying one event', () => {
 
   it('does not keep unsigned, which nothing covers', () => {
     const event = signedMember('11', 1);
-    const pdu = passed(check('11', { ...event, unsigned: { redacted_because: {}, age: 1.5 } }));
-    expect(pdu.json).toBe(canonicalJson(event));
-    expect(passed(check('11', event)).json).toBeUndefined();
+    expect(verified('11', { ...event, unsigned: { redacted_because: {}, age: 1.5 } })).toEqual({
+      outcome: check('11', event),
+      rewritten: canonicalJson(event),
+    });
+    expect(verified('11', event).rewritten).toBeUndefined();
   });
 
   it('refuses a signature that is wrong, of another key, or not base64', () => {
