@@ -15,7 +15,8 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { type SnapshotId } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { readResyncEvents } from '../store/journal.ts';
-import { readPdus, streamPdus } from '../store/pdus.ts';
+import { streamPduBodies } from '../store/pdu-bodies.ts';
+import { readPdus } from '../store/pdus.ts';
 import { type RoomRow, listRooms, readRoom } from '../store/rooms.ts';
 import { type StateEntry, countMembers, readSnapshot } from '../store/snapshots.ts';
 import { type RoomsContext } from './context.ts';
@@ -124,14 +125,11 @@ async function* memberPages(
       entry.membership !== null &&
       (membership ?? entry.membership) === entry.membership,
   );
-  for (let start = 0; start < entries.length; start += PAGE_ROWS) {
-    const page = entries.slice(start, start + PAGE_ROWS);
-    const bodies = await readPdus(
-      store,
-      page.map(({ eventId }) => eventId),
-    );
+  const ids = entries.map(({ eventId }) => eventId);
+  let start = 0;
+  for await (const bodies of streamPduBodies(store, ids, PAGE_ROWS)) {
     const names = new Map(bodies.map(({ eventId, json }) => [eventId, contentOf(json)['displayname']]));
-    yield page.map((entry) => {
+    yield entries.slice(start, start + PAGE_ROWS).map((entry) => {
       const name = names.get(entry.eventId);
       return {
         userId: entry.stateKey as UserId,
@@ -140,6 +138,7 @@ async function* memberPages(
         displayName: typeof name === 'string' ? name : null,
       };
     });
+    start += PAGE_ROWS;
   }
 }
 
@@ -150,13 +149,11 @@ async function* statePages(
   members: boolean,
 ): AsyncIterable<readonly StateEvent[]> {
   const entries = await readSnapshot(store, roomId, state, { members });
-  for await (const page of streamPdus(
+  yield* streamPduBodies(
     store,
     entries.map(({ eventId }) => eventId),
     PAGE_ROWS,
-  )) {
-    yield page.map(({ eventId, json }) => ({ eventId, json }));
-  }
+  );
 }
 
 function contentOf(json: string): JsonObject {
