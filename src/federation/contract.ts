@@ -40,7 +40,8 @@ export interface StreamSummary {
 
 /**
  * An answer being received. Iterate it once, to its end; leaving the loop early closes the connection. Bytes are taken
- * from the network only as fast as batches are taken from here.
+ * from the network only as fast as batches are taken from here. An answer that fails hands on the events that were whole
+ * before it throws; an aborted one nothing more.
  */
 export interface EventStream<Name extends string = string> extends AsyncIterable<EventBatch<Name>> {
   /** Valid after the iteration ended; throws before. */

@@ -1,7 +1,7 @@
 /**
  * A streamed answer as batches of raw events: bytes are taken from the connection only as fast as batches are taken
  * from here, and never more than one batch and one event are held. Ends with an error when the body is cut, malformed,
- * over its limit, or comes in a drip.
+ * over its limit, or comes in a drip; the events that were whole before that are handed on first.
  */
 import { type Readable } from 'node:stream';
 import { type Clock } from '../clock.ts';
@@ -27,6 +27,8 @@ export interface EventStreamOptions<Name extends string> {
   readonly arrays: readonly Name[];
   /** Of the whole body. */
   readonly bytesMax: number;
+  /** Once it is aborted nothing is handed on, and its reason is thrown. */
+  readonly signal: AbortSignal;
   readonly clock: Clock;
   /** Turns whatever went wrong into the error that the reader gets. */
   readonly translate: (error: unknown) => Error;
@@ -73,16 +75,27 @@ async function* readBatches<Name extends string>(
       const ready = pending;
       pending = [];
       pendingBytes = 0;
-      yield* ready;
+      yield* untilAborted(ready, options.signal);
     }
     const split: Split = splitter.end();
-    yield* pending;
+    yield* untilAborted(pending, options.signal);
     onSummary({ bytes, ...split });
   } catch (error) {
-    throw options.translate(error);
+    // First: while the reader takes what is left, the time for the request may run out, and that was not the reason.
+    const failure = options.translate(error);
+    yield* untilAborted(pending, options.signal);
+    options.signal.throwIfAborted();
+    throw failure;
   } finally {
     discardBody(options.body);
     options.onEnd();
+  }
+}
+
+function* untilAborted<Batch>(batches: readonly Batch[], signal: AbortSignal): Generator<Batch, void, undefined> {
+  for (const batch of batches) {
+    signal.throwIfAborted();
+    yield batch;
   }
 }
 

@@ -48,6 +48,8 @@ export interface FederationRequest {
 /** A 200 answer whose body is still to be read. */
 export interface OpenAnswer {
   readonly body: Readable;
+  /** The caller's. */
+  readonly signal: AbortSignal;
   /** The error that anything thrown while reading stands for. */
   readonly translate: (error: unknown) => Error;
   /** Must be called when the body is done with. */
@@ -96,7 +98,7 @@ export function createTransport(dependencies: TransportDependencies): Transport 
           throw new FederationError(destination, 'malformed', `${what} came in an encoding that was not asked for`);
         }
         if (answer.statusCode !== 200) throw await readError(destination, what, answer, clock.now());
-        return { body: answer.body, translate, onEnd: () => deadline.dispose() };
+        return { body: answer.body, signal: request.signal, translate, onEnd: () => deadline.dispose() };
       } catch (error) {
         deadline.dispose();
         throw translate(error);

@@ -10,6 +10,7 @@ function streamOf(body: Readable, options: Partial<EventStreamOptions<'pdus'>> =
     body,
     arrays: ['pdus'],
     bytesMax: 100_000_000,
+    signal: new AbortController().signal,
     clock: { now: () => 0 },
     translate: (error) => error as Error,
     onEnd: () => (ended.times += 1),
@@ -22,6 +23,17 @@ async function batchesOf(stream: AsyncIterable<EventBatch>): Promise<readonly Ev
   const batches: EventBatch[] = [];
   for await (const batch of stream) batches.push(batch);
   return batches;
+}
+
+/** A body that ends after these chunks, or fails there. */
+function bodyOf(chunks: readonly string[], error?: Error): Readable {
+  return Readable.from(
+    (function* () {
+      for (const chunk of chunks) yield Buffer.from(chunk);
+      if (error !== undefined) throw error;
+    })(),
+    { highWaterMark: 1 },
+  );
 }
 
 const event = `{"a":"${'x'.repeat(992)}"}`;
@@ -95,5 +107,60 @@ describe('a streamed answer', () => {
     const { stream } = streamOf(body, { bytesMax: 20_000 });
     expect(await failureOf(batchesOf(stream))).toMatchObject({ name: 'BodyTooLargeError' });
     expect(body.destroyed).toBe(true);
+  });
+
+  const cut = new Error('cut');
+  test.each<[string, Readable, Partial<EventStreamOptions<'pdus'>>, object]>([
+    ['is cut', bodyOf(['{"pdus":[{"a":1},{"a":2},{"a"'], cut), {}, cut],
+    ['ends too early', bodyOf(['{"pdus":[{"a":1},{"a":2},{"a"']), {}, { message: 'the answer is cut short' }],
+    ['turns into rubbish', bodyOf(['{"pdus":[{"a":1},{"a"', ':2},?,{"a":3}']), {}, { name: 'SplitError' }],
+    [
+      'grows over its limit',
+      bodyOf(['{"pdus":[{"a":1},{"a":2},', '{"a":3},{"a":4},']),
+      { bytesMax: 30 },
+      { name: 'BodyTooLargeError' },
+    ],
+  ])('that %s gives the whole events before that, then its error', async (_what, body, options, error) => {
+    const { stream, ended } = streamOf(body, options);
+    const taken: string[] = [];
+    const reading = async (): Promise<void> => {
+      for await (const { events } of stream) taken.push(...events.map((bytes) => Buffer.from(bytes).toString()));
+    };
+    expect(await failureOf(reading())).toMatchObject(error);
+    expect(taken).toEqual(['{"a":1}', '{"a":2}']);
+    expect(() => stream.summary()).toThrow('not been read to its end');
+    expect(body.destroyed).toBe(true);
+    expect(ended.times).toBe(1);
+  });
+
+  test('that fails hands on nothing once the reader has given up, and throws the reason', async () => {
+    const gone = new AbortController();
+    const body = new Readable({ read: () => undefined });
+    body.push('{"pdus":[{"a":1},{"a":2},');
+    const aborted = new Error('the request was ended');
+    // As undici does with the signal that a request was given.
+    gone.signal.addEventListener('abort', () => body.destroy(aborted));
+    const translate = (error: unknown) => (gone.signal.reason ?? error) as Error;
+    const { stream, ended } = streamOf(body, { signal: gone.signal, translate });
+    const batches = batchesOf(stream);
+    await new Promise((resolve) => setImmediate(resolve));
+    gone.abort(new Error('enough'));
+    await expect(batches).rejects.toThrow('enough');
+    expect(ended.times).toBe(1);
+  });
+
+  test('is not taken for whole when the reader gives up before its last batch', async () => {
+    const gone = new AbortController();
+    const body = Readable.from([Buffer.from('{"pdus":[{"a":1}],"auth_chain":[{"a":2}]}')]);
+    const { stream } = streamOf(body, { signal: gone.signal, arrays: ['pdus', 'auth_chain'] as never });
+    const arrays: string[] = [];
+    const reading = async (): Promise<void> => {
+      for await (const { array } of stream) {
+        arrays.push(array);
+        gone.abort(new Error('enough'));
+      }
+    };
+    await expect(reading()).rejects.toThrow('enough');
+    expect(arrays).toEqual(['pdus']);
   });
 });

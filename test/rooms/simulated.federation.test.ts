@@ -168,6 +168,20 @@ describe('a resident that fails in the middle of the state fetch', () => {
     },
   );
 
+  test('by cutting the state short: what came before the cut is kept, and the next one is asked for the rest', async () => {
+    const here = await stage({ members: 120, servers: 10 });
+    const { simulator, ours, roomId } = here;
+    const { joinedVia } = await joinIt(here);
+    const { fault, endpoint } = NAMED_FAULTS['truncate']!;
+    await simulator.inject({ fault, server: joinedVia, ...(endpoint === undefined ? {} : { endpoint }) });
+    expect(await ours.resync(roomId)).toBe('complete');
+    const { journal } = await ours.reads.describeRoom(roomId);
+    const fetched = journal.flatMap(({ event }) => (event.type === 'StateFetched' ? [event.counts.fetched] : []));
+    // 162 events are to be had beside those of the join: 92 of them come before the cut.
+    expect(fetched).toHaveLength(1);
+    expect(fetched[0]).toBeLessThan(100);
+  });
+
   test('by leaving out events, and the others too: the room waits, and says why', async () => {
     const here = await stage({ members: 60, servers: 3 });
     const { simulator, ours, roomId } = here;
