@@ -7,59 +7,10 @@ import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { eventsNeededForResolution, type ResolutionInput, resolveState } from '../../src/matrix/state-resolution.ts';
 import { makeRandomRoom } from '../differential/random-room.ts';
 import { createRandom } from '../differential/random.ts';
-import {
-  ALICE,
-  BOB,
-  create,
-  CREATOR,
-  event,
-  joinRules,
-  member,
-  powerLevels,
-  ROOM,
-  rulesOf,
-  stateMapOf,
-} from './room-of-tests.ts';
+import { cite, ids, opening, replacing, resolved } from './resolution-of-tests.ts';
+import { ALICE, BOB, CREATOR, event, member, powerLevels, ROOM, rulesOf, stateMapOf } from './room-of-tests.ts';
 
 const V2 = '10';
-const cite = (...events: Pdu[]): { auth: string[] } => ({ auth: events.map(({ eventId }) => eventId) });
-
-/** The state, as the ids that stand in it, of resolving `states`; all events named anywhere are at hand but `missing`. */
-function resolved(
-  version: string,
-  states: readonly Pdu[][],
-  more: { others?: readonly Pdu[]; rejected?: readonly Pdu[]; missing?: readonly Pdu[] } = {},
-): readonly string[] {
-  const events = new Map([...states.flat(), ...(more.others ?? [])].map((known) => [known.eventId, known]));
-  for (const { eventId } of more.missing ?? []) events.delete(eventId);
-  const rejected = new Set((more.rejected ?? []).map(({ eventId }) => eventId));
-  const state = resolveState({
-    rules: rulesOf(version),
-    roomId: ROOM,
-    stateSets: states.map((state) => stateMapOf(...state)),
-    fetchEvent: (id) => events.get(id),
-    isRejected: (id) => rejected.has(id),
-  });
-  return [...state.values()].sort();
-}
-const ids = (...events: Pdu[]): string[] => events.map(({ eventId }) => eventId).sort();
-
-/** A room in which alice, at 50, and bob have joined. */
-function opening(version: string) {
-  const root = create(version);
-  const citable = rulesOf(version).roomIdIsCreateHash ? [] : [root];
-  const creator = member(CREATOR, 'join', { prev: [root.eventId], ...cite(...citable), depth: 2, ts: 2 });
-  const power = powerLevels(
-    { users: version === '12' ? { [ALICE]: 50 } : { [CREATOR]: 100, [ALICE]: 50 } },
-    { ...cite(...citable, creator), depth: 3, ts: 3 },
-  );
-  const open = joinRules('public', { ...cite(...citable, creator, power), depth: 4, ts: 4 });
-  const alice = member(ALICE, 'join', { ...cite(...citable, power, open), depth: 5, ts: 5 });
-  const bob = member(BOB, 'join', { ...cite(...citable, power, open), depth: 6, ts: 6 });
-  return { root, citable, creator, power, open, alice, bob, all: [root, creator, power, open, alice, bob] };
-}
-const replacing = (state: readonly Pdu[], old: Pdu, by: Pdu): Pdu[] => state.map((each) => (each === old ? by : each));
-
 describe('one state', () => {
   it('is its own resolution, and so are equal ones', () => {
     for (const version of ROOM_VERSIONS) {
@@ -204,52 +155,6 @@ describe('conflicting states', () => {
         ]),
       ).toEqual(ids(...all, topic));
     }
-  });
-});
-
-describe('version 1', () => {
-  it('does not count absence as a conflict', () => {
-    const { citable, power, all } = opening('1');
-    const topic = event({ type: 'm.room.topic', stateKey: '', sender: BOB, ...cite(...citable, power), ts: 7 });
-    expect(resolved('1', [all, [...all, topic]])).toEqual(ids(...all, topic));
-    expect(resolved('2', [all, [...all, topic]])).toEqual(ids(...all));
-  });
-
-  it('takes the deepest event that the auth rules allow, or the shallowest when they allow none', () => {
-    const { citable, power, alice, all } = opening('1');
-    const topic = (sender: string, depth: number): Pdu =>
-      event({ type: 'm.room.topic', stateKey: '', sender, ...cite(...citable, power, alice), depth });
-    const [allowed, forbidden, deeper] = [topic(ALICE, 7), topic(BOB, 8), topic(BOB, 9)];
-    expect(
-      resolved('1', [
-        [...all, allowed],
-        [...all, forbidden],
-      ]),
-    ).toEqual(ids(...all, allowed));
-    expect(
-      resolved('1', [
-        [...all, deeper],
-        [...all, forbidden],
-      ]),
-    ).toEqual(ids(...all, forbidden));
-  });
-});
-
-describe('version 12', () => {
-  /** MSC4297: alice's power goes and comes back; a fork from before must not bring the old state in again. */
-  it('replays what lies between conflicted events', () => {
-    const { root, creator, power, open, alice, bob } = opening('12');
-    const none = powerLevels({ users: {} }, { ...cite(creator, power), depth: 7, ts: 7 });
-    const again = powerLevels({ users: { [ALICE]: 50 } }, { ...cite(creator, none), depth: 8, ts: 8 });
-    const stale = joinRules('invite', { ...cite(creator, power), depth: 7, ts: 6 });
-    const states = [
-      [root, creator, power, open, alice],
-      [root, creator, again, stale, alice, bob],
-    ];
-    const outcome = resolved('12', states, { others: [none] });
-    expect(outcome).toContain(again.eventId);
-    expect(outcome).toContain(stale.eventId);
-    expect(resolved('12', states.toReversed(), { others: [none] })).toEqual(outcome);
   });
 });
 
