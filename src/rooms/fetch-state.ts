@@ -163,7 +163,7 @@ async function buildState(
   intake: StateIntake,
   progress: Progress,
 ): Promise<BuiltState> {
-  const judged = await judgeOutliers(store, roomId, rules, intake.wantedIds(), progress.heartbeat, intake.atHand());
+  const judged = await judgeOutliers(store, roomId, rules, intake.wantedIds(), progress.heartbeat, intake.outliers());
   const byPlace = new Map<string, Pdu>();
   const dropped = new Set(intake.dropped());
   for (const eventId of stateIds) {

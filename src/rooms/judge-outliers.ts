@@ -19,21 +19,23 @@ const JUDGED_A_TURN = 1_000;
 
 export type OutlierVerdict = 'accepted' | 'rejected' | 'unjudged';
 
-export interface JudgedOutlier {
+/** An event with the verdict on it; one record each, since a big room has hundreds of thousands. */
+export interface Outlier {
+  /** What auth rules read of it (auth-view.ts). */
   readonly event: Pdu;
-  readonly verdict: OutlierVerdict;
+  /** `open`: being judged. */
+  verdict: OutlierVerdict | 'open' | 'waiting';
 }
 
-/** What is at hand already, since it has just come in: it is not read again. */
-export interface OutliersAtHand {
+/** Events by id, those that have just come in: they are not read again. Judging adds what it reads, and the verdicts. */
+export interface Outliers {
   readonly views: AuthViews;
-  readonly events: ReadonlyMap<EventId, Pdu>;
+  readonly byId: Map<EventId, Outlier>;
 }
 
 /**
  * Judges `eventIds`, all of them held. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
- * neither accepted nor refused (FACTS E7). Refusals are stored; verdicts of every event given are returned, each with
- * what auth rules read of its event (auth-view.ts).
+ * neither accepted nor refused (FACTS E7). Refusals are stored; the verdicts are in the records returned.
  */
 export async function judgeOutliers(
   sql: Sql,
@@ -41,21 +43,13 @@ export async function judgeOutliers(
   rules: RoomVersionRules,
   eventIds: readonly EventId[],
   onProgress: () => void,
-  atHand: OutliersAtHand = { views: createAuthViews(roomId, rules), events: new Map() },
-): Promise<Map<EventId, JudgedOutlier>> {
-  const pdus = new Map<EventId, Pdu>();
-  const verdicts = new Map<EventId, OutlierVerdict>();
-  const unread: EventId[] = [];
-  for (const eventId of eventIds) {
-    const event = atHand.events.get(eventId);
-    if (event === undefined) unread.push(eventId);
-    else pdus.set(eventId, event);
-  }
+  { views, byId }: Outliers = { views: createAuthViews(roomId, rules), byId: new Map() },
+): Promise<ReadonlyMap<EventId, Outlier>> {
+  const unread = eventIds.filter((eventId) => !byId.has(eventId));
   for await (const batch of streamPdus(sql, unread, READ_EVENTS)) {
     for (const row of batch) {
       if (row.roomId !== roomId) continue;
-      pdus.set(row.eventId, atHand.views.view(row));
-      if (row.rejectedRule !== null) verdicts.set(row.eventId, 'rejected');
+      byId.set(row.eventId, { event: views.view(row), verdict: row.rejectedRule === null ? 'waiting' : 'rejected' });
     }
     onProgress();
   }
@@ -64,11 +58,11 @@ export async function judgeOutliers(
   const judge = (pdu: Pdu): OutlierVerdict => {
     const authEvents: Pdu[] = [];
     for (const id of authEventIdsOf(pdu, rules)) {
-      const authEvent = pdus.get(id);
-      if (authEvent === undefined || verdicts.get(id) === 'unjudged') return 'unjudged';
-      authEvents.push(authEvent);
+      const cited = byId.get(id);
+      if (cited === undefined || cited.verdict === 'unjudged' || cited.verdict === 'open') return 'unjudged';
+      authEvents.push(cited.event);
     }
-    const outcome = checkAgainstAuthEvents(pdu, authEvents, rules, (id) => verdicts.get(id) === 'rejected');
+    const outcome = checkAgainstAuthEvents(pdu, authEvents, rules, (id) => byId.get(id)?.verdict === 'rejected');
     if (outcome.ok) return 'accepted';
     if (outcome.rule === 'auth-event-missing') return 'unjudged';
     refused.push({ eventId: pdu.eventId, rule: outcome.rule, reason: outcome.reason });
@@ -77,40 +71,29 @@ export async function judgeOutliers(
 
   // Depth first over auth events with a stack of our own: a hostile chain is as deep as it likes. An event met again while
   // it is still open is part of a cycle (possible in versions 1 and 2 only) and counts as unjudged for who cites it.
-  const open = new Set<EventId>();
   let judgedThisTurn = 0;
-  for (const root of pdus.values()) {
+  for (const root of byId.values()) {
     if (++judgedThisTurn >= JUDGED_A_TURN) {
       judgedThisTurn = 0;
       onProgress();
       await turn();
     }
-    const stack: Pdu[] = [root];
-    for (let pdu = stack.at(-1); pdu !== undefined; pdu = stack.at(-1)) {
-      if (verdicts.has(pdu.eventId)) {
-        stack.pop();
-        continue;
-      }
-      const first = !open.has(pdu.eventId);
-      open.add(pdu.eventId);
-      if (first) {
-        for (const id of authEventIdsOf(pdu, rules)) {
-          const authEvent = pdus.get(id);
-          if (authEvent !== undefined && !verdicts.has(id) && !open.has(id)) stack.push(authEvent);
+    const stack = [root];
+    for (let outlier = stack.at(-1); outlier !== undefined; outlier = stack.at(-1)) {
+      if (outlier.verdict === 'waiting') {
+        outlier.verdict = 'open';
+        for (const id of authEventIdsOf(outlier.event, rules)) {
+          const cited = byId.get(id);
+          if (cited?.verdict === 'waiting') stack.push(cited);
         }
-        if (stack.at(-1) !== pdu) continue;
+        if (stack.at(-1) !== outlier) continue;
       }
-      verdicts.set(
-        pdu.eventId,
-        authEventIdsOf(pdu, rules).some((id) => pdus.has(id) && !verdicts.has(id)) ? 'unjudged' : judge(pdu),
-      );
+      if (outlier.verdict === 'open') outlier.verdict = judge(outlier.event);
       stack.pop();
     }
   }
   await markRejected(sql, refused);
   onProgress();
 
-  const judged = new Map<EventId, JudgedOutlier>();
-  for (const [eventId, event] of pdus) judged.set(eventId, { event, verdict: verdicts.get(eventId) ?? 'unjudged' });
-  return judged;
+  return byId;
 }

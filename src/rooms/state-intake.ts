@@ -5,14 +5,13 @@
  */
 import { FederationError } from '../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
-import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { insertPdus } from '../store/pdus.ts';
 import { type CheckOutcome, type CheckedPdu } from '../verification/contract.ts';
 import { createAuthViews } from './auth-view.ts';
 import { type RoomsContext } from './context.ts';
 import { type FetchNumbers } from './fetch-progress.ts';
-import { type OutliersAtHand } from './judge-outliers.ts';
+import { type Outlier, type Outliers } from './judge-outliers.ts';
 import { createLanes } from './lanes.ts';
 
 /** Batches of raw events between the socket and the database, each some 400 events being checked or stored. */
@@ -62,7 +61,8 @@ export interface StateIntake {
   /** What is missing and why, in words; `undefined`: nothing. */
   holes(): string | undefined;
   wantedIds(): EventId[];
-  atHand(): OutliersAtHand;
+  /** Of what was taken in; judging adds the rest. */
+  outliers(): Outliers;
   /** Events taken in. */
   fetched(): number;
   /** Wanted, and gone on without. */
@@ -74,12 +74,13 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
   const wanted = new Set(state.wanted);
   const views = createAuthViews(roomId, rules);
   /** Taken in, as judging needs them. */
-  const events = new Map<EventId, Pdu>();
+  const events = new Map<EventId, Outlier>();
   const badlySigned = new Map<EventId, ServerName>();
   const keysMissing = new Map<EventId, string>();
   const malformed = new Map<EventId, string>();
   const dropped = new Set<EventId>();
   let unstored: CheckedPdu[] = [];
+  let fetched = 0;
   let stored = 0;
   let bytes = 0;
 
@@ -91,7 +92,8 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
   };
 
   const keep = (pdu: CheckedPdu): void => {
-    events.set(pdu.eventId, views.view(pdu));
+    const event = views.view(pdu);
+    events.set(event.eventId, { event, verdict: 'waiting' });
     if (views.wholeCharacters() > WHOLE_CHARACTERS_MAX)
       throw new FederationError(
         resident,
@@ -99,6 +101,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
         `the power levels and join rules of the state and its auth chain are over ${WHOLE_CHARACTERS_MAX} characters`,
       );
     unstored.push(pdu);
+    fetched += 1;
     badlySigned.delete(pdu.eventId);
     keysMissing.delete(pdu.eventId);
     malformed.delete(pdu.eventId);
@@ -183,8 +186,8 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
     },
     holes: () => describeHoles(missing(), { badlySigned, keysMissing, malformed }),
     wantedIds: () => [...wanted],
-    atHand: () => ({ views, events }),
-    fetched: () => events.size,
+    outliers: () => ({ views, byId: events }),
+    fetched: () => fetched,
     dropped: () => dropped,
   };
 }

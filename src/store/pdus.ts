@@ -8,6 +8,9 @@ import { type Sql } from './open-store.ts';
 import { stagePdus } from './pdu-staging.ts';
 import { displayable, fromStorable } from './storable-text.ts';
 
+/** Ids in one query: those of a state are megabytes. */
+const LOOKED_UP_AT_A_TIME = 20_000;
+
 /** What `insertPdus` did; the two add up to the distinct events given. */
 export interface InsertedPdus {
   /** Written now: events that were not there, and hollow ones that are complete now. */
@@ -99,12 +102,15 @@ export async function insertPdus(sql: Sql, pdus: readonly CheckedPdu[]): Promise
 
 /** Those of `ids` that are stored with their body; a hollow event does not count as held. */
 export async function heldEventIds(sql: Sql, ids: readonly EventId[]): Promise<Set<EventId>> {
-  if (ids.length === 0) return new Set();
-  const rows = await sql.query<{ eventId: EventId }>(
-    `SELECT event_id AS "eventId" FROM pdus WHERE event_id = ANY ($1::text[]) AND NOT hollow`,
-    [ids],
-  );
-  return new Set(rows.map(({ eventId }) => eventId));
+  const held = new Set<EventId>();
+  for (let start = 0; start < ids.length; start += LOOKED_UP_AT_A_TIME) {
+    const rows = await sql.query<{ eventId: EventId }>(
+      `SELECT event_id AS "eventId" FROM pdus WHERE event_id = ANY ($1::text[]) AND NOT hollow`,
+      [ids.slice(start, start + LOOKED_UP_AT_A_TIME)],
+    );
+    for (const { eventId } of rows) held.add(eventId);
+  }
+  return held;
 }
 
 /** The stored ones of `ids`, in no particular order. For many thousands see `streamPdus`. */

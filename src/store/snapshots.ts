@@ -29,6 +29,8 @@ import { int8Array } from './sql-values.ts';
 import { fromStorable, storable } from './storable-text.ts';
 
 const MEMBER = 'm.room.member';
+/** Events looked up at a time. */
+const PLACES_READ = 10_000;
 
 /** One place of a room state. */
 export interface StateEntry extends StateKey {
@@ -58,7 +60,7 @@ export interface SnapshotDifference extends StateKey {
 
 /** Stores the state that consists of these events and gives its id. All are stored state events of this room, one a place. */
 export async function createSnapshot(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<SnapshotId> {
-  const entries = [...(await placesOf(sql, roomId, eventIds)).values()];
+  const entries = await entriesOf(sql, roomId, eventIds);
   const places = new Set(entries.map(({ key }) => key));
   invariant(places.size === entries.length, `two of the events for a snapshot of ${roomId} have the same place`);
   return storeTrie(sql, roomId, buildTrie(entries));
@@ -172,6 +174,16 @@ export async function countMembers(sql: Sql, roomId: RoomId, id: SnapshotId): Pr
 interface Place {
   readonly key: TrieKey;
   readonly value: number;
+}
+
+/** The entries of stored state events, as `placesOf` but in batches and without the ids: a state may have a million. */
+async function entriesOf(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Place[]> {
+  const entries: Place[] = [];
+  for (let start = 0; start < eventIds.length; start += PLACES_READ) {
+    for (const place of (await placesOf(sql, roomId, eventIds.slice(start, start + PLACES_READ))).values())
+      entries.push(place);
+  }
+  return entries;
 }
 
 /** Where stored state events belong. Throws for an event that is not stored, not a state event, or of another room. */
