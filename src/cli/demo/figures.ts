@@ -1,8 +1,9 @@
 /** What `demo --json` prints: one document of figures, its keys a promise to whoever reads it with a program. */
 import { type RequestCount } from '../../simulator/contract.ts';
 import { BASELINE_MEMBERS, CLASSIC_JOIN_2022, FASTER_JOIN_2022 } from './baseline.ts';
+import { type DigestComparison } from './compare-digests.ts';
 import { type DemoPlan, type SimulatedRoomPlan } from './plan.ts';
-import { type DigestComparison, type SimulatedStage } from './simulated-stage.ts';
+import { type SimulatedStage } from './simulated-stage.ts';
 import { type StepName } from './step.ts';
 import { type WatchedJoin } from './timeline.ts';
 

@@ -1,8 +1,6 @@
 /** The demo before a simulated federation in a process of its own: a room of any size, made from a seed. */
-import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { type Environment, type Progress } from '../../launch/progress.ts';
 import { invariant } from '../../invariant.ts';
 import {
@@ -15,8 +13,9 @@ import { launchSimulator } from '../../simulator/launch-simulator.ts';
 import { NAMED_FAULTS } from '../../simulator/named-faults.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount, humanSize } from '../output.ts';
+import { type DigestComparison, compareDigests } from './compare-digests.ts';
 import { type SimulatedRoomPlan } from './plan.ts';
-import { type Comparison, type Stage, type StageOptions } from './stage.ts';
+import { type Stage, type StageOptions } from './stage.ts';
 import { type WatchedJoin } from './timeline.ts';
 
 const ROOM_VERSION = '11';
@@ -27,12 +26,6 @@ export interface StruckResident {
   readonly resident: string;
   readonly fault: string;
   hits(): Promise<number>;
-}
-
-/** Of the event ids of the room's current state, as Rejoinder has it and as it is. */
-export interface DigestComparison extends Comparison {
-  readonly ours: string;
-  readonly truth: StateDigest;
 }
 
 export interface SimulatedStage extends Stage {
@@ -75,8 +68,7 @@ export async function openSimulatedStage(plan: SimulatedRoomPlan, options: Stage
       trusted_key_servers: simulator.residents.map((name) => ({ server_name: name })),
     },
     counts: () => simulator.counts(),
-    compare: async (client, watched) =>
-      compareDigests(await digestOfOurs(client, watched), await simulator.digest(room.roomId)),
+    compare: async (client, watched) => compareDigests(client, watched, await simulator.digest(room.roomId)),
   };
 }
 
@@ -122,25 +114,4 @@ async function injectFaults(simulator: Simulator, names: readonly string[]): Pro
 function titleOf({ members, servers, stateEvents, stateBytes }: SimulatedRoomSummary): string {
   const who = `${humanCount(members)} members on ${humanCount(servers)} servers`;
   return `A simulated room of ${who}, its state ${humanCount(stateEvents)} events in ${humanSize(stateBytes)}`;
-}
-
-const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
-
-/** Over the ids of the whole current state: memberships as `/members` gave them, and the rest. */
-async function digestOfOurs(client: OperatorClient, { roomId, members }: WatchedJoin): Promise<string> {
-  const { body } = await client.ask(`/rooms/${encodeURIComponent(roomId)}/state`);
-  const others = stateAnswer.parse(body).state.map(({ event_id: eventId }) => eventId);
-  const ids = [...new Set([...members.map(({ event_id: eventId }) => eventId), ...others])].sort();
-  return createHash('sha256').update(ids.join('\n')).digest('hex');
-}
-
-function compareDigests(ours: string, truth: StateDigest): DigestComparison {
-  const counted = `${humanCount(truth.events)} state events, ${humanCount(truth.joined)} joined members`;
-  const alike = [`the federation's own state: ${counted}`, `  SHA-256 of the event ids: ${ours}`];
-  const different = `the state's event ids have the SHA-256 ${ours} here and ${truth.digest} in the federation`;
-  return {
-    ours,
-    truth,
-    ...(ours === truth.digest ? { alike, differences: [] } : { alike: [], differences: [different] }),
-  };
 }
