@@ -3,12 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Environment, type Progress } from '../../launch/progress.ts';
 import { invariant } from '../../invariant.ts';
-import {
-  type RequestCount,
-  type SimulatedRoomSummary,
-  type Simulator,
-  type StateDigest,
-} from '../../simulator/contract.ts';
+import { type RequestCount, type SimulatedRoomSummary, type Simulator } from '../../simulator/contract.ts';
 import { launchSimulator } from '../../simulator/launch-simulator.ts';
 import { NAMED_FAULTS } from '../../simulator/named-faults.ts';
 import { type OperatorClient } from '../operator-client.ts';
