@@ -109,7 +109,7 @@ describe('the auth difference', () => {
       power: 'create old',
       member: 'power',
       left: 'old',
-      right: 'power',
+      right: 'create',
     });
     const graph = graphOf(citations);
     const conflicted = [ids('left'), ids('right')];

@@ -149,6 +149,11 @@ describe('sending', () => {
       authStateOf([create(version, { additional_creators: [ALICE] }), member(ALICE, 'join'), powerLevels({})]);
     expectVerdict(['12'], 'allowed', topic, state);
     expectVerdict(['11'], 'send-power', topic, state);
+    // A text that names her is no list of users; those of an object's keys count, as on other servers.
+    const stated = (additional_creators: JsonObject[string]) => (): AuthState =>
+      authStateOf([create('12', { additional_creators }), member(ALICE, 'join'), powerLevels({})]);
+    expectVerdict(['12'], 'send-power', topic, stated(ALICE));
+    expectVerdict(['12'], 'allowed', topic, stated({ [ALICE]: 1 }));
   });
 
   it('leaves state keys that are user ids to their owners', () => {
