@@ -26,6 +26,10 @@ const AUTH_EVENTS_MAX = 10;
 /** The largest depth an event may have (CVE-2025-30355: a depth out of range stops a room). */
 const DEPTH_MAX = Number.MAX_SAFE_INTEGER;
 
+/** Of the name that we give a join in versions 1 and 2: 102 bits, so that two joins never share one. */
+const OPAQUE_ID_LENGTH = 18;
+const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+
 /** The parts of a make_join template that are used, each checked; everything else of it is forgotten. */
 export interface JoinTemplate {
   readonly rules: RoomVersionRules;
@@ -86,19 +90,22 @@ function readReferences(value: Json | undefined, rules: RoomVersionRules, max: n
   return [...ids];
 }
 
-/** `[event_id, {"sha256": hash}]` and nothing else, as versions 1 and 2 write a reference. */
+/**
+ * `[event_id, {"sha256": hash}]` and nothing else, as versions 1 and 2 write a reference. Nobody checks the hash, and
+ * Synapse leaves it out where it looked for it before it had the event (get_event_reference_hashes, 1.163).
+ */
 function idOfPair(reference: Json): Json | undefined {
   if (!Array.isArray(reference) || reference.length !== 2) return undefined;
   const [id, hashes] = reference as readonly Json[];
-  if (!isJsonObject(hashes) || typeof hashes['sha256'] !== 'string' || Object.keys(hashes).length !== 1)
-    return undefined;
-  return id;
+  if (!isJsonObject(hashes)) return undefined;
+  return Object.keys(hashes).every((name) => name === 'sha256' && typeof hashes[name] === 'string') ? id : undefined;
 }
 
 /**
  * Our own join event, without hashes and signatures. Room, sender, type, state key and membership are ours; only the
  * place in the graph and the authoriser come from the template. `profile` is what we say of the user (displayname,
- * avatar_url) and can't set `membership`.
+ * avatar_url) and can't set `membership`. `random`, in [0, 1), names the event in versions 1 and 2, where its id is no
+ * hash: https://spec.matrix.org/v1.16/rooms/v1/#event-ids
  */
 export function buildJoinEvent(
   template: JoinTemplate,
@@ -106,6 +113,7 @@ export function buildJoinEvent(
     readonly roomId: RoomId;
     readonly userId: UserId;
     readonly originServerTs: number;
+    readonly random: () => number;
     readonly profile?: JsonObject;
   },
 ): JsonObject {
@@ -123,7 +131,14 @@ export function buildJoinEvent(
     auth_events: template.authEvents,
     depth: template.depth,
     origin_server_ts: join.originServerTs,
+    ...(template.rules.eventIdFormat === 'given' ? { event_id: opaqueEventId(join.userId, join.random) } : {}),
   };
+}
+
+/** `$opaque_id:server`; the server is the sender's, which must sign the event. */
+function opaqueEventId(sender: UserId, random: () => number): string {
+  const letters = Array.from({ length: OPAQUE_ID_LENGTH }, () => LETTERS.charAt(Math.floor(random() * LETTERS.length)));
+  return `$${letters.join('')}:${domainOf(sender)}`;
 }
 
 /** Who gets the send_join: the authoriser's server at a restricted join, else the server that made the template. */

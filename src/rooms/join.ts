@@ -151,7 +151,7 @@ async function prepare(
   }
   const { template } = reading;
   const createdAt = context.clock.now();
-  const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: createdAt });
+  const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: createdAt, random: context.random });
   const event = signEvent(unsigned, template.rules, context.serverName, context.signingKey);
   const parsed = parsePdu(event, template.rules);
   if (!parsed.ok)

@@ -8,13 +8,14 @@ import {
   sendJoinDestination,
 } from '../../src/federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
-import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { type CheckedPdu } from '../../src/verification/contract.ts';
 
 const us = 'us.test' as ServerName;
 const resident = 'resident.test' as ServerName;
 const roomId = '!r:resident.test' as RoomId;
 const userId = '@me:us.test' as UserId;
+const join = { roomId, userId, originServerTs: 5, random: () => 0.5 };
 
 const template = (changes: JsonObject = {}): JsonObject => ({
   type: 'm.room.member',
@@ -49,7 +50,7 @@ describe('the template of make_join', () => {
       unsigned: { a: 1 },
     });
     const profile = { displayname: 'Me', membership: 'leave' };
-    expect(buildJoinEvent(reading, { roomId, userId, originServerTs: 5, profile })).toEqual({
+    expect(buildJoinEvent(reading, { ...join, profile })).toEqual({
       type: 'm.room.member',
       room_id: roomId,
       sender: userId,
@@ -65,7 +66,7 @@ describe('the template of make_join', () => {
 
   test('a restricted join keeps its authoriser, whose server gets the send_join', () => {
     const reading = templateOf({ content: { join_authorised_via_users_server: '@admin:other.test' } });
-    expect(buildJoinEvent(reading, { roomId, userId, originServerTs: 5 })['content']).toEqual({
+    expect(buildJoinEvent(reading, join)['content']).toEqual({
       membership: 'join',
       join_authorised_via_users_server: '@admin:other.test',
     });
@@ -79,9 +80,35 @@ describe('the template of make_join', () => {
 
   test('versions 1 and 2 keep the hashes beside the ids', () => {
     const pair = ['$p:resident.test', { sha256: 'abc' }];
-    const reading = templateOf({ prev_events: [pair], auth_events: [pair] }, '1');
+    const hashless = ['$q:resident.test', {}];
+    const reading = templateOf({ prev_events: [pair], auth_events: [pair, hashless] }, '1');
     expect(reading.prevEventIds).toEqual(['$p:resident.test']);
-    expect(buildJoinEvent(reading, { roomId, userId, originServerTs: 5 })['prev_events']).toEqual([pair]);
+    expect(reading.authEventIds).toEqual(['$p:resident.test', '$q:resident.test']);
+    expect(buildJoinEvent(reading, join)).toMatchObject({ prev_events: [pair], auth_events: [pair, hashless] });
+  });
+
+  test.each<[string, Json]>([
+    ['a hash that is none', { sha256: 5 }],
+    ['a hash of another kind', { md5: 'abc' }],
+    ['more than the hash', { sha256: 'abc', more: 'signed unseen' }],
+    ['a list for the hash', []],
+  ])('a reference of version 1 with %s is refused', (_what, hashes) => {
+    const reading = read({ prev_events: [['$p:resident.test', hashes]], auth_events: [] }, '1');
+    expect(reading).toMatchObject({ ok: false, rule: 'template-prev-events' });
+  });
+
+  test('in versions 1 and 2 we name the join, and no two alike; later its id is a hash', () => {
+    const pair = ['$p:resident.test', { sha256: 'abc' }];
+    let turn = 0;
+    const random = (): number => (turn++ * 0.618) % 1;
+    const nameIn = (version: string, reference: Json) => {
+      const reading = templateOf({ prev_events: [reference], auth_events: [reference] }, version);
+      return buildJoinEvent(reading, { ...join, random })['event_id'];
+    };
+    const names = [nameIn('1', pair), nameIn('1', pair)];
+    for (const name of names) expect(name).toMatch(/^\$[A-Za-z]{18}:us\.test$/);
+    expect(new Set(names).size).toBe(2);
+    expect(nameIn('6', '$p')).toBeUndefined();
   });
 
   test.each<[string, JsonObject, string]>([

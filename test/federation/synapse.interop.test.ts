@@ -117,7 +117,12 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
     const reading = readJoinTemplate(await client.makeJoin(resident, roomId, userId, offered, options), offered);
     if (!reading.ok) throw new Error(reading.reason);
     const { template } = reading;
-    const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: systemClock.now() });
+    const unsigned = buildJoinEvent(template, {
+      roomId,
+      userId,
+      originServerTs: systemClock.now(),
+      random: Math.random,
+    });
     const event = signEvent(unsigned, template.rules, ourselves, ourKey);
     const joinEventId = eventIdOf(event, template.rules);
     const destination = sendJoinDestination(template, resident);

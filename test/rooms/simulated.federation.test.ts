@@ -96,12 +96,15 @@ describe('a room of the simulated federation', () => {
     expect(counts.filter(({ failed }) => failed > 0)).toEqual([]);
   });
 
-  test.each(['3', '4', '5', '6', '7', '8', '9', '10', '12'])('of version %s becomes whole', async (roomVersion) => {
-    const here = await stage({ members: 40, servers: 12, roomVersion });
-    expect(await joinIt(here)).toMatchObject({ partial: true });
-    expect(await here.ours.resync(here.roomId)).toBe('complete');
-    expect(await digestOf(here)).toEqual(await here.simulator.digest(here.roomId));
-  });
+  test.each(['1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '12'])(
+    'of version %s becomes whole',
+    async (roomVersion) => {
+      const here = await stage({ members: 40, servers: 12, roomVersion });
+      expect(await joinIt(here)).toMatchObject({ partial: true });
+      expect(await here.ours.resync(here.roomId)).toBe('complete');
+      expect(await digestOf(here)).toEqual(await here.simulator.digest(here.roomId));
+    },
+  );
 
   test('that goes on while it is partial is whole with everything that happened in it', async () => {
     const here = await stage();

@@ -31,7 +31,7 @@ describe.skipIf(missing !== undefined)('a room of a real Synapse', () => {
     return rows;
   }
 
-  test.each(['10', '11', '12'])(
+  test.each(['1', '10', '11', '12'])(
     'is partial after the join and whole after the resync, in version %s',
     async (version) => {
       const room = await populate(version, `whole${version}`);

@@ -15,6 +15,7 @@ import { type EventId, type RoomId, type ServerName, type UserId } from '../../s
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent } from '../../src/matrix/signatures.ts';
 import { type SimulatedRoomSummary, type Simulator, type SimulatorOptions } from '../../src/simulator/contract.ts';
+import { seededRandom } from '../../src/simulator/seeded-random.ts';
 import { startSimulator } from '../../src/simulator/simulator.ts';
 import { ourKey, signal, silent, testAuthority, testClient } from '../federation/tls-server.ts';
 
@@ -96,15 +97,15 @@ export async function startTestJoiner(
     logger: silent,
   });
   const userId = `@me:${serverName}` as UserId;
+  // Of its own name: two joiners may meet in one room.
+  const joins = seededRandom(SIMULATOR_SEED, `joiner ${serverName}`);
+  const random = (): number => joins.fraction();
   const prepareJoin = async (resident: ServerName, roomId: RoomId): Promise<PreparedJoin> => {
     const answer = await client.makeJoin(resident, roomId, userId, versions, { signal });
     const reading = readJoinTemplate(answer, versions);
     if (!reading.ok) throw new Error(reading.reason);
     const { template } = reading;
-    const built = buildJoinEvent(template, { roomId, userId, originServerTs: systemClock.now() });
-    // In versions 1 and 2 the sender's server names the event.
-    const isNamed = template.rules.eventIdFormat === 'given';
-    const unsigned = isNamed ? { ...built, event_id: `$join${systemClock.now()}:${serverName}` } : built;
+    const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: systemClock.now(), random });
     const event = signEvent(unsigned, template.rules, serverName, ourKey);
     return { event, eventId: eventIdOf(event, template.rules), template };
   };
