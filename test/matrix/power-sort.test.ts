@@ -75,10 +75,12 @@ describe('the reverse topological power order', () => {
 
   it('counts equal powers as equal, however they are written', () => {
     const high = powerLevels({ users: { [ALICE]: String(2 ** 53) } });
-    const byAlice = topic(ALICE, { ...cite(high), ts: 1 });
-    const byCreator = topic(CREATOR, { ...cite(high), ts: 2 });
-    const later = topic(ALICE, { ...cite(high), ts: 3 });
-    expect(sorted([later, byCreator, byAlice], [create('12'), high], '12')).toEqual([byAlice, byCreator, later]);
+    const inTime = [ALICE, CREATOR, ALICE, CREATOR].map((sender, ts) => topic(sender, { ...cite(high), ts }));
+    // In any order of arrival: where two came before each other, some of these would differ.
+    for (let first = 0; first < inTime.length; first++) {
+      const turned = [...inTime.slice(first), ...inTime.slice(0, first)];
+      expect(sorted(turned, [create('12'), high], '12')).toEqual(inTime);
+    }
   });
 
   it('takes what is conflicted along, and leaves out what cites itself in a circle', () => {
