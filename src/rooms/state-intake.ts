@@ -18,6 +18,8 @@ import { createLanes } from './lanes.ts';
 const BATCHES_IN_FLIGHT = 6;
 /** Events are stored so many at a time: smaller writes cost more each, bigger ones are no quicker. */
 const STORED_EVENTS = 2_000;
+/** An event stands in an answer twice at the most, as state and as auth event; more are padding. */
+const RECEIVED_FOR_EACH_WANTED_MAX = 2;
 /** Characters of power level and other events that are kept whole for judging: far more than any honest room has. */
 const WHOLE_CHARACTERS_MAX = 64 * 1024 * 1024;
 /** An event of another room is that whoever gives it: there is nothing to wait for (FACTS E7). */
@@ -158,13 +160,19 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
 
   return {
     async takeStream(ask) {
+      const receivedMax = RECEIVED_FOR_EACH_WANTED_MAX * wanted.size;
+      let received = 0;
       const lanes = createLanes(BATCHES_IN_FLIGHT, progress.signal);
       try {
-        for await (const batch of await ask(lanes.signal))
+        for await (const batch of await ask(lanes.signal)) {
+          received += batch.events.length;
+          if (received > receivedMax)
+            throw new FederationError(resident, 'too-large', `over ${receivedMax} events, for ${wanted.size} it named`);
           await lanes.start(async () => {
             await check(batch.events, lanes.signal);
             await store(STORED_EVENTS);
           });
+        }
       } catch (error) {
         // What came before the body was cut is good, and is not asked for again.
         await lanes.drain().then(() => store(0));

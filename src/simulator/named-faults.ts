@@ -42,6 +42,7 @@ export const NAMED_FAULTS: Readonly<Record<string, NamedFault>> = {
   hold: atState('the state stops halfway and nothing more comes', { kind: 'hold', at: MIDDLE }),
   rubbish: atState('the second half of the state is random bytes', { kind: 'rubbish', at: MIDDLE }),
   endless: atState('the state never ends', { kind: 'endless', prefix: '{"pdus":[{}', filler: NO_EVENT }),
+  crumbs: atState('the state is millions of empty objects', { kind: 'endless', prefix: '{"pdus":[{}', filler: ',{}' }),
   'wrong-hash': atState('three events have another content than was hashed', {
     kind: 'wrong-hash',
     events: { count: 3 },

@@ -8,6 +8,9 @@ import { type ThreadReply, type ThreadRequest } from './messages.ts';
 /** One chunk being worked on and one behind it in the thread's mailbox, so that it never waits for the main thread. */
 export const IN_FLIGHT_MAX = 2;
 
+/** Of new objects in a thread: a chunk's are a few MB. Left to itself V8 takes 48 MB for them, in each thread. */
+const YOUNG_GENERATION_MB = 12;
+
 /** The thread died, or a chunk could not be worked on for a fault of ours. Trying again is safe. */
 export class VerificationThreadError extends Error {
   override readonly name = 'VerificationThreadError';
@@ -99,7 +102,10 @@ export class ThreadSlot {
 
 /** Starts a thread on thread.ts, or on what it was built into. */
 export function startVerificationThread(): Worker {
-  return new Worker(threadEntry(), { name: 'rejoinder-verification' });
+  return new Worker(threadEntry(), {
+    name: 'rejoinder-verification',
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+  });
 }
 
 /**

@@ -149,6 +149,7 @@ describe('a resident that fails in the middle of the state fetch', () => {
     hold: 'timeout',
     rubbish: 'malformed',
     endless: 'too-large',
+    crumbs: 'too-large',
     'wrong-hash': 'gave it',
     'wrong-signature': 'gave it',
     'missing-events': 'gave it',

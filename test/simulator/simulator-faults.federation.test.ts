@@ -76,6 +76,7 @@ describe('every fault that has a name does what it says', () => {
     hold: { end: 'timeout' },
     rubbish: { end: 'malformed' },
     endless: { end: 'too-large' },
+    crumbs: { end: 'too-large' },
     'wrong-hash': { end: 'whole' },
     'wrong-signature': { end: 'whole' },
     'missing-events': { end: 'whole', events: 'fewer' },

@@ -10,6 +10,7 @@ import { missingSearchAttributes } from '../../temporal/search-attributes.ts';
 import { type RunningWorker, startWorker } from '../../temporal/worker.ts';
 import { CliError } from '../failure.ts';
 import { packageFile } from '../package.ts';
+import { boundHeapGrowth } from '../process/heap.ts';
 import { openMetrics } from '../process/metrics.ts';
 import { buildRooms } from '../process/rooms.ts';
 import { Shutdown, aborted } from '../process/shutdown.ts';
@@ -24,6 +25,7 @@ const SWEEP_INTERVAL_MS_MAX = 60_000;
 
 /** Runs until it is asked to stop; throws when the worker fails. */
 export async function worker({ env, config: path, version, stop }: ProcessOptions): Promise<void> {
+  boundHeapGrowth();
   const config = loadConfig({ path, env });
   const logger = createLogger(config.log);
   const shutdown = new Shutdown();
