@@ -15,10 +15,10 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { type SnapshotId } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { readResyncEvents } from '../store/journal.ts';
-import { streamPduBodies } from '../store/pdu-bodies.ts';
+import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../store/pdu-bodies.ts';
 import { readPdus } from '../store/pdus.ts';
 import { type RoomRow, listRooms, readRoom } from '../store/rooms.ts';
-import { type StateEntry, countMembers, readSnapshot } from '../store/snapshots.ts';
+import { countMembers, readSnapshot } from '../store/snapshots.ts';
 import { type RoomsContext } from './context.ts';
 import {
   type Member,
@@ -31,8 +31,8 @@ import {
 import { RoomError } from './error.ts';
 import { readProgress } from './fetch-progress.ts';
 
-/** Rows of one page of an answer. */
-const PAGE_ROWS = 1_000;
+/** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
+const PAGE_ROWS = 500;
 /** A lost notification costs a waiter this long. */
 const POLL_MS = 1_000;
 /** Asked of callers when nothing better is known. */
@@ -119,27 +119,17 @@ async function* memberPages(
   state: SnapshotId,
   membership: string | null,
 ): AsyncIterable<readonly Member[]> {
-  const entries = (await readSnapshot(store, roomId, state)).filter(
-    (entry): entry is StateEntry & { membership: string } =>
-      entry.type === 'm.room.member' &&
-      entry.membership !== null &&
-      (membership ?? entry.membership) === entry.membership,
-  );
-  const ids = entries.map(({ eventId }) => eventId);
-  let start = 0;
-  for await (const bodies of streamPduBodies(store, ids, PAGE_ROWS)) {
-    const names = new Map(bodies.map(({ eventId, json }) => [eventId, contentOf(json)['displayname']]));
-    yield entries.slice(start, start + PAGE_ROWS).map((entry) => {
-      const name = names.get(entry.eventId);
-      return {
-        userId: entry.stateKey as UserId,
-        eventId: entry.eventId,
-        membership: entry.membership,
-        displayName: typeof name === 'string' ? name : null,
-      };
-    });
-    start += PAGE_ROWS;
-  }
+  for await (const bodies of streamMemberBodies(store, roomId, state, membership, PAGE_ROWS))
+    yield bodies.map(memberOf).filter((member) => member !== undefined);
+}
+
+/** `undefined`: the event says of no membership what it is. */
+function memberOf({ eventId, json }: PduBody): Member | undefined {
+  const { state_key: stateKey, content } = JSON.parse(json) as { state_key: string; content?: JsonObject };
+  const { membership, displayname } = content ?? {};
+  if (typeof membership !== 'string') return undefined;
+  const displayName = typeof displayname === 'string' ? displayname : null;
+  return { userId: stateKey as UserId, eventId, membership, displayName };
 }
 
 async function* statePages(
@@ -148,6 +138,10 @@ async function* statePages(
   state: SnapshotId,
   members: boolean,
 ): AsyncIterable<readonly StateEvent[]> {
+  if (members) {
+    yield* streamStateBodies(store, roomId, state, PAGE_ROWS);
+    return;
+  }
   const entries = await readSnapshot(store, roomId, state, { members });
   yield* streamPduBodies(
     store,

@@ -1,9 +1,10 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Store } from '../../src/store/open-store.ts';
-import { streamPduBodies } from '../../src/store/pdu-bodies.ts';
+import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../src/store/pdu-bodies.ts';
 import { insertPdus } from '../../src/store/pdus.ts';
+import { createSnapshot } from '../../src/store/snapshots.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
-import { ids, message } from './events.ts';
+import { ROOM, ids, member, message, state } from './events.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -41,4 +42,57 @@ test('a reader who leaves early is not followed by the failure of the page that 
   expect(unhandled).not.toHaveBeenCalled();
   process.off('unhandledRejection', unhandled);
   failing.mockRestore();
+});
+
+describe('the bodies of a state', () => {
+  const events = [
+    state('$create', 'm.room.create', ''),
+    // A state event of another type whose key looks like a member.
+    state('$profile', 'org.example.profile', '@user-1:there.test'),
+    member('$odd', '@odd:there.test', 'odd\u0000membership'),
+    member('$none', '@none:there.test', 'join', { membership: null }),
+    ...Array.from({ length: 300 }, (_, i) =>
+      member(`$m${i}`, `@user-${i}:there.test`, i % 10 === 0 ? 'leave' : 'join'),
+    ),
+  ];
+  const eventIds = events.map(({ eventId }) => eventId);
+
+  async function read(pages: AsyncIterable<readonly PduBody[]>) {
+    const bodies: PduBody[] = [];
+    const sizes: number[] = [];
+    for await (const page of pages) {
+      bodies.push(...page);
+      sizes.push(page.length);
+    }
+    return { bodies, ids: bodies.map(({ eventId }) => eventId).sort(), sizes };
+  }
+  const named = (wanted: (event: (typeof events)[number]) => boolean): string[] =>
+    events
+      .filter(wanted)
+      .map(({ eventId }) => eventId)
+      .sort();
+
+  test('are all there, or those of its memberships, or of one kind of membership', async () => {
+    await insertPdus(store, [...events, member('$of-no-state', '@user-1:there.test')]);
+    const id = await createSnapshot(store, ROOM, eventIds);
+    const all = await read(streamStateBodies(store, ROOM, id, 100));
+    expect(all).toMatchObject({ ids: named(() => true), sizes: [100, 100, 100, 4] });
+    const members = (membership: string | null) => read(streamMemberBodies(store, ROOM, id, membership, 150));
+    expect(await members(null)).toMatchObject({
+      ids: named(({ type }) => type === 'm.room.member'),
+      sizes: [150, 150, 2],
+    });
+    for (const wanted of ['join', 'leave', 'odd\u0000membership', 'ban'])
+      expect((await members(wanted)).ids).toEqual(named(({ membership }) => membership === wanted));
+    expect((await members('odd\u0000membership')).bodies).toEqual([
+      { eventId: '$odd', json: Buffer.from(events[2]!.json).toString() },
+    ]);
+  });
+
+  test('are read to their end or not at all: an event that is gone fails its page', async () => {
+    const id = await createSnapshot(store, ROOM, ids('$create', '$m1', '$m2'));
+    await store.query(`DELETE FROM pdus WHERE event_id = '$m2'`);
+    await expect(read(streamStateBodies(store, ROOM, id, 100))).rejects.toThrow('not stored');
+    await expect(read(streamMemberBodies(store, ROOM, id, null, 100))).rejects.toThrow('not stored');
+  });
 });
