@@ -30,7 +30,7 @@ const TESTS_OF: Readonly<Record<string, readonly string[]>> = {
   'auth-rules-third-party-invite': ['auth-rules'],
   'power-levels': ['auth-rules'],
   redaction: ['redaction'],
-  'room-versions': ['auth-rules', 'redaction', 'event-format', 'hashes'],
+  'room-versions': ['room-versions', 'redaction'],
   'state-resolution-v1': ['state-resolution-v1', 'state-resolution.test'],
   'state-resolution-v2': ['state-resolution-v2', 'state-resolution.test'],
   'power-sort': ['power-sort'],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { authEventIdsOf, authEventKeys, checkAuthEventsCited } from '../../src/matrix/auth-events.ts';
+import { authEventIdsOf, authEventKeys, authStateOf, checkAuthEventsCited } from '../../src/matrix/auth-events.ts';
 import { type Pdu, type StateKey } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
 import { parseStateMapKey, stateMapKey } from '../../src/matrix/state-map.ts';
@@ -85,6 +85,14 @@ describe('the auth events cited', () => {
     expect(verdict(citing(root, alice), [alice, root], '12')).toBe('auth-event-duplicate');
     expect(verdict(citing(alice), [alice, root], '12', [root])).toBe('auth-event-rejected');
     expect(authEventIdsOf(citing(alice), rulesOf('12'))).toEqual([alice.eventId, CREATE_ID]);
+  });
+
+  it('are state events; of two at one place the later counts', () => {
+    const [old, now] = [powerLevels({}), powerLevels({ ban: 1 })];
+    const state = authStateOf([old, alice, event({ type: 'm.room.power_levels' }), now]);
+    expect(state('m.room.power_levels', '')).toBe(now);
+    expect(state('m.room.member', ALICE)).toBe(alice);
+    expect(state('m.room.member', BOB)).toBeUndefined();
   });
 
   it('do not repeat a place in the state', () => {
