@@ -9,7 +9,7 @@ import { type ThreadReply, type ThreadRequest } from './messages.ts';
 export const IN_FLIGHT_MAX = 2;
 
 /** Of new objects in a thread: a chunk's are a few MB. Left to itself V8 takes 48 MB for them, in each thread. */
-const YOUNG_GENERATION_MB = 12;
+const YOUNG_GENERATION_MB = 24;
 
 /** The thread died, or a chunk could not be worked on for a fault of ours. Trying again is safe. */
 export class VerificationThreadError extends Error {

@@ -6,6 +6,7 @@ import { CHUNK_EVENTS_MAX } from '../../src/verification/batch.ts';
 import { type CheckOutcome, type KeyRequest } from '../../src/verification/contract.ts';
 import { createVerificationPool, type CheckInput, type VerificationPool } from '../../src/verification/pool.ts';
 import { startVerificationThread } from '../../src/verification/thread-slot.ts';
+import { warmUp } from '../../src/verification/warm-up.ts';
 import { bytesOf, keyOfServer, resolverOf, ROOM, serverName, signedMember } from './signed-room.ts';
 
 const NEVER = new AbortController().signal;
@@ -40,6 +41,14 @@ describe('a verification pool', () => {
   let pool: VerificationPool;
   beforeAll(() => void (pool = createVerificationPool({ threads: 2 })));
   afterAll(() => pool.close());
+
+  it('is warmed up with events that pass, rewritten ones among them', async () => {
+    const outcomes = await warmUp(pool, 2, NEVER);
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual(outcomes.map(() => 'passed'));
+    expect(outcomes.length).toBeGreaterThan(0);
+    const bodies = outcomes.map((outcome) => outcome.outcome === 'passed' && Buffer.from(outcome.pdu.json).toString());
+    expect(bodies.filter((body) => body !== false && body.includes('unsigned'))).toEqual([]);
+  });
 
   it('answers in the order it was asked, over more events than one chunk holds', async () => {
     const events = members(CHUNK_EVENTS_MAX * 3 + 7);

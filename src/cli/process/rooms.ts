@@ -18,6 +18,7 @@ import { createNotifier } from '../../store/notify.ts';
 import { openStore } from '../../store/open-store.ts';
 import { countPartialRooms } from '../../store/rooms.ts';
 import { createVerificationPool } from '../../verification/pool.ts';
+import { warmUp } from '../../verification/warm-up.ts';
 import { CliError } from '../failure.ts';
 import { loadSigningKey } from './secrets.ts';
 import { type Shutdown } from './shutdown.ts';
@@ -86,8 +87,13 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     clock: systemClock,
     logger,
   });
-  const verification = createVerificationPool({ threads: availableParallelism() });
+  const threads = availableParallelism();
+  const verification = createVerificationPool({ threads });
   shutdown.add('verification threads', () => verification.close());
+  // Nobody waits for it, and work that comes meanwhile takes its turn.
+  void warmUp(verification, threads, new AbortController().signal).catch((error: unknown) => {
+    logger.debug({ err: error }, 'the verification threads were not warmed up');
+  });
   const notifier = createNotifier(store, logger);
   shutdown.add('notifications', () => notifier.close());
 
