@@ -16,7 +16,10 @@ import { createLanes } from './lanes.ts';
 
 /** Batches of raw events between the socket and the database, each some 400 events being checked or stored. */
 const BATCHES_IN_FLIGHT = 6;
-/** Events are stored so many at a time: smaller writes cost more each, bigger ones are no quicker. */
+/**
+ * Events are stored so many at a time: smaller writes cost more each, bigger ones are no quicker. Where a body comes so slowly
+ * that nothing else is being checked, what there is is stored at once: a kill must not cost what took minutes to come.
+ */
 const STORED_EVENTS = 2_000;
 /** An event stands in an answer twice at the most, as state and as auth event; more are padding. */
 const RECEIVED_FOR_EACH_WANTED_MAX = 2;
@@ -162,6 +165,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
     async takeStream(ask) {
       const receivedMax = RECEIVED_FOR_EACH_WANTED_MAX * wanted.size;
       let received = 0;
+      let underCheck = 0;
       const lanes = createLanes(BATCHES_IN_FLIGHT, progress.signal);
       try {
         for await (const batch of await ask(lanes.signal)) {
@@ -169,8 +173,9 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
           if (received > receivedMax)
             throw new FederationError(resident, 'too-large', `over ${receivedMax} events, for ${wanted.size} it named`);
           await lanes.start(async () => {
-            await check(batch.events, lanes.signal);
-            await store(STORED_EVENTS);
+            underCheck += 1;
+            await check(batch.events, lanes.signal).finally(() => (underCheck -= 1));
+            await store(underCheck === 0 ? 0 : STORED_EVENTS);
           });
         }
       } catch (error) {
