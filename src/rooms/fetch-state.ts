@@ -3,11 +3,11 @@
  * costs less. The body is streamed: checked, verified and stored in batches in bounded memory. What is stored is never
  * verified or written again, so a kill costs at most one more `/state` body.
  */
-import { createHash } from 'node:crypto';
 import pLimit from 'p-limit';
 import { FederationError } from '../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
+import { stateDigest } from '../matrix/state-digest.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type ResyncEvent, type SnapshotId, type StateFetchCounts } from '../resync/events.ts';
@@ -183,8 +183,7 @@ async function buildState(
 
   const events = [...byPlace.values()];
   const members = events.filter(({ type, content }) => type === 'm.room.member' && content['membership'] === 'join');
-  const eventIds = events.map(({ eventId }) => eventId).sort();
-  const digest = createHash('sha256').update(eventIds.join('\n')).digest('hex');
+  const eventIds = events.map(({ eventId }) => eventId);
   const snapshotId = await createSnapshot(store, roomId, eventIds);
-  return { snapshotId, digest, members: members.length, dropped: dropped.size };
+  return { snapshotId, digest: stateDigest(eventIds), members: members.length, dropped: dropped.size };
 }

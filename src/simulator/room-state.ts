@@ -2,9 +2,9 @@
  * The state of a simulated room: what stands now, kept up with every event, and what stood before each recent event,
  * worked out from one base and the events since.
  */
-import { createHash } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { stateDigest } from '../matrix/state-digest.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { type EventGraph } from './event-graph.ts';
 import { memberCounts } from './member-counts.ts';
@@ -60,9 +60,7 @@ export function roomState(graph: EventGraph): RoomState {
     servers: () => members.servers(),
     joined: () => members.joined(),
     digest() {
-      digest ??= createHash('sha256')
-        .update([...current.values()].sort().join('\n'))
-        .digest('hex');
+      digest ??= stateDigest(current.values());
       return digest;
     },
   };

@@ -1,6 +1,7 @@
 /** Holds the state that Rejoinder has against that of a simulated federation, by a digest over the ids of all its events. */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { type EventId } from '../../matrix/identifiers.ts';
+import { stateDigest } from '../../matrix/state-digest.ts';
 import { type StateDigest } from '../../simulator/contract.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
@@ -38,6 +39,5 @@ async function digestOfOurs(
 ): Promise<string> {
   const { body } = await client.ask(`/rooms/${encodeURIComponent(roomId)}/state`);
   const others = stateAnswer.parse(body).state.map(({ event_id: eventId }) => eventId);
-  const ids = [...new Set([...members.map(({ event_id: eventId }) => eventId), ...others])].sort();
-  return createHash('sha256').update(ids.join('\n')).digest('hex');
+  return stateDigest(new Set([...members.map(({ event_id: eventId }) => eventId), ...others] as EventId[]));
 }
