@@ -2,15 +2,17 @@
  * One join of one big room, measured from the moment the join request is sent until the members are answered, and compared
  * with the truth afterwards. What is read for the comparison and the counts comes after the last byte that is timed.
  */
-import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
+import { type EventId } from '../../src/matrix/identifiers.ts';
+import { stateDigest } from '../../src/matrix/state-digest.ts';
 import { type RequestCount } from '../../src/simulator/contract.ts';
-import { readWrites, resetWrites, walBytes, type DatabaseWrites } from './database.ts';
+import { readWrites, type DatabaseWrites } from './database.ts';
+import { startMeasuring } from './measured.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed, type OperatorCaller, type TimedAnswer } from './operator.ts';
 import { type Window } from './cpu-profile.ts';
-import { settled, watchProcesses, type Use } from './process-watch.ts';
+import { type Use } from './process-watch.ts';
 import { startSecondProcess } from './second-process.ts';
 import { type Stage } from './stage.ts';
 
@@ -55,17 +57,12 @@ export interface ResyncRun {
  * PostgreSQL knows all that they wrote. Throws when the room does not become whole, or not equal to the simulator's.
  */
 export async function runResync(stage: Stage): Promise<ResyncRun> {
-  const { simulator, operator, database, processes } = stage;
+  const { simulator, operator, database } = stage;
   const room = simulator.rooms[0]!;
   const caller = operatorCaller(operator);
   const second = await startSecondProcess();
   try {
-    await settled(processes);
-    await simulator.resetCounts();
-    await resetWrites(database);
-    const walBefore = await walBytes(database);
-    const stopWatching = watchProcesses(processes);
-
+    const stopMeasuring = await startMeasuring(stage);
     const fromUs = monotonicUs();
     const sight = second.firstSight(operator, room.roomId);
     const answered = await caller.ask('/rooms/join', { room: room.alias, user_id: userAt(stage), via: [] });
@@ -75,9 +72,7 @@ export async function runResync(stage: Stage): Promise<ResyncRun> {
     const members = await Promise.race([askMembers(caller, path), stage.failed]);
     const usable = await sight;
 
-    const used = stopWatching();
-    const wal = (await walBytes(database)) - walBefore;
-    const requests = await simulator.counts();
+    const measured = await stopMeasuring();
     const since = (us: number): number => (us - fromUs) / 1e6;
     const { atUs, failedAttempts } = await journalTimes(caller, path);
     const whole = await compare(stage, caller, path, members);
@@ -91,10 +86,8 @@ export async function runResync(stage: Stage): Promise<ResyncRun> {
         'resync done: the room is whole': since(atUs('ResyncCompleted')),
         '/members answered, asked at the join': since(members.atUs),
       },
-      use: used,
-      requests,
+      ...measured,
       writes: await readWrites(database),
-      walBytes: wal,
       usable,
       failedAttempts,
       ...whole,
@@ -146,16 +139,15 @@ async function compare(
 ): Promise<Pick<ResyncRun, 'joinedMembers' | 'stateEvents' | 'digest'>> {
   const truth = await simulator.digest(simulator.rooms[0]!.roomId);
   const { state } = parsed(stateList, path, await caller.ask(`${path}/state?members=true`));
-  const ids = state.map(({ event_id: eventId }) => eventId).sort();
-  const digest = createHash('sha256').update(ids.join('\n')).digest('hex');
+  const digest = stateDigest(state.map(({ event_id: eventId }) => eventId as EventId));
   const joinedMembers = parsed(memberList, path, members).members.filter(
     ({ membership }) => membership === 'join',
   ).length;
   if (digest !== truth.digest || joinedMembers !== truth.joined) {
     throw new Error(
-      `the room is not the simulator's: ${ids.length} state events, digest ${digest}, ${joinedMembers} joined; ` +
+      `the room is not the simulator's: ${state.length} state events, digest ${digest}, ${joinedMembers} joined; ` +
         `it has ${truth.events}, ${truth.digest}, ${truth.joined}`,
     );
   }
-  return { joinedMembers, stateEvents: ids.length, digest };
+  return { joinedMembers, stateEvents: state.length, digest };
 }

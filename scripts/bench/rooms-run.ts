@@ -2,14 +2,16 @@
  * Many rooms joined at once, and when each of them is joined and whole. The times are the journal's: whoever is watched
  * by a request a room would be measured with its watcher.
  */
-import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import { z } from 'zod';
-import { readWrites, resetWrites, walBytes, type DatabaseWrites } from './database.ts';
+import { type EventId } from '../../src/matrix/identifiers.ts';
+import { stateDigest } from '../../src/matrix/state-digest.ts';
+import { readWrites, type DatabaseWrites } from './database.ts';
+import { startMeasuring } from './measured.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed, type OperatorCaller } from './operator.ts';
-import { settled, watchProcesses, type Use } from './process-watch.ts';
+import { type Use } from './process-watch.ts';
 import { type Stage } from './stage.ts';
 
 /** One cheap query each; the times do not depend on it. */
@@ -40,15 +42,10 @@ export interface RoomsRun {
 
 /** Joins all rooms of the stage, `inFlight` requests at a time, and waits until all are whole and equal to the simulator's. */
 export async function runRooms(stage: Stage, inFlight: number): Promise<RoomsRun> {
-  const { simulator, operator, database, processes, serverName } = stage;
+  const { simulator, operator, database, serverName } = stage;
   const caller = operatorCaller(operator);
   try {
-    await settled(processes);
-    await simulator.resetCounts();
-    await resetWrites(database);
-    const walBefore = await walBytes(database);
-    const stopWatching = watchProcesses(processes);
-
+    const stopMeasuring = await startMeasuring(stage);
     const fromUs = monotonicUs();
     const since = (atUs: number): number => (atUs - fromUs) / 1e6;
     const limit = pLimit(inFlight);
@@ -62,14 +59,13 @@ export async function runRooms(stage: Stage, inFlight: number): Promise<RoomsRun
     const joined = await Promise.race([Promise.all(joins), stage.failed]);
     await Promise.race([untilWhole(stage, joined.length), stage.failed]);
 
-    const used = stopWatching();
-    const wal = (await walBytes(database)) - walBefore;
-    const requests = (await simulator.counts()).reduce((sum, of) => sum + of.requests, 0);
+    const { requests: counts, ...measured } = await stopMeasuring();
+    const requests = counts.reduce((sum, of) => sum + of.requests, 0);
     const wholeAt = await completions(stage);
     const rooms = joined.map((room) => ({ ...room, whole: since(wholeAt.get(room.roomId) ?? NaN) }));
     await compareAll(stage, caller);
     await stage.stopSystem();
-    return { rooms, use: used, writes: await readWrites(database), walBytes: wal, requests };
+    return { rooms, ...measured, writes: await readWrites(database), requests };
   } finally {
     await caller.close();
   }
@@ -101,10 +97,9 @@ async function compareAll({ simulator }: Stage, caller: OperatorCaller): Promise
   const compare = async (roomId: (typeof simulator.rooms)[number]['roomId']): Promise<void> => {
     const path = `/rooms/${encodeURIComponent(roomId)}/state?members=true`;
     const { state } = parsed(stateList, path, await caller.ask(path));
-    const ids = state.map(({ event_id: eventId }) => eventId).sort();
     const truth = await simulator.digest(roomId);
-    if (createHash('sha256').update(ids.join('\n')).digest('hex') !== truth.digest)
-      throw new Error(`${roomId} is not the simulator's: ${ids.length} state events, it has ${truth.events}`);
+    if (stateDigest(state.map(({ event_id: eventId }) => eventId as EventId)) !== truth.digest)
+      throw new Error(`${roomId} is not the simulator's: ${state.length} state events, it has ${truth.events}`);
   };
   await Promise.all(simulator.rooms.map(({ roomId }) => limit(() => compare(roomId))));
 }
