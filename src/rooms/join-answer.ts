@@ -15,6 +15,7 @@ import { type CheckOutcome, type CheckedPdu } from '../verification/contract.ts'
 import { type RoomsContext } from './context.ts';
 import { RoomError } from './error.ts';
 import { judgeOutliers } from './judge-outliers.ts';
+import { createLanes } from './lanes.ts';
 
 /** Batches verified and stored while the next ones arrive. */
 const BATCHES_IN_FLIGHT = 4;
@@ -45,8 +46,9 @@ export async function takeJoinAnswer(
   const { store, federation } = context;
   const { roomId, eventId, resident, template } = join;
   const omitMembersAsked = join.omitMembers && (await mayBePartial(context, roomId));
+  const lanes = createLanes(BATCHES_IN_FLIGHT, signal);
   const stream = await federation.sendJoin(resident, roomId, eventId, join.event, {
-    signal,
+    signal: lanes.signal,
     omitMembers: omitMembersAsked,
   });
 
@@ -57,7 +59,7 @@ export async function takeJoinAnswer(
       events,
       resolveKeys: context.keyRing.resolve,
       capReferences: false,
-      signal,
+      signal: lanes.signal,
     });
   const failed: CheckOutcome[] = [];
   const take = async (events: readonly Uint8Array[]): Promise<readonly AnsweredPdu[]> => {
@@ -67,16 +69,22 @@ export async function takeJoinAnswer(
     await insertPdus(store, passed);
     return passed.map(outlineOf);
   };
-  const batches: { readonly array: 'state' | 'auth_chain'; readonly taken: Promise<readonly AnsweredPdu[]> }[] = [];
-  for await (const { array, events } of stream) {
-    const taken = take(events);
-    // A failure is thrown where it is awaited; until then it must not count as unhandled.
-    taken.catch(() => undefined);
-    batches.push({ array, taken });
-    await batches.at(-BATCHES_IN_FLIGHT)?.taken;
+  const batches: { readonly array: 'state' | 'auth_chain'; taken: readonly AnsweredPdu[] }[] = [];
+  try {
+    for await (const { array, events } of stream) {
+      const batch: (typeof batches)[number] = { array, taken: [] };
+      batches.push(batch);
+      await lanes.start(async () => {
+        batch.taken = await take(events);
+      });
+    }
+  } finally {
+    // Nothing of a refused answer is under way when the next resident is asked.
+    await lanes.drain();
   }
-  const given: Record<'state' | 'auth_chain', AnsweredPdu[]> = { state: [], auth_chain: [] };
-  for (const { array, taken } of batches) for (const pdu of await taken) given[array].push(pdu);
+  const given = (of: 'state' | 'auth_chain'): AnsweredPdu[] =>
+    batches.flatMap(({ array, taken }) => (array === of ? taken : []));
+  const [state, authChain] = [given('state'), given('auth_chain')];
 
   const header = stream.header();
   const [returnedEvent] = header.event === undefined ? [] : await check([header.event]);
@@ -88,8 +96,8 @@ export async function takeJoinAnswer(
     resident,
     omitMembersAsked,
     header,
-    state: given.state,
-    authChain: given.auth_chain,
+    state,
+    authChain,
     returnedEvent,
   });
   if (!verdict.ok) throw unusable(resident, `${verdict.reason} (${verdict.rule})`, failed);
@@ -105,7 +113,7 @@ export async function takeJoinAnswer(
   return {
     membersOmitted: verdict.membersOmitted,
     serversInRoom: verdict.serversInRoom,
-    stateBefore: await stateOf(context, join, verdict, given.auth_chain),
+    stateBefore: await stateOf(context, join, verdict, authChain),
   };
 }
 
