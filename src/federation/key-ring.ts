@@ -49,6 +49,8 @@ export interface KeyRingConfig {
 
 interface Want {
   readonly request: KeyRequest;
+  /** What the store has of it, though it may not be valid long enough. */
+  stored: KnownKey | undefined;
   readonly done: Promise<KnownKey | undefined>;
   readonly settle: (key: KnownKey | undefined) => void;
   readonly fail: (error: unknown) => void;
@@ -71,9 +73,10 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
   let waiting: Want[] = [];
   let rounds = 0;
 
+  /** `key`: what the search over the network gave, if there was one. */
   const settle = (want: Want, key: KnownKey | undefined): void => {
     const name = nameOf(want.request);
-    const best = key === undefined ? cache.get(name) : better(cache.get(name), key);
+    const best = better(better(cache.get(name), want.stored), key);
     if (best !== undefined) cache.set(name, best);
     // In one turn with the cache: whoever comes later finds the key there, or starts a search of his own.
     wants.delete(name);
@@ -93,10 +96,9 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       const stored = await config.keyStore.readKeys(wanted.map(({ request }) => request));
       const byName = new Map(stored.map((key) => [nameOf(key), key]));
       for (const want of wanted) {
-        const key = byName.get(nameOf(want.request));
-        if (key !== undefined) cache.set(nameOf(want.request), better(cache.get(nameOf(want.request)), key));
-        const isFound = key !== undefined && isEnough(key, want.request);
-        if (isFound || !patience.mayAsk(want.request)) settle(want, key);
+        want.stored = byName.get(nameOf(want.request));
+        const isFound = want.stored !== undefined && isEnough(want.stored, want.request);
+        if (isFound || !patience.mayAsk(want.request)) settle(want, undefined);
         else waiting.push(want);
       }
     } catch (error) {
@@ -176,8 +178,8 @@ function isEnough(key: KnownKey, request: KeyRequest): boolean {
 }
 
 /** A stored public key is not replaced by another under its name; the later end of its validity counts. */
-function better(stored: KnownKey | undefined, fetched: KnownKey): KnownKey {
-  if (stored === undefined) return fetched;
+function better(stored: KnownKey | undefined, fetched: KnownKey | undefined): KnownKey | undefined {
+  if (stored === undefined || fetched === undefined) return stored ?? fetched;
   if (stored.publicKey !== fetched.publicKey || stored.expired) return stored;
   return fetched.expired || fetched.validUntilTs > stored.validUntilTs ? fetched : stored;
 }
@@ -205,5 +207,5 @@ function makeWant(request: KeyRequest): Want {
   });
   // Everybody who waits may have gone away; then nobody hears of a failure of the store, and nobody needs to.
   done.catch(() => undefined);
-  return { request, done, settle, fail };
+  return { request, stored: undefined, done, settle, fail };
 }
