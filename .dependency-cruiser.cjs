@@ -1,6 +1,6 @@
 /**
  * The directions of docs/ARCHITECTURE.md, held by machine:
- * matrix <- resync <- store, federation, verification <- rooms <- activities, operator <- cli.
+ * matrix <- resync <- store, federation, verification <- rooms <- activities, operator, federation-api <- cli.
  */
 const forbid = (name, comment, from, to) => ({
   name,
@@ -21,13 +21,13 @@ module.exports = {
     ),
     forbid(
       'no-dead-modules',
-      'Code that nothing runs is never true for long. The simulator is reached by the demo, by tests and benches.',
+      'Code that nothing runs is never true for long. The simulator is reached by the demo, by tests and benches; the schema by drizzle-kit.',
       {
         path: '^(src/cli/(main|program)\\.ts|src/cli/commands/|workflows/index\\.ts|activities/index\\.ts|src/verification/thread\\.ts)',
       },
       {
         path: '^(src|workflows|activities)/',
-        pathNot: '^(src/cli/main\\.ts|workflows/index\\.ts|src/verification/thread\\.ts|src/simulator/)',
+        pathNot: '^(src/cli/main\\.ts|workflows/index\\.ts|src/verification/thread\\.ts|src/simulator/|src/store/schema/)',
         reachable: false,
       },
     ),
@@ -40,7 +40,7 @@ module.exports = {
     forbid(
       'matrix-keeps-one-cache',
       'A verified key object is a function of its 32 bytes, and a room names thousands of them: the cache changes no answer.',
-      { path: '^src/matrix/', pathNot: '^src/matrix/ed25519\\.ts$' },
+      { path: '^src/matrix/', pathNot: '^src/matrix/signing/ed25519\\.ts$' },
       '^node_modules/lru-cache/',
     ),
     forbid(
@@ -52,8 +52,14 @@ module.exports = {
     forbid(
       'matrix-loads-one-library-if-it-can',
       'libsodium has no build for every platform, and only its one user may do without it.',
-      { path: '^src/matrix/', pathNot: '^src/matrix/ed25519\\.ts$' },
+      { path: '^src/matrix/', pathNot: '^src/matrix/signing/ed25519\\.ts$' },
       '^((node:)?module$|node_modules/sodium-native/)',
+    ),
+    forbid(
+      'inspect-knows-the-core-only',
+      'Documents are for people; the protocol does not know them.',
+      '^src/inspect/',
+      '^(src/(?!inspect/|matrix/|invariant\\.ts)|workflows/|activities/|node_modules/)',
     ),
     forbid(
       'resync-is-pure',
@@ -107,25 +113,31 @@ module.exports = {
       'federation-knows-no-store',
       'The federation edge gets its stores as arguments.',
       '^src/federation/',
-      '^(workflows/|activities/|src/(store|rooms|operator|temporal|cli|launch|simulator)/)',
+      '^(workflows/|activities/|src/(store|rooms|operator|federation-api|temporal|cli|launch|simulator)/)',
     ),
     forbid(
       'rooms-know-no-edge',
-      'Use cases do not know who calls them, no HTTP server and no Temporal; a ports.ts says in shapes what an edge asks of them.',
+      'Use cases do not know who calls them, no HTTP server and no Temporal; contract.ts says in shapes what they offer.',
       '^src/rooms/',
-      '^(workflows/|activities/|src/(temporal|cli|launch|simulator)/|src/(operator|federation/server)/(?!ports\\.ts)|node_modules/@temporalio/)',
+      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api)/|node_modules/@temporalio/)',
     ),
     forbid(
       'activities-are-thin',
       'Activities call use cases and translate their failures; SQL and HTTP are below.',
       '^activities/',
-      '^src/(operator|federation/server|cli|launch|simulator)/',
+      '^src/(operator|federation-api|cli|launch|simulator)/',
     ),
     forbid(
       'operator-asks-ports',
       'The operator API is given what it calls, so that a test gives it a few lines.',
       '^src/operator/',
       '^(workflows/|activities/|src/(store|federation|temporal|verification|cli|launch|simulator)/)',
+    ),
+    forbid(
+      'federation-api-knows-shapes',
+      'As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation\'s.',
+      '^src/federation-api/',
+      '^(workflows/|activities/|src/(store|operator|temporal|cli|launch|simulator|rooms/(?!contract\\.ts|error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
     ),
     forbid(
       'temporal-knows-no-use-case',
@@ -149,7 +161,7 @@ module.exports = {
       'metrics-only-watch',
       'They are told, and decide nothing: no edge, no Temporal, no command.',
       '^src/metrics(/|\\.ts)',
-      '^(workflows/|activities/|src/(operator|temporal|cli|launch|simulator|federation/server)/)',
+      '^(workflows/|activities/|src/(operator|federation-api|temporal|cli|launch|simulator)/)',
     ),
     forbid(
       'launch-starts-servers-and-nothing-of-ours',

@@ -1,8 +1,8 @@
 /** Writes the numbers of a running fetch for readers of the API, seldom enough to cost nothing, the last ones included. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type RoomsContext } from '../src/rooms/context.ts';
-import { type FetchNumbers } from '../src/rooms/fetch-progress.ts';
-import { type FetchAttempt, deleteFetchProgress, writeFetchProgress } from '../src/store/fetch-progress.ts';
+import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
+import { type FetchAttempt, deleteFetchProgress, writeFetchProgress } from '../src/store/tables/fetch-progress.ts';
 
 /** A reader sees numbers at most so old; a fetch reports some ten times as often. */
 const WRITE_EVERY_MS = 250;

@@ -4,14 +4,14 @@
  */
 import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
 import { type RoomsContext } from '../src/rooms/context.ts';
-import { type FetchNumbers } from '../src/rooms/fetch-progress.ts';
-import { endRound } from '../src/rooms/end-round.ts';
-import { fetchState } from '../src/rooms/fetch-state.ts';
-import { finishStaleJoins } from '../src/rooms/join.ts';
-import { walkPartialEvents } from '../src/rooms/walk.ts';
+import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
+import { endRound } from '../src/rooms/resync/end-round.ts';
+import { fetchState } from '../src/rooms/resync/fetch-state.ts';
+import { finishStaleJoins } from '../src/rooms/join/join.ts';
+import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { initialResyncState } from '../src/resync/state.ts';
-import { readResyncEvents } from '../src/store/journal.ts';
-import { overdueResyncs, readResync } from '../src/store/rooms.ts';
+import { readResyncEvents } from '../src/store/journal/journal.ts';
+import { overdueResyncs, readResync } from '../src/store/journal/rooms.ts';
 import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
 import { trimForTransport } from '../src/resync/transport.ts';
 import { asFailure } from './failure.ts';

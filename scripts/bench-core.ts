@@ -6,17 +6,17 @@
  */
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { decodeBase64 } from '../src/matrix/base64.ts';
-import { libsodiumVerifies, opensslVerifies } from '../src/matrix/ed25519.ts';
-import { checkContentHash, signedText } from '../src/matrix/hashes.ts';
+import { decodeBase64 } from '../src/matrix/signing/base64.ts';
+import { libsodiumVerifies, opensslVerifies } from '../src/matrix/signing/ed25519.ts';
+import { checkContentHash, signedText } from '../src/matrix/signing/hashes.ts';
 import { preparePdu } from '../src/matrix/event-format.ts';
 import { type EventId, type ServerName } from '../src/matrix/identifiers.ts';
 import { type Pdu } from '../src/matrix/pdu.ts';
 import { checkAgainstAuthEvents } from '../src/matrix/pdu-checks.ts';
 import { roomVersionRules, type RoomVersionRules } from '../src/matrix/room-versions.ts';
-import { requiredSigners, signaturesOf, verifyText } from '../src/matrix/signatures.ts';
-import { resolveState } from '../src/matrix/state-resolution.ts';
-import { parseJsonObject } from '../src/matrix/strict-json.ts';
+import { requiredSigners, signaturesOf, verifyText } from '../src/matrix/signing/signatures.ts';
+import { resolveState } from '../src/matrix/state-resolution/state-resolution.ts';
+import { parseJsonObject } from '../src/matrix/json/strict-json.ts';
 import { createVerificationPool } from '../src/verification/pool.ts';
 import { conflict } from './bench/conflict.ts';
 import { memberEvents, ROOM_ID, type MemberEvents } from './bench/member-events.ts';

@@ -21,21 +21,27 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The files that hold rules, and the tests that are about them. */
 const TESTS_OF: Readonly<Record<string, readonly string[]>> = {
-  'auth-events': ['auth-events'],
-  'auth-rules': ['auth-rules'],
-  'auth-rules-create': ['auth-rules'],
-  'auth-rules-federation': ['auth-rules'],
-  'auth-rules-membership': ['auth-rules'],
-  'auth-rules-power-levels': ['auth-rules'],
-  'auth-rules-third-party-invite': ['auth-rules'],
-  'power-levels': ['auth-rules'],
-  redaction: ['redaction'],
-  'room-versions': ['room-versions', 'redaction'],
-  'state-resolution-v1': ['state-resolution-v1', 'state-resolution.test'],
-  'state-resolution-v2': ['state-resolution-v2', 'state-resolution.test'],
-  'power-sort': ['power-sort'],
-  'mainline-sort': ['mainline-sort'],
-  'auth-chain': ['auth-chain'],
+  'auth/auth-events': ['auth/auth-events'],
+  'auth/auth-rules': ['auth/auth-rules'],
+  'auth/auth-rules-create': ['auth/auth-rules'],
+  'auth/auth-rules-federation': ['auth/auth-rules'],
+  'auth/auth-rules-membership': ['auth/auth-rules'],
+  'auth/auth-rules-power-levels': ['auth/auth-rules'],
+  'auth/auth-rules-third-party-invite': ['auth/auth-rules'],
+  'auth/power-levels': ['auth/auth-rules'],
+  'signing/redaction': ['signing/redaction'],
+  'room-versions': ['room-versions', 'signing/redaction'],
+  'state-resolution/state-resolution-v1': [
+    'state-resolution/state-resolution-v1',
+    'state-resolution/state-resolution.test',
+  ],
+  'state-resolution/state-resolution-v2': [
+    'state-resolution/state-resolution-v2',
+    'state-resolution/state-resolution.test',
+  ],
+  'state-resolution/power-sort': ['state-resolution/power-sort'],
+  'state-resolution/mainline-sort': ['state-resolution/mainline-sort'],
+  'state-resolution/auth-chain': ['state-resolution/auth-chain'],
   'pdu-checks': ['pdu-checks'],
 };
 const EVERY_TEST = ['test/matrix', 'test/differential'];

@@ -3,7 +3,7 @@ import { type EventId, type RoomId, type UserId } from '../../src/matrix/identif
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
-import { type ResolutionInput } from '../../src/matrix/state-resolution.ts';
+import { type ResolutionInput } from '../../src/matrix/state-resolution/state-resolution.ts';
 
 /** On each side of the conflict, power levels in a chain; bans; the rest are changes of profiles. */
 const POWER_LEVELS_OF_SIDE = 100;

@@ -2,15 +2,15 @@
 import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant } from '../../src/invariant.ts';
-import { decodeBase64 } from '../../src/matrix/base64.ts';
-import { canonicalJsonWithout } from '../../src/matrix/canonical-json.ts';
+import { decodeBase64 } from '../../src/matrix/signing/base64.ts';
+import { canonicalJsonWithout } from '../../src/matrix/json/canonical-json.ts';
 import { preparePdu } from '../../src/matrix/event-format.ts';
-import { libsodiumVerifies } from '../../src/matrix/ed25519.ts';
-import { checkContentHash, eventIdOf, signedText } from '../../src/matrix/hashes.ts';
+import { libsodiumVerifies } from '../../src/matrix/signing/ed25519.ts';
+import { checkContentHash, eventIdOf, signedText } from '../../src/matrix/signing/hashes.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../src/matrix/room-versions.ts';
-import { requiredSigners, signaturesOf } from '../../src/matrix/signatures.ts';
-import { parseJsonObject } from '../../src/matrix/strict-json.ts';
+import { requiredSigners, signaturesOf } from '../../src/matrix/signing/signatures.ts';
+import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { type LimitStep, type LimitsShare } from './limits.ts';
 
 const { bytes, offsets, roomVersion, keys } = workerData as LimitsShare;

@@ -1,10 +1,10 @@
 /** The events of a big room, made for benches: correctly hashed, signed by their senders' own servers, the same each run. */
-import { eventIdOf } from '../../src/matrix/hashes.ts';
+import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type EventId, type KeyId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
-import { signEvent } from '../../src/matrix/signatures.ts';
-import { signingKeyFromSeed, type SigningKey } from '../../src/matrix/signing-key.ts';
+import { signEvent } from '../../src/matrix/signing/signatures.ts';
+import { signingKeyFromSeed, type SigningKey } from '../../src/matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../../src/verification/contract.ts';
 
 export const ROOM_ID = '!bench:s0.example.org' as RoomId;

@@ -9,8 +9,8 @@ import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type EventId, type ServerName, parseEventId, parseRoomId, parseServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { type SigningKey } from '../matrix/signing-key.ts';
-import { isJsonObject, parseJson } from '../matrix/strict-json.ts';
+import { type SigningKey } from '../matrix/signing/signing-key.ts';
+import { isJsonObject, parseJson } from '../matrix/json/strict-json.ts';
 import { type AddressRulesConfig, createAddressRules } from './addresses.ts';
 import { createAgent, type Lookup, lookupBySystem } from './connect.ts';
 import {

@@ -1,6 +1,6 @@
 /**
  * The one error federation throws, and the one table from what went wrong to what it means for the choice of the next
- * server (FACTS F): an HTTP status and errcode, a network error, or an answer that cannot be used.
+ * server: an HTTP status and errcode, a network error, or an answer that cannot be used.
  */
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type FailureClass } from '../resync/events.ts';

@@ -1,12 +1,13 @@
 /**
- * What the answer of send_join must satisfy before anything of it is used (FACTS A 3). Pure: its events have passed the
+ * What the answer of send_join must satisfy before anything of it is used. Pure: its events have passed the
  * checks of receipt already. Each refusal names its rule.
  *
- * Source: https://spec.matrix.org/v1.16/server-server-api/#put_matrixfederationv2send_joinroomideventid
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#put_matrixfederationv2send_joinroomideventid, and MSC3706,
+ * https://github.com/matrix-org/matrix-spec-proposals/pull/3706
  */
 import { type EventId, type RoomId, type ServerName, parseServerName } from '../matrix/identifiers.ts';
 import { type Json } from '../matrix/pdu.ts';
-import { isJsonObject } from '../matrix/strict-json.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type CheckedPdu, type CheckOutcome } from '../verification/contract.ts';
 import { type SendJoinHeader } from './contract.ts';
 import { type JoinRefusal, refuse } from './join-refusal.ts';

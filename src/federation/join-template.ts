@@ -1,5 +1,5 @@
 /**
- * The template of make_join, which is never signed as given (FACTS A 0): what is needed of it is checked and taken, and
+ * The template of make_join, which is never signed as given, since it may be about something else: what is needed of it is checked and taken, and
  * our own event is built from that.
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1make_joinroomiduserid
@@ -15,7 +15,7 @@ import {
 } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
-import { isJsonObject } from '../matrix/strict-json.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type MakeJoinAnswer } from './contract.ts';
 import { type JoinRefusal, refuse } from './join-refusal.ts';
 

@@ -9,7 +9,7 @@ import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type SigningKey } from '../matrix/signing-key.ts';
+import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type KeyRequest, type KeyResolver, type VerifyKey } from '../verification/contract.ts';
 import { type FederationClient } from './contract.ts';
 import { orAborted } from './deadline.ts';

@@ -6,8 +6,8 @@
 import { type Clock } from '../clock.ts';
 import { type KeyId, type ServerName, parseKeyId, parseServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { signJson, verifySignedJson } from '../matrix/signatures.ts';
-import { type SigningKey } from '../matrix/signing-key.ts';
+import { signJson, verifySignedJson } from '../matrix/signing/signatures.ts';
+import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../verification/contract.ts';
 
 /** A header holds four short values; identifiers end at 255 bytes each and a signature at 88. */

@@ -5,11 +5,11 @@
 import { type Readable } from 'node:stream';
 import { type Dispatcher } from 'undici';
 import { type Clock } from '../clock.ts';
-import { canonicalJson } from '../matrix/canonical-json.ts';
+import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { type SigningKey } from '../matrix/signing-key.ts';
-import { parseJson } from '../matrix/strict-json.ts';
+import { type SigningKey } from '../matrix/signing/signing-key.ts';
+import { parseJson } from '../matrix/json/strict-json.ts';
 import { AddressRefusedError } from './connect.ts';
 import { createDeadline } from './deadline.ts';
 import { type Destination, type Discovery } from './discovery.ts';

@@ -5,9 +5,9 @@
  * Source: https://spec.matrix.org/v1.16/rooms/v11/#event-format-1 and the page of each version;
  * https://spec.matrix.org/v1.16/client-server-api/#size-limits
  */
-import { canonicalJsonWithout } from './canonical-json.ts';
+import { canonicalJsonWithout } from './json/canonical-json.ts';
 import { checkEventValues } from './event-values.ts';
-import { hashedEventId, signedText } from './hashes.ts';
+import { hashedEventId, signedText } from './signing/hashes.ts';
 import {
   IDENTIFIER_BYTES_MAX,
   parseEventId,
@@ -16,11 +16,11 @@ import {
   type EventId,
   type RoomId,
 } from './identifiers.ts';
-import { NUMBER_SPELLINGS, type SpelledNumbers } from './json-numbers.ts';
+import { NUMBER_SPELLINGS, type SpelledNumbers } from './json/json-numbers.ts';
 import { type Json, type JsonObject, type Pdu } from './pdu.ts';
 import { refuse, type Refusal } from './refusal.ts';
 import { type RoomVersionRules } from './room-versions.ts';
-import { isJsonObject } from './strict-json.ts';
+import { isJsonObject } from './json/strict-json.ts';
 
 /** Of the whole event as canonical JSON, signatures included (spec, Size limits). */
 export const EVENT_BYTES_MAX = 65_536;

@@ -1,5 +1,5 @@
 /** Checks on the values inside an event, whatever its fields: nesting, and the numbers of strict canonical JSON. */
-import { NUMBER_SPELLINGS, type SpelledNumbers } from './json-numbers.ts';
+import { NUMBER_SPELLINGS, type SpelledNumbers } from './json/json-numbers.ts';
 import { type Json, type JsonObject } from './pdu.ts';
 import { refuse, type Refusal } from './refusal.ts';
 

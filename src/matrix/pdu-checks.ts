@@ -16,9 +16,9 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#checks-performed-on-receipt-of-a-pdu
  */
-import { authEventIdsOf, authStateOf, checkAuthEventsCited } from './auth-events.ts';
-import { authorise, authoriseAgainstState } from './auth-rules.ts';
-import { type AuthRule, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { authEventIdsOf, authStateOf, checkAuthEventsCited } from './auth/auth-events.ts';
+import { authorise, authoriseAgainstState } from './auth/auth-rules.ts';
+import { type AuthRule, type AuthState, type AuthVerdict, refuse } from './auth/auth-verdict.ts';
 import { checkByteLimits } from './event-format.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';

@@ -10,7 +10,7 @@ import { type EventId, type RoomId, type ServerName, type UserId } from '../matr
 /** 32 lower-case hex digits: the content hash of a snapshot's root chunk. */
 export type SnapshotId = string & { readonly __snapshot: never };
 
-/** What a failed request or an unusable answer means for the choice of the next resident (FACTS F). */
+/** What a failed request or an unusable answer means for the choice of the next resident. */
 export type FailureClass =
   | 'unreachable'
   | 'timeout'

@@ -4,7 +4,7 @@ import { type FederationClient } from '../federation/client.ts';
 import { type KeyRing } from '../federation/key-ring.ts';
 import { type Logger } from '../logging.ts';
 import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
-import { type SigningKey } from '../matrix/signing-key.ts';
+import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type ResyncPolicy } from '../resync/policy.ts';
 import { type Notifier } from '../store/notify.ts';
 import { type Store } from '../store/open-store.ts';

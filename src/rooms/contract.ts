@@ -1,8 +1,9 @@
 /** What may be asked of rooms and what they answer; shapes only, for the use cases and the edges that offer them. */
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
-import { type RoomProgress } from './fetch-progress.ts';
+import { type RoomProgress } from './resync/fetch-progress.ts';
 
 export interface JoinRequest {
   readonly room: RoomId | RoomAlias;
@@ -95,3 +96,16 @@ export interface RoomReads {
   /** The current state: without memberships at once, with them once the room has full state. */
   state(roomId: RoomId, options: WaitOptions & { readonly members: boolean }): Promise<Ready<StateEvent> | NotReady>;
 }
+
+/** `absent`: we are not in the room, or know nothing of it. */
+export type RoomStatus = 'absent' | 'partial' | 'full';
+
+export interface ReceivedTransaction {
+  /** Each the bytes received; at most 50. */
+  readonly pdus: readonly Uint8Array[];
+  /** At most 100. */
+  readonly edus: readonly JsonObject[];
+}
+
+/** By event id. Without `error`: taken in, whatever was decided about it; with it: it can't be processed at all. */
+export type PduResults = Readonly<Record<EventId, { readonly error?: string }>>;

@@ -2,16 +2,16 @@
  * The checks on receipt of an event that a joining server made: what a real resident looks at before it lets an event into
  * the room, so that a mistake of ours shows here and not in the first room out there.
  */
-import { MatrixError } from '../federation/server/errors.ts';
-import { authEventIdsOf } from '../matrix/auth-events.ts';
-import { type AuthState, type AuthVerdict } from '../matrix/auth-verdict.ts';
+import { MatrixError } from '../federation-api/errors.ts';
+import { authEventIdsOf } from '../matrix/auth/auth-events.ts';
+import { type AuthState, type AuthVerdict } from '../matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../matrix/event-format.ts';
-import { checkContentHash } from '../matrix/hashes.ts';
+import { checkContentHash } from '../matrix/signing/hashes.ts';
 import { domainOf, type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
 import { checkAgainstAuthEvents, checkAgainstState } from '../matrix/pdu-checks.ts';
-import { signaturesOf, verifyEventSignature } from '../matrix/signatures.ts';
-import { parseJsonObject } from '../matrix/strict-json.ts';
+import { signaturesOf, verifyEventSignature } from '../matrix/signing/signatures.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { invariant } from '../invariant.ts';
 import { type Federation } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';

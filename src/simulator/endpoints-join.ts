@@ -4,7 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#joining-rooms
  */
-import { MatrixError } from '../federation/server/errors.ts';
+import { MatrixError } from '../federation-api/errors.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { domainOf, parseUserId, type EventId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';

@@ -3,10 +3,10 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#retrieving-server-keys
  */
-import { MatrixError } from '../federation/server/errors.ts';
+import { MatrixError } from '../federation-api/errors.ts';
 import { parseRoomAlias, parseUserId, type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { isJsonObject } from '../matrix/strict-json.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type Answer, answerWith, answerWithText } from './answer.ts';
 import { type Endpoint } from './endpoint.ts';
 import { type Federation } from './federation.ts';

@@ -4,11 +4,11 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#transactions
  */
-import { MatrixError } from '../federation/server/errors.ts';
+import { MatrixError } from '../federation-api/errors.ts';
 import { parseRoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { eventIdOf } from '../matrix/hashes.ts';
-import { isJsonObject } from '../matrix/strict-json.ts';
+import { eventIdOf } from '../matrix/signing/hashes.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { answerWith } from './answer.ts';
 import { checkReceivedFrom } from './check-received.ts';
 import { type Endpoint } from './endpoint.ts';

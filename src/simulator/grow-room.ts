@@ -3,9 +3,9 @@
  * appends later come through here.
  */
 import { invariant } from '../invariant.ts';
-import { authEventKeys } from '../matrix/auth-events.ts';
-import { canonicalJson } from '../matrix/canonical-json.ts';
-import { eventIdOf, signedText } from '../matrix/hashes.ts';
+import { authEventKeys } from '../matrix/auth/auth-events.ts';
+import { canonicalJson } from '../matrix/json/canonical-json.ts';
+import { eventIdOf, signedText } from '../matrix/signing/hashes.ts';
 import { domainOf, type EventId, type RoomAlias, type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';

@@ -8,7 +8,7 @@ import { type Clock } from '../clock.ts';
 import { readKeyAnswer, type KnownKey } from '../federation/key-answer.ts';
 import { readBody } from '../federation/read-body.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { parseJsonObject } from '../matrix/strict-json.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type KeyResolver } from '../verification/contract.ts';
 
 /** For each request; a joining server may be busy verifying. */

@@ -6,7 +6,7 @@ import { type Clock } from '../clock.ts';
 import { makeKeyAnswer } from '../federation/key-answer.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { signJson } from '../matrix/signatures.ts';
+import { signJson } from '../matrix/signing/signatures.ts';
 import { type ServerKeys } from './server-keys.ts';
 
 /** The longest that servers believe a key to be valid. */

@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Clock } from '../clock.ts';
 import { authorizationOf } from '../federation/request-auth.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { isJsonObject, parseJsonObject } from '../matrix/strict-json.ts';
+import { isJsonObject, parseJsonObject } from '../matrix/json/strict-json.ts';
 import { invariant } from '../invariant.ts';
 import { type JoiningServers } from './joining-servers.ts';
 import { type RequestCounts } from './request-counts.ts';

@@ -4,9 +4,9 @@
  */
 import { createPrivateKey, createPublicKey, hash, type KeyObject } from 'node:crypto';
 import { invariant } from '../invariant.ts';
-import { encodeBase64 } from '../matrix/base64.ts';
+import { encodeBase64 } from '../matrix/signing/base64.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';
-import { type SigningKey } from '../matrix/signing-key.ts';
+import { type SigningKey } from '../matrix/signing/signing-key.ts';
 
 /** The keys of a federation, one for each server. */
 export interface ServerKeys {

@@ -2,12 +2,12 @@
  * From what somebody says to a signed event. The functions of src/matrix do the work; only what they would compute twice
  * is passed on: the text under the signature is also what the event id is the hash of.
  */
-import { canonicalJson } from '../matrix/canonical-json.ts';
-import { contentHash, hashedEventId, signedText } from '../matrix/hashes.ts';
+import { canonicalJson } from '../matrix/json/canonical-json.ts';
+import { contentHash, hashedEventId, signedText } from '../matrix/signing/hashes.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
-import { signBytes, type SigningKey } from '../matrix/signing-key.ts';
+import { signBytes, type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type EventDraft } from './room.ts';
 
 /** A draft and its place in the room. */

@@ -5,7 +5,7 @@
  */
 import pg from 'pg';
 import { type RoomId } from '../matrix/identifiers.ts';
-import { NOTIFY_CHANNEL } from './journal.ts';
+import { NOTIFY_CHANNEL } from './journal/journal.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
 
 export interface Notification {

@@ -8,7 +8,7 @@ import { type ServerName } from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';
 import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
-import { ChunkCache } from './chunk-cache.ts';
+import { ChunkCache } from './snapshots/chunk-cache.ts';
 
 /** What both a store and a transaction offer. */
 export interface Sql {

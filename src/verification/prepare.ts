@@ -6,8 +6,8 @@ import { preparePdu } from '../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
-import { requiredSigners, signaturesOf, type Signature } from '../matrix/signatures.ts';
-import { parseJsonObject } from '../matrix/strict-json.ts';
+import { requiredSigners, signaturesOf, type Signature } from '../matrix/signing/signatures.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { eventAt, type RawEvents } from './batch.ts';
 import { type NamedKey, type PreparedReply, type ThreadOutcome } from './messages.ts';
 

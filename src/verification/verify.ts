@@ -4,13 +4,13 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#checks-performed-on-receipt-of-a-pdu
  */
-import { canonicalJson, canonicalJsonWithout } from '../matrix/canonical-json.ts';
-import { checkContentHash, signedText } from '../matrix/hashes.ts';
+import { canonicalJson, canonicalJsonWithout } from '../matrix/json/canonical-json.ts';
+import { checkContentHash, signedText } from '../matrix/signing/hashes.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
-import { redact } from '../matrix/redaction.ts';
+import { redact } from '../matrix/signing/redaction.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
-import { verifyText } from '../matrix/signatures.ts';
+import { verifyText } from '../matrix/signing/signatures.ts';
 import { type VerifyKey } from './contract.ts';
 import { type ThreadOutcome } from './messages.ts';
 import { type PreparedEvent } from './prepare.ts';

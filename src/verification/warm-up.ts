@@ -5,8 +5,8 @@
 import { type KeyId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { roomVersionRules } from '../matrix/room-versions.ts';
-import { signEvent } from '../matrix/signatures.ts';
-import { signingKeyFromSeed } from '../matrix/signing-key.ts';
+import { signEvent } from '../matrix/signing/signatures.ts';
+import { signingKeyFromSeed } from '../matrix/signing/signing-key.ts';
 import { invariant } from '../invariant.ts';
 import { type CheckOutcome } from './contract.ts';
 import { type VerificationPool } from './pool.ts';

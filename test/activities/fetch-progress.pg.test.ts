@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createProgressWriter } from '../../activities/fetch-progress.ts';
 import { systemClock } from '../../src/clock.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
-import { readFetchProgress } from '../../src/store/fetch-progress.ts';
+import { readFetchProgress } from '../../src/store/tables/fetch-progress.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { silent } from '../federation/tls-server.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';

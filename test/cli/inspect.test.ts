@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { inspectDocuments } from '../../src/cli/commands/inspect.ts';
 import { createOutput, type Output } from '../../src/cli/output.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
-import { signEvent } from '../../src/matrix/signatures.ts';
+import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { EXAMPLE, keyOf, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
 import { runCli, type Ran } from './run-cli.ts';
 

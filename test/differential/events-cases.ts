@@ -1,11 +1,11 @@
 /** Random events, well formed and not, for every room version. `"@@1e3@@"` stands for the number literal 1e3. */
-import { encodeBase64 } from '../../src/matrix/base64.ts';
-import { contentHash } from '../../src/matrix/hashes.ts';
+import { encodeBase64 } from '../../src/matrix/signing/base64.ts';
+import { contentHash } from '../../src/matrix/signing/hashes.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
-import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { type KeyId } from '../../src/matrix/identifiers.ts';
-import { parseJsonObject } from '../../src/matrix/strict-json.ts';
+import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { type Random } from './random.ts';
 
 export interface EventRequest {

@@ -1,14 +1,14 @@
 /** Single events as a suite of the differential tests: format, ids, hashes, redaction, canonical JSON, signatures. */
-import { canonicalJson } from '../../src/matrix/canonical-json.ts';
+import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { checkByteLimits, parsePdu } from '../../src/matrix/event-format.ts';
-import { checkContentHash, contentHash, signedText } from '../../src/matrix/hashes.ts';
+import { checkContentHash, contentHash, signedText } from '../../src/matrix/signing/hashes.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
-import { redact } from '../../src/matrix/redaction.ts';
+import { redact } from '../../src/matrix/signing/redaction.ts';
 import { roomVersionRules, type RoomVersionRules } from '../../src/matrix/room-versions.ts';
-import { requiredSigners, signEvent, verifyText } from '../../src/matrix/signatures.ts';
-import { signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
-import { parseJsonObject } from '../../src/matrix/strict-json.ts';
+import { requiredSigners, signEvent, verifyText } from '../../src/matrix/signing/signatures.ts';
+import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
+import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { type Answer, type Suite } from './differ.ts';
 import { casesOfEvents, rawText, type EventRequest, type EventsRequest, type SignRequest } from './events-cases.ts';
 

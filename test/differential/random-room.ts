@@ -2,9 +2,9 @@
  * Random rooms: event graphs with forks, bans, power fights, restricted joins, third-party invites, rejected events and
  * events that were let in though they should not have been. Every event's id is the one its room version gives it.
  */
-import { authEventKeys } from '../../src/matrix/auth-events.ts';
-import { authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
-import { type AuthState } from '../../src/matrix/auth-verdict.ts';
+import { authEventKeys } from '../../src/matrix/auth/auth-events.ts';
+import { authoriseAgainstState } from '../../src/matrix/auth/auth-rules.ts';
+import { type AuthState } from '../../src/matrix/auth/auth-verdict.ts';
 import {
   type EventId,
   type KeyId,
@@ -15,10 +15,10 @@ import {
 } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
-import { signJson } from '../../src/matrix/signatures.ts';
-import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+import { signJson } from '../../src/matrix/signing/signatures.ts';
+import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
-import { resolveState } from '../../src/matrix/state-resolution.ts';
+import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
 import { type Random } from './random.ts';
 import { pduOf } from './rules-answers.ts';
 

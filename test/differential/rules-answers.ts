@@ -2,16 +2,16 @@
  * Our answers to the requests that oracle_rules.py answers with Synapse's code: the same JSON in, so that a case is one
  * object that can be printed, shrunk and replayed.
  */
-import { authStateOf } from '../../src/matrix/auth-events.ts';
-import { authoriseAgainstState } from '../../src/matrix/auth-rules.ts';
-import { type AuthVerdict } from '../../src/matrix/auth-verdict.ts';
+import { authStateOf } from '../../src/matrix/auth/auth-events.ts';
+import { authoriseAgainstState } from '../../src/matrix/auth/auth-rules.ts';
+import { type AuthVerdict } from '../../src/matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../../src/matrix/event-format.ts';
 import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { checkAgainstAuthEvents } from '../../src/matrix/pdu-checks.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
-import { resolveState } from '../../src/matrix/state-resolution.ts';
+import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
 import { type Answer } from './differ.ts';
 
 export interface AuthRequest {

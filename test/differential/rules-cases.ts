@@ -1,10 +1,10 @@
 /** Random cases for auth rules and state resolution, out of random rooms; one case is one request to the oracle. */
-import { authEventIdsOf, stateNeededToAuthorise } from '../../src/matrix/auth-events.ts';
+import { authEventIdsOf, stateNeededToAuthorise } from '../../src/matrix/auth/auth-events.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
-import { isJsonObject } from '../../src/matrix/strict-json.ts';
+import { isJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { makeRandomRoom, type RandomRoom, randomDraft, USERS } from './random-room.ts';
 import { type Random } from './random.ts';
 import { type AuthRequest, MalformedCase, pduOf, type ResolveRequest, type RulesRequest } from './rules-answers.ts';

@@ -1,6 +1,6 @@
 /** Auth rules and state resolution as a suite of the differential tests. */
 import { type JsonObject } from '../../src/matrix/pdu.ts';
-import { parseJson } from '../../src/matrix/strict-json.ts';
+import { parseJson } from '../../src/matrix/json/strict-json.ts';
 import { type Answer, type Suite } from './differ.ts';
 import { MalformedCase, ourAnswer, type ResolveRequest, type RulesRequest } from './rules-answers.ts';
 import { casesOfRoom } from './rules-cases.ts';

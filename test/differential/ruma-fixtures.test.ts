@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { rumaFixtures } from '../../scripts/fetch-ruma-fixtures.ts';
 import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
-import { inspectResolve } from '../../src/matrix/inspect-resolve.ts';
+import { inspectResolve } from '../../src/inspect/inspect-resolve.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
-import { resolveState } from '../../src/matrix/state-resolution.ts';
+import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
 
 /** Batches of events, each written with those before it in mind; the snapshot has the same name. */
 const BATCHES: Readonly<Record<string, readonly string[]>> = {

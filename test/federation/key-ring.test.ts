@@ -6,8 +6,8 @@ import { type TrustedKeyServer } from '../../src/federation/key-fetcher.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
-import { signJson } from '../../src/matrix/signatures.ts';
-import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+import { signJson } from '../../src/matrix/signing/signatures.ts';
+import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 
 const NOW = 1_700_000_000_000;
 const DAY_MS = 86_400_000;

@@ -6,7 +6,7 @@ import {
   type ReceivedRequest,
 } from '../../src/federation/request-auth.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
-import { signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../../src/verification/contract.ts';
 import { signal } from './tls-server.ts';
 

@@ -12,7 +12,7 @@ import {
 } from '../../src/federation/client.ts';
 import { type CertificateAuthority, createCertificateAuthority } from '../../src/launch/certificates.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
-import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 
 export const silent = pino({ level: 'silent' });
 export const ourKey: SigningKey = signingKeyFromSeed('ed25519:ours' as KeyId, Buffer.alloc(32, 1));

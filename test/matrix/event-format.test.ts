@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { canonicalJson } from '../../src/matrix/canonical-json.ts';
+import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { checkByteLimits, EVENT_BYTES_MAX, parsePdu } from '../../src/matrix/event-format.ts';
 import { EVENT_DEPTH_MAX } from '../../src/matrix/event-values.ts';
-import { eventIdOf } from '../../src/matrix/hashes.ts';
+import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
-import { parseJsonObject } from '../../src/matrix/strict-json.ts';
+import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { rulesOf, sampleEvent, without } from './sample-event.ts';
 
 function ruleOf(version: string, event: JsonObject, options = {}): string {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { authStateOf } from '../../src/matrix/auth-events.ts';
-import { type AuthState } from '../../src/matrix/auth-verdict.ts';
+import { authStateOf } from '../../src/matrix/auth/auth-events.ts';
+import { type AuthState } from '../../src/matrix/auth/auth-verdict.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import {
   checkOutlier,
@@ -8,7 +8,7 @@ import {
   checkUnPartialStated,
   stateSetsForPartialCheck,
 } from '../../src/matrix/pdu-checks.ts';
-import { resolveState } from '../../src/matrix/state-resolution.ts';
+import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
 import { ALICE, create, event, joinRules, member, powerLevels, ROOM, rulesOf, stateMapOf } from './room-of-tests.ts';
 
 const CREATOR = '@creator:one';

@@ -1,6 +1,6 @@
 /** Small rooms for tests of the rules: events under labels, without hashes or signatures, which the rules don't look at. */
-import { authStateOf } from '../../src/matrix/auth-events.ts';
-import { type AuthState } from '../../src/matrix/auth-verdict.ts';
+import { authStateOf } from '../../src/matrix/auth/auth-events.ts';
+import { type AuthState } from '../../src/matrix/auth/auth-verdict.ts';
 import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';

@@ -2,7 +2,7 @@
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { roomVersionRules, type RoomVersionRules } from '../../src/matrix/room-versions.ts';
-import { signingKeyFromSeed, type SigningKey } from '../../src/matrix/signing-key.ts';
+import { signingKeyFromSeed, type SigningKey } from '../../src/matrix/signing/signing-key.ts';
 
 export function rulesOf(version: string): RoomVersionRules {
   const rules = roomVersionRules(version);

@@ -1,7 +1,7 @@
 /** Expectations of the auth rules over many room versions at once. */
 import { expect } from 'vitest';
-import { authorise } from '../../src/matrix/auth-rules.ts';
-import { type AuthState } from '../../src/matrix/auth-verdict.ts';
+import { authorise } from '../../src/matrix/auth/auth-rules.ts';
+import { type AuthState } from '../../src/matrix/auth/auth-verdict.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
 import { room, rulesOf } from './room-of-tests.ts';

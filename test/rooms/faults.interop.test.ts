@@ -3,10 +3,10 @@ import { systemClock } from '../../src/clock.ts';
 import { type EventId, type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
 import { type JoinedRoom } from '../../src/rooms/contract.ts';
-import { finishStaleJoins, joinRoom } from '../../src/rooms/join.ts';
-import { readEventStates } from '../../src/store/event-states.ts';
-import { readResyncEvents } from '../../src/store/journal.ts';
-import { readLocalMembers, readRoom } from '../../src/store/rooms.ts';
+import { finishStaleJoins, joinRoom } from '../../src/rooms/join/join.ts';
+import { readEventStates } from '../../src/store/events/event-states.ts';
+import { readResyncEvents } from '../../src/store/journal/journal.ts';
+import { readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
 import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
 import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 

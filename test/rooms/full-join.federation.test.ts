@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { type UserId } from '../../src/matrix/identifiers.ts';
-import { joinRoom } from '../../src/rooms/join.ts';
+import { joinRoom } from '../../src/rooms/join/join.ts';
 import { startTestRejoinder } from '../support/rejoinder.ts';
 import { startResident } from '../workflows/resident.ts';
 

@@ -7,7 +7,7 @@ import { systemClock } from '../../src/clock.ts';
 import { type FederationTimeouts } from '../../src/federation/client.ts';
 import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { type RoomAlias, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
-import { joinRoom } from '../../src/rooms/join.ts';
+import { joinRoom } from '../../src/rooms/join/join.ts';
 import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
 import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
 import { startTestSimulator, staticAddressesOf, type TestSimulator } from '../support/simulator.ts';

@@ -2,10 +2,10 @@ import pLimit from 'p-limit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
-import { joinRoom } from '../../src/rooms/join.ts';
+import { joinRoom } from '../../src/rooms/join/join.ts';
 import { type RoomError } from '../../src/rooms/error.ts';
-import { countPartial } from '../../src/store/event-states.ts';
-import { readRoom } from '../../src/store/rooms.ts';
+import { countPartial } from '../../src/store/events/event-states.ts';
+import { readRoom } from '../../src/store/journal/rooms.ts';
 import { startTestRejoinder } from '../support/rejoinder.ts';
 import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 

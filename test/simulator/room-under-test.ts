@@ -2,7 +2,7 @@
 import { parsePdu } from '../../src/matrix/event-format.ts';
 import { type EventId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
-import { parseJsonObject } from '../../src/matrix/strict-json.ts';
+import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { generateRoom, type RoomServers } from '../../src/simulator/generate-room.ts';
 import { type RoomShape } from '../../src/simulator/room-shape.ts';
 import { type SimulatedEvent, type SimulatedRoom } from '../../src/simulator/room.ts';

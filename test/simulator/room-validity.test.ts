@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { authEventIdsOf } from '../../src/matrix/auth-events.ts';
-import { checkContentHash } from '../../src/matrix/hashes.ts';
+import { authEventIdsOf } from '../../src/matrix/auth/auth-events.ts';
+import { checkContentHash } from '../../src/matrix/signing/hashes.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { checkUnPartialStated } from '../../src/matrix/pdu-checks.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
-import { requiredSigners, signaturesOf, verifyEventSignature } from '../../src/matrix/signatures.ts';
+import { requiredSigners, signaturesOf, verifyEventSignature } from '../../src/matrix/signing/signatures.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
-import { resolveState } from '../../src/matrix/state-resolution.ts';
+import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
 import { type SimulatedRoom } from '../../src/simulator/room.ts';
 import { type ServerKeys } from '../../src/simulator/server-keys.ts';
 import { allEvents, makeRoom, readPdu } from './room-under-test.ts';

@@ -4,7 +4,7 @@ import { readJoinTemplate } from '../../src/federation/join-template.ts';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
-import { signEvent } from '../../src/matrix/signatures.ts';
+import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { stateMapKey } from '../../src/matrix/state-map.ts';
 import { type SimulatedEvent, type SimulatedRoom } from '../../src/simulator/room.ts';
 import { serverKeysFromSeed, type ServerKeys } from '../../src/simulator/server-keys.ts';

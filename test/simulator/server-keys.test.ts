@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseKeyId, type ServerName } from '../../src/matrix/identifiers.ts';
-import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
+import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { serverKeysFromSeed } from '../../src/simulator/server-keys.ts';
 
 const ONE = 'one.test' as ServerName;

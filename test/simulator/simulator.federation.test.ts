@@ -15,9 +15,9 @@ import {
 } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../src/matrix/room-versions.ts';
-import { signEvent } from '../../src/matrix/signatures.ts';
-import { signingKeyFromSeed } from '../../src/matrix/signing-key.ts';
-import { eventIdOf } from '../../src/matrix/hashes.ts';
+import { signEvent } from '../../src/matrix/signing/signatures.ts';
+import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
+import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type CheckOutcome } from '../../src/verification/contract.ts';
 import { createVerificationPool, type VerificationPool } from '../../src/verification/pool.ts';
 import { failureOf, ourKey, signal, testClient } from '../federation/tls-server.ts';

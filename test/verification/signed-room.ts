@@ -2,7 +2,7 @@
 import { type KeyRequest, type KeyResolver, type VerifyKey } from '../../src/verification/contract.ts';
 import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
-import { signEvent } from '../../src/matrix/signatures.ts';
+import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { keyOf, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
 
 export const ROOM = '!room:example.org' as RoomId;

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { canonicalJson } from '../../src/matrix/canonical-json.ts';
+import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
-import { redact } from '../../src/matrix/redaction.ts';
+import { redact } from '../../src/matrix/signing/redaction.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
-import { signEvent, signJson } from '../../src/matrix/signatures.ts';
+import { signEvent, signJson } from '../../src/matrix/signing/signatures.ts';
 import { type VerifyKey } from '../../src/verification/contract.ts';
 import { type ThreadOutcome } from '../../src/verification/messages.ts';
 import { prepareEvent } from '../../src/verification/prepare.ts';

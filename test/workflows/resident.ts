@@ -7,9 +7,9 @@ import { createServer } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { type CertificateFiles } from '../../src/launch/certificates.ts';
 import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
-import { eventIdOf } from '../../src/matrix/hashes.ts';
+import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
-import { signEvent, signJson } from '../../src/matrix/signatures.ts';
+import { signEvent, signJson } from '../../src/matrix/signing/signatures.ts';
 import { keyOf, rulesOf } from '../matrix/sample-event.ts';
 
 const VERSION = '11';

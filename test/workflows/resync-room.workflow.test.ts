@@ -14,7 +14,7 @@ import { systemClock } from '../../src/clock.ts';
 import { ensureCertificateFiles, type CertificateFiles } from '../../src/launch/certificates.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
-import * as rooms from '../../src/rooms/join.ts';
+import * as rooms from '../../src/rooms/join/join.ts';
 import { startTelemetry, type Telemetry } from '../../src/telemetry.ts';
 import { connectTemporal, type TemporalClient } from '../../src/temporal/client.ts';
 import { resyncWorkflowId, SEARCH_ATTRIBUTES } from '../../src/temporal/names.ts';

@@ -1,14 +1,14 @@
 /** `rejoinder inspect event|auth|resolve`: answers about one document, or about one a line, without any server. */
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { canonicalJson } from '../../matrix/canonical-json.ts';
-import { inspectAuth } from '../../matrix/inspect-auth.ts';
-import { type Inspection } from '../../matrix/inspect-document.ts';
-import { inspectEvent } from '../../matrix/inspect-event.ts';
-import { inspectResolve } from '../../matrix/inspect-resolve.ts';
+import { canonicalJson } from '../../matrix/json/canonical-json.ts';
+import { inspectAuth } from '../../inspect/inspect-auth.ts';
+import { type Inspection } from '../../inspect/inspect-document.ts';
+import { inspectEvent } from '../../inspect/inspect-event.ts';
+import { inspectResolve } from '../../inspect/inspect-resolve.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
-import { isJsonObject, parseJsonObject } from '../../matrix/strict-json.ts';
+import { isJsonObject, parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { CliError } from '../failure.ts';
 import { LineSplitter, OVERLONG } from '../lines.ts';
 import { type Output } from '../output.ts';

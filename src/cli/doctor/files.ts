@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { type Clock } from '../../clock.ts';
 import { type Config } from '../../config.ts';
-import { parseSigningKey } from '../../matrix/signing-key.ts';
+import { parseSigningKey } from '../../matrix/signing/signing-key.ts';
 import { readSecretFile } from '../../secret-file.ts';
 import { type Finding, firstLine } from './finding.ts';
 

@@ -1,7 +1,12 @@
 /** The secrets a server makes for itself at its first start. */
 import { randomBytes } from 'node:crypto';
 import { type Config } from '../../config.ts';
-import { type SigningKey, formatSigningKey, generateSigningKey, parseSigningKey } from '../../matrix/signing-key.ts';
+import {
+  type SigningKey,
+  formatSigningKey,
+  generateSigningKey,
+  parseSigningKey,
+} from '../../matrix/signing/signing-key.ts';
 import { SecretFileError, readOrCreateSecret } from '../../secret-file.ts';
 
 const TOKEN_BYTES = 24;

@@ -1,0 +1,90 @@
+/**
+ * `PUT /_matrix/federation/v1/send/{txnId}`: what another server pushes. The same transaction again gets the same
+ * answer, also while the first is still being worked on.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#transactions
+ */
+import { type Clock } from '../clock.ts';
+import { type Logger } from '../logging.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
+import { createEventSplitter } from '../federation/event-splitter.ts';
+import { type AuthenticatedRequest } from './authenticated.ts';
+import { MatrixError } from './errors.ts';
+import { type FederationServerPorts } from './ports.ts';
+import { type ReceivedTransaction } from '../rooms/contract.ts';
+
+/** The spec's limits. */
+const PDUS_MAX = 50;
+const EDUS_MAX = 100;
+/** 50 events and 100 EDUs of 65,536 bytes each. */
+export const TRANSACTION_BYTES_MAX = (PDUS_MAX + EDUS_MAX) * 65_536;
+const TXN_ID_CHARS_MAX = 255;
+/** A server sends one transaction after the other; a few more may overlap when it gives up on one. */
+const UNDER_WAY_PER_SERVER_MAX = 4;
+const BUSY_RETRY_AFTER_MS = 5000;
+
+export type TransactionHandler = (txnId: string, request: AuthenticatedRequest) => Promise<JsonObject>;
+
+export interface TransactionDependencies {
+  readonly ports: FederationServerPorts;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Aborts when the server closes. */
+  readonly closing: AbortSignal;
+}
+
+export function createTransactionHandler(dependencies: TransactionDependencies): TransactionHandler {
+  const { ports, clock, logger } = dependencies;
+  const underWay = new Map<ServerName, Map<string, Promise<JsonObject>>>();
+
+  const take = async (origin: ServerName, txnId: string, transaction: ReceivedTransaction): Promise<JsonObject> => {
+    const before = await ports.readTransactionResponse(origin, txnId);
+    if (before !== undefined) return before;
+    const pdus = await ports.receiveTransaction(origin, txnId, transaction, dependencies.closing);
+    const response: JsonObject = { pdus };
+    await ports.recordTransactionResponse({ origin, txnId, response, receivedAt: clock.now() });
+    return response;
+  };
+
+  return async (txnId, request) => {
+    const { origin } = request;
+    if (txnId.length > TXN_ID_CHARS_MAX)
+      throw new MatrixError(400, 'M_INVALID_PARAM', 'the transaction id is too long');
+    const transaction = readTransaction(request, logger);
+    const ofOrigin = underWay.get(origin) ?? new Map<string, Promise<JsonObject>>();
+    const running = ofOrigin.get(txnId);
+    if (running !== undefined) return running;
+    if (ofOrigin.size >= UNDER_WAY_PER_SERVER_MAX)
+      throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'too many transactions at a time', {
+        retry_after_ms: BUSY_RETRY_AFTER_MS,
+      });
+    const work = take(origin, txnId, transaction).finally(() => {
+      ofOrigin.delete(txnId);
+      if (ofOrigin.size === 0) underWay.delete(origin);
+    });
+    ofOrigin.set(txnId, work);
+    underWay.set(origin, ofOrigin);
+    return work;
+  };
+}
+
+function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger: Logger): ReceivedTransaction {
+  const bad = (what: string): MatrixError => new MatrixError(400, 'M_BAD_JSON', what);
+  if (content === undefined) throw new MatrixError(400, 'M_NOT_JSON', 'there is no body');
+  if (content['origin'] !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'origin is not the server that signed');
+  const pdus = content['pdus'];
+  const edus = content['edus'] ?? [];
+  if (!Array.isArray(pdus)) throw bad('pdus is not a list');
+  if (!Array.isArray(edus)) throw bad('edus is not a list');
+  if (pdus.length > PDUS_MAX) throw bad(`there are over ${PDUS_MAX} PDUs`);
+  if (edus.length > EDUS_MAX) throw bad(`there are over ${EDUS_MAX} EDUs`);
+  // The body is one valid object by now; this only finds the bytes of its events.
+  const splitter = createEventSplitter({ arrays: ['pdus'], restBytesMax: TRANSACTION_BYTES_MAX });
+  const events: Uint8Array[] = [];
+  splitter.push(raw, (_array, event) => events.push(event));
+  const { dropped } = splitter.end();
+  if (dropped > 0) logger.info({ origin, dropped }, 'a transaction held PDUs that are no events');
+  return { pdus: events, edus: (edus as readonly Json[]).filter(isJsonObject) };
+}

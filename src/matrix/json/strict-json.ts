@@ -1,0 +1,79 @@
+/**
+ * JSON as servers must read it from strangers. `JSON.parse` cannot see bad UTF-8, lone surrogates, duplicate keys or the
+ * difference between 1 and 1.0; a parser that sees them costs several times as much. So: one cheap scan of the bytes,
+ * `JSON.parse` for the values, a count of keys against the scan, and the careful reader only where the scan asks.
+ *
+ * Duplicate keys are refused. The reference implementation keeps the last value and re-serialises before it forwards, so
+ * servers never see duplicates but from a sender who hopes that two readers read differently; whatever is accepted here
+ * hashes the same everywhere. `__proto__` is an ordinary key. Whether unusual numbers are allowed is the room version's
+ * question, not this file's: they keep their spelling (json-numbers.ts).
+ *
+ * Source: https://spec.matrix.org/v1.16/appendices/#canonical-json
+ */
+import { isUtf8 } from 'node:buffer';
+import { readJsonCarefully } from './json-reader.ts';
+import { scanJson } from './json-scan.ts';
+import { type Json, type JsonObject } from '../pdu.ts';
+import { refuse, type Refusal } from '../refusal.ts';
+
+/** Far above anything real, far below what recursion over values could not bear; events have a lower limit of their own. */
+export const JSON_DEPTH_MAX = 512;
+
+export type ParsedJson = { readonly ok: true; readonly value: Json } | Refusal;
+
+/** Parses one JSON text, given as UTF-8 bytes or as a string. Rules: `json.utf8`, `.depth`, `.syntax`, `.surrogate`, `.duplicate-key`, `.number`. */
+export function parseJson(source: Uint8Array | string): ParsedJson {
+  const bytes = typeof source === 'string' ? Buffer.from(source, 'utf8') : source;
+  if (!isUtf8(bytes)) return refuse('json.utf8', 'not valid UTF-8');
+  const scan = scanJson(bytes);
+  if (scan.depth > JSON_DEPTH_MAX) return refuse('json.depth', `nested ${scan.depth} deep; at most ${JSON_DEPTH_MAX}`);
+  const text = typeof source === 'string' ? source : decode(source);
+  let value: Json;
+  try {
+    value = JSON.parse(text) as Json;
+  } catch {
+    return refuse('json.syntax', 'not valid JSON');
+  }
+  if ((scan.surrogateEscapes || typeof source === 'string') && !isWellFormed(value))
+    return refuse('json.surrogate', 'a string holds a lone surrogate');
+  if (scan.unusualNumbers || countKeys(value) !== scan.keys) return readJsonCarefully(text);
+  return { ok: true, value };
+}
+
+/** Parses one JSON text that must be an object. Adds the rule `json.object`. */
+export function parseJsonObject(
+  source: Uint8Array | string,
+): { readonly ok: true; readonly value: JsonObject } | Refusal {
+  const parsed = parseJson(source);
+  if (!parsed.ok) return parsed;
+  return isJsonObject(parsed.value) ? { ok: true, value: parsed.value } : refuse('json.object', 'not a JSON object');
+}
+
+export function isJsonObject(value: Json | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function decode(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+}
+
+function countKeys(value: Json): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  let keys = 0;
+  if (Array.isArray(value)) {
+    for (const item of value as readonly Json[]) keys += countKeys(item);
+    return keys;
+  }
+  const object = value as JsonObject;
+  for (const key in object) keys += 1 + countKeys(object[key] as Json);
+  return keys;
+}
+
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+function isWellFormed(value: Json): boolean {
+  if (typeof value === 'string') return !LONE_SURROGATE.test(value);
+  if (typeof value !== 'object' || value === null) return true;
+  if (Array.isArray(value)) return (value as readonly Json[]).every(isWellFormed);
+  return Object.entries(value as JsonObject).every(([key, item]) => !LONE_SURROGATE.test(key) && isWellFormed(item));
+}

@@ -1,0 +1,128 @@
+/** The transaction that makes a join ours: it opens the stay, or extends it, and takes the join event in. */
+import { type EventId, type UserId } from '../../matrix/identifiers.ts';
+import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
+import { invariant } from '../../invariant.ts';
+import { type StoredEventState, readEventStates, readPartialEvents } from '../../store/events/event-states.ts';
+import { deleteJoinIntent } from '../../store/tables/intents.ts';
+import { append } from '../../store/journal/journal.ts';
+import { type Transaction, withTransaction } from '../../store/open-store.ts';
+import { type LockedRoom, createRoom, openEpoch, readLocalMembers } from '../../store/journal/rooms.ts';
+import { countMembers } from '../../store/snapshots/snapshots.ts';
+import { judgeReceived, timelineEntry } from '../judge/admit.ts';
+import { type RoomsContext } from '../context.ts';
+import { RoomError } from '../error.ts';
+import { type SentJoin, type TakenJoinAnswer } from './join-answer.ts';
+import { loadPdus } from '../judge/load-pdus.ts';
+import { resolveSnapshots } from '../judge/resolve.ts';
+
+/** Far more than a stay that ended before its resync leaves behind. */
+const CARRIED_EVENTS_MAX = 10_000;
+
+export interface AnsweredJoin extends SentJoin {
+  readonly userId: UserId;
+  readonly answer: TakenJoinAnswer;
+}
+
+export interface CommittedJoin {
+  readonly partial: boolean;
+  readonly membersOmitted: boolean;
+}
+
+/** Idempotent: a join that is in the timeline of this stay already changes nothing. */
+export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Promise<CommittedJoin> {
+  const { roomId, eventId, template, answer } = join;
+  const { membersOmitted } = answer;
+  return withTransaction(context.store, async (tx) => {
+    let room = await createRoom(tx, roomId, template.rules.version);
+    const [known] = (await readEventStates(tx, [eventId])).values();
+    if (known?.epoch === room.epoch) {
+      await deleteJoinIntent(tx, eventId);
+      return { partial: room.partial, membersOmitted };
+    }
+    const staying = room.epoch > 0 && (await anybodyIn(tx, join));
+    if (!staying) room = await openEpoch(tx, room);
+    // Partial events of an earlier stay are carried along, and need the state before them as the join does.
+    const carried = staying ? [] : await unknownParents(tx, await readPartialEvents(tx, roomId, CARRIED_EVENTS_MAX));
+
+    const parents = await readEventStates(tx, template.prevEventIds);
+    const place = await placeOf(tx, join, parents, staying);
+    const partial = place.partial || (staying && room.partial);
+    if (partial && staying && !room.partial) {
+      // The room became whole while the resident answered; a whole room never becomes partial again.
+      throw new RoomError('busy', `${roomId} has just become whole; join again`);
+    }
+
+    const { pdus } = await loadPdus(tx, template.rules, [eventId]);
+    const event = pdus.get(eventId);
+    invariant(event !== undefined, 'the join was stored before it is committed');
+    const circumstances = { stateBefore: place.stateBefore, partial, currentState: null };
+    const verdict = await judgeReceived(tx, template.rules, event, circumstances);
+    if (verdict.outcome !== 'accept') {
+      throw new RoomError(
+        'unusable-answer',
+        `the state that ${join.resident} gave does not let us in: ${verdict.reason} (${verdict.rule})`,
+      );
+    }
+    const entry = await timelineEntry(tx, room, template.rules, event, verdict, circumstances);
+    invariant(entry.type === 'PduAccepted', 'an accepted join is journalled as accepted');
+    const fetchAt = [...new Set([...place.fetchAt, ...carried])];
+    const standing = { partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
+    const control = await controlEvent(context, tx, join, room, standing);
+    await append(tx, room, [...control, entry]);
+    await deleteJoinIntent(tx, eventId);
+    return { partial: standing.partial, membersOmitted };
+  });
+}
+
+async function unknownParents(tx: Transaction, events: readonly StoredEventState[]): Promise<EventId[]> {
+  const parents = [...new Set(events.flatMap(({ prevEvents }) => prevEvents))];
+  const known = await readEventStates(tx, parents);
+  return parents.filter((eventId) => !known.has(eventId));
+}
+
+async function anybodyIn(tx: Transaction, { roomId }: AnsweredJoin): Promise<boolean> {
+  return (await readLocalMembers(tx, roomId)).some(({ membership }) => membership === 'join');
+}
+
+interface Place {
+  readonly stateBefore: SnapshotId;
+  readonly partial: boolean;
+  /** Parents whose state only a resident knows. */
+  readonly fetchAt: readonly EventId[];
+}
+
+/** The state before the join: after the parents we know, and what the resident returned for the others (MSC3706). */
+async function placeOf(
+  tx: Transaction,
+  { roomId, template, answer }: AnsweredJoin,
+  parents: ReadonlyMap<EventId, StoredEventState>,
+  staying: boolean,
+): Promise<Place> {
+  // What an earlier stay left partial says less than what the resident has just told us.
+  const usable = [...parents.values()].filter(({ partial }) => staying || !partial);
+  const known = new Set(usable.map(({ eventId }) => eventId));
+  const unknown = template.prevEventIds.filter((eventId) => !known.has(eventId));
+  const states = usable.map(({ stateAfter }) => stateAfter);
+  if (unknown.length > 0) states.push(answer.stateBefore);
+  const stateBefore = await resolveSnapshots(tx, roomId, template.rules, states);
+  const fetchAt = answer.membersOmitted ? unknown : [];
+  return { stateBefore, fetchAt, partial: fetchAt.length > 0 || usable.some(({ partial }) => partial) };
+}
+
+async function controlEvent(
+  context: RoomsContext,
+  tx: Transaction,
+  { roomId, eventId, userId, resident, template, answer }: AnsweredJoin,
+  room: LockedRoom,
+  place: Omit<Place, 'stateBefore'> & { readonly staying: boolean; readonly after: SnapshotId },
+): Promise<ResyncEvent[]> {
+  const { serversInRoom } = answer;
+  const { fetchAt, partial, staying } = place;
+  const at = context.clock.now();
+  const joined = { joinEventId: eventId, userId, joinedVia: resident };
+  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...joined, serversInRoom, fetchAt, at }] : [];
+  const roomVersion = template.rules.version;
+  if (partial) return [{ type: 'PartialStateJoined', ...joined, roomVersion, serversInRoom, fetchAt, at }];
+  const members = await countMembers(tx, roomId, place.after);
+  return [{ type: 'FullStateJoined', ...joined, roomVersion, members, at }];
+}

@@ -1,0 +1,99 @@
+/**
+ * Judges events that were fetched as state or auth chain, and have no place in the timeline: check 4 alone, each against
+ * its own auth events, auth events first. Nothing is kept but refusals, so a second run after a kill costs reading only.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type Pdu } from '../../matrix/pdu.ts';
+import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { checkAgainstAuthEvents } from '../../matrix/pdu-checks.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { markRejected, streamPdus } from '../../store/events/pdus.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { type AuthViews, createAuthViews } from './auth-view.ts';
+
+/** Rows read at a time. */
+const READ_EVENTS = 2_000;
+/** Events judged before others get their turn: some 10 ms. */
+const JUDGED_A_TURN = 1_000;
+
+export type OutlierVerdict = 'accepted' | 'rejected' | 'unjudged';
+
+/** An event with the verdict on it; one record each, since a big room has hundreds of thousands. */
+export interface Outlier {
+  /** What auth rules read of it (auth-view.ts). */
+  readonly event: Pdu;
+  /** `open`: being judged. */
+  verdict: OutlierVerdict | 'open' | 'waiting';
+}
+
+/** Events by id, those that have just come in: they are not read again. Judging adds what it reads, and the verdicts. */
+export interface Outliers {
+  readonly views: AuthViews;
+  readonly byId: Map<EventId, Outlier>;
+}
+
+/**
+ * Judges `eventIds`, all of them held. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
+ * neither accepted nor refused. Refusals are stored; the verdicts are in the records returned.
+ */
+export async function judgeOutliers(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  eventIds: readonly EventId[],
+  onProgress: () => void,
+  { views, byId }: Outliers = { views: createAuthViews(roomId, rules), byId: new Map() },
+): Promise<ReadonlyMap<EventId, Outlier>> {
+  const unread = eventIds.filter((eventId) => !byId.has(eventId));
+  for await (const batch of streamPdus(sql, unread, READ_EVENTS)) {
+    for (const row of batch) {
+      if (row.roomId !== roomId) continue;
+      byId.set(row.eventId, { event: views.view(row), verdict: row.rejectedRule === null ? 'waiting' : 'rejected' });
+    }
+    onProgress();
+  }
+
+  const refused: { eventId: EventId; rule: string; reason: string }[] = [];
+  const judge = (pdu: Pdu): OutlierVerdict => {
+    const authEvents: Pdu[] = [];
+    for (const id of authEventIdsOf(pdu, rules)) {
+      const cited = byId.get(id);
+      if (cited === undefined || cited.verdict === 'unjudged' || cited.verdict === 'open') return 'unjudged';
+      authEvents.push(cited.event);
+    }
+    const outcome = checkAgainstAuthEvents(pdu, authEvents, rules, (id) => byId.get(id)?.verdict === 'rejected');
+    if (outcome.ok) return 'accepted';
+    if (outcome.rule === 'auth-event-missing') return 'unjudged';
+    refused.push({ eventId: pdu.eventId, rule: outcome.rule, reason: outcome.reason });
+    return 'rejected';
+  };
+
+  // Depth first over auth events with a stack of our own: a hostile chain is as deep as it likes. An event met again while
+  // it is still open is part of a cycle (possible in versions 1 and 2 only) and counts as unjudged for who cites it.
+  let judgedThisTurn = 0;
+  for (const root of byId.values()) {
+    if (++judgedThisTurn >= JUDGED_A_TURN) {
+      judgedThisTurn = 0;
+      onProgress();
+      await turn();
+    }
+    const stack = [root];
+    for (let outlier = stack.at(-1); outlier !== undefined; outlier = stack.at(-1)) {
+      if (outlier.verdict === 'waiting') {
+        outlier.verdict = 'open';
+        for (const id of authEventIdsOf(outlier.event, rules)) {
+          const cited = byId.get(id);
+          if (cited?.verdict === 'waiting') stack.push(cited);
+        }
+        if (stack.at(-1) !== outlier) continue;
+      }
+      if (outlier.verdict === 'open') outlier.verdict = judge(outlier.event);
+      stack.pop();
+    }
+  }
+  await markRejected(sql, refused);
+  onProgress();
+
+  return byId;
+}

@@ -1,0 +1,58 @@
+/** State resolution over stored snapshots: loads what the pure algorithm asks for, in rounds, and stores the outcome. */
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { type StateMap, stateMapKey } from '../../matrix/state-map.ts';
+import { eventsNeededForResolution, resolveState } from '../../matrix/state-resolution/state-resolution.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { createSnapshot, readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { type LoadedPdus, emptyLoadedPdus, loadPdus } from './load-pdus.ts';
+
+/**
+ * The state that follows from several: `snapshots` themselves when they are equal, their resolution otherwise.
+ * Rejected events take no part, as the algorithm demands.
+ */
+export async function resolveSnapshots(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  snapshots: readonly SnapshotId[],
+): Promise<SnapshotId> {
+  const distinct = [...new Set(snapshots)];
+  const [only] = distinct;
+  if (only !== undefined && distinct.length === 1) return only;
+
+  const stateSets: StateMap[] = [];
+  for (const snapshot of distinct) stateSets.push(await readStateMap(sql, roomId, snapshot));
+  const resolved = await resolveStateMaps(sql, roomId, rules, stateSets);
+  return createSnapshot(sql, roomId, [...resolved.values()]);
+}
+
+/** A whole stored state in memory; of a partial one that is little. */
+export async function readStateMap(sql: Sql, roomId: RoomId, snapshot: SnapshotId): Promise<StateMap> {
+  const entries = await readSnapshot(sql, roomId, snapshot);
+  return new Map(entries.map((entry) => [stateMapKey(entry.type, entry.stateKey), entry.eventId]));
+}
+
+/** Resolves states in memory whose events are stored; `loaded` collects what had to be read for it. */
+export async function resolveStateMaps(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  stateSets: readonly StateMap[],
+  loaded: LoadedPdus = emptyLoadedPdus(),
+): Promise<StateMap> {
+  const input = {
+    rules,
+    roomId,
+    stateSets,
+    fetchEvent: (eventId: EventId) => loaded.pdus.get(eventId),
+    isRejected: (eventId: EventId) => loaded.rejected.has(eventId),
+  };
+  const isTried = (eventId: EventId): boolean => loaded.absent.has(eventId);
+  for (;;) {
+    const wanted = [...eventsNeededForResolution(input, isTried)];
+    if (wanted.length === 0) return resolveState(input);
+    await loadPdus(sql, rules, wanted, loaded);
+  }
+}

@@ -1,0 +1,203 @@
+/**
+ * Reading rooms: what needs no memberships is answered at once, the rest waits for full state, bounded and visibly, and
+ * ends when the caller goes away (MSC3902).
+ */
+import { FederationError } from '../../federation/error.ts';
+import {
+  type RoomAlias,
+  type RoomId,
+  type UserId,
+  domainOf,
+  parseRoomAlias,
+  parseRoomId,
+} from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type ResyncState } from '../../resync/state.ts';
+import { readResyncEvents } from '../../store/journal/journal.ts';
+import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
+import { readPdus } from '../../store/events/pdus.ts';
+import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
+import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type RoomsContext } from '../context.ts';
+import {
+  type Member,
+  type NotReady,
+  type RoomOverview,
+  type RoomReads,
+  type StateEvent,
+  type WaitOptions,
+} from '../contract.ts';
+import { RoomError } from '../error.ts';
+import { readProgress } from '../resync/fetch-progress.ts';
+
+/** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
+const PAGE_ROWS = 500;
+/** A lost notification costs a waiter this long. */
+const POLL_MS = 1_000;
+/** Asked of callers when nothing better is known. */
+const RETRY_AFTER_MS = 5_000;
+
+export function operatorReads(context: RoomsContext): RoomReads {
+  const { store } = context;
+  return {
+    listRooms: async () => {
+      const overviews: RoomOverview[] = [];
+      for (const room of await listRooms(store)) if (room.epoch > 0) overviews.push(await overview(context, room));
+      return overviews;
+    },
+    resolveRoom: (room, signal) => resolveRoom(context, room, signal),
+    describeRoom: async (roomId) => {
+      const room = await requireRoom(context, roomId);
+      return {
+        ...(await overview(context, room)),
+        progress: await readProgress(context, room),
+        journal: await readResyncEvents(store, roomId, room.epoch, 0),
+      };
+    },
+    members: async (roomId, options) => {
+      const full = await fullState(context, roomId, options);
+      return full.ready ? { ready: true, pages: memberPages(context, roomId, full.state, options.membership) } : full;
+    },
+    state: async (roomId, options) => {
+      if (options.members) {
+        const full = await fullState(context, roomId, options);
+        return full.ready ? { ready: true, pages: statePages(context, roomId, full.state, true) } : full;
+      }
+      const { currentState } = await requireRoom(context, roomId);
+      if (currentState === null) throw new RoomError('unknown-room', `${roomId} has no state here`);
+      return { ready: true, pages: statePages(context, roomId, currentState, false) };
+    },
+  };
+}
+
+async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<RoomRow> {
+  const room = await readRoom(store, roomId);
+  if (room === undefined || room.epoch === 0)
+    throw new RoomError('unknown-room', `${roomId} is not a room of this server`);
+  return room;
+}
+
+/** The current state once the room is whole; a definite word when it is not within the wait. */
+async function fullState(
+  context: RoomsContext,
+  roomId: RoomId,
+  { waitMs, signal }: WaitOptions,
+): Promise<{ readonly ready: true; readonly state: SnapshotId } | NotReady> {
+  let last = await requireRoom(context, roomId);
+  const look = async (): Promise<SnapshotId | undefined> => {
+    last = await requireRoom(context, roomId);
+    return last.partial || last.currentState === null ? undefined : last.currentState;
+  };
+  const state = await context.notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS });
+  if (state !== undefined) return { ready: true, state };
+  const { resync } = last;
+  const untilNext =
+    resync.phase === 'waiting' && resync.nextWakeAt !== null ? resync.nextWakeAt - context.clock.now() : 0;
+  return { ready: false, reason: reasonOf(resync), retryAfterMs: Math.max(RETRY_AFTER_MS, untilNext), resync };
+}
+
+function reasonOf(resync: ResyncState): string {
+  switch (resync.phase) {
+    case 'waiting':
+      return `every resident failed, the last with: ${resync.lastFailure?.reason ?? 'no reason'}; waiting for round ${resync.round}`;
+    case 'fetching':
+      return resync.attempt === null
+        ? 'choosing a resident to fetch the state from'
+        : `fetching the state from ${resync.attempt.resident}`;
+    case 'walking':
+      return 'judging the events since the join with full state';
+    case 'absent':
+    case 'complete':
+      return 'the room has no full state yet';
+  }
+}
+
+async function* memberPages(
+  { store }: RoomsContext,
+  roomId: RoomId,
+  state: SnapshotId,
+  membership: string | null,
+): AsyncIterable<readonly Member[]> {
+  for await (const bodies of streamMemberBodies(store, roomId, state, membership, PAGE_ROWS))
+    yield bodies.map(memberOf).filter((member) => member !== undefined);
+}
+
+/** `undefined`: the event says of no membership what it is. */
+function memberOf({ eventId, json }: PduBody): Member | undefined {
+  const { state_key: stateKey, content } = JSON.parse(json) as { state_key: string; content?: JsonObject };
+  const { membership, displayname } = content ?? {};
+  if (typeof membership !== 'string') return undefined;
+  const displayName = typeof displayname === 'string' ? displayname : null;
+  return { userId: stateKey as UserId, eventId, membership, displayName };
+}
+
+async function* statePages(
+  { store }: RoomsContext,
+  roomId: RoomId,
+  state: SnapshotId,
+  members: boolean,
+): AsyncIterable<readonly StateEvent[]> {
+  if (members) {
+    yield* streamStateBodies(store, roomId, state, PAGE_ROWS);
+    return;
+  }
+  const entries = await readSnapshot(store, roomId, state, { members });
+  yield* streamPduBodies(
+    store,
+    entries.map(({ eventId }) => eventId),
+    PAGE_ROWS,
+  );
+}
+
+function contentOf(json: string): JsonObject {
+  const { content } = JSON.parse(json) as { content?: JsonObject };
+  return content ?? {};
+}
+
+async function overview(
+  { store }: RoomsContext,
+  { roomId, epoch, currentState, resync }: RoomRow,
+): Promise<RoomOverview> {
+  const told = { roomId, epoch, resync };
+  if (currentState === null) return { ...told, name: null, canonicalAlias: null, membersKnown: 0 };
+  const keys = [
+    { type: 'm.room.name', stateKey: '' },
+    { type: 'm.room.canonical_alias', stateKey: '' },
+  ];
+  const entries = await readSnapshot(store, roomId, currentState, { keys });
+  const bodies = await readPdus(
+    store,
+    entries.map(({ eventId }) => eventId),
+  );
+  const content = (type: string): JsonObject => {
+    const body = bodies.find((pdu) => pdu.type === type);
+    return body === undefined ? {} : contentOf(body.json);
+  };
+  const name = content('m.room.name')['name'];
+  return {
+    ...told,
+    name: typeof name === 'string' ? name : null,
+    canonicalAlias: parseRoomAlias(content('m.room.canonical_alias')['alias']) ?? null,
+    membersKnown: await countMembers(store, roomId, currentState),
+  };
+}
+
+/** An alias means the room of ours that calls itself so, or else what the alias's server says. */
+async function resolveRoom(context: RoomsContext, room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId> {
+  const roomId = parseRoomId(room);
+  if (roomId !== undefined) return roomId;
+  for (const held of await listRooms(context.store)) {
+    if ((await overview(context, held)).canonicalAlias === room) return held.roomId;
+  }
+  const domain = domainOf(room);
+  if (domain === undefined || domain === context.serverName)
+    throw new RoomError('unknown-alias', `${room} is not known here`);
+  try {
+    return (await context.federation.queryDirectory(domain, room as RoomAlias, { signal })).roomId;
+  } catch (error) {
+    if (!(error instanceof FederationError)) throw error;
+    const kind = error.kind === 'not-found' ? 'unknown-alias' : 'no-resident';
+    throw new RoomError(kind, `${room} could not be resolved: ${error.message}`, { cause: error });
+  }
+}

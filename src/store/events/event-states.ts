@@ -1,0 +1,108 @@
+/** Verdicts on the events of the timeline and the states before and after them. */
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+export type Verdict = 'accepted' | 'rejected';
+
+export interface StoredEventState {
+  readonly eventId: EventId;
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  /** Of the journal entry that took the event in. */
+  readonly position: number;
+  readonly prevEvents: readonly EventId[];
+  readonly authEvents: readonly EventId[];
+  readonly stateBefore: SnapshotId;
+  /** Equals `stateBefore` where the event is rejected or no state event. */
+  readonly stateAfter: SnapshotId;
+  readonly verdict: Verdict;
+  readonly softFailed: boolean;
+  /** Why it is rejected. */
+  readonly rule: string | null;
+  readonly reason: string | null;
+  /** Judged by partial state: the verdict and the states are provisional. */
+  readonly partial: boolean;
+}
+
+const COLUMNS = `
+  e.event_id AS "eventId", e.room_id AS "roomId", e.epoch, e.position, p.prev_events AS "prevEvents",
+  p.auth_events AS "authEvents", encode(e.state_before, 'hex') AS "stateBefore",
+  encode(e.state_after, 'hex') AS "stateAfter", e.verdict, e.soft_failed AS "softFailed", e.rule, e.reason, e.partial`;
+
+/** Those of `eventIds` that are in the timeline; outliers and unknown events are absent. */
+export async function readEventStates(sql: Sql, eventIds: readonly EventId[]): Promise<Map<EventId, StoredEventState>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<StoredEventState>(
+    `SELECT ${COLUMNS} FROM event_states e JOIN pdus p ON p.nid = e.event_nid WHERE e.event_id = ANY ($1::text[])`,
+    [eventIds],
+  );
+  return new Map(rows.map((row) => [row.eventId, row]));
+}
+
+/** Verdicts on those of `eventIds` that are in the timeline. */
+export async function readVerdicts(sql: Sql, eventIds: readonly EventId[]): Promise<Map<EventId, Verdict>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; verdict: Verdict }>(
+    `SELECT event_id AS "eventId", verdict FROM event_states WHERE event_id = ANY ($1::text[])`,
+    [eventIds],
+  );
+  return new Map(rows.map(({ eventId, verdict }) => [eventId, verdict]));
+}
+
+/**
+ * Up to `limit` partial events of the room, each after all of its prev and auth events that are partial too; otherwise in
+ * the order they came. Order of arrival alone is not enough: a parent may have come after its children, and the first
+ * `limit` events then wait for one that is never among them.
+ */
+export async function readPartialEvents(sql: Sql, roomId: RoomId, limit: number): Promise<StoredEventState[]> {
+  const rows = await sql.query<StoredEventState>(
+    `WITH RECURSIVE wanted (nid) AS (
+       (SELECT event_nid FROM event_states WHERE room_id = $1 AND partial ORDER BY position LIMIT $2)
+       UNION
+       SELECT e.event_nid
+         FROM wanted w JOIN pdus p ON p.nid = w.nid
+        CROSS JOIN unnest(p.prev_events || p.auth_events) AS cited(event_id)
+         JOIN event_states e ON e.event_id = cited.event_id AND e.room_id = $1 AND e.partial
+     )
+     SELECT ${COLUMNS} FROM wanted w JOIN event_states e ON e.event_nid = w.nid JOIN pdus p ON p.nid = w.nid
+      ORDER BY e.position`,
+    [roomId, limit],
+  );
+  return parentsFirst(rows).slice(0, limit);
+}
+
+/** How many events of the room are partial. */
+export async function countPartial(sql: Sql, roomId: RoomId): Promise<number> {
+  const [row] = await sql.query<{ partial: number }>(
+    `SELECT count(*) AS partial FROM event_states WHERE room_id = $1 AND partial`,
+    [roomId],
+  );
+  return row?.partial ?? 0;
+}
+
+/** Depth first without recursion, since chains are long; a cycle, possible in room versions 1 and 2, is cut anywhere. */
+function parentsFirst(events: readonly StoredEventState[]): StoredEventState[] {
+  const byId = new Map(events.map((event) => [event.eventId, event]));
+  const ordered: StoredEventState[] = [];
+  const entered = new Set<EventId>();
+  const stack: { readonly event: StoredEventState; readonly parents: EventId[] }[] = [];
+  const enter = (event: StoredEventState): void => {
+    entered.add(event.eventId);
+    stack.push({ event, parents: [...event.prevEvents, ...event.authEvents] });
+  };
+  for (const root of events) {
+    if (!entered.has(root.eventId)) enter(root);
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      const parentId = top.parents.pop();
+      if (parentId === undefined) {
+        ordered.push(top.event);
+        stack.pop();
+      } else {
+        const parent = byId.get(parentId);
+        if (parent !== undefined && !entered.has(parentId)) enter(parent);
+      }
+    }
+  }
+  return ordered;
+}

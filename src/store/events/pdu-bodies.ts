@@ -1,0 +1,105 @@
+/**
+ * Bodies of events and nothing else of them, for long answers. `readPdus` gives more, at a price: its join with
+ * `state_keys` makes PostgreSQL hash that whole table for each page, 33 ms against 8 ms for 1,000 events of 64,000.
+ *
+ * The events of a whole state are looked up by nid, in the order they were stored, which reads the tables from front to back
+ * and needs no event's name first: a quarter of the time that PostgreSQL takes by event id, for 100,000 events.
+ */
+import { invariant } from '../../invariant.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+import { stateKeyNidOf, trieKey } from '../snapshots/snapshot-trie.ts';
+import { diffSnapshotTries } from '../snapshots/snapshots.ts';
+import { int8Array } from '../sql-values.ts';
+import { storable } from '../storable-text.ts';
+
+export interface PduBody {
+  readonly eventId: EventId;
+  /** As received after the checks, byte for byte; redacted when the event is hollow. */
+  readonly json: string;
+}
+
+/**
+ * Bodies of the stored ones of `ids`, in pages of at most `pageSize` and in no particular order within one. The next page
+ * is read while the reader is busy with this one, so that two are in memory.
+ */
+export function streamPduBodies(
+  sql: Sql,
+  ids: readonly EventId[],
+  pageSize: number,
+): AsyncGenerator<readonly PduBody[]> {
+  return readPagesAhead(ids.length, pageSize, (start, end) =>
+    sql.query<PduBody>(`SELECT event_id AS "eventId", json::text AS json FROM pdus WHERE event_id = ANY ($1::text[])`, [
+      ids.slice(start, end),
+    ]),
+  );
+}
+
+/** As `streamPduBodies`, of every event of a state. */
+export async function* streamStateBodies(
+  sql: Sql,
+  roomId: RoomId,
+  state: SnapshotId,
+  pageSize: number,
+): AsyncGenerator<readonly PduBody[]> {
+  yield* streamBodiesByNid(sql, roomId, await readNids(sql, roomId, state, false), null, pageSize);
+}
+
+/** As `streamPduBodies`, of every membership of a state, or of those that are `membership`; pages may be empty then. */
+export async function* streamMemberBodies(
+  sql: Sql,
+  roomId: RoomId,
+  state: SnapshotId,
+  membership: string | null,
+  pageSize: number,
+): AsyncGenerator<readonly PduBody[]> {
+  yield* streamBodiesByNid(sql, roomId, await readNids(sql, roomId, state, true), membership, pageSize);
+}
+
+/** Of the events of a state, in the order they were stored: 8 bytes each, for as long as the answer takes. */
+async function readNids(sql: Sql, roomId: RoomId, state: SnapshotId, membersOnly: boolean): Promise<Float64Array> {
+  const entries = await diffSnapshotTries(sql, roomId, null, state);
+  const wanted = membersOnly ? entries.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true)) : entries;
+  return Float64Array.from(wanted, ({ after }) => {
+    invariant(after !== null, 'every place of a state that is read whole has an event');
+    return after;
+  }).sort();
+}
+
+function streamBodiesByNid(
+  sql: Sql,
+  roomId: RoomId,
+  nids: Float64Array,
+  membership: string | null,
+  pageSize: number,
+): AsyncGenerator<readonly PduBody[]> {
+  return readPagesAhead(nids.length, pageSize, async (start, end) => {
+    const page = [...nids.subarray(start, end)];
+    const bodies = await sql.query<PduBody>(
+      `SELECT event_id AS "eventId", json::text AS json FROM pdus
+        WHERE nid = ANY ($1::bigint[]) AND ($2::text IS NULL OR membership = $2)`,
+      [int8Array(page), membership === null ? null : storable(membership)],
+    );
+    invariant(membership !== null || bodies.length === page.length, `events of a snapshot of ${roomId} are not stored`);
+    return bodies;
+  });
+}
+
+async function* readPagesAhead<Page>(
+  rows: number,
+  pageSize: number,
+  read: (start: number, end: number) => Promise<Page>,
+): AsyncGenerator<Page> {
+  const readFrom = async (start: number): Promise<Page | undefined> =>
+    start < rows ? read(start, Math.min(rows, start + pageSize)) : undefined;
+  let next = readFrom(0);
+  for (let start = pageSize; ; start += pageSize) {
+    const page = await next;
+    if (page === undefined) return;
+    next = readFrom(start);
+    // A reader that leaves early awaits it no more; its failure must not count as unhandled.
+    next.catch(() => undefined);
+    yield page;
+  }
+}

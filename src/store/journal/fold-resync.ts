@@ -1,0 +1,27 @@
+/** The fold of control events: one row an epoch, by the same `evolve` that the workflow runs. */
+import { type ResyncEvent } from '../../resync/events.ts';
+import { type ResyncState, evolve, initialResyncState } from '../../resync/state.ts';
+import { type Transaction } from '../open-store.ts';
+import { type LockedRoom } from './rooms.ts';
+
+/** Folds `events`, the last of which has `seq`, into the resync of the locked room's epoch, and gives it. */
+export async function foldResync(
+  tx: Transaction,
+  room: LockedRoom,
+  events: readonly ResyncEvent[],
+  seq: number,
+): Promise<ResyncState> {
+  const [row] = await tx.query<{ state: ResyncState }>('SELECT state FROM resyncs WHERE room_id = $1 AND epoch = $2', [
+    room.roomId,
+    room.epoch,
+  ]);
+  const state = events.reduce(evolve, row?.state ?? initialResyncState);
+  await tx.query(
+    `INSERT INTO resyncs (room_id, epoch, seq, state, phase, next_wake_at) VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (room_id, epoch) DO UPDATE
+        SET (seq, state, phase, next_wake_at, rung_at) =
+            (excluded.seq, excluded.state, excluded.phase, excluded.next_wake_at, NULL)`,
+    [room.roomId, room.epoch, seq, JSON.stringify(state), state.phase, state.nextWakeAt],
+  );
+  return state;
+}

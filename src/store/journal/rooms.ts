@@ -1,0 +1,171 @@
+/** The rows of rooms and of their resyncs: locking, epochs, and reading them. */
+import { and, eq } from 'drizzle-orm';
+import { invariant } from '../../invariant.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type ResyncState, initialResyncState } from '../../resync/state.ts';
+import { type Sql, type Transaction } from '../open-store.ts';
+import { localMembers, resyncs, rooms } from '../schema/folds.ts';
+
+/** A room whose row is locked by the open transaction, as it was when the lock was taken. */
+export interface LockedRoom {
+  readonly roomId: RoomId;
+  readonly roomVersion: string;
+  /** 0: created, and no stay opened yet. */
+  readonly epoch: number;
+  readonly stateVersion: number;
+  readonly partial: boolean;
+  readonly currentState: SnapshotId | null;
+  readonly extremities: readonly EventId[];
+}
+
+/** A room as readers see it. */
+export interface RoomRow extends Omit<LockedRoom, 'extremities'> {
+  readonly joinEventId: EventId | null;
+  readonly joinedVia: ServerName | null;
+  /** Of the current epoch. */
+  readonly resync: ResyncState;
+}
+
+export interface ResyncRow {
+  readonly epoch: number;
+  /** Of the newest control event of the room; `readResyncEvents` continues from it. */
+  readonly seq: number;
+  readonly state: ResyncState;
+  readonly stateVersion: number;
+}
+
+/** Creates the room's row where there is none, and locks it. */
+export async function createRoom(tx: Transaction, roomId: RoomId, roomVersion: string): Promise<LockedRoom> {
+  await tx.db.insert(rooms).values({ roomId, roomVersion }).onConflictDoNothing();
+  const room = await lockRoom(tx, roomId);
+  invariant(room, `the row of ${roomId} is there`);
+  return room;
+}
+
+/** Takes the lock under which a room's events are appended; `undefined` when there is no such room. */
+export async function lockRoom(tx: Transaction, roomId: RoomId): Promise<LockedRoom | undefined> {
+  const [row] = await tx.query<Omit<LockedRoom, 'extremities'>>(
+    `SELECT room_id AS "roomId", room_version AS "roomVersion", epoch, state_version AS "stateVersion", partial,
+            encode(current_state, 'hex') AS "currentState"
+       FROM rooms WHERE room_id = $1 FOR NO KEY UPDATE`,
+    [roomId],
+  );
+  if (row === undefined) return undefined;
+  // A statement of its own: the one that waited for the lock still sees the extremities of before.
+  const extremities = await tx.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM forward_extremities WHERE room_id = $1 ORDER BY event_id`,
+    [roomId],
+  );
+  return { ...row, extremities: extremities.map(({ eventId }) => eventId) };
+}
+
+/**
+ * Opens a new stay in a locked room. Late writes of the earlier stay are fenced off by its epoch; its partial events are
+ * carried into the new one, its resync ends, and the timeline starts anew from the join that is appended next.
+ */
+export async function openEpoch(tx: Transaction, room: LockedRoom): Promise<LockedRoom> {
+  const { roomId } = room;
+  // Waits for bulk writers of the earlier epoch, who hold FOR KEY SHARE.
+  await tx.query(`SELECT FROM rooms WHERE room_id = $1 FOR UPDATE`, [roomId]);
+  await tx.query(`UPDATE rooms SET epoch = epoch + 1 WHERE room_id = $1`, [roomId]);
+  await tx.query(`UPDATE event_states SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
+  await tx.query(`UPDATE resyncs SET next_wake_at = NULL WHERE room_id = $1`, [roomId]);
+  await tx.query(`DELETE FROM forward_extremities WHERE room_id = $1`, [roomId]);
+  const opened = await lockRoom(tx, roomId);
+  invariant(opened?.epoch === room.epoch + 1, `the lock on ${roomId} keeps other epochs out`);
+  return opened;
+}
+
+const roomColumns = {
+  roomId: rooms.roomId,
+  roomVersion: rooms.roomVersion,
+  epoch: rooms.epoch,
+  stateVersion: rooms.stateVersion,
+  partial: rooms.partial,
+  currentState: rooms.currentState,
+  joinEventId: rooms.joinEventId,
+  joinedVia: rooms.joinedVia,
+  resync: resyncs.state,
+};
+
+function selectRooms(sql: Sql) {
+  return sql.db
+    .select(roomColumns)
+    .from(rooms)
+    .leftJoin(resyncs, and(eq(resyncs.roomId, rooms.roomId), eq(resyncs.epoch, rooms.epoch)));
+}
+
+function toRoomRow(row: Awaited<ReturnType<typeof selectRooms>>[number]): RoomRow {
+  return { ...row, resync: row.resync ?? initialResyncState };
+}
+
+/** All rooms that have a row, by id. */
+export async function listRooms(sql: Sql): Promise<RoomRow[]> {
+  return (await selectRooms(sql).orderBy(rooms.roomId)).map(toRoomRow);
+}
+
+export async function readRoom(sql: Sql, roomId: RoomId): Promise<RoomRow | undefined> {
+  const [row] = await selectRooms(sql).where(eq(rooms.roomId, roomId));
+  return row && toRoomRow(row);
+}
+
+/** How many rooms lack full state, by the phase of their resync; read from an index that holds no other rooms. */
+export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> {
+  const rows = await sql.query<{ phase: string; rooms: number }>(
+    `SELECT phase, count(*) AS rooms FROM resyncs WHERE next_wake_at IS NOT NULL GROUP BY phase`,
+  );
+  return new Map(rows.map(({ phase, rooms }) => [phase, rooms]));
+}
+
+/** What the journal says of the resync of the room's current epoch; `undefined` when there is no such room. */
+export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | undefined> {
+  const [row] = await sql.query<Omit<ResyncRow, 'state'> & { state: ResyncState | null }>(
+    `SELECT r.epoch, r.resync_seq AS seq, r.state_version AS "stateVersion", s.state
+       FROM rooms r LEFT JOIN resyncs s ON s.room_id = r.room_id AND s.epoch = r.epoch
+      WHERE r.room_id = $1`,
+    [roomId],
+  );
+  return row && { ...row, state: row.state ?? initialResyncState };
+}
+
+export interface LocalMember {
+  readonly userId: UserId;
+  readonly membership: string;
+  readonly eventId: EventId;
+}
+
+/** Memberships of this server's users in the room's current state. */
+export async function readLocalMembers(sql: Sql, roomId: RoomId): Promise<LocalMember[]> {
+  const { userId, membership, eventId } = localMembers;
+  return await sql.db
+    .select({ userId, membership, eventId })
+    .from(localMembers)
+    .where(eq(localMembers.roomId, roomId))
+    .orderBy(userId);
+}
+
+export interface OverdueQuery {
+  /** Milliseconds since the Unix epoch, as all times. */
+  readonly now: number;
+  /** How long after its time a resync counts as forgotten; also the pause between two rings. */
+  readonly overdueMs: number;
+  readonly limit: number;
+}
+
+/**
+ * Rooms in which somebody should have acted by now, the longest overdue first, marked as rung at `now`. Of several
+ * callers at once each gets different rooms.
+ */
+export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<RoomId[]> {
+  const rows = await sql.query<{ roomId: RoomId; nextWakeAt: number }>(
+    `UPDATE resyncs SET rung_at = $1::bigint
+      WHERE (room_id, epoch) IN (
+        SELECT room_id, epoch FROM resyncs
+         WHERE next_wake_at <= $1::bigint - $2::bigint AND coalesce(rung_at, 0) <= $1::bigint - $2::bigint
+         ORDER BY next_wake_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+      RETURNING room_id AS "roomId", next_wake_at AS "nextWakeAt"`,
+    [query.now, query.overdueMs, query.limit],
+  );
+  return rows.sort((a, b) => a.nextWakeAt - b.nextWakeAt).map(({ roomId }) => roomId);
+}

@@ -1,0 +1,52 @@
+/**
+ * The primary facts: events and room states, each stored once. JSON is `json`, never `jsonb`, which refuses `\u0000` and
+ * rewrites `1e3`. `type`, `state_key` and `membership` of events are written by `storable` (storable-text.ts), since text
+ * cannot hold NUL.
+ */
+import { boolean, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { bytea, hash16, int8 } from './columns.ts';
+
+/** Interned (type, state_key) pairs: what a snapshot maps from. */
+export const stateKeys = pgTable(
+  'state_keys',
+  {
+    nid: int8().generatedAlwaysAsIdentity().primaryKey(),
+    type: text().notNull(),
+    stateKey: text('state_key').notNull(),
+  },
+  (table) => [unique('state_keys_by_name').on(table.type, table.stateKey)],
+);
+
+/** Events as received after the checks. Immutable, but for a hollow one that is completed and the verdict of an outlier. */
+export const pdus = pgTable('pdus', {
+  nid: int8().generatedAlwaysAsIdentity().primaryKey(),
+  eventId: text('event_id').notNull().unique('pdus_by_event_id'),
+  roomId: text('room_id').notNull(),
+  /** Null: not a state event. */
+  stateKeyNid: int8(),
+  type: text().notNull(),
+  sender: text().notNull(),
+  membership: text(),
+  depth: int8().notNull(),
+  originServerTs: int8().notNull(),
+  /**
+   * Also in `json`, where SQL cannot reach them: `->` fails on a document that holds `\u0000` anywhere, so that one event
+   * would block every query that walks the graph.
+   */
+  prevEvents: text().array().notNull(),
+  authEvents: text().array().notNull(),
+  json: json().notNull(),
+  /** Stored redacted, because the content hash did not match. */
+  hollow: boolean().notNull(),
+  /** Why an outlier was refused by its own auth events; null: it was not. */
+  rejectedRule: text(),
+  rejectedReason: text(),
+  storedAt: int8().notNull(),
+});
+
+/** Nodes of the snapshot tries (snapshot-trie.ts), content-addressed within a room. */
+export const snapshotChunks = pgTable(
+  'snapshot_chunks',
+  { roomId: text('room_id').notNull(), hash: hash16().notNull(), body: bytea().notNull() },
+  (table) => [primaryKey({ columns: [table.roomId, table.hash] })],
+);

@@ -1,0 +1,93 @@
+/** Folds of the journal: written in the transaction that appends, and by nothing else. Times are milliseconds since the Unix epoch. */
+import { sql } from 'drizzle-orm';
+import { boolean, index, integer, json, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type ResyncState } from '../../resync/state.ts';
+import { hash16, int8 } from './columns.ts';
+
+/** The row whose lock orders everything that is decided about a room. */
+export const rooms = pgTable('rooms', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  roomVersion: text().notNull(),
+  /** Counts the stays of our server in the room; 0 until the first one is opened. */
+  epoch: integer().notNull().default(0),
+  /** Moves with a verdict flip or completion, and with nothing else. */
+  stateVersion: int8().notNull().default(0),
+  partial: boolean().notNull().default(false),
+  currentState: hash16().$type<SnapshotId>(),
+  joinEventId: text().$type<EventId>(),
+  joinedVia: text().$type<ServerName>(),
+  resyncSeq: int8().notNull().default(0),
+  timelineSeq: int8().notNull().default(0),
+});
+
+/** The fold of one epoch's control events (`evolve` of src/resync/state.ts). */
+export const resyncs = pgTable(
+  'resyncs',
+  {
+    roomId: text('room_id').notNull(),
+    epoch: integer().notNull(),
+    /** Of the newest control event that is folded in. */
+    seq: int8().notNull(),
+    state: json().$type<ResyncState>().notNull(),
+    phase: text().notNull(),
+    /** When somebody must act at the latest; null: nothing to do, or the epoch is over. */
+    nextWakeAt: int8(),
+    /** When the sweep last rang. */
+    rungAt: int8(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.epoch] }),
+    index('resyncs_by_next_wake')
+      .on(table.nextWakeAt)
+      .where(sql`next_wake_at IS NOT NULL`),
+  ],
+);
+
+/** Verdict and states of every event of the timeline. */
+export const eventStates = pgTable(
+  'event_states',
+  {
+    eventNid: int8().primaryKey(),
+    eventId: text('event_id').notNull().unique('event_states_by_event_id'),
+    roomId: text('room_id').notNull(),
+    epoch: integer().notNull(),
+    /** Of the journal entry that took the event in. */
+    position: int8().notNull(),
+    stateBefore: hash16().notNull(),
+    stateAfter: hash16().notNull(),
+    verdict: text({ enum: ['accepted', 'rejected'] }).notNull(),
+    softFailed: boolean().notNull(),
+    rule: text(),
+    reason: text(),
+    partial: boolean().notNull(),
+  },
+  (table) => [
+    index('event_states_by_position').on(table.roomId, table.position),
+    index('event_states_partial')
+      .on(table.roomId, table.position)
+      .where(sql`partial`),
+  ],
+);
+
+export const forwardExtremities = pgTable(
+  'forward_extremities',
+  { roomId: text('room_id').notNull(), eventId: text('event_id').notNull() },
+  (table) => [primaryKey({ columns: [table.roomId, table.eventId] })],
+);
+
+/** Memberships of this server's users in the current state. */
+export const localMembers = pgTable(
+  'local_members',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    membership: text().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.userId] }),
+    index('local_members_by_user').on(table.userId, table.membership),
+  ],
+);

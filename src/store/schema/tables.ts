@@ -1,0 +1,66 @@
+/** Plain tables. Times are milliseconds since the Unix epoch. */
+import { boolean, index, integer, json, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { int8 } from './columns.ts';
+
+/**
+ * How far the running state fetch of a room is, for readers only. Unlogged: drizzle has no word for it, so its migration
+ * says so by hand.
+ */
+export const fetchProgress = pgTable('fetch_progress', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  epoch: integer().notNull(),
+  attemptNo: integer('attempt_no').notNull(),
+  wanted: integer().notNull(),
+  held: integer().notNull(),
+  bytes: int8().notNull(),
+  at: int8().notNull(),
+});
+
+/** Joins that were signed and sent, or are about to be: a join accepted remotely and lost here is finished from this row. */
+export const joinIntents = pgTable(
+  'join_intents',
+  {
+    eventId: text('event_id').$type<EventId>().primaryKey(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    event: json().$type<JsonObject>().notNull(),
+    roomVersion: text().notNull(),
+    resident: text().$type<ServerName>().notNull(),
+    via: text().array().$type<ServerName[]>().notNull(),
+    createdAt: int8().notNull(),
+  },
+  (table) => [index('join_intents_by_room').on(table.roomId, table.userId)],
+);
+
+/** Verify keys of other servers. */
+export const serverKeys = pgTable(
+  'server_keys',
+  {
+    serverName: text().notNull(),
+    keyId: text().notNull(),
+    /** 32 bytes, unpadded base64. */
+    publicKey: text().notNull(),
+    validUntilTs: int8().notNull(),
+    /** Published under `old_verify_keys`: it signs nothing new. */
+    expired: boolean().notNull(),
+    fetchedAt: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.serverName, table.keyId] })],
+);
+
+/** Answers to transactions of other servers: the same transaction again gets the same answer. */
+export const receivedTransactions = pgTable(
+  'received_transactions',
+  {
+    origin: text().$type<ServerName>().notNull(),
+    txnId: text().notNull(),
+    response: json().$type<JsonObject>().notNull(),
+    receivedAt: int8().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.origin, table.txnId] }),
+    index('received_transactions_by_age').on(table.receivedAt),
+  ],
+);

@@ -1,0 +1,278 @@
+/**
+ * Room states in the database: tries of chunks (snapshot-trie.ts), written once and shared by all states that contain
+ * them. A write is idempotent, so that a retry costs nothing; a chunk is never changed.
+ */
+import { invariant } from '../../invariant.ts';
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type StateKey } from '../../matrix/pdu.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+import {
+  type BuiltTrie,
+  type ChunkHash,
+  type GetNode,
+  type Missing,
+  type TrieChange,
+  type TrieDifference,
+  type TrieKey,
+  type TrieNode,
+  type TrieSelection,
+  buildTrie,
+  changeTrie,
+  decodeChunk,
+  diffTries,
+  readTrie,
+  stateKeyNidOf,
+  trieKey,
+} from './snapshot-trie.ts';
+import { int8Array } from '../sql-values.ts';
+import { fromStorable, storable } from '../storable-text.ts';
+
+const MEMBER = 'm.room.member';
+/** Events looked up at a time. */
+const PLACES_READ = 10_000;
+
+/** One place of a room state. */
+export interface StateEntry extends StateKey {
+  readonly eventId: EventId;
+  /** Of an m.room.member event whose `content.membership` is a string. */
+  readonly membership: string | null;
+}
+
+/**
+ * What to read; without a filter, or with `members: true`, everything. The other parts add up: `members: false` all but
+ * memberships, `keys` these places, `userIds` the memberships of these users.
+ */
+export interface SnapshotFilter {
+  readonly members?: boolean;
+  readonly keys?: readonly StateKey[];
+  readonly userIds?: readonly UserId[];
+}
+
+/** Puts an event, which is stored, into its place, or empties a place. */
+export type SnapshotChange = { readonly eventId: EventId } | StateKey;
+
+/** A place that differs; `null`: empty on that side. */
+export interface SnapshotDifference extends StateKey {
+  readonly before: EventId | null;
+  readonly after: EventId | null;
+}
+
+/** Stores the state that consists of these events and gives its id. All are stored state events of this room, one a place. */
+export async function createSnapshot(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<SnapshotId> {
+  const entries = await entriesOf(sql, roomId, eventIds);
+  const places = new Set(entries.map(({ key }) => key));
+  invariant(places.size === entries.length, `two of the events for a snapshot of ${roomId} have the same place`);
+  return storeTrie(sql, roomId, buildTrie(entries));
+}
+
+/** Stores the state that differs from `base` by `changes`; of two changes to one place the later one counts. */
+export async function changeSnapshot(
+  sql: Sql,
+  roomId: RoomId,
+  base: SnapshotId,
+  changes: readonly SnapshotChange[],
+): Promise<SnapshotId> {
+  if (changes.length === 0) return base;
+  const eventIds = changes.flatMap((change) => ('eventId' in change ? [change.eventId] : []));
+  const emptied = changes.flatMap((change) => ('eventId' in change ? [] : [change]));
+  const places = await placesOf(sql, roomId, eventIds);
+  const keys = await keysOf(sql, emptied);
+  const byKey = new Map<TrieKey, TrieChange>();
+  for (const change of changes) {
+    if ('eventId' in change) {
+      const place = places.get(change.eventId);
+      invariant(place, `placesOf gave no place for ${change.eventId}`);
+      byKey.set(place.key, place);
+    } else {
+      const key = keys.get(nameOf(change));
+      // A place without an interned key is empty in every state.
+      if (key !== undefined) byKey.set(key, { key, value: null });
+    }
+  }
+  const trie = await withChunks(sql, roomId, (get) => changeTrie(base, [...byKey.values()], get));
+  return storeTrie(sql, roomId, trie);
+}
+
+/** Reads the places that `filter` selects, in no particular order. */
+export async function readSnapshot(
+  sql: Sql,
+  roomId: RoomId,
+  id: SnapshotId,
+  filter: SnapshotFilter = { members: true },
+): Promise<StateEntry[]> {
+  const nids = new Set<number>();
+  for (const selection of await selectionsOf(sql, filter)) {
+    const { entries } = await withChunks(sql, roomId, (get) => readTrie(id, selection, get));
+    for (const { value } of entries) nids.add(value);
+  }
+  if (nids.size === 0) return [];
+  const rows = await sql.query<{ type: string; stateKey: string; eventId: EventId; membership: string | null }>(
+    `SELECT k.type, k.state_key AS "stateKey", p.event_id AS "eventId", p.membership
+       FROM unnest($1::bigint[]) AS wanted(nid)
+       JOIN pdus p ON p.nid = wanted.nid
+       JOIN state_keys k ON k.nid = p.state_key_nid`,
+    [int8Array([...nids])],
+  );
+  invariant(rows.length === nids.size, `events of a snapshot of ${roomId} are not stored`);
+  for (const row of rows) {
+    row.type = fromStorable(row.type);
+    row.stateKey = fromStorable(row.stateKey);
+    if (row.membership !== null) row.membership = fromStorable(row.membership);
+  }
+  return rows;
+}
+
+/** The places in which two states differ; costs what differs, not what the states hold. */
+export async function diffSnapshots(
+  sql: Sql,
+  roomId: RoomId,
+  before: SnapshotId,
+  after: SnapshotId,
+): Promise<SnapshotDifference[]> {
+  const differences = await diffSnapshotTries(sql, roomId, before, after);
+  if (differences.length === 0) return [];
+  const rows = await sql.query<{ type: string; stateKey: string; before: EventId | null; after: EventId | null }>(
+    `SELECT k.type, k.state_key AS "stateKey", b.event_id AS before, a.event_id AS after
+       FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS d(key, before, after)
+       JOIN state_keys k ON k.nid = d.key
+       LEFT JOIN pdus b ON b.nid = d.before
+       LEFT JOIN pdus a ON a.nid = d.after`,
+    [
+      int8Array(differences.map(({ key }) => stateKeyNidOf(key))),
+      differences.map((difference) => difference.before),
+      differences.map((difference) => difference.after),
+    ],
+  );
+  return rows.map((row) => ({ ...row, type: fromStorable(row.type), stateKey: fromStorable(row.stateKey) }));
+}
+
+/** As `diffSnapshots`, in nids. `before` may be absent: then everything of `after` differs. */
+export async function diffSnapshotTries(
+  sql: Sql,
+  roomId: RoomId,
+  before: SnapshotId | null,
+  after: SnapshotId,
+): Promise<readonly TrieDifference[]> {
+  if (before !== null) return (await withChunks(sql, roomId, (get) => diffTries(before, after, get))).differences;
+  const { entries } = await withChunks(sql, roomId, (get) => readTrie(after, { members: true }, get));
+  return entries.map(({ key, value }) => ({ key, before: null, after: value }));
+}
+
+/** How many members are joined in a state. */
+export async function countMembers(sql: Sql, roomId: RoomId, id: SnapshotId): Promise<number> {
+  const { entries } = await withChunks(sql, roomId, (get) => readTrie(id, { members: true }, get));
+  const members = entries.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true));
+  const [row] = await sql.query<{ joined: number }>(
+    `SELECT count(*) AS joined FROM unnest($1::bigint[]) AS member(nid) JOIN pdus p ON p.nid = member.nid
+      WHERE p.membership = 'join'`,
+    [int8Array(members.map(({ value }) => value))],
+  );
+  return row?.joined ?? 0;
+}
+
+interface Place {
+  readonly key: TrieKey;
+  readonly value: number;
+}
+
+/** The entries of stored state events, as `placesOf` but in batches and without the ids: a state may have a million. */
+async function entriesOf(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Place[]> {
+  const entries: Place[] = [];
+  for (let start = 0; start < eventIds.length; start += PLACES_READ) {
+    for (const place of (await placesOf(sql, roomId, eventIds.slice(start, start + PLACES_READ))).values())
+      entries.push(place);
+  }
+  return entries;
+}
+
+/** Where stored state events belong. Throws for an event that is not stored, not a state event, or of another room. */
+async function placesOf(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Map<EventId, Place>> {
+  const wanted = new Set(eventIds);
+  if (wanted.size === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; nid: number; stateKeyNid: number; member: boolean }>(
+    `SELECT p.event_id AS "eventId", p.nid, p.state_key_nid AS "stateKeyNid", p.type = '${MEMBER}' AS member
+       FROM unnest($2::text[]) AS wanted(event_id)
+       JOIN pdus p ON p.event_id = wanted.event_id
+      WHERE p.room_id = $1 AND p.state_key_nid IS NOT NULL`,
+    [roomId, [...wanted]],
+  );
+  const places = new Map(
+    rows.map((row) => [row.eventId, { key: trieKey(row.stateKeyNid, row.member), value: row.nid }]),
+  );
+  if (places.size < wanted.size) {
+    const absent = [...wanted].find((eventId) => !places.has(eventId));
+    throw new Error(`${absent ?? '?'} is not a stored state event of ${roomId}`);
+  }
+  return places;
+}
+
+function nameOf({ type, stateKey }: StateKey): string {
+  return JSON.stringify([type, stateKey]);
+}
+
+/** The interned keys of places; those never used by any event are absent. */
+async function keysOf(sql: Sql, places: readonly StateKey[]): Promise<Map<string, TrieKey>> {
+  if (places.length === 0) return new Map();
+  const rows = await sql.query<{ nid: number; type: string; stateKey: string }>(
+    `SELECT k.nid, k.type, k.state_key AS "stateKey"
+       FROM unnest($1::text[], $2::text[]) AS wanted(type, state_key) JOIN state_keys k USING (type, state_key)`,
+    [places.map(({ type }) => storable(type)), places.map(({ stateKey }) => storable(stateKey))],
+  );
+  return new Map(
+    rows.map(({ nid, type, stateKey }) => [
+      nameOf({ type: fromStorable(type), stateKey: fromStorable(stateKey) }),
+      trieKey(nid, type === MEMBER),
+    ]),
+  );
+}
+
+async function selectionsOf(sql: Sql, filter: SnapshotFilter): Promise<TrieSelection[]> {
+  const { members, keys, userIds } = filter;
+  if (members === true || (members === undefined && keys === undefined && userIds === undefined)) {
+    return [{ members: true }];
+  }
+  const places = [...(keys ?? []), ...(userIds ?? []).map((userId) => ({ type: MEMBER, stateKey: userId }))];
+  const selections: TrieSelection[] = members === false ? [{ members: false }] : [];
+  if (places.length > 0) selections.push({ keys: new Set((await keysOf(sql, places)).values()) });
+  return selections;
+}
+
+/** Runs a pure operation until no chunk is missing; each round loads a whole level of the trie. */
+async function withChunks<Result extends { readonly missing?: undefined }>(
+  sql: Sql,
+  roomId: RoomId,
+  operation: (get: GetNode) => Missing | Result,
+): Promise<Result> {
+  const loaded = new Map<ChunkHash, TrieNode>();
+  const get: GetNode = (hash) => loaded.get(hash) ?? sql.chunkCache.get(hash);
+  for (;;) {
+    const result = operation(get);
+    if (result.missing === undefined) return result;
+    const rows = await sql.query<{ hash: ChunkHash; body: Buffer }>(
+      `SELECT encode(hash, 'hex') AS hash, body FROM snapshot_chunks WHERE room_id = $1 AND hash = ANY ($2::bytea[])`,
+      [roomId, result.missing.map((hash) => Buffer.from(hash, 'hex'))],
+    );
+    for (const { hash, body } of rows) {
+      const node = decodeChunk(body);
+      loaded.set(hash, node);
+      sql.chunkCache.set(hash, node);
+    }
+    const absent = result.missing.find((hash) => !loaded.has(hash));
+    if (absent !== undefined) throw new Error(`the snapshot chunk ${absent} of ${roomId} is not stored`);
+  }
+}
+
+async function storeTrie(sql: Sql, roomId: RoomId, trie: BuiltTrie): Promise<SnapshotId> {
+  // In the order of their hashes, so that two writers of overlapping states wait for each other in one direction only.
+  const chunks = [...trie.chunks].sort(([a], [b]) => (a < b ? -1 : 1));
+  if (chunks.length > 0) {
+    await sql.query(
+      `INSERT INTO snapshot_chunks (room_id, hash, body)
+       SELECT $1, hash, body FROM unnest($2::bytea[], $3::bytea[]) AS chunk(hash, body)
+       ON CONFLICT DO NOTHING`,
+      [roomId, chunks.map(([hash]) => Buffer.from(hash, 'hex')), chunks.map(([, body]) => body)],
+    );
+  }
+  return trie.root as SnapshotId;
+}

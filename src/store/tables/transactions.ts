@@ -1,0 +1,40 @@
+/** Answers given to transactions of other servers: one that comes again gets the same answer and is not taken in twice. */
+import { and, eq, lt } from 'drizzle-orm';
+import { type ServerName } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { type Sql } from '../open-store.ts';
+import { receivedTransactions } from '../schema/tables.ts';
+
+/** The answer that was given; `undefined` when the transaction is new. */
+export async function readTransactionResponse(
+  sql: Sql,
+  origin: ServerName,
+  txnId: string,
+): Promise<JsonObject | undefined> {
+  const [row] = await sql.db
+    .select({ response: receivedTransactions.response })
+    .from(receivedTransactions)
+    .where(and(eq(receivedTransactions.origin, origin), eq(receivedTransactions.txnId, txnId)));
+  return row?.response;
+}
+
+/** Records the answer, at `receivedAt` in milliseconds. Where two tries of one transaction race, the first answer stays. */
+export async function recordTransactionResponse(
+  sql: Sql,
+  transaction: {
+    readonly origin: ServerName;
+    readonly txnId: string;
+    readonly response: JsonObject;
+    readonly receivedAt: number;
+  },
+): Promise<void> {
+  await sql.db.insert(receivedTransactions).values(transaction).onConflictDoNothing();
+}
+
+/** Forgets answers older than `receivedBefore`; gives how many. */
+export async function forgetTransactions(sql: Sql, receivedBefore: number): Promise<number> {
+  const { rowCount } = await sql.db
+    .delete(receivedTransactions)
+    .where(lt(receivedTransactions.receivedAt, receivedBefore));
+  return rowCount ?? 0;
+}

@@ -1,0 +1,339 @@
+import { once } from 'node:events';
+import { request as httpRequest } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { readKeyAnswer } from '../../src/federation/key-answer.ts';
+import { authorizationOf } from '../../src/federation/request-auth.ts';
+import { type PduResults, type ReceivedTransaction, type RoomStatus } from '../../src/rooms/contract.ts';
+import { createFederationServer, type FederationServerOptions } from '../../src/federation-api/server.ts';
+import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
+import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
+import { OUR_NAME, ourKey, signal, silent, testAuthority, testClient } from '../federation/tls-server.ts';
+
+const origin = 'origin.test' as ServerName;
+const theirKey = signingKeyFromSeed('ed25519:theirs' as KeyId, Buffer.alloc(32, 9));
+const SEND = '/_matrix/federation/v1/send';
+const transactionOf = (pdus: unknown[] = [], changes: JsonObject = {}) =>
+  ({ origin, origin_server_ts: 1, pdus, ...changes }) as JsonObject;
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+async function start(options: Partial<FederationServerOptions> = {}) {
+  const taken: { origin: ServerName; txnId: string; transaction: ReceivedTransaction }[] = [];
+  const answers = new Map<string, JsonObject>();
+  const statuses = new Map<string, RoomStatus>();
+  const behaviour: { receive: (closing: AbortSignal) => Promise<PduResults> } = { receive: () => Promise.resolve({}) };
+  const app = createFederationServer({
+    serverName: OUR_NAME,
+    signingKey: ourKey,
+    resolveKeys: (requests) =>
+      Promise.resolve(
+        requests
+          .filter(({ serverName, keyId }) => serverName === origin && keyId === theirKey.keyId)
+          .map((key) => ({ ...key, publicKey: theirKey.publicKey, validUntilTs: Number.MAX_SAFE_INTEGER })),
+      ),
+    ports: {
+      receiveTransaction: (from, txnId, transaction, closing) => {
+        taken.push({ origin: from, txnId, transaction });
+        return behaviour.receive(closing);
+      },
+      readTransactionResponse: (from, txnId) => Promise.resolve(answers.get(`${from} ${txnId}`)),
+      recordTransactionResponse: (answer) => {
+        answers.set(`${answer.origin} ${answer.txnId}`, answer.response);
+        return Promise.resolve();
+      },
+      roomStatus: (roomId) => Promise.resolve(statuses.get(roomId) ?? 'absent'),
+      statusOfEventsRoom: (eventId) => Promise.resolve(statuses.get(eventId) ?? 'absent'),
+    },
+    clock: systemClock,
+    logger: silent,
+    version: '1.2.3',
+    ...options,
+  });
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  onTestFinished(() => app.close());
+  const { port } = app.server.address() as AddressInfo;
+
+  const ask = (method: string, path: string, headers: Record<string, string | string[]> = {}, body?: string | Buffer) =>
+    new Promise<Answer>((resolve, reject) => {
+      const sent = httpRequest({ port, method, path, headers, agent: false }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8');
+          resolve({ status: response.statusCode ?? 0, body: text === '' ? '' : (JSON.parse(text) as unknown) });
+        });
+      });
+      sent.on('error', reject);
+      sent.end(body);
+    });
+  const signed = (method: string, uri: string, content?: JsonObject, destination = OUR_NAME): Promise<Answer> => {
+    const authorization = authorizationOf({ method, uri, origin, destination, ...(content && { content }) }, theirKey);
+    const body = content === undefined ? undefined : canonicalJson(content);
+    return ask(method, uri, { authorization, ...(body !== undefined && { 'content-type': 'application/json' }) }, body);
+  };
+  return { app, port, taken, statuses, behaviour, ask, signed };
+}
+
+describe('for anybody', () => {
+  test('keys and version are served over TLS, and our own client reads them', async () => {
+    const { certificatePem, keyPem } = await (await testAuthority()).issue([]);
+    const { port } = await start({ tls: { certificatePem, keyPem } });
+    const client = await testClient({ serverName: 'other.test' as ServerName });
+    const name = `127.0.0.1:${port}` as ServerName;
+    expect(await client.version(name, { signal })).toEqual({ name: 'Rejoinder', version: '1.2.3' });
+    const now = systemClock.now();
+    const reading = readKeyAnswer(await client.serverKeys(name, { signal }), now);
+    expect(reading).toMatchObject({ ok: true, serverName: OUR_NAME, keys: [{ publicKey: ourKey.publicKey }] });
+    expect(reading.ok && (reading.keys[0]?.validUntilTs ?? 0) - now).toBeGreaterThan(3_600_000);
+  });
+
+  test('the older path for one key, and a slash at the end, give the same', async () => {
+    const { ask } = await start();
+    const plain = await ask('GET', '/_matrix/key/v2/server');
+    expect(await ask('GET', '/_matrix/key/v2/server/ed25519:ours')).toEqual(plain);
+    expect(await ask('GET', '/_matrix/key/v2/server/')).toEqual(plain);
+  });
+
+  test.each([
+    ['GET', '/', 404],
+    ['GET', '/_matrix/federation/v1/nonsense', 404],
+    ['POST', '/_matrix/federation/v1/user/keys/query', 404],
+    ['POST', '/_matrix/key/v2/query', 404],
+    ['POST', '/_matrix/key/v2/server', 405],
+    ['GET', `${SEND}/1`, 405],
+    ['DELETE', '/_matrix/federation/v1/version', 405],
+  ])('%s %s is unrecognised with %i', async (method, path, status) => {
+    const { ask } = await start();
+    expect(await ask(method, path)).toMatchObject({ status, body: { errcode: 'M_UNRECOGNIZED' } });
+  });
+
+  test.each(['/_matrix/federation/v1/state/%zz', '/%', '/_matrix/federation/v1/event/%ff%fe'])(
+    'bad percent-encoding in %s is a client error',
+    async (path) => {
+      const { ask } = await start();
+      expect(await ask('GET', path)).toMatchObject({ status: 400, body: { errcode: 'M_INVALID_PARAM' } });
+    },
+  );
+});
+
+describe('a transaction', () => {
+  test('is handed on as the bytes received, and answered by event', async () => {
+    const { ask, taken, behaviour } = await start();
+    behaviour.receive = () => Promise.resolve({ $a: {}, $b: { error: 'no' } } as PduResults);
+    const raw = '{ "b":"é", "a" :1.0 }';
+    const text = `{"origin":"origin.test","origin_server_ts":1,"edus":[{"edu_type":"x"},5],"pdus":[${raw},5]}`;
+    const content = { origin, origin_server_ts: 1, edus: [{ edu_type: 'x' }, 5], pdus: ['RAW', 5] };
+    // The sender signed the number as it spelled it.
+    const canonical = canonicalJson(content).replace('"RAW"', '{"a":1.0,"b":"é"}');
+    const uri = `${SEND}/txn%2F1`;
+    const unsigned = canonicalJson({ method: 'PUT', uri, origin, destination: OUR_NAME, content: 'BODY' });
+    const sig = signBytes(theirKey, Buffer.from(unsigned.replace('"BODY"', canonical)));
+    const authorization = `X-Matrix origin=${origin},destination=${OUR_NAME},key=${theirKey.keyId},sig=${sig}`;
+    expect(await ask('PUT', uri, { authorization }, text)).toEqual({
+      status: 200,
+      body: { pdus: { $a: {}, $b: { error: 'no' } } },
+    });
+    expect(taken).toMatchObject([{ origin, txnId: 'txn/1', transaction: { edus: [{ edu_type: 'x' }] } }]);
+    expect(taken[0]?.transaction.pdus.map((pdu) => Buffer.from(pdu).toString('utf8'))).toEqual([raw]);
+  });
+
+  test('that comes again gets the same answer and is taken in once', async () => {
+    const { signed, taken, behaviour } = await start();
+    behaviour.receive = () => Promise.resolve({ [`$${taken.length}`]: {} } as PduResults);
+    const first = await signed('PUT', `${SEND}/1`, transactionOf());
+    expect(first).toEqual({ status: 200, body: { pdus: { $1: {} } } });
+    expect(await signed('PUT', `${SEND}/1`, transactionOf())).toEqual(first);
+    expect(await signed('PUT', `${SEND}/2`, transactionOf())).toEqual({ status: 200, body: { pdus: { $2: {} } } });
+    expect(taken).toHaveLength(2);
+  });
+
+  test('that comes again while it is worked on waits for the same answer; many others at the same time are refused', async () => {
+    const { signed, taken, behaviour } = await start();
+    let finish = (): void => undefined;
+    let startedFour = (): void => undefined;
+    const four = new Promise<void>((resolve) => (startedFour = resolve));
+    behaviour.receive = () =>
+      new Promise((resolve) => {
+        const before = finish;
+        finish = () => {
+          before();
+          resolve({});
+        };
+        if (taken.length === 4) startedFour();
+      });
+    const running = ['1', '2', '3', '4'].map((txnId) => signed('PUT', `${SEND}/${txnId}`, transactionOf()));
+    await four;
+    const again = signed('PUT', `${SEND}/1`, transactionOf());
+    expect(await signed('PUT', `${SEND}/5`, transactionOf())).toMatchObject({
+      status: 429,
+      body: { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 5000 },
+    });
+    finish();
+    for (const answer of await Promise.all([...running, again])) expect(answer.status).toBe(200);
+    expect(taken).toHaveLength(4);
+  });
+
+  test('that failed on our side is not remembered, and nothing of the failure is told', async () => {
+    const { signed, behaviour } = await start();
+    behaviour.receive = () => Promise.reject(new Error('secret of the inside'));
+    expect(await signed('PUT', `${SEND}/1`, transactionOf())).toEqual({
+      status: 500,
+      body: { errcode: 'M_UNKNOWN', error: 'internal server error' },
+    });
+    behaviour.receive = () => Promise.resolve({});
+    expect(await signed('PUT', `${SEND}/1`, transactionOf())).toMatchObject({ status: 200 });
+  });
+
+  test.each<[string, JsonObject, number, string]>([
+    ['of another origin than its signer', transactionOf([], { origin: 'evil.test' }), 403, 'M_FORBIDDEN'],
+    ['without origin', { pdus: [] }, 403, 'M_FORBIDDEN'],
+    ['without pdus', { origin }, 400, 'M_BAD_JSON'],
+    ['with pdus of the wrong type', transactionOf([], { pdus: {} }), 400, 'M_BAD_JSON'],
+    ['with edus of the wrong type', transactionOf([], { edus: 'x' }), 400, 'M_BAD_JSON'],
+    ['of 51 PDUs', transactionOf(Array.from({ length: 51 }, () => ({}))), 400, 'M_BAD_JSON'],
+    ['of 101 EDUs', transactionOf([], { edus: Array.from({ length: 101 }, () => ({})) }), 400, 'M_BAD_JSON'],
+  ])('%s is refused', async (_what, content, status, errcode) => {
+    const { signed, taken } = await start();
+    expect(await signed('PUT', `${SEND}/1`, content)).toMatchObject({ status, body: { errcode } });
+    expect(taken).toEqual([]);
+  });
+
+  test('of 50 PDUs and 100 EDUs is taken', async () => {
+    const { signed, taken } = await start();
+    const many = (length: number): JsonObject[] => Array.from({ length }, () => ({}));
+    expect(await signed('PUT', `${SEND}/1`, transactionOf(many(50), { edus: many(100) }))).toMatchObject({
+      status: 200,
+    });
+    expect(taken[0]?.transaction).toMatchObject({ pdus: { length: 50 }, edus: { length: 100 } });
+  });
+
+  test('with an id that is too long is refused', async () => {
+    const { signed } = await start();
+    for (const length of [256, 2000])
+      expect(await signed('PUT', `${SEND}/${'x'.repeat(length)}`, transactionOf())).toMatchObject({
+        status: 400,
+        body: { errcode: 'M_INVALID_PARAM' },
+      });
+  });
+
+  test('unsigned or wrongly signed is refused', async () => {
+    const { ask, signed, taken } = await start();
+    const body = canonicalJson(transactionOf());
+    const uri = `${SEND}/1`;
+    const good = authorizationOf(
+      { method: 'PUT', uri, origin, destination: OUR_NAME, content: transactionOf() },
+      theirKey,
+    );
+    const refused = { status: 401, body: { errcode: 'M_UNAUTHORIZED' } };
+    expect(await ask('PUT', uri, {}, body)).toMatchObject(refused);
+    expect(await ask('PUT', uri, { authorization: 'Bearer x' }, body)).toMatchObject(refused);
+    expect(await ask('PUT', `${SEND}/2`, { authorization: good }, body)).toMatchObject(refused);
+    expect(await ask('PUT', `${uri}?x=1`, { authorization: good }, body)).toMatchObject(refused);
+    expect(await ask('PUT', uri, { authorization: good }, body.replace('":1', '":2'))).toMatchObject(refused);
+    expect(await signed('PUT', uri, transactionOf(), 'elsewhere.test' as ServerName)).toMatchObject(refused);
+    const two = [good, good.replace(origin, 'evil.test')];
+    expect(await ask('PUT', uri, { authorization: two }, body)).toMatchObject(refused);
+    expect(await ask('PUT', uri, { authorization: [good, 'Basic x'] }, body)).toMatchObject(refused);
+    expect(taken).toEqual([]);
+    expect(await ask('PUT', uri, { authorization: good }, body)).toMatchObject({ status: 200 });
+  });
+
+  test.each<[string, string | Buffer, number, string]>([
+    ['no JSON', 'hello', 400, 'M_NOT_JSON'],
+    ['a list', '[]', 400, 'M_BAD_JSON'],
+    ['bad UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), 400, 'M_NOT_JSON'],
+    ['depth 100,000', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 400, 'M_NOT_JSON'],
+    ['over ten megabytes', Buffer.alloc(11_000_000, 0x20), 413, 'M_TOO_LARGE'],
+  ])('that is %s is refused', async (_what, body, status, errcode) => {
+    const { ask } = await start();
+    const authorization = authorizationOf({ method: 'PUT', uri: `${SEND}/1`, origin, destination: OUR_NAME }, theirKey);
+    expect(await ask('PUT', `${SEND}/1`, { authorization }, body)).toMatchObject({ status, body: { errcode } });
+  });
+});
+
+describe('questions about rooms', () => {
+  const partialThere = { status: 403, body: { errcode: 'ORG.MATRIX.MSC3895_UNABLE_DUE_TO_PARTIAL_STATE' } };
+  const notFound = { status: 404, body: { errcode: 'M_NOT_FOUND' } };
+  const room = '/!r:origin.test';
+
+  test.each([
+    ['GET', `v1/make_join${room}/@u:origin.test`],
+    ['PUT', `v1/send_join${room}/$e`],
+    ['PUT', `v2/send_join${room}/$e`],
+    ['GET', `v1/make_knock${room}/@u:origin.test`],
+    ['PUT', `v1/send_knock${room}/$e`],
+    ['PUT', `v1/send_leave${room}/$e`],
+    ['PUT', `v2/send_leave${room}/$e`],
+  ])('%s %s: not through a room that is partial or unknown', async (method, path) => {
+    const { signed, statuses } = await start();
+    const content = method === 'PUT' ? {} : undefined;
+    expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject(notFound);
+    statuses.set('!r:origin.test', 'partial');
+    expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject(notFound);
+    statuses.set('!r:origin.test', 'full');
+    expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject({
+      status: 404,
+      body: { errcode: 'M_UNRECOGNIZED' },
+    });
+  });
+
+  test.each([
+    `v1/state${room}?event_id=$e`,
+    `v1/state_ids${room}?event_id=$e`,
+    `v1/event_auth${room}/$e`,
+    `v1/get_extremities${room}`,
+    'v1/event/$e',
+  ])('%s: the state of a partial room is not handed on', async (path) => {
+    const { signed, statuses } = await start();
+    expect(await signed('GET', `/_matrix/federation/${path}`)).toMatchObject(notFound);
+    statuses.set('!r:origin.test', 'partial').set('$e', 'partial');
+    expect(await signed('GET', `/_matrix/federation/${path}`)).toMatchObject(partialThere);
+  });
+
+  test('are answered to servers that sign, and for ids that are ids', async () => {
+    const { ask, signed } = await start();
+    expect((await ask('GET', '/_matrix/federation/v1/state/!r:origin.test')).status).toBe(401);
+    expect(await signed('GET', '/_matrix/federation/v1/state/nonsense')).toMatchObject({ status: 400 });
+    expect(await signed('GET', '/_matrix/federation/v1/event/nonsense')).toMatchObject({ status: 400 });
+  });
+});
+
+describe('slow and greedy callers', () => {
+  test.each([
+    ['headers', 'PUT /_matrix/federation/v1/send/1 HTTP/1.1\r\nHost: x\r\n'],
+    [
+      'a body',
+      'PUT /_matrix/federation/v1/send/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n' +
+        `Authorization: X-Matrix origin=origin.test,key=ed25519:a,sig=${'A'.repeat(86)}\r\n\r\n{`,
+    ],
+  ])('that never finish %s are cut off', async (_what, beginning) => {
+    const { port } = await start({ timeouts: { headersMs: 200, requestMs: 400 } });
+    const socket = connect(port, '127.0.0.1');
+    socket.write(beginning);
+    socket.resume();
+    socket.on('error', () => undefined);
+    await once(socket, 'close');
+  });
+
+  test('closing tells the transactions under way', async () => {
+    const here = await start();
+    const told = new Promise<void>((resolve) => {
+      here.behaviour.receive = (closing) =>
+        new Promise((_resolve, reject) => {
+          closing.addEventListener('abort', () => {
+            resolve();
+            reject(closing.reason as Error);
+          });
+          void here.app.close();
+        });
+    });
+    await Promise.all([told, here.signed('PUT', `${SEND}/1`, transactionOf()).catch(() => undefined)]);
+  });
+});

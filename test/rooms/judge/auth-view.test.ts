@@ -1,0 +1,100 @@
+import { describe, expect, it } from 'vitest';
+import { authEventIdsOf } from '../../../src/matrix/auth/auth-events.ts';
+import { type EventId } from '../../../src/matrix/identifiers.ts';
+import { type Pdu } from '../../../src/matrix/pdu.ts';
+import { checkAgainstAuthEvents } from '../../../src/matrix/pdu-checks.ts';
+import { ROOM_VERSIONS, roomVersionRules } from '../../../src/matrix/room-versions.ts';
+import { createAuthViews } from '../../../src/rooms/judge/auth-view.ts';
+import { makeRandomRoom } from '../../differential/random-room.ts';
+import { createRandom } from '../../differential/random.ts';
+
+const SEED = 20_261_123;
+const ROOMS_A_VERSION = 12;
+const ROOM_EVENTS = 60;
+
+function stored(pdu: Pdu, authEvents: readonly EventId[] = pdu.authEvents) {
+  const membership = pdu.type === 'm.room.member' ? pdu.content['membership'] : undefined;
+  return {
+    eventId: pdu.eventId,
+    json: JSON.stringify(pdu.json),
+    type: pdu.type,
+    stateKey: pdu.stateKey ?? null,
+    sender: pdu.sender,
+    membership: typeof membership === 'string' ? membership : null,
+    prevEvents: pdu.prevEvents,
+    authEvents,
+  };
+}
+
+describe('what auth rules read of an event', () => {
+  it.each(ROOM_VERSIONS)(
+    `judges every event of random rooms as the whole events do, in version %s, seed ${SEED}`,
+    (v) => {
+      const rules = roomVersionRules(v)!;
+      const random = createRandom(SEED);
+      const outcomes = new Map<string, number>();
+      for (let i = 0; i < ROOMS_A_VERSION; i++) {
+        const room = makeRandomRoom(rules, random, ROOM_EVENTS);
+        const views = createAuthViews(room.roomId, rules);
+        const viewed = new Map([...room.events.values()].map((pdu) => [pdu.eventId, views.view(stored(pdu))]));
+        const isRejected = (id: EventId): boolean => room.rejected.has(id);
+        for (const event of room.events.values()) {
+          // Now and then somebody cites what they should not.
+          const cited = random.chance(0.3)
+            ? [...event.authEvents, random.pick([...room.events.keys()])]
+            : event.authEvents;
+          const whole: Pdu = { ...event, authEvents: cited };
+          const view: Pdu = { ...viewed.get(event.eventId)!, authEvents: cited };
+          const ids = authEventIdsOf(whole, rules).filter((id) => room.events.has(id));
+          const wholes = ids.map((id) => room.events.get(id)!);
+          const expected = checkAgainstAuthEvents(whole, wholes, rules, isRejected);
+          const given = checkAgainstAuthEvents(
+            view,
+            ids.map((id) => viewed.get(id)!),
+            rules,
+            isRejected,
+          );
+          expect(given).toEqual(expected);
+          const outcome = expected.ok ? 'allowed' : expected.rule;
+          outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+        }
+      }
+      // Else it would compare nothing worth comparing.
+      expect(outcomes.size).toBeGreaterThan(5);
+    },
+  );
+
+  it('keeps nothing of a plain membership but its columns', () => {
+    const rules = roomVersionRules('11')!;
+    const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
+    const views = createAuthViews(room.roomId, rules);
+    const members = [...room.events.values()].filter(
+      ({ type, content }) => type === 'm.room.member' && Object.keys(content).join() === 'membership',
+    );
+    expect(members.length).toBeGreaterThan(0);
+    for (const member of members) expect(views.view(stored(member)).json).toEqual({});
+    expect(views.wholeCharacters()).toBe(0);
+  });
+
+  it('shares a list of auth events between all who cite the same', () => {
+    const rules = roomVersionRules('11')!;
+    const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
+    const views = createAuthViews(room.roomId, rules);
+    const member = [...room.events.values()].find(
+      ({ type, content }) => type === 'm.room.member' && Object.keys(content).join() === 'membership',
+    )!;
+    const [first, second] = [views.view(stored(member)), views.view(stored(member, [...member.authEvents]))];
+    expect(second.authEvents).toBe(first.authEvents);
+  });
+
+  it('finds a member key that is written with escapes', () => {
+    const rules = roomVersionRules('11')!;
+    const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
+    const member = [...room.events.values()].find(({ type }) => type === 'm.room.member')!;
+    const content = { ...member.content, join_authorised_via_users_server: '@alice:one' };
+    const row = stored({ ...member, content, json: { ...member.json, content } });
+    const escaped = { ...row, json: row.json.replace('join_authorised', 'join\\u005fauthorised') };
+    const view = createAuthViews(room.roomId, rules).view(escaped);
+    expect(view.content['join_authorised_via_users_server']).toBe('@alice:one');
+  });
+});

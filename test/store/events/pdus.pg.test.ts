@@ -1,0 +1,236 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import {
+  heldEventIds,
+  insertPdus,
+  markRejected,
+  readAuthChainIds,
+  readPdus,
+  streamPdus,
+} from '../../../src/store/events/pdus.ts';
+import { type CheckedPdu } from '../../../src/verification/contract.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { ROOM, ids, member, message, state } from '../events.ts';
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+
+/** Enough events that they go through COPY. */
+const MANY = 501;
+
+function many(name: string, about: (i: number) => Parameters<typeof message>[1] = () => ({})): CheckedPdu[] {
+  return Array.from({ length: MANY }, (_, i) => message(`$${name}-${i}`, about(i)));
+}
+
+test('an event that is stored again changes nothing', async () => {
+  const events = [message('$again'), message('$once-more')];
+  expect(await insertPdus(store, events)).toEqual({ stored: 2, alreadyHeld: 0 });
+  const [before] = await readPdus(store, ids('$again'));
+  expect(await insertPdus(store, [...events, message('$third'), message('$third')])).toEqual({
+    stored: 1,
+    alreadyHeld: 2,
+  });
+  expect(await readPdus(store, ids('$again'))).toEqual([before]);
+  expect(await insertPdus(store, [])).toEqual({ stored: 0, alreadyHeld: 0 });
+});
+
+test('a large batch that is stored again changes nothing', async () => {
+  expect(await insertPdus(store, many('large'))).toEqual({ stored: MANY, alreadyHeld: 0 });
+  expect(await insertPdus(store, [...many('large'), message('$large-new')])).toEqual({ stored: 1, alreadyHeld: MANY });
+});
+
+const HOSTILE_JSON = String.raw`{"body":"\u0000 \ud800 \\ \" \n","n":1e3,"m":1.0,"big":123456789012345678901234567890}`;
+
+test.each([
+  ['a small batch', 1],
+  ['a large batch', MANY],
+])('the text of an event survives byte for byte, in %s', async (name, count) => {
+  const json = [HOSTILE_JSON, '{\n\t"a"\r: "\\\\N\\\\."}', '{"é":"\u2028😀","__proto__":{"a":1},"a":1,"a":2}'];
+  const events = Array.from({ length: Math.max(count, json.length) }, (_, i) =>
+    message(`$bytes-${name}-${i}`, { json: json[i % json.length] }),
+  );
+  await insertPdus(store, events);
+  const stored = await readPdus(
+    store,
+    events.map(({ eventId }) => eventId),
+  );
+  expect(new Map(stored.map((event) => [event.eventId, event.json]))).toEqual(
+    new Map(events.map((event) => [event.eventId, Buffer.from(event.json).toString()])),
+  );
+});
+
+test.each([
+  ['a small batch', 1],
+  ['a large batch', MANY],
+])('NUL, lone surrogates and what stands for them stay apart in state keys, in %s', async (name, count) => {
+  const keys = ['a\u0000', 'a\u00010000', 'a\u0001', 'a\ud800', 'a\ufffd', '\\N', '\t\n', ''];
+  const events = keys.map((key, i) => state(`$nul-${name}-${i}`, `type\u0000${name}`, key, { membership: key }));
+  const filler = Array.from({ length: count }, (_, i) => message(`$nul-filler-${name}-${i}`));
+  await insertPdus(store, [...events, ...filler]);
+  const stored = new Map(
+    (
+      await readPdus(
+        store,
+        events.map(({ eventId }) => eventId),
+      )
+    ).map((row) => [row.eventId, row]),
+  );
+  for (const { eventId, type, stateKey, membership } of events) {
+    expect(stored.get(eventId)).toMatchObject({ type, stateKey, membership });
+  }
+});
+
+test('event ids with quotes and backslashes, as room version 1 allows them, are kept and cited exactly', async () => {
+  const odd = '$"odd\\{},\':there.test';
+  await insertPdus(store, [
+    message(odd),
+    message('$cites-odd', { authEvents: ids(odd, '$plain'), prevEvents: ids(odd) }),
+  ]);
+  expect(await heldEventIds(store, ids(odd))).toEqual(new Set([odd]));
+  expect((await readPdus(store, ids('$cites-odd')))[0]).toMatchObject({
+    authEvents: [odd, '$plain'],
+    prevEvents: [odd],
+  });
+  expect(await readAuthChainIds(store, ROOM, ids('$cites-odd'))).toEqual(new Set(['$cites-odd', odd]));
+});
+
+test('a hollow event is not held, and is completed by its body, once', async () => {
+  const hollow = member('$hollow', '@a:there.test', 'join', { hollow: true, json: '{"redacted":true}' });
+  const whole = { ...hollow, hollow: false, json: Buffer.from('{"whole":true}') };
+  expect(await insertPdus(store, [hollow])).toEqual({ stored: 1, alreadyHeld: 0 });
+  await markRejected(store, [{ eventId: hollow.eventId, rule: 'some-rule', reason: 'as redacted' }]);
+  expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set());
+  expect(await insertPdus(store, [hollow])).toEqual({ stored: 0, alreadyHeld: 1 });
+  const [before] = await readPdus(store, [hollow.eventId]);
+  expect(await insertPdus(store, [whole])).toEqual({ stored: 1, alreadyHeld: 0 });
+  expect(await insertPdus(store, [hollow, { ...whole, json: Buffer.from('{"other":1}') }])).toEqual({
+    stored: 0,
+    alreadyHeld: 1,
+  });
+  expect(await readPdus(store, [hollow.eventId])).toEqual([
+    { ...before, hollow: false, json: '{"whole":true}', rejectedRule: null },
+  ]);
+  expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set([hollow.eventId]));
+});
+
+test('of a hollow event and its body in one batch the body is stored', async () => {
+  const whole = message('$both');
+  expect(await insertPdus(store, [{ ...whole, hollow: true }, whole, { ...whole, hollow: true }])).toEqual({
+    stored: 1,
+    alreadyHeld: 0,
+  });
+  expect(await heldEventIds(store, [whole.eventId])).toEqual(new Set(['$both']));
+});
+
+test.each([
+  // Without keys to wait for, the writers meet at the events themselves.
+  ['messages', () => ({}), 0],
+  ['state', (i: number) => ({ type: `t${i % 7}`, stateKey: `k${i % 50}` }), 350],
+] as const)(
+  'writers of overlapping batches of %s at once store each event once, without a deadlock',
+  async (name, about, keyCount) => {
+    const events = many(`shared-${name}`, about);
+    const shuffled = [events, events.toReversed(), events.slice(100), [...events.slice(250), ...events.slice(0, 250)]];
+    let runs = 0;
+    const results = await Promise.all(
+      shuffled.map((batch) =>
+        withTransaction(store, (tx) => {
+          runs += 1;
+          return insertPdus(tx, batch);
+        }),
+      ),
+    );
+    expect(results.reduce((sum, { stored }) => sum + stored, 0)).toBe(MANY);
+    expect(runs).toBe(shuffled.length);
+    const keys = await store.query<{ n: number }>(`SELECT count(*) AS n FROM state_keys WHERE type ~ '^t[0-6]$'`);
+    expect(keys).toEqual([{ n: keyCount }]);
+  },
+);
+
+test('writers that meet in the middle of their batches do not deadlock, in whichever order these are', async () => {
+  const [first, middle, last] = ['$meet-a', '$meet-b', '$meet-c'].map((eventId) => message(eventId));
+  let runs = 0;
+  const write = (batch: CheckedPdu[]) =>
+    withTransaction(store, (tx) => {
+      runs += 1;
+      return insertPdus(tx, batch);
+    });
+  const bothWait = async (): Promise<void> => {
+    for (let waiting = 0; waiting < 2;) {
+      const [row] = await store.query<{ n: number }>(
+        `SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+      waiting = row?.n ?? 0;
+    }
+  };
+  const writers: Promise<unknown>[] = [];
+  await withTransaction(store, async (tx) => {
+    await insertPdus(tx, [middle!]);
+    writers.push(write([first!, middle!, last!]), write([last!, middle!, first!]));
+    await bothWait();
+  });
+  await Promise.all(writers);
+  expect(runs).toBe(2);
+});
+
+test('several batches fit in one transaction, and none of them stays when it fails', async () => {
+  await expect(
+    withTransaction(store, async (tx) => {
+      await insertPdus(tx, [message('$tx-1')]);
+      await insertPdus(tx, many('tx'));
+      expect(await heldEventIds(tx, ids('$tx-1', '$tx-500'))).toEqual(new Set(['$tx-1', '$tx-500']));
+      throw new Error('no');
+    }),
+  ).rejects.toThrow('no');
+  expect(await heldEventIds(store, ids('$tx-1', '$tx-500'))).toEqual(new Set());
+});
+
+test('the first verdict on an outlier stays, and reasons may quote anything', async () => {
+  await insertPdus(store, [message('$refused'), message('$fine')]);
+  await markRejected(store, [{ eventId: ids('$refused')[0]!, rule: 'first', reason: 'quotes \u0000 and \ud800' }]);
+  await markRejected(store, [{ eventId: ids('$refused')[0]!, rule: 'second', reason: 'later' }]);
+  const verdicts = (await readPdus(store, ids('$refused', '$fine'))).map((row) => [row.eventId, row.rejectedRule]);
+  expect(new Map(verdicts as [string, string][])).toEqual(
+    new Map([
+      ['$refused', 'first'],
+      ['$fine', null],
+    ] as never),
+  );
+});
+
+test('the auth chain ends where an event is not stored, belongs to another room, or was seen', async () => {
+  await insertPdus(store, [
+    message('$c-1', { json: HOSTILE_JSON }),
+    message('$c-2', { authEvents: ids('$c-1', '$c-absent') }),
+    message('$c-3', { authEvents: ids('$c-2', '$c-1', '$c-foreign', '$c-loop') }),
+    message('$c-loop', { authEvents: ids('$c-3') }),
+    message('$c-foreign', { roomId: '!other:there.test', authEvents: ids('$c-hidden') }),
+    message('$c-hidden'),
+    message('$c-unrelated'),
+  ]);
+  expect(await readAuthChainIds(store, ROOM, ids('$c-3', '$c-nowhere'))).toEqual(
+    new Set(['$c-3', '$c-2', '$c-1', '$c-loop']),
+  );
+});
+
+test('a stream of events comes in batches of the size asked for', async () => {
+  const events = many('stream');
+  await insertPdus(store, events);
+  const sizes: number[] = [];
+  const seen = new Set<string>();
+  for await (const batch of streamPdus(
+    store,
+    events.map(({ eventId }) => eventId),
+    200,
+  )) {
+    sizes.push(batch.length);
+    for (const { eventId } of batch) seen.add(eventId);
+  }
+  expect(sizes).toEqual([200, 200, 101]);
+  expect(seen.size).toBe(MANY);
+});

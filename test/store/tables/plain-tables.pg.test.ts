@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import {
+  type EventId,
+  type KeyId,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../../../src/matrix/identifiers.ts';
+import {
+  deleteFetchProgress,
+  readFetchProgress,
+  writeFetchProgress,
+} from '../../../src/store/tables/fetch-progress.ts';
+import {
+  type JoinIntent,
+  deleteJoinIntent,
+  readJoinIntents,
+  readStaleJoinIntents,
+  recordJoinIntent,
+} from '../../../src/store/tables/intents.ts';
+import { type KeyStore, type StoredKey, createKeyStore } from '../../../src/store/tables/keys.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import {
+  forgetTransactions,
+  readTransactionResponse,
+  recordTransactionResponse,
+} from '../../../src/store/tables/transactions.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+
+let database: TestDatabase;
+let store: Store;
+let keys: KeyStore;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+  keys = createKeyStore(store);
+});
+afterAll(() => database.drop());
+
+const there = 'there.test' as ServerName;
+
+function intent(eventId: string, createdAt: number): JoinIntent {
+  return {
+    eventId: eventId as EventId,
+    roomId: '!room:there.test' as RoomId,
+    userId: '@me:here.test' as UserId,
+    event: { type: 'm.room.member', content: { displayname: '\u0000', n: 1 } },
+    roomVersion: '11',
+    resident: there,
+    via: [there, 'elsewhere.test' as ServerName],
+    createdAt,
+  };
+}
+
+test('the progress of a fetch is that of the newest attempt, and of no other', async () => {
+  const roomId = '!progress:there.test' as RoomId;
+  const numbers = { wanted: 100, held: 10, bytes: 5_000_000_000, at: 1_000 };
+  const [first, second] = [
+    { roomId, epoch: 1, attemptNo: 1 },
+    { roomId, epoch: 1, attemptNo: 2 },
+  ];
+  expect(await readFetchProgress(store, first)).toBeUndefined();
+  await writeFetchProgress(store, { ...first, ...numbers });
+  await writeFetchProgress(store, { ...first, ...numbers, held: 20 });
+  expect(await readFetchProgress(store, first)).toEqual({ ...first, ...numbers, held: 20 });
+  expect(await readFetchProgress(store, second)).toBeUndefined();
+
+  await writeFetchProgress(store, { ...second, ...numbers });
+  await writeFetchProgress(store, { ...first, ...numbers, held: 99 });
+  expect(await readFetchProgress(store, second)).toEqual({ ...second, ...numbers });
+  await deleteFetchProgress(store, first);
+  expect(await readFetchProgress(store, second)).toEqual({ ...second, ...numbers });
+  await deleteFetchProgress(store, second);
+  expect(await readFetchProgress(store, second)).toBeUndefined();
+});
+
+test('a join on its way is found again until it is finished', async () => {
+  const [first, second] = [intent('$intent-1', 1_000), intent('$intent-2', 2_000)];
+  await recordJoinIntent(store, second);
+  await recordJoinIntent(store, first);
+  await recordJoinIntent(store, { ...first, createdAt: 9_000 });
+  expect(await readJoinIntents(store, first.roomId, first.userId)).toEqual([first, second]);
+  expect(await readStaleJoinIntents(store, 1_500, 10)).toEqual([first]);
+  await deleteJoinIntent(store, first.eventId);
+  expect(await readStaleJoinIntents(store, 5_000, 10)).toEqual([second]);
+});
+
+test('a transaction has one answer, until it is forgotten', async () => {
+  expect(await readTransactionResponse(store, there, 't1')).toBeUndefined();
+  const answer = { pdus: { $e: { error: 'quotes \u0000' } } };
+  await recordTransactionResponse(store, { origin: there, txnId: 't1', response: answer, receivedAt: 1_000 });
+  await recordTransactionResponse(store, { origin: there, txnId: 't1', response: { pdus: {} }, receivedAt: 2_000 });
+  expect(await readTransactionResponse(store, there, 't1')).toEqual(answer);
+  expect(await readTransactionResponse(store, 'other.test' as ServerName, 't1')).toBeUndefined();
+  expect(await forgetTransactions(store, 1_000)).toBe(0);
+  expect(await forgetTransactions(store, 1_001)).toBe(1);
+  expect(await readTransactionResponse(store, there, 't1')).toBeUndefined();
+});
+
+function key(keyId: string, about: Partial<StoredKey> = {}): StoredKey {
+  return {
+    serverName: there,
+    keyId: keyId as KeyId,
+    publicKey: `public ${keyId}`,
+    validUntilTs: 1_000,
+    expired: false,
+    fetchedAt: 10,
+    ...about,
+  };
+}
+
+test('keys that were stored are found by server and id, others are absent', async () => {
+  await keys.storeKeys([key('ed25519:b'), key('ed25519:a')]);
+  await keys.storeKeys([]);
+  const wanted = ['ed25519:a', 'ed25519:a', 'ed25519:unknown'].map((keyId) => key(keyId));
+  expect(await keys.readKeys(wanted)).toEqual([key('ed25519:a')]);
+  expect(await keys.readKeys([{ ...key('ed25519:a'), serverName: 'other.test' as ServerName }])).toEqual([]);
+  expect(await keys.readKeys([])).toEqual([]);
+});
+
+test('the newest answer about a key counts, and does not shorten how long the same key is valid', async () => {
+  const read = async () => (await keys.readKeys([key('ed25519:x')]))[0];
+  await keys.storeKeys([key('ed25519:x'), key('ed25519:x', { validUntilTs: 500, fetchedAt: 5 })]);
+  expect(await read()).toEqual(key('ed25519:x'));
+  await keys.storeKeys([key('ed25519:x', { validUntilTs: 2_000, fetchedAt: 20 })]);
+  await keys.storeKeys([key('ed25519:x', { publicKey: 'late', validUntilTs: 9_000, fetchedAt: 15 })]);
+  await keys.storeKeys([key('ed25519:x', { validUntilTs: 900, fetchedAt: 25 })]);
+  expect(await read()).toMatchObject({ publicKey: 'public ed25519:x', validUntilTs: 2_000, fetchedAt: 25 });
+  await keys.storeKeys([key('ed25519:x', { publicKey: 'after a loss', validUntilTs: 1_500, fetchedAt: 30 })]);
+  expect(await read()).toMatchObject({ publicKey: 'after a loss', validUntilTs: 1_500 });
+});
+
+test('a key that its server has expired stays so, with the time it expired at', async () => {
+  const read = async () => (await keys.readKeys([key('ed25519:old')]))[0];
+  await keys.storeKeys([key('ed25519:old', { validUntilTs: 5_000 })]);
+  await keys.storeKeys([key('ed25519:old', { validUntilTs: 3_000, expired: true, fetchedAt: 30 })]);
+  expect(await read()).toMatchObject({ validUntilTs: 3_000, expired: true });
+  await keys.storeKeys([key('ed25519:old', { validUntilTs: 8_000, fetchedAt: 40 })]);
+  expect(await read()).toMatchObject({ validUntilTs: 3_000, expired: true });
+});
