@@ -23,6 +23,8 @@ export default tseslint.config(
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
+      curly: ['error', 'multi-line', 'consistent'],
+      'sort-imports': ['error', { ignoreDeclarationSort: true, ignoreCase: false }],
       'no-restricted-properties': ['error', ...ambient],
       'no-console': ['error'],
     },

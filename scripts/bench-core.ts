@@ -13,13 +13,13 @@ import { preparePdu } from '../src/matrix/event-format.ts';
 import { type EventId, type ServerName } from '../src/matrix/identifiers.ts';
 import { type Pdu } from '../src/matrix/pdu.ts';
 import { checkAgainstAuthEvents } from '../src/matrix/pdu-checks.ts';
-import { roomVersionRules, type RoomVersionRules } from '../src/matrix/room-versions.ts';
+import { type RoomVersionRules, roomVersionRules } from '../src/matrix/room-versions.ts';
 import { requiredSigners, signaturesOf, verifyText } from '../src/matrix/signing/signatures.ts';
 import { resolveState } from '../src/matrix/state-resolution/state-resolution.ts';
 import { parseJsonObject } from '../src/matrix/json/strict-json.ts';
 import { createVerificationPool } from '../src/verification/pool.ts';
 import { conflict } from './bench/conflict.ts';
-import { memberEvents, ROOM_ID, type MemberEvents } from './bench/member-events.ts';
+import { type MemberEvents, ROOM_ID, memberEvents } from './bench/member-events.ts';
 
 const RUNS = 3;
 /** As the members of #element:matrix.org when the Synapse team measured it, and their servers. */
@@ -104,10 +104,13 @@ function oneCore(made: MemberEvents, raw: readonly Uint8Array[], opening: Map<Ev
   });
   timed('verify', prepared, ({ pdu, signed }) => {
     const required = requiredSigners(pdu, made.rules);
-    for (const server of required.ok ? required.servers : [])
-      for (const { signature } of signaturesOf(pdu.json, server))
-        if (!verifyText(Buffer.from(signed!), signature, made.keys.get(server)!.publicKey).ok)
+    for (const server of required.ok ? required.servers : []) {
+      for (const { signature } of signaturesOf(pdu.json, server)) {
+        if (!verifyText(Buffer.from(signed!), signature, made.keys.get(server)!.publicKey).ok) {
           throw new Error('forged');
+        }
+      }
+    }
   });
   timed('auth', prepared, ({ pdu }) => judge(pdu, opening, made.rules));
   noteAs('all');

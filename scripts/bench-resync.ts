@@ -14,6 +14,8 @@ import { readFlags } from './bench/flags.ts';
 import { measureLimits } from './bench/limits.ts';
 import { assertLinux } from './bench/proc.ts';
 import {
+  type MeasuredRun,
+  type SharesPass,
   databaseLines,
   limitLines,
   processLines,
@@ -22,11 +24,9 @@ import {
   statementLines,
   threadLines,
   timelineLines,
-  type MeasuredRun,
-  type SharesPass,
 } from './bench/resync-report.ts';
 import { runResync } from './bench/resync-run.ts';
-import { openStage, type Stage, type StageOptions } from './bench/stage.ts';
+import { type Stage, type StageOptions, openStage } from './bench/stage.ts';
 import { count, megabytes, seconds } from './bench/table.ts';
 
 const ROOM_VERSION = '11';

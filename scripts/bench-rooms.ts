@@ -9,7 +9,7 @@ import { cpus } from 'node:os';
 import { readFlags } from './bench/flags.ts';
 import { assertLinux } from './bench/proc.ts';
 import { processLines } from './bench/resync-report.ts';
-import { fairness, runRooms, type RoomsRun, type RoomTimes } from './bench/rooms-run.ts';
+import { type RoomTimes, type RoomsRun, fairness, runRooms } from './bench/rooms-run.ts';
 import { openStage } from './bench/stage.ts';
 import { count, megabytes, quantile, seconds, tableLines } from './bench/table.ts';
 

@@ -18,8 +18,9 @@ const changedAt = (path: string): number => statSync(join(root, path), { throwIf
 
 function* files(): Generator<string> {
   yield* SETTINGS;
-  for (const folder of SOURCES)
+  for (const folder of SOURCES) {
     for (const name of readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })) yield join(folder, name);
+  }
 }
 
 const builtAt = changedAt(BUILT);

@@ -3,7 +3,7 @@
  * by kind of answer and, of each disagreement, the smallest case that still disagrees. Exits 1 if there is any.
  */
 import { parseArgs } from 'node:util';
-import { differ, type Suite } from '../test/differential/differ.ts';
+import { type Suite, differ } from '../test/differential/differ.ts';
 import { oraclePython, startOracle } from '../test/differential/oracle.ts';
 import { createRandom } from '../test/differential/random.ts';
 import { SUITES } from '../test/differential/suites.ts';

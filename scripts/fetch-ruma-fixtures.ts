@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { cachedEntry, cacheDirectory } from '../src/launch/cache.ts';
+import { cacheDirectory, cachedEntry } from '../src/launch/cache.ts';
 import { type Environment, reasonOf } from '../src/launch/progress.ts';
 
 const RUMA_STATE_RES_VERSION = '0.18.0';
@@ -46,8 +46,9 @@ async function vendorFixtures(into: string): Promise<void> {
     );
     await exec('cargo', ['vendor', '--quiet', 'vendor'], { cwd: project, timeout: CARGO_TIMEOUT_MS });
     const tests = join(project, 'vendor', 'ruma-state-res', 'tests', 'it', 'resolve');
-    for (const folder of ['fixtures', 'snapshots'])
+    for (const folder of ['fixtures', 'snapshots']) {
       await cp(join(tests, folder), join(into, folder), { recursive: true });
+    }
   } finally {
     await rm(project, { recursive: true, force: true });
   }

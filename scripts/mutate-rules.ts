@@ -104,8 +104,9 @@ async function runTests(folder: string, tests: readonly string[], runMsMax: numb
 
 const folder = await mkdtemp(join(tmpdir(), 'rejoinder-mutation-'));
 try {
-  for (const part of ['src', 'test', 'scripts', 'package.json', 'tsconfig.json', 'vitest.config.ts'])
+  for (const part of ['src', 'test', 'scripts', 'package.json', 'tsconfig.json', 'vitest.config.ts']) {
     await cp(join(root, part), join(folder, part), { recursive: true });
+  }
   await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
   const started = performance.now();
   const unchanged = await runTests(folder, EVERY_TEST, UNCHANGED_RUN_MS_MAX);
@@ -114,8 +115,9 @@ try {
   const everyRunMsMax = Math.max(OWN_RUN_MS_MAX, RUN_TIMES_MAX * (performance.now() - started));
 
   const originals = new Map<string, string>();
-  for (const name of names)
+  for (const name of names) {
     originals.set(`src/matrix/${name}.ts`, await readFile(join(folder, `src/matrix/${name}.ts`), 'utf8'));
+  }
   const random = createRandom(seed);
   const all = [...originals].flatMap(([file, source]) => mutantsOf(file, source));
   const chosen = all

@@ -131,8 +131,9 @@ async function suite(name: (typeof SUITES)[number], folder: string): Promise<Par
   let remark: string | undefined;
   if (failed === 0 && code !== 0) remark = 'vitest failed outside of any test';
   if (failed === 0 && passed + skipped === 0) remark = 'found no tests';
-  if (isBuildMachine && name === 'interop' && skipped > 0)
+  if (isBuildMachine && name === 'interop' && skipped > 0) {
     remark = `${skipped} skipped, which a build machine must not`;
+  }
   if (remark !== undefined) failed += 1;
   return { name, seconds, passed, failed, skipped, ...(remark === undefined ? {} : { remark }) };
 }

@@ -5,7 +5,7 @@
  */
 import { join, resolve } from 'node:path';
 import { type z } from 'zod';
-import { parseStaticAddress, type StaticAddress } from './federation/static-addresses.ts';
+import { type StaticAddress, parseStaticAddress } from './federation/static-addresses.ts';
 import { type KeyId, type ServerName } from './matrix/identifiers.ts';
 import { ConfigError, type ConfigProblem } from './config/error.ts';
 import { SETTING_KEYS, type Settings, type SettingsInput, maskSecret, settingsSchema } from './config/settings.ts';

@@ -4,7 +4,7 @@ import { type AddressInfo } from 'node:net';
 import { type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { trace } from '@opentelemetry/api';
-import { type ReadableSpan, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
+import { InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import pg from 'pg';
 import copyStreams from 'pg-copy-streams';
 import { request } from 'undici';

@@ -1,5 +1,5 @@
 /** Habits of the project that no linter knows. */
-import { access, readdir, readFile } from 'node:fs/promises';
+import { access, readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -80,4 +80,9 @@ test('the name of every test file ends in a kind that vitest.config.ts knows', a
 test('nothing is exported by default but configuration, and nothing is left to do', async () => {
   const files = (await ownFiles()).filter((file) => file.endsWith('.ts') && file !== 'test/tidy.test.ts');
   expect(await linesMatching(/^export default|\b(TODO|FIXME|XXX)\b/, files)).toEqual([]);
+});
+
+test('tests are told by one word, test, and not by another', async () => {
+  const files = (await filesIn('test')).filter((file) => file.endsWith('.ts') && file !== 'test/tidy.test.ts');
+  expect(await linesMatching(/^\s*it(\.\w+)?\(|\bit\b.*from 'vitest'/, files)).toEqual([]);
 });

@@ -58,12 +58,13 @@ export function conflict(version: string, events: number): ResolutionInput {
       [create, joined, open].map((event) => [stateMapKey(event.type, event.stateKey!), event.eventId]),
     );
     let level = power;
-    for (let i = 1; i <= POWER_LEVELS_OF_SIDE; i++)
+    for (let i = 1; i <= POWER_LEVELS_OF_SIDE; i++) {
       level = add('m.room.power_levels', creator, '', { users, events: { 'm.room.topic': i % 100 } }, [
         create,
         level,
         joined,
       ]);
+    }
     state.set(stateMapKey(level.type, ''), level.eventId);
     for (const [i, before] of members.entries()) {
       const user = before.stateKey as UserId;

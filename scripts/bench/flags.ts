@@ -39,8 +39,9 @@ export function readFlags(command: string, { numbers, switches, texts }: FlagNam
   })();
   for (const name of Object.keys(numbers)) {
     const typed = values[name];
-    if (typeof typed === 'string' && !/^[1-9]\d{0,8}$/.test(typed))
+    if (typeof typed === 'string' && !/^[1-9]\d{0,8}$/.test(typed)) {
       fail(`--${name}: expected a number, found ${typed}`);
+    }
   }
   return {
     number: (name) => Number(values[name] ?? numbers[name]),

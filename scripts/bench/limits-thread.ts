@@ -1,5 +1,5 @@
 /** A thread of `limits.ts`: readies its share of the events, then does one step over all of them whenever it is told. */
-import { createPublicKey, hash, verify, type KeyObject } from 'node:crypto';
+import { type KeyObject, createPublicKey, hash, verify } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { invariant } from '../../src/invariant.ts';
 import { decodeBase64 } from '../../src/matrix/signing/base64.ts';
@@ -69,14 +69,16 @@ const STEPS: Readonly<Record<LimitStep, () => number>> = {
     return 2 * parsed.length;
   },
   'verify, OpenSSL': () => {
-    for (const { message, key, signature } of toVerify)
+    for (const { message, key, signature } of toVerify) {
       invariant(verify(null, message, key.object, signature), 'a stored event is signed');
+    }
     return toVerify.length;
   },
   'verify, libsodium': () => {
     if (libsodiumVerifies === undefined) return 0;
-    for (const { message, key, signature } of toVerify)
+    for (const { message, key, signature } of toVerify) {
       invariant(libsodiumVerifies(signature, message, key.bytes), 'a stored event is signed');
+    }
     return toVerify.length;
   },
 };

@@ -1,7 +1,7 @@
 /** The frame of a measured run: everything still and counted from zero, then what was used until it ends. */
 import { type RequestCount } from '../../src/simulator/contract.ts';
 import { resetWrites, walBytes } from './database.ts';
-import { settled, watchProcesses, type Use } from './process-watch.ts';
+import { type Use, settled, watchProcesses } from './process-watch.ts';
 import { type Stage } from './stage.ts';
 
 export interface Measured {

@@ -4,7 +4,7 @@ import { type EventId, type KeyId, type RoomId, type ServerName } from '../../sr
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
-import { signingKeyFromSeed, type SigningKey } from '../../src/matrix/signing/signing-key.ts';
+import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../../src/verification/contract.ts';
 
 export const ROOM_ID = '!bench:s0.example.org' as RoomId;

@@ -1,9 +1,9 @@
 /** What `npm run bench:resync` prints of its runs: compact tables, plain text. */
-import { type ThreadTime, type Share } from './cpu-profile.ts';
+import { type Share, type ThreadTime } from './cpu-profile.ts';
 import { type StatementUse } from './database.ts';
 import { type Limits } from './limits.ts';
 import { type ProcessUse, type Use } from './process-watch.ts';
-import { STEPS, type ResyncRun, type Step } from './resync-run.ts';
+import { type ResyncRun, STEPS, type Step } from './resync-run.ts';
 import { count, megabytes, percent, seconds, spreadOf, tableLines } from './table.ts';
 
 /** Targets of the project at the sizes they are set for, in seconds, and of the worker's memory above idle. */
@@ -135,8 +135,9 @@ export interface SharesPass {
 export function shareLines(pass: SharesPass): string[] {
   const cpuOf = (name: string): number => pass.run.use.processes.find((use) => use.name === name)?.cpuSeconds ?? 0;
   const profiled = new Map<Share, number>();
-  for (const { shares } of pass.threads)
+  for (const { shares } of pass.threads) {
     for (const [share, of] of shares) profiled.set(share, (profiled.get(share) ?? 0) + of);
+  }
   const own = cpuOf('worker') + cpuOf('serve');
   const busy = pass.threads.reduce((sum, { busySeconds }) => sum + busySeconds, 0);
   // Two threads that compete for one core are both busy; their shares are brought down to what they had of it.

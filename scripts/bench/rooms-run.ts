@@ -7,10 +7,10 @@ import pLimit from 'p-limit';
 import { z } from 'zod';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
-import { readWrites, type DatabaseWrites } from './database.ts';
+import { type DatabaseWrites, readWrites } from './database.ts';
 import { startMeasuring } from './measured.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
-import { operatorCaller, parsed, type OperatorCaller } from './operator.ts';
+import { type OperatorCaller, operatorCaller, parsed } from './operator.ts';
 import { type Use } from './process-watch.ts';
 import { type Stage } from './stage.ts';
 
@@ -79,8 +79,9 @@ async function untilWhole({ database }: Stage, rooms: number): Promise<void> {
     const now = Number(rows[0]?.whole);
     if (now > whole) movedAt = performance.now();
     whole = now;
-    if (performance.now() - movedAt > STANDSTILL_MS_MAX)
+    if (performance.now() - movedAt > STANDSTILL_MS_MAX) {
       throw new Error(`${whole} of ${rooms} rooms are whole, and none became so for ${STANDSTILL_MS_MAX / 1_000} s`);
+    }
   }
 }
 
@@ -98,8 +99,9 @@ async function compareAll({ simulator }: Stage, caller: OperatorCaller): Promise
     const path = `/rooms/${encodeURIComponent(roomId)}/state?members=true`;
     const { state } = parsed(stateList, path, await caller.ask(path));
     const truth = await simulator.digest(roomId);
-    if (stateDigest(state.map(({ event_id: eventId }) => eventId as EventId)) !== truth.digest)
+    if (stateDigest(state.map(({ event_id: eventId }) => eventId as EventId)) !== truth.digest) {
       throw new Error(`${roomId} is not the simulator's: ${state.length} state events, it has ${truth.events}`);
+    }
   };
   await Promise.all(simulator.rooms.map(({ roomId }) => limit(() => compare(roomId))));
 }

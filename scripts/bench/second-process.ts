@@ -2,11 +2,11 @@
  * The second process of "usable": it knows nothing of the join, and asks for the room's current state without memberships
  * again and again until it is given. Started before the join, so that its own start is not measured.
  */
-import { fork, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { operatorCaller, type OperatorAddress } from './operator.ts';
+import { type OperatorAddress, operatorCaller } from './operator.ts';
 
 /** How much later than possible the state is seen, at the most. */
 const ASK_EVERY_MS = 10;

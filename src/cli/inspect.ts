@@ -42,8 +42,9 @@ export function addInspectCommands(program: Command, output: Output): void {
       )
       .option('--batch', 'one document a line in, one answer a line out; a bad one is answered {"error": …}')
       .addHelpText('after', `\n${document}`);
-    if (question === 'event')
+    if (question === 'event') {
       command.option('--keys <file>', 'public keys to check signatures with: {"server": {"key_id": "base64"}}');
+    }
     command.action(async (file: string | undefined, flags: InspectFlags) => {
       const { inspectDocuments } = await import('./commands/inspect.ts');
       await inspectDocuments(question, { ...flags, file, batch: flags.batch === true }, output);

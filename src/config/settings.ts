@@ -183,8 +183,9 @@ export const SETTING_KEYS: readonly { readonly key: string; readonly kind: Setti
 
 function leaves(schema: z.ZodType, key: string): { key: string; kind: SettingKind }[] {
   let bare: unknown = schema;
-  while (bare instanceof z.ZodOptional || bare instanceof z.ZodDefault || bare instanceof z.ZodPrefault)
+  while (bare instanceof z.ZodOptional || bare instanceof z.ZodDefault || bare instanceof z.ZodPrefault) {
     bare = bare.unwrap();
+  }
   if (bare instanceof z.ZodObject) {
     return Object.entries(bare.shape as Record<string, z.ZodType>).flatMap(([name, inner]) =>
       leaves(inner, key === '' ? name : `${key}.${name}`),

@@ -3,7 +3,7 @@ import { type FastifyInstance, type FastifyRequest } from 'fastify';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
-import { authenticate, parseAuthHeader, type RequestAuthenticator } from '../federation/request-auth.ts';
+import { type RequestAuthenticator, authenticate, parseAuthHeader } from '../federation/request-auth.ts';
 import { MatrixError } from './errors.ts';
 
 export interface AuthenticatedRequest {
@@ -26,8 +26,9 @@ export function requireSignature(
   app.addHook('onRequest', (request, _reply, done) => {
     const headers = authorizationHeaders(request);
     if (headers.length === 0) throw unauthorized('the request is not signed');
-    if (headers.some((header) => parseAuthHeader(header) === undefined))
+    if (headers.some((header) => parseAuthHeader(header) === undefined)) {
       throw unauthorized('the Authorization header is not of the X-Matrix scheme');
+    }
     done();
   });
 

@@ -50,16 +50,18 @@ export function createTransactionHandler(dependencies: TransactionDependencies):
 
   return async (txnId, request) => {
     const { origin } = request;
-    if (txnId.length > TXN_ID_CHARS_MAX)
+    if (txnId.length > TXN_ID_CHARS_MAX) {
       throw new MatrixError(400, 'M_INVALID_PARAM', 'the transaction id is too long');
+    }
     const transaction = readTransaction(request, logger);
     const ofOrigin = underWay.get(origin) ?? new Map<string, Promise<JsonObject>>();
     const running = ofOrigin.get(txnId);
     if (running !== undefined) return running;
-    if (ofOrigin.size >= UNDER_WAY_PER_SERVER_MAX)
+    if (ofOrigin.size >= UNDER_WAY_PER_SERVER_MAX) {
       throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'too many transactions at a time', {
         retry_after_ms: BUSY_RETRY_AFTER_MS,
       });
+    }
     const work = take(origin, txnId, transaction).finally(() => {
       ofOrigin.delete(txnId);
       if (ofOrigin.size === 0) underWay.delete(origin);

@@ -18,13 +18,13 @@ import { MatrixError, sendError } from './errors.ts';
 import {
   EVENT_ENDPOINT,
   MEMBERSHIP_ENDPOINTS,
+  STATE_ENDPOINTS,
   refuseEvent,
   refuseMembership,
   refuseState,
-  STATE_ENDPOINTS,
 } from './partial-rooms.ts';
 import { type FederationServerPorts } from './ports.ts';
-import { createTransactionHandler, TRANSACTION_BYTES_MAX } from './send-transaction.ts';
+import { TRANSACTION_BYTES_MAX, createTransactionHandler } from './send-transaction.ts';
 
 /** An identifier of 255 bytes, each percent-encoded. */
 const PARAMETER_CHARS_MAX = 3 * 255;
@@ -91,14 +91,16 @@ export function createFederationServer(options: FederationServerOptions): Fastif
     endpoint(app, signed, 'PUT', '/_matrix/federation/v1/send/:txnId', (request) =>
       handle(parameter(request, 'txnId'), checked.of(request)),
     );
-    for (const [method, url] of MEMBERSHIP_ENDPOINTS)
+    for (const [method, url] of MEMBERSHIP_ENDPOINTS) {
       endpoint(app, signed, method, url, async (request) => {
         throw await refuseMembership(ports, parameter(request, 'roomId'));
       });
-    for (const [method, url] of STATE_ENDPOINTS)
+    }
+    for (const [method, url] of STATE_ENDPOINTS) {
       endpoint(app, signed, method, url, async (request) => {
         throw await refuseState(ports, parameter(request, 'roomId'));
       });
+    }
     endpoint(app, signed, ...EVENT_ENDPOINT, async (request) => {
       throw await refuseEvent(ports, parameter(request, 'eventId'));
     });

@@ -51,8 +51,9 @@ export function createAddressRules(config: AddressRulesConfig = {}): AddressRule
 }
 
 function parseRange(text: string): Range {
-  if (!ipaddr.isValidCIDR(text))
+  if (!ipaddr.isValidCIDR(text)) {
     throw new RangeError(`${JSON.stringify(text)} is not an address range such as 10.0.0.0/8`);
+  }
   return ipaddr.parseCIDR(text);
 }
 

@@ -12,7 +12,7 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { isJsonObject, parseJson } from '../matrix/json/strict-json.ts';
 import { type AddressRulesConfig, createAddressRules } from './addresses.ts';
-import { createAgent, type Lookup, lookupBySystem } from './connect.ts';
+import { type Lookup, createAgent, lookupBySystem } from './connect.ts';
 import {
   type EventStream,
   type FederationClient,
@@ -21,11 +21,11 @@ import {
   type SendJoinHeader,
   type StreamSummary,
 } from './contract.ts';
-import { createDiscovery, type ResolveSrv } from './discovery.ts';
+import { type ResolveSrv, createDiscovery } from './discovery.ts';
 import { FederationError } from './error.ts';
 import { createEventStream } from './event-stream.ts';
-import { createStaticAddresses, lookupWithStatic, type StaticAddress } from './static-addresses.ts';
-import { createTransport, type FederationRequest, type OpenAnswer, readJson } from './transport.ts';
+import { type StaticAddress, createStaticAddresses, lookupWithStatic } from './static-addresses.ts';
+import { type FederationRequest, type OpenAnswer, createTransport, readJson } from './transport.ts';
 import { fetchWellKnown } from './well-known.ts';
 
 export { type FederationClient } from './contract.ts';

@@ -153,13 +153,14 @@ function explicitTarget(serverName: string): Target | undefined {
 
 /** What to remember after a fetch: an answer for its lifetime, a failure for a growing pause, with the last answer kept meanwhile. */
 function nextDelegation(known: Delegation | undefined, answer: WellKnownAnswer, now: number): Delegation {
-  if (answer.outcome !== 'failed')
+  if (answer.outcome !== 'failed') {
     return {
       to: answer.outcome === 'delegated' ? answer.to : undefined,
       fetchedAt: now,
       expiresAt: now + answer.lifetimeMs,
       failures: 0,
     };
+  }
   const failures = (known?.failures ?? 0) + 1;
   const pauseMs = Math.min(FAILURE_LIFETIME_MS * 2 ** Math.min(failures - 1, 10), FAILURE_LIFETIME_MS_MAX);
   const keep = known?.to !== undefined && now - known.fetchedAt < STALE_LIFETIME_MS_MAX ? known : undefined;

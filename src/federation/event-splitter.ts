@@ -108,8 +108,9 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
 
   /** Whether so many more bytes of the value may be kept; an event that is too large is dropped, more of the rest fatal. */
   const fits = (more: number): boolean => {
-    if (array === undefined && restBytes + carried + more > options.restBytesMax)
+    if (array === undefined && restBytes + carried + more > options.restBytesMax) {
       throw new SplitError('too-large', `the answer holds over ${options.restBytesMax} bytes beside its events`);
+    }
     if (array !== undefined && carried + more > EVENT_BYTES_MAX) isKept = false;
     return isKept;
   };

@@ -6,7 +6,7 @@
 import { type Readable } from 'node:stream';
 import { type Clock } from '../clock.ts';
 import { type EventBatch, type EventStream, type StreamSummary } from './contract.ts';
-import { createEventSplitter, type Split } from './event-splitter.ts';
+import { type Split, createEventSplitter } from './event-splitter.ts';
 import { BodyTooLargeError, discardBody } from './read-body.ts';
 
 /** A batch is handed on at this size: some 400 member events, enough work for a verification thread. */
@@ -107,8 +107,9 @@ async function* undripped(body: AsyncIterable<Uint8Array>, clock: Clock): AsyncG
   for await (const chunk of body) {
     waitedMs += Math.max(0, clock.now() - since);
     bytes += chunk.length;
-    if (waitedMs > DRIP_GRACE_MS && bytes * 1000 < waitedMs * DRIP_BYTES_PER_SECOND)
+    if (waitedMs > DRIP_GRACE_MS && bytes * 1000 < waitedMs * DRIP_BYTES_PER_SECOND) {
       throw new DripError(`${bytes} bytes in ${Math.round(waitedMs / 1000)} s`);
+    }
     yield chunk;
     since = clock.now();
   }

@@ -8,7 +8,7 @@
 import { type EventId, type RoomId, type ServerName, parseServerName } from '../matrix/identifiers.ts';
 import { type Json } from '../matrix/pdu.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
-import { type CheckedPdu, type CheckOutcome } from '../verification/contract.ts';
+import { type CheckOutcome, type CheckedPdu } from '../verification/contract.ts';
 import { type SendJoinHeader } from './contract.ts';
 import { type JoinRefusal, refuse } from './join-refusal.ts';
 import { type JoinTemplate } from './join-template.ts';
@@ -81,14 +81,17 @@ function checkServers(
   answer: JoinAnswer,
 ): Checked<{ readonly membersOmitted: boolean; readonly serversInRoom: readonly ServerName[] }> {
   const { membersOmitted, serversInRoom } = answer.header;
-  if (membersOmitted !== undefined && typeof membersOmitted !== 'boolean')
+  if (membersOmitted !== undefined && typeof membersOmitted !== 'boolean') {
     return refuse('members-omitted-type', 'members_omitted is not a boolean');
-  if (membersOmitted === true && !answer.omitMembersAsked)
+  }
+  if (membersOmitted === true && !answer.omitMembersAsked) {
     return refuse('members-omitted-unasked', 'members were omitted though that was not asked for');
+  }
   const listed: readonly unknown[] | undefined = Array.isArray(serversInRoom) ? serversInRoom : undefined;
   if (membersOmitted === true) {
-    if (listed === undefined || listed.length === 0 || !listed.every((name) => typeof name === 'string'))
+    if (listed === undefined || listed.length === 0 || !listed.every((name) => typeof name === 'string')) {
       return refuse('servers-in-room', 'members were omitted without a list of the servers in the room');
+    }
   }
   const servers = new Set<ServerName>([answer.resident]);
   for (const name of listed ?? []) {
@@ -102,25 +105,31 @@ function checkServers(
 
 function checkCreate(answer: JoinAnswer): Checked<{ readonly createEvent: AnsweredPdu }> {
   const { rules } = answer.template;
-  for (const pdu of [...answer.state, ...answer.authChain])
+  for (const pdu of [...answer.state, ...answer.authChain]) {
     if (pdu.roomId !== answer.roomId) return refuse('foreign-room', `${pdu.eventId} is of another room`);
+  }
   const isCreate = (pdu: AnsweredPdu): boolean => pdu.type === 'm.room.create' && pdu.stateKey !== null;
   const createEvent = answer.state.find((pdu) => isCreate(pdu) && pdu.stateKey === '');
   if (createEvent === undefined) return refuse('create-missing', 'the state has no create event');
-  for (const pdu of [...answer.state, ...answer.authChain])
-    if (isCreate(pdu) && pdu.eventId !== createEvent.eventId)
+  for (const pdu of [...answer.state, ...answer.authChain]) {
+    if (isCreate(pdu) && pdu.eventId !== createEvent.eventId) {
       return refuse('create-twice', `${pdu.eventId} is a second create event`);
+    }
+  }
   const version = roomVersionOf(createEvent);
-  if (version !== rules.version)
+  if (version !== rules.version) {
     return refuse(
       'create-room-version',
       `the create event says version ${JSON.stringify(version)}, not ${rules.version}`,
     );
+  }
   if (rules.roomIdIsCreateHash) {
-    if (`!${createEvent.eventId.slice(1)}` !== answer.roomId)
+    if (`!${createEvent.eventId.slice(1)}` !== answer.roomId) {
       return refuse('create-room-id', 'the room id is not the hash of the create event');
-    if (answer.template.authEventIds.includes(createEvent.eventId))
+    }
+    if (answer.template.authEventIds.includes(createEvent.eventId)) {
       return refuse('create-cited', 'the template cites the create event, which this room version forbids');
+    }
   }
   return { ok: true, createEvent };
 }
@@ -138,13 +147,16 @@ function roomVersionOf(createEvent: AnsweredPdu): string | undefined {
 function checkReturnedEvent(answer: JoinAnswer): Checked<{ readonly joinEvent: CheckedPdu | undefined }> {
   if (answer.template.authorisedVia === undefined) return { ok: true, joinEvent: undefined };
   const { returnedEvent } = answer;
-  if (returnedEvent === undefined)
+  if (returnedEvent === undefined) {
     return refuse('returned-event-missing', 'a restricted join was answered without the event signed by the resident');
+  }
   const eventId = returnedEvent.outcome === 'passed' ? returnedEvent.pdu.eventId : returnedEvent.eventId;
-  if (eventId !== answer.joinEventId)
+  if (eventId !== answer.joinEventId) {
     return refuse('returned-event-id', `the returned event is ${eventId ?? 'no event of this room'}`);
-  if (returnedEvent.outcome !== 'passed' || returnedEvent.pdu.hollow)
+  }
+  if (returnedEvent.outcome !== 'passed' || returnedEvent.pdu.hollow) {
     return refuse('returned-event-signature', `the returned event is not usable: ${returnedEvent.outcome}`);
+  }
   return { ok: true, joinEvent: returnedEvent.pdu };
 }
 

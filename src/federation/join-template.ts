@@ -48,22 +48,27 @@ export type JoinTemplateReading = { readonly ok: true; readonly template: JoinTe
 /** Reads what is needed of a make_join answer. `offered`: the room versions that the request named. */
 export function readJoinTemplate(answer: MakeJoinAnswer, offered: readonly string[]): JoinTemplateReading {
   const rules = offered.includes(answer.roomVersion) ? roomVersionRules(answer.roomVersion) : undefined;
-  if (rules === undefined)
+  if (rules === undefined) {
     return refuse('template-room-version', `room version ${JSON.stringify(answer.roomVersion)} was not offered`);
+  }
   const { prev_events: prev, auth_events: auth, depth, content } = answer.event;
   const prevEventIds = readReferences(prev, rules, PREV_EVENTS_MAX);
-  if (prevEventIds === undefined || prevEventIds.length === 0)
+  if (prevEventIds === undefined || prevEventIds.length === 0) {
     return refuse('template-prev-events', `prev_events is not a list of 1 to ${PREV_EVENTS_MAX} distinct event ids`);
+  }
   const authEventIds = readReferences(auth, rules, AUTH_EVENTS_MAX);
-  if (authEventIds === undefined)
+  if (authEventIds === undefined) {
     return refuse('template-auth-events', `auth_events is not a list of at most ${AUTH_EVENTS_MAX} distinct event ids`);
-  if (typeof depth !== 'number' || !Number.isInteger(depth) || depth < 1 || depth > DEPTH_MAX)
+  }
+  if (typeof depth !== 'number' || !Number.isInteger(depth) || depth < 1 || depth > DEPTH_MAX) {
     return refuse('template-depth', 'depth is not an integer in range');
+  }
   if (!isJsonObject(content)) return refuse('template-content', 'content is not an object');
   const authoriser = content['join_authorised_via_users_server'];
   const authorisedVia = rules.restrictedJoins ? parseUserId(authoriser) : undefined;
-  if (rules.restrictedJoins && authoriser !== undefined && authorisedVia === undefined)
+  if (rules.restrictedJoins && authoriser !== undefined && authorisedVia === undefined) {
     return refuse('template-authoriser', 'join_authorised_via_users_server is not a user id');
+  }
   return {
     ok: true,
     template: {

@@ -4,9 +4,9 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#publishing-keys
  */
 import { decodeBase64, encodeBase64 } from '../matrix/signing/base64.ts';
-import { type KeyId, parseKeyId, parseServerName, type ServerName } from '../matrix/identifiers.ts';
+import { type KeyId, type ServerName, parseKeyId, parseServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { signaturesOf, signJson, verifySignedJson } from '../matrix/signing/signatures.ts';
+import { signJson, signaturesOf, verifySignedJson } from '../matrix/signing/signatures.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type VerifyKey } from '../verification/contract.ts';

@@ -11,7 +11,7 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { type KeyRequest } from '../verification/contract.ts';
 import { type FederationClient } from './contract.ts';
 import { createDeadline } from './deadline.ts';
-import { isVouchedFor, type KnownKey, readKeyAnswer } from './key-answer.ts';
+import { type KnownKey, isVouchedFor, readKeyAnswer } from './key-answer.ts';
 
 /** Servers in one request to a notary: an answer of about 300 KB, and few enough for one that must fetch them first. */
 const NOTARY_SERVERS_MAX = 300;
@@ -174,11 +174,13 @@ function createFindings() {
 /** The requests in groups of at most `NOTARY_SERVERS_MAX` servers, those of one server together. */
 function chunksByServer(requests: readonly KeyRequest[]): KeyRequest[][] {
   const byServer = new Map<ServerName, KeyRequest[]>();
-  for (const request of requests)
+  for (const request of requests) {
     byServer.set(request.serverName, [...(byServer.get(request.serverName) ?? []), request]);
+  }
   const groups = [...byServer.values()];
   const chunks: KeyRequest[][] = [];
-  for (let at = 0; at < groups.length; at += NOTARY_SERVERS_MAX)
+  for (let at = 0; at < groups.length; at += NOTARY_SERVERS_MAX) {
     chunks.push(groups.slice(at, at + NOTARY_SERVERS_MAX).flat());
+  }
   return chunks;
 }

@@ -14,7 +14,7 @@ import { type KeyRequest, type KeyResolver, type VerifyKey } from '../verificati
 import { type FederationClient } from './contract.ts';
 import { orAborted } from './deadline.ts';
 import { type KnownKey } from './key-answer.ts';
-import { createKeyFetcher, type TrustedKeyServer } from './key-fetcher.ts';
+import { type TrustedKeyServer, createKeyFetcher } from './key-fetcher.ts';
 import { createKeyPatience } from './key-patience.ts';
 
 /** Requests for one key that are collected into one round; more wait for the next round. */

@@ -125,13 +125,15 @@ export async function authenticate(
   for (const text of request.authorization) {
     const header = parseAuthHeader(text);
     if (header === undefined) return no('header-malformed', 'the Authorization header is not of the X-Matrix scheme');
-    if (header.destination !== undefined && header.destination !== ourselves)
+    if (header.destination !== undefined && header.destination !== ourselves) {
       return no('wrong-destination', 'the request is signed for another server');
+    }
     headers.push(header);
   }
   const origin = (headers[0] as AuthHeader).origin;
-  if (headers.some((header) => header.origin !== origin))
+  if (headers.some((header) => header.origin !== origin)) {
     return no('origins-differ', 'the headers name several servers');
+  }
   // Nobody but ourselves holds our key, and we never send requests to ourselves.
   if (origin === ourselves) return no('origin-is-us', 'the request claims to come from this server');
 
@@ -143,8 +145,9 @@ export async function authenticate(
   const object = signedObject({ ...request, origin, destination: ourselves });
   for (const { keyId, signature } of headers) {
     const key = keys.find((found) => found.serverName === origin && found.keyId === keyId);
-    if (key === undefined || key.validUntilTs < validAtTs)
+    if (key === undefined || key.validUntilTs < validAtTs) {
       return no('key-unavailable', `the key ${keyId} of ${origin} cannot be had`);
+    }
     const signed = { ...object, signatures: { [origin]: { [keyId]: signature } } };
     const verified = verifySignedJson(signed, origin, keyId, key.publicKey);
     if (!verified.ok) return no('signature-wrong', `the signature of ${origin} with ${keyId} does not verify`);

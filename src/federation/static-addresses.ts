@@ -46,8 +46,9 @@ export function createStaticAddresses(entries: ReadonlyMap<string, StaticAddress
       if (byName.size === 0) return undefined;
       const name = hostname.toLowerCase();
       let found = byName.get(name);
-      for (let dot = name.indexOf('.'); found === undefined && dot >= 0; dot = name.indexOf('.', dot + 1))
+      for (let dot = name.indexOf('.'); found === undefined && dot >= 0; dot = name.indexOf('.', dot + 1)) {
         found = byName.get(`*${name.slice(dot)}`);
+      }
       return found;
     },
   };

@@ -13,7 +13,7 @@ import { parseJson } from '../matrix/json/strict-json.ts';
 import { AddressRefusedError } from './connect.ts';
 import { createDeadline } from './deadline.ts';
 import { type Destination, type Discovery } from './discovery.ts';
-import { errorOfAnswer, FederationError, kindOfNetworkError } from './error.ts';
+import { FederationError, errorOfAnswer, kindOfNetworkError } from './error.ts';
 import { SplitError } from './event-splitter.ts';
 import { BodyTooLargeError, discardBody, readBody } from './read-body.ts';
 import { authorizationOf } from './request-auth.ts';
@@ -78,8 +78,9 @@ export function createTransport(dependencies: TransportDependencies): Transport 
     async send(request) {
       const { destination } = request;
       const what = `${request.method} ${pathOf(request.uri)}`;
-      if (destination === serverName)
+      if (destination === serverName) {
         throw new FederationError(destination, 'refused-by-policy', `${what}: we do not ask ourselves`);
+      }
       request.signal.throwIfAborted();
       const startedAt = clock.now();
       const deadline = createDeadline(request.signal, request.timeoutMs);
@@ -113,8 +114,9 @@ export async function readJson(serverName: ServerName, answer: OpenAnswer, bytes
     const bytes = await readBody(answer.body, bytesMax);
     const parsed = parseJson(bytes);
     if (!parsed.ok) throw new FederationError(serverName, 'malformed', `the answer is ${parsed.reason}`);
-    if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value))
+    if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value)) {
       throw new FederationError(serverName, 'malformed', 'the answer is not a JSON object');
+    }
     return parsed.value as JsonObject;
   } catch (error) {
     throw answer.translate(error);
@@ -182,8 +184,9 @@ async function readError(
 function toFederationError(serverName: ServerName, what: string, error: unknown): FederationError {
   if (error instanceof FederationError) return error;
   const reason = `${what}: ${describe(error)}`;
-  if (error instanceof AddressRefusedError)
+  if (error instanceof AddressRefusedError) {
     return new FederationError(serverName, 'refused-by-policy', reason, { cause: error });
+  }
   if (error instanceof BodyTooLargeError) return new FederationError(serverName, 'too-large', reason);
   if (error instanceof SplitError) return new FederationError(serverName, error.kind, reason);
   return new FederationError(serverName, kindOfNetworkError(error), reason, { cause: error });

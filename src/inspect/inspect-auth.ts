@@ -1,8 +1,8 @@
 /** Whether an event passes the auth rules by its auth events, and which rule refuses it: `rejoinder inspect auth`. */
-import { readEvent, readEvents, type Inspection } from './inspect-document.ts';
+import { type Inspection, readEvent, readEvents } from './inspect-document.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { checkAgainstAuthEvents } from '../matrix/pdu-checks.ts';
-import { refuse, type Refusal } from '../matrix/refusal.ts';
+import { type Refusal, refuse } from '../matrix/refusal.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 

@@ -3,10 +3,10 @@
  * events in place of hashes.
  */
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
-import { parsePdu, type ParsedPdu } from '../matrix/event-format.ts';
-import { IDENTIFIER_BYTES_MAX, type EventId } from '../matrix/identifiers.ts';
+import { type ParsedPdu, parsePdu } from '../matrix/event-format.ts';
+import { type EventId, IDENTIFIER_BYTES_MAX } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject, type Pdu } from '../matrix/pdu.ts';
-import { refuse, type Refusal } from '../matrix/refusal.ts';
+import { type Refusal, refuse } from '../matrix/refusal.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 
@@ -26,8 +26,9 @@ export function readEvent(json: Json, rules: RoomVersionRules, capReferences: bo
   if (!isJsonObject(json)) return refuse('document.event', 'an event must be a JSON object');
   if (!Object.hasOwn(json, 'event_id')) return parsePdu(json, rules, { mayLackHashes: true, capReferences });
   const label = json['event_id'];
-  if (typeof label !== 'string' || label === '' || Buffer.byteLength(label) > IDENTIFIER_BYTES_MAX)
+  if (typeof label !== 'string' || label === '' || Buffer.byteLength(label) > IDENTIFIER_BYTES_MAX) {
     return refuse('event.event_id', `event_id must be a string of 1 to ${IDENTIFIER_BYTES_MAX} bytes`);
+  }
   return parsePdu(withDefaults(json), rules, { eventId: label as EventId, capReferences });
 }
 
@@ -50,9 +51,11 @@ export function readEvents(
     if (!read.ok) return refuse(read.rule, `${key}[${at}]: ${read.reason}`);
     const { pdu } = read;
     const other = events.get(pdu.eventId);
-    if (other === undefined) events.set(pdu.eventId, pdu);
-    else if (Object.hasOwn(pdu.json, 'event_id') && canonicalJson(other.json) !== canonicalJson(pdu.json))
+    if (other === undefined) {
+      events.set(pdu.eventId, pdu);
+    } else if (Object.hasOwn(pdu.json, 'event_id') && canonicalJson(other.json) !== canonicalJson(pdu.json)) {
       return refuse(`document.${key}`, `${key}[${at}]: a second event goes by the id ${pdu.eventId}`);
+    }
   }
   return { ok: true, events };
 }

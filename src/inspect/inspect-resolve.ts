@@ -1,8 +1,8 @@
 /** Which state comes out of states that contradict each other: `rejoinder inspect resolve`. */
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
-import { readEvents, type Inspection } from './inspect-document.ts';
+import { type Inspection, readEvents } from './inspect-document.ts';
 import { type Json, type Pdu } from '../matrix/pdu.ts';
-import { refuse, type Refusal } from '../matrix/refusal.ts';
+import { type Refusal, refuse } from '../matrix/refusal.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../matrix/state-map.ts';
 import { resolveState } from '../matrix/state-resolution/state-resolution.ts';
@@ -55,8 +55,9 @@ function readStateSets(value: Json | undefined, events: ReadonlyMap<EventId, Pdu
       roomId ??= event.roomId;
       if (event.roomId !== roomId) return wrong(`state_sets[${at}]: ${event.eventId} is of another room`);
       const place = stateMapKey(event.type, event.stateKey);
-      if ((state.get(place) ?? event.eventId) !== event.eventId)
+      if ((state.get(place) ?? event.eventId) !== event.eventId) {
         return wrong(`state_sets[${at}]: ${event.eventId} is the second event for its type and state key`);
+      }
       state.set(place, event.eventId);
     }
     stateSets.push(state);

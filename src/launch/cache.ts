@@ -11,7 +11,7 @@ import { access, link, mkdir, readFile, rename, rm, unlink, writeFile } from 'no
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { identify, isRunning, parseIdentity, type ProcessIdentity } from './process-identity.ts';
+import { type ProcessIdentity, identify, isRunning, parseIdentity } from './process-identity.ts';
 import { type Environment, type Progress } from './progress.ts';
 
 /** How often a waiting start looks whether the other has finished. */

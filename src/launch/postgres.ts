@@ -12,12 +12,12 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { startChild, type Child } from './child.ts';
+import { type Child, startChild } from './child.ts';
 import { choosePort } from './ports.ts';
-import { findPostgres, POSTGRES_MAJOR_MIN, type PostgresBinaries } from './postgres-binaries.ts';
+import { POSTGRES_MAJOR_MIN, type PostgresBinaries, findPostgres } from './postgres-binaries.ts';
 import { commandLineOf, identify, isRunning, parseIdentity } from './process-identity.ts';
-import { LaunchError, reasonOf, type Environment, type Progress } from './progress.ts';
-import { canReach, openTemporaryAncestors, SYSTEM_DATA, unprivilegedUser, type SystemUser } from './system-user.ts';
+import { type Environment, LaunchError, type Progress, reasonOf } from './progress.ts';
+import { SYSTEM_DATA, type SystemUser, canReach, openTemporaryAncestors, unprivilegedUser } from './system-user.ts';
 
 const run = promisify(execFile);
 
@@ -125,8 +125,9 @@ async function claim(root: string, progress: Progress): Promise<string> {
     progress(`Ending the PostgreSQL that an earlier start left behind (process ${pid})`);
     process.kill(pid, 'SIGINT');
     for (let waitedMs = 0; isPostmasterOf(pid, root); waitedMs += ORPHAN_POLL_MS) {
-      if (waitedMs > ORPHAN_TIMEOUT_MS)
+      if (waitedMs > ORPHAN_TIMEOUT_MS) {
         throw new LaunchError(`PostgreSQL process ${pid} does not end; its data: ${root}`);
+      }
       await delay(ORPHAN_POLL_MS);
     }
   }

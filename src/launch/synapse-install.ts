@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { cacheDirectory, cachedEntry } from './cache.ts';
-import { LaunchError, type Environment, type Progress } from './progress.ts';
+import { type Environment, LaunchError, type Progress } from './progress.ts';
 
 const run = promisify(execFile);
 

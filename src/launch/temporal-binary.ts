@@ -8,7 +8,7 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { cacheDirectory, cachedEntry } from './cache.ts';
-import { LaunchError, reasonOf, type Environment, type Progress } from './progress.ts';
+import { type Environment, LaunchError, type Progress, reasonOf } from './progress.ts';
 
 const run = promisify(execFile);
 

@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Connection } from '@temporalio/client';
-import { acceptsConnections, startChild, type Child } from './child.ts';
+import { type Child, acceptsConnections, startChild } from './child.ts';
 import { choosePort } from './ports.ts';
 import { identify, isRunning, parseIdentity } from './process-identity.ts';
-import { LaunchError, reasonOf, type Environment, type Progress } from './progress.ts';
-import { findTemporal, type TemporalBinary } from './temporal-binary.ts';
+import { type Environment, LaunchError, type Progress, reasonOf } from './progress.ts';
+import { type TemporalBinary, findTemporal } from './temporal-binary.ts';
 
 /** First starts create the database's tables; on a loaded machine that takes a while. */
 const START_TIMEOUT_MS = 60_000;

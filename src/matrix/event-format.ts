@@ -9,16 +9,16 @@ import { canonicalJsonWithout } from './json/canonical-json.ts';
 import { checkEventValues } from './event-values.ts';
 import { hashedEventId, signedText } from './signing/hashes.ts';
 import {
+  type EventId,
   IDENTIFIER_BYTES_MAX,
+  type RoomId,
   parseEventId,
   parseRoomId,
   parseUserId,
-  type EventId,
-  type RoomId,
 } from './identifiers.ts';
 import { NUMBER_SPELLINGS, type SpelledNumbers } from './json/json-numbers.ts';
 import { type Json, type JsonObject, type Pdu } from './pdu.ts';
-import { refuse, type Refusal } from './refusal.ts';
+import { type Refusal, refuse } from './refusal.ts';
 import { type RoomVersionRules } from './room-versions.ts';
 import { isJsonObject } from './json/strict-json.ts';
 
@@ -71,15 +71,17 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
 
   const { type, sender, content, state_key: stateKey } = json;
   if (typeof type !== 'string' || isUnstorable(type, rules)) return wrong('type', 'a string of at most 255');
-  if (stateKey !== undefined && (typeof stateKey !== 'string' || isUnstorable(stateKey, rules)))
+  if (stateKey !== undefined && (typeof stateKey !== 'string' || isUnstorable(stateKey, rules))) {
     return wrong('state_key', 'a string of at most 255');
+  }
   const senderId = parseUserId(sender);
   if (senderId === undefined) return wrong('sender', 'a user id');
   if (!isJsonObject(content)) return wrong('content', 'an object');
   if (json['unsigned'] !== undefined && !isJsonObject(json['unsigned'])) return wrong('unsigned', 'an object');
   const depth = integerField(json, 'depth');
-  if (depth === undefined || !Number.isSafeInteger(depth) || depth < 0)
+  if (depth === undefined || !Number.isSafeInteger(depth) || depth < 0) {
     return wrong('depth', 'an integer from 0 to 2^53 - 1');
+  }
   const originServerTs = integerField(json, 'origin_server_ts');
   if (originServerTs === undefined) return wrong('origin_server_ts', 'an integer of 64 bits');
   const prevEvents = references(json['prev_events'], rules, options);
@@ -95,8 +97,9 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
   if (!identity.ok) return identity;
   const roomId = roomOf(json, rules, identity.eventId, options);
   if (typeof roomId !== 'string') return roomId;
-  if (rules.roomIdIsCreateHash && authEvents.includes(`$${roomId.slice(1)}` as EventId))
+  if (rules.roomIdIsCreateHash && authEvents.includes(`$${roomId.slice(1)}` as EventId)) {
     return wrong('auth_events', 'without the create event, which the room id implies');
+  }
   const pdu: Pdu = {
     eventId: identity.eventId,
     roomId,
@@ -119,8 +122,9 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
  */
 export function checkByteLimits(pdu: Pdu): Refusal | undefined {
   if (Buffer.byteLength(pdu.type) > IDENTIFIER_BYTES_MAX) return wrong('type', 'at most 255 bytes');
-  if (pdu.stateKey !== undefined && Buffer.byteLength(pdu.stateKey) > IDENTIFIER_BYTES_MAX)
+  if (pdu.stateKey !== undefined && Buffer.byteLength(pdu.stateKey) > IDENTIFIER_BYTES_MAX) {
     return wrong('state_key', 'at most 255 bytes');
+  }
   return undefined;
 }
 

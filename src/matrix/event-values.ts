@@ -1,7 +1,7 @@
 /** Checks on the values inside an event, whatever its fields: nesting, and the numbers of strict canonical JSON. */
 import { NUMBER_SPELLINGS, type SpelledNumbers } from './json/json-numbers.ts';
 import { type Json, type JsonObject } from './pdu.ts';
-import { refuse, type Refusal } from './refusal.ts';
+import { type Refusal, refuse } from './refusal.ts';
 
 /**
  * The deepest nesting that the reference implementation takes (its parser stops at 128). The spec names no limit; an

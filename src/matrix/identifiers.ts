@@ -46,8 +46,9 @@ export function parseServerName(value: unknown): ServerName | undefined {
 }
 
 function hasSigilAndDomain(value: unknown, sigil: string): value is string {
-  if (typeof value !== 'string' || !value.startsWith(sigil) || !utf8BytesAtMost(value, IDENTIFIER_BYTES_MAX))
+  if (typeof value !== 'string' || !value.startsWith(sigil) || !utf8BytesAtMost(value, IDENTIFIER_BYTES_MAX)) {
     return false;
+  }
   const colon = value.indexOf(':');
   return colon >= 1 && parseServerName(value.slice(colon + 1)) !== undefined;
 }

@@ -45,8 +45,9 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
         break;
       case 'ResyncCompleted': {
         const outcome: ResyncOutcome = resync.lastFailure === null ? 'straight' : 'retried';
-        if (resync.joinedAt !== null)
+        if (resync.joinedAt !== null) {
           instruments.resyncSeconds.observe({ outcome }, secondsBetween(resync.joinedAt, event.at));
+        }
         break;
       }
       // A join is counted where it is asked for, with how long it took.

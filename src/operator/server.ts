@@ -110,11 +110,13 @@ function refusedByFramework(error: unknown): RequestError | undefined {
   if (!(error instanceof Error) || !('statusCode' in error) || typeof error.statusCode !== 'number') return undefined;
   const { statusCode, message } = error;
   if (statusCode < 400 || statusCode >= 500) return undefined;
-  if (statusCode === 413)
+  if (statusCode === 413) {
     return new RequestError(413, 'M_TOO_LARGE', `the body is larger than ${BODY_BYTES_MAX} bytes`);
+  }
   const code = 'code' in error ? error.code : undefined;
-  if (code === 'FST_ERR_BAD_URL')
+  if (code === 'FST_ERR_BAD_URL') {
     return new RequestError(400, 'M_INVALID_PARAM', 'the path is not valid percent-encoding');
+  }
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
     return new RequestError(415, 'M_NOT_JSON', 'send the body as application/json');
   }

@@ -7,7 +7,7 @@ import { authEventIdsOf } from '../matrix/auth/auth-events.ts';
 import { type AuthState, type AuthVerdict } from '../matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { checkContentHash } from '../matrix/signing/hashes.ts';
-import { domainOf, type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { type EventId, type ServerName, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
 import { checkAgainstAuthEvents, checkAgainstState } from '../matrix/pdu-checks.ts';
 import { signaturesOf, verifyEventSignature } from '../matrix/signing/signatures.ts';
@@ -52,8 +52,9 @@ export async function checkReceivedFrom(
   );
   const isSigned = keys.some(({ keyId, publicKey }) => verifyEventSignature(json, rules, origin, keyId, publicKey).ok);
   if (!isSigned) throw new MatrixError(403, 'M_FORBIDDEN', `it has no signature of ${origin} that can be verified`);
-  for (const id of [...pdu.prevEvents, ...pdu.authEvents])
+  for (const id of [...pdu.prevEvents, ...pdu.authEvents]) {
     if (room.event(id) === undefined) throw badEvent(`it cites ${id}, which nobody knows`);
+  }
   requireAllowed(checkAgainstAuthEvents(pdu, citedBy(room, pdu), rules, () => false));
   requireAllowed(checkAgainstState(pdu, authStateOfRoom(room), rules));
   return pdu;

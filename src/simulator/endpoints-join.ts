@@ -6,7 +6,7 @@
  */
 import { MatrixError } from '../federation-api/errors.ts';
 import { parsePdu } from '../matrix/event-format.ts';
-import { domainOf, parseUserId, type EventId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type EventId, type ServerName, type UserId, domainOf, parseUserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { checkAgainstState } from '../matrix/pdu-checks.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
@@ -14,7 +14,7 @@ import { invariant } from '../invariant.ts';
 import { type Answer, answerWith, answerWithEvents } from './answer.ts';
 import { authStateOfRoom, checkReceivedFrom, requireAllowed } from './check-received.ts';
 import { type Endpoint, type SignedRequest } from './endpoint.ts';
-import { eventsOf, type Federation, joinedFromOutside, roomOf } from './federation.ts';
+import { type Federation, eventsOf, joinedFromOutside, roomOf } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
 
 /** What the keys of memberships in a state map begin with. */
@@ -75,8 +75,9 @@ async function takeJoin(
   const room = roomOf(federation, params[0]);
   const pdu = await checkReceivedFrom(federation, room, content, origin, signal);
   if (pdu.eventId !== params[1]) throw new MatrixError(400, 'M_INVALID_PARAM', `the event is ${pdu.eventId}`);
-  if (pdu.type !== 'm.room.member' || pdu.content['membership'] !== 'join' || pdu.stateKey !== pdu.sender)
+  if (pdu.type !== 'm.room.member' || pdu.content['membership'] !== 'join' || pdu.stateKey !== pdu.sender) {
     throw new MatrixError(400, 'M_INVALID_PARAM', 'the event is not a join');
+  }
   // A join sent again, after an answer that was lost, is answered and not told to anybody anew.
   const isNew = room.event(pdu.eventId) === undefined;
   const event = room.accept(content);

@@ -5,7 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#transactions
  */
 import { MatrixError } from '../federation-api/errors.ts';
-import { parseRoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type ServerName, parseRoomId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { eventIdOf } from '../matrix/signing/hashes.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
@@ -23,8 +23,9 @@ export const SEND_ENDPOINTS: readonly Endpoint[] = [
     method: 'PUT',
     path: '/_matrix/federation/v1/send/:txnId',
     answer: async ({ origin, content, signal }, federation) => {
-      if (content['origin'] !== origin)
+      if (content['origin'] !== origin) {
         throw new MatrixError(403, 'M_FORBIDDEN', 'origin is not the server that signed');
+      }
       const pdus = content['pdus'];
       if (!Array.isArray(pdus)) throw new MatrixError(400, 'M_BAD_JSON', 'pdus is not a list');
       if (pdus.length > PDUS_MAX) throw new MatrixError(400, 'M_BAD_JSON', `there are over ${PDUS_MAX} PDUs`);

@@ -4,11 +4,11 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#retrieving-events and #backfilling-and-retrieving-missing-events
  */
 import { MatrixError } from '../federation-api/errors.ts';
-import { parseEventId, type EventId } from '../matrix/identifiers.ts';
+import { type EventId, parseEventId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type Answer, answerWith, answerWithEvents } from './answer.ts';
 import { type Endpoint, type SignedRequest } from './endpoint.ts';
-import { eventOf, eventsOf, type Federation, requireInRoom, roomFor } from './federation.ts';
+import { type Federation, eventOf, eventsOf, requireInRoom, roomFor } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
 
 /** What real servers cap the `limit` of a request at. */

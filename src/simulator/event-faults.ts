@@ -44,8 +44,9 @@ function withOtherSignature(json: Buffer): Buffer {
   if (first === undefined) return json;
   const [serverName, byKey] = first;
   const turned: Record<string, string> = {};
-  for (const [keyId, signature] of Object.entries(byKey))
+  for (const [keyId, signature] of Object.entries(byKey)) {
     turned[keyId] = `${signature.startsWith('A') ? 'B' : 'A'}${signature.slice(1)}`;
+  }
   const signatures = { ...event.signatures, [serverName]: turned };
   return Buffer.from(JSON.stringify({ ...event, signatures }));
 }

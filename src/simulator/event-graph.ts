@@ -69,13 +69,14 @@ export function emptyEventGraph(): EventGraph {
         const number = numbers.get(eventId);
         if (number !== undefined) open.push(number);
       }
-      for (let number = open.pop(); number !== undefined; number = open.pop())
+      for (let number = open.pop(); number !== undefined; number = open.pop()) {
         for (const cited of authEventsOf[number] as readonly number[]) {
           if (isReached[cited] === 1) continue;
           isReached[cited] = 1;
           chain.add(at(cited).eventId);
           open.push(cited);
         }
+      }
       return chain;
     },
     ancestorsAfter(eventId, floor) {
@@ -83,13 +84,14 @@ export function emptyEventGraph(): EventGraph {
       if (number === undefined || number <= floor) return undefined;
       const reached = new Set<number>();
       const open = [number];
-      for (let next = open.pop(); next !== undefined; next = open.pop())
+      for (let next = open.pop(); next !== undefined; next = open.pop()) {
         for (const parent of parents[next] as readonly number[]) {
           if (parent < floor) return undefined;
           if (parent === floor || reached.has(parent)) continue;
           reached.add(parent);
           open.push(parent);
         }
+      }
       return [...reached].sort((a, b) => a - b).map(at);
     },
     ancestorsBetween(latest, earliest, limit) {
@@ -97,7 +99,7 @@ export function emptyEventGraph(): EventGraph {
       const found: SimulatedEvent[] = [];
       const open = knownOf(latest.filter((eventId) => !earliest.includes(eventId)));
       // The list grows while it is walked: breadth first.
-      for (const number of open)
+      for (const number of open) {
         for (const parent of parents[number] as readonly number[]) {
           if (seen.has(parent)) continue;
           if (found.length >= limit) return found;
@@ -105,6 +107,7 @@ export function emptyEventGraph(): EventGraph {
           found.push(at(parent));
           open.push(parent);
         }
+      }
       return found;
     },
   };

@@ -2,12 +2,12 @@
 import { type Clock } from '../clock.ts';
 import { MatrixError } from '../federation-api/errors.ts';
 import {
-  parseEventId,
-  parseRoomId,
   type EventId,
   type RoomAlias,
   type RoomId,
   type ServerName,
+  parseEventId,
+  parseRoomId,
 } from '../matrix/identifiers.ts';
 import { type JoiningServers } from './joining-servers.ts';
 import { type KeyAnswers } from './key-answers.ts';
@@ -45,8 +45,9 @@ export function roomFor(federation: Federation, roomId: string | undefined, orig
 }
 
 export function requireInRoom(room: SimulatedRoom, origin: ServerName): void {
-  if (!room.serversInRoom().includes(origin))
+  if (!room.serversInRoom().includes(origin)) {
     throw new MatrixError(403, 'M_FORBIDDEN', 'the server is not in the room');
+  }
 }
 
 /** An event of a room. Throws a `MatrixError` when there is none. */

@@ -1,5 +1,5 @@
 /** The events with which a public room begins, in the order in which homeservers send them. */
-import { domainOf, type RoomAlias, type UserId } from '../matrix/identifiers.ts';
+import { type RoomAlias, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type EventDraft } from './room.ts';

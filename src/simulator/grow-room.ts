@@ -6,7 +6,7 @@ import { invariant } from '../invariant.ts';
 import { authEventKeys } from '../matrix/auth/auth-events.ts';
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { eventIdOf, signedText } from '../matrix/signing/hashes.ts';
-import { domainOf, type EventId, type RoomAlias, type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type EventId, type RoomAlias, type RoomId, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { emptyEventGraph } from './event-graph.ts';
@@ -15,7 +15,7 @@ import { roomState } from './room-state.ts';
 import { type EventDraft, type SimulatedEvent, type SimulatedRoom } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 import { type ServerKeys } from './server-keys.ts';
-import { signDraft, type PlacedDraft, unsignedEvent } from './sign-draft.ts';
+import { type PlacedDraft, signDraft, unsignedEvent } from './sign-draft.ts';
 
 export interface NewRoom {
   readonly rules: RoomVersionRules;

@@ -60,8 +60,9 @@ export function planHistory(shape: WholeRoomShape, population: Population, rando
   const rejoined = Math.round(shape.rejoinedShare * shape.members);
   const changed = Math.round(shape.profileChangeShare * shape.members);
   population.members.slice(1).forEach((person, index) => {
-    if (index < rejoined) script(person, random.pick(RETURNS), false);
-    else {
+    if (index < rejoined) {
+      script(person, random.pick(RETURNS), false);
+    } else {
       const entrance: readonly MembershipAct[] = random.chance(INVITED_FIRST_SHARE) ? ['invite', 'join'] : ['join'];
       script(person, index < rejoined + changed ? [...entrance, 'profile'] : entrance, true);
     }

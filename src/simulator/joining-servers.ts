@@ -5,7 +5,7 @@
 import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher } from 'undici';
 import { type Clock } from '../clock.ts';
-import { readKeyAnswer, type KnownKey } from '../federation/key-answer.ts';
+import { type KnownKey, readKeyAnswer } from '../federation/key-answer.ts';
 import { readBody } from '../federation/read-body.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';

@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { type IncomingMessage, type ServerResponse } from 'node:http';
-import { createServer, type Server } from 'node:https';
+import { type Server, createServer } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type TLSSocket } from 'node:tls';
@@ -18,13 +18,13 @@ import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { alterEvents } from './event-faults.ts';
 import { type Answer, answerWithError, bodyChunks, bodyLength } from './answer.ts';
 import { type EndpointName, type SimulatorFaultRule } from './contract.ts';
-import { createRouter, type Route, type Router } from './endpoint.ts';
+import { type Route, type Router, createRouter } from './endpoint.ts';
 import { JOIN_ENDPOINTS } from './endpoints-join.ts';
 import { KEY_ENDPOINTS } from './endpoints-keys.ts';
 import { SEND_ENDPOINTS } from './endpoints-send.ts';
 import { STATE_ENDPOINTS } from './endpoints-state.ts';
 import { type ActiveFault, FaultRules, type Struck } from './fault-rules.ts';
-import { applyToBody, type Body, throttled } from './faults.ts';
+import { type Body, applyToBody, throttled } from './faults.ts';
 import { type Federation } from './federation.ts';
 import { type RequestCounts } from './request-counts.ts';
 import { cutOff, sendBody } from './send-body.ts';
@@ -82,8 +82,9 @@ export class Listener {
   inject(rule: SimulatorFaultRule): ActiveFault {
     const active = this.#rules.inject(rule);
     if (rule.fault.kind === 'down') {
-      for (const socket of this.#sockets)
+      for (const socket of this.#sockets) {
         if (rule.server === undefined || serverNamed(socket) === rule.server) socket.destroy();
+      }
     }
     return active;
   }
@@ -117,8 +118,9 @@ export class Listener {
     const struck = this.#rules.strike((rule) => rule.fault.kind !== 'down' && isFor(rule, server, endpoint));
     let isWhole = false;
     try {
-      for (const ms of [this.#options.latencyMs ?? 0, ...latenciesOf(struck)])
+      for (const ms of [this.#options.latencyMs ?? 0, ...latenciesOf(struck)]) {
         if (ms > 0) await delay(ms, undefined, { signal: gone.signal });
+      }
       const answer = isKnown
         ? (refusalOf(struck) ?? (await this.#answer(server, route, incoming, gone.signal)))
         : answerWithError(new MatrixError(404, 'M_UNRECOGNIZED', `there is no server ${server} here`));

@@ -1,5 +1,5 @@
 /** How many members of each server are joined, kept up with every change of a membership. */
-import { domainOf, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type ServerName, type UserId, domainOf } from '../matrix/identifiers.ts';
 
 export interface MemberCounts {
   /** Notes a membership that takes the place of another; `undefined` where there was none. */

@@ -2,7 +2,7 @@
 import { type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Act, type PersonalAct } from './history.ts';
-import { joinContent, type Person } from './population.ts';
+import { type Person, joinContent } from './population.ts';
 import { type EventDraft } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 import { topicText } from './words.ts';

@@ -107,11 +107,12 @@ export function createPushes({ keys, joiningServers, counts, clock }: PushesDepe
         queues.set(destination, queue);
         queue.push({ event, from });
         // In the next turn, so that events queued in this one share transactions.
-        if (!running.has(destination))
+        if (!running.has(destination)) {
           running.set(
             destination,
             Promise.resolve().then(() => drain(destination)),
           );
+        }
       }
     },
     async settled() {

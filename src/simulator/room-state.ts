@@ -53,8 +53,9 @@ export function roomState(graph: EventGraph): RoomState {
       const ancestors = base && graph.ancestorsAfter(eventId, base.after);
       if (base === undefined || ancestors === undefined) return undefined;
       const state = new Map(base.state);
-      for (const { type, stateKey, eventId: standing } of ancestors)
+      for (const { type, stateKey, eventId: standing } of ancestors) {
         if (stateKey !== undefined) state.set(stateMapKey(type, stateKey), standing);
+      }
       return state;
     },
     servers: () => members.servers(),

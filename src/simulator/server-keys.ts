@@ -2,7 +2,7 @@
  * The signing keys of simulated servers: each a function of a seed and the server's name, so that a room has the same
  * event ids in every run, and made when it is first asked for.
  */
-import { createPrivateKey, createPublicKey, hash, type KeyObject } from 'node:crypto';
+import { type KeyObject, createPrivateKey, createPublicKey, hash } from 'node:crypto';
 import { invariant } from '../invariant.ts';
 import { encodeBase64 } from '../matrix/signing/base64.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';

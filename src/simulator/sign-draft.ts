@@ -7,7 +7,7 @@ import { contentHash, hashedEventId, signedText } from '../matrix/signing/hashes
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
-import { signBytes, type SigningKey } from '../matrix/signing/signing-key.ts';
+import { type SigningKey, signBytes } from '../matrix/signing/signing-key.ts';
 import { type EventDraft } from './room.ts';
 
 /** A draft and its place in the room. */

@@ -4,12 +4,12 @@ import { systemClock } from '../clock.ts';
 import { createCertificateAuthority } from '../launch/certificates.ts';
 import { type Progress } from '../launch/progress.ts';
 import {
-  domainOf,
   type EventId,
   type RoomAlias,
   type RoomId,
   type ServerName,
   type UserId,
+  domainOf,
 } from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';
 import {
@@ -19,7 +19,7 @@ import {
   type SimulatorOptions,
   type StateDigest,
 } from './contract.ts';
-import { eventsOf, type Federation, joinedFromOutside } from './federation.ts';
+import { type Federation, eventsOf, joinedFromOutside } from './federation.ts';
 import { type ActiveFault } from './fault-rules.ts';
 import { generateRoom } from './generate-room.ts';
 import { createJoiningServers } from './joining-servers.ts';
@@ -28,7 +28,7 @@ import { Listener } from './listener.ts';
 import { createPushes } from './pushes.ts';
 import { RequestCounts } from './request-counts.ts';
 import { type EventDraft, type SimulatedRoom } from './room.ts';
-import { serverKeysFromSeed, type ServerKeys } from './server-keys.ts';
+import { type ServerKeys, serverKeysFromSeed } from './server-keys.ts';
 
 const DEFAULT_DOMAIN = 'federation.test';
 

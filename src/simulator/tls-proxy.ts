@@ -10,7 +10,7 @@ import { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type ActiveFault, FaultRules } from './fault-rules.ts';
-import { applyToBody, type Fault } from './faults.ts';
+import { type Fault, applyToBody } from './faults.ts';
 import { cutOff, sendBody } from './send-body.ts';
 
 export interface FaultRule {

@@ -2,7 +2,7 @@
  * The connection pool and the transactions over it. `Sql` is what every function of this folder takes: a `Store`, which
  * uses any free connection for each statement, or a `Transaction`, which keeps to one.
  */
-import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
+import { type NodePgDatabase, drizzle } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';

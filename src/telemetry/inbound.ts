@@ -1,5 +1,5 @@
 /** A span around every request to one of our fastify servers, named by its route. */
-import { SpanKind, SpanStatusCode, context, propagation, ROOT_CONTEXT, trace } from '@opentelemetry/api';
+import { ROOT_CONTEXT, SpanKind, SpanStatusCode, context, propagation, trace } from '@opentelemetry/api';
 import { type FastifyReply, type FastifyRequest } from 'fastify';
 
 export interface InboundTracing {

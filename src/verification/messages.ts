@@ -1,6 +1,6 @@
 /** What passes between the pool and its threads. A chunk is prepared, waits in its thread for keys, then is verified. */
 import { type EventId, type KeyId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
-import { type CheckedPdu, type CheckOutcome, type VerifyKey } from './contract.ts';
+import { type CheckOutcome, type CheckedPdu, type VerifyKey } from './contract.ts';
 import { type RawEvents } from './batch.ts';
 
 export interface PrepareRequest extends RawEvents {

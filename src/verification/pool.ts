@@ -16,18 +16,18 @@ import { chunkStarts, eventAt, packEvents } from './batch.ts';
 import { type CheckOutcome, type KeyRequest, type KeyResolver, type VerifyKey } from './contract.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
-  type PreparedReply,
   type PrepareRequest,
+  type PreparedReply,
   type ThreadOutcome,
   type VerifiedReply,
   type VerifyRequest,
 } from './messages.ts';
 import {
   IN_FLIGHT_MAX,
-  ThreadSlot,
-  VerificationThreadError,
   type ThreadLife,
+  ThreadSlot,
   type ThreadTask,
+  VerificationThreadError,
   startVerificationThread,
 } from './thread-slot.ts';
 
@@ -234,10 +234,11 @@ class Pool implements VerificationPool {
 
   /** Hands out work, to idle threads first. */
   #feed(): void {
-    for (let load = 0; load < IN_FLIGHT_MAX && !this.#closed; load++)
+    for (let load = 0; load < IN_FLIGHT_MAX && !this.#closed; load++) {
       this.#slots.forEach((slot, index) => {
         if (slot.load === load) this.#feedSlot(slot, index);
       });
+    }
   }
 
   #feedSlot(slot: ThreadSlot, index: number): void {
@@ -256,8 +257,9 @@ class Pool implements VerificationPool {
 
   #drop(unwanted: (task: QueuedTask) => boolean, reason: Error): void {
     const dropped: QueuedTask[] = [];
-    for (const queue of [this.#toPrepare, ...this.#toVerify])
+    for (const queue of [this.#toPrepare, ...this.#toVerify]) {
       queue.drop((task: QueuedTask) => unwanted(task) && dropped.push(task) > 0);
+    }
     for (const task of dropped) task.settle(reason);
   }
 }
@@ -265,7 +267,7 @@ class Pool implements VerificationPool {
 /** The keys that events not held need, each once, at the latest time that any of them needs it. */
 function keyRequests(chunks: Iterable<PreparedChunk>, held: ReadonlySet<EventId>): KeyRequest[] {
   const requests = new Map<string, KeyRequest>();
-  for (const { reply } of chunks)
+  for (const { reply } of chunks) {
     reply.needs.forEach((needed, event) => {
       const id = reply.eventIds[event];
       if (id == null || held.has(id)) return;
@@ -278,6 +280,7 @@ function keyRequests(chunks: Iterable<PreparedChunk>, held: ReadonlySet<EventId>
         if (known === undefined || known.validAtTs < validAtTs) requests.set(name, { ...key, validAtTs });
       }
     });
+  }
   return [...requests.values()];
 }
 

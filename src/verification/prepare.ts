@@ -6,9 +6,9 @@ import { preparePdu } from '../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
-import { requiredSigners, signaturesOf, type Signature } from '../matrix/signing/signatures.ts';
+import { type Signature, requiredSigners, signaturesOf } from '../matrix/signing/signatures.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
-import { eventAt, type RawEvents } from './batch.ts';
+import { type RawEvents, eventAt } from './batch.ts';
 import { type NamedKey, type PreparedReply, type ThreadOutcome } from './messages.ts';
 
 /** An event that is ready to be verified, or the outcome that spares verifying it. */
@@ -34,8 +34,9 @@ export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: 
   const prepared = preparePdu(json.value, rules, { wireBytes: raw.length, capReferences });
   if (!prepared.ok) return malformed(null, prepared);
   const { pdu, signed } = prepared;
-  if (pdu.roomId !== roomId)
+  if (pdu.roomId !== roomId) {
     return malformed(pdu.eventId, { rule: 'event.room', reason: `the event is of another room, ${pdu.roomId}` });
+  }
 
   const required = requiredSigners(pdu, rules);
   if (!required.ok) return malformed(pdu.eventId, required);
@@ -77,9 +78,11 @@ export function prepareChunk(
   for (let i = 0; i + 1 < raw.offsets.length; i++) {
     const event = prepareEvent(eventAt(raw, i), options);
     const named: number[] = [];
-    if (event.ready)
-      for (const { serverName, signatures } of event.signers)
+    if (event.ready) {
+      for (const { serverName, signatures } of event.signers) {
         for (const { keyId } of signatures) named.push(indexOf({ serverName, keyId }));
+      }
+    }
     events.push(event);
     needs.push(named);
   }

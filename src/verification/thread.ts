@@ -1,10 +1,10 @@
 /** The entry of a verification thread: keeps prepared chunks until their keys arrive. Started by pool.ts only. */
 import { parentPort } from 'node:worker_threads';
 import { invariant } from '../invariant.ts';
-import { roomVersionRules, type RoomVersionRules } from '../matrix/room-versions.ts';
+import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { packEvents } from './batch.ts';
 import { type PrepareRequest, type ThreadReply, type ThreadRequest, type VerifyRequest } from './messages.ts';
-import { prepareChunk, type PreparedEvent } from './prepare.ts';
+import { type PreparedEvent, prepareChunk } from './prepare.ts';
 import { keyLookup, verifyEvent } from './verify.ts';
 
 const waiting = new Map<number, { readonly rules: RoomVersionRules; readonly events: readonly PreparedEvent[] }>();
@@ -43,8 +43,9 @@ function answer(request: Exclude<ThreadRequest, { type: 'forget' }>): ThreadRepl
 invariant(parentPort !== null, 'thread.ts runs in a worker thread');
 const port = parentPort;
 port.on('message', (request: ThreadRequest) => {
-  if (request.type === 'forget') waiting.delete(request.chunk);
-  else {
+  if (request.type === 'forget') {
+    waiting.delete(request.chunk);
+  } else {
     const reply = answer(request);
     const isVerified = reply.type === 'verified';
     port.postMessage(reply, isVerified ? [reply.rewritten.bytes.buffer, reply.rewritten.offsets.buffer] : []);

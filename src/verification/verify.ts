@@ -65,8 +65,9 @@ function checkSignatures(
       }
       verified = true;
     }
-    if (!verified)
+    if (!verified) {
       missing ??= { outcome: 'key-missing', eventId: pdu.eventId, serverName, keyId: signatures[0]?.keyId ?? null };
+    }
   }
   return missing;
 }

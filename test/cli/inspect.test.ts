@@ -7,11 +7,11 @@ import { createInterface } from 'node:readline';
 import colours from 'picocolors';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { inspectDocuments } from '../../src/cli/commands/inspect.ts';
-import { createOutput, type Output } from '../../src/cli/output.ts';
+import { type Output, createOutput } from '../../src/cli/output.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { EXAMPLE, keyOf, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
-import { runCli, type Ran } from './run-cli.ts';
+import { type Ran, runCli } from './run-cli.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { LineSplitter, OVERLONG } from '../../src/cli/lines.ts';
 
 /** The lines of a text that comes in chunks of `chunkBytes`. */
@@ -16,7 +16,7 @@ function linesOf(text: string, chunkBytes: number, isSplitting = true, bytesMax 
 }
 
 describe('a stream of lines', () => {
-  it('is split at line feeds and nothing else, however it comes in chunks', () => {
+  test('is split at line feeds and nothing else, however it comes in chunks', () => {
     const odd = fc.array(fc.constantFrom('a', '{', '\r', '\u2028', '\u2029', '\u0085', '\v', '\f', '\n'), {
       maxLength: 40,
     });
@@ -30,17 +30,17 @@ describe('a stream of lines', () => {
     );
   });
 
-  it('has a last line without an end, and empty lines', () => {
+  test('has a last line without an end, and empty lines', () => {
     expect(linesOf('a\n\nb', 100)).toEqual(['a', '', 'b']);
     expect(linesOf('', 100)).toEqual([]);
   });
 
-  it('is one line where lines have no end', () => {
+  test('is one line where lines have no end', () => {
     expect(linesOf('a\n\nb\n', 2, false)).toEqual(['a\n\nb\n']);
     expect(linesOf('', 2, false)).toEqual(['']);
   });
 
-  it('lets go of a line beyond the limit, and goes on behind it', () => {
+  test('lets go of a line beyond the limit, and goes on behind it', () => {
     expect(linesOf(`a\n${'x'.repeat(11)}\nb\n${'y'.repeat(10)}\n`, 3, true, 10)).toEqual([
       'a',
       OVERLONG,

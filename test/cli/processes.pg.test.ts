@@ -181,8 +181,9 @@ describe('up', () => {
     expect(lines.join('\n')).toContain(`http://127.0.0.1:${operatorPort}/_rejoinder/v1`);
     expect(await ask('/_rejoinder/v1/rooms')).toBe(200);
     const roles: (string | undefined)[] = [];
-    for (const [url] of lines.join('\n').matchAll(/http:\S+\/metrics/g))
+    for (const [url] of lines.join('\n').matchAll(/http:\S+\/metrics/g)) {
       roles.push(/role="(\w+)"/.exec(await (await fetch(url)).text())?.[1]);
+    }
     expect(roles).toEqual(['serve', 'worker']);
     stop.abort();
     expect(await running).toMatchObject({ code: 0 });

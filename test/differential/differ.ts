@@ -46,8 +46,9 @@ export async function differ<Request>(
   cases: number,
 ): Promise<Comparison> {
   const comparison: Comparison = { compared: 0, undecided: 0, disagreements: [], tally: new Map() };
-  while (comparison.compared < cases && comparison.disagreements.length < DISAGREEMENTS_MAX)
+  while (comparison.compared < cases && comparison.disagreements.length < DISAGREEMENTS_MAX) {
     await compareSome(suite, suite.cases(random), oracle, comparison);
+  }
   return comparison;
 }
 

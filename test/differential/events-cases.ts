@@ -188,8 +188,9 @@ function randomEvent(random: Random, version: string): Record<string, Json> {
   if (random.chance(0.6)) event['state_key'] = random.pick(['', sender, randomText(random)]);
   if (random.chance(0.3)) event['unsigned'] = { age: random.integer(99), [randomText(random)]: randomJson(random, 2) };
   for (const key of TOP_LEVEL_EXTRAS) if (random.chance(0.1)) setKey(event, key, randomJson(random, 2));
-  if (event['type'] === 'm.room.create' && event['state_key'] === '' && version === '12' && random.chance(0.9))
+  if (event['type'] === 'm.room.create' && event['state_key'] === '' && version === '12' && random.chance(0.9)) {
     delete event['room_id'];
+  }
   return event;
 }
 
@@ -198,8 +199,9 @@ function randomContent(random: Random): Record<string, Json> {
   for (const key of CONTENT_KEYS) if (random.chance(0.25)) setKey(content, key, randomJson(random, 2));
   if (random.chance(0.5)) content['membership'] = random.pick(['join', 'invite', 'leave', 'ban', 'knock']);
   if (random.chance(0.15)) content['join_authorised_via_users_server'] = '@mod:third.org';
-  if (random.chance(0.2))
+  if (random.chance(0.2)) {
     content['third_party_invite'] = random.pick([{ signed: {}, display_name: 'x' }, {}, { a: 1 }]);
+  }
   if (random.chance(0.02)) content['deep'] = nested(110 + random.integer(25));
   return content;
 }
@@ -211,11 +213,15 @@ function nested(depth: number): Json {
 function breakField(random: Random, event: Record<string, Json>): void {
   const field = random.pick(FIELDS);
   const kind = random.integer(4);
-  if (kind === 0) Reflect.deleteProperty(event, field);
-  else if (kind === 1) event[field] = randomJson(random, 2);
-  else if (kind === 2)
+  if (kind === 0) {
+    Reflect.deleteProperty(event, field);
+  } else if (kind === 1) {
+    event[field] = randomJson(random, 2);
+  } else if (kind === 2) {
     event[random.pick(['type', 'state_key'])] = random.pick(['x', 'é', '😀']).repeat(60 + random.integer(200));
-  else event['content'] = { body: 'x'.repeat(64_500 + random.integer(800)) };
+  } else {
+    event['content'] = { body: 'x'.repeat(64_500 + random.integer(800)) };
+  }
 }
 
 function randomText(random: Random): string {

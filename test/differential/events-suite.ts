@@ -5,12 +5,12 @@ import { checkContentHash, contentHash, signedText } from '../../src/matrix/sign
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { redact } from '../../src/matrix/signing/redaction.ts';
-import { roomVersionRules, type RoomVersionRules } from '../../src/matrix/room-versions.ts';
+import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { requiredSigners, signEvent, verifyText } from '../../src/matrix/signing/signatures.ts';
 import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
 import { type Answer, type Suite } from './differ.ts';
-import { casesOfEvents, rawText, type EventRequest, type EventsRequest, type SignRequest } from './events-cases.ts';
+import { type EventRequest, type EventsRequest, type SignRequest, casesOfEvents, rawText } from './events-cases.ts';
 
 /**
  * Where we refuse what Synapse takes, on purpose: ids that break the grammar (nobody can have signed such an event, or
@@ -42,14 +42,16 @@ export const EVENTS_SUITE: Suite<EventsRequest> = {
     if (typeof answer['error'] === 'string') return { undecided: answer['error'] };
     if (answer['refused'] !== undefined) return { answer: REFUSED, kind: '' };
     const ours = ourAnswer(request);
-    if ('answer' in ours && ours.answer.startsWith(REFUSED) && STRICTER.has(ours.kind.split(' ')[1] ?? ''))
+    if ('answer' in ours && ours.answer.startsWith(REFUSED) && STRICTER.has(ours.kind.split(' ')[1] ?? '')) {
       return { undecided: ours.kind };
+    }
     return { answer: canonicalJson(answer), kind: '' };
   },
   *smaller(request) {
     if (request.op === 'verify') return;
-    for (const smaller of smallerValues(JSON.parse(request.raw) as Json))
+    for (const smaller of smallerValues(JSON.parse(request.raw) as Json)) {
       yield { ...request, raw: JSON.stringify(smaller) };
+    }
   },
 };
 
@@ -60,8 +62,9 @@ function ourAnswer(request: EventsRequest): Answer {
   }
   const rules = roomVersionRules(request.room_version)!;
   const json = parseJsonObject(rawText(request.raw));
-  if (!json.ok)
+  if (!json.ok) {
     return request.op === 'sign' ? { undecided: json.rule } : { answer: REFUSED, kind: `event ${json.rule}` };
+  }
   return request.op === 'sign' ? answerSign(request, json.value, rules) : answerEvent(request, json.value, rules);
 }
 
@@ -123,6 +126,7 @@ function* smallerValues(value: Json): Generator<Json> {
   }
   const entries = Object.entries(value as JsonObject);
   for (const i of entries.keys()) yield Object.fromEntries(entries.filter((_, at) => at !== i));
-  for (const [i, [key, item]] of entries.entries())
+  for (const [i, [key, item]] of entries.entries()) {
     for (const smaller of smallerValues(item)) yield Object.fromEntries(entries.with(i, [key, smaller]));
+  }
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differ } from './differ.ts';
 import { EVENTS_SUITE } from './events-suite.ts';
 import { type Oracle, oraclePython, startOracle } from './oracle.ts';
@@ -17,7 +17,7 @@ describe.skipIf(python === undefined)('beside Synapse', () => {
   });
   afterAll(() => oracle.close());
 
-  it('random events of every version are read, hashed, redacted, named, signed and verified alike', async () => {
+  test('random events of every version are read, hashed, redacted, named, signed and verified alike', async () => {
     const comparison = await differ(EVENTS_SUITE, createRandom(QUICK_SEED), oracle, QUICK_CASES);
     expect(comparison.disagreements).toEqual([]);
     expect(comparison.compared).toBeGreaterThanOrEqual(QUICK_CASES);

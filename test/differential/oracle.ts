@@ -36,8 +36,9 @@ export function startOracle(python: string): Oracle {
     waiting.shift()?.resolve(JSON.parse(line) as JsonObject),
   );
   child.on('close', () => {
-    for (const { reject } of waiting.splice(0))
+    for (const { reject } of waiting.splice(0)) {
       reject(new Error(`the oracle ended: ${complaints.join('').slice(-2_000)}`));
+    }
   });
   const askOne = (line: string): Promise<JsonObject> =>
     new Promise((resolve, reject) => {
@@ -47,8 +48,9 @@ export function startOracle(python: string): Oracle {
   return {
     async ask(requests) {
       const answers: JsonObject[] = [];
-      for (let at = 0; at < requests.length; at += WINDOW)
+      for (let at = 0; at < requests.length; at += WINDOW) {
         answers.push(...(await Promise.all(requests.slice(at, at + WINDOW).map(askOne))));
+      }
       return answers;
     },
     close: () => void child.kill(),

@@ -8,10 +8,10 @@ import { type AuthState } from '../../src/matrix/auth/auth-verdict.ts';
 import {
   type EventId,
   type KeyId,
-  parseKeyId,
-  parseServerName,
   type RoomId,
   type UserId,
+  parseKeyId,
+  parseServerName,
 } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
@@ -99,8 +99,9 @@ export class RandomRoom {
     if (random.chance(0.1)) authEvents = this.select(draft, random.pick([...this.stateAfter.values()]));
     if (random.chance(0.02)) authEvents = authEvents.filter(() => random.chance(0.8));
     const event = pduOf(this.wire(draft, prevEvents, authEvents), rules);
-    if (rules.roomIdIsCreateHash && event.type === 'm.room.create' && this.events.size === 0)
+    if (rules.roomIdIsCreateHash && event.type === 'm.room.create' && this.events.size === 0) {
       this.roomId = event.roomId;
+    }
     this.events.set(event.eventId, event);
     const verdict = authoriseAgainstState(event, this.lookup(before), rules);
     const isStanding = verdict.ok ? !random.chance(0.03) : random.chance(0.15);
@@ -249,11 +250,12 @@ function powerLevelsDraft(room: RandomRoom, sender: UserId): Draft {
     if (random.chance(0.08)) content[name] = randomLevel(room);
   }
   for (const name of ['events', 'notifications']) {
-    if (random.chance(0.15))
+    if (random.chance(0.15)) {
       content[name] = {
         [random.pick(['m.room.topic', 'm.room.name', 'room'])]: randomLevel(room),
         extra: randomLevel(room),
       };
+    }
   }
   return { type: 'm.room.power_levels', sender, stateKey: random.chance(0.97) ? '' : 'odd', content };
 }

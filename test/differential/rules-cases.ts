@@ -5,9 +5,9 @@ import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { isJsonObject } from '../../src/matrix/json/strict-json.ts';
-import { makeRandomRoom, type RandomRoom, randomDraft, USERS } from './random-room.ts';
+import { type RandomRoom, USERS, makeRandomRoom, randomDraft } from './random-room.ts';
 import { type Random } from './random.ts';
-import { type AuthRequest, MalformedCase, pduOf, type ResolveRequest, type RulesRequest } from './rules-answers.ts';
+import { type AuthRequest, MalformedCase, type ResolveRequest, type RulesRequest, pduOf } from './rules-answers.ts';
 
 /** How many cases come out of one room. */
 const AUTH_CASES_PER_ROOM = 12;
@@ -155,11 +155,14 @@ function hostileCase(room: RandomRoom): AuthRequest | undefined {
     if (fields !== undefined) {
       const field = random.pick(fields);
       const inner = content.get(field);
-      if (random.chance(0.1)) content.delete(field);
-      else if (random.chance(0.4) && isJsonObject(inner)) {
+      if (random.chance(0.1)) {
+        content.delete(field);
+      } else if (random.chance(0.4) && isJsonObject(inner)) {
         const key = random.pick([...Object.keys(inner), random.pick(USERS), 'x']);
         content.set(field, { ...inner, [key]: random.pick(JUNK) });
-      } else content.set(field, random.pick(JUNK));
+      } else {
+        content.set(field, random.pick(JUNK));
+      }
     }
     const stateKey = random.chance(0.05) ? { state_key: random.pick(['', 'x', '@', '@x', '@alice:one', 'one']) } : {};
     return { ...json, content: Object.fromEntries(content), ...stateKey };
@@ -193,8 +196,9 @@ function resolveCase(room: RandomRoom): ResolveRequest {
     if (random.chance(0.2)) for (const place of [...state.keys()]) if (random.chance(0.1)) state.delete(place);
     if (random.chance(0.2)) {
       const event = random.pick([...room.events.values()]);
-      if (event.stateKey !== undefined && event.type !== 'm.room.create')
+      if (event.stateKey !== undefined && event.type !== 'm.room.create') {
         state.set(stateMapKey(event.type, event.stateKey), event.eventId);
+      }
     }
     return [...state.values()];
   });

@@ -2,7 +2,7 @@
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { parseJson } from '../../src/matrix/json/strict-json.ts';
 import { type Answer, type Suite } from './differ.ts';
-import { MalformedCase, ourAnswer, type ResolveRequest, type RulesRequest } from './rules-answers.ts';
+import { MalformedCase, type ResolveRequest, type RulesRequest, ourAnswer } from './rules-answers.ts';
 import { casesOfRoom } from './rules-cases.ts';
 
 export const RULES_SUITE: Suite<RulesRequest> = {
@@ -38,8 +38,9 @@ function* without<T>(items: readonly T[]): Generator<readonly T[]> {
 function* smallerResolutions(request: ResolveRequest): Generator<ResolveRequest> {
   const sets = request.state_sets;
   if (sets.length > 2) for (const state_sets of without(sets)) yield { ...request, state_sets };
-  for (const id of new Set(sets.flat()))
+  for (const id of new Set(sets.flat())) {
     yield { ...request, state_sets: sets.map((ids) => ids.filter((other) => other !== id)) };
+  }
   for (const [index, ids] of sets.entries()) {
     for (const fewer of without(ids)) yield { ...request, state_sets: sets.with(index, fewer) };
   }

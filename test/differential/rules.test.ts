@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { differ } from './differ.ts';
 import { type Oracle, oraclePython, startOracle } from './oracle.ts';
 import { createRandom } from './random.ts';
@@ -17,7 +17,7 @@ describe.skipIf(python === undefined)('beside Synapse', () => {
   });
   afterAll(() => oracle.close());
 
-  it('random rooms of every version are judged and resolved alike', async () => {
+  test('random rooms of every version are judged and resolved alike', async () => {
     const comparison = await differ(RULES_SUITE, createRandom(QUICK_SEED), oracle, QUICK_CASES);
     expect(comparison.disagreements).toEqual([]);
     expect(comparison.compared).toBeGreaterThanOrEqual(QUICK_CASES);

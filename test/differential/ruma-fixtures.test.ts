@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { rumaFixtures } from '../../scripts/fetch-ruma-fixtures.ts';
 import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { inspectResolve } from '../../src/inspect/inspect-resolve.ts';
@@ -96,8 +96,9 @@ class Fixture {
   /** Every event a state of its own, with the state resolved so far: in one go or batch by batch. */
   resolveInBatches(batches: readonly (readonly EventId[])[]): StateMap {
     let state: StateMap | undefined;
-    for (const batch of batches)
+    for (const batch of batches) {
       state = this.resolve([...(state === undefined ? [] : [state]), ...batch.map((id) => this.stateOf([id]))]);
+    }
     return state!;
   }
 
@@ -136,7 +137,7 @@ describe('the fixtures of ruma-state-res', () => {
   const ids = (state: StateMap): string[] => [...state.values()].sort();
 
   for (const [name, files] of Object.entries(BATCHES)) {
-    it(`${name}: resolve to its snapshot event by event, batch by batch and all at once`, (context) => {
+    test(`${name}: resolve to its snapshot event by event, batch by batch and all at once`, (context) => {
       if ('missing' in found) return context.skip(found.missing);
       const batches = files.map(fixture);
       const room = new Fixture(batches.flat());
@@ -148,7 +149,7 @@ describe('the fixtures of ruma-state-res', () => {
   }
 
   for (const [name, { events, states }] of Object.entries(STATE_MAPS)) {
-    it(`${name}: resolve to its snapshot`, (context) => {
+    test(`${name}: resolve to its snapshot`, (context) => {
       if ('missing' in found) return context.skip(found.missing);
       const room = new Fixture(fixture(events));
       const stateSets = states.map((state) => room.stateOf(fixture(state) as unknown as EventId[]));

@@ -6,7 +6,7 @@ import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
 import { type PduResults, type ReceivedTransaction, type RoomStatus } from '../../src/rooms/contract.ts';
-import { createFederationServer, type FederationServerOptions } from '../../src/federation-api/server.ts';
+import { type FederationServerOptions, createFederationServer } from '../../src/federation-api/server.ts';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
@@ -216,11 +216,12 @@ describe('a transaction', () => {
 
   test('with an id that is too long is refused', async () => {
     const { signed } = await start();
-    for (const length of [256, 2000])
+    for (const length of [256, 2000]) {
       expect(await signed('PUT', `${SEND}/${'x'.repeat(length)}`, transactionOf())).toMatchObject({
         status: 400,
         body: { errcode: 'M_INVALID_PARAM' },
       });
+    }
   });
 
   test('unsigned or wrongly signed is refused', async () => {

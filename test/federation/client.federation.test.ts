@@ -1,6 +1,6 @@
 import { rootCertificates } from 'node:tls';
 import { gzipSync } from 'node:zlib';
-import { buildConnector, Agent } from 'undici';
+import { Agent, buildConnector } from 'undici';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { type SendJoinStream } from '../../src/federation/contract.ts';
@@ -15,10 +15,10 @@ import {
 } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import {
+  OUR_NAME,
   answering,
   closedPort,
   failureOf,
-  OUR_NAME,
   ourKey,
   signal,
   startTlsServer,
@@ -34,8 +34,9 @@ const toLoopback = () => Promise.resolve([{ address: '127.0.0.1', family: 4 }]);
 
 async function drain(stream: AsyncIterable<{ array: string; events: readonly Uint8Array[] }>) {
   const taken: Record<string, string[]> = {};
-  for await (const { array, events } of stream)
+  for await (const { array, events } of stream) {
     (taken[array] ??= []).push(...events.map((event) => Buffer.from(event).toString('utf8')));
+  }
   return taken;
 }
 
@@ -131,8 +132,9 @@ describe('addresses', () => {
       lookup: toLoopback,
       resolveSrv: () => Promise.resolve([{ name: 'inside.test', port: server.port, priority: 1, weight: 1 }]),
     });
-    for (const name of [`remote.test:${server.port}`, 'remote.test'])
+    for (const name of [`remote.test:${server.port}`, 'remote.test']) {
       expect(await failureOf(client.version(name as ServerName, options))).toMatchObject({ kind: 'refused-by-policy' });
+    }
     expect(server.received).toEqual([]);
   });
 
@@ -143,10 +145,11 @@ describe('addresses', () => {
       addresses: { deniedRanges: ['8.8.8.8/32'] },
       lookup: () => Promise.resolve([{ address: answers.shift() ?? '127.0.0.1', family: 4 }]),
     });
-    for (let i = 0; i < 3; i += 1)
+    for (let i = 0; i < 3; i += 1) {
       expect(await failureOf(client.version(`remote.test:${server.port}` as ServerName, options))).toMatchObject({
         kind: 'refused-by-policy',
       });
+    }
     expect(server.received).toEqual([]);
   });
 });

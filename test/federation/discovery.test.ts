@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { createDiscovery, type Discovery, type SrvRecord } from '../../src/federation/discovery.ts';
+import { type Discovery, type SrvRecord, createDiscovery } from '../../src/federation/discovery.ts';
 import { createStaticAddresses, parseStaticAddress } from '../../src/federation/static-addresses.ts';
-import { lifetimeOf, type WellKnownAnswer } from '../../src/federation/well-known.ts';
+import { type WellKnownAnswer, lifetimeOf } from '../../src/federation/well-known.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { signal } from './tls-server.ts';
 
@@ -97,8 +97,9 @@ describe('server discovery', () => {
 
   test('a static address is none for the bare end of names, nor for names that merely end alike', async () => {
     const here = world();
-    for (const hostname of ['near.test', 'linear.test', 'not-fixed.test'])
+    for (const hostname of ['near.test', 'linear.test', 'not-fixed.test']) {
       expect(await here.resolve(hostname)).toEqual({ host: hostname, targets: [{ hostname, port: 8448 }] });
+    }
   });
 
   test.each([

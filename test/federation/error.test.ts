@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
-  errorOfAnswer,
   FederationError,
+  errorOfAnswer,
   kindOfNetworkError,
   kindOfStatus,
   parseRetryAfter,

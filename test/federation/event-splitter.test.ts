@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createEventSplitter, EVENT_BYTES_MAX, SplitError } from '../../src/federation/event-splitter.ts';
+import { EVENT_BYTES_MAX, SplitError, createEventSplitter } from '../../src/federation/event-splitter.ts';
 
 const ARRAYS = ['state', 'auth_chain'] as const;
 
@@ -52,11 +52,13 @@ describe('splitting an answer into raw events', () => {
   test('any two chunk boundaries give the same result', () => {
     const bytes = Buffer.from(tricky);
     const expected = whole(tricky);
-    for (let first = 0; first <= bytes.length; first += 1)
-      for (let second = first; second <= bytes.length; second += 1)
+    for (let first = 0; first <= bytes.length; first += 1) {
+      for (let second = first; second <= bytes.length; second += 1) {
         expect(split([bytes.subarray(0, first), bytes.subarray(first, second), bytes.subarray(second)])).toEqual(
           expected,
         );
+      }
+    }
   });
 
   test('one byte at a time gives the same result', () => {

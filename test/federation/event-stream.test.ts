@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { type EventBatch } from '../../src/federation/contract.ts';
-import { createEventStream, DripError, type EventStreamOptions } from '../../src/federation/event-stream.ts';
+import { DripError, type EventStreamOptions, createEventStream } from '../../src/federation/event-stream.ts';
 import { failureOf } from './tls-server.ts';
 
 function streamOf(body: Readable, options: Partial<EventStreamOptions<'pdus'>> = {}) {

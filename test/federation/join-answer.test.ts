@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { type SendJoinHeader } from '../../src/federation/contract.ts';
-import { checkJoinAnswer, type JoinAnswer, SERVERS_IN_ROOM_MAX } from '../../src/federation/join-answer.ts';
+import { type JoinAnswer, SERVERS_IN_ROOM_MAX, checkJoinAnswer } from '../../src/federation/join-answer.ts';
 import {
-  buildJoinEvent,
   type JoinTemplate,
+  buildJoinEvent,
   readJoinTemplate,
   sendJoinDestination,
 } from '../../src/federation/join-template.ts';

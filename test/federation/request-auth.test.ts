@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import {
+  type ReceivedRequest,
   authenticate,
   authorizationOf,
   parseAuthHeader,
-  type ReceivedRequest,
 } from '../../src/federation/request-auth.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';

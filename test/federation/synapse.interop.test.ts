@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { createFederationClient, type FederationClient } from '../../src/federation/client.ts';
+import { type FederationClient, createFederationClient } from '../../src/federation/client.ts';
 import { type SendJoinStream } from '../../src/federation/contract.ts';
 import { checkJoinAnswer } from '../../src/federation/join-answer.ts';
 import { buildJoinEvent, readJoinTemplate, sendJoinDestination } from '../../src/federation/join-template.ts';
@@ -10,13 +10,13 @@ import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { type ReceivedTransaction } from '../../src/rooms/contract.ts';
 import { createFederationServer } from '../../src/federation-api/server.ts';
 import { freePort } from '../../src/launch/ports.ts';
-import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
+import { type SynapseRoom, createPopulatedRoom } from '../../src/launch/synapse-room.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type EventId, type RoomAlias, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { type CheckedPdu } from '../../src/verification/contract.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
-import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { ourKey, signal, silent } from './tls-server.ts';
 
 const missing = await whySynapseIsMissing();
@@ -160,8 +160,9 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
     const prev = template.prevEventIds[0] as EventId;
     const ids = await client.stateIds(resident, roomId, prev, options);
     const whole: CheckedPdu[] = [];
-    for await (const batch of await client.state(resident, roomId, prev, options))
+    for await (const batch of await client.state(resident, roomId, prev, options)) {
       if (batch.array === 'pdus') whole.push(...(await check(batch.events)));
+    }
     expect(whole.map(({ eventId }) => eventId).sort()).toEqual([...ids.stateIds].sort());
     expect(whole.filter(({ membership }) => membership === 'join')).toHaveLength(6);
     expect(await check([await client.event(resident, prev, options)])).toMatchObject([{ eventId: prev }]);

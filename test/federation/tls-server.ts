@@ -1,14 +1,14 @@
 /** A real HTTPS server on loopback that answers as a test tells it to, and a client that trusts it. */
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { type IncomingMessage, type ServerResponse, createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import pino from 'pino';
 import { onTestFinished } from 'vitest';
 import { type Clock, systemClock } from '../../src/clock.ts';
 import {
-  createFederationClient,
   type FederationClient,
   type FederationClientConfig,
+  createFederationClient,
 } from '../../src/federation/client.ts';
 import { type CertificateAuthority, createCertificateAuthority } from '../../src/launch/certificates.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { inspectAuth } from '../../src/inspect/inspect-auth.ts';
 import { hashedEventId, signedText } from '../../src/matrix/signing/hashes.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
@@ -32,7 +32,7 @@ function answerOf(event: Json, authEvents: Json, version = '11'): JsonObject {
 }
 
 describe('inspect auth', () => {
-  it('allows, or names the rule that refuses and why', () => {
+  test('allows, or names the rule that refuses and why', () => {
     expect(answerOf(alice, [create, rules])).toEqual({ allowed: true });
     const knocking = { ...rules, content: { join_rule: 'invite' } };
     expect(answerOf(alice, [create, knocking])).toEqual({
@@ -49,11 +49,11 @@ describe('inspect auth', () => {
     expect(answerOf({ ...create, prev_events: ['$alice'] }, [])).toMatchObject({ rule: 'create-has-prev-events' });
   });
 
-  it('says that an auth event is missing, which is no verdict about the rules', () => {
+  test('says that an auth event is missing, which is no verdict about the rules', () => {
     expect(answerOf(alice, [create])).toMatchObject({ allowed: false, rule: 'auth-event-missing' });
   });
 
-  it('takes the create event of version 12, which no event cites', () => {
+  test('takes the create event of version 12, which no event cites', () => {
     const root = without({ ...create, content: { room_version: '12' } }, 'room_id');
     const open = { ...rules, room_id: '!create', auth_events: [] };
     const join = { ...alice, room_id: '!create', auth_events: ['$rules'] };
@@ -65,7 +65,7 @@ describe('inspect auth', () => {
     });
   });
 
-  it('names events without labels by their hash', () => {
+  test('names events without labels by their hash', () => {
     const unlabelled = (event: JsonObject, cited: string[]): JsonObject => ({
       ...without(event, 'event_id'),
       auth_events: cited,
@@ -78,7 +78,7 @@ describe('inspect auth', () => {
     expect(answerOf(unlabelled(alice, [idOf(root), idOf(open)]), [root, open])).toEqual({ allowed: true });
   });
 
-  it.each<[string, JsonObject, string]>([
+  test.each<[string, JsonObject, string]>([
     [
       'more auth events than an event may cite',
       { ...alice, auth_events: Array<string>(300).fill('$a') },
@@ -91,7 +91,7 @@ describe('inspect auth', () => {
     expect(answerOf(event, [create, rules])).toMatchObject({ allowed: false, rule });
   });
 
-  it.each<[string, Json, Json, string]>([
+  test.each<[string, Json, Json, string]>([
     ['an event that is none', 'x', [], 'document.event'],
     ['auth events that are no list', alice, {}, 'document.auth_events'],
     ['a malformed auth event', alice, [create, { ...rules, content: 5 }], 'event.content'],

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { contentHash, eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { inspectEvent } from '../../src/inspect/inspect-event.ts';
@@ -6,7 +6,7 @@ import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { redact } from '../../src/matrix/signing/redaction.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
-import { EXAMPLE, keyOf, OTHER, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
+import { EXAMPLE, OTHER, keyOf, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
 
 function answerOf(source: string, version: string, keys?: JsonObject): JsonObject {
   const inspected = inspectEvent(source, rulesOf(version), keys);
@@ -15,7 +15,7 @@ function answerOf(source: string, version: string, keys?: JsonObject): JsonObjec
 }
 
 describe('inspecting an event', () => {
-  it.each(ROOM_VERSIONS)('of version %s tells its id, hash, canonical JSON, redaction and signatures', (version) => {
+  test.each(ROOM_VERSIONS)('of version %s tells its id, hash, canonical JSON, redaction and signatures', (version) => {
     const rules = rulesOf(version);
     const event = signEvent(sampleEvent(version, { unsigned: { age: 1 } }), rules, EXAMPLE, keyOf('example.org', 'b'));
     const keys = { [EXAMPLE]: { 'ed25519:b': keyOf('example.org', 'b').publicKey } };
@@ -32,12 +32,12 @@ describe('inspecting an event', () => {
     });
   });
 
-  it('takes the event bare or wrapped', () => {
+  test('takes the event bare or wrapped', () => {
     const event = sampleEvent('11');
     expect(answerOf(JSON.stringify({ event }), '11')).toEqual(answerOf(JSON.stringify(event), '11'));
   });
 
-  it('does not call a wrong hash or signature right', () => {
+  test('does not call a wrong hash or signature right', () => {
     const event = { ...sampleEvent('11'), signatures: { [OTHER]: { 'ed25519:a': 'A'.repeat(86), 'ed25519:z': '*' } } };
     const keys = { [OTHER]: { 'ed25519:a': keyOf(OTHER).publicKey, 'ed25519:z': keyOf(OTHER).publicKey } };
     expect(answerOf(JSON.stringify(event), '11', keys)).toMatchObject({
@@ -49,7 +49,7 @@ describe('inspecting an event', () => {
     });
   });
 
-  it('keeps the spelling of numbers where the version allows any', () => {
+  test('keeps the spelling of numbers where the version allows any', () => {
     const text = JSON.stringify(sampleEvent('5', { type: 'm.room.power_levels', content: { ban: 0 } }));
     const answer = answerOf(text.replace('"ban":0', '"ban":5e1'), '5');
     expect(answer['canonical_json']).toContain('"ban":50.0');
@@ -57,7 +57,7 @@ describe('inspecting an event', () => {
     expect(canonicalJson(answer['redacted']!)).toContain('"ban":50.0');
   });
 
-  it.each<[string, string, string]>([
+  test.each<[string, string, string]>([
     ['no JSON', '{', 'json.syntax'],
     ['a list', '[]', 'json.object'],
     ['duplicate keys', '{"event":{"type":"a","type":"b"}}', 'json.duplicate-key'],

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { inspectResolve } from '../../src/inspect/inspect-resolve.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
@@ -59,7 +59,7 @@ function answerOf(document: Json, version = '11'): JsonObject {
 }
 
 describe('inspect resolve', () => {
-  it.each(ROOM_VERSIONS)('resolves states of version %s, and says what was refused', (version) => {
+  test.each(ROOM_VERSIONS)('resolves states of version %s, and says what was refused', (version) => {
     const events = Object.values(roomOf(version));
     const stateSets = [
       [...COMMON, '$alice', '$topic'],
@@ -70,14 +70,14 @@ describe('inspect resolve', () => {
     expect(answerOf({ events: events.toReversed(), state_sets: stateSets.toReversed() }, version)).toEqual(expected);
   });
 
-  it('gives one state back as it is, and nothing for nothing', () => {
+  test('gives one state back as it is, and nothing for nothing', () => {
     const events = Object.values(roomOf('11'));
     expect(answerOf({ events, state_sets: [COMMON] })).toEqual({ state: COMMON, rejected: [] });
     expect(answerOf({ events, state_sets: [] })).toEqual({ state: [], rejected: [] });
     expect(answerOf({ events: [], state_sets: [[], []] })).toEqual({ state: [], rejected: [] });
   });
 
-  it('comes to an end where auth events make a cycle, are missing, or lack the create event', () => {
+  test('comes to an end where auth events make a cycle, are missing, or lack the create event', () => {
     const others = Object.entries(roomOf('11')).filter(([name]) => name !== 'create');
     const cyclic = others
       .map(([, event]) => event)
@@ -92,7 +92,7 @@ describe('inspect resolve', () => {
     });
   });
 
-  it.each(['1', '2', '11', '12'])('bears long mainlines and cycles of many events in version %s', (version) => {
+  test.each(['1', '2', '11', '12'])('bears long mainlines and cycles of many events in version %s', (version) => {
     const { create, creator, power, topic } = roomOf(version);
     const chain = Array.from({ length: 5_000 }, (_, i) => ({
       ...power,
@@ -120,7 +120,7 @@ describe('inspect resolve', () => {
     expect(answer['state']).toContain('$create');
   });
 
-  it.each<[string, (room: Record<string, JsonObject>) => Json, RegExp]>([
+  test.each<[string, (room: Record<string, JsonObject>) => Json, RegExp]>([
     ['events that are no list', () => ({ events: {}, state_sets: [] }), /^events must be a list/],
     ['an event that is none', () => ({ events: [7], state_sets: [] }), /^events\[0\]: an event must be a JSON object/],
     ['no states', () => ({ events: [] }), /^state_sets must be a list/],

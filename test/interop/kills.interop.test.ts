@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
-import { eventually, startProcesses, type RejoinderProcesses } from '../support/processes.ts';
-import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type SynapseRoom, createPopulatedRoom } from '../../src/launch/synapse-room.ts';
+import { type RejoinderProcesses, eventually, startProcesses } from '../support/processes.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { startTcpGate } from '../support/tcp-gate.ts';
 import { countInserts, fattenMembers, journalOf, ourView, rowsOf, theirView } from './room-of-synapse.ts';
 

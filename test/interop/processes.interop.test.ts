@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
+import { type SynapseRoom, createPopulatedRoom } from '../../src/launch/synapse-room.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
-import { resyncWorkflowId, SEARCH_ATTRIBUTES } from '../../src/temporal/names.ts';
+import { SEARCH_ATTRIBUTES, resyncWorkflowId } from '../../src/temporal/names.ts';
 import { parseSeries } from '../metrics/series.ts';
-import { eventually, startProcesses, type RejoinderProcesses } from '../support/processes.ts';
-import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type RejoinderProcesses, eventually, startProcesses } from '../support/processes.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { journalOf, ourView, theirView } from './room-of-synapse.ts';
 
 const missing = await whySynapseIsMissing();

@@ -1,10 +1,10 @@
-import { createServer, type Server } from 'node:http';
+import { type Server, createServer } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createPopulatedRoom } from '../../src/launch/synapse-room.ts';
-import { startProcesses, type RejoinderProcesses } from '../support/processes.ts';
-import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type RejoinderProcesses, startProcesses } from '../support/processes.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { ourView } from './room-of-synapse.ts';
 
 const missing = await whySynapseIsMissing();
@@ -65,11 +65,12 @@ describe.skipIf(missing !== undefined)('a trace', () => {
       'state_ids',
       '/state/',
       'pg.query',
-    ])
+    ]) {
       expect(
         names.filter((name) => name.includes(part)),
         part,
       ).not.toEqual([]);
+    }
     // One tree: every span but the first has a parent in the same trace.
     const ids = new Set(trace.map(({ spanId }) => spanId));
     expect(trace.filter(({ parentSpanId }) => !ids.has(parentSpanId ?? '')).map(({ name }) => name)).toEqual([

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { type AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import {
+  type ServerCertificate,
   createCertificateAuthority,
   ensureCertificateFiles,
-  type ServerCertificate,
 } from '../../src/launch/certificates.ts';
 import { systemClock } from '../../src/clock.ts';
 

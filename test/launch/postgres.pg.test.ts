@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { launchPostgres, type PostgresOptions } from '../../src/launch/postgres.ts';
+import { type PostgresOptions, launchPostgres } from '../../src/launch/postgres.ts';
 import { findPostgres } from '../../src/launch/postgres-binaries.ts';
 import { unprivilegedUser } from '../../src/launch/system-user.ts';
 

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { get } from 'node:https';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
-import { startTestSynapse, whySynapseIsMissing, type TestSynapse } from '../support/synapse.ts';
+import { type SynapseRoom, createPopulatedRoom } from '../../src/launch/synapse-room.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 
 const missing = await whySynapseIsMissing();
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Connection } from '@temporalio/client';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { launchTemporal, type TemporalOptions } from '../../src/launch/temporal.ts';
+import { type TemporalOptions, launchTemporal } from '../../src/launch/temporal.ts';
 
 let directory: string;
 beforeEach(async () => {

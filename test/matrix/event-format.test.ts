@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
-import { checkByteLimits, EVENT_BYTES_MAX, parsePdu } from '../../src/matrix/event-format.ts';
+import { EVENT_BYTES_MAX, checkByteLimits, parsePdu } from '../../src/matrix/event-format.ts';
 import { EVENT_DEPTH_MAX } from '../../src/matrix/event-values.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
@@ -31,7 +31,7 @@ function nested(depth: number): Json {
 }
 
 describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
-  it('is taken when it is well formed', () => {
+  test('is taken when it is well formed', () => {
     const event = sampleEvent(version, { state_key: '' });
     const parsed = parsePdu(event, rulesOf(version));
     if (!parsed.ok) throw new Error(parsed.reason);
@@ -49,12 +49,12 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
     expect(parsed.pdu.authEvents).toHaveLength(2);
   });
 
-  it('is a message event when it has no state key', () => {
+  test('is a message event when it has no state key', () => {
     const parsed = parsePdu(sampleEvent(version), rulesOf(version));
     expect(parsed.ok && parsed.pdu.stateKey).toBeUndefined();
   });
 
-  it.each([
+  test.each([
     'type',
     'room_id',
     'sender',
@@ -107,14 +107,14 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
     signatures: [null, 5, 's', [], { h: 5 }, { h: [] }, { h: { 'ed25519:a': 5 } }],
     unsigned: [null, 5, 's', []],
   };
-  it.each(Object.entries(WRONG))('is refused when %s has the wrong type or size', (field, values) => {
+  test.each(Object.entries(WRONG))('is refused when %s has the wrong type or size', (field, values) => {
     for (const value of values) {
       const rule = ruleOf(version, sampleEvent(version, { [field]: value }));
       expect([`event.${field}`, 'event.number'], JSON.stringify(value)).toContain(rule);
     }
   });
 
-  it('is refused above 65,536 bytes, weighed as the reference implementation does', () => {
+  test('is refused above 65,536 bytes, weighed as the reference implementation does', () => {
     const event = sampleEvent(version, { content: { body: '' } });
     const room = EVENT_BYTES_MAX - Buffer.byteLength(canonicalJson(event)) - ',"unsigned":{}'.length;
     const bodies = ['x'.repeat(room), 'é'.repeat(room / 2 - (room % 2) / 2) + 'x'.repeat(room % 2)];
@@ -125,7 +125,7 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
     }
   });
 
-  it('is refused when it cites too many events, unless it may be older than the limits', () => {
+  test('is refused when it cites too many events, unless it may be older than the limits', () => {
     const event = sampleEvent(version);
     const [reference] = event['prev_events'] as Json[];
     const cites = (field: string, count: number): JsonObject => ({ ...event, [field]: Array(count).fill(reference) });
@@ -136,55 +136,60 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
     expect(ruleOf(version, cites('prev_events', 300), { capReferences: false })).toBe('accepted');
   });
 
-  it('is refused when it nests deeper than other servers can read', () => {
+  test('is refused when it nests deeper than other servers can read', () => {
     const deepest = EVENT_DEPTH_MAX - 2;
     expect(ruleOf(version, sampleEvent(version, { content: { a: nested(deepest) } }))).toBe('accepted');
     expect(ruleOf(version, sampleEvent(version, { content: { a: nested(deepest + 1) } }))).toBe('event.nesting');
     expect(ruleOf(version, sampleEvent(version, { content: { a: nested(100_000) } }))).toBe('event.nesting');
   });
 
-  it('may hold odd numbers only where the version has no strict canonical JSON', () => {
+  test('may hold odd numbers only where the version has no strict canonical JSON', () => {
     const strict = rulesOf(version).strictCanonicalJson;
-    for (const number of ['1.0', '1e3', '0.5', '-0.0', '9007199254740992', '-9007199254740992', '1e20'])
-      for (const content of [`{"a":${number}}`, `{"a":[[{"b":${number}}]]}`])
+    for (const number of ['1.0', '1e3', '0.5', '-0.0', '9007199254740992', '-9007199254740992', '1e20']) {
+      for (const content of [`{"a":${number}}`, `{"a":[[{"b":${number}}]]}`]) {
         expect(ruleOfText(version, withContent(version, content)), content).toBe(strict ? 'event.number' : 'accepted');
-    for (const number of ['-0', '9007199254740991', '-9007199254740991'])
+      }
+    }
+    for (const number of ['-0', '9007199254740991', '-9007199254740991']) {
       expect(ruleOfText(version, withContent(version, `{"a":${number}}`))).toBe('accepted');
+    }
   });
 
-  it('may hold odd numbers in unsigned, which is thrown away', () => {
+  test('may hold odd numbers in unsigned, which is thrown away', () => {
     const text = JSON.stringify(sampleEvent(version, { unsigned: { age: 0 } })).replace('{"age":0}', '{"age":1.5}');
     expect(ruleOfText(version, text)).toBe('accepted');
   });
 
-  it('has a depth that is written as an integer', () => {
+  test('has a depth that is written as an integer', () => {
     const text = JSON.stringify(sampleEvent(version)).replace('"depth":7', '"depth":7.0');
     expect(ruleOfText(version, text)).toMatch(/^event\.(depth|number)$/);
   });
 });
 
 describe('the event format', () => {
-  it('keeps event ids out of events whose id is a hash, and demands a server in those of versions 1 and 2', () => {
-    for (const version of ['3', '4', '11', '12'])
+  test('keeps event ids out of events whose id is a hash, and demands a server in those of versions 1 and 2', () => {
+    for (const version of ['3', '4', '11', '12']) {
       expect(ruleOf(version, sampleEvent(version, { event_id: '$x' }))).toBe('event.event_id');
-    for (const event_id of ['$x', 'x:y', '', null, 5])
+    }
+    for (const event_id of ['$x', 'x:y', '', null, 5]) {
       expect(ruleOf('1', sampleEvent('1', { event_id }))).toBe('event.event_id');
+    }
   });
 
-  it('uses a label as the id where one is given, and needs neither hashes nor proper references then', () => {
+  test('uses a label as the id where one is given, and needs neither hashes nor proper references then', () => {
     const event = { ...without(sampleEvent('11'), 'hashes'), event_id: 'IMA', prev_events: ['CREATE'] };
     const parsed = parsePdu(event, rulesOf('11'), { eventId: 'IMA' as EventId });
     expect(parsed.ok && [parsed.pdu.eventId, parsed.pdu.prevEvents]).toEqual(['IMA', ['CREATE']]);
   });
 
-  it('derives the room id from the create event in version 12', () => {
+  test('derives the room id from the create event in version 12', () => {
     const create = without(sampleEvent('12', { type: 'm.room.create', state_key: '', content: {} }), 'room_id');
     const parsed = parsePdu(create, rulesOf('12'));
     if (!parsed.ok) throw new Error(parsed.reason);
     expect(parsed.pdu.roomId).toBe(`!${parsed.pdu.eventId.slice(1)}`);
   });
 
-  it('refuses room ids with a server, and the create event among the auth events, in version 12', () => {
+  test('refuses room ids with a server, and the create event among the auth events, in version 12', () => {
     expect(ruleOf('12', sampleEvent('12', { room_id: '!room:example.org' }))).toBe('event.room_id');
     const create = sampleEvent('12', { type: 'm.room.create', state_key: '' });
     expect(ruleOf('12', create)).toBe('event.room_id');
@@ -193,7 +198,7 @@ describe('the event format', () => {
     expect(ruleOf('11', sampleEvent('11', { auth_events: [`$${'A'.repeat(43)}`] }))).toBe('accepted');
   });
 
-  it('counts the bytes of types and state keys from version 11 on, and leaves them to the auth checks before', () => {
+  test('counts the bytes of types and state keys from version 11 on, and leaves them to the auth checks before', () => {
     for (const field of ['type', 'state_key']) {
       const event = sampleEvent('10', { [field]: 'é'.repeat(200) });
       const parsed = parsePdu(event, rulesOf('10'));
@@ -207,18 +212,19 @@ describe('the event format', () => {
     expect(fine.ok && checkByteLimits(fine.pdu)).toBeUndefined();
   });
 
-  it('takes any timestamp of 64 bits in versions 1 to 5, as near as a number can tell', () => {
+  test('takes any timestamp of 64 bits in versions 1 to 5, as near as a number can tell', () => {
     const at = (ts: string): string => JSON.stringify(sampleEvent('5')).replace('1700000000000', ts);
     expect(ruleOfText('5', at('9223372036854775807'))).toBe('accepted');
     expect(ruleOfText('5', at('-9223372036854775808'))).toBe('accepted');
-    for (const ts of ['9223372036854775808', '1.0', '1e12', '123456789012345678901'])
+    for (const ts of ['9223372036854775808', '1.0', '1e12', '123456789012345678901']) {
       expect(ruleOfText('5', at(ts)), ts).toBe('event.origin_server_ts');
+    }
     const parsed = parseJsonObject(at('9223372036854775807'));
     const pdu = parsed.ok ? parsePdu(parsed.value, rulesOf('5')) : parsed;
     expect(pdu.ok && pdu.pdu.originServerTs).toBe(Number.MAX_SAFE_INTEGER);
   });
 
-  it('takes negative timestamps and unknown keys, __proto__ among them', () => {
+  test('takes negative timestamps and unknown keys, __proto__ among them', () => {
     expect(ruleOf('11', sampleEvent('11', { origin_server_ts: -5 }))).toBe('accepted');
     const text = JSON.stringify(sampleEvent('11')).replace('{', '{"__proto__":{"type":"x"},"constructor":1,');
     expect(ruleOfText('11', text)).toBe('accepted');

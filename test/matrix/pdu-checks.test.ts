@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { authStateOf } from '../../src/matrix/auth/auth-events.ts';
 import { type AuthState } from '../../src/matrix/auth/auth-verdict.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
@@ -9,7 +9,7 @@ import {
   stateSetsForPartialCheck,
 } from '../../src/matrix/pdu-checks.ts';
 import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
-import { ALICE, create, event, joinRules, member, powerLevels, ROOM, rulesOf, stateMapOf } from './room-of-tests.ts';
+import { ALICE, ROOM, create, event, joinRules, member, powerLevels, rulesOf, stateMapOf } from './room-of-tests.ts';
 
 const CREATOR = '@creator:one';
 const cite = (...events: Pdu[]): { auth: string[] } => ({ auth: events.map(({ eventId }) => eventId) });
@@ -43,11 +43,11 @@ function judge(more: {
 }
 
 describe('an event received', () => {
-  it('is accepted when its auth events, the state before it and the current state allow it', () => {
+  test('is accepted when its auth events, the state before it and the current state allow it', () => {
     expect(checkReceived(judge({}))).toEqual({ outcome: 'accept' });
   });
 
-  it('is dropped, not judged, while an auth event is missing', () => {
+  test('is dropped, not judged, while an auth event is missing', () => {
     expect(checkReceived(judge({ authEvents: [root] }))).toMatchObject({
       outcome: 'drop',
       check: 4,
@@ -55,7 +55,7 @@ describe('an event received', () => {
     });
   });
 
-  it('is rejected by its own auth events', () => {
+  test('is rejected by its own auth events', () => {
     expect(checkReceived(judge({ rejected: [alice] }))).toMatchObject({
       outcome: 'reject',
       check: 4,
@@ -69,7 +69,7 @@ describe('an event received', () => {
     });
   });
 
-  it('is rejected, not dropped, for a type or state key of more than 255 bytes, whatever it cites', () => {
+  test('is rejected, not dropped, for a type or state key of more than 255 bytes, whatever it cites', () => {
     const long = 'é'.repeat(128);
     const byType = event({ type: long, sender: ALICE, auth: [root.eventId, alice.eventId] });
     const byStateKey = event({ type: 'a', stateKey: long, sender: ALICE, auth: ['$missing'] });
@@ -82,11 +82,11 @@ describe('an event received', () => {
     expect(checkReceived(judge({ judged: fitting }))).toEqual({ outcome: 'accept' });
   });
 
-  it('is judged by the auth events it cites, whatever else was loaded', () => {
+  test('is judged by the auth events it cites, whatever else was loaded', () => {
     expect(checkReceived(judge({ authEvents: [root, alice, ban] }))).toEqual({ outcome: 'accept' });
   });
 
-  it('is rejected by the state before it', () => {
+  test('is rejected by the state before it', () => {
     expect(checkReceived(judge({ stateBefore: banned }))).toMatchObject({
       outcome: 'reject',
       check: 5,
@@ -94,7 +94,7 @@ describe('an event received', () => {
     });
   });
 
-  it('is soft-failed by the current state', () => {
+  test('is soft-failed by the current state', () => {
     expect(checkReceived(judge({ currentState: banned }))).toMatchObject({
       outcome: 'softFail',
       check: 6,
@@ -102,13 +102,13 @@ describe('an event received', () => {
     });
   });
 
-  it('is not soft-failed while the room is partial', () => {
+  test('is not soft-failed while the room is partial', () => {
     expect(checkReceived(judge({ currentState: undefined }))).toEqual({ outcome: 'accept' });
   });
 });
 
 describe('an event whose state became full', () => {
-  it('is judged by checks 4 and 5 only', () => {
+  test('is judged by checks 4 and 5 only', () => {
     expect(checkUnPartialStated(judge({ currentState: banned }))).toEqual({ outcome: 'accept' });
     expect(checkUnPartialStated(judge({ stateBefore: banned }))).toMatchObject({ outcome: 'reject', check: 5 });
     expect(checkUnPartialStated(judge({ rejected: [alice] }))).toMatchObject({ outcome: 'reject', check: 4 });
@@ -116,7 +116,7 @@ describe('an event whose state became full', () => {
 });
 
 describe('an outlier', () => {
-  it('is judged by check 4 only', () => {
+  test('is judged by check 4 only', () => {
     expect(checkOutlier(judge({ stateBefore: banned, currentState: banned }))).toEqual({ outcome: 'accept' });
     expect(checkOutlier(judge({ rejected: [root] }))).toMatchObject({ outcome: 'reject', check: 4 });
     const secondCreate = create('11', {}, { prev: ['$a'] });
@@ -140,11 +140,11 @@ describe('an event in a partial room', () => {
     return checkReceived(judge({ stateBefore, currentState: undefined })).outcome;
   };
 
-  it('is taken at its word about memberships that are not known', () => {
+  test('is taken at its word about memberships that are not known', () => {
     expect(judged([root, creator, power, open])).toBe('accept');
   });
 
-  it('is rejected for a ban that is known, whatever it claims', () => {
+  test('is rejected for a ban that is known, whatever it claims', () => {
     expect(judged([root, creator, power, open, ban])).toBe('reject');
   });
 });

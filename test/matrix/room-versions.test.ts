@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
 import { rulesOf } from './room-of-tests.ts';
 
@@ -20,12 +20,12 @@ const INTRODUCED = {
 const LAST = { redactionsJudgedByAuthRules: 2, aliasesSpecialCase: 5 } as const;
 
 describe('room versions', () => {
-  it('are 1 to 12, oldest first', () => {
+  test('are 1 to 12, oldest first', () => {
     expect(ROOM_VERSIONS).toEqual(Array.from({ length: 12 }, (_, i) => String(i + 1)));
     for (const version of ROOM_VERSIONS) expect(rulesOf(version).version).toBe(version);
   });
 
-  it.each(ROOM_VERSIONS)('%s has what was introduced until then, and what was not yet dropped', (version) => {
+  test.each(ROOM_VERSIONS)('%s has what was introduced until then, and what was not yet dropped', (version) => {
     const rules = rulesOf(version);
     const switches = Object.fromEntries(Object.entries(rules).filter(([, value]) => typeof value === 'boolean'));
     expect(switches).toEqual({
@@ -34,7 +34,7 @@ describe('room versions', () => {
     });
   });
 
-  it('resolve state by v1, by v2 from version 2 and by v2.1 from version 12', () => {
+  test('resolve state by v1, by v2 from version 2 and by v2.1 from version 12', () => {
     expect(ROOM_VERSIONS.map((version) => rulesOf(version).stateResolution)).toEqual([
       'v1',
       ...ROOM_VERSIONS.slice(1, -1).map(() => 'v2'),

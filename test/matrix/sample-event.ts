@@ -1,8 +1,8 @@
 /** Well-formed events to start tests from, in the format of each room version. */
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
-import { roomVersionRules, type RoomVersionRules } from '../../src/matrix/room-versions.ts';
-import { signingKeyFromSeed, type SigningKey } from '../../src/matrix/signing/signing-key.ts';
+import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
+import { type SigningKey, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 
 export function rulesOf(version: string): RoomVersionRules {
   const rules = roomVersionRules(version);

@@ -83,6 +83,7 @@ test('a scrape after a join and its resync shows what both did', async () => {
   await fetchState(wake, attempt, progress);
   await walkPartialEvents(wake, roomId, epoch, progress);
   const again = await scrape();
-  for (const [name, value] of whole)
+  for (const [name, value] of whole) {
     if (/state_fetch|resync|walked/.test(name)) expect([name, again.get(name)]).toEqual([name, value]);
+  }
 });

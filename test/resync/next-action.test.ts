@@ -151,8 +151,9 @@ describe('a resync among residents that fail as they like', () => {
     for (let step = 0; step < 1_000; step += 1) {
       const action = nextAction(state, now);
       if (action.type === 'walk') return { state, left };
-      if (action.type === 'sleep') now = action.untilMs;
-      else if (action.type === 'endRound') {
+      if (action.type === 'sleep') {
+        now = action.untilMs;
+      } else if (action.type === 'endRound') {
         journal(roundFailed(action.round, nextRoundAt(state, defaultResyncPolicy, now, 0.5)));
       } else if (action.type === 'fetchState') {
         const { attemptNo, resident, atEventId } = action;
@@ -161,8 +162,9 @@ describe('a resync among residents that fail as they like', () => {
         expect(nextAction(state, now)).toEqual(action);
         now += 10;
         const answer = left.shift() ?? 'state';
-        if (answer === 'state') journal(fetched(attemptNo, resident, { atEventId, at: now }));
-        else {
+        if (answer === 'state') {
+          journal(fetched(attemptNo, resident, { atEventId, at: now }));
+        } else {
           const patience = answer.retryAfterMs === null ? {} : { retryAt: now + answer.retryAfterMs };
           journal(failed(attemptNo, resident, { atEventId, at: now, ...patience }));
         }

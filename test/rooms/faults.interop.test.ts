@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { type EventId, type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
-import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
+import { type SynapseRoom, createPopulatedRoom } from '../../src/launch/synapse-room.ts';
 import { type JoinedRoom } from '../../src/rooms/contract.ts';
 import { finishStaleJoins, joinRoom } from '../../src/rooms/join/join.ts';
 import { readEventStates } from '../../src/store/events/event-states.ts';
 import { readResyncEvents } from '../../src/store/journal/journal.ts';
 import { readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
-import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
-import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 
 const missing = await whySynapseIsMissing();
 const signal = new AbortController().signal;

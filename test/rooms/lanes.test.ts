@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createLanes } from '../../src/rooms/lanes.ts';
 
 interface Gate {
@@ -20,7 +20,7 @@ function gate(): Gate {
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('lanes', () => {
-  it('starts no more tasks than there are lanes, and the next one when a task ends', async () => {
+  test('starts no more tasks than there are lanes, and the next one when a task ends', async () => {
     const lanes = createLanes(2, new AbortController().signal);
     const gates = [gate(), gate(), gate()];
     const started: number[] = [];
@@ -39,7 +39,7 @@ describe('lanes', () => {
     await lanes.drain();
   });
 
-  it('throws the first failure, when every task has ended, and aborts the others with it', async () => {
+  test('throws the first failure, when every task has ended, and aborts the others with it', async () => {
     const lanes = createLanes(2, new AbortController().signal);
     const failing = gate();
     let isAborted = false;
@@ -59,7 +59,7 @@ describe('lanes', () => {
     await expect(lanes.start(() => Promise.resolve())).rejects.toThrow('first');
   });
 
-  it('ends with the signal it was given', async () => {
+  test('ends with the signal it was given', async () => {
     const outer = new AbortController();
     const lanes = createLanes(1, outer.signal);
     outer.abort(new Error('gone'));

@@ -9,8 +9,8 @@ import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { type RoomAlias, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
-import { startTestRejoinder, type TestRejoinder } from '../support/rejoinder.ts';
-import { startTestSimulator, staticAddressesOf, type TestSimulator } from '../support/simulator.ts';
+import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
+import { type TestSimulator, startTestSimulator, staticAddressesOf } from '../support/simulator.ts';
 
 const signal = new AbortController().signal;
 

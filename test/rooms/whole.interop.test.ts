@@ -1,13 +1,13 @@
 import pLimit from 'p-limit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type RoomAlias, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
-import { createPopulatedRoom, type SynapseRoom } from '../../src/launch/synapse-room.ts';
+import { type SynapseRoom, createPopulatedRoom } from '../../src/launch/synapse-room.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { type RoomError } from '../../src/rooms/error.ts';
 import { countPartial } from '../../src/store/events/event-states.ts';
 import { readRoom } from '../../src/store/journal/rooms.ts';
 import { startTestRejoinder } from '../support/rejoinder.ts';
-import { startTestSynapse, type TestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 
 const missing = await whySynapseIsMissing();
 const signal = new AbortController().signal;

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { expect, onTestFinished, test } from 'vitest';
 import { identify, isRunning } from '../../src/launch/process-identity.ts';
 import { LaunchError } from '../../src/launch/progress.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { type SimulatorOptions } from '../../src/simulator/contract.ts';
-import { launchSimulator, type LaunchedSimulator } from '../../src/simulator/launch-simulator.ts';
+import { type LaunchedSimulator, launchSimulator } from '../../src/simulator/launch-simulator.ts';
 import { startSimulator } from '../../src/simulator/simulator.ts';
 import { failureOf, signal, testAuthority } from '../federation/tls-server.ts';
 import { eventually } from '../support/processes.ts';

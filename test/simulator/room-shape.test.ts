@@ -1,10 +1,10 @@
-import { describe, expect, it } from 'vitest';
-import { domainOf, type UserId } from '../../src/matrix/identifiers.ts';
+import { describe, expect, test } from 'vitest';
+import { type UserId, domainOf } from '../../src/matrix/identifiers.ts';
 import { generateRoom } from '../../src/simulator/generate-room.ts';
 import { type RoomShape } from '../../src/simulator/room-shape.ts';
 import { type SimulatedEvent, type SimulatedRoom } from '../../src/simulator/room.ts';
 import { serverKeysFromSeed } from '../../src/simulator/server-keys.ts';
-import { allEvents, makeRoom, names, readPdu, SMALL_SHAPE } from './room-under-test.ts';
+import { SMALL_SHAPE, allEvents, makeRoom, names, readPdu } from './room-under-test.ts';
 
 function memberships(room: SimulatedRoom): Map<string, number> {
   const counts = new Map<string, number>();
@@ -27,7 +27,7 @@ function joinedByServer(room: SimulatedRoom): number[] {
 }
 
 describe('the shape of a room', () => {
-  it.each([
+  test.each([
     { members: 2, servers: 2, messages: 0 },
     { members: 40, servers: 40, messages: 3 },
     { members: 501, servers: 7, messages: 10 },
@@ -40,19 +40,19 @@ describe('the shape of a room', () => {
     expect(allEvents(room).filter(({ type }) => type === 'm.room.message').length).toBe(messages);
   });
 
-  it('is kept by the shares of those who are not in the room any more, or not yet', () => {
+  test('is kept by the shares of those who are not in the room any more, or not yet', () => {
     const { room } = makeRoom({ leftShare: 0.2, bannedShare: 0.1, invitedShare: 0.05 });
     expect(Object.fromEntries(memberships(room))).toEqual({ join: 120, leave: 24, ban: 12, invite: 6 });
   });
 
-  it('is kept by the counts of changes, on top of the first', () => {
+  test('is kept by the counts of changes, on top of the first', () => {
     const { room } = makeRoom({ powerLevelChanges: 7, topicChanges: 3 });
     const count = (wanted: string): number => allEvents(room).filter(({ type }) => type === wanted).length;
     expect(count('m.room.power_levels')).toBe(8);
     expect(count('m.room.topic')).toBe(4);
   });
 
-  it('has profile changes for the share of members it names, and linear history where it names no forks', () => {
+  test('has profile changes for the share of members it names, and linear history where it names no forks', () => {
     const { room } = makeRoom({
       profileChangeShare: 0.25,
       rejoinedShare: 0,
@@ -68,7 +68,7 @@ describe('the shape of a room', () => {
     expect(events.map(({ depth }) => depth)).toEqual(events.map((_, index) => index + 1));
   });
 
-  it.each<[string, Partial<RoomShape>]>([
+  test.each<[string, Partial<RoomShape>]>([
     ['an unknown version', { roomVersion: '13' }],
     ['fewer members than servers', { members: 24 }],
     ['fewer servers than residents', { servers: 1 }],
@@ -76,7 +76,7 @@ describe('the shape of a room', () => {
     expect(() => makeRoom(shape)).toThrow('invariant');
   });
 
-  it('may be of the creator alone, with nothing but the founding', () => {
+  test('may be of the creator alone, with nothing but the founding', () => {
     const shape = { ...SMALL_SHAPE, members: 1, servers: 1, messages: 0, powerLevelChanges: 0, topicChanges: 0 };
     const { residents } = names(1);
     const alone = { residents: residents.slice(0, 1), memberServers: [] };
@@ -101,29 +101,30 @@ describe('a room is like those that exist', () => {
   const members = [...room.currentState().values()].map((id) => room.event(id) as SimulatedEvent);
   const joined = members.filter(({ membership }) => membership === 'join').map((event) => readPdu(event, room));
 
-  it('a few servers have most of the members, and most servers have a few', () => {
+  test('a few servers have most of the members, and most servers have a few', () => {
     const counts = joinedByServer(room);
     expect(counts[0]).toBeGreaterThan(300);
     expect(counts.slice(0, 20).reduce((sum, count) => sum + count)).toBeGreaterThan(1_000);
     expect(counts.slice(100).every((count) => count <= 5)).toBe(true);
   });
 
-  it('member events take 700 to 900 bytes', () => {
+  test('member events take 700 to 900 bytes', () => {
     const bytes = members.reduce((sum, { json }) => sum + json.length, 0) / members.length;
     expect(bytes).toBeGreaterThan(700);
     expect(bytes).toBeLessThan(900);
   });
 
-  it('members have names in several scripts, and six in ten a picture', () => {
+  test('members have names in several scripts, and six in ten a picture', () => {
     const displayNames = joined.map(({ content }) => content['displayname']).filter((name) => typeof name === 'string');
-    for (const script of ['Latin', 'Cyrillic', 'Arabic', 'Hebrew', 'Han', 'Hangul', 'Devanagari'])
+    for (const script of ['Latin', 'Cyrillic', 'Arabic', 'Hebrew', 'Han', 'Hangul', 'Devanagari']) {
       expect(displayNames.some((name) => new RegExp(`\\p{Script=${script}}`, 'u').test(name))).toBe(true);
+    }
     const pictured = joined.filter(({ content }) => typeof content['avatar_url'] === 'string').length;
     expect(pictured / joined.length).toBeGreaterThan(0.55);
     expect(pictured / joined.length).toBeLessThan(0.65);
   });
 
-  it('members were invited, kicked, banned and let in again by whoever had the power, not always by one', () => {
+  test('members were invited, kicked, banned and let in again by whoever had the power, not always by one', () => {
     const others = allEvents(room).filter(
       ({ stateKey, sender, type }) => type === 'm.room.member' && stateKey !== sender,
     );
@@ -132,7 +133,7 @@ describe('a room is like those that exist', () => {
     for (const membership of ['invite', 'leave', 'ban']) expect(senders(membership)).toBeGreaterThan(2);
   });
 
-  it('has what rooms have from their first minute', () => {
+  test('has what rooms have from their first minute', () => {
     const types = members
       .filter(({ type }) => type !== 'm.room.member')
       .map(({ type }) => type.slice('m.room.'.length));
@@ -146,10 +147,11 @@ describe('a room is like those that exist', () => {
     expect(makeRoom({ roomVersion: '5' }).room.currentEvent('m.room.aliases', 'resident1.test')).toBeDefined();
   });
 
-  it('all of it lies in the past, parents before their children', () => {
+  test('all of it lies in the past, parents before their children', () => {
     const times = new Map(allEvents(room).map((event) => [event.eventId, readPdu(event, room).originServerTs]));
-    for (const { eventId, prevEvents } of allEvents(room))
+    for (const { eventId, prevEvents } of allEvents(room)) {
       for (const parent of prevEvents) expect(times.get(parent)).toBeLessThanOrEqual(times.get(eventId)!);
+    }
     expect(Math.max(...times.values())).toBeLessThan(Date.UTC(2025, 11));
   });
 });
@@ -159,13 +161,13 @@ describe('a room is determined', () => {
     allEvents(makeRoom(shape, roomNo).room).map(({ eventId }) => eventId);
   const ids = idsOf({});
 
-  it('by shape and seed: the same room every time', () => {
+  test('by shape and seed: the same room every time', () => {
     expect(idsOf({})).toEqual(ids);
     const [one, two] = [makeRoom(), makeRoom()].map(({ room }) => allEvents(room).map(({ json }) => json.toString()));
     expect(one).toEqual(two);
   });
 
-  it.each<[string, Partial<RoomShape>, number]>([
+  test.each<[string, Partial<RoomShape>, number]>([
     ['seed', { seed: SMALL_SHAPE.seed + 1 }, 0],
     ['number in the federation', {}, 1],
   ])('so that with another %s no event is the same', (_, shape, roomNo) => {
@@ -174,7 +176,7 @@ describe('a room is determined', () => {
     expect(makeRoom(shape, roomNo).room.roomId).not.toBe(makeRoom().room.roomId);
   });
 
-  it('rooms of one federation have different aliases', () => {
+  test('rooms of one federation have different aliases', () => {
     const aliases = Array.from(
       { length: 30 },
       (_, roomNo) => makeRoom({ members: 25, messages: 0 }, roomNo).room.alias,
@@ -182,7 +184,7 @@ describe('a room is determined', () => {
     expect(new Set(aliases).size).toBe(30);
   });
 
-  it('everywhere: the same ids on every machine, until the generator is changed on purpose', () => {
+  test('everywhere: the same ids on every machine, until the generator is changed on purpose', () => {
     expect(makeRoom().room.digest()).toMatchInlineSnapshot(
       `"5391635e58066cb697b2e7436d74325e30c7d43a436ec948ba15b02605cf302d"`,
     );

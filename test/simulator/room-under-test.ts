@@ -3,7 +3,7 @@ import { parsePdu } from '../../src/matrix/event-format.ts';
 import { type EventId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
-import { generateRoom, type RoomServers } from '../../src/simulator/generate-room.ts';
+import { type RoomServers, generateRoom } from '../../src/simulator/generate-room.ts';
 import { type RoomShape } from '../../src/simulator/room-shape.ts';
 import { type SimulatedEvent, type SimulatedRoom } from '../../src/simulator/room.ts';
 import { type ServerKeys, serverKeysFromSeed } from '../../src/simulator/server-keys.ts';

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { authEventIdsOf } from '../../src/matrix/auth/auth-events.ts';
 import { checkContentHash } from '../../src/matrix/signing/hashes.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
@@ -44,12 +44,12 @@ describe.each(ROOM_VERSIONS)('a generated room of version %s', (roomVersion) => 
   const events = allEvents(room);
   const pdus = new Map(events.map((event) => [event.eventId, readPdu(event, room)]));
 
-  it('holds events whose ids, hashes and signatures are right', () => {
+  test('holds events whose ids, hashes and signatures are right', () => {
     for (const { eventId } of events) expect([eventId, pdus.get(eventId)?.eventId]).toEqual([eventId, eventId]);
     for (const pdu of pdus.values()) expect([pdu.eventId, faultOf(pdu, room, keys)]).toEqual([pdu.eventId, undefined]);
   });
 
-  it('describes each event as it is on the wire', () => {
+  test('describes each event as it is on the wire', () => {
     for (const event of events) {
       const pdu = pdus.get(event.eventId)!;
       const { type, stateKey, sender, depth, prevEvents, authEvents } = pdu;
@@ -59,7 +59,7 @@ describe.each(ROOM_VERSIONS)('a generated room of version %s', (roomVersion) => 
     }
   });
 
-  it('is allowed by the auth rules, event by event, with states resolved where it forked, and ends in the current state', () => {
+  test('is allowed by the auth rules, event by event, with states resolved where it forked, and ends in the current state', () => {
     const after = new Map<EventId, StateMap>();
     const resolveAfter = (ids: readonly EventId[]): StateMap =>
       resolveState({
@@ -86,7 +86,7 @@ describe.each(ROOM_VERSIONS)('a generated room of version %s', (roomVersion) => 
     expect(sorted(room.currentState())).toEqual(sorted(resolveAfter(room.extremities)));
   });
 
-  it('forks and merges, in its history and among the recent messages', () => {
+  test('forks and merges, in its history and among the recent messages', () => {
     const merges = events.filter(({ prevEvents }) => prevEvents.length > 1);
     expect(merges.length).toBeGreaterThan(5);
     expect(merges.some(({ eventId }) => room.stateBefore(eventId) !== undefined)).toBe(true);
@@ -94,7 +94,7 @@ describe.each(ROOM_VERSIONS)('a generated room of version %s', (roomVersion) => 
   });
 });
 
-it('a room of 13,000 members is allowed by the auth rules, event by event', { timeout: 120_000 }, () => {
+test('a room of 13,000 members is allowed by the auth rules, event by event', { timeout: 120_000 }, () => {
   const { room, keys } = makeRoom({ members: 13_000, servers: 1_300, messages: 200, forkShare: 0.02 });
   const pdus = new Map<EventId, Pdu>();
   const state = new Map<string, EventId>();

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { readJoinTemplate } from '../../src/federation/join-template.ts';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
@@ -7,7 +7,7 @@ import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { stateMapKey } from '../../src/matrix/state-map.ts';
 import { type SimulatedEvent, type SimulatedRoom } from '../../src/simulator/room.ts';
-import { serverKeysFromSeed, type ServerKeys } from '../../src/simulator/server-keys.ts';
+import { type ServerKeys, serverKeysFromSeed } from '../../src/simulator/server-keys.ts';
 import { allEvents, makeRoom, readPdu } from './room-under-test.ts';
 
 const JOINER = '@joiner:localhost:8448' as UserId;
@@ -32,7 +32,7 @@ function aMember(room: SimulatedRoom): UserId {
 describe.each(ROOM_VERSIONS)('a join to a room of version %s', (roomVersion) => {
   const { room } = makeRoom({ roomVersion, members: 40, servers: 10, messages: 5 });
 
-  it('is made of a template that a joining server takes, and stands in the state', () => {
+  test('is made of a template that a joining server takes, and stands in the state', () => {
     const { room_version, event } = room.joinTemplate(JOINER);
     const reading = readJoinTemplate({ roomVersion: room_version, event }, ROOM_VERSIONS);
     expect(reading).toMatchObject({ ok: true });
@@ -55,7 +55,7 @@ describe.each(ROOM_VERSIONS)('a join to a room of version %s', (roomVersion) => 
 });
 
 describe('accepting an event', () => {
-  it('that is here already changes nothing', () => {
+  test('that is here already changes nothing', () => {
     const { room } = makeRoom();
     const json = joinOf(room);
     const join = room.accept(json);
@@ -66,7 +66,7 @@ describe('accepting an event', () => {
     expect(room.joinedCount()).toBe(121);
   });
 
-  it('on parents that others were added to meanwhile forks the room, and the next merges', () => {
+  test('on parents that others were added to meanwhile forks the room, and the next merges', () => {
     const { room } = makeRoom();
     const json = joinOf(room);
     const member = aMember(room);
@@ -87,17 +87,20 @@ describe('accepting an event', () => {
     expect(state?.get(stateMapKey('m.room.member', JOINER))).toBe(join.eventId);
   });
 
-  it.each(['prev_events', 'auth_events'])('with unknown %s is a mistake of the caller, and changes nothing', (name) => {
-    const { room } = makeRoom();
-    const event = { ...joinOf(room), [name]: ['$unknown'] };
-    expect(() => room.accept(event)).toThrow('$unknown is not of the simulated room');
-    expect(room.joinedCount()).toBe(120);
-    const join = room.accept(joinOf(room));
-    expect(room.stateBefore(join.eventId)?.size).toBe(room.currentState().size - 1);
-    expect(room.authChain([join.eventId]).size).toBeGreaterThan(3);
-  });
+  test.each(['prev_events', 'auth_events'])(
+    'with unknown %s is a mistake of the caller, and changes nothing',
+    (name) => {
+      const { room } = makeRoom();
+      const event = { ...joinOf(room), [name]: ['$unknown'] };
+      expect(() => room.accept(event)).toThrow('$unknown is not of the simulated room');
+      expect(room.joinedCount()).toBe(120);
+      const join = room.accept(joinOf(room));
+      expect(room.stateBefore(join.eventId)?.size).toBe(room.currentState().size - 1);
+      expect(room.authChain([join.eventId]).size).toBeGreaterThan(3);
+    },
+  );
 
-  it('counts a server in from its first join to its last leave', () => {
+  test('counts a server in from its first join to its last leave', () => {
     const { room } = makeRoom();
     room.accept(joinOf(room));
     const leave = { sender: JOINER, type: 'm.room.member', stateKey: JOINER, content: { membership: 'leave' } };
@@ -108,7 +111,7 @@ describe('accepting an event', () => {
 });
 
 describe('appending an event', () => {
-  it('makes one that is valid, on top of all extremities, later than everything before', () => {
+  test('makes one that is valid, on top of all extremities, later than everything before', () => {
     const { room, keys } = makeRoom();
     const last = readPdu(room.event(room.extremities[0]!)!, room);
     const appended = room.append({ sender: aMember(room), type: 'm.room.message', content: { body: 'hello' } });
@@ -119,14 +122,14 @@ describe('appending an event', () => {
     expect(room.event(appended.eventId)).toBe(appended);
   });
 
-  it('gives the same event in every run', () => {
+  test('gives the same event in every run', () => {
     const [one, two] = [makeRoom(), makeRoom()].map(({ room }) =>
       room.append({ sender: aMember(room), type: 'm.room.message', content: {} }),
     );
     expect(one?.json.toString()).toBe(two?.json.toString());
   });
 
-  it('leaves the copies of the state alone that were given out before', () => {
+  test('leaves the copies of the state alone that were given out before', () => {
     const { room } = makeRoom();
     const state = room.currentState();
     const digest = room.digest();
@@ -143,17 +146,17 @@ describe('what a room tells', () => {
   const { room } = makeRoom();
   const events = allEvents(room);
 
-  it('no state before events of the older history, nor before unknown ones', () => {
+  test('no state before events of the older history, nor before unknown ones', () => {
     expect(room.stateBefore(events[20]!.eventId)).toBeUndefined();
     expect(room.stateBefore('$unknown' as EventId)).toBeUndefined();
   });
 
-  it('a digest over the sorted ids of the state', () => {
+  test('a digest over the sorted ids of the state', () => {
     const ids = [...room.currentState().values()].sort().join('\n');
     expect(room.digest()).toBe(createHash('sha256').update(ids).digest('hex'));
   });
 
-  it.each(['11', '12'])('auth chains as a plain walk finds them, in version %s', (roomVersion) => {
+  test.each(['11', '12'])('auth chains as a plain walk finds them, in version %s', (roomVersion) => {
     const { room: walked } = makeRoom({ roomVersion });
     const { roomId } = walked;
     const createId = `$${roomId.slice(1)}` as EventId;
@@ -173,7 +176,7 @@ describe('what a room tells', () => {
     expect(walked.authChain(['$unknown' as EventId])).toEqual(new Set());
   });
 
-  it('the events between two points, the nearest first to be kept and the oldest first in the answer', () => {
+  test('the events between two points, the nearest first to be kept and the oldest first in the answer', () => {
     const { room: linear } = makeRoom({ forkShare: 0 });
     const ids = allEvents(linear).map(({ eventId }) => eventId);
     const idsOf = (found: readonly SimulatedEvent[]): EventId[] => found.map(({ eventId }) => eventId);
@@ -185,7 +188,7 @@ describe('what a room tells', () => {
     expect(idsOf(linear.missingEvents([ids[2]!], [], 10))).toEqual(ids.slice(0, 2));
   });
 
-  it('both branches of a fork between two points', () => {
+  test('both branches of a fork between two points', () => {
     const merge = events.findLast(({ prevEvents }) => prevEvents.length === 2)!;
     const found = room.missingEvents([merge.eventId], [], 2).map(({ eventId }) => eventId);
     expect(found.sort()).toEqual([...merge.prevEvents].sort());

@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest';
-import { parseKeyId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { describe, expect, test } from 'vitest';
+import { type ServerName, parseKeyId } from '../../src/matrix/identifiers.ts';
 import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { serverKeysFromSeed } from '../../src/simulator/server-keys.ts';
 
@@ -7,7 +7,7 @@ const ONE = 'one.test' as ServerName;
 const TWO = 'two.test' as ServerName;
 
 describe('the keys of simulated servers', () => {
-  it('are those that tweetnacl derives from the same secret', () => {
+  test('are those that tweetnacl derives from the same secret', () => {
     for (const name of [ONE, TWO]) {
       const key = serverKeysFromSeed(1).of(name);
       const other = signingKeyFromSeed(key.keyId, key.seed);
@@ -16,12 +16,12 @@ describe('the keys of simulated servers', () => {
     }
   });
 
-  it('have key ids of the grammar', () => {
+  test('have key ids of the grammar', () => {
     const { keyId } = serverKeysFromSeed(1).of(ONE);
     expect(parseKeyId(keyId)).toBe(keyId);
   });
 
-  it('are the same for a seed and a name, and others for another seed or name', () => {
+  test('are the same for a seed and a name, and others for another seed or name', () => {
     const publicKey = serverKeysFromSeed(1).of(ONE).publicKey;
     expect(serverKeysFromSeed(1).of(ONE).publicKey).toBe(publicKey);
     expect(serverKeysFromSeed(2).of(ONE).publicKey).not.toBe(publicKey);

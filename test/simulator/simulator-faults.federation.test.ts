@@ -5,7 +5,7 @@ import { type SimulatorFaultRule } from '../../src/simulator/contract.ts';
 import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
 import { FederationError } from '../../src/federation/error.ts';
 import { signal } from '../federation/tls-server.ts';
-import { startTestJoiner, startTestSimulator, type TestJoiner, type TestSimulator } from '../support/simulator.ts';
+import { type TestJoiner, type TestSimulator, startTestJoiner, startTestSimulator } from '../support/simulator.ts';
 
 const options = { signal };
 

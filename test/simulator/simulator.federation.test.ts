@@ -19,14 +19,14 @@ import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type CheckOutcome } from '../../src/verification/contract.ts';
-import { createVerificationPool, type VerificationPool } from '../../src/verification/pool.ts';
+import { type VerificationPool, createVerificationPool } from '../../src/verification/pool.ts';
 import { failureOf, ourKey, signal, testClient } from '../federation/tls-server.ts';
 import {
-  startTestJoiner,
-  staticAddressesOf,
-  startTestSimulator,
   type TestJoiner,
   type TestSimulator,
+  startTestJoiner,
+  startTestSimulator,
+  staticAddressesOf,
 } from '../support/simulator.ts';
 
 const options = { signal };
@@ -40,8 +40,9 @@ function testPool(): VerificationPool {
 
 async function collect<Name extends string>(stream: EventStream<Name>): Promise<Record<Name, Uint8Array[]>> {
   const taken: Partial<Record<Name, Uint8Array[]>> = {};
-  for await (const { array, events } of stream as AsyncIterable<EventBatch<Name>>)
+  for await (const { array, events } of stream as AsyncIterable<EventBatch<Name>>) {
     (taken[array] ??= []).push(...events);
+  }
   return taken as Record<Name, Uint8Array[]>;
 }
 
@@ -271,14 +272,16 @@ describe('state', () => {
       client.state(resident, roomId, eventId, options),
       client.event(resident, eventId, options),
     ];
-    for (const failing of asked)
+    for (const failing of asked) {
       expect(await failureOf(failing)).toMatchObject({ status: 403, errcode: 'M_FORBIDDEN' });
+    }
     const unknown = `$${'x'.repeat(43)}` as EventId;
     for (const failing of [
       joiner.client.state(resident, roomId, unknown, options),
       joiner.client.event(resident, unknown, options),
-    ])
+    ]) {
       expect(await failureOf(failing)).toMatchObject({ status: 404, errcode: 'M_NOT_FOUND' });
+    }
   });
 
   test('has single events at their senders own servers', async () => {

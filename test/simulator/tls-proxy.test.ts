@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { createServer, get, type Server } from 'node:https';
+import { type Server, createServer, get } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createCertificateAuthority } from '../../src/launch/certificates.ts';
-import { startFaultProxy, type FaultProxy } from '../../src/simulator/tls-proxy.ts';
+import { type FaultProxy, startFaultProxy } from '../../src/simulator/tls-proxy.ts';
 
 const BODY = JSON.stringify({ pdus: Array.from({ length: 2_000 }, (_, index) => ({ index })) });
 

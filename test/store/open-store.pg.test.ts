@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openStore, withTransaction, type Store } from '../../src/store/open-store.ts';
+import { type Store, openStore, withTransaction } from '../../src/store/open-store.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
 

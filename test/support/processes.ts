@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
 import { inject } from 'vitest';
-import { startChild, type Child } from '../../src/launch/child.ts';
+import { type Child, startChild } from '../../src/launch/child.ts';
 import { freePort } from '../../src/launch/ports.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { registerSearchAttributes } from '../../src/temporal/search-attributes.ts';

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { createFederationClient, type FederationTimeouts } from '../../src/federation/client.ts';
+import { type FederationTimeouts, createFederationClient } from '../../src/federation/client.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { createFederationServer } from '../../src/federation-api/server.ts';
 import { type StaticAddress } from '../../src/federation/static-addresses.ts';

@@ -7,12 +7,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../src/clock.ts';
-import { ensureCertificateFiles, type CertificateFiles } from '../../src/launch/certificates.ts';
+import { type CertificateFiles, ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { freePort } from '../../src/launch/ports.ts';
 import { LaunchError, type Progress } from '../../src/launch/progress.ts';
-import { launchSynapse, type LocalSynapse } from '../../src/launch/synapse.ts';
+import { type LocalSynapse, launchSynapse } from '../../src/launch/synapse.ts';
 import { pythonWithSynapse } from '../../src/launch/synapse-install.ts';
-import { startFaultProxy, type FaultProxy } from '../../src/simulator/tls-proxy.ts';
+import { type FaultProxy, startFaultProxy } from '../../src/simulator/tls-proxy.ts';
 
 const progress: Progress = (line) => console.error(line);
 

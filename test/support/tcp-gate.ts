@@ -1,6 +1,6 @@
 /** A TCP line that a test can make dead: what is sent arrives nowhere, and nobody is told. */
 import { once } from 'node:events';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { type AddressInfo, type Socket, connect, createServer } from 'node:net';
 
 export interface TcpGate {
   /** `127.0.0.1:port`. */

@@ -1,13 +1,13 @@
 import { Worker } from 'node:worker_threads';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { CHUNK_EVENTS_MAX } from '../../src/verification/batch.ts';
 import { type CheckOutcome, type KeyRequest } from '../../src/verification/contract.ts';
-import { createVerificationPool, type CheckInput, type VerificationPool } from '../../src/verification/pool.ts';
+import { type CheckInput, type VerificationPool, createVerificationPool } from '../../src/verification/pool.ts';
 import { startVerificationThread } from '../../src/verification/thread-slot.ts';
 import { warmUp } from '../../src/verification/warm-up.ts';
-import { bytesOf, keyOfServer, resolverOf, ROOM, serverName, signedMember } from './signed-room.ts';
+import { ROOM, bytesOf, keyOfServer, resolverOf, serverName, signedMember } from './signed-room.ts';
 
 const NEVER = new AbortController().signal;
 
@@ -42,7 +42,7 @@ describe('a verification pool', () => {
   beforeAll(() => void (pool = createVerificationPool({ threads: 2 })));
   afterAll(() => pool.close());
 
-  it('is warmed up with events that pass, rewritten ones among them', async () => {
+  test('is warmed up with events that pass, rewritten ones among them', async () => {
     const outcomes = await warmUp(pool, 2, NEVER);
     expect(outcomes.map(({ outcome }) => outcome)).toEqual(outcomes.map(() => 'passed'));
     expect(outcomes.length).toBeGreaterThan(0);
@@ -50,7 +50,7 @@ describe('a verification pool', () => {
     expect(bodies.filter((body) => body !== false && body.includes('unsigned'))).toEqual([]);
   });
 
-  it('answers in the order it was asked, over more events than one chunk holds', async () => {
+  test('answers in the order it was asked, over more events than one chunk holds', async () => {
     const events = members(CHUNK_EVENTS_MAX * 3 + 7);
     const outcomes = await pool.check(input(events));
     expect(outcomes.map((outcome) => outcome.outcome === 'passed' && outcome.pdu.stateKey)).toEqual(
@@ -58,14 +58,14 @@ describe('a verification pool', () => {
     );
   });
 
-  it('gives the text as it was received', async () => {
+  test('gives the text as it was received', async () => {
     const [event] = members(1);
     const text = JSON.stringify(event, null, 1);
     const [outcome] = await pool.check({ ...input([]), events: [Buffer.from(text)] });
     expect(outcome?.outcome === 'passed' && Buffer.from(outcome.pdu.json).toString()).toBe(text);
   });
 
-  it('leaves the bytes it was given alone', async () => {
+  test('leaves the bytes it was given alone', async () => {
     const backing = Buffer.concat([Buffer.from('xx'), bytesOf(signedMember('11', 1)), Buffer.from('xx')]);
     const view = backing.subarray(2, -2);
     const [first] = await pool.check({ ...input([]), events: [view, view] });
@@ -74,13 +74,13 @@ describe('a verification pool', () => {
     expect(first?.outcome).toBe('passed');
   });
 
-  it('answers nothing for nothing, and asks for no keys', async () => {
+  test('answers nothing for nothing, and asks for no keys', async () => {
     const asked: KeyRequest[] = [];
     expect(await pool.check(input([], { resolveKeys: resolverOf(asked) }))).toEqual([]);
     expect(asked).toEqual([]);
   });
 
-  it('asks for each key once in a call, at the latest time it must be valid', async () => {
+  test('asks for each key once in a call, at the latest time it must be valid', async () => {
     const asked: KeyRequest[] = [];
     const events = [3, 9, 5].map((ts, i) => signedMember('11', i * 5, { origin_server_ts: ts }));
     await pool.check(input(events, { resolveKeys: resolverOf(asked) }));
@@ -90,7 +90,7 @@ describe('a verification pool', () => {
     expect(old).toEqual([{ serverName: 's1.example.org', keyId: 'ed25519:a', validAtTs: 0 }]);
   });
 
-  it('skips what is held: neither verified, nor a key asked for', async () => {
+  test('skips what is held: neither verified, nor a key asked for', async () => {
     const events = members(4);
     const ids = idsOf(await pool.check(input(events)));
     const asked: KeyRequest[] = [];
@@ -112,7 +112,7 @@ describe('a verification pool', () => {
     expect(asked.map((request) => request.serverName)).toEqual(['s0.example.org', 's2.example.org']);
   });
 
-  it('takes the same event twice in a batch, and asks about it once', async () => {
+  test('takes the same event twice in a batch, and asks about it once', async () => {
     const [event] = members(1);
     const seen: (readonly EventId[])[] = [];
     const isHeld = (ids: readonly EventId[]): Promise<Set<EventId>> => {
@@ -124,7 +124,7 @@ describe('a verification pool', () => {
     expect(seen.map((ids) => ids.length)).toEqual([1]);
   });
 
-  it('mixes every kind of outcome in one batch', async () => {
+  test('mixes every kind of outcome in one batch', async () => {
     const [good, unsigned, foreign, keyless, tampered] = members(5);
     const events = [
       bytesOf(good!),
@@ -156,20 +156,20 @@ describe('a verification pool', () => {
     ]);
   });
 
-  it('caps references unless the events may be older than the limits', async () => {
+  test('caps references unless the events may be older than the limits', async () => {
     const old = signedMember('11', 1, { prev_events: Array.from({ length: 25 }, (_, i) => `$${i}`) });
     expect((await pool.check(input([old])))[0]).toMatchObject({ outcome: 'malformed', rule: 'event.prev_events' });
     expect((await pool.check(input([old], { capReferences: false })))[0]?.outcome).toBe('passed');
   });
 
-  it('passes on what the key resolver or the store threw, and goes on working', async () => {
+  test('passes on what the key resolver or the store threw, and goes on working', async () => {
     const down = (): Promise<never> => Promise.reject(new Error('the store is down'));
     await expect(pool.check(input(members(3), { isHeld: down }))).rejects.toThrow('the store is down');
     await expect(pool.check(input(members(3), { resolveKeys: down }))).rejects.toThrow('the store is down');
     expect((await pool.check(input(members(3)))).every((outcome) => outcome.outcome === 'passed')).toBe(true);
   });
 
-  it('rejects with the reason of the abort, before, between and during its steps', async () => {
+  test('rejects with the reason of the abort, before, between and during its steps', async () => {
     await expect(pool.check(input(members(1), { signal: AbortSignal.abort(new Error('gone')) }))).rejects.toThrow(
       'gone',
     );
@@ -190,7 +190,7 @@ describe('a verification pool', () => {
     expect((await pool.check(input(members(1))))[0]?.outcome).toBe('passed');
   });
 
-  it('lets a small room pass while a large one waits for keys or for threads', async () => {
+  test('lets a small room pass while a large one waits for keys or for threads', async () => {
     const { opened, open } = latch();
     const waiting = pool.check(
       input(members(CHUNK_EVENTS_MAX * 2), {
@@ -209,7 +209,7 @@ describe('a verification pool', () => {
     expect(finished).toEqual(['small', 'large']);
   });
 
-  it('refuses a room version it does not know as a fault of the caller', async () => {
+  test('refuses a room version it does not know as a fault of the caller', async () => {
     await expect(pool.check(input(members(1), { roomVersion: '99' }))).rejects.toThrow('room version 99');
   });
 });
@@ -226,7 +226,7 @@ describe('a verification thread that dies', () => {
         : startVerificationThread();
   }
 
-  it('fails what it worked on with a clear error, and is replaced', async () => {
+  test('fails what it worked on with a clear error, and is replaced', async () => {
     const pool = createVerificationPool({ threads: 1, startThread: dyingFirst() });
     await expect(pool.check(input(members(2)))).rejects.toThrow(
       expect.objectContaining({ name: 'VerificationThreadError', message: 'a verification thread died: boom' }),
@@ -235,7 +235,7 @@ describe('a verification thread that dies', () => {
     await pool.close();
   });
 
-  it('does not take the other rooms with it', async () => {
+  test('does not take the other rooms with it', async () => {
     const pool = createVerificationPool({ threads: 2, startThread: dyingFirst() });
     const results = await Promise.allSettled([1, 2, 3, 4].map(() => pool.check(input(members(3)))));
     expect(results.filter((result) => result.status === 'rejected').length).toBeLessThanOrEqual(2);
@@ -243,7 +243,7 @@ describe('a verification thread that dies', () => {
     await pool.close();
   });
 
-  it('loses the chunks that waited in it for keys, and says so', async () => {
+  test('loses the chunks that waited in it for keys, and says so', async () => {
     let worker: Worker | undefined;
     const pool = createVerificationPool({ threads: 1, startThread: () => (worker = startVerificationThread()) });
     const killed = pool.check(
@@ -261,7 +261,7 @@ describe('a verification thread that dies', () => {
 });
 
 describe('the end of a verification pool', () => {
-  it('rejects what is under way and what comes later', async () => {
+  test('rejects what is under way and what comes later', async () => {
     const pool = createVerificationPool({ threads: 1 });
     const { opened, open } = latch();
     const underWay = pool.check(

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Admission } from '../../src/verification/admission.ts';
 import { CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, chunkStarts, eventAt, packEvents } from '../../src/verification/batch.ts';
 import { FairQueue } from '../../src/verification/fair-queue.ts';
@@ -12,7 +12,7 @@ async function settled(): Promise<void> {
 }
 
 describe('the fair queue', () => {
-  it('takes turns between rooms and keeps the order within one', () => {
+  test('takes turns between rooms and keeps the order within one', () => {
     const queue = new FairQueue<string>();
     for (const item of ['a1', 'a2', 'a3', 'b1', 'c1', 'b2']) queue.push(item[0]!, item);
     const order: string[] = [];
@@ -21,7 +21,7 @@ describe('the fair queue', () => {
     expect([queue.shift(), queue.peek()]).toEqual([undefined, undefined]);
   });
 
-  it('forgets what is dropped', () => {
+  test('forgets what is dropped', () => {
     const queue = new FairQueue<number>();
     for (const item of [1, 2, 3, 4]) queue.push(item < 3 ? 'a' : 'b', item);
     queue.drop((item) => item !== 2);
@@ -30,7 +30,7 @@ describe('the fair queue', () => {
 });
 
 describe('admission', () => {
-  it('lets callers in while they fit, and the rest as others leave', async () => {
+  test('lets callers in while they fit, and the rest as others leave', async () => {
     const admission = new Admission(10);
     const entered: string[] = [];
     const enter = (room: string, bytes: number): Promise<void> =>
@@ -47,7 +47,7 @@ describe('admission', () => {
     expect(entered).toEqual(['a', 'b', 'a', 'c', 'a']);
   });
 
-  it('lets one in that is larger than the bound, alone', async () => {
+  test('lets one in that is larger than the bound, alone', async () => {
     const admission = new Admission(10);
     await admission.enter('a', 100, NEVER);
     let second = false;
@@ -58,7 +58,7 @@ describe('admission', () => {
     await waiting;
   });
 
-  it('lets a caller leave the queue, and those behind it move up', async () => {
+  test('lets a caller leave the queue, and those behind it move up', async () => {
     const admission = new Admission(10);
     await admission.enter('a', 8, NEVER);
     const controller = new AbortController();
@@ -71,13 +71,13 @@ describe('admission', () => {
 });
 
 describe('packing events', () => {
-  it('gives each event back, empty ones too', () => {
+  test('gives each event back, empty ones too', () => {
     const events = ['one', '', 'three'].map((text) => Buffer.from(text));
     const packed = packEvents(events);
     expect(events.map((_, i) => Buffer.from(eventAt(packed, i)).toString())).toEqual(['one', '', 'three']);
   });
 
-  it('cuts chunks by count and by bytes, and gives an oversized event one of its own', () => {
+  test('cuts chunks by count and by bytes, and gives an oversized event one of its own', () => {
     expect(chunkStarts([])).toEqual([]);
     const small = Array.from({ length: CHUNK_EVENTS_MAX * 2 + 1 }, () => new Uint8Array(1));
     expect(chunkStarts(small)).toEqual([0, CHUNK_EVENTS_MAX, CHUNK_EVENTS_MAX * 2]);

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
@@ -10,7 +10,7 @@ import { type ThreadOutcome } from '../../src/verification/messages.ts';
 import { prepareEvent } from '../../src/verification/prepare.ts';
 import { type VerifiedEvent, keyLookup, verifyEvent } from '../../src/verification/verify.ts';
 import { keyOf, rulesOf, sampleEvent } from '../matrix/sample-event.ts';
-import { bytesOf, keyOfServer, ROOM, serverName, signedMember } from './signed-room.ts';
+import { ROOM, bytesOf, keyOfServer, serverName, signedMember } from './signed-room.ts';
 
 const ALL_KEYS = [0, 1, 2, 3, 4].map((i) => keyOfServer(serverName(i)));
 
@@ -31,7 +31,7 @@ function passed(outcome: ThreadOutcome): (ThreadOutcome & { outcome: 'passed' })
 }
 
 describe('verifying one event', () => {
-  it.each(ROOM_VERSIONS)('passes a well signed event of version %s in the columns that storing needs', (version) => {
+  test.each(ROOM_VERSIONS)('passes a well signed event of version %s in the columns that storing needs', (version) => {
     expect(passed(check(version, signedMember(version, 1)))).toMatchObject({
       type: 'm.room.member',
       stateKey: '@user1:s1.example.org',
@@ -42,7 +42,7 @@ describe('verifying one event', () => {
     });
   });
 
-  it.each(ROOM_VERSIONS)('keeps only the redacted event of version %s when the content hash is wrong', (version) => {
+  test.each(ROOM_VERSIONS)('keeps only the redacted event of version %s when the content hash is wrong', (version) => {
     const honest = signedMember(version, 1);
     const tampered = { ...honest, content: { membership: 'join', displayname: 'Liar' } };
     const { outcome, rewritten } = verified(version, tampered);
@@ -52,12 +52,12 @@ describe('verifying one event', () => {
     expect(pdu.eventId).toBe(passed(check(version, honest)).eventId);
   });
 
-  it('passes the redacted copy of an event as hollow', () => {
+  test('passes the redacted copy of an event as hollow', () => {
     const pdu = passed(check('11', redact(signedMember('11', 1), rulesOf('11'))));
     expect([pdu.hollow, pdu.membership]).toEqual([true, 'join']);
   });
 
-  it('does not keep unsigned, which nothing covers', () => {
+  test('does not keep unsigned, which nothing covers', () => {
     const event = signedMember('11', 1);
     expect(verified('11', { ...event, unsigned: { redacted_because: {}, age: 1.5 } })).toEqual({
       outcome: check('11', event),
@@ -66,7 +66,7 @@ describe('verifying one event', () => {
     expect(verified('11', event).rewritten).toBeUndefined();
   });
 
-  it('refuses a signature that is wrong, of another key, or not base64', () => {
+  test('refuses a signature that is wrong, of another key, or not base64', () => {
     const event = signedMember('11', 1);
     const resigned = (signature: string): JsonObject => ({
       ...event,
@@ -77,11 +77,12 @@ describe('verifying one event', () => {
       check('11', resigned('A'.repeat(86))),
       check('11', resigned('*')),
       check('11', event, [{ ...keyOfServer(serverName(1)), publicKey: keyOfServer(serverName(2)).publicKey }]),
-    ])
+    ]) {
       expect(outcome).toMatchObject({ outcome: 'bad-signature', serverName: 's1.example.org' });
+    }
   });
 
-  it('refuses an event that its sender did not sign', () => {
+  test('refuses an event that its sender did not sign', () => {
     const event = signedMember('11', 1);
     const [signature] = Object.values(event['signatures'] as JsonObject);
     for (const signatures of [
@@ -89,14 +90,15 @@ describe('verifying one event', () => {
       { 'other.org': signature! },
       { [serverName(1)]: {} },
       { [serverName(1)]: { 'rsa:1': 'x' } },
-    ])
+    ]) {
       expect(check('11', { ...event, signatures })).toMatchObject({
         outcome: 'bad-signature',
         reason: 'not signed by s1.example.org',
       });
+    }
   });
 
-  it('says which key it would have needed', () => {
+  test('says which key it would have needed', () => {
     expect(check('11', signedMember('11', 1), [])).toMatchObject({
       outcome: 'key-missing',
       serverName: 's1.example.org',
@@ -104,7 +106,7 @@ describe('verifying one event', () => {
     });
   });
 
-  it('counts a key that had expired as missing from version 5 on', () => {
+  test('counts a key that had expired as missing from version 5 on', () => {
     const event = signedMember('5', 1, { origin_server_ts: 1_000 });
     const keysUntil = (validUntilTs: number): VerifyKey[] => [keyOfServer(serverName(1), validUntilTs)];
     expect(check('5', event, keysUntil(999)).outcome).toBe('key-missing');
@@ -113,7 +115,7 @@ describe('verifying one event', () => {
     expect(check('5', event, [...keysUntil(1_000), ...keysUntil(5)]).outcome).toBe('passed');
   });
 
-  it('needs every signature whose key is at hand to verify, and one to be at hand', () => {
+  test('needs every signature whose key is at hand to verify, and one to be at hand', () => {
     const event = signedMember('11', 1);
     const server = serverName(1);
     const twice = signEvent(event, rulesOf('11'), server, keyOf(server, 'b'));
@@ -125,7 +127,7 @@ describe('verifying one event', () => {
     );
   });
 
-  it('needs the authoriser of a restricted join to have signed too', () => {
+  test('needs the authoriser of a restricted join to have signed too', () => {
     const content = { membership: 'join', join_authorised_via_users_server: `@mod:${serverName(2)}` };
     const event = signedMember('10', 1, { content });
     expect(check('10', event)).toMatchObject({ outcome: 'bad-signature', serverName: 's2.example.org' });
@@ -135,19 +137,19 @@ describe('verifying one event', () => {
     expect(check('7', signedMember('7', 1, { content })).outcome).toBe('passed');
   });
 
-  it('needs the server in the event id to have signed in versions 1 and 2', () => {
+  test('needs the server in the event id to have signed in versions 1 and 2', () => {
     const event = signedMember('1', 1, { event_id: `$x:${serverName(2)}` });
     expect(check('1', event)).toMatchObject({ outcome: 'bad-signature', serverName: 's2.example.org' });
     const both = signEvent(event, rulesOf('1'), serverName(2), keyOf(serverName(2)));
     expect(check('1', both).outcome).toBe('passed');
   });
 
-  it('needs no signature for an invite made from a third-party invite', () => {
+  test('needs no signature for an invite made from a third-party invite', () => {
     const content = { membership: 'invite', third_party_invite: { signed: {} } };
     expect(check('10', { ...signedMember('10', 1, { content }), signatures: {} }).outcome).toBe('passed');
   });
 
-  it.each<[string, string, string]>([
+  test.each<[string, string, string]>([
     ['not JSON', '{', 'json.syntax'],
     ['not an object', '[]', 'json.object'],
     ['duplicate keys', '{"a":1,"a":2}', 'json.duplicate-key'],
@@ -156,7 +158,7 @@ describe('verifying one event', () => {
     expect(check('11', text)).toEqual(expect.objectContaining({ outcome: 'malformed', eventId: null, rule }));
   });
 
-  it('calls an event of another room, or without a readable content hash, malformed, and names it', () => {
+  test('calls an event of another room, or without a readable content hash, malformed, and names it', () => {
     const foreign = signedMember('11', 1, { room_id: '!other:example.org' });
     expect(check('11', foreign)).toMatchObject({
       outcome: 'malformed',
@@ -169,9 +171,10 @@ describe('verifying one event', () => {
     expect(check('11', { ...unhashed, signatures })).toMatchObject({ outcome: 'malformed', rule: 'event.hashes' });
   });
 
-  it('passes no membership that is not a string, nor one that cannot be stored', () => {
-    for (const membership of [5, null, {}, 'joi\0n'])
+  test('passes no membership that is not a string, nor one that cannot be stored', () => {
+    for (const membership of [5, null, {}, 'joi\0n']) {
       expect(passed(check('11', signedMember('11', 1, { content: { membership } }))).membership).toBeNull();
+    }
     expect(
       passed(check('11', signedMember('11', 1, { type: 'm.room.name', content: { membership: 'join' } }))).membership,
     ).toBeNull();

@@ -23,8 +23,9 @@ export async function doctor(options: DoctorOptions, output: Output): Promise<vo
   if (options.json) output.json(findings);
   else for (const finding of findings) print(finding, output);
   const bad = findings.filter(({ verdict }) => verdict === 'bad').length;
-  if (bad > 0)
+  if (bad > 0) {
     throw new CliError(`${bad} of ${findings.length} checks found something that keeps Rejoinder from working`);
+  }
   if (!options.json) output.line('Nothing keeps Rejoinder from working.');
 }
 

@@ -69,8 +69,9 @@ async function answerTo(question: InspectQuestion, options: InspectOptions): Pro
 }
 
 function inspected(answer: Answer, document: Uint8Array | typeof OVERLONG): Inspection {
-  if (document === OVERLONG)
+  if (document === OVERLONG) {
     return { ok: false, rule: 'document.size', reason: `longer than ${DOCUMENT_BYTES_MAX} bytes` };
+  }
   return answer(document);
 }
 

@@ -71,8 +71,9 @@ function printList(found: readonly Overview[], output: Output): void {
     String(room.attempts),
     nextOf(room),
   ]);
-  for (const line of table(['ROOM', 'NAME', 'PHASE', 'RESIDENT', 'MEMBERS', 'ATTEMPTS', 'NEXT'], rows))
+  for (const line of table(['ROOM', 'NAME', 'PHASE', 'RESIDENT', 'MEMBERS', 'ATTEMPTS', 'NEXT'], rows)) {
     output.line(line);
+  }
 }
 
 function nextOf({ phase, next_wake_at: at, last_failure: failure }: Overview): string {
@@ -99,6 +100,7 @@ function printDescription(room: z.output<typeof description>, output: Output): v
   ];
   for (const [name, value] of facts) output.line(`  ${name.padEnd(8)} ${printable(value)}`);
   output.line();
-  for (const { at, explanation } of room.journal)
+  for (const { at, explanation } of room.journal) {
     output.line(`${output.colours.dim(printable(at))}  ${printable(explanation)}`);
+  }
 }

@@ -74,8 +74,9 @@ export function planDemo(flags: DemoFlags): DemoPlan {
 }
 
 function planSynapse(flags: DemoFlags): SynapseRoomPlan {
-  for (const name of ['servers', 'residents', 'latency', 'bandwidth', 'fail', 'seed', 'json'] as const)
+  for (const name of ['servers', 'residents', 'latency', 'bandwidth', 'fail', 'seed', 'json'] as const) {
     if (flags[name] !== undefined) throw wrong(`--${name} is for the simulated federation, not for --resident synapse`);
+  }
   return {
     kind: 'synapse',
     members: whole('members', flags.members, SYNAPSE_MEMBERS, MEMBERS_MIN, SYNAPSE_MEMBERS_MAX),

@@ -2,7 +2,7 @@
 import { type Config } from '../../config.ts';
 import { maskSecret } from '../../config/settings.ts';
 import { type Environment } from '../../config/sources.ts';
-import { findPostgres, POSTGRES_MAJOR_MIN } from '../../launch/postgres-binaries.ts';
+import { POSTGRES_MAJOR_MIN, findPostgres } from '../../launch/postgres-binaries.ts';
 import { unprivilegedUser } from '../../launch/system-user.ts';
 import { temporalAtHand } from '../../launch/temporal-binary.ts';
 import { checkSchema } from '../../store/migrate.ts';

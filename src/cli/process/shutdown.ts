@@ -39,8 +39,9 @@ export class Shutdown {
           stop().then(() => 'stopped' as const),
           delay(this.#partStopMsMax, 'late' as const, { signal: late.signal }),
         ]);
-        if (outcome === 'late')
+        if (outcome === 'late') {
           logger.warn({ part: name, afterMs: this.#partStopMsMax }, 'a part did not stop in time');
+        }
       } catch (error) {
         logger.warn({ err: error, part: name }, 'a part failed while it stopped');
       } finally {

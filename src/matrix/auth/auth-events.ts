@@ -47,8 +47,9 @@ export function stateNeededToAuthorise(event: SelectionSubject, rules: RoomVersi
   for (const member of members) {
     if (member !== event.sender) keys.push({ type: 'm.room.member', stateKey: member });
   }
-  if (membership === 'join' || membership === 'invite' || membership === 'knock')
+  if (membership === 'join' || membership === 'invite' || membership === 'knock') {
     keys.push({ type: 'm.room.join_rules', stateKey: '' });
+  }
   if (membership === 'invite') {
     const token = thirdPartyToken(event);
     if (token !== undefined) keys.push({ type: 'm.room.third_party_invite', stateKey: token });
@@ -103,21 +104,25 @@ export function checkAuthEventsCited(
     const authEvent = byId.get(id);
     if (authEvent === undefined) return refuse('auth-event-missing', `Auth event ${id} is not at hand.`);
     // 2.5. An entry that belongs to another room.
-    if (authEvent.roomId !== event.roomId)
+    if (authEvent.roomId !== event.roomId) {
       return refuse('auth-event-other-room', `Auth event ${id} belongs to room ${authEvent.roomId}.`);
+    }
     const place = authEvent.stateKey === undefined ? undefined : stateMapKey(authEvent.type, authEvent.stateKey);
     // 2.1. Two entries for one (type, state_key); in version 12 also a citation of the create event.
-    if (place !== undefined && seen.has(place))
+    if (place !== undefined && seen.has(place)) {
       return refuse('auth-event-duplicate', `A second auth event for ${authEvent.type} is ${id}.`);
+    }
     // 2.2. An entry that the selection algorithm does not name.
-    if (place === undefined || !expected.has(place))
+    if (place === undefined || !expected.has(place)) {
       return refuse('auth-event-unexpected', `Auth event ${id}, a ${authEvent.type}, is not among those to cite.`);
+    }
     // 2.3. An entry that was itself rejected.
     if (isRejected(id)) return refuse('auth-event-rejected', `Auth event ${id} was rejected.`);
     seen.add(place);
   }
   // 2.4. No m.room.create among the entries.
-  if (!seen.has(stateMapKey(CREATE.type, CREATE.stateKey)))
+  if (!seen.has(stateMapKey(CREATE.type, CREATE.stateKey))) {
     return refuse('auth-events-lack-create', 'No m.room.create is among the auth events.');
+  }
   return ALLOWED;
 }

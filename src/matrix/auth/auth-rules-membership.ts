@@ -8,7 +8,7 @@ import { authoriseThirdPartyInvite } from './auth-rules-third-party-invite.ts';
 import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
 import { type Json, type Pdu } from '../pdu.ts';
 import { membershipOf, ownString } from '../content.ts';
-import { above, atLeast, creatorOf, type Level, type PowerLevels } from './power-levels.ts';
+import { type Level, type PowerLevels, above, atLeast, creatorOf } from './power-levels.ts';
 import { type RoomVersionRules } from '../room-versions.ts';
 
 /** The state around the event that the rules compare. */
@@ -38,35 +38,40 @@ export function authoriseMembership(event: Pdu, situation: AuthSituation): AuthV
   const target = event.stateKey;
   const membership = membershipOf(event);
   // 4.1. No state_key, or no membership.
-  if (target === undefined || membership === undefined)
+  if (target === undefined || membership === undefined) {
     return refuse('member-malformed', 'm.room.member lacks a state_key or a membership.');
+  }
   // 4.2, the signature of the authorising server, belongs to check 2 (verification).
 
   // 4.3.1. The creator's own join, right after m.room.create.
   const [onlyPrevEvent, ...otherPrevEvents] = event.prevEvents;
-  if (membership === 'join' && onlyPrevEvent === create.eventId && otherPrevEvents.length === 0)
+  if (membership === 'join' && onlyPrevEvent === create.eventId && otherPrevEvents.length === 0) {
     if (creatorOf(create, rules) === target) return ALLOWED;
+  }
 
   // Synapse's own: the target, too, must be of the creator's server in a room that is not federated.
   const targetDomain = domainPartOf(target);
   if (targetDomain === undefined) return refuse('member-malformed', `The state key ${target} is not a user id.`);
-  if (targetDomain !== domainPartOf(create.sender) && !mayFederate(create))
+  if (targetDomain !== domainPartOf(create.sender) && !mayFederate(create)) {
     return refuse('not-federated', `The room takes no members of ${targetDomain}.`);
+  }
 
   // Synapse reads these four levels before it looks at the rules: if one cannot be read, no membership changes.
   const senderLevel = powers.ofUser(event.sender);
   const targetLevel = powers.ofUser(target);
   const inviteLevel = powers.toDo('invite');
   const banLevel = powers.toDo('ban');
-  if (senderLevel === undefined || targetLevel === undefined || inviteLevel === undefined || banLevel === undefined)
+  if (senderLevel === undefined || targetLevel === undefined || inviteLevel === undefined || banLevel === undefined) {
     return refuse('power-levels-unreadable', 'The power levels that memberships need cannot be read.');
+  }
 
   // A membership in the state that says nothing cannot have been accepted.
   const senderMember = state('m.room.member', event.sender);
   const targetMember = state('m.room.member', target);
   for (const member of [senderMember, targetMember]) {
-    if (member !== undefined && !Object.hasOwn(member.content, 'membership'))
+    if (member !== undefined && !Object.hasOwn(member.content, 'membership')) {
       return refuse('member-malformed', `The membership event ${member.eventId} in the state has no membership.`);
+    }
   }
 
   const joinRules = state('m.room.join_rules', '')?.content;
@@ -116,10 +121,12 @@ function authoriseJoin(change: Change, { powers, state, rules }: AuthSituation):
     // 4.3.5.2. The one who authorises it is joined and may invite.
     const authoriser = ownString(change.event.content, 'join_authorised_via_users_server');
     if (authoriser === undefined) return refuse('join-not-authorised', 'The join names nobody who authorises it.');
-    if (membershipOf(state('m.room.member', authoriser)) !== 'join')
+    if (membershipOf(state('m.room.member', authoriser)) !== 'join') {
       return refuse('join-not-authorised', `${authoriser}, who authorises the join, is not in the room.`);
-    if (!atLeast(powers.ofUser(authoriser), change.inviteLevel))
+    }
+    if (!atLeast(powers.ofUser(authoriser), change.inviteLevel)) {
       return refuse('join-not-authorised', `${authoriser}, who authorises the join, lacks the power to invite.`);
+    }
     return ALLOWED;
   }
   // 4.3.4. invite, and from version 7 knock.
@@ -158,8 +165,9 @@ function authoriseLeave(change: Change, { powers, rules }: AuthSituation): AuthV
   if (change.senderMembership !== 'join') return notInRoom(change);
   if (isOwn) return ALLOWED;
   // 4.5.3. The target is banned, and the sender may not ban.
-  if (change.targetMembership === 'ban' && !atLeast(change.senderLevel, change.banLevel))
+  if (change.targetMembership === 'ban' && !atLeast(change.senderLevel, change.banLevel)) {
     return refuse('unban-power', `${change.sender} lacks the power to unban.`);
+  }
   // 4.5.4. The power to kick, and more power than the target.
   if (atLeast(change.senderLevel, powers.toDo('kick')) && above(change.senderLevel, change.targetLevel)) return ALLOWED;
   // 4.5.5. Otherwise, reject.
@@ -179,14 +187,16 @@ function authoriseBan(change: Change): AuthVerdict {
 /** 4.7. knock */
 function authoriseKnock(change: Change, rules: RoomVersionRules): AuthVerdict {
   // 4.7.1. The join rule is neither knock nor, from version 10, knock_restricted.
-  if (change.joinRule !== 'knock' && !(change.joinRule === 'knock_restricted' && rules.knockRestricted))
+  if (change.joinRule !== 'knock' && !(change.joinRule === 'knock_restricted' && rules.knockRestricted)) {
     return refuse('knock-join-rule', 'The join rule takes no knocks.');
+  }
   // 4.7.2. The sender is not the one who knocks.
   if (change.sender !== change.target) return refuse('knock-for-another', 'A knock is sent by whoever knocks.');
   // 4.7.3. Allowed unless banned, invited or joined.
   if (change.senderMembership === 'ban') return refuse('knock-banned', `${change.sender} is banned.`);
-  if (change.senderMembership === 'invite' || change.senderMembership === 'join')
+  if (change.senderMembership === 'invite' || change.senderMembership === 'join') {
     return refuse('knock-already-in', `${change.sender} is invited or in the room already.`);
+  }
   return ALLOWED;
 }
 

@@ -8,7 +8,7 @@ import { type AuthSituation } from './auth-rules-membership.ts';
 import { ALLOWED, type AuthVerdict, refuse } from './auth-verdict.ts';
 import { ownValue } from '../content.ts';
 import { type JsonObject, type Pdu } from '../pdu.ts';
-import { above, isPrivilegedCreator, type Level, levelAt } from './power-levels.ts';
+import { type Level, above, isPrivilegedCreator, levelAt } from './power-levels.ts';
 import { isJsonObject } from '../json/strict-json.ts';
 
 const LEVELS = ['users_default', 'events_default', 'state_default', 'ban', 'redact', 'kick', 'invite'] as const;
@@ -27,8 +27,9 @@ export function authorisePowerLevels(event: Pdu, situation: AuthSituation): Auth
     const named = users.find((id) => isPrivilegedCreator(create, id, rules) === true);
     if (named !== undefined) return refuse('power-levels-name-creator', `users names the creator ${named}.`);
     // Rule 1 lets no such m.room.create in; of those that cannot be read Synapse passes over null, false and 0 here.
-    if (isPrivilegedCreator(create, '', rules) === undefined && Boolean(create.content['additional_creators']))
+    if (isPrivilegedCreator(create, '', rules) === undefined && Boolean(create.content['additional_creators'])) {
       return refuse('power-levels-name-creator', 'The additional creators cannot be read.');
+    }
   }
 
   // A message event of this type: Synapse fails on it, so no room has one.
@@ -46,21 +47,24 @@ export function authorisePowerLevels(event: Pdu, situation: AuthSituation): Auth
   for (const name of maps) {
     const before = entriesOf(current, name);
     const after = entriesOf(next, name);
-    if (before === undefined || after === undefined)
+    if (before === undefined || after === undefined) {
       return refuse('power-levels-malformed', `${name} is not an object of levels.`);
+    }
     const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
     for (const change of changesBetween(before, after, keys)) {
       // 9.8. The level of another user who stands as high as the sender.
-      if (name === 'users' && change.name !== event.sender && change.before !== undefined && change.before === sender)
+      if (name === 'users' && change.name !== event.sender && change.before !== undefined && change.before === sender) {
         return refuse('power-levels-lower-equal', `${change.name} has as much power as ${event.sender}.`);
+      }
       changes.push(change);
     }
   }
   for (const { name, before, after, isReadable } of changes) {
     if (!isReadable || sender === undefined) return refuse('power-levels-malformed', `${name} is not a power level.`);
     // 9.5.1, 9.6, 9.8. The current level is above the sender's. 9.5.2, 9.7, 9.9. The new one is.
-    if (above(before, sender) || above(after, sender))
+    if (above(before, sender) || above(after, sender)) {
       return refuse('power-levels-exceed', `${event.sender} lacks the power to change ${name}.`);
+    }
   }
   // 9.10. Otherwise, allow.
   return ALLOWED;
@@ -85,8 +89,9 @@ function malformation(content: JsonObject, integersOnly: boolean): string | unde
   for (const name of LEVEL_MAPS) {
     if (!Object.hasOwn(content, name)) continue;
     const map = ownValue(content, name);
-    if (!isJsonObject(map) || !Object.values(map).every((level) => Number.isInteger(level)))
+    if (!isJsonObject(map) || !Object.values(map).every((level) => Number.isInteger(level))) {
       return `${name} is not an object of integers.`;
+    }
   }
   return undefined;
 }

@@ -7,7 +7,7 @@
 import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
 import { canonicalJsonWithout } from '../json/canonical-json.ts';
 import { ownString, ownValue } from '../content.ts';
-import { prepareKey, PUBLIC_KEY_BYTES, verifyWith } from '../signing/ed25519.ts';
+import { PUBLIC_KEY_BYTES, prepareKey, verifyWith } from '../signing/ed25519.ts';
 import { type Json, type JsonObject, type Pdu } from '../pdu.ts';
 import { isJsonObject } from '../json/strict-json.ts';
 
@@ -24,16 +24,18 @@ export function authoriseThirdPartyInvite(event: Pdu, target: string, state: Aut
   const mxid = ownString(signed, 'mxid');
   const token = ownString(signed, 'token');
   const signatures = ownValue(signed, 'signatures');
-  if (mxid === undefined || token === undefined || !isJsonObject(signatures))
+  if (mxid === undefined || token === undefined || !isJsonObject(signatures)) {
     return refuse('invite-third-party-malformed', 'The signed block lacks mxid, token or signatures.');
+  }
   // 4.4.1.4. The mxid is not the one invited.
   if (mxid !== target) return refuse('invite-third-party-token', `The signed block is for ${mxid}, not ${target}.`);
   // 4.4.1.5. No m.room.third_party_invite in the state has the token as its state key.
   const announced = state('m.room.third_party_invite', token);
   if (announced === undefined) return refuse('invite-third-party-token', 'No third-party invite has this token.');
   // 4.4.1.6. It was sent by somebody else.
-  if (announced.sender !== event.sender)
+  if (announced.sender !== event.sender) {
     return refuse('invite-third-party-sender', `${event.sender} did not send the third-party invite.`);
+  }
   // 4.4.1.7. A signature matches a public key of that event: allow. 4.4.1.8. Otherwise, reject.
   return isSignedByOneOf(publicKeysOf(announced), signed, signatures)
     ? ALLOWED
@@ -45,8 +47,9 @@ function publicKeysOf({ content }: Pdu): (Buffer | undefined)[] {
   const keys = Object.hasOwn(content, 'public_key') ? [ownValue(content, 'public_key')] : [];
   const listed = Object.hasOwn(content, 'public_keys') ? ownValue(content, 'public_keys') : [];
   if (Array.isArray(listed)) {
-    for (const entry of listed as readonly Json[])
+    for (const entry of listed as readonly Json[]) {
       keys.push(isJsonObject(entry) ? ownValue(entry, 'public_key') : undefined);
+    }
   } else if (typeof listed !== 'string' && !isJsonObject(listed)) {
     // Strings and objects Synapse walks, and finds no key in them; on the rest it fails before it looks at any key.
     return [];

@@ -15,7 +15,7 @@ import { authorisePowerLevels } from './auth-rules-power-levels.ts';
 import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
 import { membershipOf, ownValue } from '../content.ts';
 import { type Pdu } from '../pdu.ts';
-import { above, atLeast, powerLevelsOf, type PowerLevels } from './power-levels.ts';
+import { type PowerLevels, above, atLeast, powerLevelsOf } from './power-levels.ts';
 import { type RoomVersionRules } from '../room-versions.ts';
 
 export { type AuthState } from './auth-verdict.ts';
@@ -34,13 +34,15 @@ export function authoriseAgainstState(event: Pdu, state: AuthState, rules: RoomV
   if (create === undefined) return refuse('no-create-event', 'The state has no m.room.create.');
 
   // 3. The room is not federated, and the sender is of another server than the creator.
-  if (domainPartOf(event.sender) !== domainPartOf(create.sender) && !mayFederate(create))
+  if (domainPartOf(event.sender) !== domainPartOf(create.sender) && !mayFederate(create)) {
     return refuse('not-federated', `The room takes no events from ${domainPartOf(event.sender) ?? event.sender}.`);
+  }
 
   // Versions 1 to 5, 4. m.room.aliases: allowed for the server that its state key names.
   if (event.type === 'm.room.aliases' && rules.aliasesSpecialCase) {
-    if (event.stateKey !== undefined && event.stateKey !== '' && event.stateKey === domainPartOf(event.sender))
+    if (event.stateKey !== undefined && event.stateKey !== '' && event.stateKey === domainPartOf(event.sender)) {
       return ALLOWED;
+    }
     return refuse('aliases-state-key', 'The state key of m.room.aliases is not the domain of its sender.');
   }
 
@@ -50,8 +52,9 @@ export function authoriseAgainstState(event: Pdu, state: AuthState, rules: RoomV
   if (event.type === 'm.room.member') return authoriseMembership(event, { create, powers, state, rules });
 
   // 5. The sender is not joined.
-  if (membershipOf(state('m.room.member', event.sender)) !== 'join')
+  if (membershipOf(state('m.room.member', event.sender)) !== 'join') {
     return refuse('sender-not-joined', `${event.sender} is not in the room.`);
+  }
 
   // 6. m.room.third_party_invite: whoever may invite may send it; rules 7 and 8 don't apply.
   if (event.type === 'm.room.third_party_invite') {
@@ -60,12 +63,14 @@ export function authoriseAgainstState(event: Pdu, state: AuthState, rules: RoomV
   }
 
   // 7. The event type asks for more power than the sender has.
-  if (!atLeast(powers.ofUser(event.sender), powers.toSend(event.type, event.stateKey !== undefined)))
+  if (!atLeast(powers.ofUser(event.sender), powers.toSend(event.type, event.stateKey !== undefined))) {
     return refuse('send-power', `${event.sender} lacks the power to send ${event.type}.`);
+  }
 
   // 8. A state key that is another user's id.
-  if (event.stateKey?.startsWith('@') === true && event.stateKey !== event.sender)
+  if (event.stateKey?.startsWith('@') === true && event.stateKey !== event.sender) {
     return refuse('state-key-other-user', `The state key ${event.stateKey} is another user's.`);
+  }
 
   // 9. m.room.power_levels.
   if (event.type === 'm.room.power_levels') return authorisePowerLevels(event, { create, powers, state, rules });
@@ -81,8 +86,9 @@ export function authoriseAgainstState(event: Pdu, state: AuthState, rules: RoomV
 function authoriseRedaction(event: Pdu, powers: PowerLevels, rules: RoomVersionRules): AuthVerdict {
   const sender = powers.ofUser(event.sender);
   const needed = powers.toDo('redact');
-  if (sender === undefined || needed === undefined)
+  if (sender === undefined || needed === undefined) {
     return refuse('power-levels-unreadable', 'The power levels that redacting needs cannot be read.');
+  }
   // Later versions take every redaction in and decide when it is applied.
   if (!rules.redactionsJudgedByAuthRules || !above(needed, sender)) return ALLOWED;
   const redacts = ownValue(event.json, 'redacts');

@@ -90,8 +90,9 @@ export function creatorOf(create: Pdu, rules: RoomVersionRules): string | undefi
  */
 export function isPrivilegedCreator(create: Pdu, userId: string, rules: RoomVersionRules): boolean | undefined {
   if (!rules.privilegedCreators) return false;
-  if (create.sender === userId || !Object.hasOwn(create.content, 'additional_creators'))
+  if (create.sender === userId || !Object.hasOwn(create.content, 'additional_creators')) {
     return create.sender === userId;
+  }
   const additional = ownValue(create.content, 'additional_creators');
   if (typeof additional === 'string') return false;
   if (isJsonObject(additional)) return Object.hasOwn(additional, userId);

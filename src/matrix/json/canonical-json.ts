@@ -5,7 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/appendices/#canonical-json
  */
 import { invariant } from '../../invariant.ts';
-import { canonicalNumber, NUMBER_SPELLINGS, type SpelledNumbers } from './json-numbers.ts';
+import { NUMBER_SPELLINGS, type SpelledNumbers, canonicalNumber } from './json-numbers.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
 import { JSON_DEPTH_MAX } from './strict-json.ts';
 
@@ -60,8 +60,9 @@ const INSERTION_SORT_MAX = 24;
 function sortedKeys(object: JsonObject): string[] {
   const keys = Object.keys(object);
   const count = keys.length;
-  if (count > INSERTION_SORT_MAX) keys.sort();
-  else
+  if (count > INSERTION_SORT_MAX) {
+    keys.sort();
+  } else {
     for (let i = 1; i < count; i++) {
       const key = keys[i] as string;
       let at = i;
@@ -71,6 +72,7 @@ function sortedKeys(object: JsonObject): string[] {
       }
       keys[at] = key;
     }
+  }
   // The two orders differ only between surrogates and U+E000 to U+FFFF.
   for (const key of keys) if (SURROGATE_OR_ABOVE.test(key)) return keys.sort(byCodePoint);
   return keys;

@@ -3,9 +3,9 @@
  * JavaScript number misrepresents, or whose keys are not unique. The text is valid JSON of bounded depth already, so this
  * reader only walks it: it keeps the spelling of numbers and names the first duplicate key.
  */
-import { literalSpelling, NUMBER_SPELLINGS, type SpelledNumbers } from './json-numbers.ts';
+import { NUMBER_SPELLINGS, type SpelledNumbers, literalSpelling } from './json-numbers.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
-import { refuse, type Refusal } from '../refusal.ts';
+import { type Refusal, refuse } from '../refusal.ts';
 
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const WHITESPACE = /[ \t\n\r]*/y;

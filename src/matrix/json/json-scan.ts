@@ -39,8 +39,9 @@ export function scanJson(bytes: Uint8Array): JsonScan {
         if (inside === QUOTE) break;
         if (inside !== BACKSLASH) continue;
         // `\ud8..` to `\udf..`; the letter case of the hex digit is free.
-        if (bytes[i] === 0x75 && ((bytes[i + 1] as number) | 0x20) === 0x64 && isSurrogateNibble(bytes[i + 2]))
+        if (bytes[i] === 0x75 && ((bytes[i + 1] as number) | 0x20) === 0x64 && isSurrogateNibble(bytes[i + 2])) {
           surrogateEscapes = true;
+        }
         i++;
       }
     } else if (byte >= DIGIT_0 && byte <= DIGIT_9) {

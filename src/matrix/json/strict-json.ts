@@ -14,7 +14,7 @@ import { isUtf8 } from 'node:buffer';
 import { readJsonCarefully } from './json-reader.ts';
 import { scanJson } from './json-scan.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
-import { refuse, type Refusal } from '../refusal.ts';
+import { type Refusal, refuse } from '../refusal.ts';
 
 /** Far above anything real, far below what recursion over values could not bear; events have a lower limit of their own. */
 export const JSON_DEPTH_MAX = 512;
@@ -34,8 +34,9 @@ export function parseJson(source: Uint8Array | string): ParsedJson {
   } catch {
     return refuse('json.syntax', 'not valid JSON');
   }
-  if ((scan.surrogateEscapes || typeof source === 'string') && !isWellFormed(value))
+  if ((scan.surrogateEscapes || typeof source === 'string') && !isWellFormed(value)) {
     return refuse('json.surrogate', 'a string holds a lone surrogate');
+  }
   if (scan.unusualNumbers || countKeys(value) !== scan.keys) return readJsonCarefully(text);
   return { ok: true, value };
 }

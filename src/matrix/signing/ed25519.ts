@@ -6,7 +6,7 @@
  *
  * Source: RFC 8032, section 5.1.7; https://spec.matrix.org/v1.16/appendices/#signing-json
  */
-import { createPublicKey, verify, type KeyObject } from 'node:crypto';
+import { type KeyObject, createPublicKey, verify } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { LRUCache } from 'lru-cache';
 

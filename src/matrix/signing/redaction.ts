@@ -55,8 +55,9 @@ export function redact(event: JsonObject, rules: RoomVersionRules): JsonObject {
 function redactContent(type: Json | undefined, content: JsonObject, rules: RoomVersionRules): JsonObject {
   if (type === 'm.room.create' && rules.redaction.keepsWholeCreateContent) return content;
   const redacted: Record<string, Json> = {};
-  for (const key of keptContentKeys(typeof type === 'string' ? type : '', rules))
+  for (const key of keptContentKeys(typeof type === 'string' ? type : '', rules)) {
     if (Object.hasOwn(content, key)) redacted[key] = content[key] as Json;
+  }
   if (type === 'm.room.member' && rules.redaction.keepsThirdPartyInviteSigned) {
     const invite = content['third_party_invite'];
     if (isJsonObject(invite)) {

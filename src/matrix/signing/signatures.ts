@@ -8,11 +8,11 @@ import { decodeBase64 } from './base64.ts';
 import { canonicalJsonWithout } from '../json/canonical-json.ts';
 import { prepareKey, verifyWith } from './ed25519.ts';
 import { contentHash, signedText } from './hashes.ts';
-import { domainOf, parseKeyId, parseServerName, type KeyId, type ServerName } from '../identifiers.ts';
+import { type KeyId, type ServerName, domainOf, parseKeyId, parseServerName } from '../identifiers.ts';
 import { type JsonObject, type Pdu } from '../pdu.ts';
-import { refuse, type Refusal } from '../refusal.ts';
+import { type Refusal, refuse } from '../refusal.ts';
 import { type RoomVersionRules } from '../room-versions.ts';
-import { signBytes, type SigningKey } from './signing-key.ts';
+import { type SigningKey, signBytes } from './signing-key.ts';
 import { isJsonObject } from '../json/strict-json.ts';
 
 const OUTSIDE_SIGNATURES: ReadonlySet<string> = new Set(['unsigned', 'signatures']);
@@ -77,8 +77,9 @@ export function verifyText(message: Uint8Array, signature: string, publicKey: st
   const keyBytes = decodeBase64(publicKey);
   if (signatureBytes === undefined) return refuse('signature.base64', 'the signature is not base64');
   const key = keyBytes === undefined ? undefined : prepareKey(keyBytes);
-  if (key === undefined)
+  if (key === undefined) {
     return refuse('signature.key', 'the public key is malformed, not canonical, or of small order');
+  }
   return verifyWith(key, message, signatureBytes)
     ? { ok: true }
     : refuse('signature.wrong', 'the signature does not verify');
@@ -136,8 +137,9 @@ export function requiredSigners(
     const authoriser = pdu.content['join_authorised_via_users_server'];
     const colon = typeof authoriser === 'string' ? authoriser.indexOf(':') : -1;
     const server = colon < 0 ? undefined : parseServerName((authoriser as string).slice(colon + 1));
-    if (server === undefined)
+    if (server === undefined) {
       return refuse('signers.join_authorised_via_users_server', 'join_authorised_via_users_server names no server');
+    }
     if (!servers.includes(server)) servers.push(server);
   }
   return { ok: true, servers };

@@ -5,10 +5,10 @@
  * tweetnacl makes the key pair; node:crypto signs, because a server signs every request it makes and tweetnacl takes
  * milliseconds for one. Ed25519 is deterministic: the two give the same bytes, and a test holds them to it.
  */
-import { createPrivateKey, sign, type KeyObject } from 'node:crypto';
+import { type KeyObject, createPrivateKey, sign } from 'node:crypto';
 import nacl from 'tweetnacl';
 import { decodeBase64, encodeBase64 } from './base64.ts';
-import { parseKeyId, type KeyId } from '../identifiers.ts';
+import { type KeyId, parseKeyId } from '../identifiers.ts';
 
 const SEED_BYTES = 32;
 

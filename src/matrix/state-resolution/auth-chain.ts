@@ -45,7 +45,9 @@ function postorder(
       if (child === undefined) {
         order.push(top.id);
         stack.pop();
-      } else enter(child);
+      } else {
+        enter(child);
+      }
     }
   }
   return order;
@@ -161,8 +163,9 @@ export function conflictedStateSubgraph(conflicted: ReadonlySet<EventId>, unmeas
   const isWithin = (id: EventId): boolean => (graph.authDepthOf(id) ?? 0) >= shallowest;
   const subgraph = new Set<EventId>();
   for (const id of postorder(conflicted, graph, isWithin)) {
-    if (conflicted.has(id) || (graph.authEventsOf(id) ?? []).some((authEvent) => subgraph.has(authEvent)))
+    if (conflicted.has(id) || (graph.authEventsOf(id) ?? []).some((authEvent) => subgraph.has(authEvent))) {
       subgraph.add(id);
+    }
   }
   return subgraph;
 }

@@ -8,11 +8,11 @@ import { authEventIdsOf } from '../auth/auth-events.ts';
 import { type EventId } from '../identifiers.ts';
 import { type Pdu } from '../pdu.ts';
 import {
-  above,
   CREATOR_LEVEL,
+  type Level,
+  above,
   creatorOf,
   isPrivilegedCreator,
-  type Level,
   statedUserLevel,
 } from '../auth/power-levels.ts';
 import { PriorityQueue } from './priority-queue.ts';

@@ -10,7 +10,7 @@ import { authoriseAgainstState } from '../auth/auth-rules.ts';
 import { type AuthState } from '../auth/auth-verdict.ts';
 import { type EventId } from '../identifiers.ts';
 import { type Pdu } from '../pdu.ts';
-import { parseStateMapKey, type StateMap, stateMapKey } from '../state-map.ts';
+import { type StateMap, parseStateMapKey, stateMapKey } from '../state-map.ts';
 import { type Resolution } from './state-resolution-input.ts';
 
 type Places = Map<string, Pdu>;
@@ -59,8 +59,9 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused 
     }
   }
   // 4. Everything else.
-  for (const [place, candidates] of conflicted)
+  for (const [place, candidates] of conflicted) {
     resolved.state.set(place, resolveOtherEvents(candidates, authEvents, isAllowed).eventId);
+  }
   return resolved.state;
 }
 

@@ -4,7 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v2/#algorithm; v2.1: https://spec.matrix.org/v1.16/rooms/v12/#state-resolution
  */
-import { authDifference, type ConflictedStates, conflictedStateSubgraph } from './auth-chain.ts';
+import { type ConflictedStates, authDifference, conflictedStateSubgraph } from './auth-chain.ts';
 import { authEventIdsOf } from '../auth/auth-events.ts';
 import { authoriseAgainstState } from '../auth/auth-rules.ts';
 import { membershipOf } from '../content.ts';

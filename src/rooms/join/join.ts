@@ -125,8 +125,9 @@ async function findRoom(
     return { roomId: answer.roomId, servers: [...new Set([domain, ...answer.servers])] };
   } catch (error) {
     if (!(error instanceof FederationError)) throw error;
-    if (error.kind === 'not-found')
+    if (error.kind === 'not-found') {
       throw new RoomError('unknown-alias', `${domain} does not know ${room}`, { cause: error });
+    }
     throw new RoomError('no-resident', `the server of ${room} could not be asked: ${error.message}`, { cause: error });
   }
 }
@@ -154,8 +155,9 @@ async function prepare(
   const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: createdAt, random: context.random });
   const event = signEvent(unsigned, template.rules, context.serverName, context.signingKey);
   const parsed = parsePdu(event, template.rules);
-  if (!parsed.ok)
+  if (!parsed.ok) {
     throw new RoomError('unusable-answer', `${resident}'s template makes no valid event: ${parsed.reason}`);
+  }
   const intent: JoinIntent = {
     roomId,
     userId,
@@ -184,8 +186,9 @@ async function send(
     const answer = await timings.measure('send_join', () => takeJoinAnswer(context, sent, signal));
     const joined = await timings.measure('commit', () => commitJoin(context, { ...sent, answer }));
     // Other tries of the same join are settled with it, whatever became of them.
-    for (const other of await readJoinIntents(context.store, roomId, userId))
+    for (const other of await readJoinIntents(context.store, roomId, userId)) {
       await deleteJoinIntent(context.store, other.eventId);
+    }
     if (joined.partial) {
       await context.ring(roomId).catch((error: unknown) => {
         context.logger.warn({ err: error, roomId }, 'the workflow could not be started; the sweep will find the room');
@@ -212,8 +215,9 @@ function templateOf({ event, roomVersion }: { event: JsonObject; roomVersion: st
 function summarise(roomId: RoomId, failures: readonly unknown[]): RoomError {
   const told = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure))).join('; ');
   const refused = failures.find((failure) => failure instanceof FederationError && failure.kind === 'forbidden');
-  if (refused !== undefined)
+  if (refused !== undefined) {
     return new RoomError('forbidden', `joining ${roomId} was refused: ${told}`, { cause: refused });
+  }
   const version = failures.find(
     (failure) =>
       (failure instanceof RoomError && failure.kind === 'unsupported-version') ||

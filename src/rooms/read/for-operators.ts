@@ -73,8 +73,9 @@ export function operatorReads(context: RoomsContext): RoomReads {
 
 async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<RoomRow> {
   const room = await readRoom(store, roomId);
-  if (room === undefined || room.epoch === 0)
+  if (room === undefined || room.epoch === 0) {
     throw new RoomError('unknown-room', `${roomId} is not a room of this server`);
+  }
   return room;
 }
 
@@ -119,8 +120,9 @@ async function* memberPages(
   state: SnapshotId,
   membership: string | null,
 ): AsyncIterable<readonly Member[]> {
-  for await (const bodies of streamMemberBodies(store, roomId, state, membership, PAGE_ROWS))
+  for await (const bodies of streamMemberBodies(store, roomId, state, membership, PAGE_ROWS)) {
     yield bodies.map(memberOf).filter((member) => member !== undefined);
+  }
 }
 
 /** `undefined`: the event says of no membership what it is. */
@@ -191,8 +193,9 @@ async function resolveRoom(context: RoomsContext, room: RoomId | RoomAlias, sign
     if ((await overview(context, held)).canonicalAlias === room) return held.roomId;
   }
   const domain = domainOf(room);
-  if (domain === undefined || domain === context.serverName)
+  if (domain === undefined || domain === context.serverName) {
     throw new RoomError('unknown-alias', `${room} is not known here`);
+  }
   try {
     return (await context.federation.queryDirectory(domain, room as RoomAlias, { signal })).roomId;
   } catch (error) {

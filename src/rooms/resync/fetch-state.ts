@@ -178,8 +178,9 @@ async function buildState(
   }
   // The answer is the state before the event; the join comes after it.
   const at = judged.get(atEventId);
-  if (at?.event.stateKey !== undefined && at.verdict === 'accepted')
+  if (at?.event.stateKey !== undefined && at.verdict === 'accepted') {
     byPlace.set(stateMapKey(at.event.type, at.event.stateKey), at.event);
+  }
 
   const events = [...byPlace.values()];
   const members = events.filter(({ type, content }) => type === 'm.room.member' && content['membership'] === 'join');

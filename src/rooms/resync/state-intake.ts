@@ -99,12 +99,13 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
   const keep = (pdu: CheckedPdu): void => {
     const event = views.view(pdu);
     events.set(event.eventId, { event, verdict: 'waiting' });
-    if (views.wholeCharacters() > WHOLE_CHARACTERS_MAX)
+    if (views.wholeCharacters() > WHOLE_CHARACTERS_MAX) {
       throw new FederationError(
         resident,
         'too-large',
         `the power levels and join rules of the state and its auth chain are over ${WHOLE_CHARACTERS_MAX} characters`,
       );
+    }
     unstored.push(pdu);
     fetched += 1;
     badlySigned.delete(pdu.eventId);
@@ -170,8 +171,9 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
       try {
         for await (const batch of await ask(lanes.signal)) {
           received += batch.events.length;
-          if (received > receivedMax)
+          if (received > receivedMax) {
             throw new FederationError(resident, 'too-large', `over ${receivedMax} events, for ${wanted.size} it named`);
+          }
           await lanes.start(async () => {
             underCheck += 1;
             await check(batch.events, lanes.signal).finally(() => (underCheck -= 1));

@@ -1,16 +1,6 @@
 /** The third primary fact: what we decided, in one gapless order (src/store/journal/journal.ts). */
 import { sql } from 'drizzle-orm';
-import {
-  boolean,
-  check,
-  index,
-  integer,
-  json,
-  pgTable,
-  text,
-  unique,
-  uniqueIndex,
-} from 'drizzle-orm/pg-core';
+import { boolean, check, index, integer, json, pgTable, text, unique, uniqueIndex } from 'drizzle-orm/pg-core';
 import { int8 } from './columns.ts';
 
 /** One row: the newest position. Whoever holds its lock is the next to commit. */

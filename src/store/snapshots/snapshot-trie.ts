@@ -211,8 +211,9 @@ export function readTrie(
     } else if (node.kind === 'leaf') {
       const wanted = keys && new Set(keys.map(({ key }) => key));
       for (const entry of leafEntries(node)) {
-        if (wanted ? wanted.has(entry.key) : selection.members === true || !isMembership(entry.key))
+        if (wanted ? wanted.has(entry.key) : selection.members === true || !isMembership(entry.key)) {
           entries.push(entry);
+        }
       }
     } else {
       const groups = keys && byDigit(keys, depth);

@@ -180,8 +180,9 @@ interface Place {
 async function entriesOf(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Place[]> {
   const entries: Place[] = [];
   for (let start = 0; start < eventIds.length; start += PLACES_READ) {
-    for (const place of (await placesOf(sql, roomId, eventIds.slice(start, start + PLACES_READ))).values())
+    for (const place of (await placesOf(sql, roomId, eventIds.slice(start, start + PLACES_READ))).values()) {
       entries.push(place);
+    }
   }
   return entries;
 }

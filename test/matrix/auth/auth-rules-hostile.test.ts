@@ -1,10 +1,10 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { authEventKeys, authStateOf, checkAuthEventsCited } from '../../../src/matrix/auth/auth-events.ts';
 import { authorise } from '../../../src/matrix/auth/auth-rules.ts';
 import { type Json, type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../../src/matrix/room-versions.ts';
-import { ALICE, BOB, create, CREATOR, event, joinRules, member, powerLevels, room, rulesOf } from '../room-of-tests.ts';
+import { ALICE, BOB, CREATOR, create, event, joinRules, member, powerLevels, room, rulesOf } from '../room-of-tests.ts';
 
 const RUNS = { seed: 1, numRuns: 2_000 };
 /** What one judgement of the largest event may take; quadratic work on it takes minutes. */
@@ -43,7 +43,7 @@ const anyEvent = fc
   .map(({ stateKey, ...fields }) => event({ ...fields, ...(stateKey !== undefined && { stateKey }) }));
 
 describe('anything at all', () => {
-  it('in an event and in the state gets a verdict, never a throw', () => {
+  test('in an event and in the state gets a verdict, never a throw', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(...ROOM_VERSIONS),
@@ -62,7 +62,7 @@ describe('anything at all', () => {
     );
   });
 
-  it('that is huge is judged at once', () => {
+  test('that is huge is judged at once', () => {
     const many: JsonObject = Object.fromEntries(
       Array.from({ length: 50_000 }, (_, i) => [`@user${String(i)}:one`, i % 100]),
     );

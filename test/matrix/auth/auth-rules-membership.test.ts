@@ -1,13 +1,13 @@
-import { describe, it } from 'vitest';
+import { describe, test } from 'vitest';
 import { authStateOf } from '../../../src/matrix/auth/auth-events.ts';
 import { type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
 import {
   ALICE,
   BOB,
   CAROL,
-  create,
   CREATE_ID,
   CREATOR,
+  create,
   event,
   joinRules,
   member,
@@ -23,7 +23,7 @@ const alice = (level: number, content: JsonObject = {}): Pdu[] => [
 ];
 
 describe('a membership', () => {
-  it('needs a target and a known membership', () => {
+  test('needs a target and a known membership', () => {
     const state = withMembers(joinRules('public'));
     expectVerdict(ALL, 'member-malformed', event({ type: 'm.room.member', content: { membership: 'join' } }), state);
     expectVerdict(ALL, 'member-malformed', event({ type: 'm.room.member', stateKey: BOB, sender: BOB }), state);
@@ -33,27 +33,28 @@ describe('a membership', () => {
     expectVerdict(until(6), 'membership-unknown', member(BOB, 'knock'), withMembers(joinRules('knock')));
   });
 
-  it('does not change while the power it depends on cannot be read', () => {
+  test('does not change while the power it depends on cannot be read', () => {
     const unreadable: JsonObject[] = [{ ban: 'x' }, { invite: [] }, { users: 1 }, { users: { [BOB]: {} } }];
-    for (const content of unreadable)
+    for (const content of unreadable) {
       expectVerdict(ALL, 'power-levels-unreadable', join, withMembers(joinRules('public'), powerLevels(content)));
+    }
   });
 
-  it('does not change while only its sender’s or only its target’s power can be read', () => {
+  test('does not change while only its sender’s or only its target’s power can be read', () => {
     for (const user of [ALICE, BOB]) {
       const state = withMembers(member(ALICE, 'join'), powerLevels({ users: { [user]: 'x' } }));
       expectVerdict(ALL, 'power-levels-unreadable', ofBob('invite'), state);
     }
   });
 
-  it('does not follow on one that says nothing', () => {
+  test('does not follow on one that says nothing', () => {
     const silent = event({ type: 'm.room.member', sender: BOB, stateKey: BOB });
     expectVerdict(ALL, 'member-malformed', join, withMembers(joinRules('public'), silent));
   });
 });
 
 describe('joining', () => {
-  it('is the creator’s to do first', () => {
+  test('is the creator’s to do first', () => {
     const first = member(CREATOR, 'join', { prev: [CREATE_ID] });
     const onlyCreate = (version: string) => authStateOf([create(version)]);
     expectVerdict(ALL, 'allowed', first, onlyCreate);
@@ -64,11 +65,11 @@ describe('joining', () => {
     expectVerdict(ALL, 'sender-not-joined', invited, onlyCreate);
   });
 
-  it('is for oneself', () => {
+  test('is for oneself', () => {
     expectVerdict(ALL, 'join-for-another', ofBob('join'), withMembers(joinRules('public'), member(ALICE, 'join')));
   });
 
-  it('needs an invite while the join rule is invite, or there is none', () => {
+  test('needs an invite while the join rule is invite, or there is none', () => {
     for (const rule of [[], [joinRules('invite')], [{ ...joinRules('x'), content: {} }]]) {
       expectVerdict(ALL, 'join-not-invited', join, withMembers(...rule));
       expectVerdict(ALL, 'allowed', join, withMembers(...rule, member(BOB, 'invite')));
@@ -77,19 +78,19 @@ describe('joining', () => {
     }
   });
 
-  it('is open to all but the banned while the join rule is public', () => {
+  test('is open to all but the banned while the join rule is public', () => {
     expectVerdict(ALL, 'allowed', join, withMembers(joinRules('public')));
     expectVerdict(ALL, 'join-banned', join, withMembers(joinRules('public'), member(BOB, 'ban')));
   });
 
-  it('needs an invite while the join rule is knock, from version 7', () => {
+  test('needs an invite while the join rule is knock, from version 7', () => {
     expectVerdict(from(7), 'join-not-invited', join, withMembers(joinRules('knock')));
     expectVerdict(from(7), 'join-not-invited', join, withMembers(joinRules('knock'), member(BOB, 'knock')));
     expectVerdict(from(7), 'allowed', join, withMembers(joinRules('knock'), member(BOB, 'invite')));
     expectVerdict(until(6), 'join-rule-unknown', join, withMembers(joinRules('knock'), member(BOB, 'invite')));
   });
 
-  it('is for nobody under a join rule the version does not know', () => {
+  test('is for nobody under a join rule the version does not know', () => {
     const invited = member(BOB, 'invite');
     expectVerdict(ALL, 'join-rule-unknown', join, withMembers(joinRules('private'), invited));
     expectVerdict(
@@ -106,7 +107,7 @@ describe('joining', () => {
     ['restricted', 8],
     ['knock_restricted', 10],
   ] as const) {
-    it(`is authorised by a member with the power to invite while the join rule is ${rule}`, () => {
+    test(`is authorised by a member with the power to invite while the join rule is ${rule}`, () => {
       const authorised = member(BOB, 'join', { content: { join_authorised_via_users_server: ALICE } });
       const state = (level: number) => withMembers(joinRules(rule), ...alice(level, { invite: 50 }));
       expectVerdict(from(first), 'allowed', authorised, state(50));
@@ -129,7 +130,7 @@ describe('joining', () => {
       );
     });
 
-    it(`needs nobody’s authority for those invited or joined while the join rule is ${rule}`, () => {
+    test(`needs nobody’s authority for those invited or joined while the join rule is ${rule}`, () => {
       expectVerdict(from(first), 'allowed', join, withMembers(joinRules(rule), member(BOB, 'invite')));
       expectVerdict(from(first), 'allowed', join, withMembers(joinRules(rule), join));
     });
@@ -137,7 +138,7 @@ describe('joining', () => {
 });
 
 describe('inviting', () => {
-  it('is for members with the power, and asks none by default', () => {
+  test('is for members with the power, and asks none by default', () => {
     expectVerdict(ALL, 'allowed', ofBob('invite'), withMembers(member(ALICE, 'join')));
     expectVerdict(ALL, 'allowed', ofBob('invite'), withMembers(...alice(50, { invite: 50 })));
     expectVerdict(ALL, 'invite-power', ofBob('invite'), withMembers(...alice(49, { invite: 50 })));
@@ -145,27 +146,29 @@ describe('inviting', () => {
     expectVerdict(ALL, 'sender-not-joined', ofBob('invite'), withMembers(member(ALICE, 'invite')));
   });
 
-  it('is not for members and the banned', () => {
+  test('is not for members and the banned', () => {
     expectVerdict(ALL, 'invite-target-joined', ofBob('invite'), withMembers(member(ALICE, 'join'), join));
     expectVerdict(ALL, 'invite-target-banned', ofBob('invite'), withMembers(...alice(100), member(BOB, 'ban')));
-    for (const membership of ['leave', 'invite', 'knock'])
+    for (const membership of ['leave', 'invite', 'knock']) {
       expectVerdict(ALL, 'allowed', ofBob('invite'), withMembers(member(ALICE, 'join'), member(BOB, membership)));
+    }
   });
 });
 
 describe('leaving', () => {
   const leave = member(BOB, 'leave');
 
-  it('is for those joined or invited, and from version 7 for those who knocked', () => {
+  test('is for those joined or invited, and from version 7 for those who knocked', () => {
     expectVerdict(ALL, 'allowed', leave, withMembers(join));
     expectVerdict(ALL, 'allowed', leave, withMembers(member(BOB, 'invite')));
     expectVerdict(from(7), 'allowed', leave, withMembers(member(BOB, 'knock')));
     expectVerdict(until(6), 'sender-not-joined', leave, withMembers(member(BOB, 'knock')));
-    for (const state of [withMembers(), withMembers(member(BOB, 'leave')), withMembers(member(BOB, 'ban'))])
+    for (const state of [withMembers(), withMembers(member(BOB, 'leave')), withMembers(member(BOB, 'ban'))]) {
       expectVerdict(ALL, 'sender-not-joined', leave, state);
+    }
   });
 
-  it('is forced on others by members who stand above them and may kick', () => {
+  test('is forced on others by members who stand above them and may kick', () => {
     const kick = ofBob('leave');
     expectVerdict(ALL, 'allowed', kick, withMembers(...alice(50), join));
     expectVerdict(ALL, 'kick-power', kick, withMembers(...alice(49), join));
@@ -175,14 +178,14 @@ describe('leaving', () => {
     expectVerdict(ALL, 'sender-not-joined', kick, withMembers(powerLevels({ users: { [ALICE]: 100 } }), join));
   });
 
-  it('ends a ban where the sender may ban and kick', () => {
+  test('ends a ban where the sender may ban and kick', () => {
     const banned = member(BOB, 'ban');
     expectVerdict(ALL, 'allowed', ofBob('leave'), withMembers(...alice(50), banned));
     expectVerdict(ALL, 'unban-power', ofBob('leave'), withMembers(...alice(50, { ban: 51 }), banned));
     expectVerdict(ALL, 'kick-power', ofBob('leave'), withMembers(...alice(50, { kick: 51 }), banned));
   });
 
-  it('cannot be forced on creators in version 12, whatever their level', () => {
+  test('cannot be forced on creators in version 12, whatever their level', () => {
     const kick = member(CREATOR, 'leave', { sender: ALICE });
     expectVerdict(until(11), 'allowed', kick, withMembers(...alice(100)));
     expectVerdict(['12'], 'kick-power', kick, withMembers(...alice(100)));
@@ -195,7 +198,7 @@ describe('leaving', () => {
 });
 
 describe('banning', () => {
-  it('is for members who stand above the target and may ban', () => {
+  test('is for members who stand above the target and may ban', () => {
     const ban = ofBob('ban');
     expectVerdict(ALL, 'allowed', ban, withMembers(...alice(50), join));
     expectVerdict(ALL, 'allowed', ban, withMembers(...alice(50)));
@@ -209,19 +212,22 @@ describe('banning', () => {
 describe('knocking', () => {
   const knock = member(BOB, 'knock');
 
-  it('is for those outside, from version 7', () => {
-    for (const state of [[], [member(BOB, 'leave')], [knock]])
+  test('is for those outside, from version 7', () => {
+    for (const state of [[], [member(BOB, 'leave')], [knock]]) {
       expectVerdict(from(7), 'allowed', knock, withMembers(joinRules('knock'), ...state));
-    for (const membership of ['join', 'invite'])
+    }
+    for (const membership of ['join', 'invite']) {
       expectVerdict(from(7), 'knock-already-in', knock, withMembers(joinRules('knock'), member(BOB, membership)));
+    }
     expectVerdict(from(7), 'knock-banned', knock, withMembers(joinRules('knock'), member(BOB, 'ban')));
     const forBob = member(BOB, 'knock', { sender: CAROL });
     expectVerdict(from(7), 'knock-for-another', forBob, withMembers(joinRules('knock')));
   });
 
-  it('needs a join rule that takes knocks', () => {
-    for (const rule of ['public', 'invite', 'restricted'])
+  test('needs a join rule that takes knocks', () => {
+    for (const rule of ['public', 'invite', 'restricted']) {
       expectVerdict(from(7), 'knock-join-rule', knock, withMembers(joinRules(rule)));
+    }
     expectVerdict(from(10), 'allowed', knock, withMembers(joinRules('knock_restricted')));
     expectVerdict(['7', '8', '9'], 'knock-join-rule', knock, withMembers(joinRules('knock_restricted')));
   });

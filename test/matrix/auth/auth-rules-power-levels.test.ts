@@ -1,7 +1,7 @@
-import { describe, it } from 'vitest';
+import { describe, test } from 'vitest';
 import { authStateOf } from '../../../src/matrix/auth/auth-events.ts';
 import { type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
-import { ALICE, BOB, CAROL, create, CREATOR, event, member, powerLevels } from '../room-of-tests.ts';
+import { ALICE, BOB, CAROL, CREATOR, create, event, member, powerLevels } from '../room-of-tests.ts';
 import { ALL, expectVerdict, from, until, withMembers } from '../verdicts.ts';
 
 /** Alice, at 50, changes the power levels. */
@@ -14,13 +14,13 @@ const SINGLE = ['users_default', 'events_default', 'state_default', 'ban', 'reda
 describe('the first power levels', () => {
   const first = (content: JsonObject): Pdu => powerLevels(content);
 
-  it('may say anything that is well formed', () => {
+  test('may say anything that is well formed', () => {
     expectVerdict(until(11), 'allowed', first({ users: { [CREATOR]: 100, [ALICE]: 1_000 } }), withMembers());
     expectVerdict(['12'], 'allowed', first({ users: { [ALICE]: 1_000 }, ban: 5_000 }), withMembers());
     expectVerdict(ALL, 'allowed', first({}), withMembers());
   });
 
-  it('map user ids to levels', () => {
+  test('map user ids to levels', () => {
     for (const users of [
       null,
       [],
@@ -31,11 +31,12 @@ describe('the first power levels', () => {
       { [ALICE]: null },
       { [ALICE]: {} },
       { [ALICE]: 'x' },
-    ])
+    ]) {
       expectVerdict(ALL, 'power-levels-malformed', first({ users }), withMembers());
+    }
   });
 
-  it('are integers from version 10', () => {
+  test('are integers from version 10', () => {
     for (const users of [{ [ALICE]: '1' }, { [ALICE]: 1.5 }, { [ALICE]: true }]) {
       expectVerdict(until(9), 'allowed', first({ users }), withMembers());
       expectVerdict(from(10), 'power-levels-malformed', first({ users }), withMembers());
@@ -55,11 +56,11 @@ describe('the first power levels', () => {
     expectVerdict(ALL, 'allowed', first({ other: 'x' }), withMembers());
   });
 
-  it('are a state event', () => {
+  test('are a state event', () => {
     expectVerdict(ALL, 'power-levels-malformed', event({ type: 'm.room.power_levels' }), withMembers());
   });
 
-  it('do not name creators in version 12', () => {
+  test('do not name creators in version 12', () => {
     const creators = (version: string) =>
       authStateOf([create(version, { additional_creators: [ALICE] }), member(CREATOR, 'join')]);
     for (const user of [CREATOR, ALICE]) {
@@ -71,7 +72,7 @@ describe('the first power levels', () => {
 });
 
 describe('the creators of a version 12 room', () => {
-  it('are not compared with users while they cannot be read', () => {
+  test('are not compared with users while they cannot be read', () => {
     const creators = (additional_creators: JsonObject[string]) => () =>
       authStateOf([create('12', { additional_creators }), member(CREATOR, 'join')]);
     const first = powerLevels({});
@@ -81,18 +82,19 @@ describe('the creators of a version 12 room', () => {
 });
 
 describe('a change of power levels', () => {
-  it('stays within the sender’s own power', () => {
+  test('stays within the sender’s own power', () => {
     for (const name of SINGLE) {
       expectVerdict(ALL, 'allowed', change({ [name]: 50 }), state());
       expectVerdict(ALL, 'power-levels-exceed', change({ [name]: 51 }), state());
       const high = name === 'state_default' ? { [name]: 51, events: { 'm.room.power_levels': 0 } } : { [name]: 51 };
-      if (name !== 'users_default')
+      if (name !== 'users_default') {
         expectVerdict(ALL, 'power-levels-exceed', change({ ...high, [name]: 50 }), state(high));
+      }
       expectVerdict(ALL, 'allowed', change(high), state(high));
     }
   });
 
-  it('adds, changes and removes event levels within the sender’s own power', () => {
+  test('adds, changes and removes event levels within the sender’s own power', () => {
     expectVerdict(ALL, 'allowed', change({ events: { x: 50 } }), state());
     expectVerdict(ALL, 'power-levels-exceed', change({ events: { x: 51 } }), state());
     expectVerdict(ALL, 'power-levels-exceed', change({ events: { x: 50 } }), state({ events: { x: 51 } }));
@@ -101,7 +103,7 @@ describe('a change of power levels', () => {
     expectVerdict(ALL, 'allowed', change({}), state({ events: { x: 50 } }));
   });
 
-  it('holds notifications to the same from version 6', () => {
+  test('holds notifications to the same from version 6', () => {
     for (const [after, before] of [
       [{ room: 51 }, {}],
       [{ room: 50 }, { room: 51 }],
@@ -113,7 +115,7 @@ describe('a change of power levels', () => {
     expectVerdict(ALL, 'allowed', change({ notifications: { room: 50 } }), state());
   });
 
-  it('changes users below the sender, and the sender', () => {
+  test('changes users below the sender, and the sender', () => {
     const users = (changed: JsonObject): JsonObject => ({ users: { ...(BEFORE['users'] as JsonObject), ...changed } });
     expectVerdict(ALL, 'allowed', change(users({ [CAROL]: 50 })), state());
     expectVerdict(ALL, 'allowed', change({ users: { [ALICE]: 50, [BOB]: 50 } }), state());
@@ -128,13 +130,13 @@ describe('a change of power levels', () => {
     expectVerdict(ALL, 'power-levels-exceed', change(users({ [BOB]: 0 })), state(above));
   });
 
-  it('compares what the levels mean, not how they are written', () => {
+  test('compares what the levels mean, not how they are written', () => {
     expectVerdict(until(9), 'allowed', change({ ban: ' 51' }), state({ ban: 51 }));
     const users = { ...(BEFORE['users'] as JsonObject), [BOB]: '50' };
     expectVerdict(until(9), 'allowed', change({ users }), state());
   });
 
-  it('is refused where a level it touches is none', () => {
+  test('is refused where a level it touches is none', () => {
     expectVerdict(until(9), 'power-levels-malformed', change({ ban: 'x' }), state());
     expectVerdict(until(9), 'power-levels-malformed', change({ events: 'x' }), state());
     expectVerdict(until(9), 'power-levels-malformed', change({ events: { x: null } }), state());
@@ -143,12 +145,12 @@ describe('a change of power levels', () => {
     expectVerdict(ALL, 'power-levels-malformed', change({}), state({ ban: 'x' }));
   });
 
-  it('at another state key has no predecessor', () => {
+  test('at another state key has no predecessor', () => {
     const elsewhere = powerLevels({ ban: 1_000 }, { sender: ALICE, stateKey: 'x' });
     expectVerdict(ALL, 'allowed', elsewhere, state());
   });
 
-  it('may go to any height for a creator in version 12', () => {
+  test('may go to any height for a creator in version 12', () => {
     const vast = change({ users: { [ALICE]: 9_007_199_254_740_991 } }, CREATOR);
     expectVerdict(['12'], 'allowed', vast, state());
     expectVerdict(until(11), 'power-levels-exceed', vast, state());

@@ -1,4 +1,4 @@
-import { describe, it } from 'vitest';
+import { describe, test } from 'vitest';
 import { parseKeyId, parseServerName } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
 import { signJson } from '../../../src/matrix/signing/signatures.ts';
@@ -20,7 +20,7 @@ const invite = (third_party_invite: JsonObject[string]): Pdu =>
 const state = withMembers(announced({ public_key: KEY.publicKey }));
 
 describe('a third-party invite', () => {
-  it('lets in whom the identity server vouches for, whoever else may invite', () => {
+  test('lets in whom the identity server vouches for, whoever else may invite', () => {
     expectVerdict(ALL, 'allowed', invite({ signed: signed() }), state);
     const listed = withMembers(
       announced({ public_keys: [{ public_key: OTHER_KEY.publicKey }, { public_key: KEY.publicKey }] }),
@@ -34,12 +34,12 @@ describe('a third-party invite', () => {
     }
   });
 
-  it('does not count for the banned', () => {
+  test('does not count for the banned', () => {
     const banned = withMembers(announced({ public_key: KEY.publicKey }), member(BOB, 'ban'));
     expectVerdict(ALL, 'invite-target-banned', invite({ signed: signed() }), banned);
   });
 
-  it('is refused when it is malformed', () => {
+  test('is refused when it is malformed', () => {
     const unsigned = { mxid: BOB, token: 'token' };
     for (const block of [
       null,
@@ -49,23 +49,24 @@ describe('a third-party invite', () => {
       { signed: {} },
       { signed: unsigned },
       { signed: signed({ mxid: BOB }) },
-    ])
+    ]) {
       expectVerdict(ALL, 'invite-third-party-malformed', invite(block), state);
+    }
     const numbered = { ...signed(), token: 1 };
     expectVerdict(ALL, 'invite-third-party-malformed', invite({ signed: numbered }), state);
   });
 
-  it('is for the one it names, by a token that the state holds', () => {
+  test('is for the one it names, by a token that the state holds', () => {
     expectVerdict(ALL, 'invite-third-party-token', invite({ signed: signed({ mxid: ALICE, token: 'token' }) }), state);
     expectVerdict(ALL, 'invite-third-party-token', invite({ signed: signed({ mxid: BOB, token: 'other' }) }), state);
   });
 
-  it('is sent by who announced it', () => {
+  test('is sent by who announced it', () => {
     const ofBob = withMembers(announced({ public_key: KEY.publicKey }, BOB));
     expectVerdict(ALL, 'invite-third-party-sender', invite({ signed: signed() }), ofBob);
   });
 
-  it('bears a signature by a key that was announced', () => {
+  test('bears a signature by a key that was announced', () => {
     const refused = 'invite-third-party-signature';
     expectVerdict(ALL, refused, invite({ signed: signed(undefined, OTHER_KEY) }), state);
     expectVerdict(ALL, refused, invite({ signed: { ...signed(), extra: 1 } }), state);
@@ -76,8 +77,9 @@ describe('a third-party invite', () => {
       { [IDENTITY]: {} },
       { [IDENTITY]: { 'rsa:0': 'x' } },
       { [IDENTITY]: { 'ed25519:0': 1 } },
-    ])
+    ]) {
       expectVerdict(ALL, refused, invite({ signed: { ...signed(), signatures } }), state);
+    }
     for (const content of [
       {},
       { public_key: 1 },
@@ -85,11 +87,12 @@ describe('a third-party invite', () => {
       { public_key: SMALL_ORDER_KEY },
       { public_keys: 1 },
       { public_keys: [1] },
-    ])
+    ]) {
       expectVerdict(ALL, refused, invite({ signed: signed() }), withMembers(announced(content)));
+    }
   });
 
-  it('looks at the first ed25519 signature only, and no further than the first key that is none, as Synapse does', () => {
+  test('looks at the first ed25519 signature only, and no further than the first key that is none, as Synapse does', () => {
     const refused = 'invite-third-party-signature';
     const valid = signed()['signatures'] as JsonObject;
     const preceded = { 'a.example': { 'ed25519:0': 'AAAA' }, ...valid };

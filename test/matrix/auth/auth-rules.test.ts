@@ -1,32 +1,33 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { authStateOf } from '../../../src/matrix/auth/auth-events.ts';
 import { authoriseAgainstState } from '../../../src/matrix/auth/auth-rules.ts';
 import { type AuthState } from '../../../src/matrix/auth/auth-verdict.ts';
 import { type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
 import { parseJson } from '../../../src/matrix/json/strict-json.ts';
-import { ALICE, BOB, create, CREATOR, event, member, powerLevels, ROOM, rulesOf } from '../room-of-tests.ts';
+import { ALICE, BOB, CREATOR, ROOM, create, event, member, powerLevels, rulesOf } from '../room-of-tests.ts';
 import { ALL, expectVerdict, from, until, withMembers } from '../verdicts.ts';
 
 describe('m.room.create', () => {
   const empty = (): AuthState => authStateOf([]);
   const roomless = (version: string, content: JsonObject = {}): Pdu => create(version, content);
 
-  it('stands at the beginning of its room', () => {
+  test('stands at the beginning of its room', () => {
     expectVerdict(ALL, 'allowed', (version) => roomless(version), empty);
     expectVerdict(ALL, 'create-has-prev-events', (version) => create(version, {}, { prev: ['$a'] }), empty);
   });
 
-  it('is not judged by the state', () => {
-    for (const version of ALL)
+  test('is not judged by the state', () => {
+    for (const version of ALL) {
       expect(authoriseAgainstState(create(version, {}, { prev: ['$a'] }), empty(), rulesOf(version)).ok).toBe(true);
+    }
   });
 
-  it('comes from the server that its room id names, where room ids name one', () => {
+  test('comes from the server that its room id names, where room ids name one', () => {
     expectVerdict(until(11), 'create-sender-domain', (version) => create(version, {}, { sender: BOB }), empty);
     expectVerdict(['12'], 'allowed', (version) => create(version, {}, { sender: BOB }), empty);
   });
 
-  it('has no room id of its own in version 12', () => {
+  test('has no room id of its own in version 12', () => {
     const withRoomId = (version: string): Pdu => {
       const plain = create(version);
       return { ...plain, json: { ...plain.json, room_id: ROOM } };
@@ -35,9 +36,10 @@ describe('m.room.create', () => {
     expectVerdict(until(11), 'allowed', withRoomId, empty);
   });
 
-  it('names a known room version, or none', () => {
-    for (const room_version of ['13', 'org.example', 1, null, {}])
+  test('names a known room version, or none', () => {
+    for (const room_version of ['13', 'org.example', 1, null, {}]) {
       expectVerdict(ALL, 'create-room-version', (version) => roomless(version, { room_version }), empty);
+    }
     const unversioned = (version: string): Pdu => {
       const content = Object.entries(create(version).content).filter(([name]) => name !== 'room_version');
       return { ...create(version), content: Object.fromEntries(content) };
@@ -45,13 +47,13 @@ describe('m.room.create', () => {
     expectVerdict(ALL, 'allowed', unversioned, empty);
   });
 
-  it('names a creator until version 10', () => {
+  test('names a creator until version 10', () => {
     const unnamed = (version: string): Pdu => ({ ...roomless(version), content: { room_version: version } });
     expectVerdict(until(10), 'create-lacks-creator', unnamed, empty);
     expectVerdict(from(11), 'allowed', unnamed, empty);
   });
 
-  it('lists user ids as additional creators in version 12', () => {
+  test('lists user ids as additional creators in version 12', () => {
     for (const additional_creators of [ALICE, {}, [1], ['alice'], ['@alice'], null, [`@${'a'.repeat(300)}:one`]]) {
       expectVerdict(['12'], 'create-additional-creators', roomless('12', { additional_creators }), empty);
       expectVerdict(['11'], 'allowed', roomless('11', { additional_creators }), empty);
@@ -64,18 +66,19 @@ describe('m.room.create', () => {
 describe('the room', () => {
   const message = event({ type: 'm.room.message', sender: BOB });
 
-  it('takes nothing before its m.room.create', () => {
+  test('takes nothing before its m.room.create', () => {
     expectVerdict(ALL, 'no-create-event', message, () => authStateOf([member(BOB, 'join')]));
   });
 
-  it('takes events of members only', () => {
+  test('takes events of members only', () => {
     expectVerdict(ALL, 'allowed', message, withMembers(member(BOB, 'join')));
     expectVerdict(ALL, 'sender-not-joined', message, withMembers());
-    for (const membership of ['leave', 'invite', 'ban', 'knock'])
+    for (const membership of ['leave', 'invite', 'ban', 'knock']) {
       expectVerdict(ALL, 'sender-not-joined', message, withMembers(member(BOB, membership)));
+    }
   });
 
-  it('keeps strangers out while it is not federated', () => {
+  test('keeps strangers out while it is not federated', () => {
     const closed = (value: JsonObject[string]) => (version: string) =>
       authStateOf([create(version, { 'm.federate': value }), member(BOB, 'join'), member(ALICE, 'join')]);
     const ofAlice = event({ type: 'm.room.message', sender: ALICE });
@@ -85,7 +88,7 @@ describe('the room', () => {
     expectVerdict(ALL, 'allowed', ofAlice, closed(false));
   });
 
-  it('invites no strangers while it is not federated', () => {
+  test('invites no strangers while it is not federated', () => {
     const closed = (version: string): AuthState =>
       authStateOf([create(version, { 'm.federate': false }), member(CREATOR, 'join')]);
     expectVerdict(ALL, 'not-federated', member(BOB, 'invite', { sender: CREATOR }), closed);
@@ -96,14 +99,14 @@ describe('the room', () => {
 describe('m.room.aliases', () => {
   const aliases = (stateKey: string): Pdu => event({ type: 'm.room.aliases', sender: BOB, stateKey });
 
-  it('needs only its own domain as state key until version 5', () => {
+  test('needs only its own domain as state key until version 5', () => {
     expectVerdict(until(5), 'allowed', aliases('two'), withMembers());
     expectVerdict(until(5), 'aliases-state-key', aliases('one'), withMembers(member(BOB, 'join')));
     expectVerdict(until(5), 'aliases-state-key', aliases(''), withMembers(member(BOB, 'join')));
     expectVerdict(until(5), 'aliases-state-key', event({ type: 'm.room.aliases', sender: BOB }), withMembers());
   });
 
-  it('is like any other state event from version 6', () => {
+  test('is like any other state event from version 6', () => {
     expectVerdict(from(6), 'sender-not-joined', aliases('two'), withMembers());
     expectVerdict(from(6), 'send-power', aliases('two'), withMembers(member(BOB, 'join')));
   });
@@ -114,14 +117,14 @@ describe('sending', () => {
   const message = event({ type: 'm.room.message', sender: ALICE });
   const powers = (content: JsonObject) => withMembers(member(ALICE, 'join'), powerLevels(content));
 
-  it('asks 50 for state and nothing for messages when nothing else is said', () => {
+  test('asks 50 for state and nothing for messages when nothing else is said', () => {
     expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: 49 } }));
     expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: 50 } }));
     expectVerdict(ALL, 'allowed', message, powers({}));
     expectVerdict(ALL, 'send-power', topic, withMembers(member(ALICE, 'join')));
   });
 
-  it('asks what state_default, events_default and events say', () => {
+  test('asks what state_default, events_default and events say', () => {
     expectVerdict(ALL, 'allowed', topic, powers({ state_default: 0 }));
     expectVerdict(ALL, 'send-power', message, powers({ events_default: 1 }));
     expectVerdict(ALL, 'send-power', topic, powers({ state_default: 0, events: { 'm.room.topic': 1 } }));
@@ -129,7 +132,7 @@ describe('sending', () => {
     expectVerdict(ALL, 'allowed', topic, powers({ users_default: 50 }));
   });
 
-  it('gives the creator 100 while there are no power levels, and more than anyone in version 12', () => {
+  test('gives the creator 100 while there are no power levels, and more than anyone in version 12', () => {
     const ofCreator = event({ type: 'm.room.topic', sender: CREATOR, stateKey: '' });
     expectVerdict(ALL, 'allowed', ofCreator, withMembers());
     const closedTopic = withMembers(powerLevels({ events: { 'm.room.topic': 1_000 } }));
@@ -137,14 +140,14 @@ describe('sending', () => {
     expectVerdict(['12'], 'allowed', ofCreator, closedTopic);
   });
 
-  it('takes for the creator whom content.creator names until version 10, and the sender from version 11', () => {
+  test('takes for the creator whom content.creator names until version 10, and the sender from version 11', () => {
     const state = (version: string): AuthState =>
       authStateOf([create(version, { creator: ALICE }), member(CREATOR, 'join'), member(ALICE, 'join')]);
     expectVerdict(until(10), 'allowed', topic, state);
     expectVerdict(from(11), 'send-power', topic, state);
   });
 
-  it('counts additional creators among the creators in version 12', () => {
+  test('counts additional creators among the creators in version 12', () => {
     const state = (version: string): AuthState =>
       authStateOf([create(version, { additional_creators: [ALICE] }), member(ALICE, 'join'), powerLevels({})]);
     expectVerdict(['12'], 'allowed', topic, state);
@@ -156,7 +159,7 @@ describe('sending', () => {
     expectVerdict(['12'], 'allowed', topic, stated({ [ALICE]: 1 }));
   });
 
-  it('leaves state keys that are user ids to their owners', () => {
+  test('leaves state keys that are user ids to their owners', () => {
     const keyed = (stateKey: string): Pdu => event({ type: 'org.example', sender: ALICE, stateKey });
     const state = powers({ users: { [ALICE]: 50 } });
     expectVerdict(ALL, 'allowed', keyed(ALICE), state);
@@ -165,25 +168,29 @@ describe('sending', () => {
     expectVerdict(ALL, 'allowed', keyed('bob'), state);
   });
 
-  it('fails where the power it needs cannot be read', () => {
-    for (const content of [{ events: [] }, { state_default: 'much' }, { state_default: null }, { users: [] }])
+  test('fails where the power it needs cannot be read', () => {
+    for (const content of [{ events: [] }, { state_default: 'much' }, { state_default: null }, { users: [] }]) {
       expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: 100 }, ...content }));
+    }
   });
 
-  it('does not take inherited names for power levels', () => {
+  test('does not take inherited names for power levels', () => {
     const odd = event({ type: 'constructor', sender: ALICE });
     expectVerdict(ALL, 'allowed', odd, powers({ events: {} }));
     const fromToString = event({ type: 'm.room.message', sender: ALICE });
     expectVerdict(ALL, 'allowed', fromToString, powers({ users: {} }));
   });
 
-  it('reads levels written as strings', () => {
-    for (const level of ['50', ' 50 ', '+50', '0050', '5_0', '٥٠', 50.7])
+  test('reads levels written as strings', () => {
+    for (const level of ['50', ' 50 ', '+50', '0050', '5_0', '٥٠', 50.7]) {
       expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: level } }));
-    for (const level of ['', '5 0', '_50', '50.0', '5e1', '\ufeff50', '9'.repeat(4_301)])
+    }
+    for (const level of ['', '5 0', '_50', '50.0', '5e1', '\ufeff50', '9'.repeat(4_301)]) {
       expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: level } }));
-    for (const level of ['-50', '٤٩', '𝟒𝟗'])
+    }
+    for (const level of ['-50', '٤٩', '𝟒𝟗']) {
       expectVerdict(ALL, 'send-power', topic, powers({ users: { [ALICE]: level } }));
+    }
     expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: '𝟓𝟎' } }));
     expectVerdict(ALL, 'allowed', topic, powers({ users: { [ALICE]: '9'.repeat(4_300) } }));
     const vast = { users: { [ALICE]: '9007199254740993' }, events: { 'm.room.topic': '9007199254740992' } };
@@ -192,7 +199,7 @@ describe('sending', () => {
 });
 
 describe('integers beyond the safe range', () => {
-  it('are compared to their last digit until version 5, which lets them pass', () => {
+  test('are compared to their last digit until version 5, which lets them pass', () => {
     const topic = event({ type: 'm.room.topic', sender: ALICE, stateKey: '' });
     const withLevels = (ofAlice: string) => {
       const parsed = parseJson(`{"users":{"${ALICE}":${ofAlice}},"events":{"m.room.topic":9007199254740993}}`);
@@ -207,7 +214,7 @@ describe('integers beyond the safe range', () => {
 describe('m.room.third_party_invite', () => {
   const announcement = event({ type: 'm.room.third_party_invite', sender: ALICE, stateKey: '@token' });
 
-  it('asks for the power to invite and nothing else', () => {
+  test('asks for the power to invite and nothing else', () => {
     expectVerdict(
       ALL,
       'allowed',
@@ -229,7 +236,7 @@ describe('m.room.redaction', () => {
     event({ type: 'm.room.redaction', sender: BOB, id: '$redaction:two', ...(redacts !== undefined && { redacts }) });
   const state = withMembers(member(BOB, 'join'), powerLevels({}));
 
-  it('is for the powerful and for the redacted event’s own server in versions 1 and 2', () => {
+  test('is for the powerful and for the redacted event’s own server in versions 1 and 2', () => {
     expectVerdict(until(2), 'redaction-power', redaction('$event:one'), state);
     expectVerdict(until(2), 'allowed', redaction('$event:two'), state);
     expectVerdict(until(2), 'redaction-power', redaction('event'), state);
@@ -243,7 +250,7 @@ describe('m.room.redaction', () => {
     );
   });
 
-  it('is let in by everyone’s rules from version 3', () => {
+  test('is let in by everyone’s rules from version 3', () => {
     expectVerdict(from(3), 'allowed', redaction('$event:one'), state);
     expectVerdict(
       from(3),

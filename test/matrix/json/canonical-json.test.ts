@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../../src/matrix/json/canonical-json.ts';
 import { type Json } from '../../../src/matrix/pdu.ts';
 import { parseJson } from '../../../src/matrix/json/strict-json.ts';
@@ -24,7 +24,7 @@ const json = fc.letrec<{ value: Json }>((tie) => ({
 })).value;
 
 describe('canonical JSON', () => {
-  it.each([
+  test.each([
     ['{}', '{}'],
     ['{"one":1,"two":"Two"}', '{"one":1,"two":"Two"}'],
     ['{ "b": "2", "a": "1" }', '{"a":"1","b":"2"}'],
@@ -41,20 +41,20 @@ describe('canonical JSON', () => {
     expect(canonical(text)).toBe(expected);
   });
 
-  it('orders keys by code point where UTF-16 units would order them otherwise', () => {
+  test('orders keys by code point where UTF-16 units would order them otherwise', () => {
     expect(canonical('{"\\ud83d\\ude00":1,"\\uffff":2,"\\ue000":3,"z":4}')).toBe(
       '{"z":4,"\ue000":3,"\uffff":2,"😀":1}',
     );
     expect(canonical('{"a\\ud83d\\ude00":1,"a":2,"a\\uffff":3}')).toBe('{"a":2,"a\uffff":3,"a😀":1}');
   });
 
-  it('orders many keys as it orders few', () => {
+  test('orders many keys as it orders few', () => {
     const keys = Array.from({ length: 200 }, (_, i) => `k${(i * 7919) % 200}`);
     const object = Object.fromEntries(keys.map((key) => [key, 1]));
     expect(Object.keys(JSON.parse(canonicalJson(object)) as object)).toEqual([...keys].sort());
   });
 
-  it('uses the shortest escapes and escapes nothing else', () => {
+  test('uses the shortest escapes and escapes nothing else', () => {
     const all = String.fromCharCode(...Array.from({ length: 0x100 }, (_, i) => i)) + '\u2028\u2029';
     const escaped = canonicalJson(all);
     expect(escaped.slice(0, 60)).toContain('\\u0000\\u0001');
@@ -65,7 +65,7 @@ describe('canonical JSON', () => {
     expect(escaped.endsWith('\u2028\u2029"')).toBe(true);
   });
 
-  it('reads back as the value it was made of', () => {
+  test('reads back as the value it was made of', () => {
     fc.assert(
       fc.property(json, (value) => {
         const parsed = parseJson(canonicalJson(value));
@@ -74,7 +74,7 @@ describe('canonical JSON', () => {
     );
   });
 
-  it('is the same for every order of keys and every spelling, and a fixed point', () => {
+  test('is the same for every order of keys and every spelling, and a fixed point', () => {
     const shuffled = (value: Json): Json => {
       if (Array.isArray(value)) return (value as readonly Json[]).map(shuffled);
       if (typeof value !== 'object' || value === null) return value;
@@ -93,7 +93,7 @@ describe('canonical JSON', () => {
     );
   });
 
-  it('throws for what no server could have sent', () => {
+  test('throws for what no server could have sent', () => {
     expect(() => canonicalJson(Number.NaN)).toThrow('NaN');
     let deep: Json = 1;
     for (let i = 0; i < 100_000; i++) deep = [deep];

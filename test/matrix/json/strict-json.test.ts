@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../../src/matrix/json/canonical-json.ts';
 import { JSON_DEPTH_MAX, parseJson, parseJsonObject } from '../../../src/matrix/json/strict-json.ts';
 
@@ -13,13 +13,13 @@ function valueOf(source: string): unknown {
 }
 
 describe('reading JSON of strangers', () => {
-  it('gives the values that JSON.parse gives', () => {
+  test('gives the values that JSON.parse gives', () => {
     const text = '{"a":[1,-2,true,false,null,"x\\n\\u00e9\\ud83d\\ude00"],"b":{"":{}},"c":9007199254740991}';
     expect(valueOf(text)).toEqual(JSON.parse(text));
     expect(valueOf(Buffer.from(text).toString())).toEqual(JSON.parse(text));
   });
 
-  it.each([
+  test.each([
     ['{"a":1,"a":1}', 'json.duplicate-key'],
     ['{"a":{"b":1,"c":[{"x":1,"\\u0078":2}]}}', 'json.duplicate-key'],
     ['{"__proto__":1,"__proto__":2}', 'json.duplicate-key'],
@@ -44,41 +44,41 @@ describe('reading JSON of strangers', () => {
     expect(ruleOf(text)).toBe(rule);
   });
 
-  it('refuses bytes that are not UTF-8, and surrogates encoded as such', () => {
+  test('refuses bytes that are not UTF-8, and surrogates encoded as such', () => {
     expect(ruleOf(Uint8Array.from([0x22, 0xff, 0x22]))).toBe('json.utf8');
     expect(ruleOf(Uint8Array.from([0x22, 0xed, 0xa0, 0x80, 0x22]))).toBe('json.utf8');
     expect(ruleOf(Uint8Array.from([0x22, 0xc0, 0x80, 0x22]))).toBe('json.utf8');
   });
 
-  it('refuses a lone surrogate that stands raw in a string', () => {
+  test('refuses a lone surrogate that stands raw in a string', () => {
     expect(ruleOf('{"a":"\ud800"}')).toBe('json.surrogate');
   });
 
-  it('refuses depth bombs without recursing into them', () => {
+  test('refuses depth bombs without recursing into them', () => {
     expect(ruleOf('['.repeat(100_000) + ']'.repeat(100_000))).toBe('json.depth');
     expect(ruleOf('{"a":'.repeat(100_000) + '1' + '}'.repeat(100_000))).toBe('json.depth');
     expect(ruleOf('['.repeat(JSON_DEPTH_MAX) + ']'.repeat(JSON_DEPTH_MAX))).toBe('accepted');
   });
 
-  it('does not take brackets, colons and numbers inside strings for structure', () => {
+  test('does not take brackets, colons and numbers inside strings for structure', () => {
     const text = JSON.stringify({ a: '[[[{"b":1.5,"b":1e3}' + '['.repeat(2_000), b: '\\"', 'c:1.0': ':' });
     expect(valueOf(text)).toEqual(JSON.parse(text));
   });
 
-  it('keeps __proto__ and constructor as ordinary keys', () => {
+  test('keeps __proto__ and constructor as ordinary keys', () => {
     const parsed = parseJsonObject('{"__proto__":{"polluted":1.5},"constructor":{"x":1}}');
     expect(parsed.ok && Object.keys(parsed.value)).toEqual(['__proto__', 'constructor']);
     expect(parsed.ok && canonicalJson(parsed.value)).toBe('{"__proto__":{"polluted":1.5},"constructor":{"x":1}}');
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
   });
 
-  it('reads a string of a megabyte, also on the careful path', () => {
+  test('reads a string of a megabyte, also on the careful path', () => {
     const long = '\\"x'.repeat(350_000);
     const parsed = parseJson(`{"a":"${long}","b":1.5}`);
     expect(parsed.ok && (parsed.value as { a: string }).a.length).toBe(700_000);
   });
 
-  it('refuses values that are no object where an object is wanted', () => {
+  test('refuses values that are no object where an object is wanted', () => {
     for (const text of ['[]', 'null', '1', '"a"']) {
       const parsed = parseJsonObject(text);
       expect(parsed.ok || parsed.rule).toBe('json.object');
@@ -87,7 +87,7 @@ describe('reading JSON of strangers', () => {
 });
 
 describe('numbers that a double cannot hold as written', () => {
-  it.each([
+  test.each([
     ['1.0', '1.0'],
     ['1e3', '1000.0'],
     ['1.10', '1.1'],

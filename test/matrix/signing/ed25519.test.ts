@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import nacl from 'tweetnacl';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { libsodiumVerifies, opensslVerifies, prepareKey, verifyWith } from '../../../src/matrix/signing/ed25519.ts';
 
 const GROUP_ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
@@ -57,7 +57,7 @@ function littleEndian(value: bigint): Buffer {
 }
 
 describe('Ed25519 verification', () => {
-  it('agrees with tweetnacl on random signatures, whole or with any one bit flipped', () => {
+  test('agrees with tweetnacl on random signatures, whole or with any one bit flipped', () => {
     const flip = fc.option(fc.tuple(fc.constantFrom('key', 'message', 'signature'), fc.nat(), fc.nat(7)), {
       nil: null,
     });
@@ -79,7 +79,7 @@ describe('Ed25519 verification', () => {
     );
   });
 
-  it('refuses the second spelling S + L of a signature, which tweetnacl takes', () => {
+  test('refuses the second spelling S + L of a signature, which tweetnacl takes', () => {
     const pair = pairOf(7);
     const message = Buffer.from('message');
     const signature = Buffer.from(nacl.sign.detached(message, pair.secretKey));
@@ -90,7 +90,7 @@ describe('Ed25519 verification', () => {
     expect(ours(pair.publicKey, message, signature)).toBe(true);
   });
 
-  it('refuses S = L and S above, and takes no S for less than it is', () => {
+  test('refuses S = L and S above, and takes no S for less than it is', () => {
     const pair = pairOf(7);
     for (const s of [GROUP_ORDER, GROUP_ORDER + 1n, 2n ** 256n - 1n]) {
       const signature = Buffer.concat([pair.publicKey, littleEndian(s)]);
@@ -98,32 +98,34 @@ describe('Ed25519 verification', () => {
     }
   });
 
-  it('refuses every key of small order', () => {
+  test('refuses every key of small order', () => {
     for (const point of SMALL_ORDER) expect(prepareKey(point), point.toString('hex')).toBeUndefined();
   });
 
-  it('refuses the signature of all messages under a key of small order, which node:crypto alone would take', () => {
+  test('refuses the signature of all messages under a key of small order, which node:crypto alone would take', () => {
     const identity = SMALL_ORDER[1]!;
     const forged = Buffer.concat([identity, Buffer.alloc(32)]);
     expect(ours(identity, Buffer.from('anything'), forged)).toBe(false);
   });
 
-  it('refuses a commitment R of small order under an honest key', () => {
-    for (const point of SMALL_ORDER)
+  test('refuses a commitment R of small order under an honest key', () => {
+    for (const point of SMALL_ORDER) {
       expect(ours(pairOf(7).publicKey, Buffer.from('m'), Buffer.concat([point, Buffer.alloc(32)]))).toBe(false);
+    }
   });
 
-  it('refuses keys whose y is not reduced', () => {
-    for (let low = 0xed; low <= 0xff; low++)
+  test('refuses keys whose y is not reduced', () => {
+    for (let low = 0xed; low <= 0xff; low++) {
       for (const high of [0x7f, 0xff]) {
         const key = Buffer.alloc(32, 0xff);
         key[0] = low;
         key[31] = high;
         expect(prepareKey(key)).toBeUndefined();
       }
+    }
   });
 
-  it('refuses keys and signatures of the wrong length', () => {
+  test('refuses keys and signatures of the wrong length', () => {
     const pair = pairOf(7);
     const signature = nacl.sign.detached(Buffer.from('m'), pair.secretKey);
     expect(prepareKey(pair.publicKey.subarray(1))).toBeUndefined();
@@ -132,13 +134,13 @@ describe('Ed25519 verification', () => {
     expect(ours(pair.publicKey, Buffer.from('m'), new Uint8Array(0))).toBe(false);
   });
 
-  it('refuses, without throwing, keys that are no point of the curve', () => {
+  test('refuses, without throwing, keys that are no point of the curve', () => {
     const noPoint = Buffer.alloc(32, 0);
     noPoint[0] = 2;
     expect(ours(noPoint, Buffer.from('m'), Buffer.alloc(64))).toBe(false);
   });
 
-  it('has libsodium where its package has a build', () => {
+  test('has libsodium where its package has a build', () => {
     const built = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'];
     const { glibcVersionRuntime } = (process.report.getReport() as { header: { glibcVersionRuntime?: string } }).header;
     const isMusl = process.platform === 'linux' && glibcVersionRuntime === undefined;
@@ -147,7 +149,7 @@ describe('Ed25519 verification', () => {
   });
 
   // Made by curve arithmetic: points with a component in the small subgroup, which no key generator makes.
-  it.each([
+  test.each([
     ['a commitment with a component of order 2', MIXED.message, MIXED.commitment, false],
     ['a key with a component of order 8', MIXED.message, MIXED.key, false],
     ['a key with a component of order 8 that the hash happens to cancel', MIXED.message, MIXED.cancelled, true],

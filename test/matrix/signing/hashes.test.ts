@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { checkContentHash, contentHash, eventIdOf } from '../../../src/matrix/signing/hashes.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { parseJsonObject } from '../../../src/matrix/json/strict-json.ts';
@@ -21,7 +21,7 @@ const MINIMAL = {
 };
 
 describe('the content hash', () => {
-  it('is the one that the spec gives for its two events', () => {
+  test('is the one that the spec gives for its two events', () => {
     expect(contentHash(MINIMAL)).toBe('5jM4wQpv6lnBo7CLIghJuHdW+s2CMBJPUOGOC89ncos');
     const message = {
       content: { body: 'Here is the message content' },
@@ -37,7 +37,7 @@ describe('the content hash', () => {
     expect(contentHash(message)).toBe('onLKD1bGljeBWQhWZ1kaP9SorVmRQNdN5aM2JYU2n/g');
   });
 
-  it('does not cover what servers add on the way', () => {
+  test('does not cover what servers add on the way', () => {
     const marked = {
       ...MINIMAL,
       signatures: { a: {} },
@@ -50,22 +50,24 @@ describe('the content hash', () => {
     expect(contentHash({ ...MINIMAL, destination: [] })).not.toBe(contentHash(MINIMAL));
   });
 
-  it('matches in either alphabet, padded or not', () => {
+  test('matches in either alphabet, padded or not', () => {
     const sha256 = contentHash(MINIMAL);
     const urlSafe = sha256.replaceAll('+', '-').replaceAll('/', '_');
-    for (const claimed of [sha256, `${sha256}=`, urlSafe])
+    for (const claimed of [sha256, `${sha256}=`, urlSafe]) {
       expect(checkContentHash({ ...MINIMAL, hashes: { sha256: claimed } })).toBe('match');
+    }
   });
 
-  it('tells a changed event from one whose hash cannot be read', () => {
+  test('tells a changed event from one whose hash cannot be read', () => {
     const sha256 = contentHash(MINIMAL);
     expect(checkContentHash({ ...MINIMAL, hashes: { sha256 }, depth: 4 })).toBe('mismatch');
     expect(checkContentHash({ ...MINIMAL, hashes: { sha256: 'AAAA' } })).toBe('mismatch');
-    for (const hashes of [{}, { sha256: 'A' }, { sha256: 'ÄÖ' }, { sha256: 5 }, null, []])
+    for (const hashes of [{}, { sha256: 'A' }, { sha256: 'ÄÖ' }, { sha256: 5 }, null, []]) {
       expect(checkContentHash({ ...MINIMAL, hashes })).toBe('unreadable');
+    }
   });
 
-  it('depends on how a number is spelled where the version lets it be spelled', () => {
+  test('depends on how a number is spelled where the version lets it be spelled', () => {
     const hashOf = (number: string): string => {
       const parsed = parseJsonObject(`{"content":{"a":${number}}}`);
       return parsed.ok ? contentHash(parsed.value) : parsed.rule;
@@ -77,13 +79,13 @@ describe('the content hash', () => {
 });
 
 describe('the event id', () => {
-  it('is read off the event in versions 1 and 2', () => {
+  test('is read off the event in versions 1 and 2', () => {
     expect(eventIdOf(sampleEvent('1'), rulesOf('1'))).toBe('$event:example.org');
     expect(eventIdOf(sampleEvent('2'), rulesOf('2'))).toBe('$event:example.org');
   });
 
   // These ids were computed by the reference implementation.
-  it('is the reference hash from version 3 on, URL-safe from 4', () => {
+  test('is the reference hash from version 3 on, URL-safe from 4', () => {
     const event: JsonObject = {
       type: 'm.room.message',
       room_id: '!r:h',
@@ -97,11 +99,12 @@ describe('the event id', () => {
       signatures: { h: { 'ed25519:1': 'aa' } },
     };
     expect(eventIdOf(event, rulesOf('3'))).toBe('$JdlhVTACNCmu6GaQTujYLltVsd2b0KOMvDdsQwHJG+k');
-    for (const version of ['4', '5', '6', '7', '8', '9', '10', '11', '12'])
+    for (const version of ['4', '5', '6', '7', '8', '9', '10', '11', '12']) {
       expect(eventIdOf(event, rulesOf(version))).toBe('$JdlhVTACNCmu6GaQTujYLltVsd2b0KOMvDdsQwHJG-k');
+    }
   });
 
-  it('does not change when the content is redacted or signatures are added', () => {
+  test('does not change when the content is redacted or signatures are added', () => {
     const event = sampleEvent('10');
     const id = eventIdOf(event, rulesOf('10'));
     expect(eventIdOf({ ...event, content: {}, signatures: {}, unsigned: { a: 1 } }, rulesOf('10'))).toBe(id);

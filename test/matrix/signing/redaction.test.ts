@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Json } from '../../../src/matrix/pdu.ts';
 import { redact } from '../../../src/matrix/signing/redaction.ts';
 import { ROOM_VERSIONS } from '../../../src/matrix/room-versions.ts';
@@ -72,30 +72,33 @@ const cases = ROOM_VERSIONS.flatMap((version) =>
 );
 
 describe('redaction', () => {
-  it.each(cases)('in version $version keeps $kept of $type', ({ version, type, kept }) => {
+  test.each(cases)('in version $version keeps $kept of $type', ({ version, type, kept }) => {
     const event = sampleEvent(version, { type, content: CONTENT });
     const redacted = redact(event, rulesOf(version));
     expect(Object.keys(redacted['content'] as object).sort()).toEqual(kept);
     expect(event['content']).toBe(CONTENT);
   });
 
-  it.each(ROOM_VERSIONS)('in version %s keeps the top-level keys that the version names, and no others', (version) => {
-    const obsolete = { origin: 'h', membership: 'join', prev_state: [] };
-    const event = sampleEvent(version, {
-      ...obsolete,
-      state_key: '',
-      redacts: '$x',
-      unsigned: { age: 1 },
-      age_ts: 1,
-      event_id: '$x:y',
-      __proto: 1,
-    });
-    const keys = new Set(Object.keys(sampleEvent(version)).concat('state_key', 'event_id'));
-    if (Number(version) < 11) for (const key of Object.keys(obsolete)) keys.add(key);
-    expect(new Set(Object.keys(redact(event, rulesOf(version))))).toEqual(keys);
-  });
+  test.each(ROOM_VERSIONS)(
+    'in version %s keeps the top-level keys that the version names, and no others',
+    (version) => {
+      const obsolete = { origin: 'h', membership: 'join', prev_state: [] };
+      const event = sampleEvent(version, {
+        ...obsolete,
+        state_key: '',
+        redacts: '$x',
+        unsigned: { age: 1 },
+        age_ts: 1,
+        event_id: '$x:y',
+        __proto: 1,
+      });
+      const keys = new Set(Object.keys(sampleEvent(version)).concat('state_key', 'event_id'));
+      if (Number(version) < 11) for (const key of Object.keys(obsolete)) keys.add(key);
+      expect(new Set(Object.keys(redact(event, rulesOf(version))))).toEqual(keys);
+    },
+  );
 
-  it('in version 11 keeps only the signed part of a third-party invite', () => {
+  test('in version 11 keeps only the signed part of a third-party invite', () => {
     const event = sampleEvent('11', { type: 'm.room.member', content: CONTENT });
     expect(redact(event, rulesOf('11'))['content']).toMatchObject({ third_party_invite: { signed: { token: 't' } } });
     const unsigned = sampleEvent('11', {
@@ -107,18 +110,18 @@ describe('redaction', () => {
     expect(redact(odd, rulesOf('11'))['content']).toEqual({});
   });
 
-  it('takes the room id from create events of version 12', () => {
+  test('takes the room id from create events of version 12', () => {
     const event = sampleEvent('12', { type: 'm.room.create', state_key: 'x' });
     expect(redact(event, rulesOf('12'))).not.toHaveProperty('room_id');
     expect(redact(event, rulesOf('11'))).toHaveProperty('room_id');
   });
 
-  it('finds no content in names that every object inherits', () => {
+  test('finds no content in names that every object inherits', () => {
     const event = sampleEvent('11', { type: 'constructor', content: { toString: 1 } });
     expect(redact(event, rulesOf('11'))['content']).toEqual({});
   });
 
-  it('is idempotent', () => {
+  test('is idempotent', () => {
     for (const { version, type } of cases) {
       const once = redact(sampleEvent(version, { type, content: CONTENT }), rulesOf(version));
       expect(redact(once, rulesOf(version))).toEqual(once);

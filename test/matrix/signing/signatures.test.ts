@@ -1,5 +1,5 @@
 import nacl from 'tweetnacl';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../../src/matrix/json/canonical-json.ts';
 import { parsePdu } from '../../../src/matrix/event-format.ts';
 import { checkContentHash } from '../../../src/matrix/signing/hashes.ts';
@@ -8,11 +8,11 @@ import { type Json, type JsonObject } from '../../../src/matrix/pdu.ts';
 import { redact } from '../../../src/matrix/signing/redaction.ts';
 import { ROOM_VERSIONS } from '../../../src/matrix/room-versions.ts';
 import {
-  requiredSigners,
   SIGNATURES_PER_SERVER_MAX,
-  signaturesOf,
+  requiredSigners,
   signEvent,
   signJson,
+  signaturesOf,
   verifyEventSignature,
   verifySignedJson,
 } from '../../../src/matrix/signing/signatures.ts';
@@ -23,7 +23,7 @@ import {
   signBytes,
   signingKeyFromSeed,
 } from '../../../src/matrix/signing/signing-key.ts';
-import { EXAMPLE, keyOf, OTHER, rulesOf, sampleEvent } from '../sample-event.ts';
+import { EXAMPLE, OTHER, keyOf, rulesOf, sampleEvent } from '../sample-event.ts';
 
 /** https://spec.matrix.org/v1.16/appendices/#cryptographic-test-vectors */
 const SPEC_KEY = signingKeyFromSeed(
@@ -37,7 +37,7 @@ function signatureBy(object: JsonObject, server: string, keyId: string): Json | 
 }
 
 describe('signing JSON', () => {
-  it("gives the spec's signatures", () => {
+  test("gives the spec's signatures", () => {
     expect(signatureBy(signJson({}, DOMAIN, SPEC_KEY), 'domain', 'ed25519:1')).toBe(
       'K8280/U9SSy9IVtjBuVeLr+HpOB4BQFWbg+UZaADMtTdGYI7Geitb76LTrr5QV/7Xg4ahLwYGYZzuHGZKM5ZAQ',
     );
@@ -46,7 +46,7 @@ describe('signing JSON', () => {
     );
   });
 
-  it('keeps the signatures that are there, and signs neither them nor unsigned', () => {
+  test('keeps the signatures that are there, and signs neither them nor unsigned', () => {
     const first = signJson({ a: 1, unsigned: { b: 2 } }, DOMAIN, SPEC_KEY);
     const both = signJson(signJson(first, EXAMPLE, keyOf('x')), DOMAIN, keyOf('y', 'b'));
     expect(signatureBy(both, 'domain', 'ed25519:1')).toBe(signatureBy(first, 'domain', 'ed25519:1'));
@@ -54,7 +54,7 @@ describe('signing JSON', () => {
     expect(verifySignedJson({ ...both, unsigned: {} }, EXAMPLE, 'ed25519:a', keyOf('x').publicKey).ok).toBe(true);
   });
 
-  it('verifies what it signed, and names what is wrong otherwise', () => {
+  test('verifies what it signed, and names what is wrong otherwise', () => {
     const signed = signJson({ a: 1 }, DOMAIN, SPEC_KEY);
     const ruleOf = (object: JsonObject, signer = 'domain', keyId = 'ed25519:1', key = SPEC_KEY.publicKey): string => {
       const verified = verifySignedJson(object, signer, keyId, key);
@@ -70,13 +70,14 @@ describe('signing JSON', () => {
     expect(ruleOf(signed, 'domain', 'ed25519:1', 'AAAA')).toBe('signature.key');
     expect(ruleOf(signed, 'domain', 'ed25519:1', '*')).toBe('signature.key');
     expect(ruleOf({ a: 1, signatures: { domain: { 'ed25519:1': '*' } } })).toBe('signature.base64');
-    for (const signatures of [null, 5, [], { domain: null }, { domain: { 'ed25519:1': 5 } }])
+    for (const signatures of [null, 5, [], { domain: null }, { domain: { 'ed25519:1': 5 } }]) {
       expect(ruleOf({ a: 1, signatures })).toBe('signature.missing');
+    }
   });
 });
 
 describe('signing events', () => {
-  it("gives the spec's hashes and signatures", () => {
+  test("gives the spec's hashes and signatures", () => {
     const minimal = {
       room_id: '!x:domain',
       sender: '@a:domain',
@@ -116,7 +117,7 @@ describe('signing events', () => {
     );
   });
 
-  it.each(ROOM_VERSIONS)('in version %s outlives redaction and nothing else', (version) => {
+  test.each(ROOM_VERSIONS)('in version %s outlives redaction and nothing else', (version) => {
     const key = keyOf('example.org');
     const signed = signEvent(sampleEvent(version), rulesOf(version), EXAMPLE, key);
     const verifies = (event: JsonObject): boolean =>
@@ -131,7 +132,7 @@ describe('signing events', () => {
 });
 
 describe('the signatures on an object', () => {
-  it('are those of Ed25519 with a proper key id, and at most a few', () => {
+  test('are those of Ed25519 with a proper key id, and at most a few', () => {
     const good = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`ed25519:k${i}`, 'x']));
     const odd = { 'rsa:1': 'x', 'ed25519:': 'x', 'ed25519:a b': 'x', ed25519: 'x', 'ed25519:n': 5 };
     const found = signaturesOf({ signatures: { [EXAMPLE]: { ...odd, ...good } } }, EXAMPLE);
@@ -156,17 +157,17 @@ describe('the servers that must have signed', () => {
     content: { membership, ...more },
   });
 
-  it("are the sender's alone, for most events", () => {
+  test("are the sender's alone, for most events", () => {
     for (const version of ROOM_VERSIONS) expect(signersOf(version, {})).toEqual([EXAMPLE]);
     expect(signersOf('11', member('invite'))).toEqual([EXAMPLE]);
   });
 
-  it('include the server in the event id in versions 1 and 2', () => {
+  test('include the server in the event id in versions 1 and 2', () => {
     expect(signersOf('1', { event_id: `$x:${OTHER}` })).toEqual([EXAMPLE, OTHER]);
     expect(signersOf('2', { event_id: '$x:' })).toBe('signers.event_id');
   });
 
-  it('include the server that vouched for a restricted join, where the version has restricted joins', () => {
+  test('include the server that vouched for a restricted join, where the version has restricted joins', () => {
     const join = member('join', { join_authorised_via_users_server: `@carol:${OTHER}` });
     expect(signersOf('7', join)).toEqual([EXAMPLE]);
     for (const version of ['8', '9', '10', '11', '12']) expect(signersOf(version, join)).toEqual([EXAMPLE, OTHER]);
@@ -176,13 +177,14 @@ describe('the servers that must have signed', () => {
     expect(signersOf('11', member('leave', { join_authorised_via_users_server: `@carol:${OTHER}` }))).toEqual([
       EXAMPLE,
     ]);
-    for (const value of [null, 5, {}, 'carol', '@carol:', '@carol:not a server'])
+    for (const value of [null, 5, {}, 'carol', '@carol:', '@carol:not a server']) {
       expect(signersOf('11', member('join', { join_authorised_via_users_server: value }))).toBe(
         'signers.join_authorised_via_users_server',
       );
+    }
   });
 
-  it("do not include the sender's for an invite made from a third-party invite", () => {
+  test("do not include the sender's for an invite made from a third-party invite", () => {
     expect(signersOf('11', member('invite', { third_party_invite: {} }))).toEqual([]);
     expect(signersOf('1', { ...member('invite', { third_party_invite: {} }), event_id: `$x:${OTHER}` })).toEqual([
       OTHER,
@@ -192,7 +194,7 @@ describe('the servers that must have signed', () => {
 });
 
 describe('a signing key', () => {
-  it('signs exactly as tweetnacl does', () => {
+  test('signs exactly as tweetnacl does', () => {
     for (const seed of [1, 2, 3]) {
       const key = signingKeyFromSeed('ed25519:1' as KeyId, new Uint8Array(32).fill(seed));
       const { secretKey, publicKey } = nacl.sign.keyPair.fromSeed(new Uint8Array(32).fill(seed));
@@ -204,20 +206,20 @@ describe('a signing key', () => {
     }
   });
 
-  it('is written to a file as other homeservers write it, and read back', () => {
+  test('is written to a file as other homeservers write it, and read back', () => {
     const line = formatSigningKey(SPEC_KEY);
     expect(line).toBe('ed25519 1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA0\n');
     expect(parseSigningKey(line)?.publicKey).toBe(SPEC_KEY.publicKey);
     expect(parseSigningKey(line)?.keyId).toBe('ed25519:1');
   });
 
-  it('is generated from the random bytes given', () => {
+  test('is generated from the random bytes given', () => {
     const key = generateSigningKey((bytes) => new Uint8Array(bytes).fill(9));
     expect(key.keyId).toBe('ed25519:a_jjjj');
     expect(parseSigningKey(formatSigningKey(key))?.publicKey).toBe(key.publicKey);
   });
 
-  it.each([
+  test.each([
     '',
     'ed25519',
     'ed25519 1',

@@ -1,11 +1,11 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
-  authDifference,
   type AuthGraph,
+  authDifference,
   conflictedStateSubgraph,
 } from '../../../src/matrix/state-resolution/auth-chain.ts';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
-import { createRandom, type Random } from '../../differential/random.ts';
+import { type Random, createRandom } from '../../differential/random.ts';
 
 type Citations = ReadonlyMap<EventId, readonly EventId[]>;
 
@@ -58,7 +58,7 @@ describe('the auth difference', () => {
   const placeOf = (id: EventId): string => (id === 'old' ? 'power' : id);
   const standing = (names: string) => new Map(ids(names).map((id) => [placeOf(id), id]));
 
-  it('is what some states reach and not all, in random graphs, whether or not depths are known', () => {
+  test('is what some states reach and not all, in random graphs, whether or not depths are known', () => {
     for (let seed = 1; seed <= ROOMS; seed++) {
       const random = createRandom(seed);
       const citations = randomCitations(random, EVENTS);
@@ -87,7 +87,7 @@ describe('the auth difference', () => {
     }
   });
 
-  it('has nothing that an unconflicted event of another place reaches', () => {
+  test('has nothing that an unconflicted event of another place reaches', () => {
     // The power levels in force cite their own predecessor no more; a member still does.
     const citations = citationsOf({
       create: '',
@@ -106,7 +106,7 @@ describe('the auth difference', () => {
     expect([...difference].sort()).toEqual(['left', 'right']);
   });
 
-  it('is found without looking at members, where the successor of what is in doubt settles it', () => {
+  test('is found without looking at members, where the successor of what is in doubt settles it', () => {
     const citations = citationsOf({
       create: '',
       old: 'create',
@@ -122,7 +122,7 @@ describe('the auth difference', () => {
     expect(graph.asked).not.toContain('member');
   });
 
-  it('is found without looking below where all chains have met, when depths are known', () => {
+  test('is found without looking below where all chains have met, when depths are known', () => {
     const citations = citationsOf({ create: '', far: 'create', near: 'far', left: 'near', right: 'near' });
     const graph = graphOf(citations, { isMeasured: true });
     const states = { unconflicted: standing(''), conflicted: [ids('left'), ids('right')] };
@@ -132,7 +132,7 @@ describe('the auth difference', () => {
 });
 
 describe('the conflicted state subgraph', () => {
-  it('is what lies on a path between conflicted events, in random graphs, whether or not depths are known', () => {
+  test('is what lies on a path between conflicted events, in random graphs, whether or not depths are known', () => {
     for (let seed = 1; seed <= ROOMS; seed++) {
       const random = createRandom(seed);
       const citations = randomCitations(random, EVENTS);
@@ -148,7 +148,7 @@ describe('the conflicted state subgraph', () => {
     }
   });
 
-  it('is found without looking below the oldest conflicted event, when depths are known', () => {
+  test('is found without looking below the oldest conflicted event, when depths are known', () => {
     const citations = citationsOf({
       create: '',
       far: 'create',

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { mainlineSort } from '../../../src/matrix/state-resolution/mainline-sort.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { cite, topic } from './resolution-of-tests.ts';
@@ -21,14 +21,14 @@ function sorted(events: readonly Pdu[], last: Pdu | undefined, others: readonly 
 }
 
 describe('the mainline order', () => {
-  it('is that of the power levels which events cite, whatever their times', () => {
+  test('is that of the power levels which events cite, whatever their times', () => {
     const [byFirst, bySecond, byThird] = [first, second, third].map((power, i) =>
       topic(ALICE, { ...cite(power), ts: -i }),
     );
     expect(sorted([byThird!, byFirst!, bySecond!], third)).toEqual([byFirst, bySecond, byThird]);
   });
 
-  it('begins with what cites no power levels of the line', () => {
+  test('begins with what cites no power levels of the line', () => {
     const byFirst = topic(ALICE, { ...cite(root, first), ts: 1 });
     const aside = topic(ALICE, { ...cite(root), ts: 9 });
     expect(sorted([byFirst, aside], third)).toEqual([aside, byFirst]);
@@ -36,7 +36,7 @@ describe('the mainline order', () => {
     expect(sorted([byFirst, aside], undefined)).toEqual([byFirst, aside]);
   });
 
-  it('follows power levels off the line back to it', () => {
+  test('follows power levels off the line back to it', () => {
     const fork = powerLevels({}, cite(root, first));
     const further = powerLevels({}, cite(root, fork));
     const byFurther = topic(ALICE, { ...cite(further), ts: 9 });
@@ -49,17 +49,17 @@ describe('the mainline order', () => {
     ]);
   });
 
-  it('puts power levels at their own place in the line', () => {
+  test('puts power levels at their own place in the line', () => {
     expect(sorted([third, first, second], third)).toEqual([first, second, third]);
   });
 
-  it('is by time and then by id at the same place', () => {
+  test('is by time and then by id at the same place', () => {
     const at = (id: string, ts: number): Pdu => topic(ALICE, { ...cite(second), id, ts });
     const [early, late, later] = [at('$z', 1), at('$a', 2), at('$b', 2)];
     expect(sorted([later, early, late], third)).toEqual([early, late, later]);
   });
 
-  it('does not follow power levels at another state key, nor other events', () => {
+  test('does not follow power levels at another state key, nor other events', () => {
     const odd = { ...powerLevels({}, cite(third)), stateKey: 'odd' };
     const elsewhere = topic(ALICE, cite(third));
     const byOthers = topic(ALICE, { ...cite(odd, elsewhere), ts: 9 });
@@ -67,7 +67,7 @@ describe('the mainline order', () => {
     expect(sorted([byFirst, byOthers], third, [...line, odd, elsewhere])).toEqual([byOthers, byFirst]);
   });
 
-  it('ends where power levels cite each other in a circle', () => {
+  test('ends where power levels cite each other in a circle', () => {
     const one = powerLevels({}, { id: '$one', auth: ['$two'] });
     const two = powerLevels({}, { id: '$two', auth: ['$one'] });
     const byTwo = topic(ALICE, { ...cite(two), ts: 9 });

@@ -4,14 +4,14 @@ import { resolveState } from '../../../src/matrix/state-resolution/state-resolut
 import {
   ALICE,
   BOB,
-  create,
   CREATOR,
-  event,
   type EventFields,
+  ROOM,
+  create,
+  event,
   joinRules,
   member,
   powerLevels,
-  ROOM,
   rulesOf,
   stateMapOf,
 } from '../room-of-tests.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { cite, ids, opening, replacing, resolved, topic } from './resolution-of-tests.ts';
 import { ALICE, BOB, CAROL, CREATOR, joinRules, member, powerLevels } from '../room-of-tests.ts';
@@ -14,13 +14,13 @@ const among = (...candidates: Pdu[]): readonly string[] =>
   );
 
 describe('version 1', () => {
-  it('does not count absence as a conflict', () => {
+  test('does not count absence as a conflict', () => {
     const lonely = topic(BOB, { ...cite(...citable, power), ts: 7 });
     expect(resolved('1', [all, [...all, lonely]])).toEqual(ids(...all, lonely));
     expect(resolved('2', [all, [...all, lonely]])).toEqual(ids(...all));
   });
 
-  it('takes the deepest event that the auth rules allow, or the shallowest when they allow none', () => {
+  test('takes the deepest event that the auth rules allow, or the shallowest when they allow none', () => {
     const at = (sender: string, depth: number): Pdu => topic(sender, { ...cite(...citable, power, alice), depth });
     const [shallow, allowed, forbidden, deeper] = [at(CREATOR, 6), at(ALICE, 7), at(BOB, 8), at(BOB, 9)];
     expect(among(shallow, allowed, forbidden)).toEqual(ids(...all, allowed));
@@ -28,7 +28,7 @@ describe('version 1', () => {
     expect(among(deeper, forbidden)).toEqual(ids(...all, forbidden));
   });
 
-  it('takes, of equally deep events, that whose id has the smallest SHA-1', () => {
+  test('takes, of equally deep events, that whose id has the smallest SHA-1', () => {
     const sha1 = ({ eventId }: Pdu): string => createHash('sha1').update(eventId).digest('hex');
     const candidates = Array.from({ length: 8 }, (_, i) => topic(ALICE, { id: `$topic${String(i)}:one`, depth: 7 }));
     const [smallest] = candidates.toSorted((a, b) => (sha1(a) < sha1(b) ? -1 : 1));
@@ -36,7 +36,7 @@ describe('version 1', () => {
     expect(among(...candidates.toReversed())).toEqual(ids(...all, smallest!));
   });
 
-  it('takes of a line of power levels the last before the first that may not follow', () => {
+  test('takes of a line of power levels the last before the first that may not follow', () => {
     const byAlice = powerLevels({ users: { [CREATOR]: 100, [ALICE]: 50, [BOB]: 50 } }, { sender: ALICE, depth: 7 });
     const byBob = powerLevels({ users: { [CREATOR]: 100, [BOB]: 50 } }, { sender: BOB, depth: 7 });
     const later = powerLevels({ users: { [CREATOR]: 100 } }, { depth: 9 });
@@ -54,7 +54,7 @@ describe('version 1', () => {
     expect(line(power, byAlice, modest)).toEqual(ids(...replacing(all, power, modest)));
   });
 
-  it('settles power before what needs it', () => {
+  test('settles power before what needs it', () => {
     const swapped = powerLevels({ users: { [CREATOR]: 100, [BOB]: 50 } }, { depth: 7 });
     const [byCreator, byBob, byAlice] = [
       topic(CREATOR, { depth: 2 }),
@@ -69,7 +69,7 @@ describe('version 1', () => {
     expect(resolved('1', states)).toEqual(ids(byBob, ...replacing(all, power, swapped)));
   });
 
-  it('settles join rules before memberships, and these before the rest', () => {
+  test('settles join rules before memberships, and these before the rest', () => {
     const closed = joinRules('invite', { depth: 3 });
     const [left, joined] = [
       member(CAROL, 'leave', { sender: CREATOR, depth: 6 }),
@@ -86,7 +86,7 @@ describe('version 1', () => {
     expect(resolved('1', states.toReversed())).toEqual(ids(byCarol, joined, ...agreed));
   });
 
-  it('takes power levels at another state key for an event like any other', () => {
+  test('takes power levels at another state key for an event like any other', () => {
     const odd = (sender: string, depth: number): Pdu => ({ ...powerLevels({}, { sender, depth }), stateKey: 'odd' });
     const [byCreator, byBob, byAlice] = [odd(CREATOR, 2), odd(BOB, 7), odd(ALICE, 9)];
     // A line would end where bob's fails.

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../../src/matrix/room-versions.ts';
 import { cite, ids, opening, replacing, resolved, topic } from './resolution-of-tests.ts';
@@ -8,7 +8,7 @@ const V2 = ROOM_VERSIONS.filter((version) => version !== '1' && version !== '12'
 const BOTH = [...V2, '12'];
 
 describe('version 2 and later', () => {
-  it('replay changes of power and join rules before the rest, whoever was earlier', () => {
+  test('replay changes of power and join rules before the rest, whoever was earlier', () => {
     for (const version of BOTH) {
       const { citable, creator, power, open, alice, all } = opening(version);
       const users = version === '12' ? {} : { [CREATOR]: 100 };
@@ -20,7 +20,7 @@ describe('version 2 and later', () => {
     }
   });
 
-  it('replay a kick before what the kicked one did earlier', () => {
+  test('replay a kick before what the kicked one did earlier', () => {
     for (const version of BOTH) {
       const { citable, creator, power, alice, all } = opening(version);
       const kick = member(ALICE, 'leave', { sender: CREATOR, ...cite(...citable, power, creator, alice), ts: 9 });
@@ -31,7 +31,7 @@ describe('version 2 and later', () => {
     }
   });
 
-  it('replay a departure in its turn, after what the leaver did before', () => {
+  test('replay a departure in its turn, after what the leaver did before', () => {
     for (const version of BOTH) {
       const { citable, power, alice, all } = opening(version);
       const departure = member(ALICE, 'leave', { ...cite(...citable, power, alice), ts: 9 });
@@ -42,7 +42,7 @@ describe('version 2 and later', () => {
     }
   });
 
-  it('let the last of what is no matter of power stand, not that of the least powerful', () => {
+  test('let the last of what is no matter of power stand, not that of the least powerful', () => {
     for (const version of BOTH) {
       const { citable, creator, power, alice, all } = opening(version);
       const byAlice = topic(ALICE, { ...cite(...citable, power, alice), ts: 7 });
@@ -59,7 +59,7 @@ describe('version 2 and later', () => {
 
 describe('version 12', () => {
   /** MSC4297: alice's power goes and comes back; a fork from before must not bring the old state in again. */
-  it('replays what lies between conflicted events', () => {
+  test('replays what lies between conflicted events', () => {
     const { root, creator, power, open, alice, bob } = opening('12');
     const none = powerLevels({ users: {} }, { ...cite(creator, power), depth: 7, ts: 7 });
     const again = powerLevels({ users: { [ALICE]: 50 } }, { ...cite(creator, none), depth: 8, ts: 8 });
@@ -74,7 +74,7 @@ describe('version 12', () => {
     expect(resolved('12', states.toReversed(), { others: [none] })).toEqual(outcome);
   });
 
-  it('replays what lies between even when all states have it behind them, unlike the versions before', () => {
+  test('replays what lies between even when all states have it behind them, unlike the versions before', () => {
     for (const version of BOTH) {
       const { citable, creator, power, alice, all } = opening(version);
       const users = version === '12' ? {} : { [CREATOR]: 100 };
@@ -96,7 +96,7 @@ describe('version 12', () => {
     }
   });
 
-  it('replays upon nothing, where the versions before replay upon what is agreed', () => {
+  test('replays upon nothing, where the versions before replay upon what is agreed', () => {
     for (const version of BOTH) {
       const { citable, creator, power, alice, all } = opening(version);
       const banned = replacing(

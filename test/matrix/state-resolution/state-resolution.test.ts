@@ -1,22 +1,22 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../../src/matrix/state-map.ts';
 import {
-  eventsNeededForResolution,
   type ResolutionInput,
+  eventsNeededForResolution,
   resolveState,
 } from '../../../src/matrix/state-resolution/state-resolution.ts';
 import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
 import { cite, ids, opening, replacing, resolved } from './resolution-of-tests.ts';
-import { ALICE, BOB, CREATOR, event, member, powerLevels, ROOM, rulesOf, stateMapOf } from '../room-of-tests.ts';
+import { ALICE, BOB, CREATOR, ROOM, event, member, powerLevels, rulesOf, stateMapOf } from '../room-of-tests.ts';
 
 const V2 = '10';
 describe('one state', () => {
-  it('is its own resolution, and so are equal ones', () => {
+  test('is its own resolution, and so are equal ones', () => {
     for (const version of ROOM_VERSIONS) {
       const { all } = opening(version);
       expect(resolved(version, [all])).toEqual(ids(...all));
@@ -31,7 +31,7 @@ describe('one state', () => {
 describe('conflicting states', () => {
   const versions = ROOM_VERSIONS.filter((version) => version !== '1');
 
-  it('end with a ban standing against what the banned one did meanwhile', () => {
+  test('end with a ban standing against what the banned one did meanwhile', () => {
     for (const version of versions) {
       const { root, citable, creator, power, open, alice, bob, all } = opening(version);
       const ban = member(ALICE, 'ban', {
@@ -53,7 +53,7 @@ describe('conflicting states', () => {
     }
   });
 
-  it('settle a fight over power for whoever had more', () => {
+  test('settle a fight over power for whoever had more', () => {
     for (const version of versions) {
       const { citable, creator, power, alice, all } = opening(version);
       const users = version === '12' ? {} : { [CREATOR]: 100 };
@@ -67,7 +67,7 @@ describe('conflicting states', () => {
     }
   });
 
-  it('take the newest of what nobody forbids, and of equally old ones that with the greatest id', () => {
+  test('take the newest of what nobody forbids, and of equally old ones that with the greatest id', () => {
     for (const version of versions) {
       const { citable, power, alice, all } = opening(version);
       const topic = (id: string, ts: number): Pdu =>
@@ -97,7 +97,7 @@ describe('conflicting states', () => {
     }
   });
 
-  it('never admit a rejected event', () => {
+  test('never admit a rejected event', () => {
     for (const version of versions) {
       const { citable, power, alice, all } = opening(version);
       const topic = event({
@@ -112,7 +112,7 @@ describe('conflicting states', () => {
     }
   });
 
-  it('give no event the power that a rejected auth event claims', () => {
+  test('give no event the power that a rejected auth event claims', () => {
     for (const version of versions) {
       const { citable, power, bob, all } = opening(version);
       const claimed = powerLevels({ users: { [BOB]: 100 } }, cite(...citable, power));
@@ -124,7 +124,7 @@ describe('conflicting states', () => {
     }
   });
 
-  it('resolve without events that are missing or of another room', () => {
+  test('resolve without events that are missing or of another room', () => {
     for (const version of ROOM_VERSIONS) {
       const { citable, power, alice, all } = opening(version);
       const topic = event({
@@ -163,7 +163,7 @@ describe('conflicting states', () => {
 });
 
 describe('hostile input', () => {
-  it('with cycles of auth events ends', () => {
+  test('with cycles of auth events ends', () => {
     for (const version of ROOM_VERSIONS) {
       const { all } = opening(version);
       const one = powerLevels({}, { id: '$one', auth: ['$two'] });
@@ -177,7 +177,7 @@ describe('hostile input', () => {
     }
   });
 
-  it('with wrong types everywhere ends', () => {
+  test('with wrong types everywhere ends', () => {
     fc.assert(
       fc.property(fc.constantFrom(...ROOM_VERSIONS), fc.jsonValue(), fc.jsonValue(), (version, first, second) => {
         const { root, creator, all } = opening(version);
@@ -206,7 +206,7 @@ describe('hostile input', () => {
   const LARGE_CONFLICT_MS_MAX = 10_000;
 
   for (const version of ['1', V2, '12']) {
-    it(`of 10,000 conflicted events is resolved in seconds in version ${version}`, { timeout: 30_000 }, () => {
+    test(`of 10,000 conflicted events is resolved in seconds in version ${version}`, { timeout: 30_000 }, () => {
       const { citable, creator, all } = opening(version);
       const left = [...all];
       const right = [...all];
@@ -257,7 +257,7 @@ describe('random rooms', () => {
   const cases = fc.record({ version: fc.constantFrom(...ROOM_VERSIONS), seed: fc.nat(1_000_000) });
   const RUNS = { seed: 1, numRuns: 150 };
 
-  it('resolve alike whatever the order of the states', () => {
+  test('resolve alike whatever the order of the states', () => {
     fc.assert(
       fc.property(cases, ({ version, seed }) => {
         const { states, input } = someStates(version, seed);
@@ -269,7 +269,7 @@ describe('random rooms', () => {
     );
   });
 
-  it('resolve to a state that resolves to itself', () => {
+  test('resolve to a state that resolves to itself', () => {
     fc.assert(
       fc.property(cases, ({ version, seed }) => {
         const { states, input } = someStates(version, seed);
@@ -280,7 +280,7 @@ describe('random rooms', () => {
     );
   });
 
-  it('resolve alike with trusted auth depths, which let the walks stop early', () => {
+  test('resolve alike with trusted auth depths, which let the walks stop early', () => {
     fc.assert(
       fc.property(cases, ({ version, seed }) => {
         const { room, states, input } = someStates(version, seed);
@@ -291,8 +291,9 @@ describe('random rooms', () => {
           return isRoot ? known.authEvents : [...known.authEvents, `$${known.roomId.slice(1)}` as EventId];
         };
         const depths = new Map<EventId, number>();
-        for (const id of room.events.keys())
+        for (const id of room.events.keys()) {
           depths.set(id, Math.max(0, ...(citedBy(id) ?? []).map((cited) => 1 + (depths.get(cited) ?? 0))));
+        }
         const authGraph = { authEventsOf: citedBy, authDepthOf: (id: EventId) => depths.get(id) };
         expect(sorted(resolveState({ ...input(states), authGraph }))).toEqual(sorted(resolveState(input(states))));
       }),
@@ -300,7 +301,7 @@ describe('random rooms', () => {
     );
   });
 
-  it('can be loaded in rounds until nothing more is needed, and then resolve as with everything at hand', () => {
+  test('can be loaded in rounds until nothing more is needed, and then resolve as with everything at hand', () => {
     fc.assert(
       fc.property(cases, ({ version, seed }) => {
         const { room, states, input } = someStates(version, seed);
@@ -334,7 +335,7 @@ function loadInRounds(
 
 describe('a small conflict in a room of thousands', () => {
   for (const version of [V2, '12']) {
-    it(`is resolved from a handful of events in version ${version}`, () => {
+    test(`is resolved from a handful of events in version ${version}`, () => {
       const { root, citable, creator, power, open, all } = opening(version);
       const joined = (user: string, ts: number, ...more: Pdu[]): Pdu =>
         member(user, 'join', { ...cite(...citable, power, open, ...more), ts });

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { authEventIdsOf } from '../../../src/matrix/auth/auth-events.ts';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
@@ -27,7 +27,7 @@ function stored(pdu: Pdu, authEvents: readonly EventId[] = pdu.authEvents) {
 }
 
 describe('what auth rules read of an event', () => {
-  it.each(ROOM_VERSIONS)(
+  test.each(ROOM_VERSIONS)(
     `judges every event of random rooms as the whole events do, in version %s, seed ${SEED}`,
     (v) => {
       const rules = roomVersionRules(v)!;
@@ -64,7 +64,7 @@ describe('what auth rules read of an event', () => {
     },
   );
 
-  it('keeps nothing of a plain membership but its columns', () => {
+  test('keeps nothing of a plain membership but its columns', () => {
     const rules = roomVersionRules('11')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
     const views = createAuthViews(room.roomId, rules);
@@ -76,7 +76,7 @@ describe('what auth rules read of an event', () => {
     expect(views.wholeCharacters()).toBe(0);
   });
 
-  it('shares a list of auth events between all who cite the same', () => {
+  test('shares a list of auth events between all who cite the same', () => {
     const rules = roomVersionRules('11')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
     const views = createAuthViews(room.roomId, rules);
@@ -87,7 +87,7 @@ describe('what auth rules read of an event', () => {
     expect(second.authEvents).toBe(first.authEvents);
   });
 
-  it('finds a member key that is written with escapes', () => {
+  test('finds a member key that is written with escapes', () => {
     const rules = roomVersionRules('11')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
     const member = [...room.events.values()].find(({ type }) => type === 'm.room.member')!;

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { preparePdu } from '../../../src/matrix/event-format.ts';
 import { parseJsonObject } from '../../../src/matrix/json/strict-json.ts';
 import { parseStored } from '../../../src/rooms/judge/load-pdus.ts';
@@ -14,14 +14,14 @@ function readTwice(version: string, text: string) {
 }
 
 describe('a stored event', () => {
-  it('reads as it did when it came in, in every format', () => {
+  test('reads as it did when it came in, in every format', () => {
     for (const version of ['1', '3', '5', '6', '11', '12']) {
       const [first, stored] = readTwice(version, JSON.stringify(sampleEvent(version)));
       expect(stored).toEqual(first);
     }
   });
 
-  it('may have a time and numbers that JavaScript cannot hold, before version 6', () => {
+  test('may have a time and numbers that JavaScript cannot hold, before version 6', () => {
     const text = JSON.stringify(sampleEvent('5', { content: { level: 50 } }))
       .replace('1700000000000', '9223372036854775807')
       .replace('"level":50', '"level":50.0');
@@ -29,7 +29,7 @@ describe('a stored event', () => {
     expect(stored).toEqual(first);
   });
 
-  it('may cite more than events do today: outliers are older than the limit', () => {
+  test('may cite more than events do today: outliers are older than the limit', () => {
     const many = Array.from({ length: 30 }, (_, i) => `$${String(i).padStart(43, 'a')}`);
     const [first, stored] = readTwice('4', JSON.stringify(sampleEvent('4', { auth_events: many, prev_events: many })));
     expect(stored).toEqual(first);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../src/clock.ts';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
-import { type Ready, type NotReady, type RoomReads } from '../../../src/rooms/contract.ts';
+import { type NotReady, type Ready, type RoomReads } from '../../../src/rooms/contract.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { type Notifier, createNotifier } from '../../../src/store/notify.ts';

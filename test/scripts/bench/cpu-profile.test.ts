@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { threadTime } from '../../../scripts/bench/cpu-profile.ts';
 
 const frame = (functionName: string, url = ''): { functionName: string; url: string; lineNumber: number } => ({
@@ -26,7 +26,7 @@ const profile = {
 const always = { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER };
 
 describe('shares of a CPU profile', () => {
-  it('gives the time of builtins to the nearest caller that has a share', () => {
+  test('gives the time of builtins to the nearest caller that has a share', () => {
     const { shares } = threadTime(profile, false, always);
     expect(Object.fromEntries(shares)).toEqual({
       verification: expect.closeTo(0.3) as number,
@@ -36,22 +36,22 @@ describe('shares of a CPU profile', () => {
     });
   });
 
-  it('leaves idle time out of the busy seconds', () => {
+  test('leaves idle time out of the busy seconds', () => {
     expect(threadTime(profile, false, always).busySeconds).toBeCloseTo(0.72);
   });
 
-  it('counts the samples between two moments only', () => {
+  test('counts the samples between two moments only', () => {
     const { shares } = threadTime(profile, false, { fromUs: 1_150_000, toUs: 1_650_000 });
     expect([...shares.keys()]).toEqual(['verification', 'parsing']);
     expect(shares.get('verification')).toBeCloseTo(0.2);
   });
 
-  it('tells a verification thread by its entry', () => {
+  test('tells a verification thread by its entry', () => {
     expect(threadTime(profile, false, always).thread).toBe('verification');
     expect(threadTime(profile, true, always).thread).toBe('main');
   });
 
-  it('names the hottest functions with their files below dist', () => {
+  test('names the hottest functions with their files below dist', () => {
     expect(threadTime(profile, false, always).hottest[0]).toEqual({
       name: 'stringify',
       file: '',

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { watchProcesses } from '../../../scripts/bench/process-watch.ts';
 import { cpuSecondsOfTree, descendantsOf, readMemory, residentBytes } from '../../../scripts/bench/proc.ts';
 
@@ -15,7 +15,7 @@ const BURNER = `
 
 // What is tested reads Linux's /proc.
 describe.runIf(process.platform === 'linux')('what processes use', () => {
-  it('includes the time of children that have ended, and the most that was resident', async () => {
+  test('includes the time of children that have ended, and the most that was resident', async () => {
     const child = spawn(process.execPath, ['-e', BURNER], { stdio: ['pipe', 'pipe', 'inherit'] });
     try {
       const stop = watchProcesses([{ name: 'burner', pid: child.pid! }]);
@@ -29,7 +29,7 @@ describe.runIf(process.platform === 'linux')('what processes use', () => {
     }
   });
 
-  it('finds descendants with their command lines', async () => {
+  test('finds descendants with their command lines', async () => {
     const child = spawn('/bin/sh', ['-c', 'sleep 60; true'], { stdio: 'ignore', detached: true });
     try {
       await expect
@@ -40,7 +40,7 @@ describe.runIf(process.platform === 'linux')('what processes use', () => {
     }
   });
 
-  it('counts nothing for a process that is gone', async () => {
+  test('counts nothing for a process that is gone', async () => {
     const child = spawn('/bin/true');
     await once(child, 'close');
     expect(cpuSecondsOfTree(child.pid!)).toBe(0);

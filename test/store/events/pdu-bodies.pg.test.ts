@@ -27,8 +27,9 @@ test('bodies come byte for byte, a page at a time in the order asked for, withou
     names.map((name) => message(name, { json: json(name) })),
   );
   const pages: unknown[] = [];
-  for await (const page of streamPduBodies(store, ids('$e', '$b', '$not-stored', '$a', '$d'), 2))
+  for await (const page of streamPduBodies(store, ids('$e', '$b', '$not-stored', '$a', '$d'), 2)) {
     pages.push(page.map(({ eventId, json: body }) => [eventId, body]).sort());
+  }
   const body = (name: string): [string, string] => [name, json(name)];
   expect(pages).toEqual([[body('$b'), body('$e')], [body('$a')], [body('$d')]]);
   expect((await streamPduBodies(store, [], 2).next()).done).toBe(true);
@@ -87,8 +88,9 @@ describe('the bodies of a state', () => {
       ids: named(({ type }) => type === 'm.room.member'),
       sizes: [150, 150, 2],
     });
-    for (const wanted of ['join', 'leave', 'odd\u0000membership', 'ban'])
+    for (const wanted of ['join', 'leave', 'odd\u0000membership', 'ban']) {
       expect((await members(wanted)).ids).toEqual(named(({ membership }) => membership === wanted));
+    }
     expect((await members('odd\u0000membership')).bodies).toEqual([
       { eventId: '$odd', json: Buffer.from(events[2]!.json).toString() },
     ]);
