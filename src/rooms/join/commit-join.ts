@@ -6,7 +6,7 @@ import { type StoredEventState, readEventStates, readPartialEvents } from '../..
 import { deleteJoinIntent } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { type LockedRoom, createRoom, openEpoch, readLocalMembers } from '../../store/journal/rooms.ts';
+import { type LockedRoom, createRoom, isAnybodyIn, openEpoch } from '../../store/journal/rooms.ts';
 import { countMembers } from '../../store/snapshots/snapshots.ts';
 import { judgeReceived, timelineEntry } from '../judge/admit.ts';
 import { type RoomsContext } from '../context.ts';
@@ -39,7 +39,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
       await deleteJoinIntent(tx, eventId);
       return { partial: room.partial, membersOmitted };
     }
-    const staying = room.epoch > 0 && (await anybodyIn(tx, join));
+    const staying = room.epoch > 0 && (await isAnybodyIn(tx, roomId));
     if (!staying) room = await openEpoch(tx, room);
     // Partial events of an earlier stay are carried along, and need the state before them as the join does.
     const carried = staying ? [] : await unknownParents(tx, await readPartialEvents(tx, roomId, CARRIED_EVENTS_MAX));
@@ -78,10 +78,6 @@ async function unknownParents(tx: Transaction, events: readonly StoredEventState
   const parents = [...new Set(events.flatMap(({ prevEvents }) => prevEvents))];
   const known = await readEventStates(tx, parents);
   return parents.filter((eventId) => !known.has(eventId));
-}
-
-async function anybodyIn(tx: Transaction, { roomId }: AnsweredJoin): Promise<boolean> {
-  return (await readLocalMembers(tx, roomId)).some(({ membership }) => membership === 'join');
 }
 
 interface Place {

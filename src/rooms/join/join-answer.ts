@@ -8,12 +8,13 @@ import { type JoinTemplate } from '../../federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { insertPdus } from '../../store/events/pdus.ts';
-import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
+import { isAnybodyIn, readRoom } from '../../store/journal/rooms.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
+import { checkEvents, passed } from '../judge/check-events.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { createLanes } from '../lanes.ts';
 
@@ -53,21 +54,14 @@ export async function takeJoinAnswer(
   });
 
   const check = (events: readonly Uint8Array[]): Promise<readonly CheckOutcome[]> =>
-    context.verification.check({
-      roomVersion: template.rules.version,
-      roomId,
-      events,
-      resolveKeys: context.keyRing.resolve,
-      capReferences: false,
-      signal: lanes.signal,
-    });
+    checkEvents(context, { roomId, rules: template.rules, events, capReferences: false, signal: lanes.signal });
   const failed: CheckOutcome[] = [];
   const take = async (events: readonly Uint8Array[]): Promise<readonly AnsweredPdu[]> => {
     const outcomes = await check(events);
-    const passed = outcomes.flatMap((outcome) => (outcome.outcome === 'passed' ? [outcome.pdu] : []));
+    const pdus = passed(outcomes);
     failed.push(...outcomes.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped'));
-    await insertPdus(store, passed);
-    return passed.map(outlineOf);
+    await insertPdus(store, pdus);
+    return pdus.map(outlineOf);
   };
   const batches: { readonly array: 'state' | 'auth_chain'; taken: readonly AnsweredPdu[] }[] = [];
   try {
@@ -127,7 +121,7 @@ function outlineOf(pdu: CheckedPdu): AnsweredPdu {
 async function mayBePartial({ store }: RoomsContext, roomId: RoomId): Promise<boolean> {
   const room = await readRoom(store, roomId);
   if (room === undefined || room.partial) return true;
-  return !(await readLocalMembers(store, roomId)).some(({ membership }) => membership === 'join');
+  return !(await isAnybodyIn(store, roomId));
 }
 
 async function ownEvent(

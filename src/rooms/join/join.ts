@@ -32,6 +32,7 @@ import {
   recordJoinIntent,
 } from '../../store/tables/intents.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
+import { type AliasedRoom, askAliasServer } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { commitJoin } from './commit-join.ts';
@@ -111,25 +112,11 @@ export async function finishStaleJoins(context: RoomsContext, signal: AbortSigna
   return finished;
 }
 
-async function findRoom(
-  context: RoomsContext,
-  { room, signal }: JoinRequest,
-): Promise<{ roomId: RoomId; servers: readonly ServerName[] }> {
+async function findRoom(context: RoomsContext, { room, signal }: JoinRequest): Promise<AliasedRoom> {
   const roomId = parseRoomId(room);
+  if (roomId === undefined) return askAliasServer(context, room as RoomAlias, signal);
   const domain = domainOf(room);
-  if (roomId !== undefined) return { roomId, servers: domain === undefined ? [] : [domain] };
-  invariant(domain !== undefined, 'an alias has a domain');
-  if (domain === context.serverName) throw new RoomError('unknown-alias', `${room} is not an alias of this server`);
-  try {
-    const answer = await context.federation.queryDirectory(domain, room as RoomAlias, { signal });
-    return { roomId: answer.roomId, servers: [...new Set([domain, ...answer.servers])] };
-  } catch (error) {
-    if (!(error instanceof FederationError)) throw error;
-    if (error.kind === 'not-found') {
-      throw new RoomError('unknown-alias', `${domain} does not know ${room}`, { cause: error });
-    }
-    throw new RoomError('no-resident', `the server of ${room} could not be asked: ${error.message}`, { cause: error });
-  }
+  return { roomId, servers: domain === undefined ? [] : [domain] };
 }
 
 /** make_join and our own signed event, recorded before anybody sees it. */

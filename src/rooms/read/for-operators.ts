@@ -2,15 +2,7 @@
  * Reading rooms: what needs no memberships is answered at once, the rest waits for full state, bounded and visibly, and
  * ends when the caller goes away (MSC3902).
  */
-import { FederationError } from '../../federation/error.ts';
-import {
-  type RoomAlias,
-  type RoomId,
-  type UserId,
-  domainOf,
-  parseRoomAlias,
-  parseRoomId,
-} from '../../matrix/identifiers.ts';
+import { type RoomAlias, type RoomId, type UserId, parseRoomAlias, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
@@ -19,6 +11,7 @@ import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } 
 import { readPdus } from '../../store/events/pdus.ts';
 import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
 import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { askAliasServer } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import {
   type Member,
@@ -185,22 +178,12 @@ async function overview(
   };
 }
 
-/** An alias means the room of ours that calls itself so, or else what the alias's server says. */
+/** Looks among our rooms' canonical aliases, then asks the alias's server. */
 async function resolveRoom(context: RoomsContext, room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId> {
   const roomId = parseRoomId(room);
   if (roomId !== undefined) return roomId;
   for (const held of await listRooms(context.store)) {
     if ((await overview(context, held)).canonicalAlias === room) return held.roomId;
   }
-  const domain = domainOf(room);
-  if (domain === undefined || domain === context.serverName) {
-    throw new RoomError('unknown-alias', `${room} is not known here`);
-  }
-  try {
-    return (await context.federation.queryDirectory(domain, room as RoomAlias, { signal })).roomId;
-  } catch (error) {
-    if (!(error instanceof FederationError)) throw error;
-    const kind = error.kind === 'not-found' ? 'unknown-alias' : 'no-resident';
-    throw new RoomError(kind, `${room} could not be resolved: ${error.message}`, { cause: error });
-  }
+  return (await askAliasServer(context, room as RoomAlias, signal)).roomId;
 }

@@ -16,10 +16,11 @@ import { hasJoinIntent } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { heldEventIds, insertPdus, readPdus } from '../../store/events/pdus.ts';
-import { lockRoom, readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
+import { isAnybodyIn, lockRoom, readRoom } from '../../store/journal/rooms.ts';
 import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.ts';
 import { judgeReceived, timelineEntry } from '../judge/admit.ts';
 import { type RoomsContext } from '../context.ts';
+import { checkEvents, passed } from '../judge/check-events.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { loadPdus } from '../judge/load-pdus.ts';
 import { resolveSnapshots } from '../judge/resolve.ts';
@@ -61,8 +62,7 @@ export function createReceiver(context: RoomsContext): Receiver {
 async function roomStatus({ store }: RoomsContext, roomId: RoomId): Promise<RoomStatus> {
   const room = await readRoom(store, roomId);
   if (room === undefined) return 'absent';
-  const joined = (await readLocalMembers(store, roomId)).some(({ membership }) => membership === 'join');
-  if (!joined) return 'absent';
+  if (!(await isAnybodyIn(store, roomId))) return 'absent';
   return room.partial ? 'partial' : 'full';
 }
 
@@ -113,7 +113,7 @@ async function receiveInRoom(
   // Not in the room: dropped quietly. The id is worked out for the answer where the version is known.
   if (rules === undefined) return results;
 
-  for (const [i, outcome] of (await check(context, rules, roomId, raws, signal)).entries()) {
+  for (const [i, outcome] of (await checkEvents(context, { roomId, rules, events: raws, signal })).entries()) {
     const id = idOf(outcome, raws[i], rules);
     if (id === undefined) continue;
     if (outcome.outcome !== 'passed') {
@@ -157,18 +157,6 @@ async function rulesOfJoinedRoom(
   if (status === undefined || status === 'absent') return undefined;
   const room = await readRoom(store, roomId);
   return room === undefined ? undefined : roomVersionRules(room.roomVersion);
-}
-
-function check(
-  context: RoomsContext,
-  rules: RoomVersionRules,
-  roomId: RoomId,
-  events: readonly Uint8Array[],
-  signal: AbortSignal,
-): Promise<readonly CheckOutcome[]> {
-  const { verification, keyRing } = context;
-  const input = { roomVersion: rules.version, roomId, events, resolveKeys: keyRing.resolve, signal };
-  return verification.check(input);
 }
 
 /** The event has no place: its parents are not held and cannot be had. */
@@ -236,8 +224,8 @@ async function closeGap(
     );
     return;
   }
-  const outcomes = await check(context, rules, roomId, raws, signal);
-  const events = outcomes.flatMap((outcome) => (outcome.outcome === 'passed' ? [outcome.pdu] : []));
+  const outcomes = await checkEvents(context, { roomId, rules, events: raws, signal });
+  const events = passed(outcomes);
   for (const event of events.sort((a, b) => a.depth - b.depth)) {
     if ((await missingParents(context, event)).length > 0) continue;
     if ((await readEventStates(context.store, [event.eventId])).size > 0) continue;
@@ -265,10 +253,8 @@ async function fetchAuthEvents(
     }
   }
   const wanted = new Set(missing);
-  const outcomes = await check(context, rules, roomId, raws, signal);
-  const fetched = outcomes.flatMap((outcome) =>
-    outcome.outcome === 'passed' && wanted.has(outcome.pdu.eventId) ? [outcome.pdu] : [],
-  );
+  const outcomes = await checkEvents(context, { roomId, rules, events: raws, signal });
+  const fetched = passed(outcomes).filter(({ eventId }) => wanted.has(eventId));
   await insertPdus(context.store, fetched);
   const chain = fetched.flatMap((event) => [event.eventId, ...event.authEvents]);
   await judgeOutliers(context.store, roomId, rules, [...new Set(chain)], () => undefined);

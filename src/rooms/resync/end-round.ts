@@ -4,7 +4,7 @@ import { nextAction } from '../../resync/next-action.ts';
 import { nextRoundAt } from '../../resync/policy.ts';
 import { append } from '../../store/journal/journal.ts';
 import { withTransaction } from '../../store/open-store.ts';
-import { lockRoom, readResync } from '../../store/journal/rooms.ts';
+import { lockResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 
 export async function endRound(
@@ -12,10 +12,9 @@ export async function endRound(
   { roomId, epoch, round }: { readonly roomId: RoomId; readonly epoch: number; readonly round: number },
 ): Promise<void> {
   await withTransaction(context.store, async (tx) => {
-    const room = await lockRoom(tx, roomId);
-    const resync = await readResync(tx, roomId);
-    if (room?.epoch !== epoch || resync?.state.round !== round) return;
-    const { state } = resync;
+    const stay = await lockResync(tx, roomId, epoch);
+    if (stay?.resync.round !== round) return;
+    const { room, resync: state } = stay;
     const now = context.clock.now();
     // Candidates may have been learned since the workflow decided; then the round is not over.
     if (nextAction(state, now).type !== 'endRound') return;

@@ -14,7 +14,7 @@ import { type ResyncEvent, type SnapshotId, type StateFetchCounts } from '../../
 import { append } from '../../store/journal/journal.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { heldEventIds } from '../../store/events/pdus.ts';
-import { lockRoom, readResync } from '../../store/journal/rooms.ts';
+import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
@@ -62,20 +62,17 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
     };
   }
   await withTransaction(context.store, async (tx) => {
-    const room = await lockRoom(tx, fetch.roomId);
-    const resync = await readResync(tx, fetch.roomId);
-    if (room?.epoch !== fetch.epoch || resync?.state.attempt?.attemptNo !== fetch.attemptNo) return;
-    await append(tx, room, [outcome]);
+    const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
+    if (stay?.resync.attempt?.attemptNo === fetch.attemptNo) await append(tx, stay.room, [outcome]);
   });
 }
 
 /** Journals the start, once, and tells the round; `null` when there is nothing (left) to do. */
 async function begin(context: RoomsContext, fetch: StateFetch): Promise<number | null> {
   return withTransaction(context.store, async (tx) => {
-    const room = await lockRoom(tx, fetch.roomId);
-    const resync = await readResync(tx, fetch.roomId);
-    if (room?.epoch !== fetch.epoch || resync === undefined) return null;
-    const { state } = resync;
+    const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
+    if (stay === undefined) return null;
+    const { room, resync: state } = stay;
     if (state.attempt?.attemptNo === fetch.attemptNo) return state.round;
     if (state.attempts >= fetch.attemptNo || state.attempt !== null) return null;
     const { attemptNo, resident, atEventId } = fetch;

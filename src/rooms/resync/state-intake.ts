@@ -8,6 +8,7 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { insertPdus } from '../../store/events/pdus.ts';
 import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.ts';
+import { checkEvents } from '../judge/check-events.ts';
 import { createAuthViews } from '../judge/auth-view.ts';
 import { type RoomsContext } from '../context.ts';
 import { type FetchNumbers } from './fetch-progress.ts';
@@ -139,11 +140,10 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
 
   const check = async (raw: readonly Uint8Array[], signal: AbortSignal): Promise<void> => {
     for (const event of raw) bytes += event.length;
-    const outcomes = await context.verification.check({
-      roomVersion: rules.version,
+    const outcomes = await checkEvents(context, {
       roomId,
+      rules,
       events: raw,
-      resolveKeys: context.keyRing.resolve,
       isHeld: (ids) => Promise.resolve(new Set(ids.filter((id) => isAtHand(id) || !wanted.has(id)))),
       // Old events may cite more parents than new ones are allowed to.
       capReferences: false,

@@ -17,7 +17,7 @@ import {
 } from '../../store/events/event-states.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
-import { type LockedRoom, lockRoom, readResync } from '../../store/journal/rooms.ts';
+import { type LockedRoom, lockResync, lockRoom, readResync } from '../../store/journal/rooms.ts';
 import { changeSnapshot, countMembers } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
@@ -76,12 +76,12 @@ async function walkBatch(context: RoomsContext, roomId: RoomId, epoch: number, r
 
 async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: number): Promise<boolean> {
   return withTransaction(context.store, async (tx) => {
-    const room = await lockRoom(tx, roomId);
-    const resync = await readResync(tx, roomId);
-    if (room?.epoch !== epoch || resync?.state.phase !== 'walking') return true;
+    const stay = await lockResync(tx, roomId, epoch);
+    if (stay?.resync.phase !== 'walking') return true;
+    const { room, resync } = stay;
     const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX + 1);
     if (events.length > BATCH_EVENTS_MAX) return false;
-    const judged = await judgeBatch(tx, roomId, resync.state, events);
+    const judged = await judgeBatch(tx, roomId, resync, events);
     await append(tx, room, [...judged.timeline, walkedEvent(context, judged, events.length)]);
     invariant(
       (await countPartial(tx, roomId)) === 0,

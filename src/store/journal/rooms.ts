@@ -129,6 +129,21 @@ export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | 
   return row && { ...row, state: row.state ?? initialResyncState };
 }
 
+export interface LockedResync {
+  readonly room: LockedRoom;
+  /** As it is under the lock. */
+  readonly resync: ResyncState;
+}
+
+/** Locks a room and reads its resync in the stay `epoch`; `undefined` when that stay is over, or there is no such room. */
+export async function lockResync(tx: Transaction, roomId: RoomId, epoch: number): Promise<LockedResync | undefined> {
+  const room = await lockRoom(tx, roomId);
+  if (room?.epoch !== epoch) return undefined;
+  const row = await readResync(tx, roomId);
+  invariant(row?.epoch === epoch, `the lock on ${roomId} keeps other epochs out`);
+  return { room, resync: row.state };
+}
+
 export interface LocalMember {
   readonly userId: UserId;
   readonly membership: string;
@@ -143,6 +158,15 @@ export async function readLocalMembers(sql: Sql, roomId: RoomId): Promise<LocalM
     .from(localMembers)
     .where(eq(localMembers.roomId, roomId))
     .orderBy(userId);
+}
+
+/** Whether a user of this server is joined in the room's current state. */
+export async function isAnybodyIn(sql: Sql, roomId: RoomId): Promise<boolean> {
+  const [row] = await sql.query<{ isIn: boolean }>(
+    `SELECT EXISTS (SELECT FROM local_members WHERE room_id = $1 AND membership = 'join') AS "isIn"`,
+    [roomId],
+  );
+  return row?.isIn === true;
 }
 
 export interface OverdueQuery {

@@ -14,7 +14,9 @@ import { insertPdus } from '../../../src/store/events/pdus.ts';
 import {
   countPartialRooms,
   createRoom,
+  isAnybodyIn,
   listRooms,
+  lockResync,
   lockRoom,
   openEpoch,
   overdueResyncs,
@@ -160,6 +162,7 @@ test('a partial join is folded into the room, its resync, its timeline and the l
   });
   expect(await readResync(store, roomId)).toMatchObject({ epoch: 1, seq: 1, state: { phase: 'fetching' } });
   expect((await listRooms(store)).map((room) => room.roomId)).toContain(roomId);
+  expect(await isAnybodyIn(store, roomId)).toBe(true);
   expect(await readLocalMembers(store, roomId)).toEqual([
     { userId: '@me:here.test', membership: 'join', eventId: join },
   ]);
@@ -302,6 +305,7 @@ test('completion makes the room full and ends what the sweep looks for', async (
   expect(await readRoom(store, roomId)).toMatchObject({ partial: false, stateVersion: 1, currentState: alone });
   // The current state lost the membership, and so did the fold.
   expect(await readLocalMembers(store, roomId)).toEqual([]);
+  expect(await isAnybodyIn(store, roomId)).toBe(false);
   expect(await overdueResyncs(store, { now: at * 2, overdueMs: 1, limit: 100 })).not.toContain(roomId);
 });
 
@@ -320,6 +324,19 @@ test('a new epoch carries partial events over, ends the old resync, and refuses 
   await appendTo(roomId, [joinedPartially(join)]);
   expect(await readResyncEvents(store, roomId, 1, 0)).toHaveLength(1);
   expect(await readResyncEvents(store, roomId, 2, 0)).toMatchObject([{ seq: 2, epoch: 2 }]);
+});
+
+test('a resync is locked in its own stay only', async () => {
+  const { roomId, join, joined } = await openRoom();
+  await appendTo(roomId, [joinedPartially(join), accepted(join, joined)]);
+  await withTransaction(store, async (tx) => {
+    expect(await lockResync(tx, roomId, 1)).toMatchObject({
+      room: { roomId, epoch: 1 },
+      resync: { phase: 'fetching' },
+    });
+    expect(await lockResync(tx, roomId, 2)).toBeUndefined();
+    expect(await lockResync(tx, '!nowhere:test' as RoomId, 0)).toBeUndefined();
+  });
 });
 
 test('partial events come parents first, even where a parent arrived after its children', async () => {
