@@ -67,9 +67,10 @@ export interface DirectoryAnswer {
   readonly servers: readonly ServerName[];
 }
 
-export interface MakeJoinAnswer {
+/** What make_join and make_leave answer. */
+export interface TemplateAnswer {
   readonly roomVersion: string;
-  /** A stranger's template: read it with `readJoinTemplate`, never sign it. */
+  /** A stranger's template: its place in the graph is read of it (`readJoinTemplate`), it is never signed. */
   readonly event: JsonObject;
 }
 
@@ -105,7 +106,7 @@ export interface FederationClient {
     userId: UserId,
     versions: readonly string[],
     options: RequestOptions,
-  ): Promise<MakeJoinAnswer>;
+  ): Promise<TemplateAnswer>;
   /** `event` is signed and complete. Resolves at the first bytes of a 200 answer. */
   sendJoin(
     destination: ServerName,
@@ -114,6 +115,16 @@ export interface FederationClient {
     event: JsonObject,
     options: RequestOptions & { readonly omitMembers: boolean },
   ): Promise<SendJoinStream>;
+  /** The answer's version is what the server says; that of a room we were in is known better. */
+  makeLeave(destination: ServerName, roomId: RoomId, userId: UserId, options: RequestOptions): Promise<TemplateAnswer>;
+  /** `event` is signed and complete. Resolves once the server has taken it; a server without v2 is asked by v1. */
+  sendLeave(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    event: JsonObject,
+    options: RequestOptions,
+  ): Promise<void>;
   stateIds(destination: ServerName, roomId: RoomId, eventId: EventId, options: RequestOptions): Promise<StateIdsAnswer>;
   state(
     destination: ServerName,
@@ -123,6 +134,13 @@ export interface FederationClient {
   ): Promise<EventStream<'pdus' | 'auth_chain'>>;
   /** The raw event; whether it is the one asked for shows its id, once computed. */
   event(destination: ServerName, eventId: EventId, options: RequestOptions): Promise<Uint8Array>;
+  /** The raw events of an event's auth chain, itself left out; an answer of over 10,000 is `too-large`. */
+  eventAuth(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    options: RequestOptions,
+  ): Promise<readonly Uint8Array[]>;
   /** Raw events, at most `query.limit`. */
   getMissingEvents(
     destination: ServerName,

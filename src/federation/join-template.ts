@@ -16,7 +16,7 @@ import {
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
-import { type MakeJoinAnswer } from './contract.ts';
+import { type TemplateAnswer } from './contract.ts';
 import { type JoinRefusal, refuse } from './join-refusal.ts';
 
 /** An event may cite at most this many parents (spec, Event format). */
@@ -46,7 +46,7 @@ export interface JoinTemplate {
 export type JoinTemplateReading = { readonly ok: true; readonly template: JoinTemplate } | JoinRefusal;
 
 /** Reads what is needed of a make_join answer. `offered`: the room versions that the request named. */
-export function readJoinTemplate(answer: MakeJoinAnswer, offered: readonly string[]): JoinTemplateReading {
+export function readJoinTemplate(answer: TemplateAnswer, offered: readonly string[]): JoinTemplateReading {
   const rules = offered.includes(answer.roomVersion) ? roomVersionRules(answer.roomVersion) : undefined;
   if (rules === undefined) {
     return refuse('template-room-version', `room version ${JSON.stringify(answer.roomVersion)} was not offered`);

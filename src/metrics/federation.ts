@@ -80,6 +80,10 @@ export function countRequests(client: FederationClient, instruments: Instruments
         header: () => answer.header(),
       };
     },
+    makeLeave: (destination, roomId, userId, options) =>
+      ask('make_leave', options, client.makeLeave(destination, roomId, userId, options)),
+    sendLeave: (destination, roomId, eventId, event, options) =>
+      ask('send_leave', options, client.sendLeave(destination, roomId, eventId, event, options)),
     stateIds: (destination, roomId, eventId, options) =>
       ask('state_ids', options, client.stateIds(destination, roomId, eventId, options)),
     state: async (destination, roomId, eventId, options) => {
@@ -91,6 +95,11 @@ export function countRequests(client: FederationClient, instruments: Instruments
       const event = await ask('event', options, client.event(destination, eventId, options));
       take('event', [event]);
       return event;
+    },
+    eventAuth: async (destination, roomId, eventId, options) => {
+      const events = await ask('event_auth', options, client.eventAuth(destination, roomId, eventId, options));
+      take('event_auth', events);
+      return events;
     },
     getMissingEvents: async (destination, roomId, query, options) => {
       const request = client.getMissingEvents(destination, roomId, query, options);

@@ -16,9 +16,12 @@ export type Endpoint =
   | 'directory'
   | 'make_join'
   | 'send_join'
+  | 'make_leave'
+  | 'send_leave'
   | 'state_ids'
   | 'state'
   | 'event'
+  | 'event_auth'
   | 'get_missing_events'
   | 'server_keys'
   | 'notary_query'
@@ -78,9 +81,12 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   directory: { carriesEvents: false },
   make_join: { carriesEvents: false },
   send_join: { carriesEvents: true },
+  make_leave: { carriesEvents: false },
+  send_leave: { carriesEvents: false },
   state_ids: { carriesEvents: false },
   state: { carriesEvents: true },
   event: { carriesEvents: true },
+  event_auth: { carriesEvents: true },
   get_missing_events: { carriesEvents: true },
   server_keys: { carriesEvents: false },
   notary_query: { carriesEvents: false },

@@ -405,6 +405,110 @@ test('no event, or two, where one was asked for, is malformed', async () => {
   }
 });
 
+describe('the auth chain of an event', () => {
+  test('comes as the bytes received', async () => {
+    const server = await startTlsServer((_request, response) => response.end('{"auth_chain":[{ "b": 1.0 },{}]}'));
+    const client = await testClient();
+    const chain = await client.eventAuth(server.name, roomId, eventId, options);
+    expect(chain.map((event) => Buffer.from(event).toString('utf8'))).toEqual(['{ "b": 1.0 }', '{}']);
+    expect(server.received[0]).toMatchObject({
+      method: 'GET',
+      url: '/_matrix/federation/v1/event_auth/!room%3Aremote.test/%24event%2F1',
+    });
+  });
+
+  test.each<[string, string, string]>([
+    ['of more events than any has', 'too-large', `{"auth_chain":[{}${',{}'.repeat(10_000)}]}`],
+    ['of more bytes than a small answer may have', 'too-large', `{"auth_chain":[{"x":"${'x'.repeat(100_000)}"}]}`],
+    ['that is not there', 'malformed', '{}'],
+    ['that is no list', 'malformed', '{"auth_chain":{}}'],
+    ['cut short', 'malformed', '{"auth_chain":[{}'],
+  ])('%s is %s', async (_what, kind, body) => {
+    const server = await startTlsServer((_request, response) => response.end(body));
+    const client = await testClient();
+    expect(await failureOf(client.eventAuth(server.name, roomId, eventId, options))).toMatchObject({ kind });
+  });
+});
+
+test('an endless answer about missing events is left when there are as many as were asked for', async () => {
+  const server = await startTlsServer((_request, response) => {
+    response.write(`{"events":[{}`);
+    const more = (): void => {
+      while (!response.destroyed && response.write(',{}'.repeat(1000)));
+      response.once('drain', more);
+    };
+    more();
+  });
+  const client = await testClient({ limits: { responseBytesMax: 10_000_000, stateBytesMax: 1 } });
+  const query = { earliestEvents: [], latestEvents: [eventId], limit: 10, minDepth: 0 };
+  expect(await client.getMissingEvents(server.name, roomId, query, options)).toHaveLength(10);
+  const ofFew = await testClient({ limits: { responseBytesMax: 1000, stateBytesMax: 1 } });
+  const many = { ...query, limit: 1_000_000 };
+  expect(await failureOf(ofFew.getMissingEvents(server.name, roomId, many, options))).toMatchObject({
+    kind: 'too-large',
+  });
+});
+
+describe('leaving', () => {
+  const leave: JsonObject = { type: 'm.room.member', content: { membership: 'leave' } };
+  const paths = (server: { readonly received: readonly { readonly method: string; readonly url: string }[] }) =>
+    server.received.map(({ method, url }) => `${method} ${url.replace('/_matrix/federation/', '')}`);
+
+  test('begins with a template', async () => {
+    const server = await startTlsServer(answering({ room_version: '11', event: { depth: 5 } }));
+    const client = await testClient();
+    const template = await client.makeLeave(server.name, roomId, userId, options);
+    expect(template).toEqual({ roomVersion: '11', event: { depth: 5 } });
+    expect(paths(server)).toEqual(['GET v1/make_leave/!room%3Aremote.test/%40me%3Ajoiner.test']);
+  });
+
+  test.each([{}, { event: [] }, { room_version: 5, event: {} }])('by the template %j is malformed', async (answer) => {
+    const server = await startTlsServer(answering(answer));
+    const client = await testClient();
+    expect(await failureOf(client.makeLeave(server.name, roomId, userId, options))).toMatchObject({
+      kind: 'malformed',
+    });
+  });
+
+  test('sends the event once where the server knows the second version of the endpoint', async () => {
+    const server = await startTlsServer(answering({}));
+    const client = await testClient();
+    await client.sendLeave(server.name, roomId, eventId, leave, options);
+    expect(paths(server)).toEqual(['PUT v2/send_leave/!room%3Aremote.test/%24event%2F1']);
+    expect(server.received[0]?.body).toBe('{"content":{"membership":"leave"},"type":"m.room.member"}');
+  });
+
+  test.each([
+    [404, '{"errcode":"M_UNRECOGNIZED","error":"?"}'],
+    [400, '{"errcode":"M_UNRECOGNIZED"}'],
+    [404, '<html>not found</html>'],
+    [405, ''],
+  ])('falls back on the first version where the second is answered %i %s', async (status, body) => {
+    const server = await startTlsServer(({ url }, response) => {
+      if (url.includes('/v1/')) response.end('[200,{}]');
+      else response.writeHead(status).end(body);
+    });
+    const client = await testClient();
+    await client.sendLeave(server.name, roomId, eventId, leave, options);
+    expect(paths(server)).toEqual([
+      'PUT v2/send_leave/!room%3Aremote.test/%24event%2F1',
+      'PUT v1/send_leave/!room%3Aremote.test/%24event%2F1',
+    ]);
+  });
+
+  test.each([
+    [404, 'M_NOT_FOUND', 'not-found'],
+    [403, 'M_FORBIDDEN', 'forbidden'],
+    [500, 'M_UNKNOWN', 'server-error'],
+  ])('is not tried again where it is answered %i %s', async (status, errcode, kind) => {
+    const server = await startTlsServer(answering({ errcode }, status));
+    const client = await testClient();
+    const failure = await failureOf(client.sendLeave(server.name, roomId, eventId, leave, options));
+    expect(failure).toMatchObject({ kind, errcode });
+    expect(server.received).toHaveLength(1);
+  });
+});
+
 test('a notary is asked for many servers at once', async () => {
   const server = await startTlsServer(answering({ server_keys: [{ server_name: 'a.test' }, 5] }));
   const client = await testClient();

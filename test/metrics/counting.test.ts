@@ -117,20 +117,24 @@ test('a stream that breaks is counted by its kind, with what had arrived; one le
   });
 });
 
-test('single events and missing events count as fetched too', async () => {
+test('single events, missing events and auth chains count as fetched too', async () => {
   const metrics = metricsOfTest();
   const client = metrics.countRequests(
     clientOf({
       event: () => Promise.resolve(new Uint8Array(7)),
       getMissingEvents: () => Promise.resolve([new Uint8Array(3), new Uint8Array(4)]),
+      eventAuth: () => Promise.resolve([new Uint8Array(5)]),
     }),
   );
   await client.event(there, event, { signal: untouched });
   const query = { earliestEvents: [], latestEvents: [], limit: 10, minDepth: 0 };
   await client.getMissingEvents(there, room, query, { signal: untouched });
+  await client.eventAuth(there, room, event, { signal: untouched });
   expect(await nonZero(metrics, 'rejoinder_fetched_')).toEqual({
     'rejoinder_fetched_events_total{endpoint="event"}': 1,
     'rejoinder_fetched_bytes_total{endpoint="event"}': 7,
+    'rejoinder_fetched_events_total{endpoint="event_auth"}': 1,
+    'rejoinder_fetched_bytes_total{endpoint="event_auth"}': 5,
     'rejoinder_fetched_events_total{endpoint="get_missing_events"}': 2,
     'rejoinder_fetched_bytes_total{endpoint="get_missing_events"}': 7,
   });

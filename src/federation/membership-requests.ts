@@ -1,0 +1,84 @@
+/**
+ * Entering and leaving rooms through a resident: the template of the membership event, and the event itself.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#joining-rooms and
+ * https://spec.matrix.org/v1.16/server-server-api/#leaving-rooms-rejecting-invites
+ */
+import { type ServerName } from '../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { isJsonObject, parseJson } from '../matrix/json/strict-json.ts';
+import { type FederationClient, type SendJoinHeader, type StreamSummary, type TemplateAnswer } from './contract.ts';
+import { FederationError } from './error.ts';
+import { type Requests, malformed, path } from './requests.ts';
+
+type MembershipRequests = Pick<FederationClient, 'makeJoin' | 'sendJoin' | 'makeLeave' | 'sendLeave'>;
+
+export function membershipRequests(requests: Requests): MembershipRequests {
+  const { limits, timeouts } = requests;
+  return {
+    async makeJoin(destination, roomId, userId, versions, options) {
+      const offered = versions.map((version) => `ver=${encodeURIComponent(version)}`).join('&');
+      const uri = path`/_matrix/federation/v1/make_join/${roomId}/${userId}` + `?${offered}`;
+      return readTemplate(destination, await requests.json(destination, { uri }, options));
+    },
+
+    async sendJoin(destination, roomId, eventId, event, options) {
+      const uri = path`/_matrix/federation/v2/send_join/${roomId}/${eventId}` + `?omit_members=${options.omitMembers}`;
+      const ask = { method: 'PUT', uri, content: event, timeoutMs: timeouts.joinMs } as const;
+      const body = { arrays: ['state', 'auth_chain'] as const, bytesMax: limits.stateBytesMax };
+      const answer = await requests.events(destination, ask, options, body);
+      return {
+        [Symbol.asyncIterator]: () => answer[Symbol.asyncIterator](),
+        summary: () => answer.summary(),
+        header: () => readSendJoinHeader(destination, answer.summary()),
+      };
+    },
+
+    async makeLeave(destination, roomId, userId, options) {
+      const uri = path`/_matrix/federation/v1/make_leave/${roomId}/${userId}`;
+      return readTemplate(destination, await requests.json(destination, { uri }, options));
+    },
+
+    async sendLeave(destination, roomId, eventId, event, options) {
+      const put = (uri: string): Promise<void> =>
+        requests.done(destination, { method: 'PUT', uri, content: event }, options);
+      try {
+        await put(path`/_matrix/federation/v2/send_leave/${roomId}/${eventId}`);
+      } catch (error) {
+        if (!isUnknownEndpoint(error)) throw error;
+        // The first was not understood, so the event has not been sent yet. Both answers hold nothing but that it was taken.
+        await put(path`/_matrix/federation/v1/send_leave/${roomId}/${eventId}`);
+      }
+    },
+  };
+}
+
+/**
+ * Whether a server does not have the endpoint, as opposed to the room. Old servers answer 404 without an errcode, or 400:
+ * https://spec.matrix.org/v1.16/client-server-api/#common-error-codes
+ */
+function isUnknownEndpoint(error: unknown): boolean {
+  if (!(error instanceof FederationError)) return false;
+  const { status, errcode } = error;
+  return errcode === undefined ? status === 404 || status === 405 : errcode === 'M_UNRECOGNIZED';
+}
+
+function readTemplate(destination: ServerName, answer: JsonObject): TemplateAnswer {
+  // Absent means version 1, from before rooms had versions.
+  const roomVersion = answer['room_version'] ?? '1';
+  const event = answer['event'];
+  if (typeof roomVersion !== 'string') throw malformed(destination, 'room_version is not a string');
+  if (!isJsonObject(event)) throw malformed(destination, 'event is not an object');
+  return { roomVersion, event };
+}
+
+function readSendJoinHeader(destination: ServerName, { rest }: StreamSummary): SendJoinHeader {
+  const read = (name: string): Json | undefined => {
+    const bytes = rest.get(name);
+    if (bytes === undefined) return undefined;
+    const parsed = parseJson(bytes);
+    if (!parsed.ok) throw malformed(destination, `${name} is ${parsed.reason}`);
+    return parsed.value;
+  };
+  return { membersOmitted: read('members_omitted'), serversInRoom: read('servers_in_room'), event: rest.get('event') };
+}
