@@ -1,4 +1,18 @@
-/** An array parameter of numbers, as PostgreSQL's text form; the driver's own conversion quotes and checks each item. */
-export function int8Array(numbers: readonly number[]): string {
-  return `{${numbers.join(',')}}`;
+/**
+ * Array parameters in PostgreSQL's text form. The driver's own conversion quotes and checks each item, and an array of
+ * arrays would have to be rectangular.
+ */
+
+/** Numbers and NULL need no quotes. */
+export function int8Array(numbers: readonly (number | null)[]): string {
+  return `{${numbers.map((number) => number ?? 'NULL').join(',')}}`;
+}
+
+export function booleanArray(items: readonly boolean[]): string {
+  return `{${items.join(',')}}`;
+}
+
+/** Of texts that hold no NUL, which PostgreSQL refuses. */
+export function textArray(items: readonly (string | null)[]): string {
+  return `{${items.map((item) => (item === null ? 'NULL' : `"${item.replace(/["\\]/g, '\\$&')}"`)).join(',')}}`;
 }

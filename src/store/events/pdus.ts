@@ -1,15 +1,22 @@
 /**
- * Events by id. Writing is set-based and idempotent: a batch is one transaction of a few statements whatever its size,
- * and a batch that is stored already changes nothing.
+ * Events by id. Writing is set-based and idempotent: a batch is a few statements whatever its size, and a batch that is
+ * stored already changes nothing.
  */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
+import { insertFew } from './insert-few.ts';
 import { stagePdus } from './pdu-staging.ts';
 import { displayable, fromStorable } from '../storable-text.ts';
 
 /** Ids in one query: those of a state are megabytes. */
 const LOOKED_UP_AT_A_TIME = 20_000;
+
+/**
+ * Above this COPY is quicker than array parameters: 100,000 events in batches of 500 take 1.2 s of this process's time
+ * against 1.7 s. At 200 both take the same.
+ */
+const FEW_ROWS_MAX = 200;
 
 /** What `insertPdus` did; the two add up to the distinct events given. */
 export interface InsertedPdus {
@@ -88,16 +95,21 @@ export async function insertPdus(sql: Sql, pdus: readonly CheckedPdu[]): Promise
     if (distinct.get(pdu.eventId)?.hollow !== false) distinct.set(pdu.eventId, pdu);
   }
   if (distinct.size === 0) return { stored: 0, alreadyHeld: 0 };
-  const stored = await sql.inTransaction(async (tx) => {
-    await stagePdus(tx, [...distinct.values()]);
+  const write = distinct.size > FEW_ROWS_MAX ? insertMany : insertFew;
+  const stored = await write(sql, [...distinct.values()]);
+  return { stored, alreadyHeld: distinct.size - stored };
+}
+
+function insertMany(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {
+  return sql.inTransaction(async (tx) => {
+    await stagePdus(tx, pdus);
     await tx.query(INTERN_STATE_KEYS);
     const inserted = await tx.client.query(INSERT_NEW);
     const fresh = inserted.rowCount ?? 0;
-    const completed = fresh < distinct.size ? ((await tx.client.query(COMPLETE_HOLLOW)).rowCount ?? 0) : 0;
+    const completed = fresh < pdus.length ? ((await tx.client.query(COMPLETE_HOLLOW)).rowCount ?? 0) : 0;
     await tx.query('DROP TABLE incoming_pdus');
     return fresh + completed;
   });
-  return { stored, alreadyHeld: distinct.size - stored };
 }
 
 /** Those of `ids` that are stored with their body; a hollow event does not count as held. */

@@ -10,6 +10,7 @@ import {
 } from '../../../src/store/events/pdus.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { statementsOf } from '../../support/statements.ts';
 import { ROOM, ids, member, message, state } from '../events.ts';
 
 let database: TestDatabase;
@@ -129,13 +130,15 @@ test('of a hollow event and its body in one batch the body is stored', async () 
 
 test.each([
   // Without keys to wait for, the writers meet at the events themselves.
-  ['messages', () => ({}), 0],
-  ['state', (i: number) => ({ type: `t${i % 7}`, stateKey: `k${i % 50}` }), 350],
+  ['messages', () => ({}), MANY, 0],
+  ['state', (i: number) => ({ type: `t${i % 7}`, stateKey: `k${i % 50}` }), MANY, 350],
+  ['few messages', () => ({}), 200, 0],
+  ['few state events', (i: number) => ({ type: `u${i % 7}`, stateKey: `k${i % 20}` }), 200, 140],
 ] as const)(
   'writers of overlapping batches of %s at once store each event once, without a deadlock',
-  async (name, about, keyCount) => {
-    const events = many(`shared-${name}`, about);
-    const shuffled = [events, events.toReversed(), events.slice(100), [...events.slice(250), ...events.slice(0, 250)]];
+  async (name, about, size, keyCount) => {
+    const events = many(`shared-${name}`, about).slice(0, size);
+    const shuffled = [events, events.toReversed(), events.slice(100), [...events.slice(150), ...events.slice(0, 150)]];
     let runs = 0;
     const results = await Promise.all(
       shuffled.map((batch) =>
@@ -145,12 +148,47 @@ test.each([
         }),
       ),
     );
-    expect(results.reduce((sum, { stored }) => sum + stored, 0)).toBe(MANY);
+    expect(results.reduce((sum, { stored }) => sum + stored, 0)).toBe(size);
     expect(runs).toBe(shuffled.length);
-    const keys = await store.query<{ n: number }>(`SELECT count(*) AS n FROM state_keys WHERE type ~ '^t[0-6]$'`);
+    const keys = await store.query<{ n: number }>(
+      `SELECT count(DISTINCT state_key_nid) AS n FROM pdus WHERE event_id = ANY ($1::text[])`,
+      [events.map(({ eventId }) => eventId)],
+    );
     expect(keys).toEqual([{ n: keyCount }]);
   },
 );
+
+test('up to 200 events take one statement, and one more where some are held; no table is made for them', async () => {
+  const events = Array.from({ length: 200 }, (_, i) => state(`$few-${i}`, 'few', `key ${i}`));
+  const first = await statementsOf(() => insertPdus(store, events));
+  expect(first).toHaveLength(1);
+  expect(first[0]).not.toContain('TABLE');
+  expect(await statementsOf(() => insertPdus(store, events))).toHaveLength(2);
+  const [keyed] = await readPdus(store, ids('$few-7'));
+  expect(keyed).toMatchObject({ type: 'few', stateKey: 'key 7' });
+});
+
+test('an event whose state key another writer is interning gets that key', async () => {
+  let second: Promise<unknown> = Promise.resolve();
+  await withTransaction(store, async (tx) => {
+    await insertPdus(tx, [state('$interning-1', 'interned', 'at once')]);
+    second = insertPdus(store, [state('$interning-2', 'interned', 'at once')]);
+    await waitingForLocks(1);
+  });
+  await second;
+  const stored = await readPdus(store, ids('$interning-1', '$interning-2'));
+  expect(stored.map(({ stateKey }) => stateKey)).toEqual(['at once', 'at once']);
+});
+
+/** Resolves when so many statements of this database wait for a lock. */
+async function waitingForLocks(statements: number): Promise<void> {
+  for (let waiting = 0; waiting < statements;) {
+    const [row] = await store.query<{ n: number }>(
+      `SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+    );
+    waiting = row?.n ?? 0;
+  }
+}
 
 test('writers that meet in the middle of their batches do not deadlock, in whichever order these are', async () => {
   const [first, middle, last] = ['$meet-a', '$meet-b', '$meet-c'].map((eventId) => message(eventId));
@@ -160,19 +198,11 @@ test('writers that meet in the middle of their batches do not deadlock, in which
       runs += 1;
       return insertPdus(tx, batch);
     });
-  const bothWait = async (): Promise<void> => {
-    for (let waiting = 0; waiting < 2;) {
-      const [row] = await store.query<{ n: number }>(
-        `SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-      );
-      waiting = row?.n ?? 0;
-    }
-  };
   const writers: Promise<unknown>[] = [];
   await withTransaction(store, async (tx) => {
     await insertPdus(tx, [middle!]);
     writers.push(write([first!, middle!, last!]), write([last!, middle!, first!]));
-    await bothWait();
+    await waitingForLocks(2);
   });
   await Promise.all(writers);
   expect(runs).toBe(2);

@@ -1,0 +1,88 @@
+/**
+ * Stores few events by array parameters, in one statement, without a temporary table: making and dropping one costs 2 ms
+ * and leaves 6 KB in PostgreSQL's catalogues, for each event that is pushed.
+ */
+import { type EventId } from '../../matrix/identifiers.ts';
+import { type CheckedPdu } from '../../verification/contract.ts';
+import { type Sql } from '../open-store.ts';
+import { booleanArray, int8Array, textArray } from '../sql-values.ts';
+import { storable } from '../storable-text.ts';
+
+/**
+ * State keys that are not interned yet are, in the same statement. `DO UPDATE` gives the number also of a key that another
+ * transaction interned since this statement began, which the look into `state_keys` cannot see. The join reads all of
+ * `interned` before the first event is written, so that every writer takes state keys first, then events, each in the
+ * order of their names.
+ */
+const INSERT_FEW = `
+  WITH incoming AS MATERIALIZED (
+    SELECT event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
+           prev_events::text[] AS prev_events, auth_events::text[] AS auth_events, hollow, json::json AS json,
+           (SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key) AS state_key_nid
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+                  $9::text[], $10::text[], $11::boolean[], $12::text[])
+        AS i(event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
+             prev_events, auth_events, hollow, json)
+  ), interned AS (
+    INSERT INTO state_keys (type, state_key)
+    SELECT DISTINCT type, state_key FROM incoming WHERE state_key IS NOT NULL AND state_key_nid IS NULL ORDER BY 1, 2
+    ON CONFLICT (type, state_key) DO UPDATE SET state_key = excluded.state_key
+    RETURNING nid, type, state_key
+  )
+  INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
+                    prev_events, auth_events, json, hollow, stored_at)
+  SELECT i.event_id, i.room_id, coalesce(i.state_key_nid, k.nid), i.type, i.sender, i.membership, i.depth,
+         i.origin_server_ts, i.prev_events, i.auth_events, i.json, i.hollow,
+         floor(extract(epoch FROM now()) * 1000)::bigint
+    FROM incoming i LEFT JOIN interned k ON k.type = i.type AND k.state_key = i.state_key
+   ORDER BY i.event_id
+  ON CONFLICT (event_id) DO NOTHING
+  RETURNING event_id AS "eventId"`;
+
+/** A statement of its own, which sees what was committed while the first one waited. */
+const COMPLETE_FEW = `
+  UPDATE pdus p
+     SET json = i.json::json, membership = i.membership, hollow = false, rejected_rule = NULL, rejected_reason = NULL
+    FROM (SELECT p.nid, i.json, i.membership
+            FROM unnest($1::text[], $2::text[], $3::text[]) AS i(event_id, membership, json)
+            JOIN pdus p ON p.event_id = i.event_id
+           WHERE p.hollow
+           ORDER BY p.event_id
+             FOR NO KEY UPDATE OF p) AS i
+   WHERE p.nid = i.nid
+  RETURNING p.nid`;
+
+/** Stores distinct events and completes hollow ones; gives how many were written. One statement, or two where some are held. */
+export async function insertFew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {
+  const inserted = await sql.query<{ eventId: EventId }>(INSERT_FEW, [
+    textArray(pdus.map(({ eventId }) => eventId)),
+    textArray(pdus.map(({ roomId }) => roomId)),
+    textArray(pdus.map(({ type }) => storable(type))),
+    textArray(pdus.map(({ stateKey }) => (stateKey === null ? null : storable(stateKey)))),
+    textArray(pdus.map(({ sender }) => sender)),
+    textArray(pdus.map(membershipOf)),
+    int8Array(pdus.map(({ depth }) => depth)),
+    int8Array(pdus.map(({ originServerTs }) => originServerTs)),
+    textArray(pdus.map(({ prevEvents }) => textArray(prevEvents))),
+    textArray(pdus.map(({ authEvents }) => textArray(authEvents))),
+    booleanArray(pdus.map(({ hollow }) => hollow)),
+    textArray(pdus.map(bodyOf)),
+  ]);
+  const fresh = new Set(inserted.map(({ eventId }) => eventId));
+  const bodies = pdus.filter(({ eventId, hollow }) => !hollow && !fresh.has(eventId));
+  if (bodies.length === 0) return fresh.size;
+  const completed = await sql.query(COMPLETE_FEW, [
+    textArray(bodies.map(({ eventId }) => eventId)),
+    textArray(bodies.map(membershipOf)),
+    textArray(bodies.map(bodyOf)),
+  ]);
+  return fresh.size + completed.length;
+}
+
+function membershipOf({ membership }: CheckedPdu): string | null {
+  return membership === null ? null : storable(membership);
+}
+
+function bodyOf({ json }: CheckedPdu): string {
+  return Buffer.from(json.buffer, json.byteOffset, json.byteLength).toString();
+}
