@@ -12,7 +12,7 @@ import { checkContentHash, signedText } from '../src/matrix/signing/hashes.ts';
 import { preparePdu } from '../src/matrix/event-format.ts';
 import { type EventId, type ServerName } from '../src/matrix/identifiers.ts';
 import { type Pdu } from '../src/matrix/pdu.ts';
-import { checkAgainstAuthEvents } from '../src/matrix/pdu-checks.ts';
+import { checkOutlier } from '../src/matrix/pdu-checks.ts';
 import { type RoomVersionRules, roomVersionRules } from '../src/matrix/room-versions.ts';
 import { requiredSigners, signaturesOf, verifyText } from '../src/matrix/signing/signatures.ts';
 import { resolveState } from '../src/matrix/state-resolution/state-resolution.ts';
@@ -69,8 +69,8 @@ function spread(samples: Samples, step: string): { min: number; median: number; 
 
 function judge(pdu: Pdu, authEvents: ReadonlyMap<EventId, Pdu>, of: RoomVersionRules): void {
   const cited = pdu.authEvents.map((id) => authEvents.get(id)!);
-  const verdict = checkAgainstAuthEvents(pdu, cited, of, () => false);
-  if (!verdict.ok) throw new Error(`refused: ${verdict.rule}`);
+  const verdict = checkOutlier({ event: pdu, rules: of, authEvents: cited, isRejected: () => false });
+  if (verdict.outcome !== 'accept') throw new Error(`refused: ${verdict.rule}`);
 }
 
 function openingPdus(made: MemberEvents): Map<EventId, Pdu> {

@@ -1,7 +1,7 @@
 /** Whether an event passes the auth rules by its auth events, and which rule refuses it: `rejoinder inspect auth`. */
 import { type Inspection, readEvent, readEvents } from './inspect-document.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { checkAgainstAuthEvents } from '../matrix/pdu-checks.ts';
+import { checkOutlier } from '../matrix/pdu-checks.ts';
 import { type Refusal, refuse } from '../matrix/refusal.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
@@ -20,8 +20,9 @@ export function inspectAuth(source: string | Uint8Array, rules: RoomVersionRules
   if (!authEvents.ok) return authEvents;
   const event = readEvent(document.value['event'] ?? null, rules, true);
   if (!event.ok) return event.rule === 'document.event' ? event : { ok: true, answer: refused(event) };
-  const verdict = checkAgainstAuthEvents(event.pdu, [...authEvents.events.values()], rules, () => false);
-  return { ok: true, answer: verdict.ok ? { allowed: true } : refused(verdict) };
+  const cited = [...authEvents.events.values()];
+  const verdict = checkOutlier({ event: event.pdu, rules, authEvents: cited, isRejected: () => false });
+  return { ok: true, answer: verdict.outcome === 'accept' ? { allowed: true } : refused(verdict) };
 }
 
 function refused({ rule, reason }: Pick<Refusal, 'rule' | 'reason'>): JsonObject {

@@ -7,8 +7,8 @@
  * | 2     | carries valid signatures of all who must sign it        | drop     | src/verification                        |
  * | 3     | has the content hash it claims                          | redacted | src/verification; goes on, redacted     |
  * | 4     | passes the auth rules by its own auth events            | reject   | `checkAgainstAuthEvents`                |
- * | 5     | passes the auth rules by the state before it            | reject   | `checkAgainstState`                     |
- * | 6     | passes the auth rules by the room's current state       | softFail | `checkAgainstState`                     |
+ * | 5     | passes the auth rules by the state before it            | reject   | `authoriseAgainstState`, auth/          |
+ * | 6     | passes the auth rules by the room's current state       | softFail | `authoriseAgainstState`, auth/          |
  *
  * *drop*: as if it had never come, nothing is concluded from it. *reject*: kept, so that what cites it can be judged, but it
  * is not in the timeline, changes no state, and rejects what cites it as an auth event. *softFail*: accepted, its state is
@@ -68,7 +68,7 @@ export function checkReceived(input: JudgedOnReceipt): PduVerdict {
   const { event, rules, currentState } = input;
   const judged = checkUnPartialStated(input);
   if (judged.outcome !== 'accept' || currentState === undefined) return judged;
-  return failedCheck(6, checkAgainstState(event, currentState, rules)) ?? judged;
+  return failedCheck(6, authoriseAgainstState(event, currentState, rules)) ?? judged;
 }
 
 /** Judges a partial event anew once the full state before it is known: checks 4 and 5. Soft failure is not revisited. */
@@ -76,7 +76,7 @@ export function checkUnPartialStated(input: JudgedAgainstState): PduVerdict {
   const { event, rules, stateBefore } = input;
   const judged = checkOutlier(input);
   if (judged.outcome !== 'accept') return judged;
-  return failedCheck(5, checkAgainstState(event, stateBefore, rules)) ?? judged;
+  return failedCheck(5, authoriseAgainstState(event, stateBefore, rules)) ?? judged;
 }
 
 /** Judges an outlier, an event fetched as part of a state or an auth chain, outside the timeline: check 4. */
@@ -107,7 +107,7 @@ export function stateSetsForPartialCheck(
  * @param authEvents as `CitedAuthEvents.authEvents`; others among them are not looked at.
  * @returns `auth-event-missing` when one of those cited was not given: that is no verdict on the event.
  */
-export function checkAgainstAuthEvents(
+function checkAgainstAuthEvents(
   event: Pdu,
   authEvents: readonly Pdu[],
   rules: RoomVersionRules,
@@ -119,11 +119,6 @@ export function checkAgainstAuthEvents(
   if (!cited.ok) return cited;
   const citedIds = new Set(authEventIdsOf(event, rules));
   return authorise(event, authStateOf(authEvents.filter(({ eventId }) => citedIds.has(eventId))), rules);
-}
-
-/** Checks 5 and 6: the event passes the auth rules by a state, which holds no rejected events. */
-export function checkAgainstState(event: Pdu, state: AuthState, rules: RoomVersionRules): AuthVerdict {
-  return authoriseAgainstState(event, state, rules);
 }
 
 /** The verdict of a check that failed; `undefined` when it passed. */

@@ -4,12 +4,12 @@
  */
 import { MatrixError } from '../federation-api/errors.ts';
 import { authEventIdsOf } from '../matrix/auth/auth-events.ts';
-import { type AuthState, type AuthVerdict } from '../matrix/auth/auth-verdict.ts';
+import { type AuthRule, type AuthState } from '../matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { checkContentHash } from '../matrix/signing/hashes.ts';
 import { type EventId, type ServerName, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
-import { checkAgainstAuthEvents, checkAgainstState } from '../matrix/pdu-checks.ts';
+import { checkUnPartialStated } from '../matrix/pdu-checks.ts';
 import { signaturesOf, verifyEventSignature } from '../matrix/signing/signatures.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { invariant } from '../invariant.ts';
@@ -24,9 +24,9 @@ export function authStateOfRoom(room: SimulatedRoom): AuthState {
   };
 }
 
-/** Throws a `MatrixError` with the rule that the verdict names. */
-export function requireAllowed(verdict: AuthVerdict): void {
-  if (!verdict.ok) throw new MatrixError(403, 'M_FORBIDDEN', `${verdict.reason} (${verdict.rule})`);
+/** What a resident answers about an event that its room's rules refuse. */
+export function forbidden({ rule, reason }: { readonly rule: AuthRule; readonly reason: string }): MatrixError {
+  return new MatrixError(403, 'M_FORBIDDEN', `${reason} (${rule})`);
 }
 
 /** An event of its own users that `origin` sends. Throws a `MatrixError` that names what is wrong with it. */
@@ -55,8 +55,14 @@ export async function checkReceivedFrom(
   for (const id of [...pdu.prevEvents, ...pdu.authEvents]) {
     if (room.event(id) === undefined) throw badEvent(`it cites ${id}, which nobody knows`);
   }
-  requireAllowed(checkAgainstAuthEvents(pdu, citedBy(room, pdu), rules, () => false));
-  requireAllowed(checkAgainstState(pdu, authStateOfRoom(room), rules));
+  const verdict = checkUnPartialStated({
+    event: pdu,
+    rules,
+    authEvents: citedBy(room, pdu),
+    isRejected: () => false,
+    stateBefore: authStateOfRoom(room),
+  });
+  if (verdict.outcome !== 'accept') throw forbidden(verdict);
   return pdu;
 }
 

@@ -5,14 +5,14 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#joining-rooms
  */
 import { MatrixError } from '../federation-api/errors.ts';
+import { authoriseAgainstState } from '../matrix/auth/auth-rules.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { type EventId, type ServerName, type UserId, domainOf, parseUserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { checkAgainstState } from '../matrix/pdu-checks.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { invariant } from '../invariant.ts';
 import { type Answer, answerWith, answerWithEvents } from './answer.ts';
-import { authStateOfRoom, checkReceivedFrom, requireAllowed } from './check-received.ts';
+import { authStateOfRoom, checkReceivedFrom, forbidden } from './check-received.ts';
 import { type Endpoint, type SignedRequest } from './endpoint.ts';
 import { type Federation, eventsOf, joinedFromOutside, roomOf } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
@@ -64,7 +64,8 @@ function makeJoin({ origin, params, query }: SignedRequest, federation: Federati
   const trial = { origin_server_ts: 0, ...template.event };
   const parsed = parsePdu(trial, rules, { eventId: '$template' as EventId, mayLackHashes: true });
   invariant(parsed.ok, 'a template is an event but for its hash and signature');
-  requireAllowed(checkAgainstState(parsed.pdu, authStateOfRoom(room), rules));
+  const verdict = authoriseAgainstState(parsed.pdu, authStateOfRoom(room), rules);
+  if (!verdict.ok) throw forbidden(verdict);
   return answerWith({ ...template });
 }
 

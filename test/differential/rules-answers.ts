@@ -8,7 +8,7 @@ import { type AuthVerdict } from '../../src/matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../../src/matrix/event-format.ts';
 import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
-import { checkAgainstAuthEvents } from '../../src/matrix/pdu-checks.ts';
+import { checkOutlier } from '../../src/matrix/pdu-checks.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { resolveState } from '../../src/matrix/state-resolution/state-resolution.ts';
@@ -54,10 +54,8 @@ function answerAuth(request: AuthRequest, rules: RoomVersionRules): Answer {
   const authEvents = request.auth_events.map((json) => pduOf(json, rules));
   const rejected = new Set(request.rejected);
   if (request.state_only) return answerOf(authoriseAgainstState(event, authStateOf(authEvents), rules), rules);
-  return answerOf(
-    checkAgainstAuthEvents(event, authEvents, rules, (id) => rejected.has(id)),
-    rules,
-  );
+  const verdict = checkOutlier({ event, rules, authEvents, isRejected: (id) => rejected.has(id) });
+  return answerOf(verdict.outcome === 'accept' ? { ok: true } : { ok: false, ...verdict }, rules);
 }
 
 function answerOf(verdict: AuthVerdict, rules: RoomVersionRules): Answer {

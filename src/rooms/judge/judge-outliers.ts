@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
-import { checkAgainstAuthEvents } from '../../matrix/pdu-checks.ts';
+import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { markRejected, streamPdus } from '../../store/events/pdus.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -62,10 +62,11 @@ export async function judgeOutliers(
       if (cited === undefined || cited.verdict === 'unjudged' || cited.verdict === 'open') return 'unjudged';
       authEvents.push(cited.event);
     }
-    const outcome = checkAgainstAuthEvents(pdu, authEvents, rules, (id) => byId.get(id)?.verdict === 'rejected');
-    if (outcome.ok) return 'accepted';
-    if (outcome.rule === 'auth-event-missing') return 'unjudged';
-    refused.push({ eventId: pdu.eventId, rule: outcome.rule, reason: outcome.reason });
+    const isRejected = (id: EventId): boolean => byId.get(id)?.verdict === 'rejected';
+    const verdict = checkOutlier({ event: pdu, rules, authEvents, isRejected });
+    if (verdict.outcome === 'accept') return 'accepted';
+    if (verdict.outcome === 'drop') return 'unjudged';
+    refused.push({ eventId: pdu.eventId, rule: verdict.rule, reason: verdict.reason });
     return 'rejected';
   };
 

@@ -5,7 +5,7 @@
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
-import { checkAgainstAuthEvents, checkAgainstState } from '../../matrix/pdu-checks.ts';
+import { checkUnPartialStated } from '../../matrix/pdu-checks.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { invariant } from '../../invariant.ts';
@@ -155,14 +155,17 @@ async function judgeBatch(
     const isRejected = (id: EventId): boolean =>
       (verdicts.get(id) ?? (loaded.rejected.has(id) ? 'rejected' : 'accepted')) === 'rejected';
     const authEvents = authEventIdsOf(pdu, rules).flatMap((id) => loaded.pdus.get(id) ?? []);
-    const byAuthEvents = checkAgainstAuthEvents(pdu, authEvents, rules, isRejected);
-    const outcome = byAuthEvents.ok
-      ? checkAgainstState(pdu, await authStateOf(sql, roomId, rules, stateBefore, pdu), rules)
-      : byAuthEvents;
+    const verdict = checkUnPartialStated({
+      event: pdu,
+      rules,
+      authEvents,
+      isRejected,
+      stateBefore: await authStateOf(sql, roomId, rules, stateBefore, pdu),
+    });
 
-    const is = outcome.ok ? 'accepted' : 'rejected';
+    const is = verdict.outcome === 'accept' ? 'accepted' : 'rejected';
     const stateAfter =
-      outcome.ok && pdu.stateKey !== undefined
+      is === 'accepted' && pdu.stateKey !== undefined
         ? await changeSnapshot(sql, roomId, stateBefore, [{ eventId: event.eventId }])
         : stateBefore;
     if (is !== event.verdict) corrected += 1;
@@ -175,7 +178,7 @@ async function judgeBatch(
       stateAfter,
       was: event.verdict,
       is,
-      ...(outcome.ok ? {} : { rule: outcome.rule, reason: outcome.reason }),
+      ...(verdict.outcome === 'accept' ? {} : { rule: verdict.rule, reason: verdict.reason }),
     });
   }
   invariant(
