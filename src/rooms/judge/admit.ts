@@ -1,8 +1,7 @@
 /** Takes one event into the timeline: judges it by the states at hand and says what is to be journalled about it. */
 import { type EventId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf, authStateOf as authStateOfEvents } from '../../matrix/auth/auth-events.ts';
-import { type AuthState } from '../../matrix/auth/auth-rules.ts';
-import { type PduVerdict, checkReceived, stateSetsForPartialCheck } from '../../matrix/pdu-checks.ts';
+import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { type PduVerdict, checkReceived } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
@@ -10,9 +9,9 @@ import { readEventStates } from '../../store/events/event-states.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type LockedRoom } from '../../store/journal/rooms.ts';
 import { changeSnapshot } from '../../store/snapshots/snapshots.ts';
-import { authStateOf } from './auth-state.ts';
+import { authStateOf, partialAuthStateOf } from './auth-state.ts';
 import { loadPdus } from './load-pdus.ts';
-import { readStateMap, resolveSnapshots, resolveStateMaps } from './resolve.ts';
+import { resolveSnapshots } from './resolve.ts';
 
 export interface Circumstances {
   readonly stateBefore: SnapshotId;
@@ -37,24 +36,10 @@ export async function judgeReceived(
     authEvents,
     isRejected: (id) => loaded.rejected.has(id),
     stateBefore: partial
-      ? await partialAuthState(sql, rules, event, stateBefore, authEvents)
+      ? await partialAuthStateOf(sql, event.roomId, rules, stateBefore, event, authEvents)
       : await authStateOf(sql, event.roomId, rules, stateBefore, event),
     currentState: currentState === null ? undefined : await authStateOf(sql, event.roomId, rules, currentState, event),
   });
-}
-
-/** Check 5 on partial state: what we know of the state, resolved with what the event's own auth events claim (MSC3902). */
-async function partialAuthState(
-  sql: Sql,
-  rules: RoomVersionRules,
-  event: Pdu,
-  stateBefore: SnapshotId,
-  authEvents: readonly Pdu[],
-): Promise<AuthState> {
-  const known = await readStateMap(sql, event.roomId, stateBefore);
-  const resolved = await resolveStateMaps(sql, event.roomId, rules, stateSetsForPartialCheck(known, authEvents));
-  const { pdus } = await loadPdus(sql, rules, [...resolved.values()]);
-  return authStateOfEvents(pdus.values());
 }
 
 /**

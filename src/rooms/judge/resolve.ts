@@ -8,9 +8,29 @@ import { createSnapshot, readSnapshot } from '../../store/snapshots/snapshots.ts
 import { type Sql } from '../../store/open-store.ts';
 import { type LoadedPdus, emptyLoadedPdus, loadPdus } from './load-pdus.ts';
 
+/** Far above any real room: the event that needs it waits. Our own limit, so no verdict on anything follows from it. */
+export class ResolutionTooLarge extends Error {
+  override readonly name = 'ResolutionTooLarge';
+  /** Distinct states that were to be resolved. */
+  readonly states: number;
+  /** Places in which they differ, as far as counted. */
+  readonly places: number;
+
+  constructor(states: number, places: number) {
+    super(`${String(states)} states that differ in ${String(places)} places or more are too much to resolve`);
+    this.states = states;
+    this.places = places;
+  }
+}
+
+/** Distinct states resolved at once; a room has as many as forward extremities that differ. */
+const STATES_MAX = 500;
+
 /**
  * The state that follows from several: `snapshots` themselves when they are equal, their resolution otherwise.
  * Rejected events take no part, as the algorithm demands.
+ *
+ * @throws ResolutionTooLarge
  */
 export async function resolveSnapshots(
   sql: Sql,
@@ -21,6 +41,8 @@ export async function resolveSnapshots(
   const distinct = [...new Set(snapshots)];
   const [only] = distinct;
   if (only !== undefined && distinct.length === 1) return only;
+
+  if (distinct.length > STATES_MAX) throw new ResolutionTooLarge(distinct.length, 0);
 
   const stateSets: StateMap[] = [];
   for (const snapshot of distinct) stateSets.push(await readStateMap(sql, roomId, snapshot));
