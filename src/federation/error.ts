@@ -9,6 +9,8 @@ import { type FailureClass } from '../resync/events.ts';
 const REASON_CHARS_MAX = 300;
 /** A server that asks for more patience than this is asked again after this all the same. */
 const RETRY_AFTER_MS_MAX = 24 * 3_600_000;
+/** Of the name of a room version: https://spec.matrix.org/v1.16/rooms/#room-version-grammar */
+const ROOM_VERSION_CHARS_MAX = 32;
 /** An errcode is a token; a stranger's longer one is not worth keeping. */
 const ERRCODE = /^[A-Za-z0-9_.]{1,100}$/;
 
@@ -59,12 +61,14 @@ const PARTIAL_STATE_ERRCODES: ReadonlySet<string> = new Set([
 export function kindOfStatus(status: number, errcode: string | undefined): FailureClass {
   if (errcode !== undefined && PARTIAL_STATE_ERRCODES.has(errcode)) return 'partial-state-there';
   if (status === 429 || errcode === 'M_LIMIT_EXCEEDED') return 'rate-limited';
-  if (status === 401 || status === 403) return 'forbidden';
+  if (errcode === 'M_INCOMPATIBLE_ROOM_VERSION') return 'incompatible-version';
+  if (status === 401 || status === 403 || errcode === 'M_FORBIDDEN') return 'forbidden';
   if (status === 404 || status === 405 || status === 410 || errcode === 'M_NOT_FOUND') return 'not-found';
   if (status === 408 || status === 504) return 'timeout';
   if (status >= 500) return 'server-error';
   if (status === 413) return 'too-large';
-  if (status >= 400) return 'forbidden';
+  // Among them M_UNABLE_TO_AUTHORISE_JOIN: that one server cannot tell whether a user may join.
+  if (status >= 400) return 'refused';
   // A federation endpoint answers 200 or an error; anything else is not this protocol.
   return 'malformed';
 }
@@ -102,8 +106,15 @@ export function errorOfAnswer(
     typeof fields['errcode'] === 'string' && ERRCODE.test(fields['errcode']) ? fields['errcode'] : undefined;
   const said = typeof fields['error'] === 'string' ? fields['error'] : '';
   const retryAfterMs = parseRetryAfter(retryAfter, fields['retry_after_ms'], now);
-  const reason = `${what} answered ${status}${errcode === undefined ? '' : ` ${errcode}`}${said === '' ? '' : `: ${said}`}`;
-  return new FederationError(serverName, kindOfStatus(status, errcode), reason, {
+  const kind = kindOfStatus(status, errcode);
+  const version = kind === 'incompatible-version' ? fields['room_version'] : undefined;
+  const reason = [
+    `${what} answered ${status}`,
+    errcode === undefined ? '' : ` ${errcode}`,
+    typeof version === 'string' ? ` (room version ${version.slice(0, ROOM_VERSION_CHARS_MAX)})` : '',
+    said === '' ? '' : `: ${said}`,
+  ].join('');
+  return new FederationError(serverName, kind, reason, {
     status,
     ...(errcode === undefined ? {} : { errcode }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),

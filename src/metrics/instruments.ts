@@ -45,6 +45,8 @@ const FAILURES: Readonly<Record<FailureClass, true>> = {
   'rate-limited': true,
   'server-error': true,
   forbidden: true,
+  refused: true,
+  'incompatible-version': true,
   'not-found': true,
   'partial-state-there': true,
   'too-large': true,

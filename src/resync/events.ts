@@ -16,7 +16,12 @@ export type FailureClass =
   | 'timeout'
   | 'rate-limited'
   | 'server-error'
+  /** It may not be: we, or the user, lack the right to it. */
   | 'forbidden'
+  /** It does not do it, for a reason that is no want of a right: `errcode` says more. */
+  | 'refused'
+  /** The room is of a version that was not offered. */
+  | 'incompatible-version'
   | 'not-found'
   | 'partial-state-there'
   | 'too-large'

@@ -21,7 +21,13 @@ describe('what a failure means', () => {
     [404, 'M_UNRECOGNIZED', 'not-found'],
     [429, 'M_LIMIT_EXCEEDED', 'rate-limited'],
     [400, 'M_LIMIT_EXCEEDED', 'rate-limited'],
-    [400, 'M_UNABLE_TO_AUTHORISE_JOIN', 'forbidden'],
+    [400, 'M_FORBIDDEN', 'forbidden'],
+    [400, 'M_UNABLE_TO_AUTHORISE_JOIN', 'refused'],
+    [400, 'M_UNABLE_TO_GRANT_JOIN', 'refused'],
+    [400, undefined, 'refused'],
+    [422, undefined, 'refused'],
+    [400, 'M_INCOMPATIBLE_ROOM_VERSION', 'incompatible-version'],
+    [403, 'M_INCOMPATIBLE_ROOM_VERSION', 'incompatible-version'],
     [500, undefined, 'server-error'],
     [502, undefined, 'server-error'],
     [504, undefined, 'timeout'],
@@ -66,6 +72,15 @@ describe('what a failure means', () => {
     expect(error.message).toMatch(/^remote\.test: GET \/x answered 403 M_FORBIDDEN: no way \[31m x+…$/);
     expect(error.message.length).toBeLessThan(320);
     expect(error).toMatchObject({ kind: 'forbidden', status: 403, errcode: 'M_FORBIDDEN' });
+  });
+
+  test('a room version that was not offered is named', () => {
+    const body = { errcode: 'M_INCOMPATIBLE_ROOM_VERSION', error: 'said so', room_version: 'org.example.99' };
+    const error = errorOfAnswer(remote, 'GET /x', 400, body, undefined, NOW);
+    expect(error).toMatchObject({ kind: 'incompatible-version', errcode: 'M_INCOMPATIBLE_ROOM_VERSION' });
+    expect(error.message).toContain('(room version org.example.99): said so');
+    const rubbish = errorOfAnswer(remote, 'GET /x', 400, { ...body, room_version: [] }, undefined, NOW);
+    expect(rubbish.message).toContain('M_INCOMPATIBLE_ROOM_VERSION: said so');
   });
 
   test('an errcode that is no token is forgotten', () => {

@@ -33,6 +33,7 @@ import {
 } from '../../store/tables/intents.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type AliasedRoom, askAliasServer } from '../aliases.ts';
+import { type FailureClass } from '../../resync/events.ts';
 import { type RoomsContext } from '../context.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { commitJoin } from './commit-join.ts';
@@ -45,6 +46,14 @@ const STALE_INTENT_MS = 15 * 60_000;
 /** An intent that could not be finished in a day is let go: residents have forgotten the join as we did. */
 const ABANDONED_INTENT_MS = 24 * 3_600_000;
 const STALE_INTENTS_A_PASS = 20;
+/** Answers after which the join that was sent is not in the room: there is nothing left to finish. */
+const DEFINITE: ReadonlySet<FailureClass> = new Set([
+  'forbidden',
+  'refused',
+  'incompatible-version',
+  'not-found',
+  'malformed',
+]);
 
 /** @throws RoomError naming what every resident answered. */
 export async function joinRoom(context: RoomsContext, request: JoinRequest): Promise<JoinedRoom> {
@@ -183,10 +192,7 @@ async function send(
     }
     return { roomId, eventId, joinedVia: resident, ...joined, timingsMs: timings.byStep };
   } catch (error) {
-    const answered =
-      error instanceof RoomError ||
-      (error instanceof FederationError &&
-        (error.kind === 'forbidden' || error.kind === 'not-found' || error.kind === 'malformed'));
+    const answered = error instanceof RoomError || (error instanceof FederationError && DEFINITE.has(error.kind));
     if (answered) await deleteJoinIntent(context.store, eventId);
     throw error;
   }
@@ -208,7 +214,7 @@ function summarise(roomId: RoomId, failures: readonly unknown[]): RoomError {
   const version = failures.find(
     (failure) =>
       (failure instanceof RoomError && failure.kind === 'unsupported-version') ||
-      (failure instanceof FederationError && failure.errcode === 'M_INCOMPATIBLE_ROOM_VERSION'),
+      (failure instanceof FederationError && failure.kind === 'incompatible-version'),
   );
   if (version !== undefined) return new RoomError('unsupported-version', told, { cause: version });
   const unusable = failures.find(
