@@ -10,7 +10,8 @@ import { type Json } from '../matrix/pdu.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type CheckOutcome, type CheckedPdu } from '../verification/contract.ts';
 import { type SendJoinHeader } from './contract.ts';
-import { type JoinRefusal, refuse } from './join-refusal.ts';
+import { type JoinRefusal } from './join-refusal.ts';
+import { refuse } from '../matrix/refusal.ts';
 import { type JoinTemplate } from './join-template.ts';
 
 /** Servers taken of a stranger's list: twice the servers of the largest public rooms, about 600 KB of names. */

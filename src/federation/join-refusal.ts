@@ -1,4 +1,5 @@
 /** Why an answer of a resident at a join is not used: the name of the rule it breaks, and a sentence. */
+import { type Refusal } from '../matrix/refusal.ts';
 
 export type JoinRefusalRule =
   | 'template-room-version'
@@ -20,14 +21,5 @@ export type JoinRefusalRule =
   | 'returned-event-id'
   | 'returned-event-signature';
 
-export interface JoinRefusal {
-  readonly ok: false;
-  readonly rule: JoinRefusalRule;
-  /** One sentence for a person; may quote the stranger, so clean it with `oneLine` before printing. */
-  readonly reason: string;
-}
-
-/** Says no. */
-export function refuse(rule: JoinRefusalRule, reason: string): JoinRefusal {
-  return { ok: false, rule, reason };
-}
+/** The reason may quote the stranger, so clean it with `oneLine` before printing. */
+export type JoinRefusal = Refusal<JoinRefusalRule>;

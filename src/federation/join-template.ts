@@ -17,7 +17,8 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type TemplateAnswer } from './contract.ts';
-import { type JoinRefusal, refuse } from './join-refusal.ts';
+import { type JoinRefusal } from './join-refusal.ts';
+import { refuse } from '../matrix/refusal.ts';
 
 /** An event may cite at most this many parents (spec, Event format). */
 const PREV_EVENTS_MAX = 20;

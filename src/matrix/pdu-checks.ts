@@ -18,7 +18,8 @@
  */
 import { authEventIdsOf, authStateOf, checkAuthEventsCited } from './auth/auth-events.ts';
 import { authorise, authoriseAgainstState } from './auth/auth-rules.ts';
-import { type AuthRule, type AuthState, type AuthVerdict, refuse } from './auth/auth-verdict.ts';
+import { type AuthRule, type AuthState, type AuthVerdict } from './auth/auth-verdict.ts';
+import { refuse } from './refusal.ts';
 import { checkByteLimits } from './event-format.ts';
 import { type EventId } from './identifiers.ts';
 import { type Pdu } from './pdu.ts';

@@ -4,7 +4,8 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#auth-events-selection
  */
-import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { ALLOWED, type AuthState, type AuthVerdict } from './auth-verdict.ts';
+import { refuse } from '../refusal.ts';
 import { membershipOf, ownString, ownValue } from '../content.ts';
 import { type EventId } from '../identifiers.ts';
 import { type Pdu, type StateKey } from '../pdu.ts';

@@ -4,7 +4,8 @@
  * Source: https://spec.matrix.org/v1.16/rooms/v11/#authorization-rules, and v12 for its own.
  */
 import { domainPartOf } from './auth-rules-federation.ts';
-import { ALLOWED, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { ALLOWED, type AuthVerdict } from './auth-verdict.ts';
+import { refuse } from '../refusal.ts';
 import { ownValue } from '../content.ts';
 import { parseUserId } from '../identifiers.ts';
 import { type Pdu } from '../pdu.ts';

@@ -5,7 +5,8 @@
  */
 import { domainPartOf, mayFederate } from './auth-rules-federation.ts';
 import { authoriseThirdPartyInvite } from './auth-rules-third-party-invite.ts';
-import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { ALLOWED, type AuthState, type AuthVerdict } from './auth-verdict.ts';
+import { refuse } from '../refusal.ts';
 import { type Json, type Pdu } from '../pdu.ts';
 import { membershipOf, ownString } from '../content.ts';
 import { type Level, type PowerLevels, above, atLeast, creatorOf } from './power-levels.ts';

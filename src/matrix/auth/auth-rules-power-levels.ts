@@ -5,7 +5,8 @@
  * Source: https://spec.matrix.org/v1.16/rooms/v11/#authorization-rules
  */
 import { type AuthSituation } from './auth-rules-membership.ts';
-import { ALLOWED, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { ALLOWED, type AuthVerdict } from './auth-verdict.ts';
+import { refuse } from '../refusal.ts';
 import { ownValue } from '../content.ts';
 import { type JsonObject, type Pdu } from '../pdu.ts';
 import { type Level, above, isPrivilegedCreator, levelAt } from './power-levels.ts';

@@ -4,7 +4,8 @@
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v11/#authorization-rules
  */
-import { ALLOWED, type AuthState, type AuthVerdict, refuse } from './auth-verdict.ts';
+import { ALLOWED, type AuthState, type AuthVerdict } from './auth-verdict.ts';
+import { refuse } from '../refusal.ts';
 import { canonicalJsonWithout } from '../json/canonical-json.ts';
 import { ownString, ownValue } from '../content.ts';
 import { PUBLIC_KEY_BYTES, prepareKey, verifyWith } from '../signing/ed25519.ts';

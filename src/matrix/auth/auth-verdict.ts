@@ -3,6 +3,7 @@
  * A rule's name is stable: the journal stores it, tests and operators read it.
  */
 import { type Pdu } from '../pdu.ts';
+import { type Refusal } from '../refusal.ts';
 
 /** Looks up the state an event is judged against: one held and accepted event for each place, or `undefined`. */
 export type AuthState = (type: string, stateKey: string) => Pdu | undefined;
@@ -62,17 +63,6 @@ export type AuthRule =
   | 'power-levels-lower-equal'
   | 'redaction-power';
 
-export interface AuthRefusal {
-  readonly ok: false;
-  readonly rule: AuthRule;
-  /** One sentence for people; ids and names in it come from the event and are not escaped. */
-  readonly reason: string;
-}
-
-export type AuthVerdict = { readonly ok: true } | AuthRefusal;
+export type AuthVerdict = { readonly ok: true } | Refusal<AuthRule>;
 
 export const ALLOWED: AuthVerdict = { ok: true };
-
-export function refuse(rule: AuthRule, reason: string): AuthRefusal {
-  return { ok: false, rule, reason };
-}
