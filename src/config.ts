@@ -23,6 +23,7 @@ import {
 } from './config/sources.ts';
 import { parseDuration, parseSize } from './config/units.ts';
 import { invariant } from './invariant.ts';
+import { type LogLevel } from './logging.ts';
 
 export interface ListenerConfig {
   readonly host: string;
@@ -35,8 +36,6 @@ export interface TrustedKeyServer {
   /** Unpadded base64 by key id; empty: the server's own keys are fetched from it. */
   readonly verifyKeys: ReadonlyMap<KeyId, string>;
 }
-
-export type LogLevel = Settings['log']['level'];
 
 /** Times are milliseconds (`…Ms`), sizes bytes (`…BytesMax`), paths absolute. `null`: not configured. */
 export interface Config {

@@ -4,9 +4,10 @@
  */
 import { trace } from '@opentelemetry/api';
 import { type DestinationStream, type Logger as PinoLogger, pino, stdSerializers } from 'pino';
-import { type LogLevel } from './config.ts';
 
 export type Logger = PinoLogger;
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 
 /** Properties that hold credentials wherever they turn up, at the top or one level down. */
 const REDACTED = ['token', 'access_token', 'authorization', 'password', 'signingKey', 'databaseUrl'];

@@ -18,7 +18,7 @@ import { type JoinTemplate } from './join-template.ts';
 export const SERVERS_IN_ROOM_MAX = 20_000;
 
 /** What is judged of an event of the answer. The body is read of create events only, and may be stored and gone by now. */
-export type AnsweredPdu = Pick<CheckedPdu, 'eventId' | 'roomId' | 'type' | 'stateKey' | 'authEvents'> &
+export type AnsweredPdu = Pick<CheckedPdu, 'eventId' | 'roomId' | 'type' | 'stateKey'> &
   Partial<Pick<CheckedPdu, 'json'>>;
 
 export interface JoinAnswer {
@@ -48,9 +48,6 @@ export interface JoinAnswerVerdict {
   readonly createEvent: AnsweredPdu;
   /** `state` without message events and later duplicates of one (type, state key). */
   readonly state: readonly AnsweredPdu[];
-  readonly dropped: number;
-  /** Auth events that the join or a given event cites and that are in neither list: at most a cause for doubt. */
-  readonly missingAuthEvents: readonly EventId[];
   /** At restricted joins the join event with the resident's signature added, which must replace ours; else `undefined`. */
   readonly joinEvent: CheckedPdu | undefined;
 }
@@ -63,15 +60,12 @@ export function checkJoinAnswer(answer: JoinAnswer): JoinAnswerVerdict | JoinRef
   if (!created.ok) return created;
   const returned = checkReturnedEvent(answer);
   if (!returned.ok) return returned;
-  const state = distinctState(answer.state);
   return {
     ok: true,
     membersOmitted: servers.membersOmitted,
     serversInRoom: servers.serversInRoom,
     createEvent: created.createEvent,
-    state,
-    dropped: answer.state.length - state.length,
-    missingAuthEvents: missingAuthEvents(answer),
+    state: distinctState(answer.state),
     joinEvent: returned.joinEvent,
   };
 }
@@ -169,14 +163,4 @@ function distinctState(state: readonly AnsweredPdu[]): AnsweredPdu[] {
     seen.add(place);
     return true;
   });
-}
-
-function missingAuthEvents(answer: JoinAnswer): EventId[] {
-  const given = new Set<EventId>();
-  const cited = new Set<EventId>(answer.template.authEventIds);
-  for (const pdu of [...answer.state, ...answer.authChain]) {
-    given.add(pdu.eventId);
-    for (const id of pdu.authEvents) cited.add(id);
-  }
-  return [...cited].filter((id) => !given.has(id));
 }

@@ -9,21 +9,13 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { signJson, signaturesOf, verifySignedJson } from '../matrix/signing/signatures.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
-import { type VerifyKey } from '../verification/contract.ts';
+import { type KnownKey, type VerifyKey } from '../verification/contract.ts';
 
 /** "Servers MUST use the lesser of this field and 7 days into the future when determining if a key is valid." */
 const VALIDITY_MS_MAX = 7 * 86_400_000;
 /** A server has one or two keys, and a few old ones; what is over this is left out. */
 const KEYS_OF_A_SERVER_MAX = 100;
 const PUBLIC_KEY_BYTES = 32;
-
-/** A key as it is kept: with what is known about its freshness. */
-export interface KnownKey extends VerifyKey {
-  /** Published under `old_verify_keys`: it signs nothing new. */
-  readonly expired: boolean;
-  /** Milliseconds since the Unix epoch. */
-  readonly fetchedAt: number;
-}
 
 export type KeyAnswerReading =
   | { readonly ok: true; readonly serverName: ServerName; readonly keys: readonly KnownKey[] }

@@ -8,10 +8,10 @@ import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { type KeyRequest } from '../verification/contract.ts';
+import { type KeyRequest, type KnownKey } from '../verification/contract.ts';
 import { type FederationClient } from './contract.ts';
 import { createDeadline } from './deadline.ts';
-import { type KnownKey, isVouchedFor, readKeyAnswer } from './key-answer.ts';
+import { isVouchedFor, readKeyAnswer } from './key-answer.ts';
 
 /** Servers in one request to a notary: an answer of about 300 KB, and few enough for one that must fetch them first. */
 const NOTARY_SERVERS_MAX = 300;

@@ -10,10 +10,15 @@ import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
-import { type KeyRequest, type KeyResolver, type VerifyKey } from '../verification/contract.ts';
+import {
+  type KeyRequest,
+  type KeyResolver,
+  type KeyStore,
+  type KnownKey,
+  type VerifyKey,
+} from '../verification/contract.ts';
 import { type FederationClient } from './contract.ts';
 import { orAborted } from './deadline.ts';
-import { type KnownKey } from './key-answer.ts';
 import { type TrustedKeyServer, createKeyFetcher } from './key-fetcher.ts';
 import { createKeyPatience } from './key-patience.ts';
 
@@ -27,13 +32,6 @@ const CACHED_KEYS_MAX = 20_000;
 export interface KeyRing {
   /** Never throws for a key that cannot be had; only for an aborted signal or a store that fails. */
   readonly resolve: KeyResolver;
-}
-
-/** Where keys are kept. */
-export interface KeyStore {
-  /** The stored keys among those named; valid long enough or not. */
-  readKeys(requests: readonly Pick<KeyRequest, 'serverName' | 'keyId'>[]): Promise<readonly KnownKey[]>;
-  storeKeys(keys: readonly KnownKey[]): Promise<void>;
 }
 
 export interface KeyRingConfig {

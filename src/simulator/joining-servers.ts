@@ -5,11 +5,11 @@
 import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher } from 'undici';
 import { type Clock } from '../clock.ts';
-import { type KnownKey, readKeyAnswer } from '../federation/key-answer.ts';
+import { readKeyAnswer } from '../federation/key-answer.ts';
 import { readBody } from '../federation/read-body.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
-import { type KeyResolver } from '../verification/contract.ts';
+import { type KeyResolver, type KnownKey } from '../verification/contract.ts';
 
 /** For each request; a joining server may be busy verifying. */
 const REQUEST_TIMEOUT_MS = 30_000;

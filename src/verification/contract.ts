@@ -63,5 +63,24 @@ export interface VerifyKey {
   readonly validUntilTs: number;
 }
 
+/** A key as it is kept: with what is known about its freshness. */
+export interface KnownKey extends VerifyKey {
+  /** Published under `old_verify_keys`: it signs nothing new. */
+  readonly expired: boolean;
+  /** Milliseconds since the Unix epoch. */
+  readonly fetchedAt: number;
+}
+
+/** Where keys are kept. */
+export interface KeyStore {
+  /** The stored keys among those named; valid long enough or not. */
+  readKeys(requests: readonly Pick<KeyRequest, 'serverName' | 'keyId'>[]): Promise<readonly KnownKey[]>;
+  /**
+   * Keeps keys. The newest answer about a key counts, by `fetchedAt`: a server that lost its disk may come back with another
+   * key under the same id. Of one key, an expiry stays and validity is not shortened otherwise.
+   */
+  storeKeys(keys: readonly KnownKey[]): Promise<void>;
+}
+
 /** Finds keys: from the cache, the servers themselves, or notaries. Keys that cannot be had are absent; never throws for one. */
 export type KeyResolver = (requests: readonly KeyRequest[], signal: AbortSignal) => Promise<readonly VerifyKey[]>;

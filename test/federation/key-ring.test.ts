@@ -1,7 +1,8 @@
 import pino from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type NotaryRequest } from '../../src/federation/contract.ts';
-import { type KnownKey, makeKeyAnswer, readKeyAnswer } from '../../src/federation/key-answer.ts';
+import { makeKeyAnswer, readKeyAnswer } from '../../src/federation/key-answer.ts';
+import { type KnownKey } from '../../src/verification/contract.ts';
 import { type TrustedKeyServer } from '../../src/federation/key-fetcher.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';

@@ -4,7 +4,7 @@ import { systemClock } from '../../src/clock.ts';
 import { type FederationClient, type FederationTimeouts } from '../../src/federation/client.ts';
 import { type EventStream } from '../../src/federation/contract.ts';
 import { type JoinTemplate, buildJoinEvent, readJoinTemplate } from '../../src/federation/join-template.ts';
-import { type KnownKey } from '../../src/federation/key-answer.ts';
+import { type KnownKey } from '../../src/verification/contract.ts';
 import { type KeyRing, createKeyRing } from '../../src/federation/key-ring.ts';
 import { type ReceivedTransaction } from '../../src/rooms/contract.ts';
 import { createFederationServer } from '../../src/federation-api/server.ts';

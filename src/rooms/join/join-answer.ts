@@ -113,8 +113,8 @@ export async function takeJoinAnswer(
 
 /** Without its body, which is stored by now; that of a create event says the room's version. */
 function outlineOf(pdu: CheckedPdu): AnsweredPdu {
-  const { eventId, roomId, type, stateKey, authEvents } = pdu;
-  return type === 'm.room.create' ? pdu : { eventId, roomId, type, stateKey, authEvents };
+  const { eventId, roomId, type, stateKey } = pdu;
+  return type === 'm.room.create' ? pdu : { eventId, roomId, type, stateKey };
 }
 
 /** Partial state is taken only when we are not in the room, or the room is partial already (MSC3902). */

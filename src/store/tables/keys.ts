@@ -1,33 +1,14 @@
 /** Verify keys of other servers, kept from one start to the next. */
 import { type KeyId, type ServerName } from '../../matrix/identifiers.ts';
-import { type KeyRequest, type VerifyKey } from '../../verification/contract.ts';
+import { type KeyStore, type KnownKey } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
-
-/** A key with what is known about its freshness. */
-export interface StoredKey extends VerifyKey {
-  /** Published under `old_verify_keys`: it signs nothing new. */
-  readonly expired: boolean;
-  /** Milliseconds since the Unix epoch. */
-  readonly fetchedAt: number;
-}
-
-/** Where the key ring keeps keys. */
-export interface KeyStore {
-  /** The stored keys among those named; valid long enough or not. */
-  readKeys(requests: readonly Pick<KeyRequest, 'serverName' | 'keyId'>[]): Promise<StoredKey[]>;
-  /**
-   * Keeps keys. The newest answer about a key counts, by `fetchedAt`: a server that lost its disk may come back with another
-   * key under the same id. Of one key, an expiry stays and validity is not shortened otherwise.
-   */
-  storeKeys(keys: readonly StoredKey[]): Promise<void>;
-}
 
 export function createKeyStore(sql: Sql): KeyStore {
   return {
     readKeys: (requests) =>
       requests.length === 0
         ? Promise.resolve([])
-        : sql.query<StoredKey>(
+        : sql.query<KnownKey>(
             `SELECT k.server_name AS "serverName", k.key_id AS "keyId", k.public_key AS "publicKey",
                     k.valid_until_ts AS "validUntilTs", k.expired, k.fetched_at AS "fetchedAt"
                FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS wanted(server_name, key_id)
@@ -63,7 +44,7 @@ export function createKeyStore(sql: Sql): KeyStore {
 }
 
 /** One key a name, in the order of names, so that two writers wait for each other in one direction only. */
-function newestByName(keys: readonly StoredKey[]): Map<`${ServerName} ${KeyId}`, StoredKey> {
+function newestByName(keys: readonly KnownKey[]): Map<`${ServerName} ${KeyId}`, KnownKey> {
   const sorted = keys.toSorted(
     (a, b) => compare(a.serverName, b.serverName) || compare(a.keyId, b.keyId) || a.fetchedAt - b.fetchedAt,
   );

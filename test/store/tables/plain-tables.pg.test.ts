@@ -18,7 +18,8 @@ import {
   readStaleJoinIntents,
   recordJoinIntent,
 } from '../../../src/store/tables/intents.ts';
-import { type KeyStore, type StoredKey, createKeyStore } from '../../../src/store/tables/keys.ts';
+import { createKeyStore } from '../../../src/store/tables/keys.ts';
+import { type KeyStore, type KnownKey } from '../../../src/verification/contract.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import {
   forgetTransactions,
@@ -97,7 +98,7 @@ test('a transaction has one answer, until it is forgotten', async () => {
   expect(await readTransactionResponse(store, there, 't1')).toBeUndefined();
 });
 
-function key(keyId: string, about: Partial<StoredKey> = {}): StoredKey {
+function key(keyId: string, about: Partial<KnownKey> = {}): KnownKey {
   return {
     serverName: there,
     keyId: keyId as KeyId,
