@@ -22,7 +22,7 @@ export interface RequestOptions {
 /** Some of the raw events of one array of an answer, in the order received. */
 export interface EventBatch<Name extends string = string> {
   readonly array: Name;
-  /** Each is one JSON object, exactly the bytes received, valid UTF-8, at most 65,536 bytes. */
+  /** Each is one JSON object, exactly the bytes received, valid UTF-8, at most 1 MiB: as canonical JSON it may be too large. */
   readonly events: readonly Uint8Array[];
 }
 

@@ -8,10 +8,15 @@
  */
 import { isUtf8 } from 'node:buffer';
 
-/** The largest event a room may hold, and so the largest that is handed on (spec, Size limits). */
-export const EVENT_BYTES_MAX = 65_536;
-/** Brackets inside an event of that size can't go deeper; a deeper body is an attack. */
-const DEPTH_MAX = EVENT_BYTES_MAX;
+/**
+ * The longest text that may be an event. The limit of 65,536 bytes is on canonical JSON, and `unsigned` is not weighed
+ * (https://spec.matrix.org/v1.16/client-server-api/#size-limits); servers write JSON as they like. Escaped as `\u0041` a byte
+ * becomes six; `unsigned` may hold another event, the content that this one replaced, escaped just so. That makes twelve times
+ * the limit; a third on top of it is for white space. What a longer text holds is weighed by whoever parses it.
+ */
+export const EVENT_WIRE_BYTES_MAX = 16 * 65_536;
+/** Down to here brackets must match in kind. What is nested deeper than any event may be is left to whoever parses it. */
+const MATCHED_DEPTH_MAX = 1024;
 /** The first buffer for what lies across chunks; most events fit. */
 const CARRY_BYTES = 4096;
 
@@ -89,7 +94,7 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
   let depth = 0;
   let inString = false;
   let escaped = false;
-  const closers = new Uint8Array(DEPTH_MAX);
+  const closers = new Uint8Array(MATCHED_DEPTH_MAX);
   let isKept = true;
   /** What earlier chunks held of it: copied, so that neither many tiny chunks nor their buffers pile up. */
   let carry = Buffer.alloc(CARRY_BYTES);
@@ -111,7 +116,7 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
     if (array === undefined && restBytes + carried + more > options.restBytesMax) {
       throw new SplitError('too-large', `the answer holds over ${options.restBytesMax} bytes beside its events`);
     }
-    if (array !== undefined && carried + more > EVENT_BYTES_MAX) isKept = false;
+    if (array !== undefined && carried + more > EVENT_WIRE_BYTES_MAX) isKept = false;
     return isKept;
   };
 
@@ -184,12 +189,12 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
       if (byte === QUOTE) {
         quoted = true;
       } else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
-        if (level === DEPTH_MAX) throw new SplitError('malformed', `the answer is over ${DEPTH_MAX} levels deep`);
-        closers[level] = byte + TO_CLOSER;
+        if (level < MATCHED_DEPTH_MAX) closers[level] = byte + TO_CLOSER;
         level += 1;
       } else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
         level -= 1;
-        if (closers[level] !== byte) throw new SplitError('malformed', 'the answer has brackets that do not match');
+        if (level < MATCHED_DEPTH_MAX && closers[level] !== byte)
+          {throw new SplitError('malformed', 'the answer has brackets that do not match');}
         if (level === 0) return at;
       }
     }

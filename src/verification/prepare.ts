@@ -2,7 +2,7 @@
  * The first half of checking a chunk, in a thread: read each event strictly, check its format and room, work out its id,
  * and find which keys its required signatures name. Nothing is verified yet, since an event may turn out to be held.
  */
-import { preparePdu } from '../matrix/event-format.ts';
+import { idOfMalformed, preparePdu } from '../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
@@ -19,6 +19,8 @@ export type PreparedEvent =
       /** The text its signatures sign, where the event id needed it already. */
       readonly signed: string | undefined;
       readonly signers: readonly { readonly serverName: ServerName; readonly signatures: readonly Signature[] }[];
+      /** How long the text was that was received. */
+      readonly wireBytes: number;
     }
   | { readonly ready: false; readonly outcome: ThreadOutcome };
 
@@ -32,7 +34,7 @@ export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: 
   const json = parseJsonObject(raw);
   if (!json.ok) return malformed(null, json);
   const prepared = preparePdu(json.value, rules, { wireBytes: raw.length, capReferences });
-  if (!prepared.ok) return malformed(null, prepared);
+  if (!prepared.ok) return malformed(idOfMalformed(json.value, rules), prepared);
   const { pdu, signed } = prepared;
   if (pdu.roomId !== roomId) {
     return malformed(pdu.eventId, { rule: 'event.room', reason: `the event is of another room, ${pdu.roomId}` });
@@ -50,7 +52,7 @@ export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: 
     const reason = `not signed by ${serverName}`;
     return { ready: false, outcome: { outcome: 'bad-signature', eventId: pdu.eventId, serverName, reason } };
   }
-  return { ready: true, pdu, signed, signers };
+  return { ready: true, pdu, signed, signers, wireBytes: raw.length };
 }
 
 function malformed(eventId: EventId | null, { rule, reason }: { rule: string; reason: string }): PreparedEvent {

@@ -5,6 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#checks-performed-on-receipt-of-a-pdu
  */
 import { canonicalJson, canonicalJsonWithout } from '../matrix/json/canonical-json.ts';
+import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { checkContentHash, signedText } from '../matrix/signing/hashes.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
@@ -38,7 +39,7 @@ export interface VerifiedEvent {
 export function verifyEvent(event: PreparedEvent, rules: RoomVersionRules, findKey: KeyLookup): VerifiedEvent {
   if (!event.ready) return { outcome: event.outcome };
   const refused = checkSignatures(event, rules, findKey);
-  return refused === undefined ? checkContent(event.pdu, rules) : { outcome: refused };
+  return refused === undefined ? checkContent(event, rules) : { outcome: refused };
 }
 
 /**
@@ -74,8 +75,11 @@ function checkSignatures(
 
 const UNSIGNED: ReadonlySet<string> = new Set(['unsigned']);
 
-/** A wrong content hash redacts the event. `unsigned` is a stranger's word that nothing covers: it is not kept. */
-function checkContent(pdu: Pdu, rules: RoomVersionRules): VerifiedEvent {
+/**
+ * A wrong content hash redacts the event. `unsigned` is a stranger's word that nothing covers: it is not kept. Nor is a text
+ * that escapes and white space make longer than any event: what is stored is at most as long as one.
+ */
+function checkContent({ pdu, wireBytes }: PreparedEvent & { ready: true }, rules: RoomVersionRules): VerifiedEvent {
   switch (checkContentHash(pdu.json)) {
     case 'unreadable':
       return {
@@ -84,7 +88,7 @@ function checkContent(pdu: Pdu, rules: RoomVersionRules): VerifiedEvent {
     case 'mismatch':
       return { outcome: passed(pdu, true), rewritten: canonicalJson(redact(pdu.json, rules)) };
     case 'match':
-      return pdu.json['unsigned'] === undefined
+      return pdu.json['unsigned'] === undefined && wireBytes <= EVENT_BYTES_MAX
         ? { outcome: passed(pdu, false) }
         : { outcome: passed(pdu, false), rewritten: canonicalJsonWithout(pdu.json, UNSIGNED) };
   }

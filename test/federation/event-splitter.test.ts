@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { EVENT_BYTES_MAX, SplitError, createEventSplitter } from '../../src/federation/event-splitter.ts';
+import { EVENT_WIRE_BYTES_MAX, SplitError, createEventSplitter } from '../../src/federation/event-splitter.ts';
 
 const ARRAYS = ['state', 'auth_chain'] as const;
 
@@ -33,6 +33,10 @@ function split(chunks: readonly Uint8Array[], restBytesMax = 10_000): Outcome {
 }
 
 const whole = (text: string): Outcome => split([Buffer.from(text)]);
+
+function piecesOf(answer: Uint8Array): Uint8Array[] {
+  return Array.from({ length: Math.ceil(answer.length / 1000) }, (_, i) => answer.subarray(i * 1000, (i + 1) * 1000));
+}
 
 const tricky =
   '\ufeff'.slice(1) +
@@ -116,7 +120,8 @@ describe('splitting an answer into raw events', () => {
     ['a name that is no string', '{state:[]}'],
     ['a name with a bad escape', '{"\\x":1}'],
     ['a name that is not UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
-    ['depth 100,000', `{"state":[${'['.repeat(100_000)}`],
+    ['nesting without an end', `{"state":[${'['.repeat(100_000)}`],
+    ['nesting that does not match', `{"state":[${'['.repeat(900)}}`],
   ])('%s is malformed', (_what, text) => {
     expect(split([Buffer.from(text as string)]).error).toBe('malformed');
   });
@@ -130,8 +135,8 @@ describe('splitting an answer into raw events', () => {
   });
 
   test('members that are no events are dropped one by one and counted', () => {
-    const tooLarge = `{"a":"${'x'.repeat(EVENT_BYTES_MAX)}"}`;
-    const largest = `{"a":"${'x'.repeat(EVENT_BYTES_MAX - 8)}"}`;
+    const tooLarge = `{"a":"${'x'.repeat(EVENT_WIRE_BYTES_MAX)}"}`;
+    const largest = `{"a":"${'x'.repeat(EVENT_WIRE_BYTES_MAX - 8)}"}`;
     const answer = Buffer.concat([
       Buffer.from(`{"state":[1,"x",null,[{}],${tooLarge},${largest},{"bad":"`),
       Buffer.of(0xff),
@@ -139,10 +144,28 @@ describe('splitting an answer into raw events', () => {
     ]);
     const expected = { state: [largest, '{"good":1}'], dropped: 6 };
     expect(split([answer])).toMatchObject(expected);
-    const pieces = Array.from({ length: Math.ceil(answer.length / 1000) }, (_, i) =>
-      answer.subarray(i * 1000, (i + 1) * 1000),
-    );
-    expect(split(pieces)).toMatchObject(expected);
+    expect(split(piecesOf(answer))).toMatchObject(expected);
+  });
+
+  test('an event is handed on however long its text is made by escapes, white space or what it replaced', () => {
+    const content = { body: 'щ'.repeat(32_000) };
+    const escaped = JSON.stringify({ content }).replaceAll('щ', '\\u0449');
+    const users = Object.fromEntries(Array.from({ length: 1301 }, (_, i) => [`@user${i}:some.example.org`, 50]));
+    const indented = JSON.stringify({ content: { users } }, null, 8);
+    const replacing = JSON.stringify({ content, unsigned: { prev_content: content, replaces_state: '$x' } });
+    const state = [escaped, indented, replacing];
+    for (const text of state) expect(Buffer.byteLength(text)).toBeGreaterThan(65_536);
+    const answer = Buffer.from(`{"state":[${state.join(',')}]}`);
+    expect(split([answer])).toMatchObject({ state, dropped: 0 });
+    expect(split(piecesOf(answer))).toMatchObject({ state, dropped: 0 });
+  });
+
+  test('an event nested deeper than any may be leaves the others to be had', () => {
+    const deep = `{"content":${'[{"a":'.repeat(100_000)}1${'}]'.repeat(100_000)}}`;
+    const answer = Buffer.from(`{"state":[{"first":1},${deep},{"last":1}],"x":${'['.repeat(999)}${']'.repeat(999)}}`);
+    const expected = { state: ['{"first":1}', deep, '{"last":1}'], dropped: 0 };
+    expect(split([answer], 10_000)).toMatchObject(expected);
+    expect(split(piecesOf(answer), 10_000)).toMatchObject(expected);
   });
 
   test('much beside the events is too large', () => {

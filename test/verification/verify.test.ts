@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type RoomId } from '../../src/matrix/identifiers.ts';
-import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
+import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { redact } from '../../src/matrix/signing/redaction.ts';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
 import { signEvent, signJson } from '../../src/matrix/signing/signatures.ts';
@@ -23,6 +24,12 @@ function verified(version: string, event: JsonObject | string, keys: readonly Ve
   const roomId = (version === '12' ? `!${'A'.repeat(43)}` : ROOM) as RoomId;
   const raw = typeof event === 'string' ? Buffer.from(event) : bytesOf(event);
   return verifyEvent(prepareEvent(raw, { rules, roomId, capReferences: true }), rules, keyLookup(keys));
+}
+
+function nested(levels: number): Json {
+  let value: Json = [];
+  for (let level = 1; level < levels; level++) value = [value];
+  return value;
 }
 
 function passed(outcome: ThreadOutcome): (ThreadOutcome & { outcome: 'passed' })['pdu'] {
@@ -64,6 +71,46 @@ describe('verifying one event', () => {
       rewritten: canonicalJson(event),
     });
     expect(verified('11', event).rewritten).toBeUndefined();
+  });
+
+  describe('of a text longer than any event may be', () => {
+    const users = (count: number): JsonObject =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`@user${i}:some.example.org`, 50]));
+    const escaped = (event: JsonObject): string =>
+      JSON.stringify(event).replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+    const body = '語'.repeat(21_000);
+
+    test.each(ROOM_VERSIONS)('weighs the canonical JSON without unsigned, and keeps that (version %s)', (version) => {
+      const message = signedMember(version, 1, { content: { membership: 'join', displayname: body } });
+      const levels = signedMember(version, 1, { type: 'm.room.power_levels', content: { users: users(1300) } });
+      const texts = [
+        escaped(message),
+        JSON.stringify(levels, null, 8),
+        JSON.stringify({ ...levels, unsigned: { prev_content: { users: users(1300) }, age: 1 } }),
+        escaped({ ...message, unsigned: { redacted_because: message } }),
+      ];
+      for (const [i, text] of texts.entries()) {
+        expect(Buffer.byteLength(text)).toBeGreaterThan(65_536);
+        const honest = i === 0 || i === 3 ? message : levels;
+        const { outcome, rewritten } = verified(version, text);
+        expect(passed(outcome)).toEqual(passed(check(version, honest)));
+        expect(rewritten).toBe(canonicalJson(honest));
+      }
+    });
+
+    test('keeps the redacted form where the content hash is wrong', () => {
+      const honest = signedMember('11', 1);
+      const text = escaped({ ...honest, content: { membership: 'join', displayname: body } });
+      const { outcome, rewritten } = verified('11', text);
+      expect(passed(outcome).hollow).toBe(true);
+      expect(rewritten).toBe(canonicalJson(redact(honest, rulesOf('11'))));
+    });
+
+    test('refuses what is too large as canonical JSON, and names it', () => {
+      const event = signedMember('11', 1, { content: { membership: 'join', displayname: 'x'.repeat(65_500) } });
+      const eventId = eventIdOf(event, rulesOf('11'));
+      expect(check('11', event)).toMatchObject({ outcome: 'malformed', rule: 'event.size', eventId });
+    });
   });
 
   test('refuses a signature that is wrong, of another key, or not base64', () => {
@@ -153,9 +200,47 @@ describe('verifying one event', () => {
     ['not JSON', '{', 'json.syntax'],
     ['not an object', '[]', 'json.object'],
     ['duplicate keys', '{"a":1,"a":2}', 'json.duplicate-key'],
-    ['no event', '{}', 'event.hashes'],
-  ])('calls %s malformed', (_, text, rule) => {
+    ['nested 600 deep', `{"a":${'['.repeat(600)}${']'.repeat(600)}}`, 'json.depth'],
+  ])('calls %s malformed, which has no id', (_, text, rule) => {
     expect(check('11', text)).toEqual(expect.objectContaining({ outcome: 'malformed', eventId: null, rule }));
+  });
+
+  /** Events that break their format, as they were met in old rooms or made on purpose. */
+  const MISSHAPEN: readonly [string, string, Record<string, Json>][] = [
+    ['a sender that is no user id', 'event.sender', { type: 'm.room.aliases', sender: 's1.example.org' }],
+    ['a negative depth', 'event.depth', { depth: -1 }],
+    ['nesting of 140 levels', 'event.nesting', { content: { a: nested(140) } }],
+    ['too many auth events', 'event.auth_events', { auth_events: Array<Json>(11).fill('$x') }],
+    ['content that is no object', 'event.content', { content: [] }],
+    ['no room id', 'event.room_id', { room_id: null }],
+    ['no hashes', 'event.hashes', { hashes: null }],
+  ];
+  const cases = ['1', '4', '11'].flatMap((version) => MISSHAPEN.map((misshapen) => [version, ...misshapen] as const));
+  test.each(cases)('calls an event of version %s with %s malformed, and names it', (version, _, rule, changes) => {
+    const reference = rulesOf(version).eventReferences === 'ids' ? '$x' : ['$x:y', {}];
+    const auth = changes['auth_events'] === undefined ? {} : { auth_events: Array<Json>(11).fill(reference) };
+    const event = { ...signedMember(version, 1), ...changes, ...auth };
+    expect(check(version, event)).toMatchObject({
+      outcome: 'malformed',
+      rule,
+      eventId: version === '1' ? '$member1:s1.example.org' : eventIdOf(event, rulesOf(version)),
+    });
+  });
+
+  test('names an event with a fraction by the hash that other servers know it by', () => {
+    const text = JSON.stringify(signedMember('5', 1, { content: { membership: 'join', n: 1.5 } }));
+    expect(check('6', text)).toMatchObject({
+      outcome: 'malformed',
+      rule: 'event.number',
+      eventId: passed(check('5', text)).eventId,
+    });
+  });
+
+  test('names no event of version 1 that gives no id', () => {
+    for (const event_id of [null, 5, 'x', `$${'x'.repeat(255)}`]) {
+      const event = { ...signedMember('1', 1), event_id };
+      expect(check('1', event)).toMatchObject({ outcome: 'malformed', rule: 'event.event_id', eventId: null });
+    }
   });
 
   test('calls an event of another room, or without a readable content hash, malformed, and names it', () => {
