@@ -55,8 +55,10 @@ export type ResyncEvent =
       readonly joinedVia: ServerName;
       /** Hint of a stranger: grammar-checked, deduplicated, capped; holds `joinedVia`, never ourselves. */
       readonly serversInRoom: readonly ServerName[];
-      /** Where the state is asked for: prev_events of the join that we do not hold with full state. */
+      /** Where the state is asked for: prev_events of the join that we do not hold with full state. They become anchors. */
       readonly fetchAt: readonly EventId[];
+      /** The state that the resident returned: after these anchors, as far as it is known. */
+      readonly stateBefore: SnapshotId;
       readonly at: number;
     }
   | {
@@ -66,6 +68,9 @@ export type ResyncEvent =
       readonly userId: UserId;
       readonly roomVersion: string;
       readonly joinedVia: ServerName;
+      /** Prev_events of the join that we do not hold: the state after them is what the resident returned. */
+      readonly anchors: readonly EventId[];
+      readonly stateBefore: SnapshotId;
       readonly members: number;
       readonly at: number;
     }
@@ -76,8 +81,10 @@ export type ResyncEvent =
       readonly userId: UserId;
       readonly joinedVia: ServerName;
       readonly serversInRoom: readonly ServerName[];
-      /** Prev_events of this join that we hold no state for; they are fetched too. */
+      /** Prev_events of this join that we hold no state for; they become anchors and are fetched too. */
       readonly fetchAt: readonly EventId[];
+      /** As in `PartialStateJoined`. */
+      readonly stateBefore: SnapshotId;
       readonly at: number;
     }
   | {

@@ -3,7 +3,7 @@
  * The workflow, the `resyncs` projection and the CLI all run this same `evolve`.
  */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
-import { type FailureClass, type ResyncEvent, type SnapshotId, type StateFetchCounts } from './events.ts';
+import { type FailureClass, type ResyncEvent, type StateFetchCounts } from './events.ts';
 
 /** Candidates kept in the state. */
 export const CANDIDATES_MAX = 60;
@@ -22,11 +22,6 @@ const CANDIDATE_NAMES_CHARS_MAX = 2_400;
  */
 export type ResyncPhase = 'absent' | 'fetching' | 'waiting' | 'walking' | 'complete';
 
-export interface FetchedState {
-  readonly atEventId: EventId;
-  readonly snapshotId: SnapshotId;
-}
-
 export interface ResyncState {
   readonly phase: ResyncPhase;
   readonly joinEventId: EventId | null;
@@ -37,7 +32,6 @@ export interface ResyncState {
   readonly candidates: readonly ServerName[];
   /** Events whose prior state is still to be fetched; the first is asked for next. */
   readonly fetchAt: readonly EventId[];
-  readonly fetched: readonly FetchedState[];
   /** Attempts started so far: the number of the newest one. */
   readonly attempts: number;
   /** The attempt that has started and has no outcome yet. */
@@ -72,7 +66,6 @@ export const initialResyncState: ResyncState = {
   joinedAt: null,
   candidates: [],
   fetchAt: [],
-  fetched: [],
   attempts: 0,
   attempt: null,
   round: 1,
@@ -129,8 +122,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         completedAt: event.at,
       };
     case 'ResidentsLearned': {
-      const asked = new Set([...state.fetchAt, ...state.fetched.map(({ atEventId }) => atEventId)]);
-      const fetchAt = [...state.fetchAt, ...event.fetchAt.filter((eventId) => !asked.has(eventId))];
+      const fetchAt = [...new Set([...state.fetchAt, ...event.fetchAt])];
       const candidates = withCandidates(state.candidates, event.joinedVia, event.serversInRoom);
       return {
         ...state,
@@ -165,7 +157,6 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         phase: fetchAt.length > 0 ? 'fetching' : 'walking',
         attempt: null,
         fetchAt,
-        fetched: [...state.fetched, { atEventId: event.atEventId, snapshotId: event.snapshotId }],
         round: 1,
         triedThisRound: [],
         lastFetch: event.counts,

@@ -20,6 +20,7 @@ const joined: ResyncEvent = {
   joinedVia: resident,
   serversInRoom: [resident],
   fetchAt: [atEventId],
+  stateBefore: '0'.repeat(32) as SnapshotId,
   at: JOINED_AT,
 };
 const started = (attemptNo: number, seconds: number): ResyncEvent => ({

@@ -29,6 +29,7 @@ const joined: ResyncEvent = {
   joinedVia: 'hs1' as ServerName,
   serversInRoom: ['hs1', 'hs2'] as ServerName[],
   fetchAt: ['$prev' as EventId],
+  stateBefore: '0'.repeat(32) as never,
   at: Date.UTC(2026, 0, 1),
 };
 const failed: ResyncEvent = {

@@ -9,6 +9,9 @@ type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type
 export const server = (name: string): ServerName => name as ServerName;
 export const eventId = (name: string): EventId => `$${name}` as EventId;
 
+/** The fold looks into no state. */
+export const ANY_STATE = '0'.repeat(32) as SnapshotId;
+
 /** The state after these events. */
 export const given = (...events: readonly ResyncEvent[]): ResyncState => events.reduce(evolve, initialResyncState);
 
@@ -22,6 +25,7 @@ export function joined(about: Partial<Of<'PartialStateJoined'>> = {}): ResyncEve
     joinedVia: server('a'),
     serversInRoom: [server('a'), server('b'), server('c')],
     fetchAt: [eventId('before')],
+    stateBefore: ANY_STATE,
     at: 1_000,
     ...about,
   };
@@ -35,6 +39,7 @@ export function learned(about: Partial<Of<'ResidentsLearned'>> = {}): ResyncEven
     joinedVia: server('d'),
     serversInRoom: [server('a'), server('d')],
     fetchAt: [],
+    stateBefore: ANY_STATE,
     at: 1_500,
     ...about,
   };
@@ -108,13 +113,25 @@ const join = {
   joinedVia: aServer,
   at: aTime,
 };
-const hint = { serversInRoom: fc.array(aServer, { maxLength: 6 }), fetchAt: fc.array(anEventId, { maxLength: 3 }) };
+const stateBefore = fc.constant(ANY_STATE);
+const hint = {
+  serversInRoom: fc.array(aServer, { maxLength: 6 }),
+  fetchAt: fc.array(anEventId, { maxLength: 3 }),
+  stateBefore,
+};
 const roomVersion = fc.constantFrom('10', '11');
 
 /** Any control event, whether or not it fits what was journalled before. */
 export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   fc.record({ type: fc.constant('PartialStateJoined' as const), roomVersion, ...join, ...hint }),
-  fc.record({ type: fc.constant('FullStateJoined' as const), roomVersion, members: aCount, ...join }),
+  fc.record({
+    type: fc.constant('FullStateJoined' as const),
+    roomVersion,
+    members: aCount,
+    anchors: hint.fetchAt,
+    stateBefore,
+    ...join,
+  }),
   fc.record({ type: fc.constant('ResidentsLearned' as const), ...join, ...hint }),
   fc.record({ type: fc.constant('StateFetchStarted' as const), ...attempt }),
   fc.record(
@@ -129,7 +146,7 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   ) as fc.Arbitrary<ResyncEvent>,
   fc.record({
     type: fc.constant('StateFetched' as const),
-    snapshotId: fc.constant('0'.repeat(32) as SnapshotId),
+    snapshotId: fc.constant(ANY_STATE),
     counts: fc.record({
       state: aCount,
       authChain: aCount,

@@ -258,7 +258,10 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
     await joining;
     const taken = await ours.context.notifier.waitFor(
       room.roomId as RoomId,
-      async () => (await readEventStates(ours.context.store, [eventId as EventId])).get(eventId as EventId),
+      async () =>
+        (await readEventStates(ours.context.store, room.roomId as RoomId, [eventId as EventId])).get(
+          eventId as EventId,
+        ),
       { signal, timeoutMs: 10_000, pollMs: 200 },
     );
     expect(taken).toMatchObject({ verdict: 'accepted', partial: true });

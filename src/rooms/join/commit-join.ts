@@ -2,7 +2,8 @@
 import { type EventId, type UserId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { invariant } from '../../invariant.ts';
-import { type StoredEventState, readEventStates, readPartialEvents } from '../../store/events/event-states.ts';
+import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
+import { readEventStates } from '../../store/events/event-states.ts';
 import { deleteJoinIntent } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -12,11 +13,8 @@ import { judgeReceived, timelineEntry } from '../judge/admit.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { type SentJoin, type TakenJoinAnswer } from './join-answer.ts';
-import { loadPdus } from '../judge/load-pdus.ts';
+import { loadPdu } from '../judge/load-pdus.ts';
 import { resolveSnapshots } from '../judge/resolve.ts';
-
-/** Far more than a stay that ended before its resync leaves behind. */
-const CARRIED_EVENTS_MAX = 10_000;
 
 export interface AnsweredJoin extends SentJoin {
   readonly userId: UserId;
@@ -34,7 +32,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
   const { membersOmitted } = answer;
   return withTransaction(context.store, async (tx) => {
     let room = await createRoom(tx, roomId, template.rules.version);
-    const [known] = (await readEventStates(tx, [eventId])).values();
+    const [known] = (await readEventStates(tx, roomId, [eventId])).values();
     if (known?.epoch === room.epoch) {
       await deleteJoinIntent(tx, eventId);
       return { partial: room.partial, membersOmitted };
@@ -42,9 +40,9 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const staying = room.epoch > 0 && (await isAnybodyIn(tx, roomId));
     if (!staying) room = await openEpoch(tx, room);
     // Partial events of an earlier stay are carried along, and need the state before them as the join does.
-    const carried = staying ? [] : await unknownParents(tx, await readPartialEvents(tx, roomId, CARRIED_EVENTS_MAX));
+    const carried = staying ? [] : await readPartialAnchors(tx, roomId);
 
-    const parents = await readEventStates(tx, template.prevEventIds);
+    const parents = await readParents(tx, roomId, template.prevEventIds);
     const place = await placeOf(tx, join, parents, staying);
     const partial = place.partial || (staying && room.partial);
     if (partial && staying && !room.partial) {
@@ -52,8 +50,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
       throw new RoomError('busy', `${roomId} has just become whole; join again`);
     }
 
-    const { pdus } = await loadPdus(tx, template.rules, [eventId]);
-    const event = pdus.get(eventId);
+    const event = await loadPdu(tx, roomId, template.rules, eventId);
     invariant(event !== undefined, 'the join was stored before it is committed');
     const circumstances = { stateBefore: place.stateBefore, partial, currentState: null };
     const verdict = await judgeReceived(tx, template.rules, event, circumstances);
@@ -66,7 +63,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const entry = await timelineEntry(tx, room, template.rules, event, verdict, circumstances);
     invariant(entry.type === 'PduAccepted', 'an accepted join is journalled as accepted');
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
-    const standing = { partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
+    const standing = { ...place, partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
     const control = await controlEvent(context, tx, join, room, standing);
     await append(tx, room, [...control, entry]);
     await deleteJoinIntent(tx, eventId);
@@ -74,24 +71,20 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
   });
 }
 
-async function unknownParents(tx: Transaction, events: readonly StoredEventState[]): Promise<EventId[]> {
-  const parents = [...new Set(events.flatMap(({ prevEvents }) => prevEvents))];
-  const known = await readEventStates(tx, parents);
-  return parents.filter((eventId) => !known.has(eventId));
-}
-
 interface Place {
   readonly stateBefore: SnapshotId;
   readonly partial: boolean;
   /** Parents whose state only a resident knows. */
   readonly fetchAt: readonly EventId[];
+  /** Parents that we do not hold, and the state after which the resident returned whole. */
+  readonly anchors: readonly EventId[];
 }
 
 /** The state before the join: after the parents we know, and what the resident returned for the others (MSC3706). */
 async function placeOf(
   tx: Transaction,
   { roomId, template, answer }: AnsweredJoin,
-  parents: ReadonlyMap<EventId, StoredEventState>,
+  parents: ReadonlyMap<EventId, Parent>,
   staying: boolean,
 ): Promise<Place> {
   // What an earlier stay left partial says less than what the resident has just told us.
@@ -102,7 +95,8 @@ async function placeOf(
   if (unknown.length > 0) states.push(answer.stateBefore);
   const stateBefore = await resolveSnapshots(tx, roomId, template.rules, states);
   const fetchAt = answer.membersOmitted ? unknown : [];
-  return { stateBefore, fetchAt, partial: fetchAt.length > 0 || usable.some(({ partial }) => partial) };
+  const anchors = answer.membersOmitted ? [] : unknown;
+  return { stateBefore, fetchAt, anchors, partial: fetchAt.length > 0 || usable.some(({ partial }) => partial) };
 }
 
 async function controlEvent(
@@ -112,13 +106,14 @@ async function controlEvent(
   room: LockedRoom,
   place: Omit<Place, 'stateBefore'> & { readonly staying: boolean; readonly after: SnapshotId },
 ): Promise<ResyncEvent[]> {
-  const { serversInRoom } = answer;
-  const { fetchAt, partial, staying } = place;
+  const { serversInRoom, stateBefore } = answer;
+  const { fetchAt, anchors, partial, staying } = place;
   const at = context.clock.now();
   const joined = { joinEventId: eventId, userId, joinedVia: resident };
-  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...joined, serversInRoom, fetchAt, at }] : [];
+  if (staying)
+    {return room.partial ? [{ type: 'ResidentsLearned', ...joined, serversInRoom, fetchAt, stateBefore, at }] : [];}
   const roomVersion = template.rules.version;
-  if (partial) return [{ type: 'PartialStateJoined', ...joined, roomVersion, serversInRoom, fetchAt, at }];
+  if (partial) return [{ type: 'PartialStateJoined', ...joined, roomVersion, serversInRoom, fetchAt, stateBefore, at }];
   const members = await countMembers(tx, roomId, place.after);
-  return [{ type: 'FullStateJoined', ...joined, roomVersion, members, at }];
+  return [{ type: 'FullStateJoined', ...joined, roomVersion, anchors, stateBefore, members, at }];
 }

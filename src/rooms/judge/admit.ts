@@ -28,7 +28,7 @@ export async function judgeReceived(
   event: Pdu,
   { stateBefore, partial, currentState }: Circumstances,
 ): Promise<PduVerdict> {
-  const loaded = await loadPdus(sql, rules, authEventIdsOf(event, rules));
+  const loaded = await loadPdus(sql, event.roomId, rules, authEventIdsOf(event, rules));
   const authEvents = [...loaded.pdus.values()];
   return checkReceived({
     event,
@@ -79,6 +79,7 @@ async function currentStateWith(
   const replaced = new Set<EventId>(event.prevEvents);
   const others = await readEventStates(
     sql,
+    room.roomId,
     room.extremities.filter((eventId) => !replaced.has(eventId)),
   );
   return resolveSnapshots(sql, room.roomId, rules, [

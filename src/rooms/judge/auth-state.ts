@@ -37,6 +37,7 @@ export async function authStateOf(
   const entries = await readSnapshot(sql, roomId, snapshot, { keys: stateNeededToAuthorise(event, rules) });
   const { pdus } = await loadPdus(
     sql,
+    roomId,
     rules,
     entries.map(({ eventId }) => eventId),
   );
@@ -80,7 +81,7 @@ export async function partialAuthStatesOf(
   for (const { snapshot, authEvents } of wanted) {
     const known = await readStateMap(sql, roomId, snapshot);
     const resolved = await resolveStateMaps(sql, roomId, rules, stateSetsForPartialCheck(known, authEvents));
-    const { pdus } = await loadPdus(sql, rules, [...resolved.values()]);
+    const { pdus } = await loadPdus(sql, roomId, rules, [...resolved.values()]);
     states.push(authStateOfEvents(pdus.values()));
   }
   return states;

@@ -1,6 +1,6 @@
 /**
  * Judges events that were fetched as state or auth chain, and have no place in the timeline: check 4 alone, each against
- * its own auth events, auth events first. Nothing is kept but refusals, so a second run after a kill costs reading only.
+ * its own auth events, auth events first. Verdicts are kept, so a second run after a kill costs reading only.
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
@@ -8,7 +8,7 @@ import { type Pdu } from '../../matrix/pdu.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { markRejected, streamPdus } from '../../store/events/pdus.ts';
+import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type AuthViews, createAuthViews } from './auth-view.ts';
 
@@ -17,14 +17,16 @@ const READ_EVENTS = 2_000;
 /** Events judged before others get their turn: some 10 ms. */
 const JUDGED_A_TURN = 1_000;
 
-export type OutlierVerdict = 'accepted' | 'rejected' | 'unjudged';
+export type JudgedOutlier = 'accepted' | 'rejected' | 'unjudged';
 
 /** An event with the verdict on it; one record each, since a big room has hundreds of thousands. */
 export interface Outlier {
   /** What auth rules read of it (auth-view.ts). */
   readonly event: Pdu;
   /** `open`: being judged. */
-  verdict: OutlierVerdict | 'open' | 'waiting';
+  verdict: JudgedOutlier | 'open' | 'waiting';
+  /** Greater than that of every event in its auth chain; `null`: not known, or not yet. */
+  authDepth: number | null;
 }
 
 /** Events by id, those that have just come in: they are not read again. Judging adds what it reads, and the verdicts. */
@@ -35,7 +37,7 @@ export interface Outliers {
 
 /**
  * Judges `eventIds`, all of them held. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
- * neither accepted nor refused. Refusals are stored; the verdicts are in the records returned.
+ * neither accepted nor refused. Verdicts are stored, and are in the records returned.
  */
 export async function judgeOutliers(
   sql: Sql,
@@ -46,28 +48,40 @@ export async function judgeOutliers(
   { views, byId }: Outliers = { views: createAuthViews(roomId, rules), byId: new Map() },
 ): Promise<ReadonlyMap<EventId, Outlier>> {
   const unread = eventIds.filter((eventId) => !byId.has(eventId));
-  for await (const batch of streamPdus(sql, unread, READ_EVENTS)) {
-    for (const row of batch) {
-      if (row.roomId !== roomId) continue;
-      byId.set(row.eventId, { event: views.view(row), verdict: row.rejectedRule === null ? 'waiting' : 'rejected' });
+  for await (const batch of streamPdus(sql, roomId, unread, READ_EVENTS)) {
+    for (const { verdict, authDepth, ...row } of batch) {
+      byId.set(row.eventId, {
+        event: views.view(row),
+        verdict: verdict === 'unjudged' ? 'waiting' : verdict,
+        authDepth,
+      });
     }
     onProgress();
   }
 
-  const refused: { eventId: EventId; rule: string; reason: string }[] = [];
-  const judge = (pdu: Pdu): OutlierVerdict => {
+  const verdicts: OutlierVerdict[] = [];
+  const judge = (outlier: Outlier): JudgedOutlier => {
+    const { event } = outlier;
     const authEvents: Pdu[] = [];
-    for (const id of authEventIdsOf(pdu, rules)) {
+    let authDepth: number | null = 0;
+    for (const id of authEventIdsOf(event, rules)) {
       const cited = byId.get(id);
       if (cited === undefined || cited.verdict === 'unjudged' || cited.verdict === 'open') return 'unjudged';
       authEvents.push(cited.event);
+      authDepth = authDepth === null || cited.authDepth === null ? null : Math.max(authDepth, cited.authDepth + 1);
     }
     const isRejected = (id: EventId): boolean => byId.get(id)?.verdict === 'rejected';
-    const verdict = checkOutlier({ event: pdu, rules, authEvents, isRejected });
-    if (verdict.outcome === 'accept') return 'accepted';
-    if (verdict.outcome === 'drop') return 'unjudged';
-    refused.push({ eventId: pdu.eventId, rule: verdict.rule, reason: verdict.reason });
-    return 'rejected';
+    const outcome = checkOutlier({ event, rules, authEvents, isRejected });
+    if (outcome.outcome === 'drop') return 'unjudged';
+    outlier.authDepth = authDepth;
+    const verdict = outcome.outcome === 'accept' ? 'accepted' : 'rejected';
+    verdicts.push({
+      eventId: event.eventId,
+      verdict,
+      authDepth,
+      ...(outcome.outcome === 'accept' ? {} : { rule: outcome.rule, reason: outcome.reason }),
+    });
+    return verdict;
   };
 
   // Depth first over auth events with a stack of our own: a hostile chain is as deep as it likes. An event met again while
@@ -89,11 +103,11 @@ export async function judgeOutliers(
         }
         if (stack.at(-1) !== outlier) continue;
       }
-      if (outlier.verdict === 'open') outlier.verdict = judge(outlier.event);
+      if (outlier.verdict === 'open') outlier.verdict = judge(outlier);
       stack.pop();
     }
   }
-  await markRejected(sql, refused);
+  await recordOutlierVerdicts(sql, roomId, verdicts);
   onProgress();
 
   return byId;

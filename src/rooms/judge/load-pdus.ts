@@ -1,19 +1,18 @@
 /** Stored events as the protocol core wants them. */
-import { type EventId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { parsePdu } from '../../matrix/event-format.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { invariant } from '../../invariant.ts';
 import { type Sql } from '../../store/open-store.ts';
-import { readVerdicts } from '../../store/events/event-states.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 
 export interface LoadedPdus {
   readonly pdus: Map<EventId, Pdu>;
   /** Refused as an outlier by its own auth events, or rejected in the timeline. */
   readonly rejected: Set<EventId>;
-  /** Asked for and not held. */
+  /** Asked for and not held in this room, or held and not judged: nothing follows from it. */
   readonly absent: Set<EventId>;
 }
 
@@ -21,22 +20,33 @@ export function emptyLoadedPdus(): LoadedPdus {
   return { pdus: new Map(), rejected: new Set(), absent: new Set() };
 }
 
-/** Loads events into `into`, in one query for bodies and one for verdicts. */
+/** Loads judged events of the room into `into`, in one query. */
 export async function loadPdus(
   sql: Sql,
+  roomId: RoomId,
   rules: RoomVersionRules,
   eventIds: readonly EventId[],
   into: LoadedPdus = emptyLoadedPdus(),
 ): Promise<LoadedPdus> {
   if (eventIds.length === 0) return into;
-  const [stored, verdicts] = [await readPdus(sql, eventIds), await readVerdicts(sql, eventIds)];
-  for (const row of stored) {
+  for (const row of await readPdus(sql, roomId, eventIds)) {
+    if (row.verdict === 'unjudged') continue;
     into.pdus.set(row.eventId, parseStored(row.json, rules, row.eventId));
-    const verdict = verdicts.get(row.eventId);
-    if (verdict === 'rejected' || (verdict === undefined && row.rejectedRule !== null)) into.rejected.add(row.eventId);
+    if (row.verdict === 'rejected') into.rejected.add(row.eventId);
   }
   for (const eventId of eventIds) if (!into.pdus.has(eventId)) into.absent.add(eventId);
   return into;
+}
+
+/** One stored event of the room, judged or not; `undefined`: it is not held. */
+export async function loadPdu(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  eventId: EventId,
+): Promise<Pdu | undefined> {
+  const [row] = await readPdus(sql, roomId, [eventId]);
+  return row && parseStored(row.json, rules, eventId);
 }
 
 /**

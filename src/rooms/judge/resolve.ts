@@ -75,6 +75,6 @@ export async function resolveStateMaps(
   for (;;) {
     const wanted = [...eventsNeededForResolution(input, isTried)];
     if (wanted.length === 0) return resolveState(input);
-    await loadPdus(sql, rules, wanted, loaded);
+    await loadPdus(sql, roomId, rules, wanted, loaded);
   }
 }

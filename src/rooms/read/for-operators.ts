@@ -163,6 +163,7 @@ async function overview(
   const entries = await readSnapshot(store, roomId, currentState, { keys });
   const bodies = await readPdus(
     store,
+    roomId,
     entries.map(({ eventId }) => eventId),
   );
   const content = (type: string): JsonObject => {

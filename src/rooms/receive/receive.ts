@@ -11,24 +11,24 @@ import { type EventId, type RoomId, type ServerName, parseEventId, parseRoomId }
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
-import { readEventStates } from '../../store/events/event-states.ts';
+import { readParents } from '../../store/events/anchors.ts';
 import { hasJoinIntent } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { withTransaction } from '../../store/open-store.ts';
-import { heldEventIds, insertPdus, readPdus } from '../../store/events/pdus.ts';
+import { insertPdus, readPdus, readRoomOfEvent } from '../../store/events/pdus.ts';
 import { isAnybodyIn, lockRoom, readRoom } from '../../store/journal/rooms.ts';
 import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.ts';
 import { judgeReceived, timelineEntry } from '../judge/admit.ts';
 import { type RoomsContext } from '../context.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
-import { loadPdus } from '../judge/load-pdus.ts';
+import { loadPdu } from '../judge/load-pdus.ts';
 import { resolveSnapshots } from '../judge/resolve.ts';
 
 /** Events asked for to close a gap before a pushed event; a wider gap fails the push of that event. */
 const MISSING_EVENTS_MAX = 10;
-/** Auth events fetched one by one for a pushed event, which cites at most this many. */
-const AUTH_EVENTS_MAX = 10;
+/** Auth events fetched one by one for a pushed event: the ten it cites, and what their chains lack. */
+const AUTH_EVENTS_MAX = 50;
 /** How long a push waits for a join of ours that is under way in its room. */
 const JOIN_WAIT_MS = 30_000;
 const JOIN_POLL_MS = 500;
@@ -53,8 +53,8 @@ export function createReceiver(context: RoomsContext): Receiver {
     receiveTransaction: (origin, _txnId, { pdus }, signal) => receive(context, turns, origin, pdus, signal),
     roomStatus: (roomId) => roomStatus(context, roomId),
     statusOfEventsRoom: async (eventId) => {
-      const [pdu] = await readPdus(context.store, [eventId]);
-      return pdu === undefined ? 'absent' : roomStatus(context, pdu.roomId);
+      const roomId = await readRoomOfEvent(context.store, eventId);
+      return roomId === undefined ? 'absent' : roomStatus(context, roomId);
     },
   };
 }
@@ -170,7 +170,7 @@ async function takeIn(
   signal: AbortSignal,
 ): Promise<void> {
   const { store } = context;
-  if ((await readEventStates(store, [pdu.eventId])).size > 0) return;
+  if ((await readParents(store, pdu.roomId, [pdu.eventId])).size > 0) return;
   if ((await missingParents(context, pdu)).length > 0) await closeGap(context, rules, origin, pdu, signal);
   const missing = await missingParents(context, pdu);
   if (missing.length > 0) {
@@ -192,8 +192,8 @@ async function takeInPlaced(
   await place(context, rules, pdu);
 }
 
-async function missingParents({ store }: RoomsContext, { prevEvents }: CheckedPdu): Promise<EventId[]> {
-  const known = await readEventStates(store, prevEvents);
+async function missingParents({ store }: RoomsContext, { roomId, prevEvents }: CheckedPdu): Promise<EventId[]> {
+  const known = await readParents(store, roomId, prevEvents);
   return prevEvents.filter((eventId) => !known.has(eventId));
 }
 
@@ -228,12 +228,15 @@ async function closeGap(
   const events = passed(outcomes);
   for (const event of events.sort((a, b) => a.depth - b.depth)) {
     if ((await missingParents(context, event)).length > 0) continue;
-    if ((await readEventStates(context.store, [event.eventId])).size > 0) continue;
+    if ((await readParents(context.store, roomId, [event.eventId])).size > 0) continue;
     await takeInPlaced(context, rules, origin, event, signal);
   }
 }
 
-/** Fetches auth events that are not at hand and judges them as outliers; what cannot be had stays missing. */
+/**
+ * Judges the auth events of a pushed event as outliers, together with what their auth chains lack; what is not held is fetched.
+ * What cannot be had stays missing, and what is not judged proves nothing.
+ */
 async function fetchAuthEvents(
   context: RoomsContext,
   rules: RoomVersionRules,
@@ -241,23 +244,43 @@ async function fetchAuthEvents(
   { roomId, authEvents }: CheckedPdu,
   signal: AbortSignal,
 ): Promise<void> {
-  const held = await heldEventIds(context.store, authEvents);
-  const missing = authEvents.filter((eventId) => !held.has(eventId)).slice(0, AUTH_EVENTS_MAX);
-  if (missing.length === 0) return;
+  const seen = new Set<EventId>();
+  let requests = 0;
+  for (let wanted = authEvents; wanted.length > 0;) {
+    wanted.forEach((eventId) => seen.add(eventId));
+    const held = await readPdus(context.store, roomId, wanted);
+    const heldIds = new Set(held.map(({ eventId }) => eventId));
+    const missing = wanted.filter((eventId) => !heldIds.has(eventId)).slice(0, AUTH_EVENTS_MAX - requests);
+    requests += missing.length;
+    const fetched = await fetchEvents(context, rules, origin, roomId, missing, signal);
+    const unjudged = [...held.filter(({ verdict }) => verdict === 'unjudged'), ...fetched];
+    wanted = unjudged.flatMap((event) => event.authEvents).filter((eventId) => !seen.has(eventId));
+    wanted = [...new Set(wanted)];
+  }
+  await judgeOutliers(context.store, roomId, rules, [...seen], () => undefined);
+}
+
+async function fetchEvents(
+  context: RoomsContext,
+  rules: RoomVersionRules,
+  origin: ServerName,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  signal: AbortSignal,
+): Promise<readonly CheckedPdu[]> {
   const raws: Uint8Array[] = [];
-  for (const eventId of missing) {
+  for (const eventId of eventIds) {
     try {
       raws.push(await context.federation.event(origin, eventId, { signal }));
     } catch (error) {
       if (!(error instanceof FederationError)) throw error;
     }
   }
-  const wanted = new Set(missing);
+  const wanted = new Set(eventIds);
   const outcomes = await checkEvents(context, { roomId, rules, events: raws, signal });
   const fetched = passed(outcomes).filter(({ eventId }) => wanted.has(eventId));
   await insertPdus(context.store, fetched);
-  const chain = fetched.flatMap((event) => [event.eventId, ...event.authEvents]);
-  await judgeOutliers(context.store, roomId, rules, [...new Set(chain)], () => undefined);
+  return fetched;
 }
 
 /** Judges and appends under the room lock: verdict and state belong to the extremities that are there then. */
@@ -265,12 +288,12 @@ async function place(context: RoomsContext, rules: RoomVersionRules, pdu: Checke
   const { roomId, eventId } = pdu;
   await withTransaction(context.store, async (tx) => {
     const room = await lockRoom(tx, roomId);
-    if (room === undefined || (await readEventStates(tx, [eventId])).size > 0) return;
-    const cited = await readEventStates(tx, [...pdu.prevEvents, ...pdu.authEvents]);
+    if (room === undefined || (await readParents(tx, roomId, [eventId])).size > 0) return;
+    const cited = await readParents(tx, roomId, [...pdu.prevEvents, ...pdu.authEvents]);
     const before = pdu.prevEvents.flatMap((prev) => cited.get(prev)?.stateAfter ?? []);
     const partial = [...cited.values()].some((event) => event.partial);
     const stateBefore = await resolveSnapshots(tx, roomId, rules, before);
-    const event = (await loadPdus(tx, rules, [eventId])).pdus.get(eventId);
+    const event = await loadPdu(tx, roomId, rules, eventId);
     invariant(event !== undefined, 'a pushed event is stored before it is judged');
     const currentState = room.partial ? null : room.currentState;
     const verdict = await judgeReceived(tx, rules, event, { stateBefore, partial, currentState });

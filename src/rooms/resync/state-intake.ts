@@ -99,7 +99,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
 
   const keep = (pdu: CheckedPdu): void => {
     const event = views.view(pdu);
-    events.set(event.eventId, { event, verdict: 'waiting' });
+    events.set(event.eventId, { event, verdict: 'waiting', authDepth: null });
     if (views.wholeCharacters() > WHOLE_CHARACTERS_MAX) {
       throw new FederationError(
         resident,

@@ -15,6 +15,7 @@ import {
   readEventStates,
   readPartialEvents,
 } from '../../store/events/event-states.ts';
+import { readParents } from '../../store/events/anchors.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type LockedRoom, lockResync, lockRoom, readResync } from '../../store/journal/rooms.ts';
@@ -95,7 +96,7 @@ async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: numbe
 /** Works the current state out again from the full states of the extremities and closes the resync. */
 async function complete(context: RoomsContext, tx: Transaction, room: LockedRoom): Promise<void> {
   const rules = rulesOfJoined(room.roomVersion);
-  const extremities = await readEventStates(tx, room.extremities);
+  const extremities = await readEventStates(tx, room.roomId, room.extremities);
   const currentState = await resolveSnapshots(
     tx,
     room.roomId,
@@ -126,12 +127,11 @@ async function judgeBatch(
 ): Promise<Judged> {
   invariant(resync.roomVersion !== null, 'a walking resync knows its room version');
   const rules = rulesOfJoined(resync.roomVersion);
-  const fetched = new Map(resync.fetched.map(({ atEventId, snapshotId }) => [atEventId, snapshotId]));
   const ids = partial.map(({ eventId }) => eventId);
   const cited = new Set([...ids, ...partial.flatMap(({ prevEvents, authEvents }) => [...prevEvents, ...authEvents])]);
   if (rules.roomIdIsCreateHash) cited.add(`$${roomId.slice(1)}` as EventId);
-  const loaded = await loadPdus(sql, rules, [...cited]);
-  const parents = await readEventStates(sql, [...cited]);
+  const loaded = await loadPdus(sql, roomId, rules, [...cited]);
+  const parents = await readParents(sql, roomId, [...cited]);
 
   const after = new Map<EventId, SnapshotId>();
   const verdicts = new Map<EventId, 'accepted' | 'rejected'>();
@@ -142,7 +142,7 @@ async function judgeBatch(
     const statesAfterParents: SnapshotId[] = [];
     for (const prev of event.prevEvents) {
       const parent = parents.get(prev);
-      const full = after.get(prev) ?? (parent?.partial === false ? parent.stateAfter : fetched.get(prev));
+      const full = after.get(prev) ?? (parent?.partial === false ? parent.stateAfter : undefined);
       if (full !== undefined) statesAfterParents.push(full);
     }
     // A parent or auth event outside this batch is still partial: the event waits for the batch after it.

@@ -30,24 +30,19 @@ const COLUMNS = `
   p.auth_events AS "authEvents", encode(e.state_before, 'hex') AS "stateBefore",
   encode(e.state_after, 'hex') AS "stateAfter", e.verdict, e.soft_failed AS "softFailed", e.rule, e.reason, e.partial`;
 
-/** Those of `eventIds` that are in the timeline; outliers and unknown events are absent. */
-export async function readEventStates(sql: Sql, eventIds: readonly EventId[]): Promise<Map<EventId, StoredEventState>> {
+/** Those of `eventIds` that are in the timeline of the room; outliers, unknown events and those of other rooms are absent. */
+export async function readEventStates(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<Map<EventId, StoredEventState>> {
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<StoredEventState>(
-    `SELECT ${COLUMNS} FROM event_states e JOIN pdus p ON p.nid = e.event_nid WHERE e.event_id = ANY ($1::text[])`,
-    [eventIds],
+    `SELECT ${COLUMNS} FROM event_states e JOIN pdus p ON p.nid = e.event_nid
+      WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[])`,
+    [roomId, eventIds],
   );
   return new Map(rows.map((row) => [row.eventId, row]));
-}
-
-/** Verdicts on those of `eventIds` that are in the timeline. */
-export async function readVerdicts(sql: Sql, eventIds: readonly EventId[]): Promise<Map<EventId, Verdict>> {
-  if (eventIds.length === 0) return new Map();
-  const rows = await sql.query<{ eventId: EventId; verdict: Verdict }>(
-    `SELECT event_id AS "eventId", verdict FROM event_states WHERE event_id = ANY ($1::text[])`,
-    [eventIds],
-  );
-  return new Map(rows.map(({ eventId, verdict }) => [eventId, verdict]));
 }
 
 /**

@@ -41,16 +41,21 @@ const INSERT_FEW = `
 
 /** A statement of its own, which sees what was committed while the first one waited. */
 const COMPLETE_FEW = `
-  UPDATE pdus p
-     SET json = i.json::json, membership = i.membership, hollow = false, rejected_rule = NULL, rejected_reason = NULL
-    FROM (SELECT p.nid, i.json, i.membership
-            FROM unnest($1::text[], $2::text[], $3::text[]) AS i(event_id, membership, json)
-            JOIN pdus p ON p.event_id = i.event_id
-           WHERE p.hollow
-           ORDER BY p.event_id
-             FOR NO KEY UPDATE OF p) AS i
-   WHERE p.nid = i.nid
-  RETURNING p.nid`;
+  WITH completed AS (
+    UPDATE pdus p
+       SET json = i.json::json, membership = i.membership, hollow = false
+      FROM (SELECT p.nid, i.json, i.membership
+              FROM unnest($1::text[], $2::text[], $3::text[]) AS i(event_id, membership, json)
+              JOIN pdus p ON p.event_id = i.event_id
+             WHERE p.hollow
+             ORDER BY p.event_id
+               FOR NO KEY UPDATE OF p) AS i
+     WHERE p.nid = i.nid
+    RETURNING p.nid
+  ), forgotten AS (
+    DELETE FROM outlier_verdicts o USING completed c WHERE o.event_nid = c.nid
+  )
+  SELECT nid FROM completed`;
 
 /** Stores distinct events and completes hollow ones; gives how many were written. One statement, or two where some are held. */
 export async function insertFew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {

@@ -5,12 +5,15 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
+import { type Verdict } from './event-states.ts';
 import { insertFew } from './insert-few.ts';
 import { stagePdus } from './pdu-staging.ts';
 import { displayable, fromStorable } from '../storable-text.ts';
 
 /** Ids in one query: those of a state are megabytes. */
 const LOOKED_UP_AT_A_TIME = 20_000;
+/** Verdicts in one statement. */
+const RECORDED_AT_A_TIME = 20_000;
 
 /**
  * Above this COPY is quicker than array parameters: 100,000 events in batches of 500 take 1.2 s of this process's time
@@ -40,27 +43,38 @@ export interface StoredPdu {
   readonly prevEvents: readonly EventId[];
   readonly authEvents: readonly EventId[];
   readonly hollow: boolean;
-  /** The rule by which its own auth events refuse it; `null`: they do not, or nobody asked. */
-  readonly rejectedRule: string | null;
+  /** In the timeline that of the timeline, else that on the outlier. Only what is accepted proves anything. */
+  readonly verdict: 'unjudged' | Verdict;
+  /** Greater than that of every event in its auth chain; `null`: not known. */
+  readonly authDepth: number | null;
 }
 
 /** The verdict on an outlier, judged by its auth events only. */
-export interface OutlierRejection {
+export interface OutlierVerdict {
   readonly eventId: EventId;
-  readonly rule: string;
-  readonly reason: string;
+  readonly verdict: Verdict;
+  readonly authDepth: number | null;
+  /** Present when it is rejected. */
+  readonly rule?: string | undefined;
+  readonly reason?: string | undefined;
 }
 
 /** Hollow events whose body has come are completed; the verdict on the redacted form is forgotten with it. */
 const COMPLETE_HOLLOW = `
-  UPDATE pdus p
-     SET json = i.json, membership = i.membership, hollow = false, rejected_rule = NULL, rejected_reason = NULL
-    FROM (SELECT p.nid, i.json, i.membership
-            FROM incoming_pdus i JOIN pdus p ON p.event_id = i.event_id
-           WHERE p.hollow AND NOT i.hollow
-           ORDER BY p.event_id
-             FOR NO KEY UPDATE OF p) AS i
-   WHERE p.nid = i.nid`;
+  WITH completed AS (
+    UPDATE pdus p
+       SET json = i.json, membership = i.membership, hollow = false
+      FROM (SELECT p.nid, i.json, i.membership
+              FROM incoming_pdus i JOIN pdus p ON p.event_id = i.event_id
+             WHERE p.hollow AND NOT i.hollow
+             ORDER BY p.event_id
+               FOR NO KEY UPDATE OF p) AS i
+     WHERE p.nid = i.nid
+    RETURNING p.nid
+  ), forgotten AS (
+    DELETE FROM outlier_verdicts o USING completed c WHERE o.event_nid = c.nid
+  )
+  SELECT nid FROM completed`;
 
 /**
  * Scalar subqueries, so that each key is one look into the index: as a join the planner reads all of `state_keys` for a
@@ -125,16 +139,29 @@ export async function heldEventIds(sql: Sql, ids: readonly EventId[]): Promise<S
   return held;
 }
 
-/** The stored ones of `ids`, in no particular order. For many thousands see `streamPdus`. */
-export async function readPdus(sql: Sql, ids: readonly EventId[]): Promise<StoredPdu[]> {
+/** The room of a stored event. */
+export async function readRoomOfEvent(sql: Sql, eventId: EventId): Promise<RoomId | undefined> {
+  const [row] = await sql.query<{ roomId: RoomId }>(`SELECT room_id AS "roomId" FROM pdus WHERE event_id = $1`, [
+    eventId,
+  ]);
+  return row?.roomId;
+}
+
+/**
+ * The stored ones of `ids` that are events of the room, in no particular order: an event of another room is as good as none.
+ * For many thousands see `streamPdus`.
+ */
+export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<StoredPdu[]> {
   if (ids.length === 0) return [];
   const rows = await sql.query<Omit<StoredPdu, 'prevEvents' | 'authEvents'> & { prevs: string; auths: string }>(
     `SELECT p.event_id AS "eventId", p.nid, p.room_id AS "roomId", p.json::text AS json, p.type,
             k.state_key AS "stateKey", p.sender, p.membership, array_to_string(p.prev_events, E'\\n') AS prevs,
-            array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, p.rejected_rule AS "rejectedRule"
-       FROM pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid
-      WHERE p.event_id = ANY ($1::text[])`,
-    [ids],
+            array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
+            coalesce(e.auth_depth, o.auth_depth) AS "authDepth"
+       FROM pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid LEFT JOIN event_states e ON e.event_nid = p.nid
+       LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
+      WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
+    [roomId, ids],
   );
   return rows.map(({ prevs, auths, ...row }) => ({
     ...row,
@@ -154,33 +181,42 @@ function splitIds(lines: string): EventId[] {
 /** Reads `ids` in batches of at most `batchSize` events; only one batch is in memory at a time. */
 export async function* streamPdus(
   sql: Sql,
+  roomId: RoomId,
   ids: readonly EventId[],
   batchSize: number,
 ): AsyncGenerator<readonly StoredPdu[]> {
   for (let start = 0; start < ids.length; start += batchSize) {
-    yield await readPdus(sql, ids.slice(start, start + batchSize));
+    yield await readPdus(sql, roomId, ids.slice(start, start + batchSize));
   }
 }
 
-/** Records that outliers are refused by their auth events. The first verdict on an event stays. */
-export async function markRejected(sql: Sql, rejections: readonly OutlierRejection[]): Promise<void> {
-  if (rejections.length === 0) return;
-  const sorted = rejections.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1));
-  await sql.query(
-    `UPDATE pdus p SET rejected_rule = r.rule, rejected_reason = r.reason
-       FROM (SELECT p.nid, r.rule, r.reason
-               FROM unnest($1::text[], $2::text[], $3::text[]) AS r(event_id, rule, reason)
-               JOIN pdus p ON p.event_id = r.event_id
-              WHERE p.rejected_rule IS NULL
-              ORDER BY p.event_id
-                FOR NO KEY UPDATE OF p) AS r
-      WHERE p.nid = r.nid`,
-    [
-      sorted.map(({ eventId }) => eventId),
-      sorted.map(({ rule }) => displayable(rule)),
-      sorted.map(({ reason }) => displayable(reason)),
-    ],
-  );
+/** Records what outliers were judged to be by their auth events. The first verdict on an event stays. */
+export async function recordOutlierVerdicts(
+  sql: Sql,
+  roomId: RoomId,
+  verdicts: readonly OutlierVerdict[],
+): Promise<void> {
+  const sorted = verdicts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1));
+  for (let start = 0; start < sorted.length; start += RECORDED_AT_A_TIME) {
+    const some = sorted.slice(start, start + RECORDED_AT_A_TIME);
+    await sql.query(
+      `INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
+       SELECT p.nid, v.verdict, v.auth_depth, v.rule, v.reason
+         FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[])
+              AS v(event_id, verdict, auth_depth, rule, reason)
+         JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
+        ORDER BY p.nid
+       ON CONFLICT (event_nid) DO NOTHING`,
+      [
+        roomId,
+        some.map(({ eventId }) => eventId),
+        some.map(({ verdict }) => verdict),
+        some.map(({ authDepth }) => authDepth),
+        some.map(({ rule }) => (rule === undefined ? null : displayable(rule))),
+        some.map(({ reason }) => (reason === undefined ? null : displayable(reason))),
+      ],
+    );
+  }
 }
 
 /**

@@ -22,12 +22,17 @@ export interface EventStateRow {
   readonly rule: string | null;
   readonly reason: string | null;
   readonly partial: boolean;
+  readonly authDepth: number | null;
 }
 
 /** What the folds need to know of an event that is taken in. */
 export interface EventFacts {
   readonly nid: number;
+  readonly type: string;
   readonly prevEvents: readonly EventId[];
+  readonly authEvents: readonly EventId[];
+  /** Of its auth events, in their order; `null`: not known before this append. */
+  readonly authDepths: readonly (number | null)[];
 }
 
 function isJudged(event: TimelineEvent): event is Judged {
@@ -43,8 +48,14 @@ export async function timelineFacts(
   const eventIds = timeline.filter(isJudged).map(({ eventId }) => eventId);
   if (eventIds.length === 0) return new Map();
   const rows = await tx.query<EventFacts & { eventId: EventId }>(
-    `SELECT event_id AS "eventId", nid, prev_events AS "prevEvents" FROM pdus
-      WHERE room_id = $1 AND event_id = ANY ($2::text[])`,
+    `SELECT p.event_id AS "eventId", p.nid, p.type, p.prev_events AS "prevEvents", p.auth_events AS "authEvents",
+            ARRAY(SELECT coalesce(e.auth_depth, o.auth_depth)
+                    FROM unnest(p.auth_events) WITH ORDINALITY AS cited(event_id, ordinal)
+                    LEFT JOIN pdus a ON a.event_id = cited.event_id AND a.room_id = p.room_id
+                    LEFT JOIN event_states e ON e.event_nid = a.nid
+                    LEFT JOIN outlier_verdicts o ON o.event_nid = a.nid
+                   ORDER BY ordinal) AS "authDepths"
+       FROM pdus p WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
     [roomId, eventIds],
   );
   const facts = new Map(rows.map((row) => [row.eventId, row]));
@@ -70,21 +81,40 @@ export async function foldTimeline(
   if (resolved && 'currentState' in resolved && resolved.currentState !== currentStateBefore) {
     await foldLocalMembers(tx, roomId, currentStateBefore as SnapshotId | null, resolved.currentState);
   }
+  const depths = new Map<EventId, number | null>();
   return judged.flatMap((event) => {
     const fact = facts.get(event.eventId);
-    return fact === undefined ? [] : [toRow(event, fact.nid)];
+    if (fact === undefined) return [];
+    const authDepth = authDepthOf(fact, depths);
+    depths.set(event.eventId, authDepth);
+    return [toRow(event, fact.nid, authDepth)];
   });
 }
 
-function toRow(event: Judged, eventNid: number): EventStateRow {
+/** One more than the greatest of its auth events, those of this append among them. The create event alone has none. */
+function authDepthOf(
+  { type, authEvents, authDepths }: EventFacts,
+  ofThisAppend: ReadonlyMap<EventId, number | null>,
+): number | null {
+  let depth = type === 'm.room.create' ? 0 : 1;
+  for (const [i, eventId] of authEvents.entries()) {
+    const cited = authDepths[i] ?? ofThisAppend.get(eventId) ?? null;
+    if (cited === null) return null;
+    depth = Math.max(depth, cited + 1);
+  }
+  return depth;
+}
+
+function toRow(event: Judged, eventNid: number, authDepth: number | null): EventStateRow {
   const { eventId, stateBefore, partial } = event;
   return event.type === 'PduAccepted'
     ? {
-        ...{ eventNid, eventId, stateBefore, stateAfter: event.stateAfter, partial },
+        ...{ eventNid, eventId, stateBefore, stateAfter: event.stateAfter, partial, authDepth },
         ...{ verdict: 'accepted', softFailed: event.softFailed, rule: null, reason: null },
       }
     : {
-        ...{ eventNid, eventId, stateBefore, stateAfter: stateBefore, partial, verdict: 'rejected', softFailed: false },
+        ...{ eventNid, eventId, stateBefore, stateAfter: stateBefore, partial, authDepth },
+        ...{ verdict: 'rejected', softFailed: false },
         ...{ rule: displayable(event.rule), reason: displayable(event.reason) },
       };
 }

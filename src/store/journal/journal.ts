@@ -11,6 +11,7 @@ import { invariant } from '../../invariant.ts';
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type JournalStream, type Journalled, type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
 import { type EventStateRow, foldTimeline, timelineFacts } from './fold-timeline.ts';
+import { foldAnchors } from './fold-anchors.ts';
 import { foldResync } from './fold-resync.ts';
 import { type Sql, type Transaction, constraintOf } from '../open-store.ts';
 import { type LockedRoom } from './rooms.ts';
@@ -63,6 +64,7 @@ export async function append(
   const facts = await timelineFacts(tx, room.roomId, timeline);
   const moved = await moveRoom(tx, room, timeline, control);
   const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
+  await foldAnchors(tx, room, control);
   const rows = await foldTimeline(tx, room.roomId, timeline, facts, moved.currentStateBefore);
 
   let resyncSeq = moved.resyncSeq - control.length;
@@ -138,17 +140,17 @@ const WRITE_ENTRIES = `
       FROM entry
   ), judged AS (
     INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict,
-                              soft_failed, rule, reason, partial)
+                              soft_failed, rule, reason, partial, auth_depth)
     SELECT s.event_nid, s.event_id, $1, $2, entry.position, decode(s.state_before, 'hex'), decode(s.state_after, 'hex'),
-           s.verdict, s.soft_failed, s.rule, s.reason, s.partial
+           s.verdict, s.soft_failed, s.rule, s.reason, s.partial, s.auth_depth
       FROM unnest($10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[], $16::text[],
-                  $17::text[], $18::boolean[])
-           AS s(event_nid, event_id, state_before, state_after, verdict, soft_failed, rule, reason, partial)
+                  $17::text[], $18::boolean[], $19::int[])
+           AS s(event_nid, event_id, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth)
       JOIN entry ON entry.event_id = s.event_id AND entry.type IN ('PduAccepted', 'PduRejected')
     ON CONFLICT (event_nid) DO UPDATE
-       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial) =
+       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth) =
            (excluded.epoch, excluded.position, excluded.state_before, excluded.state_after, excluded.verdict,
-            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial)
+            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth)
   )
   SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`;
 
@@ -180,6 +182,7 @@ async function writeEntries(
       rows.map(({ rule }) => rule),
       rows.map(({ reason }) => reason),
       rows.map(({ partial }) => partial),
+      rows.map(({ authDepth }) => authDepth),
     ]);
     invariant(head, 'journal_head has its row');
     return head.base;

@@ -3,7 +3,7 @@
  * rewrites `1e3`. `type`, `state_key` and `membership` of events are written by `storable` (storable-text.ts), since text
  * cannot hold NUL.
  */
-import { boolean, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { boolean, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { bytea, hash16, int8 } from './columns.ts';
 
 /** Interned (type, state_key) pairs: what a snapshot maps from. */
@@ -17,7 +17,7 @@ export const stateKeys = pgTable(
   (table) => [unique('state_keys_by_name').on(table.type, table.stateKey)],
 );
 
-/** Events as received after the checks. Immutable, but for a hollow one that is completed and the verdict of an outlier. */
+/** Events as received after the checks. Immutable, but for a hollow one that is completed. */
 export const pdus = pgTable('pdus', {
   nid: int8().generatedAlwaysAsIdentity().primaryKey(),
   eventId: text('event_id').notNull().unique('pdus_by_event_id'),
@@ -38,10 +38,22 @@ export const pdus = pgTable('pdus', {
   json: json().notNull(),
   /** Stored redacted, because the content hash did not match. */
   hollow: boolean().notNull(),
-  /** Why an outlier was refused by its own auth events; null: it was not. */
-  rejectedRule: text(),
-  rejectedReason: text(),
   storedAt: int8().notNull(),
+});
+
+/**
+ * Verdicts on events that were fetched as state or auth chain, by their own auth events alone; in the timeline that of
+ * `event_states` counts. An event with neither is unjudged, and no proof of anything. A table of its own, since these are
+ * known after the events are stored, and rewriting the wide rows of a big state costs as much as storing them.
+ */
+export const outlierVerdicts = pgTable('outlier_verdicts', {
+  eventNid: int8().primaryKey(),
+  verdict: text({ enum: ['accepted', 'rejected'] }).notNull(),
+  /** Greater than that of every event in its auth chain, 0 for one that has none; null: not known. */
+  authDepth: integer('auth_depth'),
+  /** Why it is rejected. */
+  rule: text(),
+  reason: text(),
 });
 
 /** Nodes of the snapshot tries (snapshot-trie.ts), content-addressed within a room. */

@@ -62,11 +62,35 @@ export const eventStates = pgTable(
     rule: text(),
     reason: text(),
     partial: boolean().notNull(),
+    /** Greater than that of every event in its auth chain; null: one of these has none. */
+    authDepth: integer('auth_depth'),
   },
   (table) => [
     index('event_states_by_position').on(table.roomId, table.position),
     index('event_states_partial')
       .on(table.roomId, table.position)
+      .where(sql`partial`),
+  ],
+);
+
+/**
+ * Events at which the graph that we hold begins: parents of what we hold whose own parents we do not know. An anchor has a
+ * state after it, as an event of the timeline has, and is none.
+ */
+export const anchors = pgTable(
+  'anchors',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    epoch: integer().notNull(),
+    stateAfter: hash16().$type<SnapshotId>().notNull(),
+    /** `stateAfter` is what a resident returned without memberships: the full state is still to be fetched. */
+    partial: boolean().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.eventId] }),
+    index('anchors_partial')
+      .on(table.roomId)
       .where(sql`partial`),
   ],
 );

@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type EventId, type RoomId } from '../../../src/matrix/identifiers.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import {
   heldEventIds,
   insertPdus,
-  markRejected,
   readAuthChainIds,
   readPdus,
+  recordOutlierVerdicts,
   streamPdus,
 } from '../../../src/store/events/pdus.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
@@ -31,12 +32,12 @@ function many(name: string, about: (i: number) => Parameters<typeof message>[1] 
 test('an event that is stored again changes nothing', async () => {
   const events = [message('$again'), message('$once-more')];
   expect(await insertPdus(store, events)).toEqual({ stored: 2, alreadyHeld: 0 });
-  const [before] = await readPdus(store, ids('$again'));
+  const [before] = await readPdus(store, ROOM, ids('$again'));
   expect(await insertPdus(store, [...events, message('$third'), message('$third')])).toEqual({
     stored: 1,
     alreadyHeld: 2,
   });
-  expect(await readPdus(store, ids('$again'))).toEqual([before]);
+  expect(await readPdus(store, ROOM, ids('$again'))).toEqual([before]);
   expect(await insertPdus(store, [])).toEqual({ stored: 0, alreadyHeld: 0 });
 });
 
@@ -58,6 +59,7 @@ test.each([
   await insertPdus(store, events);
   const stored = await readPdus(
     store,
+    ROOM,
     events.map(({ eventId }) => eventId),
   );
   expect(new Map(stored.map((event) => [event.eventId, event.json]))).toEqual(
@@ -77,6 +79,7 @@ test.each([
     (
       await readPdus(
         store,
+        ROOM,
         events.map(({ eventId }) => eventId),
       )
     ).map((row) => [row.eventId, row]),
@@ -93,7 +96,7 @@ test('event ids with quotes and backslashes, as room version 1 allows them, are 
     message('$cites-odd', { authEvents: ids(odd, '$plain'), prevEvents: ids(odd) }),
   ]);
   expect(await heldEventIds(store, ids(odd))).toEqual(new Set([odd]));
-  expect((await readPdus(store, ids('$cites-odd')))[0]).toMatchObject({
+  expect((await readPdus(store, ROOM, ids('$cites-odd')))[0]).toMatchObject({
     authEvents: [odd, '$plain'],
     prevEvents: [odd],
   });
@@ -104,17 +107,19 @@ test('a hollow event is not held, and is completed by its body, once', async () 
   const hollow = member('$hollow', '@a:there.test', 'join', { hollow: true, json: '{"redacted":true}' });
   const whole = { ...hollow, hollow: false, json: Buffer.from('{"whole":true}') };
   expect(await insertPdus(store, [hollow])).toEqual({ stored: 1, alreadyHeld: 0 });
-  await markRejected(store, [{ eventId: hollow.eventId, rule: 'some-rule', reason: 'as redacted' }]);
+  await recordOutlierVerdicts(store, ROOM, [
+    { eventId: hollow.eventId, verdict: 'rejected', authDepth: 3, rule: 'some-rule', reason: 'as redacted' },
+  ]);
   expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set());
   expect(await insertPdus(store, [hollow])).toEqual({ stored: 0, alreadyHeld: 1 });
-  const [before] = await readPdus(store, [hollow.eventId]);
+  const [before] = await readPdus(store, ROOM, [hollow.eventId]);
   expect(await insertPdus(store, [whole])).toEqual({ stored: 1, alreadyHeld: 0 });
   expect(await insertPdus(store, [hollow, { ...whole, json: Buffer.from('{"other":1}') }])).toEqual({
     stored: 0,
     alreadyHeld: 1,
   });
-  expect(await readPdus(store, [hollow.eventId])).toEqual([
-    { ...before, hollow: false, json: '{"whole":true}', rejectedRule: null },
+  expect(await readPdus(store, ROOM, [hollow.eventId])).toEqual([
+    { ...before, hollow: false, json: '{"whole":true}', verdict: 'unjudged', authDepth: null },
   ]);
   expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set([hollow.eventId]));
 });
@@ -164,7 +169,7 @@ test('up to 200 events take one statement, and one more where some are held; no 
   expect(first).toHaveLength(1);
   expect(first[0]).not.toContain('TABLE');
   expect(await statementsOf(() => insertPdus(store, events))).toHaveLength(2);
-  const [keyed] = await readPdus(store, ids('$few-7'));
+  const [keyed] = await readPdus(store, ROOM, ids('$few-7'));
   expect(keyed).toMatchObject({ type: 'few', stateKey: 'key 7' });
 });
 
@@ -176,7 +181,7 @@ test('an event whose state key another writer is interning gets that key', async
     await waitingForLocks(1);
   });
   await second;
-  const stored = await readPdus(store, ids('$interning-1', '$interning-2'));
+  const stored = await readPdus(store, ROOM, ids('$interning-1', '$interning-2'));
   expect(stored.map(({ stateKey }) => stateKey)).toEqual(['at once', 'at once']);
 });
 
@@ -220,16 +225,28 @@ test('several batches fit in one transaction, and none of them stays when it fai
   expect(await heldEventIds(store, ids('$tx-1', '$tx-500'))).toEqual(new Set());
 });
 
-test('the first verdict on an outlier stays, and reasons may quote anything', async () => {
+test('an outlier is unjudged until its first verdict, which stays and is of its room; reasons may quote anything', async () => {
   await insertPdus(store, [message('$refused'), message('$fine')]);
-  await markRejected(store, [{ eventId: ids('$refused')[0]!, rule: 'first', reason: 'quotes \u0000 and \ud800' }]);
-  await markRejected(store, [{ eventId: ids('$refused')[0]!, rule: 'second', reason: 'later' }]);
-  const verdicts = (await readPdus(store, ids('$refused', '$fine'))).map((row) => [row.eventId, row.rejectedRule]);
-  expect(new Map(verdicts as [string, string][])).toEqual(
-    new Map([
-      ['$refused', 'first'],
-      ['$fine', null],
-    ] as never),
+  const reason = 'quotes \u0000 and \ud800';
+  const verdictOf = async () =>
+    new Map(
+      (await readPdus(store, ROOM, ids('$refused', '$fine'))).map((row) => [row.eventId, [row.verdict, row.authDepth]]),
+    );
+  expect(await verdictOf()).toEqual(new Map(ids('$refused', '$fine').map((id) => [id, ['unjudged', null]])));
+  const [refused, fine] = ids('$refused', '$fine') as [EventId, EventId];
+  await recordOutlierVerdicts(store, ROOM, [
+    { eventId: refused, verdict: 'rejected', authDepth: 4, rule: 'first', reason },
+    { eventId: fine, verdict: 'accepted', authDepth: 2 },
+  ]);
+  await recordOutlierVerdicts(store, ROOM, [{ eventId: refused, verdict: 'accepted', authDepth: 9 }]);
+  await recordOutlierVerdicts(store, '!other:there.test' as RoomId, [
+    { eventId: fine, verdict: 'rejected', authDepth: 9 },
+  ]);
+  expect(await verdictOf()).toEqual(
+    new Map<EventId, unknown>([
+      [refused, ['rejected', 4]],
+      [fine, ['accepted', 2]],
+    ]),
   );
 });
 
@@ -255,6 +272,7 @@ test('a stream of events comes in batches of the size asked for', async () => {
   const seen = new Set<string>();
   for await (const batch of streamPdus(
     store,
+    ROOM,
     events.map(({ eventId }) => eventId),
     200,
   )) {

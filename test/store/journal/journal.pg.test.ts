@@ -71,6 +71,7 @@ function joinedPartially(join: EventId): ResyncEvent {
     joinedVia: resident,
     serversInRoom: [resident],
     fetchAt: ids('$before'),
+    stateBefore: '0'.repeat(32) as SnapshotId,
     at,
   };
 }
@@ -168,7 +169,7 @@ test('a partial join is folded into the room, its resync, its timeline and the l
   ]);
   expect(await extremities(roomId)).toEqual([join]);
   expect(await countPartial(store, roomId)).toBe(1);
-  expect((await readEventStates(store, [join])).get(join)).toMatchObject({
+  expect((await readEventStates(store, roomId, [join])).get(join)).toMatchObject({
     verdict: 'accepted',
     partial: true,
     stateAfter: joined,
@@ -276,7 +277,7 @@ test('a flip moves the extremities and the state version; a confirmation moves n
   ]);
   expect(await extremities(roomId)).toEqual(['$f-no']);
   expect(await readRoom(store, roomId)).toMatchObject({ stateVersion: 2 });
-  expect([...(await readEventStates(store, ids('$f-b', '$f-no'))).values()]).toEqual(
+  expect([...(await readEventStates(store, roomId, ids('$f-b', '$f-no'))).values()]).toEqual(
     expect.arrayContaining([
       expect.objectContaining({ eventId: '$f-b', verdict: 'rejected', rule: 'banned', partial: false }),
       expect.objectContaining({ eventId: '$f-no', verdict: 'accepted', rule: null, partial: false }),
@@ -319,7 +320,7 @@ test('a new epoch carries partial events over, ends the old resync, and refuses 
     await expect(append(tx, old, [joinedPartially(join)])).rejects.toThrow('locked in epoch 1');
   });
   expect(await readResync(store, roomId)).toMatchObject({ epoch: 2, state: { phase: 'absent' } });
-  expect([...(await readEventStates(store, [join])).values()]).toMatchObject([{ epoch: 2, partial: true }]);
+  expect([...(await readEventStates(store, roomId, [join])).values()]).toMatchObject([{ epoch: 2, partial: true }]);
   expect(await overdueResyncs(store, { now: at * 2, overdueMs: 1, limit: 100 })).not.toContain(roomId);
   await appendTo(roomId, [joinedPartially(join)]);
   expect(await readResyncEvents(store, roomId, 1, 0)).toHaveLength(1);

@@ -1,0 +1,48 @@
+/**
+ * Parents, whatever they are. An event builds on events of the timeline or on anchors: events at which the graph that we
+ * hold begins, because our join or an event over a gap cites them and nobody gave us what lies before.
+ */
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+/** The state after an event that another may build on. */
+export interface Parent {
+  readonly eventId: EventId;
+  readonly stateAfter: SnapshotId;
+  /** The state is provisional. */
+  readonly partial: boolean;
+  readonly isAnchor: boolean;
+}
+
+/**
+ * Those of `eventIds` that events of this room may build on. Where an event of the timeline is an anchor too, as one of an
+ * earlier stay may be, the one with full state counts.
+ */
+export async function readParents(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<Map<EventId, Parent>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<Parent>(
+    `SELECT DISTINCT ON ("eventId") * FROM (
+       SELECT event_id AS "eventId", encode(state_after, 'hex') AS "stateAfter", partial, false AS "isAnchor"
+         FROM event_states WHERE room_id = $1 AND event_id = ANY ($2::text[])
+       UNION ALL
+       SELECT event_id, encode(state_after, 'hex'), partial, true
+         FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[])) AS parent
+      ORDER BY "eventId", partial, "isAnchor"`,
+    [roomId, eventIds],
+  );
+  return new Map(rows.map((row) => [row.eventId, row]));
+}
+
+/** Anchors whose full state is still to be fetched, in no particular order. */
+export async function readPartialAnchors(sql: Sql, roomId: RoomId): Promise<EventId[]> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM anchors WHERE room_id = $1 AND partial`,
+    [roomId],
+  );
+  return rows.map(({ eventId }) => eventId);
+}

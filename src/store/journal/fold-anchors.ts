@@ -1,0 +1,55 @@
+/** The fold of control events that make anchors and give them their full state (src/store/events/anchors.ts). */
+import { type EventId } from '../../matrix/identifiers.ts';
+import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
+import { type Transaction } from '../open-store.ts';
+import { type LockedRoom } from './rooms.ts';
+
+interface AnchorRow {
+  readonly eventId: EventId;
+  readonly stateAfter: SnapshotId;
+  readonly partial: boolean;
+}
+
+/** The anchors that a control event makes or settles. */
+function anchorsOf(event: ResyncEvent): AnchorRow[] {
+  switch (event.type) {
+    case 'PartialStateJoined':
+    case 'ResidentsLearned':
+      return event.fetchAt.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: true }));
+    case 'FullStateJoined':
+      return event.anchors.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: false }));
+    case 'StateFetched':
+      return [{ eventId: event.atEventId, stateAfter: event.snapshotId, partial: false }];
+    case 'StateFetchStarted':
+    case 'StateFetchFailed':
+    case 'RoundFailed':
+    case 'EventsWalked':
+    case 'ResyncCompleted':
+      return [];
+  }
+}
+
+/** An anchor that has its full state keeps it. */
+export async function foldAnchors(
+  tx: Transaction,
+  { roomId, epoch }: LockedRoom,
+  events: readonly ResyncEvent[],
+): Promise<void> {
+  const rows = [...new Map(events.flatMap(anchorsOf).map((row) => [row.eventId, row])).values()];
+  if (rows.length === 0) return;
+  await tx.query(
+    `INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial)
+     SELECT $1, event_id, $2, decode(state_after, 'hex'), partial
+       FROM unnest($3::text[], $4::text[], $5::boolean[]) AS i(event_id, state_after, partial)
+     ON CONFLICT (room_id, event_id) DO UPDATE
+        SET (epoch, state_after, partial) = (excluded.epoch, excluded.state_after, excluded.partial)
+      WHERE a.partial`,
+    [
+      roomId,
+      epoch,
+      rows.map(({ eventId }) => eventId),
+      rows.map(({ stateAfter }) => stateAfter),
+      rows.map(({ partial }) => partial),
+    ],
+  );
+}
