@@ -6,23 +6,22 @@
  */
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
+import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
+import { TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
 import { createEventSplitter } from '../federation/event-splitter.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
 import { MatrixError } from './errors.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { type ReceivedTransaction } from '../rooms/contract.ts';
 
-/** The spec's limits. */
-const PDUS_MAX = 50;
-const EDUS_MAX = 100;
 /**
  * What the reference implementation takes, so that nobody who sends to others sends more: 50 events of 65,536 bytes of
  * canonical JSON, thrice as long where everything is escaped, and as much as the longest 50 of them for EDUs.
  */
-export const TRANSACTION_BYTES_MAX = 200 * 65_536;
+export const TRANSACTION_BYTES_MAX = 200 * EVENT_BYTES_MAX;
 const TXN_ID_CHARS_MAX = 255;
 /** A server sends one transaction after the other; a few more may overlap when it gives up on one. */
 const UNDER_WAY_PER_SERVER_MAX = 4;
@@ -83,8 +82,8 @@ function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger:
   const edus = content['edus'] ?? [];
   if (!Array.isArray(pdus)) throw bad('pdus is not a list');
   if (!Array.isArray(edus)) throw bad('edus is not a list');
-  if (pdus.length > PDUS_MAX) throw bad(`there are over ${PDUS_MAX} PDUs`);
-  if (edus.length > EDUS_MAX) throw bad(`there are over ${EDUS_MAX} EDUs`);
+  if (pdus.length > TRANSACTION_PDUS_MAX) throw bad(`there are over ${TRANSACTION_PDUS_MAX} PDUs`);
+  if (edus.length > TRANSACTION_EDUS_MAX) throw bad(`there are over ${TRANSACTION_EDUS_MAX} EDUs`);
   // The body is one valid object by now; this only finds the bytes of its events.
   const splitter = createEventSplitter({ arrays: ['pdus'], restBytesMax: TRANSACTION_BYTES_MAX });
   const events: Uint8Array[] = [];

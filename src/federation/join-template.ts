@@ -4,6 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1make_joinroomiduserid
  */
+import { AUTH_EVENTS_MAX, PREV_EVENTS_MAX } from '../matrix/event-format.ts';
 import {
   type EventId,
   type RoomId,
@@ -20,10 +21,6 @@ import { type TemplateAnswer } from './contract.ts';
 import { type JoinRefusal } from './join-refusal.ts';
 import { refuse } from '../matrix/refusal.ts';
 
-/** An event may cite at most this many parents (spec, Event format). */
-const PREV_EVENTS_MAX = 20;
-/** An event may cite at most this many auth events (spec, Event format). */
-const AUTH_EVENTS_MAX = 10;
 /** The largest depth an event may have (CVE-2025-30355: a depth out of range stops a room). */
 const DEPTH_MAX = Number.MAX_SAFE_INTEGER;
 

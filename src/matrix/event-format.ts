@@ -24,9 +24,9 @@ import { isJsonObject } from './json/strict-json.ts';
 
 /** Of the whole event as canonical JSON, signatures included (spec, Size limits). */
 export const EVENT_BYTES_MAX = 65_536;
-/** Spec, PDU fields; before anything resolves state over them. */
-const PREV_EVENTS_MAX = 20;
-const AUTH_EVENTS_MAX = 10;
+/** Spec, Event format: how many events one may cite as its parents, and as its auth events. */
+export const PREV_EVENTS_MAX = 20;
+export const AUTH_EVENTS_MAX = 10;
 
 /** The reference implementation weighs an event with an empty `unsigned`, and empty `signatures` where there are none. */
 const EMPTY_UNSIGNED_BYTES = ',"unsigned":{}'.length;

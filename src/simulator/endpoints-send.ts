@@ -9,13 +9,11 @@ import { type ServerName, parseRoomId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { eventIdOf } from '../matrix/signing/hashes.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
+import { TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
 import { answerWith } from './answer.ts';
 import { checkReceivedFrom } from './check-received.ts';
 import { type Endpoint } from './endpoint.ts';
 import { type Federation, requireInRoom } from './federation.ts';
-
-/** The spec's limit. */
-const PDUS_MAX = 50;
 
 export const SEND_ENDPOINTS: readonly Endpoint[] = [
   {
@@ -28,7 +26,8 @@ export const SEND_ENDPOINTS: readonly Endpoint[] = [
       }
       const pdus = content['pdus'];
       if (!Array.isArray(pdus)) throw new MatrixError(400, 'M_BAD_JSON', 'pdus is not a list');
-      if (pdus.length > PDUS_MAX) throw new MatrixError(400, 'M_BAD_JSON', `there are over ${PDUS_MAX} PDUs`);
+      if (pdus.length > TRANSACTION_PDUS_MAX)
+        {throw new MatrixError(400, 'M_BAD_JSON', `there are over ${TRANSACTION_PDUS_MAX} PDUs`);}
       const results: Record<string, JsonObject> = {};
       for (const pdu of pdus as readonly Json[]) {
         if (isJsonObject(pdu)) Object.assign(results, await take(federation, pdu, origin, signal));

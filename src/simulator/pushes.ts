@@ -9,13 +9,13 @@ import { type Clock } from '../clock.ts';
 import { authorizationOf } from '../federation/request-auth.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { isJsonObject, parseJsonObject } from '../matrix/json/strict-json.ts';
+import { TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
 import { invariant } from '../invariant.ts';
 import { type JoiningServers } from './joining-servers.ts';
 import { type RequestCounts } from './request-counts.ts';
 import { type SimulatedEvent } from './room.ts';
 import { type ServerKeys } from './server-keys.ts';
 
-const PDUS_MAX = 50;
 /** Pauses before a transaction is sent again; after the last it is given up, and the queue goes on with the next. */
 const RETRY_PAUSES_MS = [250, 1_000, 4_000];
 
@@ -89,7 +89,7 @@ export function createPushes({ keys, joiningServers, counts, clock }: PushesDepe
     const queue = queues.get(destination) ?? [];
     while (queue.length > 0 && !closing.signal.aborted) {
       const from = (queue[0] as Queued).from;
-      const end = queue.findIndex((next, i) => next.from !== from || i === PDUS_MAX);
+      const end = queue.findIndex((next, i) => next.from !== from || i === TRANSACTION_PDUS_MAX);
       const batch = queue.splice(0, end < 0 ? queue.length : end);
       await send(
         destination,
