@@ -8,8 +8,9 @@
  * Source: https://spec.matrix.org/v1.16/rooms/v2/#definitions
  */
 import { type EventId } from '../identifiers.ts';
-import { PriorityQueue } from './priority-queue.ts';
 import { type StateMap } from '../state-map.ts';
+import { type Conflicts } from './conflicts.ts';
+import { PriorityQueue } from './priority-queue.ts';
 
 export interface AuthGraph {
   /** The auth events of an event, as `authEventIdsOf` gives them; `undefined` when the event is not at hand. */
@@ -65,53 +66,36 @@ function withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): MeasuredAut
   return { authEventsOf: graph.authEventsOf, authDepthOf: (id) => depths.get(id) };
 }
 
-export interface ConflictedStates {
-  /** By place, the events that all states have there. */
-  readonly unconflicted: StateMap;
-  /** The others, of each state. */
-  readonly conflicted: readonly (readonly EventId[])[];
-}
-
 /**
  * The auth difference: the events that are in the full auth chain of some of the states, but not of all. A state's events
  * count as part of its chain (as in Synapse). Conflicted events may be in the answer or not: they are in the full conflicted
  * set anyway.
  *
- * What an unconflicted event reaches is reached by all states, so only the chains of conflicted events can differ, and those
- * mostly end at unconflicted power levels and memberships. So the chains of the unconflicted state, tens of thousands of
- * memberships in a big room, are looked at only as far as a doubt remains.
- *
- * @param placeOf the key in a state map of an event at hand.
+ * What an unconflicted event reaches is reached by all states. So the chains of conflicted events are walked as if nothing
+ * were below unconflicted ones, at which they mostly end: what only some states reach on such a walk is in the difference,
+ * unless an unconflicted event reaches it too. This is asked last and for few events, since the chains of the unconflicted
+ * state are those of tens of thousands of memberships in a big room.
  */
 export function authDifference(
-  { unconflicted, conflicted }: ConflictedStates,
+  { conflicted, isUnconflicted, reachedByUnconflicted }: Omit<Conflicts, 'unconflictedAt'>,
   graph: AuthGraph,
-  placeOf: (id: EventId) => string | undefined,
 ): Set<EventId> {
-  const common = new Set(unconflicted.values());
-  const decided = new Set(conflicted.flat());
-  const inDoubt = (difference: Set<EventId>): EventId[] => [...difference].filter((id) => !decided.has(id));
-
-  // First as if nothing were below the unconflicted events: what is in no doubt here is in none at all.
-  const shallow: AuthGraph = { ...graph, authEventsOf: (id) => (common.has(id) ? [] : graph.authEventsOf(id)) };
-  let difference = differenceWithin(conflicted, [], common, shallow);
-  if (inDoubt(difference).length === 0) return difference;
-  // Then with the chains of those unconflicted events that succeed a doubtful one at its place, and likely cite it.
-  const successors = inDoubt(difference).map((id) => unconflicted.get(placeOf(id) ?? ''));
-  const roots = successors.filter((id) => id !== undefined);
-  difference = differenceWithin(conflicted, roots, common, graph);
-  if (inDoubt(difference).length === 0) return difference;
-  return differenceWithin(conflicted, [...common], common, graph);
+  const shallow: AuthGraph = { ...graph, authEventsOf: (id) => (isUnconflicted(id) ? [] : graph.authEventsOf(id)) };
+  const difference = differenceWithin(conflicted, isUnconflicted, shallow);
+  const decided = new Set(conflicted.flatMap((state) => [...state.values()]));
+  const inDoubt = new Set([...difference].filter((id) => !decided.has(id)));
+  if (inDoubt.size > 0) for (const id of reachedByUnconflicted(inDoubt)) difference.delete(id);
+  return difference;
 }
 
-/** The difference of the chains of `states`, given that all of them reach `roots`, and reach `common` where it is met. */
+/** What the chains of some states reach and not those of all, given that all reach an unconflicted event. */
 function differenceWithin(
-  states: readonly (readonly EventId[])[],
-  roots: readonly EventId[],
-  common: ReadonlySet<EventId>,
+  states: readonly StateMap[],
+  isUnconflicted: (id: EventId) => boolean,
   unmeasured: AuthGraph,
 ): Set<EventId> {
-  const graph = withAuthDepths([...states.flat(), ...roots], unmeasured);
+  const conflicted = new Set(states.flatMap((state) => [...state.values()]));
+  const graph = withAuthDepths(conflicted, unmeasured);
   // Who reaches an event: a bit for each state. An event is taken up only after all that cite it, deepest first, so that
   // its bits are complete by then; once everything still queued is reached by all, so is everything below.
   const all = (1n << BigInt(states.length)) - 1n;
@@ -120,8 +104,9 @@ function differenceWithin(
   const queue = new PriorityQueue<{ id: EventId; depth: number }>((a, b) => b.depth - a.depth);
   let queuedInPart = 0;
   const reach = (id: EventId, bits: bigint): void => {
-    const before = reachedBy.get(id) ?? 0n;
-    const after = common.has(id) ? all : before | bits;
+    const before = reachedBy.get(id);
+    if (before === all) return;
+    const after = isUnconflicted(id) ? all : (before ?? 0n) | bits;
     if (before === after) return;
     reachedBy.set(id, after);
     if (queued.has(id)) {
@@ -132,10 +117,7 @@ function differenceWithin(
     queue.push({ id, depth: graph.authDepthOf(id) ?? 0 });
     if (after !== all) queuedInPart++;
   };
-  for (const root of roots) reach(root, all);
-  states.forEach((events, index) => {
-    for (const id of events) reach(id, 1n << BigInt(index));
-  });
+  for (const [id, bits] of bitsOf(states)) reach(id, bits);
   const visited: EventId[] = [];
   while (queuedInPart > 0) {
     const entry = queue.pop();
@@ -148,6 +130,42 @@ function differenceWithin(
   }
   // Only a cycle makes an event gain bits after its visit; it was queued again then.
   return new Set(visited.filter((id) => reachedBy.get(id) !== all));
+}
+
+/** A bit for each state that holds the event. */
+function bitsOf(states: readonly StateMap[]): Map<EventId, bigint> {
+  const bits = new Map<EventId, bigint>();
+  states.forEach((state, index) => {
+    const bit = 1n << BigInt(index);
+    for (const id of state.values()) bits.set(id, (bits.get(id) ?? 0n) | bit);
+  });
+  return bits;
+}
+
+/**
+ * Those of `wanted` that are among `roots` or below them. Looks no further than it must: not below what stands no deeper
+ * than the shallowest wanted event, where depths are known, and nowhere once all are found.
+ */
+export function reachedFrom(
+  roots: Iterable<EventId>,
+  wanted: ReadonlySet<EventId>,
+  { authEventsOf, authDepthOf }: AuthGraph,
+): Set<EventId> {
+  const found = new Set<EventId>();
+  const entered = new Set<EventId>();
+  let shallowest = authDepthOf === undefined ? 0 : Number.POSITIVE_INFINITY;
+  if (authDepthOf !== undefined) for (const id of wanted) shallowest = Math.min(shallowest, authDepthOf(id) ?? 0);
+  for (const root of roots) {
+    const stack = [root];
+    for (let id = stack.pop(); id !== undefined; id = stack.pop()) {
+      if (found.size === wanted.size) return found;
+      if (entered.has(id)) continue;
+      entered.add(id);
+      if (wanted.has(id)) found.add(id);
+      if (authDepthOf === undefined || (authDepthOf(id) ?? 0) > shallowest) stack.push(...(authEventsOf(id) ?? []));
+    }
+  }
+  return found;
 }
 
 /**

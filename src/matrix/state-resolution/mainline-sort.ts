@@ -13,56 +13,84 @@ import { type Resolution } from './state-resolution-input.ts';
 type Lookup = Pick<Resolution, 'rules' | 'fetchEvent'>;
 
 /** Not on any path to the mainline: before everything else. */
-const OFF_MAINLINE = 0;
+const OFF_MAINLINE = Number.POSITIVE_INFINITY;
 
 /** @param powerLevelsId the resolved m.room.power_levels, whose line of predecessors is the mainline. */
 export function mainlineSort(events: readonly Pdu[], powerLevelsId: EventId | undefined, lookup: Lookup): Pdu[] {
-  const mainline: EventId[] = [];
-  const seen = new Set<EventId>();
-  for (let id = powerLevelsId; id !== undefined && !seen.has(id);) {
-    seen.add(id);
-    mainline.push(id);
-    const event = lookup.fetchEvent(id);
-    id = event && powerLevelsCitedBy(event, lookup)?.eventId;
-  }
-  // The oldest has position 1.
-  const positions = new Map(mainline.map((id, index) => [id, mainline.length - index]));
+  if (events.length < 2) return [...events];
+  const mainline = new Mainline(powerLevelsId, lookup);
   return events
-    .map((event) => ({ event, position: positionOf(event, positions, lookup) }))
+    .map((event) => ({ event, steps: mainline.stepsTo(event) }))
     .sort(
       (a, b) =>
-        a.position - b.position ||
+        (a.steps === b.steps ? 0 : b.steps - a.steps) ||
         a.event.originServerTs - b.event.originServerTs ||
         compareIds(a.event.eventId, b.event.eventId),
     )
     .map(({ event }) => event);
 }
 
-/** The position of the closest mainline event, following power levels from auth events to auth events. */
-function positionOf(event: Pdu, positions: Map<EventId, number>, lookup: Lookup): number {
-  const path = new Set<EventId>();
-  let position = OFF_MAINLINE;
-  for (
-    let at: Pdu | undefined = event;
-    at !== undefined && !path.has(at.eventId);
-    at = powerLevelsCitedBy(at, lookup)
-  ) {
-    const known = positions.get(at.eventId);
-    if (known !== undefined) {
-      position = known;
-      break;
-    }
-    path.add(at.eventId);
+/**
+ * The power levels in force, those they cite, and so on. Followed only as far back as somebody asks: an old room has
+ * changed its power levels hundreds of times, and the events that are sorted mostly cite the last of them.
+ */
+class Mainline {
+  readonly #lookup: Lookup;
+  /** From the newest, which has 0. */
+  readonly #steps = new Map<EventId, number>();
+  /** Of events and what they cite, that were asked for. */
+  readonly #known = new Map<EventId, number>();
+  #next: EventId | undefined;
+
+  constructor(powerLevelsId: EventId | undefined, lookup: Lookup) {
+    this.#next = powerLevelsId;
+    this.#lookup = lookup;
   }
-  // Remembered for every event on the way: long histories of power levels are walked once.
-  for (const id of path) positions.set(id, position);
-  return position;
+
+  /** How far back the closest mainline event is, following power levels from auth events to auth events. */
+  stepsTo(event: Pdu): number {
+    const path = new Set<EventId>();
+    let steps = OFF_MAINLINE;
+    for (
+      let at: Pdu | undefined = event;
+      at !== undefined && !path.has(at.eventId);
+      at = powerLevelsCitedBy(at, this.#lookup)
+    ) {
+      const known = this.#known.get(at.eventId) ?? this.#stepsOf(at);
+      if (known !== undefined) {
+        steps = known;
+        break;
+      }
+      path.add(at.eventId);
+    }
+    // Remembered for every event on the way: long histories of power levels are walked once.
+    for (const id of path) this.#known.set(id, steps);
+    return steps;
+  }
+
+  /** Of an event on the mainline. */
+  #stepsOf(event: Pdu): number | undefined {
+    if (!isPowerLevels(event)) return undefined;
+    while (this.#next !== undefined && !this.#steps.has(event.eventId)) this.#follow(this.#next);
+    return this.#steps.get(event.eventId);
+  }
+
+  #follow(id: EventId): void {
+    this.#steps.set(id, this.#steps.size);
+    const event = this.#lookup.fetchEvent(id);
+    const before = event && powerLevelsCitedBy(event, this.#lookup)?.eventId;
+    this.#next = before === undefined || this.#steps.has(before) ? undefined : before;
+  }
+}
+
+function isPowerLevels({ type, stateKey }: Pdu): boolean {
+  return type === 'm.room.power_levels' && stateKey === '';
 }
 
 function powerLevelsCitedBy(event: Pdu, { rules, fetchEvent }: Lookup): Pdu | undefined {
   for (const id of authEventIdsOf(event, rules)) {
     const authEvent = fetchEvent(id);
-    if (authEvent?.type === 'm.room.power_levels' && authEvent.stateKey === '') return authEvent;
+    if (authEvent !== undefined && isPowerLevels(authEvent)) return authEvent;
   }
   return undefined;
 }

@@ -16,7 +16,9 @@ import { type Resolution } from './state-resolution-input.ts';
 type Places = Map<string, Pdu>;
 type Judge = (event: Pdu, state: AuthState) => boolean;
 
-export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused }: Resolution): StateMap {
+/** @returns what comes to stand at conflicted places. */
+export function resolveV1(resolution: Resolution): StateMap {
+  const { rules, fetchEvent, isRejected, onRefused } = resolution;
   const isAllowed: Judge = (event, state) => {
     if (authoriseAgainstState(event, state, rules).ok) return true;
     onRefused(event.eventId);
@@ -24,7 +26,7 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused 
   };
   // Rejected events count as missing here (as in Synapse).
   const candidateOf = (id: EventId): Pdu | undefined => (isRejected(id) ? undefined : fetchEvent(id));
-  const { resolved, conflicted } = separate(stateSets, candidateOf);
+  const { state, agreed, conflicted } = separate(resolution.conflicted, candidateOf);
 
   // The unconflicted events that the candidates are judged against.
   const authEvents: Places = new Map();
@@ -32,7 +34,7 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused 
     for (const event of candidates) {
       for (const { type, stateKey } of stateNeededToAuthorise(event, rules)) {
         const place = stateMapKey(type, stateKey);
-        const id = resolved.unconflictedAt(place);
+        const id = agreed.get(place) ?? resolution.unconflictedAt(place);
         const authEvent = id === undefined ? undefined : candidateOf(id);
         if (authEvent !== undefined) authEvents.set(place, authEvent);
       }
@@ -55,17 +57,20 @@ export function resolveV1({ rules, stateSets, fetchEvent, isRejected, onRefused 
     }
     for (const [place, event] of outcomes) {
       authEvents.set(place, event);
-      resolved.state.set(place, event.eventId);
+      state.set(place, event.eventId);
     }
   }
   // 4. Everything else.
   for (const [place, candidates] of conflicted) {
-    resolved.state.set(place, resolveOtherEvents(candidates, authEvents, isAllowed).eventId);
+    state.set(place, resolveOtherEvents(candidates, authEvents, isAllowed).eventId);
   }
-  return resolved.state;
+  return state;
 }
 
-/** Splits the places with one candidate from those with several; places whose candidates are all missing vanish. */
+/**
+ * Splits the places with one candidate from those with several: in this version states that lack a place do not contradict
+ * those that have it. Places whose candidates are all missing vanish.
+ */
 function separate(stateSets: readonly StateMap[], candidateOf: (id: EventId) => Pdu | undefined) {
   const idsAt = new Map<string, Set<EventId>>();
   for (const stateSet of stateSets) {
@@ -76,12 +81,12 @@ function separate(stateSets: readonly StateMap[], candidateOf: (id: EventId) => 
     }
   }
   const state = new Map<string, EventId>();
-  const unconflicted = new Map<string, EventId>();
+  const agreed = new Map<string, EventId>();
   const conflicted = new Map<string, Pdu[]>();
   for (const [place, ids] of idsAt) {
     const [only, ...others] = ids;
     if (only !== undefined && others.length === 0) {
-      unconflicted.set(place, only);
+      agreed.set(place, only);
       state.set(place, only);
       continue;
     }
@@ -91,7 +96,7 @@ function separate(stateSets: readonly StateMap[], candidateOf: (id: EventId) => 
     if (candidates.length === 1) state.set(place, first.eventId);
     else conflicted.set(place, candidates);
   }
-  return { resolved: { state, unconflictedAt: (place: string) => unconflicted.get(place) }, conflicted };
+  return { state, agreed, conflicted };
 }
 
 /** Deepest first, then by the SHA-1 of the event id, ascending. */

@@ -4,7 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v2/#algorithm; v2.1: https://spec.matrix.org/v1.16/rooms/v12/#state-resolution
  */
-import { type ConflictedStates, authDifference, conflictedStateSubgraph } from './auth-chain.ts';
+import { authDifference, conflictedStateSubgraph } from './auth-chain.ts';
 import { authEventIdsOf } from '../auth/auth-events.ts';
 import { authoriseAgainstState } from '../auth/auth-rules.ts';
 import { membershipOf } from '../content.ts';
@@ -17,14 +17,11 @@ import { type Resolution } from './state-resolution-input.ts';
 
 const POWER_LEVELS = stateMapKey('m.room.power_levels', '');
 
+/** @returns what comes to stand at conflicted places, and at places that no state has. */
 export function resolveV2(resolution: Resolution): StateMap {
-  const { rules, fetchEvent, stateSets } = resolution;
-  const states = separate(stateSets);
-  const { unconflicted } = states;
-  if (states.conflicted.every((ids) => ids.length === 0)) return unconflicted;
-
+  const { rules, fetchEvent, unconflictedAt } = resolution;
   const fullConflictedSet = new Map<EventId, Pdu>();
-  for (const id of fullConflictedIds(resolution, states)) {
+  for (const id of fullConflictedIds(resolution)) {
     const event = fetchEvent(id);
     if (event !== undefined) fullConflictedSet.set(id, event);
   }
@@ -33,38 +30,25 @@ export function resolveV2(resolution: Resolution): StateMap {
   const powerEvents = [...fullConflictedSet.values()].filter(isPowerEvent);
   const sortedPowerEvents = reverseTopologicalPowerSort(powerEvents, fullConflictedSet, resolution);
   // 2. Replay them: upon the unconflicted state, or in v2.1 upon nothing.
-  const resolved = new Map<string, EventId>(rules.stateResolution === 'v2.1' ? [] : unconflicted);
-  applyAuthChecks(sortedPowerEvents, resolved, resolution);
+  const replayed = new Map<string, EventId>();
+  const standingAt = (place: string): EventId | undefined =>
+    replayed.get(place) ?? (rules.stateResolution === 'v2.1' ? undefined : unconflictedAt(place));
+  applyAuthChecks(sortedPowerEvents, replayed, standingAt, resolution);
   // 3. The others by the mainline of the power levels that came out. 4. Replay them.
-  const replayed = new Set(sortedPowerEvents);
-  const otherEvents = [...fullConflictedSet.values()].filter((event) => !replayed.has(event));
-  applyAuthChecks(mainlineSort(otherEvents, resolved.get(POWER_LEVELS), resolution), resolved, resolution);
+  const power = new Set(sortedPowerEvents);
+  const otherEvents = [...fullConflictedSet.values()].filter((event) => !power.has(event));
+  const sorted = mainlineSort(otherEvents, standingAt(POWER_LEVELS), resolution);
+  applyAuthChecks(sorted, replayed, standingAt, resolution);
   // 5. The unconflicted state prevails.
-  for (const [place, id] of unconflicted) resolved.set(place, id);
-  return resolved;
-}
-
-/** Unconflicted: the places at which all states have the same event. A place that a state lacks is conflicted. */
-function separate(stateSets: readonly StateMap[]): ConflictedStates {
-  const [first = new Map<string, EventId>(), ...others] = stateSets;
-  const unconflicted = new Map<string, EventId>();
-  for (const [place, id] of first) {
-    if (others.every((state) => state.get(place) === id)) unconflicted.set(place, id);
-  }
-  const conflicted = stateSets.map((state) =>
-    [...state].filter(([place]) => !unconflicted.has(place)).map(([, id]) => id),
-  );
-  return { unconflicted, conflicted };
+  for (const place of [...replayed.keys()]) if (unconflictedAt(place) !== undefined) replayed.delete(place);
+  return replayed;
 }
 
 /** The full conflicted set: the conflicted events, the auth difference, and in v2.1 the conflicted state subgraph. */
-function fullConflictedIds({ rules, authGraph, fetchEvent }: Resolution, states: ConflictedStates): Set<EventId> {
-  const conflicted = new Set(states.conflicted.flat());
-  const placeOf = (id: EventId): string | undefined => {
-    const event = fetchEvent(id);
-    return event?.stateKey === undefined ? undefined : stateMapKey(event.type, event.stateKey);
-  };
-  const full = new Set([...conflicted, ...authDifference(states, authGraph, placeOf)]);
+function fullConflictedIds(resolution: Resolution): Set<EventId> {
+  const { rules, authGraph } = resolution;
+  const conflicted = new Set(resolution.conflicted.flatMap((state) => [...state.values()]));
+  const full = new Set([...conflicted, ...authDifference(resolution, authGraph)]);
   if (rules.stateResolution === 'v2.1') for (const id of conflictedStateSubgraph(conflicted, authGraph)) full.add(id);
   return full;
 }
@@ -91,7 +75,12 @@ function isPowerEvent(event: Pdu): boolean {
  *
  * An event that was rejected on receipt stays out even if it would pass now: the spec lets it in, Synapse does not.
  */
-function applyAuthChecks(events: readonly Pdu[], resolved: Map<string, EventId>, resolution: Resolution): void {
+function applyAuthChecks(
+  events: readonly Pdu[],
+  replayed: Map<string, EventId>,
+  standingAt: (place: string) => EventId | undefined,
+  resolution: Resolution,
+): void {
   const { rules, fetchEvent, isRejected } = resolution;
   const acceptedEvent = (id: EventId): Pdu | undefined => {
     const event = fetchEvent(id);
@@ -109,12 +98,12 @@ function applyAuthChecks(events: readonly Pdu[], resolved: Map<string, EventId>,
       event,
       (type, stateKey) => {
         const place = stateMapKey(type, stateKey);
-        const id = resolved.get(place);
+        const id = standingAt(place);
         return (id === undefined ? undefined : acceptedEvent(id)) ?? own.get(place);
       },
       rules,
     );
-    if (verdict.ok) resolved.set(stateMapKey(event.type, event.stateKey), event.eventId);
+    if (verdict.ok) replayed.set(stateMapKey(event.type, event.stateKey), event.eventId);
     else resolution.onRefused(event.eventId);
   }
 }

@@ -2,20 +2,22 @@
  * State resolution: one state out of several that contradict each other, the same on every server. This file is what
  * callers use; the algorithms of the room versions have files of their own.
  *
- * Pure and synchronous: events come from a function. A caller whose events are in a database asks
- * `eventsNeededForResolution` for what is missing, loads it, and asks again until nothing is.
+ * Pure and synchronous: events come from functions. A caller whose events are in a database notes what its functions were
+ * asked for in vain, loads it, and calls again until nothing is wanting.
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#room-state-resolution
  */
 import { authEventIdsOf } from '../auth/auth-events.ts';
 import { type EventId } from '../identifiers.ts';
-import { type Pdu } from '../pdu.ts';
-import { type StateMap } from '../state-map.ts';
-import { type Resolution, type ResolutionInput } from './state-resolution-input.ts';
+import { type StateMap, stateMapKey } from '../state-map.ts';
+import { type Conflicts } from './conflicts.ts';
+import { separate } from './separate.ts';
+import { type Resolution, type ResolutionEvents, type ResolutionInput } from './state-resolution-input.ts';
 import { resolveV1 } from './state-resolution-v1.ts';
 import { resolveV2 } from './state-resolution-v2.ts';
 
-export { type ResolutionInput } from './state-resolution-input.ts';
+export { type ResolutionEvents, type ResolutionInput } from './state-resolution-input.ts';
+export { type Conflicts } from './conflicts.ts';
 
 /**
  * Resolves the states into one. Never throws and never hangs: missing events, rejected ones and cycles of auth events are
@@ -25,38 +27,33 @@ export function resolveState(input: ResolutionInput): StateMap {
   const [first, ...others] = new Set(input.stateSets);
   if (first === undefined) return new Map();
   if (others.length === 0) return first;
-  const resolution = completed(input);
-  return input.rules.stateResolution === 'v1' ? resolveV1(resolution) : resolveV2(resolution);
+  const events = completed(input);
+  const placeOf = (id: EventId): string | undefined => {
+    const event = events.fetchEvent(id);
+    return event?.stateKey === undefined ? undefined : stateMapKey(event.type, event.stateKey);
+  };
+  const conflicts = separate(input.stateSets, events.authGraph, placeOf);
+  return new Map([...conflicts.unconflicted, ...resolve({ ...events, ...conflicts })]);
 }
 
 /**
- * The ids that the resolution would ask for and not get, without those already tried in vain. Call it in rounds, loading
- * what it names, until it names nothing; then `resolveState` has all it can have. A caller that loads whole auth chains of
- * what is named needs two or three rounds; one that loads only the named events needs as many as the chains are long.
+ * Resolves the places at which states differ. As `resolveState`, for states that are not at hand as a whole.
  *
- * @param isTried whether the caller knows that the event is not to be had.
+ * @returns the events that come to stand where the states differ, and at places that no state has; a conflicted place that
+ *   is not among them is empty.
  */
-export function eventsNeededForResolution(
-  input: ResolutionInput,
-  isTried: (id: EventId) => boolean = () => false,
-): readonly EventId[] {
-  const needed = new Set<EventId>();
-  const note = <T>(id: EventId, found: T | undefined): T | undefined => {
-    if (found === undefined && !isTried(id)) needed.add(id);
-    return found;
-  };
-  const graph = input.authGraph;
-  resolveState({
-    ...input,
-    fetchEvent: (id) => note(id, input.fetchEvent(id)),
-    ...(graph && { authGraph: { ...graph, authEventsOf: (id) => note(id, graph.authEventsOf(id)) } }),
-  });
-  return [...needed];
+export function resolveConflicts(conflicts: Conflicts, events: ResolutionEvents): StateMap {
+  return resolve({ ...completed(events), ...conflicts });
 }
 
-function completed(input: ResolutionInput): Resolution {
+function resolve(resolution: Resolution): StateMap {
+  if (resolution.conflicted.every((state) => state.size === 0)) return new Map();
+  return resolution.rules.stateResolution === 'v1' ? resolveV1(resolution) : resolveV2(resolution);
+}
+
+function completed(input: ResolutionEvents): Omit<Resolution, keyof Conflicts> {
   const { rules, roomId } = input;
-  const fetchEvent = (id: EventId): Pdu | undefined => {
+  const fetchEvent: Resolution['fetchEvent'] = (id) => {
     const event = input.fetchEvent(id);
     return event?.roomId === roomId ? event : undefined;
   };
@@ -66,10 +63,9 @@ function completed(input: ResolutionInput): Resolution {
   };
   return {
     rules,
-    stateSets: input.stateSets,
     fetchEvent,
     isRejected: input.isRejected ?? (() => false),
     onRefused: input.onRefused ?? (() => undefined),
-    authGraph: input.authGraph ?? { authEventsOf },
+    authGraph: { authEventsOf, authDepthOf: input.authDepthOf },
   };
 }

@@ -2,7 +2,7 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../matrix/state-map.ts';
-import { eventsNeededForResolution, resolveState } from '../../matrix/state-resolution/state-resolution.ts';
+import { resolveState } from '../../matrix/state-resolution/state-resolution.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { createSnapshot, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -64,17 +64,20 @@ export async function resolveStateMaps(
   stateSets: readonly StateMap[],
   loaded: LoadedPdus = emptyLoadedPdus(),
 ): Promise<StateMap> {
-  const input = {
-    rules,
-    roomId,
-    stateSets,
-    fetchEvent: (eventId: EventId) => loaded.pdus.get(eventId),
-    isRejected: (eventId: EventId) => loaded.rejected.has(eventId),
-  };
-  const isTried = (eventId: EventId): boolean => loaded.absent.has(eventId);
   for (;;) {
-    const wanted = [...eventsNeededForResolution(input, isTried)];
-    if (wanted.length === 0) return resolveState(input);
-    await loadPdus(sql, roomId, rules, wanted, loaded);
+    const wanted = new Set<EventId>();
+    const resolved = resolveState({
+      rules,
+      roomId,
+      stateSets,
+      isRejected: (eventId) => loaded.rejected.has(eventId),
+      fetchEvent: (eventId) => {
+        const pdu = loaded.pdus.get(eventId);
+        if (pdu === undefined && !loaded.absent.has(eventId)) wanted.add(eventId);
+        return pdu;
+      },
+    });
+    if (wanted.size === 0) return resolved;
+    await loadPdus(sql, roomId, rules, [...wanted], loaded);
   }
 }

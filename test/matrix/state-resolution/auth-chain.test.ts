@@ -4,7 +4,9 @@ import {
   authDifference,
   conflictedStateSubgraph,
 } from '../../../src/matrix/state-resolution/auth-chain.ts';
+import { separate } from '../../../src/matrix/state-resolution/separate.ts';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
+import { type StateMap } from '../../../src/matrix/state-map.ts';
 import { type Random, createRandom } from '../../differential/random.ts';
 
 type Citations = ReadonlyMap<EventId, readonly EventId[]>;
@@ -50,6 +52,27 @@ function randomCitations(random: Random, size: number): Citations {
   return new Map(all.map((id, i) => [id, random.chance(0.05) ? ([`$gone${String(i)}`] as EventId[]) : some(i)]));
 }
 
+/** The auth difference of states that have `unconflicted` in common and `conflicted` each for itself. */
+function differenceOf(
+  { unconflicted, conflicted }: { unconflicted: StateMap; conflicted: readonly (readonly EventId[])[] },
+  graph: AuthGraph,
+  placeOf: (id: EventId) => string,
+): Set<EventId> {
+  // The places of the states: those in common are called as in the first test, the others by state and number.
+  const states = conflicted.map((ids, i) => [
+    ...unconflicted,
+    ...ids.map((id, j) => [`conflicted ${String(i)} ${String(j)}`, id] as const),
+  ]);
+  return authDifference(
+    separate(
+      states.map((state) => new Map(state)),
+      graph,
+      placeOf,
+    ),
+    graph,
+  );
+}
+
 const ROOMS = 400;
 const EVENTS = 30;
 
@@ -74,7 +97,7 @@ describe('the auth difference', () => {
         .filter((id) => !decided.has(id) && !chains.every((chain) => chain.has(id)))
         .sort();
       for (const isMeasured of [false, true]) {
-        const difference = authDifference(
+        const difference = differenceOf(
           { unconflicted, conflicted },
           graphOf(citations, { isMeasured }),
           sharedPlaceOf,
@@ -98,7 +121,7 @@ describe('the auth difference', () => {
       right: 'power',
     });
     const conflicted = [ids('left'), ids('right')];
-    const difference = authDifference(
+    const difference = differenceOf(
       { unconflicted: standing('power member'), conflicted },
       graphOf(citations),
       placeOf,
@@ -117,7 +140,7 @@ describe('the auth difference', () => {
     });
     const graph = graphOf(citations);
     const conflicted = [ids('left'), ids('right')];
-    const difference = authDifference({ unconflicted: standing('power member'), conflicted }, graph, placeOf);
+    const difference = differenceOf({ unconflicted: standing('power member'), conflicted }, graph, placeOf);
     expect([...difference].sort()).toEqual(['left', 'right']);
     expect(graph.asked).not.toContain('member');
   });
@@ -126,7 +149,7 @@ describe('the auth difference', () => {
     const citations = citationsOf({ create: '', far: 'create', near: 'far', left: 'near', right: 'near' });
     const graph = graphOf(citations, { isMeasured: true });
     const states = { unconflicted: standing(''), conflicted: [ids('left'), ids('right')] };
-    expect([...authDifference(states, graph, placeOf)].sort()).toEqual(['left', 'right']);
+    expect([...differenceOf(states, graph, placeOf)].sort()).toEqual(['left', 'right']);
     expect([...graph.asked].sort()).toEqual(['left', 'right']);
   });
 });

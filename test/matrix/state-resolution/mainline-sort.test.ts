@@ -28,6 +28,19 @@ describe('the mainline order', () => {
     expect(sorted([byThird!, byFirst!, bySecond!], third)).toEqual([byFirst, bySecond, byThird]);
   });
 
+  test('is found without looking at power levels older than those which events cite', () => {
+    const asked = new Set<string>();
+    const known = new Map(line.map((event) => [event.eventId, event]));
+    const fetchEvent = (id: Pdu['eventId']): Pdu | undefined => {
+      asked.add(id);
+      return known.get(id);
+    };
+    const events = [topic(ALICE, { ...cite(third), ts: 2 }), topic(ALICE, { ...cite(third), ts: 1 })];
+    const ordered = mainlineSort(events, third.eventId, { rules: rulesOf(VERSION), fetchEvent });
+    expect(ordered).toEqual(events.toReversed());
+    expect(asked).not.toContain(first.eventId);
+  });
+
   test('begins with what cites no power levels of the line', () => {
     const byFirst = topic(ALICE, { ...cite(root, first), ts: 1 });
     const aside = topic(ALICE, { ...cite(root), ts: 9 });
