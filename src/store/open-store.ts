@@ -8,6 +8,8 @@ import { type ServerName } from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';
 import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
+import { CONNECTION_LIMITS, type ConnectionLimits, limitedConnection } from './connection-limits.ts';
+import { type Statement, type TextRow, sendLast } from './last-message.ts';
 import { ChunkCache } from './snapshots/chunk-cache.ts';
 
 /** What both a store and a transaction offer. */
@@ -17,16 +19,34 @@ export interface Sql {
   readonly db: NodePgDatabase;
   /** Decoded snapshot chunks, shared by everything over one pool. */
   readonly chunkCache: ChunkCache;
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  /** A `Statement` is parsed once a connection; what runs for each event is one. */
+  query<Row extends object>(statement: string | Statement, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs `work` in a transaction: the one that is open, or a new one. */
   inTransaction<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
 }
 
 /** One open transaction, READ COMMITTED: each statement sees what was committed before it. */
 export interface Transaction extends Sql {
+  /** For COPY and row counts. Not to be touched between `queryLast` and the next `query`. */
   readonly client: pg.PoolClient;
+  /**
+   * Sends a statement that nothing may have to follow: in one message with COMMIT when nothing does, before the next
+   * statement otherwise. So it may fail late, by the next statement or by the transaction's end.
+   */
+  queryLast(last: LastStatement): void;
   /** Tells the store's observer of an append, once the transaction is durable; never when it rolls back. */
   readonly tell: (appended: Appended) => void;
+}
+
+/** See `Transaction.queryLast`. */
+export interface LastStatement {
+  readonly statement: Statement;
+  /** In PostgreSQL's text form. */
+  readonly values: readonly (string | null)[];
+  /** Given the rows once they are there. */
+  readonly onRows: (rows: readonly TextRow[]) => void;
+  /** Makes of PostgreSQL's error the one that callers meet. */
+  readonly translate: (error: unknown) => unknown;
 }
 
 /** What one append wrote. */
@@ -58,6 +78,8 @@ export interface StoreOptions {
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
   readonly logger?: StoreLogger;
+  /** `CONNECTION_LIMITS` when absent. */
+  readonly limits?: ConnectionLimits;
   /** Told of every append of this process, each once. What it throws is logged. */
   readonly onAppended?: (appended: Appended) => void;
 }
@@ -69,8 +91,12 @@ const CONNECTION_WAIT_MS_MAX = 30_000;
 const ATTEMPTS_MAX = 5;
 const RETRY_PAUSE_MS = 10;
 
-/** serialization_failure and deadlock_detected: nothing happened, and running again helps. */
-const RETRYABLE = new Set(['40001', '40P01']);
+/**
+ * serialization_failure, deadlock_detected, lock_not_available, idle_in_transaction_session_timeout: nothing happened, since
+ * the transaction is gone as a whole, and running again helps. Not query_canceled: a statement that ran into its time limit
+ * will do so again.
+ */
+const RETRYABLE = new Set(['40001', '40P01', '55P03', '25P03']);
 
 const INT8_OID = 20;
 
@@ -97,7 +123,7 @@ export function openStore(options: StoreOptions): Store {
     connectionString: options.databaseUrl,
     application_name: options.applicationName,
     types,
-    keepAlive: true,
+    ...limitedConnection(options.limits ?? CONNECTION_LIMITS),
   };
   const pool = new pg.Pool({
     ...connection,
@@ -112,8 +138,8 @@ export function openStore(options: StoreOptions): Store {
     chunkCache: new ChunkCache(),
     pool,
     connection,
-    query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
-      (await pool.query<Row & pg.QueryResultRow>(text, values as unknown[] | undefined)).rows,
+    query: async <Row extends object>(statement: string | Statement, values?: readonly unknown[]) =>
+      (await pool.query<Row & pg.QueryResultRow>(statement, values as unknown[] | undefined)).rows,
     inTransaction: (work) => withTransaction(store, work),
     onAppended: (appended) => {
       try {
@@ -128,19 +154,70 @@ export function openStore(options: StoreOptions): Store {
   return store;
 }
 
-function transactionOver(store: Store, client: pg.PoolClient, tell: Transaction['tell']): Transaction {
+/** A transaction's statement that waits for COMMIT or for the next statement. */
+class PendingLast {
+  readonly #client: pg.PoolClient;
+  #last: LastStatement | undefined;
+
+  constructor(client: pg.PoolClient) {
+    this.#client = client;
+  }
+
+  set(last: LastStatement): void {
+    invariant(this.#last === undefined, 'one last statement waits at a time');
+    this.#last = last;
+  }
+
+  get isWaiting(): boolean {
+    return this.#last !== undefined;
+  }
+
+  /** Sends it, with COMMIT where `commits`; nothing when none waits. What the caller sends next comes behind it. */
+  async send(commits: boolean): Promise<void> {
+    const last = this.#last;
+    if (last === undefined) return;
+    this.#last = undefined;
+    const { statement, values, onRows, translate } = last;
+    const rows = await sendLast(this.#client, statement, values, commits).catch((error: unknown) => {
+      throw translate(error);
+    });
+    onRows(rows);
+  }
+}
+
+function transactionOver(
+  store: Store,
+  client: pg.PoolClient,
+  pending: PendingLast,
+  tell: Transaction['tell'],
+): Transaction {
   let db: NodePgDatabase | undefined;
+  /** What drizzle uses of a client. */
+  const ordered: Pick<pg.PoolClient, 'query'> = {
+    query: (async (config: pg.QueryConfig, values?: unknown[]): Promise<pg.QueryResult> => {
+      await pending.send(false);
+      return client.query(config, values);
+    }) as never,
+  };
   const tx: Transaction = {
     serverName: store.serverName,
     // Most transactions have no use for it, and it is slow to make.
     get db() {
-      return (db ??= drizzle(client, { casing: 'snake_case' }));
+      return (db ??= drizzle(ordered as pg.PoolClient, { casing: 'snake_case' }));
     },
     chunkCache: store.chunkCache,
-    client,
+    get client() {
+      invariant(!pending.isWaiting, 'the last statement of a transaction waits to be sent');
+      return client;
+    },
+    queryLast: (last) => {
+      pending.set(last);
+    },
     tell,
-    query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
-      (await client.query<Row & pg.QueryResultRow>(text, values as unknown[] | undefined)).rows,
+    query: async <Row extends object>(statement: string | Statement, values?: readonly unknown[]) => {
+      await pending.send(false);
+      return (await client.query<Row & pg.QueryResultRow>(statement, values as unknown[] | undefined)).rows;
+    },
     inTransaction: (work) => work(tx),
   };
   return tx;
@@ -177,23 +254,32 @@ export async function withTransaction<Result>(
 
 async function runTransaction<Result>(store: Store, work: (tx: Transaction) => Promise<Result>): Promise<Result> {
   const client = await store.pool.connect();
-  // A connection that breaks between two statements reports it as an event; the next statement fails with the cause.
+  // A connection that breaks between two statements reports it as an event; the next statement fails without the cause.
   let broken: Error | undefined;
-  const onError = (error: Error) => (broken = error);
+  const onError = (error: Error) => (broken ??= error);
   client.on('error', onError);
   try {
     await client.query('BEGIN');
     const appended: Appended[] = [];
-    const result = await work(transactionOver(store, client, (what) => appended.push(what)));
-    await client.query('COMMIT');
+    const pending = new PendingLast(client);
+    const result = await work(transactionOver(store, client, pending, (what) => appended.push(what)));
+    if (pending.isWaiting) await pending.send(true);
+    else await commit(client);
     appended.forEach(store.onAppended);
     return result;
   } catch (error) {
+    const cause = broken ?? error;
     // A failed rollback means that the connection is unusable, and with it the transaction is gone.
-    await client.query('ROLLBACK').catch((failure: unknown) => (broken = failure as Error));
-    throw error;
+    if (broken === undefined) await client.query('ROLLBACK').catch(onError);
+    throw cause;
   } finally {
     client.off('error', onError);
     client.release(broken);
   }
+}
+
+async function commit(client: pg.PoolClient): Promise<void> {
+  const { command } = await client.query('COMMIT');
+  // So PostgreSQL answers when a statement failed before and the error was kept from us.
+  if (command !== 'COMMIT') throw new Error(`COMMIT was answered with ${command}`);
 }

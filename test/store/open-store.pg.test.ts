@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { CONNECTION_LIMITS } from '../../src/store/connection-limits.ts';
 import { type Store, openStore, withTransaction } from '../../src/store/open-store.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
@@ -64,4 +65,65 @@ test('idle connections that break are reported and replaced', async () => {
 test('an integer that JavaScript cannot hold exactly is an error, not another integer', async () => {
   expect(await store.query('SELECT 9007199254740991::bigint AS n')).toEqual([{ n: Number.MAX_SAFE_INTEGER }]);
   await expect(store.query('SELECT 9007199254740993::bigint AS n')).rejects.toThrow('not exact');
+});
+
+test('every connection has its limits: on idle transactions, locks, statements and silent peers', async () => {
+  const names = ['idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'];
+  const tcp = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout'];
+  const rows = await store.query<{ name: string; setting: string }>(
+    'SELECT name, setting FROM pg_settings WHERE name = ANY ($1)',
+    [[...names, ...tcp]],
+  );
+  expect(Object.fromEntries(rows.map(({ name, setting }) => [name, setting]))).toEqual({
+    idle_in_transaction_session_timeout: '10000',
+    lock_timeout: '15000',
+    statement_timeout: '60000',
+    tcp_keepalives_idle: '10',
+    tcp_keepalives_interval: '5',
+    tcp_keepalives_count: '3',
+    tcp_user_timeout: '20000',
+  });
+});
+
+test('a transaction that PostgreSQL ended because nothing came from us is run again', async () => {
+  const limited = database.openStore({ limits: { ...CONNECTION_LIMITS, idleInTransactionMs: 50 } });
+  let runs = 0;
+  const done = await withTransaction(limited, async (tx) => {
+    runs += 1;
+    const [self] = await tx.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    for (let alive = runs === 1; alive;) {
+      alive = (await store.query('SELECT FROM pg_stat_activity WHERE pid = $1', [self?.pid])).length > 0;
+    }
+    return tx.query('SELECT 3 AS three');
+  });
+  expect(done).toEqual([{ three: 3 }]);
+  expect(runs).toBe(2);
+});
+
+test('a transaction that waited too long for a lock is run again', async () => {
+  await store.query('CREATE TABLE contended (n bigint)');
+  await store.query('INSERT INTO contended VALUES (1)');
+  const limited = database.openStore({ limits: { ...CONNECTION_LIMITS, lockWaitMs: 50 } });
+  let runs = 0;
+  let isFree: (() => void) | undefined;
+  const free = new Promise<void>((resolve) => (isFree = resolve));
+  let waiter: Promise<unknown> = Promise.resolve();
+  await withTransaction(store, async (tx) => {
+    await tx.query('UPDATE contended SET n = 2');
+    waiter = withTransaction(limited, async (other) => {
+      runs += 1;
+      if (runs === 2) isFree?.();
+      await other.query('UPDATE contended SET n = n + 1');
+    });
+    await free;
+  });
+  await waiter;
+  expect(await store.query('SELECT n FROM contended')).toEqual([{ n: 3 }]);
+});
+
+test('a transaction in which a failure was kept quiet does not count as committed', async () => {
+  const quiet = withTransaction(store, async (tx) => {
+    await tx.query('SELECT 1 / 0').catch(() => undefined);
+  });
+  await expect(quiet).rejects.toThrow('COMMIT was answered with ROLLBACK');
 });

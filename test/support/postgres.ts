@@ -9,6 +9,7 @@ import pg from 'pg';
 import { inject } from 'vitest';
 import { launchPostgres } from '../../src/launch/postgres.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { type ConnectionLimits } from '../../src/store/connection-limits.ts';
 import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
 import { migrate } from '../../src/store/migrate.ts';
 
@@ -61,6 +62,7 @@ export interface TestDatabase {
     readonly serverName?: string;
     readonly poolSizeMax?: number;
     readonly onAppended?: NonNullable<StoreOptions['onAppended']>;
+    readonly limits?: ConnectionLimits;
   }): Store;
   /** Closes what `openStore` opened and drops the database. Throws when any other connection was left open. */
   drop(): Promise<void>;
@@ -78,13 +80,14 @@ export async function createTestDatabase(from: 'template' | 'empty' = 'template'
   const stores: Store[] = [];
   return {
     url,
-    openStore: ({ serverName = 'here.test', poolSizeMax = 10, onAppended } = {}) => {
+    openStore: ({ serverName = 'here.test', poolSizeMax = 10, onAppended, limits } = {}) => {
       const store = openStore({
         databaseUrl: url,
         serverName: serverName as ServerName,
         poolSizeMax,
         applicationName: 'rejoinder test',
         ...(onAppended === undefined ? {} : { onAppended }),
+        ...(limits === undefined ? {} : { limits }),
       });
       stores.push(store);
       return store;

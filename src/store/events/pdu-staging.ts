@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { from as copyFrom } from 'pg-copy-streams';
 import { type CheckedPdu } from '../../verification/contract.ts';
+import { COPY_ANSWER_MS_MAX, COPY_MS_MAX } from '../connection-limits.ts';
 import { type Transaction } from '../open-store.ts';
 import { textArray } from '../sql-values.ts';
 import { storable } from '../storable-text.ts';
@@ -10,7 +11,9 @@ import { storable } from '../storable-text.ts';
 /** Rows are handed to the connection in pieces of about this size. */
 const COPY_PIECE_BYTES = 262_144;
 
+/** The limit on statements is for what answers at once; both go in one message. */
 const CREATE = `
+  SET LOCAL statement_timeout = ${COPY_MS_MAX};
   CREATE TEMPORARY TABLE incoming_pdus (
     event_id text NOT NULL, room_id text NOT NULL, type text NOT NULL,
     state_key text, sender text NOT NULL, membership text, depth bigint NOT NULL,
@@ -84,5 +87,7 @@ function* copyPieces(pdus: readonly CheckedPdu[]): Generator<Buffer> {
 /** Creates `incoming_pdus` and fills it. The caller drops it, or the end of the transaction does. */
 export async function stagePdus(tx: Transaction, pdus: readonly CheckedPdu[]): Promise<void> {
   await tx.query(CREATE);
-  await pipeline(Readable.from(copyPieces(pdus)), tx.client.query(copyFrom('COPY incoming_pdus FROM STDIN')));
+  // The driver looks for its time limit at the query.
+  const copy = Object.assign(copyFrom('COPY incoming_pdus FROM STDIN'), { query_timeout: COPY_ANSWER_MS_MAX });
+  await pipeline(Readable.from(copyPieces(pdus)), tx.client.query(copy));
 }

@@ -2,10 +2,13 @@
  * The journal: what this server decided about its rooms, in one gapless order. Appending writes the rows, all folds of
  * them and a notification in one transaction.
  *
- * Positions come from the one row of `journal_head`, taken with the last statement before COMMIT, so that they follow the
- * order of commits and a reader who has seen position n has seen all below it. A sequence was faster (4,060 commits/s
- * against 2,590) and its order is not the order of commits; a horizon by `pg_snapshot_xmin` is held back by any old
- * transaction of another database.
+ * Positions come from the one row of `journal_head`, taken with the last statement, which travels in one message with
+ * COMMIT: so they follow the order of commits, a reader who has seen position n has seen all below it, and no other append
+ * waits for our network or event loop. Measured beside a process whose event loop has turns of 12 ms: 95 of 100 appends took
+ * less than 31 to 35 ms with a COMMIT of its own, 9 to 17 ms with this (alone 9 to 13 ms, on two loaded cores).
+ *
+ * A sequence was faster (4,060 commits/s against 2,590) and its order is not the order of commits; a horizon by
+ * `pg_snapshot_xmin` is held back by any old transaction of another database.
  */
 import { invariant } from '../../invariant.ts';
 import { type RoomId } from '../../matrix/identifiers.ts';
@@ -15,7 +18,7 @@ import { foldAnchors } from './fold-anchors.ts';
 import { foldResync } from './fold-resync.ts';
 import { type Sql, type Transaction, constraintOf } from '../open-store.ts';
 import { type LockedRoom } from './rooms.ts';
-import { int8Array } from '../sql-values.ts';
+import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 
 /** The channel on which `position room_id` is sent for the last entry of each append. */
 export const NOTIFY_CHANNEL = 'rejoinder';
@@ -48,17 +51,13 @@ interface MovedRoom {
 
 /**
  * Appends to the journal of a locked room, in the order given, and applies every fold. The events that timeline entries
- * name are stored; parents are appended before their children. Throws `AlreadyJournalledError` when a verdict on an event
- * or the start or outcome of an attempt is in the journal already; the transaction is lost then.
+ * name are stored; parents are appended before their children. Where a verdict on an event or the start or outcome of an
+ * attempt is in the journal already, the transaction is lost and ends with `AlreadyJournalledError`.
  *
- * @returns the entries as they are in the journal, once the transaction commits
+ * What it does last is sent with COMMIT, or with the next statement: only then have the entries their positions.
  */
-export async function append(
-  tx: Transaction,
-  room: LockedRoom,
-  events: readonly JournalEvent[],
-): Promise<Journalled[]> {
-  if (events.length === 0) return [];
+export async function append(tx: Transaction, room: LockedRoom, events: readonly JournalEvent[]): Promise<void> {
+  if (events.length === 0) return;
   const timeline = events.filter(isTimelineEvent);
   const control = events.filter((event) => !isTimelineEvent(event));
   const facts = await timelineFacts(tx, room.roomId, timeline);
@@ -73,11 +72,10 @@ export async function append(
     const stream: JournalStream = isTimelineEvent(event) ? 'timeline' : 'resync';
     return { stream, seq: stream === 'timeline' ? ++timelineSeq : ++resyncSeq, event };
   });
-  const base = await writeEntries(tx, room, numbered, rows);
   const { roomId, epoch } = room;
-  const entries = numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry }));
-  tx.tell({ entries, resync });
-  return entries;
+  writeEntries(tx, room, numbered, rows, (base) => {
+    tx.tell({ entries: numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry })), resync });
+  });
 }
 
 /** Applies what the entries mean for the room's row; the epoch fences off whoever locked another stay. */
@@ -126,9 +124,11 @@ interface Entry {
   readonly event: JournalEvent;
 }
 
-const WRITE_ENTRIES = `
+const WRITE_ENTRIES = {
+  name: 'write_entries',
+  text: `
   WITH head AS (
-    UPDATE journal_head SET position = position + $3 RETURNING position - $3 AS base
+    UPDATE journal_head SET position = position + $3::int RETURNING position - $3::int AS base
   ), entry AS (
     SELECT head.base + e.ordinal AS position, e.*
       FROM head, unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[])
@@ -152,47 +152,56 @@ const WRITE_ENTRIES = `
            (excluded.epoch, excluded.position, excluded.state_before, excluded.state_after, excluded.verdict,
             excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth)
   )
-  SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`;
+  SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`,
+};
 
-/** The last statement before COMMIT: from here to there all other appends wait. Gives the position before the first entry. */
-async function writeEntries(
+/** From this statement to COMMIT, which comes with it, all other appends wait. Gives the position before the first entry. */
+function writeEntries(
   tx: Transaction,
   room: LockedRoom,
   entries: readonly Entry[],
   rows: readonly EventStateRow[],
-): Promise<number> {
+  onWritten: (base: number) => void,
+): void {
   const events = entries.map(({ event }) => event);
-  try {
-    const [head] = await tx.query<{ base: number }>(WRITE_ENTRIES, [
-      room.roomId,
-      room.epoch,
-      entries.length,
-      entries.map(({ stream }) => stream),
-      int8Array(entries.map(({ seq }) => seq)),
-      events.map(({ type }) => type),
-      events.map((event) => JSON.stringify(event)),
-      events.map((event) => ('attemptNo' in event ? event.attemptNo : null)),
-      events.map((event) => ('eventId' in event ? event.eventId : null)),
-      int8Array(rows.map(({ eventNid }) => eventNid)),
-      rows.map(({ eventId }) => eventId),
-      rows.map(({ stateBefore }) => stateBefore),
-      rows.map(({ stateAfter }) => stateAfter),
-      rows.map(({ verdict }) => verdict),
-      rows.map(({ softFailed }) => softFailed),
-      rows.map(({ rule }) => rule),
-      rows.map(({ reason }) => reason),
-      rows.map(({ partial }) => partial),
-      rows.map(({ authDepth }) => authDepth),
-    ]);
-    invariant(head, 'journal_head has its row');
-    return head.base;
-  } catch (error) {
-    const constraint = constraintOf(error);
-    if (constraint?.startsWith('journal_one_') !== true) throw error;
-    throw new AlreadyJournalledError(`${room.roomId}: ${constraint.slice('journal_'.length).replaceAll('_', ' ')}`, {
-      cause: error,
-    });
-  }
+  const values = [
+    room.roomId,
+    String(room.epoch),
+    String(entries.length),
+    textArray(entries.map(({ stream }) => stream)),
+    int8Array(entries.map(({ seq }) => seq)),
+    textArray(events.map(({ type }) => type)),
+    textArray(events.map((event) => JSON.stringify(event))),
+    int8Array(events.map((event) => ('attemptNo' in event ? event.attemptNo : null))),
+    textArray(events.map((event) => ('eventId' in event ? event.eventId : null))),
+    int8Array(rows.map(({ eventNid }) => eventNid)),
+    textArray(rows.map(({ eventId }) => eventId)),
+    textArray(rows.map(({ stateBefore }) => stateBefore)),
+    textArray(rows.map(({ stateAfter }) => stateAfter)),
+    textArray(rows.map(({ verdict }) => verdict)),
+    booleanArray(rows.map(({ softFailed }) => softFailed)),
+    textArray(rows.map(({ rule }) => rule)),
+    textArray(rows.map(({ reason }) => reason)),
+    booleanArray(rows.map(({ partial }) => partial)),
+    int8Array(rows.map(({ authDepth }) => authDepth)),
+  ];
+  tx.queryLast({
+    statement: WRITE_ENTRIES,
+    values,
+    onRows: ([head]) => {
+      invariant(head, 'journal_head has its row');
+      onWritten(Number(head[0]));
+    },
+    translate: (error) => asAlreadyJournalled(room.roomId, error),
+  });
+}
+
+/** The unique indexes of the journal that say "once" are named so that their names say what was there already. */
+function asAlreadyJournalled(roomId: RoomId, error: unknown): unknown {
+  const constraint = constraintOf(error);
+  if (constraint?.startsWith('journal_one_') !== true) return error;
+  const what = constraint.slice('journal_'.length).replaceAll('_', ' ');
+  return new AlreadyJournalledError(`${roomId}: ${what}`, { cause: error });
 }
 
 const ENTRY_COLUMNS = `position, room_id AS "roomId", epoch, stream, seq, data AS event`;

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
@@ -26,7 +27,10 @@ import {
 } from '../../../src/store/journal/rooms.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
+import { CONNECTION_LIMITS, limitedConnection } from '../../../src/store/connection-limits.ts';
+import { journal } from '../../../src/store/schema/journal.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { statementsOf } from '../../support/statements.ts';
 import { ids, member, message, state } from '../events.ts';
 
 let database: TestDatabase;
@@ -146,7 +150,8 @@ const after = (eventId: string, prev: string[], verdict = 'accepted') => ({
 
 test('a partial join is folded into the room, its resync, its timeline and the local members', async () => {
   const { roomId, join, joined } = await openRoom();
-  const entries = await appendTo(roomId, [joinedPartially(join), { ...accepted(join, joined) }]);
+  await appendTo(roomId, [joinedPartially(join), { ...accepted(join, joined) }]);
+  const entries = await readJournal(store, { roomId, sincePosition: 0, limit: 10 });
   expect(entries.map(({ stream, seq, epoch }) => [stream, seq, epoch])).toEqual([
     ['resync', 1, 1],
     ['timeline', 1, 1],
@@ -199,6 +204,78 @@ test('positions have no gap and follow the order of commits, whoever appends at 
   await watch;
   expect(seen).toEqual(Array.from({ length: 160 }, (_, i) => before + 1 + i));
 });
+
+test('an append holds the head of the journal for no round trip: its last statement takes COMMIT with it', async () => {
+  const { roomId } = await openRoom();
+  const statements = await statementsOf(() => appendTo(roomId, [{ type: 'ResyncCompleted', members: 1, at }]));
+  const takers = statements.filter((text) => text.includes('UPDATE journal_head'));
+  expect(takers).toEqual([statements.at(-1)]);
+  expect(statements).not.toContain('COMMIT');
+});
+
+test('what follows an append in its transaction sees it, a second append too', async () => {
+  const { roomId, join, joined } = await openRoom();
+  const head = await readHead(store);
+  await withTransaction(store, async (tx) => {
+    const room = (await lockRoom(tx, roomId))!;
+    await append(tx, room, [joinedPartially(join), accepted(join, joined)]);
+    expect((await readEventStates(tx, roomId, [join])).get(join)).toMatchObject({ position: head + 2 });
+    await append(tx, room, [{ type: 'ResyncCompleted', members: 1, at }]);
+    await tx.db.select().from(journal).limit(1);
+    expect(await readHead(tx)).toBe(head + 3);
+    await append(tx, room, [{ type: 'ResyncCompleted', members: 2, at }]);
+  });
+  const entries = await readJournal(store, { roomId, sincePosition: head, limit: 10 });
+  expect(entries.map(({ position, seq }) => [position - head, seq])).toEqual([
+    [1, 1],
+    [2, 1],
+    [3, 2],
+    [4, 3],
+  ]);
+});
+
+test('a verdict journalled before fails the transaction also where a statement follows', async () => {
+  const { roomId, join, joined } = await openRoom();
+  await appendTo(roomId, [joinedPartially(join), accepted(join, joined)]);
+  const head = await readHead(store);
+  const again = withTransaction(store, async (tx) => {
+    await append(tx, (await lockRoom(tx, roomId))!, [accepted(join, joined)]);
+    await readHead(tx);
+  });
+  await expect(again).rejects.toThrow(AlreadyJournalledError);
+  expect(await readHead(store)).toBe(head);
+});
+
+test('a process that stops while it holds the head of the journal keeps nobody from appending', async () => {
+  const { roomId } = await openRoom();
+  const head = await readHead(store);
+  const limits = limitedConnection({ ...CONNECTION_LIMITS, idleInTransactionMs: 300 });
+  const holder = spawn(process.execPath, ['--input-type=module', '-e', HOLD_HEAD], {
+    env: { ...process.env, CONNECTION: JSON.stringify({ connectionString: database.url, ...limits }) },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = new Promise((resolve) => holder.once('exit', resolve));
+  try {
+    await new Promise((resolve) => holder.stdout.once('data', resolve));
+    holder.kill('SIGSTOP');
+    await appendTo(roomId, [{ type: 'ResyncCompleted', members: 1, at }]);
+    expect(await readHead(store)).toBe(head + 1);
+  } finally {
+    holder.kill('SIGKILL');
+    await ended;
+  }
+});
+
+/** A process of its own, which takes the head of the journal and says so. */
+const HOLD_HEAD = `
+  import pg from 'pg';
+  const client = new pg.Client(JSON.parse(process.env.CONNECTION));
+  await client.connect();
+  await client.query('BEGIN');
+  await client.query('UPDATE journal_head SET position = position + 100');
+  console.log('held');
+  setInterval(() => undefined, 1_000);
+`;
 
 test('an append that fails leaves no gap and no trace', async () => {
   const { roomId, joined } = await openRoom();
