@@ -23,7 +23,7 @@ import {
 } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type NextAction, nextAction } from '../src/resync/next-action.ts';
-import { describeResync } from '../src/resync/describe.ts';
+import { describeResync } from '../src/resync/explain.ts';
 import { type ResyncState, evolve } from '../src/resync/state.ts';
 import {
   type Activities,

@@ -1,7 +1,7 @@
 /** The operator API's answers: the domain's shapes in JSON names, times as ISO 8601. */
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
+import { explain, isoTime } from '../resync/explain.ts';
 import { type ResyncState } from '../resync/state.ts';
-import { explain } from './explain.ts';
 import {
   type JoinedRoom,
   type Member,
@@ -10,7 +10,7 @@ import {
   type RoomOverview,
 } from '../rooms/contract.ts';
 
-const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+const iso = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
 
 export function joinAnswer(joined: JoinedRoom): object {
   return {

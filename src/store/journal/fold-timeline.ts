@@ -107,16 +107,14 @@ function authDepthOf(
 
 function toRow(event: Judged, eventNid: number, authDepth: number | null): EventStateRow {
   const { eventId, stateBefore, partial } = event;
-  return event.type === 'PduAccepted'
-    ? {
-        ...{ eventNid, eventId, stateBefore, stateAfter: event.stateAfter, partial, authDepth },
-        ...{ verdict: 'accepted', softFailed: event.softFailed, rule: null, reason: null },
-      }
-    : {
-        ...{ eventNid, eventId, stateBefore, stateAfter: stateBefore, partial, authDepth },
-        ...{ verdict: 'rejected', softFailed: false },
-        ...{ rule: displayable(event.rule), reason: displayable(event.reason) },
-      };
+  const row = { eventNid, eventId, stateBefore, partial, authDepth };
+  if (event.type === 'PduAccepted') {
+    const { stateAfter, softFailed } = event;
+    return { ...row, stateAfter, verdict: 'accepted', softFailed, rule: null, reason: null };
+  }
+  const rule = displayable(event.rule);
+  const reason = displayable(event.reason);
+  return { ...row, stateAfter: stateBefore, verdict: 'rejected', softFailed: false, rule, reason };
 }
 
 /** Parents reached through events that are rejected or soft-failed count as those of the event that cites these. */

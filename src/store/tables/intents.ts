@@ -57,13 +57,6 @@ export async function deleteJoinIntent(sql: Sql, eventId: EventId): Promise<void
 
 /** Whether a join of the room is under way. */
 export async function hasJoinIntent(sql: Sql, roomId: RoomId): Promise<boolean> {
-  return (
-    (
-      await sql.db
-        .select({ eventId: joinIntents.eventId })
-        .from(joinIntents)
-        .where(eq(joinIntents.roomId, roomId))
-        .limit(1)
-    ).length > 0
-  );
+  const one = sql.db.select({ eventId: joinIntents.eventId }).from(joinIntents).where(eq(joinIntents.roomId, roomId));
+  return (await one.limit(1)).length > 0;
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { describeResync } from '../../src/resync/describe.ts';
+import { describeResync } from '../../src/resync/explain.ts';
 import { anEvent, completed, failed, fetched, given, joined, roundFailed, started, walked } from './events.ts';
 
 test('a room without a resync says so and nothing else', () => {

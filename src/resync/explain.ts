@@ -1,0 +1,80 @@
+/**
+ * The journal's words, put to people: each control event as a sentence for the operator API, and a whole resync in a few
+ * lines of Markdown, which the Temporal UI shows as the workflow's current details.
+ */
+import { type ResyncEvent } from './events.ts';
+import { type ResyncState } from './state.ts';
+
+/** A time as people and JSON have it, ISO 8601 in UTC. */
+export function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+/** What was decided, and why, as one sentence; names and reasons in it are a stranger's words. */
+export function explain(event: ResyncEvent): string {
+  switch (event.type) {
+    case 'PartialStateJoined':
+      return `${event.userId} joined via ${event.joinedVia} without the room's memberships; servers said to be in the room: ${event.serversInRoom.length}`;
+    case 'FullStateJoined':
+      return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members`;
+    case 'ResidentsLearned':
+      return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
+    case 'StateFetchStarted':
+      return `Attempt ${event.attemptNo}: asked ${event.resident} for the state before ${event.atEventId}`;
+    case 'StateFetchFailed': {
+      const retry = event.retryAt === undefined ? '' : `; it wants to be left alone until ${isoTime(event.retryAt)}`;
+      return `Attempt ${event.attemptNo} at ${event.resident} failed (${event.failure}): ${event.reason}${retry}`;
+    }
+    case 'StateFetched': {
+      const { state, members, fetched, alreadyHeld, dropped } = event.counts;
+      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped`;
+    }
+    case 'RoundFailed':
+      return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
+    case 'EventsWalked':
+      return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
+    case 'ResyncCompleted':
+      return `The room is whole: ${event.members} members`;
+  }
+}
+
+/** A stranger's words, which must not become links or headings where Markdown is shown. */
+const quoted = (text: string): string => `\`${text.replaceAll('`', "'")}\``;
+
+/** Where a resync stands and what it took so far, as Markdown. */
+export function describeResync(state: ResyncState): string {
+  const lines = [`**${headline(state)}**`];
+  if (state.joinedVia !== null && state.joinedAt !== null) {
+    lines.push(
+      `Joined via ${state.joinedVia} at ${isoTime(state.joinedAt)}; ${state.candidates.length} servers may be asked.`,
+    );
+  }
+  if (state.attempts > 0) lines.push(`Attempts: ${state.attempts}, round ${state.round}.`);
+  if (state.lastFetch !== null) {
+    const { state: events, authChain, fetched, alreadyHeld, dropped } = state.lastFetch;
+    lines.push(
+      `State: ${events} events, auth chain ${authChain}; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped.`,
+    );
+  }
+  if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);
+  if (state.lastFailure !== null) {
+    const { resident, failure, reason, at } = state.lastFailure;
+    lines.push(`Last failure: ${resident}, ${failure}: ${quoted(reason)} (${isoTime(at)}).`);
+  }
+  return lines.join('\n\n');
+}
+
+function headline(state: ResyncState): string {
+  switch (state.phase) {
+    case 'absent':
+      return 'Nothing to do: the room has no resync';
+    case 'fetching':
+      return state.attempt === null ? 'Choosing a resident' : `Fetching state from ${state.attempt.resident}`;
+    case 'waiting':
+      return `Waiting until ${state.nextWakeAt === null ? 'rung' : isoTime(state.nextWakeAt)}: every resident failed`;
+    case 'walking':
+      return 'Judging partial events with full state';
+    case 'complete':
+      return `Complete: ${state.members ?? 0} members`;
+  }
+}
