@@ -2,7 +2,7 @@
 import { type FastifyInstance, type FastifyRequest } from 'fastify';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { parseJsonObject } from '../matrix/json/strict-json.ts';
+import { parseWholeObject } from '../matrix/json/strict-json.ts';
 import { type RequestAuthenticator, authenticate, parseAuthHeader } from '../federation/request-auth.ts';
 import { MatrixError } from './errors.ts';
 
@@ -11,6 +11,7 @@ export interface AuthenticatedRequest {
   readonly origin: ServerName;
   /** The body as received; empty where there is none. */
   readonly raw: Uint8Array;
+  /** That body; it may nest so deep that only its own parts, cut out of `raw`, can be read on. */
   readonly content: JsonObject | undefined;
 }
 
@@ -68,7 +69,7 @@ function authorizationHeaders(request: FastifyRequest): readonly string[] {
 }
 
 function readContent(raw: Uint8Array): JsonObject {
-  const parsed = parseJsonObject(raw);
+  const parsed = parseWholeObject(raw);
   if (parsed.ok) return parsed.value;
   throw new MatrixError(
     400,

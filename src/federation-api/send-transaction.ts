@@ -8,8 +8,8 @@ import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { isJsonObject } from '../matrix/json/strict-json.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
 import { createEventSplitter } from '../federation/event-splitter.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
@@ -84,11 +84,12 @@ function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger:
   if (!Array.isArray(edus)) throw bad('edus is not a list');
   if (pdus.length > TRANSACTION_PDUS_MAX) throw bad(`there are over ${TRANSACTION_PDUS_MAX} PDUs`);
   if (edus.length > TRANSACTION_EDUS_MAX) throw bad(`there are over ${TRANSACTION_EDUS_MAX} EDUs`);
-  // The body is one valid object by now; this only finds the bytes of its events.
-  const splitter = createEventSplitter({ arrays: ['pdus'], restBytesMax: TRANSACTION_BYTES_MAX });
-  const events: Uint8Array[] = [];
-  splitter.push(raw, (_array, event) => events.push(event));
+  // The body is one valid object by now; this only finds the bytes of its parts, so that each is judged by itself.
+  const splitter = createEventSplitter({ arrays: ['pdus', 'edus'], restBytesMax: TRANSACTION_BYTES_MAX });
+  const parts: Record<'pdus' | 'edus', Uint8Array[]> = { pdus: [], edus: [] };
+  splitter.push(raw, (array, part) => parts[array].push(part));
   const { dropped } = splitter.end();
-  if (dropped > 0) logger.info({ origin, dropped }, 'a transaction held PDUs that are no events');
-  return { pdus: events, edus: (edus as readonly Json[]).filter(isJsonObject) };
+  if (dropped > 0) logger.info({ origin, dropped }, 'a transaction held PDUs or EDUs that are none');
+  const readable = parts.edus.map((edu) => parseJsonObject(edu)).filter((edu) => edu.ok);
+  return { pdus: parts.pdus, edus: readable.map(({ value }) => value) };
 }

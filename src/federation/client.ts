@@ -11,7 +11,7 @@ import { type Logger } from '../logging.ts';
 import { type ServerName, parseRoomId, parseServerName } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
-import { isJsonObject } from '../matrix/json/strict-json.ts';
+import { isJsonObject, parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type AddressRulesConfig, createAddressRules } from './addresses.ts';
 import { type Lookup, createAgent, lookupBySystem } from './connect.ts';
 import { type FederationClient } from './contract.ts';
@@ -103,10 +103,18 @@ export function createFederationClient(config: FederationClientConfig): Federati
         if (keyId !== undefined) criteria[keyId] = { minimum_valid_until_ts: minimumValidUntilTs };
       }
       const what = { method: 'POST', uri: '/_matrix/key/v2/query', content: { server_keys: wanted } } as const;
-      const answer = await requests.json(notary, what, options);
-      const objects = answer['server_keys'];
-      if (!Array.isArray(objects)) throw malformed(notary, 'server_keys is not a list');
-      return (objects as readonly Json[]).filter(isJsonObject);
+      // Each is a stranger's, and one that cannot be read must not cost the others.
+      const body = { arrays: ['server_keys'] as const, bytesMax: limits.responseBytesMax };
+      const answer = await requests.events(notary, what, options, body);
+      const found: JsonObject[] = [];
+      for await (const { events } of answer) {
+        for (const event of events) {
+          const parsed = parseJsonObject(event);
+          if (parsed.ok) found.push(parsed.value);
+        }
+      }
+      if (answer.summary().events['server_keys'] === undefined) throw malformed(notary, 'server_keys is not there');
+      return found;
     },
 
     async version(destination, options) {

@@ -9,7 +9,7 @@ import { type PduResults, type ReceivedTransaction, type RoomStatus } from '../.
 import { type FederationServerOptions, createFederationServer } from '../../src/federation-api/server.ts';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
-import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { OUR_NAME, ourKey, signal, silent, testAuthority, testClient } from '../federation/tls-server.ts';
 
@@ -205,6 +205,27 @@ describe('a transaction', () => {
     expect(taken).toEqual([]);
   });
 
+  test.each([200, 600, 5_000])(
+    'of which one PDU and one EDU are nested %i deep hands on the others',
+    async (levels) => {
+      const { signed, taken } = await start();
+      let deep: Json = 1;
+      for (let i = 0; i < levels; i++) deep = [deep];
+      const content = transactionOf([{ deep }, { good: 1 }], { edus: [{ edu_type: 'x' }, { edu_type: 'y', deep }] });
+      expect(await signed('PUT', `${SEND}/1`, content)).toMatchObject({ status: 200 });
+      const { pdus, edus } = (taken[0] as (typeof taken)[0]).transaction;
+      expect(pdus.map((pdu) => Buffer.from(pdu).toString('utf8'))).toEqual([canonicalJson({ deep }), '{"good":1}']);
+      expect(edus.map((edu) => edu['edu_type'])).toEqual(levels > 500 ? ['x'] : ['x', 'y']);
+    },
+  );
+
+  test('hands on a PDU whose text is longer than its canonical JSON may be, for what it replaces', async () => {
+    const { signed, taken } = await start();
+    const pdu = { content: { body: 'x'.repeat(40_000) }, unsigned: { prev_content: { body: 'y'.repeat(40_000) } } };
+    expect(await signed('PUT', `${SEND}/1`, transactionOf([pdu]))).toMatchObject({ status: 200 });
+    expect(taken[0]?.transaction.pdus.map((raw) => raw.length)).toEqual([canonicalJson(pdu).length]);
+  });
+
   test('of 50 PDUs and 100 EDUs is taken', async () => {
     const { signed, taken } = await start();
     const many = (length: number): JsonObject[] => Array.from({ length }, () => ({}));
@@ -251,7 +272,7 @@ describe('a transaction', () => {
     ['a list', '[]', 400, 'M_BAD_JSON'],
     ['bad UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), 400, 'M_NOT_JSON'],
     ['depth 100,000', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 400, 'M_NOT_JSON'],
-    ['over ten megabytes', Buffer.alloc(11_000_000, 0x20), 413, 'M_TOO_LARGE'],
+    ['over thirteen megabytes', Buffer.alloc(13_200_000, 0x20), 413, 'M_TOO_LARGE'],
   ])('that is %s is refused', async (_what, body, status, errcode) => {
     const { ask } = await start();
     const authorization = authorizationOf({ method: 'PUT', uri: `${SEND}/1`, origin, destination: OUR_NAME }, theirKey);

@@ -517,6 +517,24 @@ test('a notary is asked for many servers at once', async () => {
   expect(server.received[0]?.body).toBe('{"server_keys":{"a.test":{},"b.test":{}}}');
 });
 
+test('a key object of a notary that cannot be read costs none of the others', async () => {
+  const unreadable = [`{"a":${'['.repeat(600)}${']'.repeat(600)}}`, '{"a":1,"a":2}', '{"a":1e400}', '5'];
+  const body = `{"server_keys":[{"server_name":"a.test"},${unreadable.join(',')},{"server_name":"b.test"}]}`;
+  const server = await startTlsServer((_request, response) => response.end(body));
+  const client = await testClient();
+  const requests = [{ serverName: 'a.test' as ServerName, minimumValidUntilTs: 9 }];
+  expect(await client.notaryQuery(server.name, requests, options)).toEqual([
+    { server_name: 'a.test' },
+    { server_name: 'b.test' },
+  ]);
+});
+
+test.each(['{}', '{"server_keys":{}}', '{"server_keys":[', '[]'])('%s is no answer of a notary', async (body) => {
+  const server = await startTlsServer((_request, response) => response.end(body));
+  const client = await testClient();
+  expect(await failureOf(client.notaryQuery(server.name, [], options))).toMatchObject({ kind: 'malformed' });
+});
+
 describe('.well-known', () => {
   type Answer = Parameters<Parameters<typeof startTlsServer>[0]>[1];
   const ask = async (answer: (url: string, response: Answer) => void) => {

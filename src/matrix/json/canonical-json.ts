@@ -4,54 +4,63 @@
  *
  * Source: https://spec.matrix.org/v1.16/appendices/#canonical-json
  */
-import { invariant } from '../../invariant.ts';
 import { NUMBER_SPELLINGS, type SpelledNumbers, canonicalNumber } from './json-numbers.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
-import { JSON_DEPTH_MAX } from './strict-json.ts';
 
-/**
- * The canonical JSON of a value as `parseJson` gives it, or made by code. Throws for NaN, infinities, and values nested
- * deeper than any that `parseJson` lets through.
- */
+/** The canonical JSON of a value as `parseJson` gives it, or made by code. Throws for NaN and infinities. */
 export function canonicalJson(value: Json): string {
-  return canonicalValue(value, 0);
+  return write(value, undefined);
 }
 
 /** The canonical JSON of an object without the keys that `omit` names. */
 export function canonicalJsonWithout(object: JsonObject, omit: ReadonlySet<string>): string {
-  return canonicalObject(object, 0, omit);
+  return write(object, omit);
 }
 
-function canonicalValue(value: Json, depth: number): string {
+/** A list or object of which the first `at` members are written. */
+interface Open {
+  readonly container: readonly Json[] | JsonObject;
+  /** In their order; `undefined`: a list. */
+  readonly keys: readonly string[] | undefined;
+  readonly spellings: ReadonlyMap<string, string> | undefined;
+  at: number;
+}
+
+/** With a stack of its own, not the machine's: how deep a stranger's JSON nests must not matter. No slower than calls. */
+function write(root: Json, omit: ReadonlySet<string> | undefined): string {
+  const stack: Open[] = [];
+  let text = begin(root, stack, omit);
+  for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+    const { container, keys, spellings } = top;
+    const at = top.at++;
+    if (at === (keys ?? (container as readonly Json[])).length) {
+      text += keys === undefined ? ']' : '}';
+      stack.pop();
+      continue;
+    }
+    const key = keys === undefined ? String(at) : (keys[at] as string);
+    if (at > 0) text += ',';
+    if (keys !== undefined) text += `${quoted(key)}:`;
+    text += spellings?.get(key) ?? begin((container as JsonObject)[key] as Json, stack, undefined);
+  }
+  return text;
+}
+
+/** All of a value that holds no others; the opening bracket of one that does, which goes onto the stack. */
+function begin(value: Json, stack: Open[], omit: ReadonlySet<string> | undefined): string {
   if (typeof value === 'string') return quoted(value);
   if (typeof value === 'number') return canonicalNumber(value);
   if (typeof value === 'boolean') return value ? 'true' : 'false';
   if (value === null) return 'null';
-  invariant(depth < JSON_DEPTH_MAX, 'canonical JSON of a value nested too deep');
-  return Array.isArray(value)
-    ? canonicalArray(value as readonly Json[], depth)
-    : canonicalObject(value as JsonObject, depth, undefined);
-}
-
-function canonicalArray(array: readonly Json[], depth: number): string {
-  const spellings = (array as SpelledNumbers)[NUMBER_SPELLINGS];
-  let text = '[';
-  for (let i = 0; i < array.length; i++) {
-    if (i > 0) text += ',';
-    text += spellings?.get(String(i)) ?? canonicalValue(array[i] as Json, depth + 1);
+  const spellings = (value as SpelledNumbers)[NUMBER_SPELLINGS];
+  if (Array.isArray(value)) {
+    stack.push({ container: value as readonly Json[], keys: undefined, spellings, at: 0 });
+    return '[';
   }
-  return text + ']';
-}
-
-function canonicalObject(object: JsonObject, depth: number, omit: ReadonlySet<string> | undefined): string {
-  const spellings = (object as SpelledNumbers)[NUMBER_SPELLINGS];
-  let text = '{';
-  for (const key of sortedKeys(object)) {
-    if (omit?.has(key) === true) continue;
-    text += text.length > 1 ? `,${quoted(key)}:` : `${quoted(key)}:`;
-    text += spellings?.get(key) ?? canonicalValue(object[key] as Json, depth + 1);
-  }
-  return text + '}';
+  const keys = sortedKeys(value as JsonObject);
+  const kept = omit === undefined ? keys : keys.filter((key) => !omit.has(key));
+  stack.push({ container: value, keys: kept, spellings, at: 0 });
+  return '{';
 }
 
 /** Most objects have a handful of ASCII keys, often sorted already: an insertion sort beats `sort` there. */

@@ -1,20 +1,22 @@
 /**
  * The careful reader of JSON: the slow path of strict-json.ts, taken by the rare text that holds numbers which a
- * JavaScript number misrepresents, or whose keys are not unique. The text is valid JSON of bounded depth already, so this
- * reader only walks it: it keeps the spelling of numbers and names the first duplicate key.
+ * JavaScript number misrepresents, whose keys are not unique, or that is nested deeper than calls should be. The text is valid
+ * JSON already, so this reader only walks it, with a stack of its own: it keeps the spelling of numbers and names the first
+ * duplicate key.
  */
 import { NUMBER_SPELLINGS, type SpelledNumbers, literalSpelling } from './json-numbers.ts';
-import { type Json, type JsonObject } from '../pdu.ts';
+import { type Json } from '../pdu.ts';
 import { type Refusal, refuse } from '../refusal.ts';
 
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const WHITESPACE = /[ \t\n\r]*/y;
+export const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** Reads valid JSON `text` of bounded depth. Refuses duplicate keys and numbers beyond any double or digit limit. */
+/** Reads valid JSON `text`. Refuses duplicate keys, lone surrogates, and numbers beyond any double or digit limit. */
 export function readJsonCarefully(text: string): { readonly ok: true; readonly value: Json } | Refusal {
   const reader = new Reader(text);
-  const value = reader.value();
-  return reader.refusal ?? { ok: true, value: value.json };
+  const value = reader.read();
+  return reader.refusal ?? { ok: true, value };
 }
 
 interface Read {
@@ -22,9 +24,14 @@ interface Read {
   readonly spelling?: string | undefined;
 }
 
-/** Recursive descent; its depth is bounded by the scan that came before it. */
+/** A list or object that is being read. */
+type Open =
+  | { readonly closer: ']'; readonly container: Json[] }
+  | { readonly closer: '}'; readonly container: Record<string, Json>; key: string };
+
 class Reader {
   readonly #text: string;
+  readonly #open: Open[] = [];
   #at = 0;
   refusal: Refusal | undefined;
 
@@ -32,13 +39,35 @@ class Reader {
     this.#text = text;
   }
 
-  value(): Read {
+  /** The value; what was read so far where something is refused. */
+  read(): Json {
+    for (;;) {
+      let read = this.#start();
+      // Adds what was read to what holds it, and ends that, until there is a next value to read.
+      for (;;) {
+        const top = this.#open.at(-1);
+        if (top === undefined || this.refusal !== undefined) return read?.json ?? null;
+        if (read !== undefined) this.#add(top, read);
+        if (!this.#ends(top.closer)) {
+          if (top.closer === '}') top.key = this.#key();
+          break;
+        }
+        this.#open.pop();
+        read = { json: top.container };
+      }
+    }
+  }
+
+  /** Reads a value that holds no others; `undefined`: one that does has begun. */
+  #start(): Read | undefined {
     this.#token(WHITESPACE);
     switch (this.#text.charAt(this.#at)) {
       case '{':
-        return { json: this.#object() };
+        this.#open.push({ closer: '}', container: {}, key: '' });
+        return undefined;
       case '[':
-        return { json: this.#array() };
+        this.#open.push({ closer: ']', container: [] });
+        return undefined;
       case '"':
         return { json: this.#string() };
       case 't':
@@ -55,28 +84,25 @@ class Reader {
     }
   }
 
-  #object(): JsonObject {
-    const object: Record<string, Json> = {};
-    while (!this.#ends('}') && this.refusal === undefined) {
-      const key = this.#string();
-      this.#token(WHITESPACE);
-      this.#at++;
-      const read = this.value();
-      if (Object.hasOwn(object, key)) this.#refuse('json.duplicate-key', `the key ${JSON.stringify(key)} stands twice`);
-      setOwn(object, key, read.json);
-      if (read.spelling !== undefined) spell(object, key, read.spelling);
+  #add(top: Open, { json, spelling }: Read): void {
+    if (top.closer === ']') {
+      if (spelling !== undefined) spell(top.container, String(top.container.length), spelling);
+      top.container.push(json);
+      return;
     }
-    return object;
+    const { container, key } = top;
+    if (Object.hasOwn(container, key)) {
+      this.#refuse('json.duplicate-key', `the key ${JSON.stringify(key)} stands twice`);
+    }
+    setOwn(container, key, json);
+    if (spelling !== undefined) spell(container, key, spelling);
   }
 
-  #array(): Json[] {
-    const array: Json[] = [];
-    while (!this.#ends(']') && this.refusal === undefined) {
-      const read = this.value();
-      if (read.spelling !== undefined) spell(array, String(array.length), read.spelling);
-      array.push(read.json);
-    }
-    return array;
+  #key(): string {
+    const key = this.#string();
+    this.#token(WHITESPACE);
+    this.#at++;
+    return key;
   }
 
   /** Moves past the opening bracket or the comma; true, past the closing bracket, when the container is at its end. */
@@ -99,7 +125,9 @@ class Reader {
       this.#at = this.#text.indexOf('"', this.#at + 1);
     } while (this.#isEscaped(this.#at));
     this.#at++;
-    return JSON.parse(this.#text.slice(start, this.#at)) as string;
+    const text = JSON.parse(this.#text.slice(start, this.#at)) as string;
+    if (LONE_SURROGATE.test(text)) this.#refuse('json.surrogate', 'a string holds a lone surrogate');
+    return text;
   }
 
   #isEscaped(at: number): boolean {

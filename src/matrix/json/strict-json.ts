@@ -11,22 +11,36 @@
  * Source: https://spec.matrix.org/v1.16/appendices/#canonical-json
  */
 import { isUtf8 } from 'node:buffer';
-import { readJsonCarefully } from './json-reader.ts';
+import { LONE_SURROGATE, readJsonCarefully } from './json-reader.ts';
 import { scanJson } from './json-scan.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
 import { type Refusal, refuse } from '../refusal.ts';
 
 /** Far above anything real, far below what recursion over values could not bear; events have a lower limit of their own. */
 export const JSON_DEPTH_MAX = 512;
+/** The deepest that any homeserver's library reads (Go's); a deeper body was written by none. */
+const WHOLE_DEPTH_MAX = 10_000;
 
 export type ParsedJson = { readonly ok: true; readonly value: Json } | Refusal;
 
 /** Parses one JSON text, given as UTF-8 bytes or as a string. Rules: `json.utf8`, `.depth`, `.syntax`, `.surrogate`, `.duplicate-key`, `.number`. */
 export function parseJson(source: Uint8Array | string): ParsedJson {
+  return parseToDepth(source, JSON_DEPTH_MAX);
+}
+
+/**
+ * Parses a JSON object that is nested deeper than `parseJson` takes: a request is signed as a whole, and one deep event in it
+ * must not cost the others. Only `canonicalJson` bears such a value; its parts are read one by one, by `parseJson`.
+ */
+export function parseWholeObject(source: Uint8Array): { readonly ok: true; readonly value: JsonObject } | Refusal {
+  return requireObject(parseToDepth(source, WHOLE_DEPTH_MAX));
+}
+
+function parseToDepth(source: Uint8Array | string, depthMax: number): ParsedJson {
   const bytes = typeof source === 'string' ? Buffer.from(source, 'utf8') : source;
   if (!isUtf8(bytes)) return refuse('json.utf8', 'not valid UTF-8');
   const scan = scanJson(bytes);
-  if (scan.depth > JSON_DEPTH_MAX) return refuse('json.depth', `nested ${scan.depth} deep; at most ${JSON_DEPTH_MAX}`);
+  if (scan.depth > depthMax) return refuse('json.depth', `nested ${scan.depth} deep; at most ${depthMax}`);
   const text = typeof source === 'string' ? source : decode(source);
   let value: Json;
   try {
@@ -34,6 +48,7 @@ export function parseJson(source: Uint8Array | string): ParsedJson {
   } catch {
     return refuse('json.syntax', 'not valid JSON');
   }
+  if (scan.depth > JSON_DEPTH_MAX) return readJsonCarefully(text);
   if ((scan.surrogateEscapes || typeof source === 'string') && !isWellFormed(value)) {
     return refuse('json.surrogate', 'a string holds a lone surrogate');
   }
@@ -45,7 +60,10 @@ export function parseJson(source: Uint8Array | string): ParsedJson {
 export function parseJsonObject(
   source: Uint8Array | string,
 ): { readonly ok: true; readonly value: JsonObject } | Refusal {
-  const parsed = parseJson(source);
+  return requireObject(parseJson(source));
+}
+
+function requireObject(parsed: ParsedJson): { readonly ok: true; readonly value: JsonObject } | Refusal {
   if (!parsed.ok) return parsed;
   return isJsonObject(parsed.value) ? { ok: true, value: parsed.value } : refuse('json.object', 'not a JSON object');
 }
@@ -69,8 +87,6 @@ function countKeys(value: Json): number {
   for (const key in object) keys += 1 + countKeys(object[key] as Json);
   return keys;
 }
-
-const LONE_SURROGATE = /\p{Surrogate}/u;
 
 function isWellFormed(value: Json): boolean {
   if (typeof value === 'string') return !LONE_SURROGATE.test(value);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { canonicalJson } from '../../../src/matrix/json/canonical-json.ts';
-import { JSON_DEPTH_MAX, parseJson, parseJsonObject } from '../../../src/matrix/json/strict-json.ts';
+import { JSON_DEPTH_MAX, parseJson, parseJsonObject, parseWholeObject } from '../../../src/matrix/json/strict-json.ts';
 
 function ruleOf(source: string | Uint8Array): string {
   const parsed = parseJson(source);
@@ -83,6 +83,33 @@ describe('reading JSON of strangers', () => {
       const parsed = parseJsonObject(text);
       expect(parsed.ok || parsed.rule).toBe('json.object');
     }
+  });
+});
+
+describe('a whole that holds something deep', () => {
+  const deep = (levels: number, inmost: string): string =>
+    `{"b":${'[{"x":'.repeat(levels / 2)}${inmost}${'}]'.repeat(levels / 2)},"a":[1,"é\\n"]}`;
+  const read = (text: string) => parseWholeObject(Buffer.from(text));
+
+  test('is read, and has its canonical JSON', () => {
+    for (const levels of [10, 600, 9_000]) {
+      const parsed = read(deep(levels, ' 1.50 '));
+      const inmost = deep(levels, '1.5').replace(/^\{(.*),"a":(.*)\}$/, '{"a":$2,$1}');
+      expect(parsed.ok && canonicalJson(parsed.value)).toBe(inmost);
+    }
+  });
+
+  test.each([
+    ['nested deeper than anybody can read', deep(100_000, '1'), 'json.depth'],
+    ['no JSON', deep(600, '1,'), 'json.syntax'],
+    ['with a key twice', deep(600, '{"k":1,"k":1}'), 'json.duplicate-key'],
+    ['with a lone surrogate', deep(600, '"\\ud800"'), 'json.surrogate'],
+    ['with a lone surrogate in a name', deep(600, '{"\\ud800":1}'), 'json.surrogate'],
+    ['with a number beyond any', deep(600, '1e400'), 'json.number'],
+    ['that is no object', `[${'['.repeat(600)}${']'.repeat(600)}]`, 'json.object'],
+  ])('%s is refused', (_, text, rule) => {
+    const parsed = read(text);
+    expect(parsed.ok || parsed.rule).toBe(rule);
   });
 });
 
