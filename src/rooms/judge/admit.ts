@@ -1,17 +1,98 @@
-/** Takes one event into the timeline: judges it by the states at hand and says what is to be journalled about it. */
-import { type EventId } from '../../matrix/identifiers.ts';
+/** Takes events into the timeline: judges them by the states at hand and says what is to be journalled about them. */
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type PduVerdict, checkReceived } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { invariant } from '../../invariant.ts';
+import { readParents } from '../../store/events/anchors.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
-import { type Sql } from '../../store/open-store.ts';
-import { type LockedRoom } from '../../store/journal/rooms.ts';
+import { append } from '../../store/journal/journal.ts';
+import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
+import { type LockedRoom, lockRoom, readRoom } from '../../store/journal/rooms.ts';
 import { changeSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type RoomsContext } from '../context.ts';
 import { authStateOf, partialAuthStateOf } from './auth-state.ts';
-import { loadPdus } from './load-pdus.ts';
-import { resolveSnapshots } from './resolve.ts';
+import { loadPdu, loadPdus, rulesOfJoined } from './load-pdus.ts';
+import { parentsFirst } from './parents-first.ts';
+import { ResolutionTooLarge, resolveSnapshots } from './resolve.ts';
+
+/** Events of one call. */
+export const ADMITTED_AT_ONCE_MAX = 50;
+
+/** What became of an event that was given to be admitted. */
+export type Admission =
+  | { readonly outcome: 'admitted'; readonly verdict: 'accepted' | 'softFailed' | 'rejected' }
+  /** It is in the timeline already, or an anchor. */
+  | { readonly outcome: 'known' }
+  /** Prev_events that are neither events of the timeline nor anchors, and were not admitted before it. */
+  | { readonly outcome: 'waits'; readonly missingParents: readonly EventId[] }
+  /** Check 4 cannot be made: auth events that are not held, or not judged. */
+  | { readonly outcome: 'unjudged'; readonly missingAuthEvents: readonly EventId[]; readonly reason: string }
+  /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */
+  | { readonly outcome: 'too-large'; readonly reason: string };
+
+/**
+ * Admits stored events of a room, given in any order, into its timeline, those first that others cite. Of events of which
+ * we know no room, or no stay, all parents are missing.
+ *
+ * @param eventIds at most `ADMITTED_AT_ONCE_MAX`, all stored
+ */
+export async function admitEvents(
+  context: RoomsContext,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  signal?: AbortSignal,
+): Promise<ReadonlyMap<EventId, Admission>> {
+  invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
+  const { store } = context;
+  const admissions = new Map<EventId, Admission>();
+  const row = await readRoom(store, roomId);
+  if (row === undefined) {
+    eventIds.forEach((id) => admissions.set(id, { outcome: 'waits', missingParents: [] }));
+    return admissions;
+  }
+  const rules = rulesOfJoined(row.roomVersion);
+  const events: Pdu[] = [];
+  for (const eventId of new Set(eventIds)) {
+    const event = await loadPdu(store, roomId, rules, eventId);
+    invariant(event !== undefined, `${eventId} is stored before it is admitted`);
+    events.push(event);
+  }
+  for (const event of parentsFirst(events)) {
+    signal?.throwIfAborted();
+    admissions.set(event.eventId, await withTransaction(store, (tx) => admitOne(tx, rules, event)));
+  }
+  return admissions;
+}
+
+async function admitOne(tx: Transaction, rules: RoomVersionRules, event: Pdu): Promise<Admission> {
+  const { roomId, eventId } = event;
+  const room = await lockRoom(tx, roomId);
+  invariant(room !== undefined, 'the row of a room stays');
+  const cited = await readParents(tx, roomId, [eventId, ...event.prevEvents, ...event.authEvents]);
+  if (cited.has(eventId)) return { outcome: 'known' };
+  const missingParents = event.prevEvents.filter((id) => !cited.has(id));
+  if (missingParents.length > 0) return { outcome: 'waits', missingParents };
+  const before = event.prevEvents.flatMap((prev) => cited.get(prev)?.stateAfter ?? []);
+  const partial = [...cited.values()].some((parent) => parent.partial);
+  try {
+    const stateBefore = await resolveSnapshots(tx, roomId, rules, before);
+    const currentState = room.partial ? null : room.currentState;
+    const verdict = await judgeReceived(tx, rules, event, { stateBefore, partial, currentState });
+    if (verdict.outcome === 'drop') {
+      const { absent } = await loadPdus(tx, roomId, rules, authEventIdsOf(event, rules));
+      return { outcome: 'unjudged', missingAuthEvents: [...absent], reason: verdict.reason };
+    }
+    await append(tx, room, [await timelineEntry(tx, room, rules, event, verdict, { stateBefore, partial })]);
+    const outcomes = { accept: 'accepted', softFail: 'softFailed', reject: 'rejected' } as const;
+    return { outcome: 'admitted', verdict: outcomes[verdict.outcome] };
+  } catch (error) {
+    if (!(error instanceof ResolutionTooLarge)) throw error;
+    return { outcome: 'too-large', reason: error.message };
+  }
+}
 
 export interface Circumstances {
   readonly stateBefore: SnapshotId;
