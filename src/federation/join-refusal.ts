@@ -1,8 +1,9 @@
-/** Why an answer of a resident at a join is not used: the name of the rule it breaks, and a sentence. */
+/** Why an answer of a resident at a join or a leave is not used: the name of the rule it breaks, and a sentence. */
 import { type Refusal } from '../matrix/refusal.ts';
 
 export type JoinRefusalRule =
   | 'template-room-version'
+  | 'template-subject'
   | 'template-prev-events'
   | 'template-auth-events'
   | 'template-depth'

@@ -1,8 +1,9 @@
 /**
- * The template of make_join, which is never signed as given, since it may be about something else: what is needed of it is checked and taken, and
- * our own event is built from that.
+ * The templates of make_join and make_leave. They are never signed as given: one that is about something else than was asked
+ * is refused, what is needed of the others is checked and taken, and our own event is built from that.
  *
- * Source: https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1make_joinroomiduserid
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1make_joinroomiduserid, and that its subject
+ * must be checked, https://github.com/matrix-org/matrix-spec/pull/2284
  */
 import { AUTH_EVENTS_MAX, PREV_EVENTS_MAX } from '../matrix/event-format.ts';
 import {
@@ -43,13 +44,40 @@ export interface JoinTemplate {
 
 export type JoinTemplateReading = { readonly ok: true; readonly template: JoinTemplate } | JoinRefusal;
 
+/** Whose membership of which room was asked about. */
+export interface TemplateSubject {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+}
+
 /** Reads what is needed of a make_join answer. `offered`: the room versions that the request named. */
-export function readJoinTemplate(answer: TemplateAnswer, offered: readonly string[]): JoinTemplateReading {
+export function readJoinTemplate(
+  answer: TemplateAnswer,
+  offered: readonly string[],
+  asked: TemplateSubject,
+): JoinTemplateReading {
+  return readTemplate(answer, offered, asked, 'join');
+}
+
+/** Reads what is needed of a make_leave answer, for a room of a version that is known. */
+export function readLeaveTemplate(event: JsonObject, roomVersion: string, asked: TemplateSubject): JoinTemplateReading {
+  return readTemplate({ roomVersion, event }, [roomVersion], asked, 'leave');
+}
+
+function readTemplate(
+  answer: TemplateAnswer,
+  offered: readonly string[],
+  asked: TemplateSubject,
+  membership: 'join' | 'leave',
+): JoinTemplateReading {
   const rules = offered.includes(answer.roomVersion) ? roomVersionRules(answer.roomVersion) : undefined;
   if (rules === undefined) {
     return refuse('template-room-version', `room version ${JSON.stringify(answer.roomVersion)} was not offered`);
   }
   const { prev_events: prev, auth_events: auth, depth, content } = answer.event;
+  if (!isJsonObject(content)) return refuse('template-content', 'content is not an object');
+  const otherwise = differenceFrom(answer.event, content, asked, membership);
+  if (otherwise !== undefined) return refuse('template-subject', `the template is about something else: ${otherwise}`);
   const prevEventIds = readReferences(prev, rules, PREV_EVENTS_MAX);
   if (prevEventIds === undefined || prevEventIds.length === 0) {
     return refuse('template-prev-events', `prev_events is not a list of 1 to ${PREV_EVENTS_MAX} distinct event ids`);
@@ -61,7 +89,6 @@ export function readJoinTemplate(answer: TemplateAnswer, offered: readonly strin
   if (typeof depth !== 'number' || !Number.isInteger(depth) || depth < 1 || depth > DEPTH_MAX) {
     return refuse('template-depth', 'depth is not an integer in range');
   }
-  if (!isJsonObject(content)) return refuse('template-content', 'content is not an object');
   const authoriser = content['join_authorised_via_users_server'];
   const authorisedVia = rules.restrictedJoins ? parseUserId(authoriser) : undefined;
   if (rules.restrictedJoins && authoriser !== undefined && authorisedVia === undefined) {
@@ -79,6 +106,26 @@ export function readJoinTemplate(answer: TemplateAnswer, offered: readonly strin
       authorisedVia,
     },
   };
+}
+
+/** In what a template is not about the membership that was asked for; `undefined` when it is. */
+function differenceFrom(
+  { type, room_id: roomId, sender, state_key: stateKey }: JsonObject,
+  content: JsonObject,
+  asked: TemplateSubject,
+  membership: 'join' | 'leave',
+): string | undefined {
+  const expected: [string, Json | undefined, string][] = [
+    ['type', type, 'm.room.member'],
+    ['room_id', roomId, asked.roomId],
+    ['sender', sender, asked.userId],
+    ['state_key', stateKey, asked.userId],
+    ['membership', content['membership'], membership],
+  ];
+  const different = expected.find(([, given, right]) => given !== right);
+  if (different === undefined) return undefined;
+  const [name, given, wanted] = different;
+  return `${name} is ${given === undefined ? 'absent' : JSON.stringify(given)}, not ${wanted}`;
 }
 
 /** The distinct ids of `prev_events` or `auth_events`; `undefined` when anything about them is wrong. */
@@ -104,37 +151,46 @@ function idOfPair(reference: Json): Json | undefined {
   return Object.keys(hashes).every((name) => name === 'sha256' && typeof hashes[name] === 'string') ? id : undefined;
 }
 
+/** What an event of ours holds beside its place in the graph. */
+export interface MembershipChange extends TemplateSubject {
+  readonly originServerTs: number;
+  /** In [0, 1): names the event in versions 1 and 2, where its id is no hash: https://spec.matrix.org/v1.16/rooms/v1/#event-ids */
+  readonly random: () => number;
+}
+
 /**
  * Our own join event, without hashes and signatures. Room, sender, type, state key and membership are ours; only the
  * place in the graph and the authoriser come from the template. `profile` is what we say of the user (displayname,
- * avatar_url) and can't set `membership`. `random`, in [0, 1), names the event in versions 1 and 2, where its id is no
- * hash: https://spec.matrix.org/v1.16/rooms/v1/#event-ids
+ * avatar_url) and can't set `membership`.
  */
 export function buildJoinEvent(
   template: JoinTemplate,
-  join: {
-    readonly roomId: RoomId;
-    readonly userId: UserId;
-    readonly originServerTs: number;
-    readonly random: () => number;
-    readonly profile?: JsonObject;
-  },
+  join: MembershipChange & { readonly profile?: JsonObject },
 ): JsonObject {
+  return buildMember(template, join, {
+    ...join.profile,
+    membership: 'join',
+    ...(template.authorisedVia === undefined ? {} : { join_authorised_via_users_server: template.authorisedVia }),
+  });
+}
+
+/** Our own leave event, without hashes and signatures; only its place in the graph comes from the template. */
+export function buildLeaveEvent(template: JoinTemplate, leave: MembershipChange): JsonObject {
+  return buildMember(template, leave, { membership: 'leave' });
+}
+
+function buildMember(template: JoinTemplate, change: MembershipChange, content: JsonObject): JsonObject {
   return {
     type: 'm.room.member',
-    room_id: join.roomId,
-    sender: join.userId,
-    state_key: join.userId,
-    content: {
-      ...join.profile,
-      membership: 'join',
-      ...(template.authorisedVia === undefined ? {} : { join_authorised_via_users_server: template.authorisedVia }),
-    },
+    room_id: change.roomId,
+    sender: change.userId,
+    state_key: change.userId,
+    content,
     prev_events: template.prevEvents,
     auth_events: template.authEvents,
     depth: template.depth,
-    origin_server_ts: join.originServerTs,
-    ...(template.rules.eventIdFormat === 'given' ? { event_id: opaqueEventId(join.userId, join.random) } : {}),
+    origin_server_ts: change.originServerTs,
+    ...(template.rules.eventIdFormat === 'given' ? { event_id: opaqueEventId(change.userId, change.random) } : {}),
   };
 }
 

@@ -4,7 +4,9 @@ import { type JoinAnswer, SERVERS_IN_ROOM_MAX, checkJoinAnswer } from '../../src
 import {
   type JoinTemplate,
   buildJoinEvent,
+  buildLeaveEvent,
   readJoinTemplate,
+  readLeaveTemplate,
   sendJoinDestination,
 } from '../../src/federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
@@ -29,7 +31,7 @@ const template = (changes: JsonObject = {}): JsonObject => ({
   ...changes,
 });
 const read = (changes: JsonObject = {}, roomVersion = '11', offered = ['1', '6', '10', '11', '12']) =>
-  readJoinTemplate({ roomVersion, event: template(changes) }, offered);
+  readJoinTemplate({ roomVersion, event: template(changes) }, offered, { roomId, userId });
 const ids = (count: number): string[] => Array.from({ length: count }, (_, i) => `$${i}`);
 
 function templateOf(changes: JsonObject = {}, roomVersion = '11'): JoinTemplate {
@@ -41,11 +43,7 @@ function templateOf(changes: JsonObject = {}, roomVersion = '11'): JoinTemplate 
 describe('the template of make_join', () => {
   test('only the place in the graph is taken from it', () => {
     const reading = templateOf({
-      type: 'm.room.power_levels',
-      sender: '@evil:evil.test',
-      state_key: '@evil:evil.test',
-      room_id: '!other:evil.test',
-      content: { membership: 'ban', reason: 'signed unseen' },
+      content: { membership: 'join', reason: 'signed unseen' },
       redacts: '$x',
       unsigned: { a: 1 },
     });
@@ -64,8 +62,38 @@ describe('the template of make_join', () => {
     expect(sendJoinDestination(reading, resident)).toBe(resident);
   });
 
+  // https://github.com/matrix-org/matrix-spec/pull/2284
+  test.each<[string, JsonObject]>([
+    ['another room', { room_id: '!elsewhere:example.org' }],
+    ['no room', { room_id: null }],
+    ['another sender', { sender: '@admin:example.org' }],
+    ['another member', { state_key: '@admin:example.org' }],
+    ['something that is no membership', { type: 'm.room.power_levels' }],
+    ['a ban', { content: { membership: 'ban' } }],
+    ['a leave', { content: { membership: 'leave' } }],
+    ['no membership', { content: {} }],
+    ['a membership that is no text', { content: { membership: ['join'] } }],
+  ])('that is about %s is malformed', (_what, changes) => {
+    expect(read(changes)).toMatchObject({ ok: false, rule: 'template-subject' });
+  });
+
+  test('of a leave is held to the same', () => {
+    const leave = template({ content: { membership: 'leave', reason: 'signed unseen' } });
+    const reading = readLeaveTemplate(leave, '11', { roomId, userId });
+    expect(reading.ok && buildLeaveEvent(reading.template, join)).toMatchObject({
+      room_id: roomId,
+      state_key: userId,
+      content: { membership: 'leave' },
+      prev_events: ['$p'],
+      depth: 7,
+    });
+    expect(readLeaveTemplate(template(), '11', { roomId, userId })).toMatchObject({ rule: 'template-subject' });
+  });
+
   test('a restricted join keeps its authoriser, whose server gets the send_join', () => {
-    const reading = templateOf({ content: { join_authorised_via_users_server: '@admin:other.test' } });
+    const reading = templateOf({
+      content: { membership: 'join', join_authorised_via_users_server: '@admin:other.test' },
+    });
     expect(buildJoinEvent(reading, join)['content']).toEqual({
       membership: 'join',
       join_authorised_via_users_server: '@admin:other.test',
@@ -74,7 +102,7 @@ describe('the template of make_join', () => {
   });
 
   test('a version without restricted joins has no authoriser', () => {
-    const content = { join_authorised_via_users_server: '@admin:other.test' };
+    const content = { membership: 'join', join_authorised_via_users_server: '@admin:other.test' };
     expect(templateOf({ content }, '6').authorisedVia).toBeUndefined();
   });
 
@@ -125,8 +153,16 @@ describe('the template of make_join', () => {
     ['a depth beyond 2⁵³', { depth: 2 ** 53 }, 'template-depth'],
     ['a fractional depth', { depth: 1.5 }, 'template-depth'],
     ['content that is no object', { content: [] }, 'template-content'],
-    ['an authoriser that is no user', { content: { join_authorised_via_users_server: 'x' } }, 'template-authoriser'],
-    ['an authoriser that is a number', { content: { join_authorised_via_users_server: 5 } }, 'template-authoriser'],
+    [
+      'an authoriser that is no user',
+      { content: { membership: 'join', join_authorised_via_users_server: 'x' } },
+      'template-authoriser',
+    ],
+    [
+      'an authoriser that is a number',
+      { content: { membership: 'join', join_authorised_via_users_server: 5 } },
+      'template-authoriser',
+    ],
   ])('with %s is refused', (_what, changes, rule) => {
     expect(read(changes)).toMatchObject({ ok: false, rule });
   });
@@ -284,7 +320,9 @@ describe('in version 12', () => {
 });
 
 describe('at a restricted join', () => {
-  const template = templateOf({ content: { join_authorised_via_users_server: '@admin:resident.test' } });
+  const template = templateOf({
+    content: { membership: 'join', join_authorised_via_users_server: '@admin:resident.test' },
+  });
   const joined = pdu('$join', { type: 'm.room.member', stateKey: userId, membership: 'join' });
   const check = (returnedEvent: JoinAnswer['returnedEvent']) => checkJoinAnswer(answer({ template, returnedEvent }));
 

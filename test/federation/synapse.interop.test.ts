@@ -113,7 +113,8 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
 
     const userId = `@me:${ourselves}` as UserId;
     const offered = ['10', '11'];
-    const reading = readJoinTemplate(await client.makeJoin(resident, roomId, userId, offered, options), offered);
+    const made = await client.makeJoin(resident, roomId, userId, offered, options);
+    const reading = readJoinTemplate(made, offered, { roomId, userId });
     if (!reading.ok) throw new Error(reading.reason);
     const { template } = reading;
     const unsigned = buildJoinEvent(template, {

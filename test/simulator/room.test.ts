@@ -34,7 +34,10 @@ describe.each(ROOM_VERSIONS)('a join to a room of version %s', (roomVersion) => 
 
   test('is made of a template that a joining server takes, and stands in the state', () => {
     const { room_version, event } = room.joinTemplate(JOINER);
-    const reading = readJoinTemplate({ roomVersion: room_version, event }, ROOM_VERSIONS);
+    const reading = readJoinTemplate({ roomVersion: room_version, event }, ROOM_VERSIONS, {
+      roomId: room.roomId,
+      userId: JOINER,
+    });
     expect(reading).toMatchObject({ ok: true });
     const before = room.currentState();
     const latest = room.extremities;

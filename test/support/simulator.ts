@@ -102,7 +102,7 @@ export async function startTestJoiner(
   const random = (): number => joins.fraction();
   const prepareJoin = async (resident: ServerName, roomId: RoomId): Promise<PreparedJoin> => {
     const answer = await client.makeJoin(resident, roomId, userId, versions, { signal });
-    const reading = readJoinTemplate(answer, versions);
+    const reading = readJoinTemplate(answer, versions, { roomId, userId });
     if (!reading.ok) throw new Error(reading.reason);
     const { template } = reading;
     const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: systemClock.now(), random });

@@ -4,7 +4,7 @@
  * the answer, where the caller wants a classic join.
  */
 import { RoomError } from '../error.ts';
-import { FederationError } from '../../federation/error.ts';
+import { FederationError, oneLine } from '../../federation/error.ts';
 import {
   type JoinTemplate,
   buildJoinEvent,
@@ -20,7 +20,6 @@ import {
   domainOf,
   parseRoomId,
 } from '../../matrix/identifiers.ts';
-import { type JsonObject } from '../../matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
 import { signEvent } from '../../matrix/signing/signatures.ts';
 import { invariant } from '../../invariant.ts';
@@ -141,10 +140,10 @@ async function prepare(
   const answer = await timings.measure('make_join', () =>
     context.federation.makeJoin(resident, roomId, userId, ROOM_VERSIONS, { signal }),
   );
-  const reading = readJoinTemplate(answer, ROOM_VERSIONS);
+  const reading = readJoinTemplate(answer, ROOM_VERSIONS, { roomId, userId });
   if (!reading.ok) {
     const kind = reading.rule === 'template-room-version' ? 'unsupported-version' : 'unusable-answer';
-    throw new RoomError(kind, `${resident} gave an unusable template: ${reading.reason} (${reading.rule})`);
+    throw new RoomError(kind, `${resident} gave an unusable template: ${oneLine(reading.reason)} (${reading.rule})`);
   }
   const { template } = reading;
   const createdAt = context.clock.now();
@@ -198,8 +197,8 @@ async function send(
   }
 }
 
-function templateOf({ event, roomVersion }: { event: JsonObject; roomVersion: string }): JoinTemplate {
-  const reading = readJoinTemplate({ roomVersion, event }, ROOM_VERSIONS);
+function templateOf(intent: JoinIntent): JoinTemplate {
+  const reading = readJoinTemplate(intent, ROOM_VERSIONS, intent);
   invariant(reading.ok, 'the template of a recorded join was read before');
   return reading.template;
 }
