@@ -54,6 +54,11 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'PartialStateJoined':
       case 'FullStateJoined':
       case 'ResidentsLearned':
+      // Gaps are counted as rows, open ones with their age.
+      case 'GapOpened':
+      case 'GapClosed':
+      case 'GapFilled':
+      case 'GapGivenUp':
         break;
     }
   };

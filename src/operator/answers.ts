@@ -76,8 +76,33 @@ export function progressAnswer(resync: ResyncState): object {
   };
 }
 
+function gapAnswer({
+  eventId,
+  openedAt,
+  attempts,
+  wakeAt,
+  lastResident,
+  lastFailure,
+  lastReason,
+}: RoomDescription['gaps'][number]): object {
+  return {
+    event_id: eventId,
+    opened_at: isoTime(openedAt),
+    attempts,
+    next_try_at: iso(wakeAt),
+    last_resident: lastResident,
+    last_failure: lastFailure,
+    last_reason: lastReason,
+  };
+}
+
 export function descriptionAnswer(room: RoomDescription): object {
-  return { ...roomAnswer(room), progress: room.progress, journal: room.journal.map(journalAnswer) };
+  return {
+    ...roomAnswer(room),
+    progress: room.progress,
+    gaps: room.gaps.map(gapAnswer),
+    journal: room.journal.map(journalAnswer),
+  };
 }
 
 function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>): object {

@@ -137,6 +137,39 @@ export type ResyncEvent =
       readonly type: 'ResyncCompleted';
       readonly members: number;
       readonly at: number;
+    }
+  | {
+      /** Events of the room cite these, and nobody gave us what lies before them: only a resident knows the state there. */
+      readonly type: 'GapOpened';
+      readonly eventIds: readonly EventId[];
+      /** What stands for the state after them until it is known, in a partial room; `null` in a whole one, which waits. */
+      readonly assumedState: SnapshotId | null;
+      readonly at: number;
+    }
+  | {
+      /** The state at one missing event is known: events may build on it. */
+      readonly type: 'GapClosed';
+      readonly eventId: EventId;
+      readonly resident: ServerName;
+      /** The state after `eventId`. */
+      readonly snapshotId: SnapshotId;
+      readonly counts: StateFetchCounts;
+      /** As in `StateFetched`. */
+      readonly digest: string;
+      readonly at: number;
+    }
+  | {
+      /** The missing event came, with parents that we hold: it has its place, and nobody need be asked. */
+      readonly type: 'GapFilled';
+      readonly eventId: EventId;
+      readonly at: number;
+    }
+  | {
+      /** Nobody who may be asked has the state at it: what builds on it alone cannot be had. */
+      readonly type: 'GapGivenUp';
+      readonly eventId: EventId;
+      readonly reason: string;
+      readonly at: number;
     };
 
 /** The `timeline` stream. `currentState` is the room's state after the entry: the fold of the extremities needs it. */

@@ -35,6 +35,17 @@ export function explain(event: ResyncEvent): string {
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'ResyncCompleted':
       return `The room is whole: ${event.members} members`;
+    case 'GapOpened': {
+      const meanwhile =
+        event.assumedState === null ? 'events that cite them wait' : 'events that cite them are judged provisionally';
+      return `A gap: parents that nobody gave us: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first; the state there is asked for, and ${meanwhile}`;
+    }
+    case 'GapClosed':
+      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members`;
+    case 'GapFilled':
+      return `The gap ${event.eventId} is filled: the event came, and has its place`;
+    case 'GapGivenUp':
+      return `The gap ${event.eventId} is given up: ${event.reason}`;
   }
 }
 
@@ -56,6 +67,7 @@ export function describeResync(state: ResyncState): string {
       `State: ${events} events, auth chain ${authChain}; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped.`,
     );
   }
+  if (state.gapsOpen > 0) lines.push(`Gaps at which the state is looked for: ${state.gapsOpen}.`);
   if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);
   if (state.lastFailure !== null) {
     const { resident, failure, reason, at } = state.lastFailure;

@@ -54,6 +54,8 @@ export interface ResyncState {
   readonly corrected: number;
   readonly members: number | null;
   readonly completedAt: number | null;
+  /** Missing events at which the state is still looked for; they are rows of their own, and a whole room stays whole. */
+  readonly gapsOpen: number;
   /** When somebody must act at the latest; `null` when there is nothing to do. The sweep reads it. */
   readonly nextWakeAt: number | null;
 }
@@ -78,6 +80,7 @@ export const initialResyncState: ResyncState = {
   corrected: 0,
   members: null,
   completedAt: null,
+  gapsOpen: 0,
   nextWakeAt: null,
 };
 
@@ -189,5 +192,11 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         completedAt: event.at,
         nextWakeAt: null,
       };
+    case 'GapOpened':
+      return { ...state, gapsOpen: state.gapsOpen + event.eventIds.length };
+    case 'GapClosed':
+    case 'GapFilled':
+    case 'GapGivenUp':
+      return { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
   }
 }

@@ -3,6 +3,7 @@ import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
+import { type Gap } from '../store/events/gaps.ts';
 import { type RoomProgress } from './resync/fetch-progress.ts';
 
 export interface JoinRequest {
@@ -45,6 +46,8 @@ export interface RoomDescription extends RoomOverview {
   readonly journal: readonly Journalled<ResyncEvent>[];
   /** What is under way at this moment; `null`: nothing, or nothing is known of it yet. */
   readonly progress: RoomProgress | null;
+  /** Missing events at which the state is looked for, or was given up, the oldest first. */
+  readonly gaps: readonly Gap[];
 }
 
 export interface Member {

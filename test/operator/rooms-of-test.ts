@@ -95,7 +95,7 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       }));
       const progress =
         roomId === PARTIAL ? { step: 'fetch' as const, wanted: 13_412, held: 5_120, bytes: 4_194_304 } : null;
-      return Promise.resolve({ ...overview(roomId), progress, journal });
+      return Promise.resolve({ ...overview(roomId), progress, gaps: [], journal });
     },
     members: (roomId, { membership }) => {
       if (roomId === PARTIAL) {

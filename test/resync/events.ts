@@ -113,6 +113,14 @@ const join = {
   joinedVia: aServer,
   at: aTime,
 };
+const someCounts = fc.record({
+  state: aCount,
+  authChain: aCount,
+  members: aCount,
+  fetched: aCount,
+  alreadyHeld: aCount,
+  dropped: aCount,
+});
 const stateBefore = fc.constant(ANY_STATE);
 const hint = {
   serversInRoom: fc.array(aServer, { maxLength: 6 }),
@@ -147,14 +155,7 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   fc.record({
     type: fc.constant('StateFetched' as const),
     snapshotId: fc.constant(ANY_STATE),
-    counts: fc.record({
-      state: aCount,
-      authChain: aCount,
-      members: aCount,
-      fetched: aCount,
-      alreadyHeld: aCount,
-      dropped: aCount,
-    }),
+    counts: someCounts,
     digest: fc.constant('d'.repeat(64)),
     ...attempt,
   }),
@@ -173,4 +174,21 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     at: aTime,
   }),
   fc.record({ type: fc.constant('ResyncCompleted' as const), members: aCount, at: aTime }),
+  fc.record({
+    type: fc.constant('GapOpened' as const),
+    eventIds: fc.array(anEventId, { maxLength: 20 }),
+    assumedState: fc.constantFrom(ANY_STATE, null),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('GapClosed' as const),
+    eventId: anEventId,
+    resident: aServer,
+    snapshotId: fc.constant(ANY_STATE),
+    counts: someCounts,
+    digest: fc.constant('d'.repeat(64)),
+    at: aTime,
+  }),
+  fc.record({ type: fc.constant('GapFilled' as const), eventId: anEventId, at: aTime }),
+  fc.record({ type: fc.constant('GapGivenUp' as const), eventId: anEventId, reason: fc.string(), at: aTime }),
 );

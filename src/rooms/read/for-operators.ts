@@ -7,6 +7,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
+import { readGaps } from '../../store/events/gaps.ts';
 import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
@@ -45,6 +46,7 @@ export function operatorReads(context: RoomsContext): RoomReads {
       return {
         ...(await overview(context, room)),
         progress: await readProgress(context, room),
+        gaps: await readGaps(store, roomId),
         journal: await readResyncEvents(store, roomId, room.epoch, 0),
       };
     },

@@ -20,6 +20,16 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
       return event.anchors.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: false }));
     case 'StateFetched':
       return [{ eventId: event.atEventId, stateAfter: event.snapshotId, partial: false }];
+    case 'GapClosed':
+      return [{ eventId: event.eventId, stateAfter: event.snapshotId, partial: false }];
+    case 'GapOpened': {
+      const { eventIds, assumedState } = event;
+      return assumedState === null
+        ? []
+        : eventIds.map((eventId) => ({ eventId, stateAfter: assumedState, partial: true }));
+    }
+    case 'GapFilled':
+    case 'GapGivenUp':
     case 'StateFetchStarted':
     case 'StateFetchFailed':
     case 'RoundFailed':
@@ -29,27 +39,34 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
   }
 }
 
-/** An anchor that has its full state keeps it. */
+/** An anchor that has its full state keeps it; one whose event has come is none any more. */
 export async function foldAnchors(
   tx: Transaction,
   { roomId, epoch }: LockedRoom,
   events: readonly ResyncEvent[],
 ): Promise<void> {
   const rows = [...new Map(events.flatMap(anchorsOf).map((row) => [row.eventId, row])).values()];
-  if (rows.length === 0) return;
-  await tx.query(
-    `INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial)
-     SELECT $1, event_id, $2, decode(state_after, 'hex'), partial
-       FROM unnest($3::text[], $4::text[], $5::boolean[]) AS i(event_id, state_after, partial)
-     ON CONFLICT (room_id, event_id) DO UPDATE
-        SET (epoch, state_after, partial) = (excluded.epoch, excluded.state_after, excluded.partial)
-      WHERE a.partial`,
-    [
-      roomId,
-      epoch,
-      rows.map(({ eventId }) => eventId),
-      rows.map(({ stateAfter }) => stateAfter),
-      rows.map(({ partial }) => partial),
-    ],
-  );
+  if (rows.length > 0) {
+    await tx.query(
+      `INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial)
+       SELECT $1, event_id, $2, decode(state_after, 'hex'), partial
+         FROM unnest($3::text[], $4::text[], $5::boolean[]) AS i(event_id, state_after, partial)
+       ON CONFLICT (room_id, event_id) DO UPDATE
+          SET (epoch, state_after, partial) = (excluded.epoch, excluded.state_after, excluded.partial)
+        WHERE a.partial`,
+      [
+        roomId,
+        epoch,
+        rows.map(({ eventId }) => eventId),
+        rows.map(({ stateAfter }) => stateAfter),
+        rows.map(({ partial }) => partial),
+      ],
+    );
+  }
+  const filled = events.flatMap((event) => (event.type === 'GapFilled' ? [event.eventId] : []));
+  if (filled.length === 0) return;
+  await tx.query(`DELETE FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND partial`, [
+    roomId,
+    filled,
+  ]);
 }

@@ -15,6 +15,7 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import { type JournalStream, type Journalled, type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
 import { type EventStateRow, foldTimeline, timelineFacts } from './fold-timeline.ts';
 import { foldAnchors } from './fold-anchors.ts';
+import { foldGaps } from './fold-gaps.ts';
 import { foldResync } from './fold-resync.ts';
 import { type Sql, type Transaction, constraintOf } from '../open-store.ts';
 import { type LockedRoom } from './rooms.ts';
@@ -64,6 +65,7 @@ export async function append(tx: Transaction, room: LockedRoom, events: readonly
   const moved = await moveRoom(tx, room, timeline, control);
   const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
   await foldAnchors(tx, room, control);
+  await foldGaps(tx, room, control);
   const rows = await foldTimeline(tx, room.roomId, timeline, facts, moved.currentStateBefore);
 
   let resyncSeq = moved.resyncSeq - control.length;

@@ -71,6 +71,8 @@ export async function openEpoch(tx: Transaction, room: LockedRoom): Promise<Lock
   await tx.query(`UPDATE rooms SET epoch = epoch + 1 WHERE room_id = $1`, [roomId]);
   await tx.query(`UPDATE event_states SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
   await tx.query(`UPDATE anchors SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
+  // What an earlier stay lacked is an anchor, and carried as one, or events that are asked for anew.
+  await tx.query(`DELETE FROM gaps WHERE room_id = $1`, [roomId]);
   await tx.query(`UPDATE resyncs SET next_wake_at = NULL WHERE room_id = $1`, [roomId]);
   await tx.query(`DELETE FROM forward_extremities WHERE room_id = $1`, [roomId]);
   const opened = await lockRoom(tx, roomId);
@@ -179,18 +181,27 @@ export interface OverdueQuery {
 }
 
 /**
- * Rooms in which somebody should have acted by now, the longest overdue first, marked as rung at `now`. Of several
- * callers at once each gets different rooms.
+ * Rooms in which somebody should have acted by now, for their state or for a gap, the longest overdue first, marked as rung
+ * at `now`. Of several callers at once each gets different rooms.
  */
 export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<RoomId[]> {
-  const rows = await sql.query<{ roomId: RoomId; nextWakeAt: number }>(
-    `UPDATE resyncs SET rung_at = $1::bigint
-      WHERE (room_id, epoch) IN (
-        SELECT room_id, epoch FROM resyncs
-         WHERE next_wake_at <= $1::bigint - $2::bigint AND coalesce(rung_at, 0) <= $1::bigint - $2::bigint
-         ORDER BY next_wake_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-      RETURNING room_id AS "roomId", next_wake_at AS "nextWakeAt"`,
+  const rows = await sql.query<{ roomId: RoomId; dueAt: number }>(
+    `WITH due AS (
+       SELECT room_id, epoch, min(due_at) AS due_at
+         FROM (SELECT room_id, epoch, next_wake_at AS due_at FROM resyncs
+                UNION ALL
+               SELECT room_id, epoch, wake_at FROM gaps) AS wake
+        WHERE due_at <= $1::bigint - $2::bigint
+        GROUP BY room_id, epoch
+     ), overdue AS MATERIALIZED (
+       SELECT r.room_id, r.epoch, due.due_at
+         FROM due JOIN resyncs r USING (room_id, epoch)
+        WHERE coalesce(r.rung_at, 0) <= $1::bigint - $2::bigint
+        ORDER BY due.due_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED
+     )
+     UPDATE resyncs r SET rung_at = $1::bigint FROM overdue o WHERE r.room_id = o.room_id AND r.epoch = o.epoch
+     RETURNING r.room_id AS "roomId", o.due_at AS "dueAt"`,
     [query.now, query.overdueMs, query.limit],
   );
-  return rows.sort((a, b) => a.nextWakeAt - b.nextWakeAt).map(({ roomId }) => roomId);
+  return rows.sort((a, b) => a.dueAt - b.dueAt).map(({ roomId }) => roomId);
 }

@@ -2,7 +2,7 @@
 import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
-import { type SnapshotId } from '../../resync/events.ts';
+import { type FailureClass, type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { hash16, int8 } from './columns.ts';
 
@@ -92,6 +92,32 @@ export const anchors = pgTable(
     index('anchors_partial')
       .on(table.roomId)
       .where(sql`partial`),
+  ],
+);
+
+/**
+ * Missing events that ours cite, at which the state is still to be had from a resident. What was tried is written by who
+ * tries it; the row goes when the gap is closed, and its event is an anchor with full state then.
+ */
+export const gaps = pgTable(
+  'gaps',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    epoch: integer().notNull(),
+    openedAt: int8().notNull(),
+    attempts: integer().notNull().default(0),
+    /** When it is tried next; null: given up. */
+    wakeAt: int8(),
+    lastResident: text().$type<ServerName>(),
+    lastFailure: text().$type<FailureClass>(),
+    lastReason: text(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.eventId] }),
+    index('gaps_by_wake')
+      .on(table.wakeAt)
+      .where(sql`wake_at IS NOT NULL`),
   ],
 );
 

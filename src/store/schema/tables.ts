@@ -1,8 +1,8 @@
 /** Plain tables. Times are milliseconds since the Unix epoch. */
-import { boolean, index, integer, json, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { int8 } from './columns.ts';
+import { bytea, int8 } from './columns.ts';
 
 /**
  * How far the running state fetch of a room is, for readers only. Unlogged: drizzle has no word for it, so its migration
@@ -49,6 +49,43 @@ export const serverKeys = pgTable(
   },
   (table) => [primaryKey({ columns: [table.serverName, table.keyId] })],
 );
+
+/**
+ * What other servers pushed, or gave us of a gap, as it came: to be checked and judged in its room's turn. An event is there
+ * once for each server that sent it: a bad copy must not stand in the way of a good one.
+ */
+export const stagedPdus = pgTable(
+  'staged_pdus',
+  {
+    nid: int8().generatedAlwaysAsIdentity().primaryKey(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    origin: text().$type<ServerName>().notNull(),
+    raw: bytea().notNull(),
+    receivedAt: int8().notNull(),
+    /** Parents that are not held, as far as known; empty: nothing is known to be missing. */
+    waitsFor: text().array().$type<EventId[]>().notNull().default([]),
+    /** Why it is not judged yet. */
+    reason: text(),
+    attempts: integer().notNull().default(0),
+    /** It has no turn before this time, by the database's clock. */
+    notBefore: int8().notNull(),
+  },
+  (table) => [
+    unique('staged_pdus_by_event').on(table.roomId, table.eventId, table.origin),
+    index('staged_pdus_by_room').on(table.roomId, table.notBefore),
+    index('staged_pdus_by_origin').on(table.origin),
+  ],
+);
+
+/** Rooms with staged events, and the process that works at each. All times are the database's. */
+export const stagedRooms = pgTable('staged_rooms', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  /** A process; null: nobody has it. */
+  holder: text(),
+  /** Until when the holder has it, or when the last one gave it up: the longest unserved comes first. */
+  leasedUntil: int8().notNull().default(0),
+});
 
 /** Answers to transactions of other servers: the same transaction again gets the same answer. */
 export const receivedTransactions = pgTable(

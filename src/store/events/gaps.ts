@@ -1,0 +1,26 @@
+/** Gaps: missing events at which the state is still to be had from a resident. They are opened and closed by the journal. */
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type FailureClass } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+export interface Gap {
+  readonly eventId: EventId;
+  readonly epoch: number;
+  readonly openedAt: number;
+  readonly attempts: number;
+  /** When it is tried next, milliseconds; `null`: given up. */
+  readonly wakeAt: number | null;
+  readonly lastResident: ServerName | null;
+  readonly lastFailure: FailureClass | null;
+  readonly lastReason: string | null;
+}
+
+/** All gaps of a room, those that are given up too, the oldest first. */
+export function readGaps(sql: Sql, roomId: RoomId): Promise<Gap[]> {
+  return sql.query(
+    `SELECT event_id AS "eventId", epoch, opened_at AS "openedAt", attempts, wake_at AS "wakeAt",
+            last_resident AS "lastResident", last_failure AS "lastFailure", last_reason AS "lastReason"
+       FROM gaps WHERE room_id = $1 ORDER BY opened_at, event_id`,
+    [roomId],
+  );
+}
