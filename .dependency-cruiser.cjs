@@ -27,7 +27,8 @@ module.exports = {
       },
       {
         path: '^(src|workflows|activities)/',
-        pathNot: '^(src/cli/main\\.ts|workflows/index\\.ts|src/verification/thread\\.ts|src/simulator/|src/store/schema/)',
+        pathNot:
+          '^(src/cli/main\\.ts|workflows/index\\.ts|src/verification/thread\\.ts|src/simulator/|src/store/schema/)',
         reachable: false,
       },
     ),
@@ -107,25 +108,31 @@ module.exports = {
       'store-knows-no-edge',
       'The store is below the use cases; of verification it knows the shapes of what is stored.',
       '^src/store/',
-      '^(workflows/|activities/|src/(federation|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
+      '^(workflows/|activities/|src/(federation|http|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
     ),
     forbid(
       'federation-knows-no-store',
       'The federation edge gets its stores as arguments.',
       '^src/federation/',
-      '^(workflows/|activities/|src/(store|rooms|operator|federation-api|temporal|cli|launch|simulator)/)',
+      '^(workflows/|activities/|src/(store|rooms|operator|federation-api|http|temporal|cli|launch|simulator)/)',
     ),
     forbid(
       'rooms-know-no-edge',
       'Use cases do not know who calls them, no HTTP server and no Temporal; contract.ts says in shapes what they offer.',
       '^src/rooms/',
-      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api)/|node_modules/@temporalio/)',
+      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api|http)/|node_modules/(@temporalio|fastify)/)',
     ),
     forbid(
       'activities-are-thin',
       'Activities call use cases and translate their failures; SQL and HTTP are below.',
       '^activities/',
-      '^src/(operator|federation-api|cli|launch|simulator)/',
+      '^src/(operator|federation-api|http|cli|launch|simulator)/',
+    ),
+    forbid(
+      'http-knows-no-use-case',
+      "A listener's manners; it knows no use case.",
+      '^src/http/',
+      '^(workflows/|activities/|src/(?!http/|matrix/pdu\\.ts|telemetry/|logging\\.ts)|node_modules/(?!fastify/))',
     ),
     forbid(
       'operator-asks-ports',
@@ -135,7 +142,7 @@ module.exports = {
     ),
     forbid(
       'federation-api-knows-shapes',
-      'As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation\'s.',
+      "As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation's.",
       '^src/federation-api/',
       '^(workflows/|activities/|src/(store|operator|temporal|cli|launch|simulator|rooms/(?!contract\\.ts|error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
     ),

@@ -4,9 +4,10 @@ import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { parseWholeObject } from '../matrix/json/strict-json.ts';
 import { type RequestAuthenticator, authenticate, parseAuthHeader } from '../federation/request-auth.ts';
-import { MatrixError } from './errors.ts';
+import { type OpenRequest, openRequest } from '../http/endpoint.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 
-export interface AuthenticatedRequest {
+export interface AuthenticatedRequest extends OpenRequest {
   /** Who signed it. */
   readonly origin: ServerName;
   /** The body as received; empty where there is none. */
@@ -20,7 +21,7 @@ export function requireSignature(
   app: FastifyInstance,
   authenticator: RequestAuthenticator,
   signal: AbortSignal,
-): { of(request: FastifyRequest): AuthenticatedRequest } {
+): { readonly of: (request: FastifyRequest) => AuthenticatedRequest } {
   const checked = new WeakMap<FastifyRequest, AuthenticatedRequest>();
 
   // Before the body is read: whoever has no header at all sends us nothing.
@@ -47,7 +48,7 @@ export function requireSignature(
       signal,
     );
     if (!auth.ok) throw unauthorized(auth.reason);
-    checked.set(request, { origin: auth.origin, raw, content });
+    checked.set(request, { ...openRequest(request), origin: auth.origin, raw, content });
   });
 
   return {

@@ -5,35 +5,49 @@
  * Source: MSC3895, https://github.com/matrix-org/matrix-spec-proposals/pull/3895
  */
 import { parseEventId, parseRoomId } from '../matrix/identifiers.ts';
-import { MatrixError } from './errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
+import { type AuthenticatedRequest } from './authenticated.ts';
+import { type SignedEndpoint } from './endpoint.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { type RoomStatus } from '../rooms/contract.ts';
 
-const PREFIX = '/_matrix/federation';
-
 /** Endpoints by which servers get users into or out of a room through us. */
-export const MEMBERSHIP_ENDPOINTS: readonly (readonly ['GET' | 'PUT', string])[] = [
-  ['GET', `${PREFIX}/v1/make_join/:roomId/:userId`],
-  ['PUT', `${PREFIX}/v1/send_join/:roomId/:eventId`],
-  ['PUT', `${PREFIX}/v2/send_join/:roomId/:eventId`],
-  ['GET', `${PREFIX}/v1/make_knock/:roomId/:userId`],
-  ['PUT', `${PREFIX}/v1/send_knock/:roomId/:eventId`],
-  ['PUT', `${PREFIX}/v1/send_leave/:roomId/:eventId`],
-  ['PUT', `${PREFIX}/v2/send_leave/:roomId/:eventId`],
+export const MEMBERSHIP_ENDPOINTS: readonly SignedEndpoint[] = [
+  refusing('GET', '/v1/make_join/:roomId/:userId', refuseMembership),
+  refusing('PUT', '/v1/send_join/:roomId/:eventId', refuseMembership),
+  refusing('PUT', '/v2/send_join/:roomId/:eventId', refuseMembership),
+  refusing('GET', '/v1/make_knock/:roomId/:userId', refuseMembership),
+  refusing('PUT', '/v1/send_knock/:roomId/:eventId', refuseMembership),
+  refusing('PUT', '/v1/send_leave/:roomId/:eventId', refuseMembership),
+  refusing('PUT', '/v2/send_leave/:roomId/:eventId', refuseMembership),
 ];
 
 /** Endpoints that hand out a room's state or events. */
-export const STATE_ENDPOINTS: readonly (readonly ['GET', string])[] = [
-  ['GET', `${PREFIX}/v1/state/:roomId`],
-  ['GET', `${PREFIX}/v1/state_ids/:roomId`],
-  ['GET', `${PREFIX}/v1/event_auth/:roomId/:eventId`],
-  ['GET', `${PREFIX}/v1/get_extremities/:roomId`],
+export const STATE_ENDPOINTS: readonly SignedEndpoint[] = [
+  refusing('GET', '/v1/state/:roomId', refuseState),
+  refusing('GET', '/v1/state_ids/:roomId', refuseState),
+  refusing('GET', '/v1/event_auth/:roomId/:eventId', refuseState),
+  refusing('GET', '/v1/get_extremities/:roomId', refuseState),
+  refusing('GET', '/v1/event/:eventId', refuseEvent),
 ];
 
-export const EVENT_ENDPOINT = ['GET', `${PREFIX}/v1/event/:eventId`] as const;
+type Refuse = (ports: FederationServerPorts, params: AuthenticatedRequest['params']) => Promise<MatrixError>;
+
+function refusing(method: SignedEndpoint['method'], path: string, refuse: Refuse): SignedEndpoint {
+  return {
+    method,
+    path: `/_matrix/federation${path}`,
+    answer: async ({ params }, { ports }) => {
+      throw await refuse(ports, params);
+    },
+  };
+}
 
 /** The error for a request about getting into or out of a room. */
-export async function refuseMembership(ports: FederationServerPorts, roomId: unknown): Promise<MatrixError> {
+async function refuseMembership(
+  ports: FederationServerPorts,
+  { roomId }: AuthenticatedRequest['params'],
+): Promise<MatrixError> {
   const status = await statusOfRoom(ports, roomId);
   return status === 'full'
     ? notServed()
@@ -41,12 +55,18 @@ export async function refuseMembership(ports: FederationServerPorts, roomId: unk
 }
 
 /** The error for a request for a room's state or events. */
-export async function refuseState(ports: FederationServerPorts, roomId: unknown): Promise<MatrixError> {
+async function refuseState(
+  ports: FederationServerPorts,
+  { roomId }: AuthenticatedRequest['params'],
+): Promise<MatrixError> {
   return refuseByStatus(await statusOfRoom(ports, roomId));
 }
 
 /** The error for a request for one event. */
-export async function refuseEvent(ports: FederationServerPorts, eventId: unknown): Promise<MatrixError> {
+async function refuseEvent(
+  ports: FederationServerPorts,
+  { eventId }: AuthenticatedRequest['params'],
+): Promise<MatrixError> {
   const id = parseEventId(eventId);
   if (id === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not an event id');
   return refuseByStatus(await ports.statusOfEventsRoom(id));

@@ -13,7 +13,8 @@ import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
 import { createEventSplitter } from '../federation/event-splitter.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
-import { MatrixError } from './errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
+import { type SignedEndpoint, type TransactionHandler } from './endpoint.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { type ReceivedTransaction } from '../rooms/contract.ts';
 
@@ -27,7 +28,13 @@ const TXN_ID_CHARS_MAX = 255;
 const UNDER_WAY_PER_SERVER_MAX = 4;
 const BUSY_RETRY_AFTER_MS = 5000;
 
-export type TransactionHandler = (txnId: string, request: AuthenticatedRequest) => Promise<JsonObject>;
+export const SEND_ENDPOINTS: readonly SignedEndpoint[] = [
+  {
+    method: 'PUT',
+    path: '/_matrix/federation/v1/send/:txnId',
+    answer: (request, { takeTransaction }) => takeTransaction(request.params['txnId'] ?? '', request),
+  },
+];
 
 export interface TransactionDependencies {
   readonly ports: FederationServerPorts;

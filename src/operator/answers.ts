@@ -1,14 +1,9 @@
 /** The operator API's answers: the domain's shapes in JSON names, times as ISO 8601. */
+import { type JsonObject } from '../matrix/pdu.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { explain, isoTime } from '../resync/explain.ts';
 import { type ResyncState } from '../resync/state.ts';
-import {
-  type JoinedRoom,
-  type Member,
-  type NotReady,
-  type RoomDescription,
-  type RoomOverview,
-} from '../rooms/contract.ts';
+import { type JoinedRoom, type Member, type RoomDescription, type RoomOverview } from '../rooms/contract.ts';
 
 const iso = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
 
@@ -38,7 +33,7 @@ export function roomAnswer({ roomId, epoch, name, canonicalAlias, membersKnown, 
 }
 
 /** How far a resync is; also part of the answer to a caller who is told to come back. */
-export function progressAnswer(resync: ResyncState): object {
+export function progressAnswer(resync: ResyncState): JsonObject {
   const { lastFailure, lastFetch } = resync;
   return {
     phase: resync.phase,
@@ -111,13 +106,4 @@ function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>): objec
 
 export function memberAnswer({ userId, eventId, membership, displayName }: Member): object {
   return { user_id: userId, event_id: eventId, membership, display_name: displayName };
-}
-
-export function notReadyAnswer({ reason, retryAfterMs, resync }: NotReady): object {
-  return {
-    errcode: 'M_UNABLE_DUE_TO_PARTIAL_STATE',
-    error: reason,
-    retry_after_ms: retryAfterMs,
-    progress: progressAnswer(resync),
-  };
 }

@@ -1,6 +1,7 @@
 /** The operator's bearer token: in the Authorization header and nowhere else. */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { RequestError, invalidParam } from './errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
+import { invalidParam } from './errors.ts';
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
@@ -8,7 +9,7 @@ const digest = (text: string): Buffer => createHash('sha256').update(text).diges
 const TOKEN_PARAMETERS = ['access_token', 'token'];
 
 /**
- * Makes the check of one request: throws `RequestError` unless it carries `token`. Digests are compared, so the time
+ * Makes the check of one request: throws a `MatrixError` unless it carries `token`. Digests are compared, so the time
  * taken tells nothing about the token, its length included.
  */
 export function requireBearer(token: string): (authorization: string | undefined, query: unknown) => void {
@@ -19,10 +20,14 @@ export function requireBearer(token: string): (authorization: string | undefined
     }
     const [, given] = /^Bearer +([^\s]+) *$/i.exec(authorization ?? '') ?? [];
     if (given === undefined) {
-      throw new RequestError(401, 'M_MISSING_TOKEN', 'send the operator token as "Authorization: Bearer …"');
+      throw unauthorised('M_MISSING_TOKEN', 'send the operator token as "Authorization: Bearer …"');
     }
     if (!timingSafeEqual(digest(given), expected)) {
-      throw new RequestError(401, 'M_UNKNOWN_TOKEN', 'this is not the operator token of this server');
+      throw unauthorised('M_UNKNOWN_TOKEN', 'this is not the operator token of this server');
     }
   };
+}
+
+function unauthorised(errcode: string, message: string): MatrixError {
+  return new MatrixError(401, errcode, message, {}, { 'www-authenticate': 'Bearer' });
 }

@@ -1,7 +1,10 @@
-/** The operator API's one table from what went wrong to status and errcode, and the body both travel in. */
-import { type RoomErrorKind } from '../rooms/error.ts';
+/** The operator API's one table from what went wrong to status and errcode. */
+import { MatrixError } from '../http/matrix-error.ts';
+import { type NotReady } from '../rooms/contract.ts';
+import { RoomError, type RoomErrorKind } from '../rooms/error.ts';
+import { progressAnswer } from './answers.ts';
 
-export interface ErrorAnswer {
+interface ErrorAnswer {
   readonly status: number;
   readonly errcode: string;
 }
@@ -19,19 +22,21 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
 };
 
-/** A request that is refused before any port is asked. */
-export class RequestError extends Error {
-  readonly status: number;
-  readonly errcode: string;
-
-  constructor(status: number, errcode: string, message: string) {
-    super(message);
-    this.name = 'RequestError';
-    this.status = status;
-    this.errcode = errcode;
-  }
+/** What the API answers where a use case failed. */
+export function translateRoomError(error: unknown): MatrixError | undefined {
+  if (!(error instanceof RoomError)) return undefined;
+  const { status, errcode } = ROOM_ERROR_ANSWERS[error.kind];
+  const { message, retryAfterMs } = error;
+  return new MatrixError(status, errcode, message, retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs });
 }
 
-export function invalidParam(message: string): RequestError {
-  return new RequestError(400, 'M_INVALID_PARAM', message);
+/** What is answered while a room has no full state: how far it is, and when to ask again. */
+export function notReady({ reason, retryAfterMs, resync }: NotReady): MatrixError {
+  const details = { retry_after_ms: retryAfterMs, progress: progressAnswer(resync) };
+  return new MatrixError(503, 'M_UNABLE_DUE_TO_PARTIAL_STATE', reason, details);
+}
+
+/** A request that is refused before any port is asked. */
+export function invalidParam(message: string): MatrixError {
+  return new MatrixError(400, 'M_INVALID_PARAM', message);
 }

@@ -2,7 +2,7 @@
  * An answer of a simulated server. The state of 100,000 members is 90 MB that are in memory already, an event a buffer:
  * a body is a list of texts and events, joined into pieces of a socket's size while it is sent, and never a whole.
  */
-import { type MatrixError } from '../federation-api/errors.ts';
+import { type MatrixError } from '../http/matrix-error.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type SimulatedEvent } from './room.ts';
 

@@ -2,7 +2,7 @@
  * The checks on receipt of an event that a joining server made: what a real resident looks at before it lets an event into
  * the room, so that a mistake of ours shows here and not in the first room out there.
  */
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { authEventIdsOf } from '../matrix/auth/auth-events.ts';
 import { type AuthRule, type AuthState } from '../matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../matrix/event-format.ts';

@@ -1,5 +1,5 @@
 /** What the endpoints of simulated servers have in common: their names, what they are asked, and by which paths. */
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Answer } from './answer.ts';

@@ -4,7 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#joining-rooms
  */
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { authoriseAgainstState } from '../matrix/auth/auth-rules.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { type EventId, type ServerName, type UserId, domainOf, parseUserId } from '../matrix/identifiers.ts';

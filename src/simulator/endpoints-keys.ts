@@ -3,7 +3,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#retrieving-server-keys
  */
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { type ServerName, parseRoomAlias, parseUserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';

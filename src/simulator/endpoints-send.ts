@@ -4,7 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#transactions
  */
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { type ServerName, parseRoomId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { eventIdOf } from '../matrix/signing/hashes.ts';
@@ -26,8 +26,9 @@ export const SEND_ENDPOINTS: readonly Endpoint[] = [
       }
       const pdus = content['pdus'];
       if (!Array.isArray(pdus)) throw new MatrixError(400, 'M_BAD_JSON', 'pdus is not a list');
-      if (pdus.length > TRANSACTION_PDUS_MAX)
-        {throw new MatrixError(400, 'M_BAD_JSON', `there are over ${TRANSACTION_PDUS_MAX} PDUs`);}
+      if (pdus.length > TRANSACTION_PDUS_MAX) {
+        throw new MatrixError(400, 'M_BAD_JSON', `there are over ${TRANSACTION_PDUS_MAX} PDUs`);
+      }
       const results: Record<string, JsonObject> = {};
       for (const pdu of pdus as readonly Json[]) {
         if (isJsonObject(pdu)) Object.assign(results, await take(federation, pdu, origin, signal));

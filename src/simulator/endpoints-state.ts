@@ -3,7 +3,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#retrieving-events and #backfilling-and-retrieving-missing-events
  */
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { type EventId, parseEventId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type Answer, answerWith, answerWithEvents } from './answer.ts';

@@ -1,6 +1,6 @@
 /** The simulated servers together: who they are, their keys, the rooms they share, and who has joined from outside. */
 import { type Clock } from '../clock.ts';
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import {
   type EventId,
   type RoomAlias,

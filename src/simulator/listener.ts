@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type TLSSocket } from 'node:tls';
 import { BodyTooLargeError, readBody } from '../federation/read-body.ts';
 import { authenticate } from '../federation/request-auth.ts';
-import { MatrixError } from '../federation-api/errors.ts';
+import { MatrixError } from '../http/matrix-error.ts';
 import { type ServerCertificate } from '../launch/certificates.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { TRANSACTION_BYTES_MAX } from '../../src/federation-api/send-transaction.ts';
 import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
@@ -272,7 +273,7 @@ describe('a transaction', () => {
     ['a list', '[]', 400, 'M_BAD_JSON'],
     ['bad UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), 400, 'M_NOT_JSON'],
     ['depth 100,000', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 400, 'M_NOT_JSON'],
-    ['over thirteen megabytes', Buffer.alloc(13_200_000, 0x20), 413, 'M_TOO_LARGE'],
+    ['too large', Buffer.alloc(TRANSACTION_BYTES_MAX + 1, 0x20), 413, 'M_TOO_LARGE'],
   ])('that is %s is refused', async (_what, body, status, errcode) => {
     const { ask } = await start();
     const authorization = authorizationOf({ method: 'PUT', uri: `${SEND}/1`, origin, destination: OUR_NAME }, theirKey);

@@ -1,5 +1,9 @@
 /** A JSON object with one long array, sent while its rows are read: memory holds a page, whatever the room's size. */
 import { Readable } from 'node:stream';
+import { type FastifyReply } from 'fastify';
+
+/** A reader that takes nothing for this long loses its connection, and with it the cursor it holds. */
+const READER_IDLE_MS = 60_000;
 
 /**
  * `{…head, "<name>": [rows], "total": n}`. The first page is read before this resolves, so that a failure there can still
@@ -31,4 +35,10 @@ export async function streamRows<Row>(
     yield `],"total":${total}}`;
   }
   return Readable.from(body(), { objectMode: false, highWaterMark: 64 * 1024 });
+}
+
+/** Sends a stream of JSON text as it is read. */
+export function sendJsonStream(reply: FastifyReply, rows: Readable): FastifyReply {
+  reply.raw.setTimeout(READER_IDLE_MS, () => reply.raw.destroy());
+  return reply.type('application/json; charset=utf-8').send(rows);
 }

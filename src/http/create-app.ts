@@ -1,0 +1,57 @@
+/** A listener, not yet listening: limits on what a caller may send and how slowly, a span a request, and how it fails. */
+import Fastify, { type FastifyInstance } from 'fastify';
+import { traceInbound } from '../telemetry/inbound.ts';
+import { type AnswerError } from './answer-error.ts';
+import { unrecognized } from './endpoint.ts';
+
+/** An identifier of 255 bytes, each percent-encoded. */
+const PARAMETER_CHARS_MAX = 3 * 255;
+/** How often Node looks for connections that are over their time, at the least. */
+const CHECK_EVERY_MS_MAX = 5000;
+
+export interface AppOptions {
+  /** Absent: plain HTTP, on an inner address or behind a proxy that ends TLS. */
+  readonly tls?: { readonly certificatePem: string; readonly keyPem: string } | undefined;
+  readonly bodyBytesMax: number;
+  /** Until the headers of a request have arrived, milliseconds (slow loris). */
+  readonly headersMs: number;
+  /** Until the whole request has arrived, milliseconds; answers may take longer. */
+  readonly requestMs: number;
+  /** How long an idle connection is kept, milliseconds. */
+  readonly keepAliveMs: number;
+  readonly connectionsMax: number;
+  /** The caller's `traceparent` is continued: for operators only. */
+  readonly trustCaller: boolean;
+  readonly answerError: AnswerError;
+}
+
+/** Whoever waits for an answer is answered by its own limit, and does not keep us from closing. */
+export function createApp(options: AppOptions): FastifyInstance {
+  const { tls, headersMs, requestMs, answerError } = options;
+  const listener = {
+    headersTimeout: headersMs,
+    connectionsCheckingInterval: Math.min(headersMs, requestMs, CHECK_EVERY_MS_MAX),
+  };
+  const common = {
+    logger: false,
+    bodyLimit: options.bodyBytesMax,
+    requestTimeout: requestMs,
+    connectionTimeout: 0,
+    keepAliveTimeout: options.keepAliveMs,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: PARAMETER_CHARS_MAX, ignoreTrailingSlash: true },
+    frameworkErrors: answerError,
+  } as const;
+  const app: FastifyInstance =
+    tls === undefined
+      ? Fastify({ ...common, http: listener })
+      : Fastify({
+          ...common,
+          https: { ...listener, cert: tls.certificatePem, key: tls.keyPem, handshakeTimeout: headersMs },
+        });
+  app.server.maxConnections = options.connectionsMax;
+  app.addHook('onRequest', traceInbound({ trustCaller: options.trustCaller }));
+  app.setErrorHandler(answerError);
+  app.setNotFoundHandler(unrecognized(404));
+  return app;
+}

@@ -1,0 +1,62 @@
+/** Endpoints as data, a list a chapter of the specification: what they answer, knowing nothing of Fastify. */
+import { Readable } from 'node:stream';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from 'fastify';
+import { sendJsonStream } from './json-stream.ts';
+import { MatrixError } from './matrix-error.ts';
+
+/** What every handler may look at. */
+export interface OpenRequest {
+  /** The variable segments of the path, decoded. */
+  readonly params: Readonly<Record<string, string>>;
+}
+
+export interface Endpoint<Request, Context> {
+  readonly method: 'GET' | 'POST' | 'PUT';
+  /** Segments with `:` before them are variable. */
+  readonly path: string;
+  /** Gives what is sent with status 200: a value as JSON, or a stream of JSON. Throws a `MatrixError` to refuse. */
+  readonly answer: (request: Request, context: Context) => unknown;
+}
+
+/**
+ * Adds endpoints to `scope`, whose hooks have passed when they are asked. Their paths are refused with 405 by every other
+ * method, hooks or no hooks, as the specification asks; so all methods of one path belong into one list.
+ */
+export function addEndpoints<Request, Context>(
+  app: FastifyInstance,
+  scope: FastifyInstance,
+  endpoints: readonly Endpoint<Request, Context>[],
+  requestOf: (request: FastifyRequest, reply: FastifyReply) => Request,
+  context: Context,
+): void {
+  const methods = new Map<string, Set<HTTPMethods>>();
+  for (const { method, path, answer } of endpoints) {
+    scope.route({
+      method,
+      url: path,
+      handler: async (request, reply) => {
+        const answered = await answer(requestOf(request, reply), context);
+        return answered instanceof Readable ? sendJsonStream(reply, answered) : answered;
+      },
+    });
+    const served = methods.get(path) ?? new Set();
+    methods.set(path, served.add(method));
+    // Fastify answers HEAD where it answers GET.
+    if (method === 'GET') served.add('HEAD');
+  }
+  for (const [url, served] of methods) {
+    const others = app.supportedMethods.filter((method) => !served.has(method));
+    app.route({ method: others, url, onRequest: unrecognized(405), handler: unrecognized(405) });
+  }
+}
+
+/** What there is to see of a request that nobody has signed. */
+export function openRequest({ params }: FastifyRequest): OpenRequest {
+  return { params: params as OpenRequest['params'] };
+}
+
+/** A handler that refuses: 404 where there is no such endpoint, 405 where it is asked by another method. */
+export function unrecognized(status: 404 | 405): () => Promise<never> {
+  const reason = status === 404 ? 'there is no such endpoint' : 'that is not its method';
+  return () => Promise.reject(new MatrixError(status, 'M_UNRECOGNIZED', reason));
+}

@@ -1,0 +1,85 @@
+/** The operator API, `/_rejoinder/v1`: join a room, list and explain rooms, read members and state. */
+import { type Readable } from 'node:stream';
+import { type Endpoint, type OpenRequest } from '../http/endpoint.ts';
+import { streamRows } from '../http/json-stream.ts';
+import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type NotReady, type Ready } from '../rooms/contract.ts';
+import { descriptionAnswer, joinAnswer, memberAnswer, roomAnswer } from './answers.ts';
+import { notReady } from './errors.ts';
+import { type OperatorPorts } from './ports.ts';
+import { parseJoin, parseMembersQuery, parseRoomParameter, parseStateQuery } from './requests.ts';
+
+export interface OperatorRequest extends OpenRequest {
+  readonly query: unknown;
+  /** The JSON of the body, parsed. */
+  readonly body: unknown;
+  /** Aborted when the caller goes away. */
+  readonly signal: AbortSignal;
+}
+
+export interface OperatorContext {
+  readonly serverName: ServerName;
+  readonly ports: OperatorPorts;
+  /** How long a request may wait for a room to become whole, milliseconds. */
+  readonly membersWaitMaxMs: number;
+}
+
+export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>[] = [
+  {
+    method: 'POST',
+    path: '/_rejoinder/v1/rooms/join',
+    answer: async ({ body, signal }, { ports, serverName }) =>
+      joinAnswer(await ports.joinRoom({ ...parseJoin(body, serverName), signal })),
+  },
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/rooms',
+    answer: async (_request, { ports }) => ({ rooms: (await ports.listRooms()).map(roomAnswer) }),
+  },
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/rooms/:room',
+    answer: async (request, { ports }) => descriptionAnswer(await ports.describeRoom(await roomOf(request, ports))),
+  },
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/rooms/:room/members',
+    answer: async (request, { ports, membersWaitMaxMs }) => {
+      const { waitMs, membership } = parseMembersQuery(request.query, membersWaitMaxMs);
+      const roomId = await roomOf(request, ports);
+      const answer = await ports.members(roomId, { waitMs, membership, signal: request.signal });
+      return rowsOf(answer, { room_id: roomId }, 'members', (member) => JSON.stringify(memberAnswer(member)));
+    },
+  },
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/rooms/:room/state',
+    answer: async (request, { ports, membersWaitMaxMs }) => {
+      const { waitMs, members } = parseStateQuery(request.query, membersWaitMaxMs);
+      const roomId = await roomOf(request, ports);
+      const answer = await ports.state(roomId, { waitMs, members, signal: request.signal });
+      const head = { room_id: roomId, members_included: members };
+      return rowsOf(
+        answer,
+        head,
+        'state',
+        ({ eventId, json }) => `{"event_id":${JSON.stringify(eventId)},"event":${json}}`,
+      );
+    },
+  },
+];
+
+function roomOf({ params, signal }: OperatorRequest, ports: OperatorPorts): Promise<RoomId> {
+  return ports.resolveRoom(parseRoomParameter(params['room'] ?? ''), signal);
+}
+
+/** The rows as they are read, or the word that they cannot be had yet. */
+async function rowsOf<Row>(
+  answer: Ready<Row> | NotReady,
+  head: Readonly<Record<string, unknown>>,
+  name: string,
+  rowJson: (row: Row) => string,
+): Promise<Readable> {
+  if (!answer.ready) throw notReady(answer);
+  return streamRows(head, name, answer.pages, rowJson);
+}
