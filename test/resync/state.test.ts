@@ -76,9 +76,9 @@ describe('the fold of control events', () => {
     expect(state.fetchAt).toEqual(['$before', '$later']);
   });
 
-  test('a second join does not want a state again that is fetched', () => {
-    const state = given(joined(), fetched(1, 'a'), learned({ fetchAt: [eventId('before')] }));
-    expect(state).toMatchObject({ phase: 'walking', fetchAt: [] });
+  test('what two joins want is fetched once', () => {
+    const state = given(joined(), learned({ fetchAt: [eventId('before'), eventId('beside')] }));
+    expect(state).toMatchObject({ phase: 'fetching', fetchAt: ['$before', '$beside'] });
   });
 
   test('a second join in the middle of the walk leads back to fetching when it needs a state', () => {

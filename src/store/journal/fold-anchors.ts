@@ -2,6 +2,7 @@
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { type Transaction } from '../open-store.ts';
+import { settleBelowAnchors } from './fold-extremities.ts';
 import { type LockedRoom } from './rooms.ts';
 
 interface AnchorRow {
@@ -39,7 +40,10 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
   }
 }
 
-/** An anchor that has its full state keeps it; one whose event has come is none any more. */
+/**
+ * An anchor that has its full state keeps it; one whose event has come is none any more. What an anchor cites is known where its
+ * body is held, as it is once its state is fetched.
+ */
 export async function foldAnchors(
   tx: Transaction,
   { roomId, epoch }: LockedRoom,
@@ -48,7 +52,14 @@ export async function foldAnchors(
   const rows = [...new Map(events.flatMap(anchorsOf).map((row) => [row.eventId, row])).values()];
   if (rows.length > 0) {
     await tx.query(
-      `INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial)
+      `WITH edges AS (
+         INSERT INTO event_edges (room_id, prev_event_id, event_id)
+         SELECT $1, prev.event_id, p.event_id
+           FROM pdus p CROSS JOIN unnest(p.prev_events) AS prev(event_id)
+          WHERE p.room_id = $1 AND p.event_id = ANY ($3::text[])
+         ON CONFLICT DO NOTHING
+       )
+       INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial)
        SELECT $1, event_id, $2, decode(state_after, 'hex'), partial
          FROM unnest($3::text[], $4::text[], $5::boolean[]) AS i(event_id, state_after, partial)
        ON CONFLICT (room_id, event_id) DO UPDATE
@@ -61,6 +72,11 @@ export async function foldAnchors(
         rows.map(({ stateAfter }) => stateAfter),
         rows.map(({ partial }) => partial),
       ],
+    );
+    await settleBelowAnchors(
+      tx,
+      roomId,
+      rows.flatMap(({ eventId, partial }) => (partial ? [] : [eventId])),
     );
   }
   const filled = events.flatMap((event) => (event.type === 'GapFilled' ? [event.eventId] : []));

@@ -4,6 +4,7 @@ import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Verdict } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
 import { diffSnapshotTries } from '../snapshots/snapshots.ts';
+import { type ChangedEvent, settleExtremities } from './fold-extremities.ts';
 import { stateKeyNidOf } from '../snapshots/snapshot-trie.ts';
 import { int8Array } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
@@ -74,8 +75,13 @@ export async function foldTimeline(
 ): Promise<EventStateRow[]> {
   const judged = timeline.filter(isJudged);
   const unPartialStated = timeline.filter((event) => event.type === 'EventUnPartialStated');
-  if (unPartialStated.length > 0) await foldUnPartialStated(tx, roomId, unPartialStated);
-  if (judged.length > 0) await advanceExtremities(tx, roomId, judged, facts);
+  const flipped = unPartialStated.length > 0 ? await foldUnPartialStated(tx, roomId, unPartialStated) : [];
+  const takenIn = judged.map((event) => ({
+    eventId: event.eventId,
+    isSolid: event.type === 'PduAccepted' && !event.softFailed,
+    prevEvents: facts.get(event.eventId)?.prevEvents ?? [],
+  }));
+  await settleExtremities(tx, roomId, takenIn, flipped);
 
   const resolved = timeline.findLast((event) => 'currentState' in event);
   if (resolved && 'currentState' in resolved && resolved.currentState !== currentStateBefore) {
@@ -117,55 +123,20 @@ function toRow(event: Judged, eventNid: number, authDepth: number | null): Event
   return { ...row, stateAfter: stateBefore, verdict: 'rejected', softFailed: false, rule, reason };
 }
 
-/** Parents reached through events that are rejected or soft-failed count as those of the event that cites these. */
-const GONE = `
-  gone (event_id) AS (
-    SELECT unnest($2::text[])
-    UNION
-    SELECT prev.event_id
-      FROM gone JOIN event_states e ON e.event_id = gone.event_id AND (e.verdict = 'rejected' OR e.soft_failed)
-      JOIN pdus p ON p.nid = e.event_nid CROSS JOIN unnest(p.prev_events) AS prev(event_id)
-  )`;
-
-const DELETE_GONE = `
-  WITH RECURSIVE ${GONE}
-  DELETE FROM forward_extremities x USING gone WHERE x.room_id = $1 AND x.event_id = gone.event_id`;
-
-/** New accepted events become extremities in the place of their parents. */
-async function advanceExtremities(
+/** Gives events their full state and final verdict; returns those whose verdict has changed. */
+async function foldUnPartialStated(
   tx: Transaction,
   roomId: RoomId,
-  judged: readonly Judged[],
-  facts: ReadonlyMap<EventId, EventFacts>,
-): Promise<void> {
-  const accepted = new Set(
-    judged.flatMap((event) => (event.type === 'PduAccepted' && !event.softFailed ? [event.eventId] : [])),
-  );
-  if (accepted.size === 0) return;
-  const gone = new Set<EventId>();
-  const cited = [...accepted].flatMap((eventId) => facts.get(eventId)?.prevEvents ?? []);
-  for (let eventId = cited.pop(); eventId !== undefined; eventId = cited.pop()) {
-    if (gone.has(eventId)) continue;
-    gone.add(eventId);
-    // Of this batch and refused; earlier ones are followed in SQL.
-    if (!accepted.has(eventId)) cited.push(...(facts.get(eventId)?.prevEvents ?? []));
-  }
-  await tx.query(
-    `INSERT INTO forward_extremities (room_id, event_id) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING`,
-    [roomId, [...accepted].filter((eventId) => !gone.has(eventId))],
-  );
-  await tx.query(DELETE_GONE, [roomId, [...gone]]);
-}
-
-/** Gives events their full state and final verdict, and the extremities what flips mean for them. */
-async function foldUnPartialStated(tx: Transaction, roomId: RoomId, events: readonly UnPartialStated[]): Promise<void> {
-  await tx.query(
+  events: readonly UnPartialStated[],
+): Promise<ChangedEvent[]> {
+  const rows = await tx.query<ChangedEvent>(
     `UPDATE event_states e
         SET partial = false, state_before = decode(u.state_before, 'hex'), state_after = decode(u.state_after, 'hex'),
             verdict = u.verdict, rule = u.rule, reason = u.reason
        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
             AS u(event_id, state_before, state_after, verdict, rule, reason)
-      WHERE e.event_id = u.event_id AND e.room_id = $1`,
+      WHERE e.event_id = u.event_id AND e.room_id = $1
+      RETURNING e.event_id AS "eventId", e.verdict = 'accepted' AND NOT e.soft_failed AS "isSolid"`,
     [
       roomId,
       events.map(({ eventId }) => eventId),
@@ -176,54 +147,9 @@ async function foldUnPartialStated(tx: Transaction, roomId: RoomId, events: read
       events.map(({ reason }) => (reason === undefined ? null : displayable(reason))),
     ],
   );
-  const flipped = events.filter((event) => event.was !== event.is);
-  const rejected = flipped.filter((event) => event.is === 'rejected').map(({ eventId }) => eventId);
-  const accepted = flipped.filter((event) => event.is === 'accepted').map(({ eventId }) => eventId);
-  if (rejected.length > 0) await tx.query(RETREAT_EXTREMITIES, [roomId, rejected]);
-  if (accepted.length > 0) {
-    await tx.query(REVIVE_EXTREMITIES, [roomId, accepted]);
-    await tx.query(
-      `WITH RECURSIVE revived AS (
-         SELECT p.prev_events FROM event_states e JOIN pdus p ON p.nid = e.event_nid
-          WHERE e.event_id = ANY ($2::text[]) AND e.verdict = 'accepted' AND NOT e.soft_failed
-       ), ${GONE.replace('unnest($2::text[])', 'unnest(prev_events) FROM revived')}
-       DELETE FROM forward_extremities x USING gone WHERE x.room_id = $1 AND x.event_id = gone.event_id`,
-      [roomId, accepted],
-    );
-  }
+  const flipped = new Set(events.flatMap((event) => (event.was === event.is ? [] : [event.eventId])));
+  return rows.filter(({ eventId }) => flipped.has(eventId));
 }
-
-/** Whether an accepted event cites `e`. Flips are rare enough to look through the whole timeline of the room. */
-const HAS_ACCEPTED_CHILD = `
-  EXISTS (SELECT FROM event_states c JOIN pdus cp ON cp.nid = c.event_nid
-           WHERE c.room_id = e.room_id AND c.verdict = 'accepted' AND NOT c.soft_failed
-             AND e.event_id = ANY (cp.prev_events))`;
-
-/** An extremity that turns out to be rejected gives way to its nearest accepted ancestors. */
-const RETREAT_EXTREMITIES = `
-  WITH RECURSIVE dropped AS (
-    DELETE FROM forward_extremities WHERE room_id = $1 AND event_id = ANY ($2::text[]) RETURNING event_id
-  ), ancestor (event_id) AS (
-    SELECT prev.event_id
-      FROM dropped JOIN pdus p ON p.event_id = dropped.event_id CROSS JOIN unnest(p.prev_events) AS prev(event_id)
-    UNION
-    SELECT prev.event_id
-      FROM ancestor a JOIN event_states e ON e.event_id = a.event_id AND (e.verdict = 'rejected' OR e.soft_failed)
-      JOIN pdus p ON p.nid = e.event_nid CROSS JOIN unnest(p.prev_events) AS prev(event_id)
-  )
-  INSERT INTO forward_extremities (room_id, event_id)
-  SELECT $1, e.event_id
-    FROM ancestor a JOIN event_states e ON e.event_id = a.event_id
-   WHERE e.room_id = $1 AND e.verdict = 'accepted' AND NOT e.soft_failed AND NOT ${HAS_ACCEPTED_CHILD}
-  ON CONFLICT DO NOTHING`;
-
-/** An event that turns out to be accepted is an extremity unless an accepted event cites it already. */
-const REVIVE_EXTREMITIES = `
-  INSERT INTO forward_extremities (room_id, event_id)
-  SELECT $1, e.event_id FROM event_states e
-   WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[]) AND e.verdict = 'accepted' AND NOT e.soft_failed
-     AND NOT ${HAS_ACCEPTED_CHILD}
-  ON CONFLICT DO NOTHING`;
 
 /** Follows the memberships of this server's users from one current state to the next; costs what differs. */
 async function foldLocalMembers(

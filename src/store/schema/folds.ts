@@ -121,6 +121,18 @@ export const gaps = pgTable(
   ],
 );
 
+/** Who cites whom among the events of the timeline: the way from an event to its children. */
+export const eventEdges = pgTable(
+  'event_edges',
+  {
+    roomId: text('room_id').notNull(),
+    prevEventId: text('prev_event_id').notNull(),
+    eventId: text('event_id').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.prevEventId, table.eventId] })],
+);
+
+/** Accepted events of this stay that no other one reaches over prev edges (fold-extremities.ts). */
 export const forwardExtremities = pgTable(
   'forward_extremities',
   { roomId: text('room_id').notNull(), eventId: text('event_id').notNull() },

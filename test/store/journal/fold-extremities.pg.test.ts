@@ -1,0 +1,209 @@
+import fc from 'fast-check';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
+import { append } from '../../../src/store/journal/journal.ts';
+import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { insertPdus } from '../../../src/store/events/pdus.ts';
+import { createRoom, lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
+import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { member, message } from '../events.ts';
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+
+type Verdict = 'accepted' | 'softFailed' | 'rejected';
+
+/** An event of the graph: what it cites, by index, and what is thought of it. */
+interface Node {
+  readonly parents: readonly number[];
+  verdict: Verdict;
+  readonly stay: number;
+}
+
+/** What the specification of a forward extremity says, word for word, over everything there is. */
+function extremitiesOf(nodes: readonly Node[], stay: number): number[] {
+  const reaches = (from: number, to: number): boolean => {
+    const stack = [...nodes[from]!.parents];
+    for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
+      if (at === to) return true;
+      stack.push(...nodes[at]!.parents);
+    }
+    return false;
+  };
+  const solid = nodes.flatMap((node, i) => (node.verdict === 'accepted' && node.stay === stay ? [i] : []));
+  return solid.filter((i) => !solid.some((other) => other !== i && reaches(other, i)));
+}
+
+let rooms = 0;
+
+class Room {
+  readonly roomId = `!extremities-${(rooms += 1)}:there.test` as RoomId;
+  readonly nodes: Node[] = [];
+  stay = 0;
+  #state: SnapshotId | undefined;
+
+  id(i: number): EventId {
+    return `$${this.roomId.slice(1)}-${i}` as EventId;
+  }
+
+  /** Opens a stay with a join that cites nothing that we hold. */
+  async join(): Promise<void> {
+    this.stay += 1;
+    const join = this.nodes.push({ parents: [], verdict: 'accepted', stay: this.stay }) - 1;
+    await insertPdus(store, [member(this.id(join), '@me:here.test', 'join', { roomId: this.roomId })]);
+    const state = await createSnapshot(store, this.roomId, [this.id(join)]);
+    this.#state = state;
+    await withTransaction(store, async (tx) => {
+      const room = await openEpoch(tx, await createRoom(tx, this.roomId, '11'));
+      await append(tx, room, [
+        {
+          type: 'PartialStateJoined',
+          joinEventId: this.id(join),
+          userId: '@me:here.test' as UserId,
+          roomVersion: '11',
+          joinedVia: 'there.test' as ServerName,
+          serversInRoom: ['there.test' as ServerName],
+          fetchAt: [],
+          stateBefore: state,
+          at: 1,
+        },
+        this.#taken(join, 'accepted'),
+      ]);
+    });
+  }
+
+  async take(added: readonly { parents: readonly number[]; verdict: Verdict }[]): Promise<void> {
+    const first = this.nodes.length;
+    this.nodes.push(...added.map((node) => ({ ...node, stay: this.stay })));
+    await insertPdus(
+      store,
+      added.map(({ parents }, i) =>
+        message(this.id(first + i), { roomId: this.roomId, prevEvents: parents.map((parent) => this.id(parent)) }),
+      ),
+    );
+    await this.#append(added.map(({ verdict }, i) => this.#taken(first + i, verdict)));
+  }
+
+  async flip(indices: readonly number[]): Promise<void> {
+    const flipped = indices.filter((i) => this.nodes[i]!.verdict !== 'softFailed');
+    await this.#append(
+      flipped.map((i): TimelineEvent => {
+        const node = this.nodes[i]!;
+        const was = node.verdict === 'accepted' ? 'accepted' : 'rejected';
+        const is = was === 'accepted' ? 'rejected' : 'accepted';
+        node.verdict = is;
+        const stateBefore = this.#state!;
+        return { type: 'EventUnPartialStated', eventId: this.id(i), stateBefore, stateAfter: stateBefore, was, is };
+      }),
+    );
+  }
+
+  async extremities(): Promise<number[]> {
+    const held = await withTransaction(store, async (tx) => (await lockRoom(tx, this.roomId))!.extremities);
+    return held.map((id) => Number(id.split('-').at(-1))).sort((a, b) => a - b);
+  }
+
+  #taken(i: number, verdict: Verdict): TimelineEvent {
+    const [eventId, stateBefore] = [this.id(i), this.#state!];
+    const partial = true;
+    if (verdict === 'rejected') return { type: 'PduRejected', eventId, partial, stateBefore, rule: 'r', reason: 'no' };
+    const softFailed = verdict === 'softFailed';
+    const states = { stateBefore, stateAfter: stateBefore, currentState: stateBefore };
+    return { type: 'PduAccepted', eventId, partial, softFailed, ...states };
+  }
+
+  async #append(events: readonly TimelineEvent[]): Promise<void> {
+    await withTransaction(store, async (tx) => append(tx, (await lockRoom(tx, this.roomId))!, events));
+  }
+}
+
+/** Draws on what is there already; each event is judged again once, as the journal allows. */
+const aStep = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      events: fc.array(
+        fc.record({
+          parents: fc.array(fc.nat(1_000), { minLength: 1, maxLength: 3 }),
+          verdict: fc.constantFrom<Verdict>('accepted', 'accepted', 'rejected', 'softFailed'),
+        }),
+        { minLength: 1, maxLength: 4 },
+      ),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ flips: fc.array(fc.nat(1_000), { minLength: 1, maxLength: 3 }) }) },
+  { weight: 1, arbitrary: fc.constant({ rejoin: true as const }) },
+);
+
+test('extremities are what no accepted event of this stay reaches, after every append of any history', async () => {
+  const seed = 20_261_125;
+  console.log(`seed ${seed}`);
+  await fc.assert(
+    fc.asyncProperty(fc.array(aStep, { minLength: 3, maxLength: 14 }), async (steps) => {
+      const room = new Room();
+      await room.join();
+      const judgedAgain = new Set<number>();
+      for (const step of steps) {
+        if ('events' in step) {
+          const first = room.nodes.length;
+          await room.take(
+            step.events.map(({ parents, verdict }, i) => ({
+              parents: [...new Set(parents.map((parent) => parent % (first + i)))],
+              verdict,
+            })),
+          );
+        } else if ('flips' in step) {
+          const chosen = [...new Set(step.flips.map((index) => index % room.nodes.length))];
+          const flips = chosen.filter((index) => !judgedAgain.has(index));
+          flips.forEach((index) => judgedAgain.add(index));
+          await room.flip(flips);
+        } else {
+          await room.join();
+        }
+        expect(await room.extremities()).toEqual(extremitiesOf(room.nodes, room.stay));
+      }
+    }),
+    { seed, numRuns: 60 },
+  );
+});
+
+test('a rejected event between an accepted one and its refused ancestor still leads from one to the other', async () => {
+  const room = new Room();
+  await room.join();
+  await room.take([{ parents: [0], verdict: 'accepted' }]);
+  await room.take([{ parents: [1], verdict: 'rejected' }]);
+  await room.take([{ parents: [2], verdict: 'accepted' }]);
+  await room.take([{ parents: [1], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([3, 4]);
+  await room.flip([4]);
+  expect(await room.extremities()).toEqual([3]);
+});
+
+test('an event of an earlier stay that turns out accepted is no extremity of this one', async () => {
+  const room = new Room();
+  await room.join();
+  await room.take([{ parents: [0], verdict: 'rejected' }]);
+  await room.join();
+  await room.flip([1]);
+  expect(await room.extremities()).toEqual([2]);
+});
+
+test('an event that is taken in after what cites it, also through refused events, is no extremity', async () => {
+  const room = new Room();
+  await room.join();
+  await room.take([
+    { parents: [3], verdict: 'rejected' },
+    { parents: [1], verdict: 'accepted' },
+  ]);
+  await room.take([{ parents: [0], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([2]);
+  await room.flip([2]);
+  expect(await room.extremities()).toEqual([3]);
+});
