@@ -32,7 +32,7 @@ export function conflict(version: string, events: number): ResolutionInput {
       authEvents: cited
         .filter((other) => !(rules.roomIdIsCreateHash && other === create))
         .map(({ eventId }) => eventId),
-      depth,
+      depth: BigInt(depth),
       originServerTs: depth,
       json: content,
     };

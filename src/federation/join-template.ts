@@ -15,15 +15,14 @@ import {
   parseEventId,
   parseUserId,
 } from '../matrix/identifiers.ts';
+import { cappedDepth } from '../matrix/depth.ts';
+import { readInteger, withInteger } from '../matrix/json/json-numbers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type TemplateAnswer } from './contract.ts';
 import { type JoinRefusal } from './join-refusal.ts';
 import { refuse } from '../matrix/refusal.ts';
-
-/** The largest depth an event may have (CVE-2025-30355: a depth out of range stops a room). */
-const DEPTH_MAX = Number.MAX_SAFE_INTEGER;
 
 /** Of the name that we give a join in versions 1 and 2: 102 bits, so that two joins never share one. */
 const OPAQUE_ID_LENGTH = 18;
@@ -37,7 +36,9 @@ export interface JoinTemplate {
   readonly prevEventIds: readonly EventId[];
   readonly authEvents: readonly Json[];
   readonly authEventIds: readonly EventId[];
-  readonly depth: number;
+  /** One more than the deepest parent's, as the resident says. At most what the room version allows: a depth out of range
+   * would stop the room (CVE-2025-30355). */
+  readonly depth: bigint;
   /** Restricted joins: whose server must sign the join too, and therefore gets the send_join. */
   readonly authorisedVia: UserId | undefined;
 }
@@ -74,7 +75,7 @@ function readTemplate(
   if (rules === undefined) {
     return refuse('template-room-version', `room version ${JSON.stringify(answer.roomVersion)} was not offered`);
   }
-  const { prev_events: prev, auth_events: auth, depth, content } = answer.event;
+  const { prev_events: prev, auth_events: auth, content } = answer.event;
   if (!isJsonObject(content)) return refuse('template-content', 'content is not an object');
   const otherwise = differenceFrom(answer.event, content, asked, membership);
   if (otherwise !== undefined) return refuse('template-subject', `the template is about something else: ${otherwise}`);
@@ -86,7 +87,8 @@ function readTemplate(
   if (authEventIds === undefined) {
     return refuse('template-auth-events', `auth_events is not a list of at most ${AUTH_EVENTS_MAX} distinct event ids`);
   }
-  if (typeof depth !== 'number' || !Number.isInteger(depth) || depth < 1 || depth > DEPTH_MAX) {
+  const depth = readInteger(answer.event, 'depth');
+  if (depth === undefined || depth < 1n) {
     return refuse('template-depth', 'depth is not an integer in range');
   }
   const authoriser = content['join_authorised_via_users_server'];
@@ -102,7 +104,7 @@ function readTemplate(
       prevEventIds,
       authEvents: auth as readonly Json[],
       authEventIds,
-      depth,
+      depth: cappedDepth(depth, rules),
       authorisedVia,
     },
   };
@@ -180,7 +182,7 @@ export function buildLeaveEvent(template: JoinTemplate, leave: MembershipChange)
 }
 
 function buildMember(template: JoinTemplate, change: MembershipChange, content: JsonObject): JsonObject {
-  return {
+  const event = {
     type: 'm.room.member',
     room_id: change.roomId,
     sender: change.userId,
@@ -188,10 +190,10 @@ function buildMember(template: JoinTemplate, change: MembershipChange, content: 
     content,
     prev_events: template.prevEvents,
     auth_events: template.authEvents,
-    depth: template.depth,
     origin_server_ts: change.originServerTs,
     ...(template.rules.eventIdFormat === 'given' ? { event_id: opaqueEventId(change.userId, change.random) } : {}),
   };
+  return withInteger(event, 'depth', template.depth);
 }
 
 /** `$opaque_id:server`; the server is the sender's, which must sign the event. */

@@ -16,7 +16,7 @@ import {
   parseRoomId,
   parseUserId,
 } from './identifiers.ts';
-import { NUMBER_SPELLINGS, type SpelledNumbers } from './json/json-numbers.ts';
+import { readInteger } from './json/json-numbers.ts';
 import { type Json, type JsonObject, type Pdu } from './pdu.ts';
 import { type Refusal, refuse } from './refusal.ts';
 import { type RoomVersionRules } from './room-versions.ts';
@@ -33,6 +33,7 @@ const EMPTY_UNSIGNED_BYTES = ',"unsigned":{}'.length;
 const EMPTY_SIGNATURES_BYTES = ',"signatures":{}'.length;
 
 const UNSIGNED: ReadonlySet<string> = new Set(['unsigned']);
+const SAFE_INTEGER_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 
 export interface ParseOptions {
   /**
@@ -78,11 +79,11 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
   if (senderId === undefined) return wrong('sender', 'a user id');
   if (!isJsonObject(content)) return wrong('content', 'an object');
   if (json['unsigned'] !== undefined && !isJsonObject(json['unsigned'])) return wrong('unsigned', 'an object');
-  const depth = integerField(json, 'depth');
-  if (depth === undefined || !Number.isSafeInteger(depth) || depth < 0) {
-    return wrong('depth', 'an integer from 0 to 2^53 - 1');
+  const depth = readInteger(json, 'depth');
+  if (depth === undefined || depth < 0n || depth > rules.depthMax) {
+    return wrong('depth', `an integer from 0 to ${rules.depthMax}`);
   }
-  const originServerTs = integerField(json, 'origin_server_ts');
+  const originServerTs = readInteger(json, 'origin_server_ts');
   if (originServerTs === undefined) return wrong('origin_server_ts', 'an integer of 64 bits');
   const prevEvents = references(json['prev_events'], rules, options);
   if (prevEvents === undefined) return wrong('prev_events', 'a list of event references');
@@ -110,7 +111,7 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
     prevEvents,
     authEvents,
     depth,
-    originServerTs: Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, originServerTs)),
+    originServerTs: Number(clamp(originServerTs, -SAFE_INTEGER_MAX, SAFE_INTEGER_MAX)),
     json,
   };
   return { ok: true, pdu, signed: identity.signed };
@@ -153,13 +154,9 @@ function codePoints(text: string): number {
   return count;
 }
 
-/** An integer of 64 bits, written as one: `5.0` is none, though its value is. Beyond 2⁵³ the value is the nearest double. */
-function integerField(json: JsonObject, key: string): number | undefined {
-  const value = json[key];
-  if (typeof value !== 'number') return undefined;
-  const spelling = (json as SpelledNumbers)[NUMBER_SPELLINGS]?.get(key);
-  if (spelling === undefined) return Number.isSafeInteger(value) ? value : undefined;
-  return /^-?\d{1,19}$/.test(spelling) && BigInt.asIntN(64, BigInt(spelling)) === BigInt(spelling) ? value : undefined;
+function clamp(value: bigint, min: bigint, max: bigint): bigint {
+  if (value < min) return min;
+  return value > max ? max : value;
 }
 
 function references(

@@ -23,7 +23,8 @@ export interface Pdu {
   readonly content: JsonObject;
   readonly prevEvents: readonly EventId[];
   readonly authEvents: readonly EventId[];
-  readonly depth: number;
+  /** The sender's claim of how far the event is from the room's beginning; at most the room version's `depthMax`. */
+  readonly depth: bigint;
   /** Milliseconds since the Unix epoch, by the sender's clock. */
   readonly originServerTs: number;
   /** The event as it stands on the wire; what is hashed, signed and stored. */

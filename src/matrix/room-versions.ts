@@ -39,6 +39,8 @@ export interface RoomVersionRules {
   readonly roomIdIsCreateHash: boolean;
   /** 6: no floats, and integers within ±(2⁵³ − 1). */
   readonly strictCanonicalJson: boolean;
+  /** The largest depth: 2⁶³ − 1; from 6 on what strict canonical JSON can hold, 2⁵³ − 1. An event beyond it is cut to it. */
+  readonly depthMax: bigint;
   /** Where the limits of 255 on ids, types and state keys count bytes from the start: from 11 on in Synapse. */
   readonly strictByteLimits: boolean;
   /** 5: a signature counts only while its key is valid at the event's origin_server_ts. */
@@ -73,6 +75,7 @@ const V1: RoomVersionRules = {
   eventIdFormat: 'given',
   roomIdIsCreateHash: false,
   strictCanonicalJson: false,
+  depthMax: 2n ** 63n - 1n,
   strictByteLimits: false,
   enforceKeyValidity: false,
   redaction: {
@@ -121,6 +124,7 @@ const V6: RoomVersionRules = {
   ...V5,
   version: '6',
   strictCanonicalJson: true,
+  depthMax: BigInt(Number.MAX_SAFE_INTEGER),
   aliasesSpecialCase: false,
   notificationsPowerLevelsChecked: true,
   redaction: { ...V5.redaction, keepsAliases: false },

@@ -4,7 +4,7 @@
  */
 
 /** Numbers and NULL need no quotes. */
-export function int8Array(numbers: readonly (number | null)[]): string {
+export function int8Array(numbers: readonly (number | bigint | null)[]): string {
   return `{${numbers.map((number) => number ?? 'NULL').join(',')}}`;
 }
 

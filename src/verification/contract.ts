@@ -16,7 +16,7 @@ export interface CheckedPdu {
   readonly sender: UserId;
   /** `content.membership` of an m.room.member event, when it is a string. */
   readonly membership: string | null;
-  readonly depth: number;
+  readonly depth: bigint;
   readonly originServerTs: number;
   readonly prevEvents: readonly EventId[];
   readonly authEvents: readonly EventId[];

@@ -61,7 +61,7 @@ export class RandomRoom {
     const { rules, random } = this;
     const reference = (ids: readonly EventId[]): Json =>
       rules.eventReferences === 'ids' ? ids : ids.map((id) => [id, { sha256: DUMMY_HASH }]);
-    const depth = prevEvents.reduce((max, id) => Math.max(max, this.events.get(id)?.depth ?? 0), 0) + 1;
+    const depth = prevEvents.reduce((max, id) => Math.max(max, Number(this.events.get(id)?.depth ?? 0)), 0) + 1;
     const isRoomless = rules.roomIdIsCreateHash && draft.type === 'm.room.create';
     return {
       type: draft.type,

@@ -74,7 +74,7 @@ class Fixture {
       content: json['content'] as JsonObject,
       prevEvents: json['prev_events'] as EventId[],
       authEvents: json['auth_events'] as EventId[],
-      depth: 0,
+      depth: 0n,
       originServerTs: json['origin_server_ts'] as number,
       json,
     };

@@ -9,9 +9,15 @@ import {
   readLeaveTemplate,
   sendJoinDestination,
 } from '../../src/federation/join-template.ts';
+import { parsePdu } from '../../src/matrix/event-format.ts';
+import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
+import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
+import { checkContentHash } from '../../src/matrix/signing/hashes.ts';
+import { signEvent } from '../../src/matrix/signing/signatures.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { type CheckedPdu } from '../../src/verification/contract.ts';
+import { ourKey } from './tls-server.ts';
 
 const us = 'us.test' as ServerName;
 const resident = 'resident.test' as ServerName;
@@ -90,6 +96,30 @@ describe('the template of make_join', () => {
     expect(readLeaveTemplate(template(), '11', { roomId, userId })).toMatchObject({ rule: 'template-subject' });
   });
 
+  test.each([
+    ['1', '9223372036854775806', '9223372036854775806'],
+    ['5', '9223372036854775807', '9223372036854775807'],
+    ['6', '9223372036854775807', '9007199254740991'],
+    ['11', '9007199254740992', '9007199254740991'],
+    ['11', '9007199254740991', '9007199254740991'],
+  ])('in a room of version %s whose depth was driven to %s the join is at %s', (version, depth, expected) => {
+    const reference = version === '1' ? ['$p:resident.test', {}] : '$p';
+    const event = template({ prev_events: [reference], auth_events: [reference] });
+    const parsed = parseJsonObject(JSON.stringify(event).replace('"depth":7', `"depth":${depth}`));
+    if (!parsed.ok) throw new Error(parsed.reason);
+    const answer = { roomVersion: version, event: parsed.value };
+    const reading = readJoinTemplate(answer, ['1', '5', '6', '11'], { roomId, userId });
+    if (!reading.ok) throw new Error(reading.reason);
+    const { rules } = reading.template;
+    const signed = signEvent(buildJoinEvent(reading.template, join), rules, 'us.test' as ServerName, ourKey);
+    expect(canonicalJson(signed)).toContain(`"depth":${expected},`);
+    const pdu = parsePdu(signed, rules);
+    expect(pdu.ok && pdu.pdu.depth).toBe(BigInt(expected));
+    // What the resident reads off the wire is what we hashed.
+    const sent = parseJsonObject(canonicalJson(signed));
+    expect(sent.ok && checkContentHash(sent.value)).toBe('match');
+  });
+
   test('a restricted join keeps its authoriser, whose server gets the send_join', () => {
     const reading = templateOf({
       content: { membership: 'join', join_authorised_via_users_server: '@admin:other.test' },
@@ -150,7 +180,7 @@ describe('the template of make_join', () => {
     ['auth_events that are missing', { auth_events: null }, 'template-auth-events'],
     ['a depth that is text', { depth: '7' }, 'template-depth'],
     ['a depth of 0', { depth: 0 }, 'template-depth'],
-    ['a depth beyond 2⁵³', { depth: 2 ** 53 }, 'template-depth'],
+    ['a depth beyond 64 bits', { depth: 2 ** 70 }, 'template-depth'],
     ['a fractional depth', { depth: 1.5 }, 'template-depth'],
     ['content that is no object', { content: [] }, 'template-content'],
     [
@@ -186,7 +216,7 @@ function pdu(eventId: string, changes: Partial<CheckedPdu> = {}, content: JsonOb
     stateKey: '',
     sender: '@admin:resident.test' as UserId,
     membership: null,
-    depth: 1,
+    depth: 1n,
     originServerTs: 1,
     prevEvents: [],
     authEvents: [],

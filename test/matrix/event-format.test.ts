@@ -41,7 +41,7 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
       type: 'm.room.message',
       stateKey: '',
       sender: '@alice:example.org',
-      depth: 7,
+      depth: 7n,
       originServerTs: 1_700_000_000_000,
       json: event,
     });
@@ -86,7 +86,7 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
     ],
     state_key: [null, 5, true, [], {}, 'x\0', 'x'.repeat(256)],
     content: [null, 5, true, [], 's'],
-    depth: [null, '7', true, [], {}, -1, 2 ** 53],
+    depth: [null, '7', true, [], {}, -1, 2 ** 63],
     origin_server_ts: [null, '7', true, [], {}],
     prev_events: [
       null,
@@ -160,9 +160,18 @@ describe.each(ROOM_VERSIONS)('an event of room version %s', (version) => {
     expect(ruleOfText(version, text)).toBe('accepted');
   });
 
-  test('has a depth that is written as an integer', () => {
-    const text = JSON.stringify(sampleEvent(version)).replace('"depth":7', '"depth":7.0');
-    expect(ruleOfText(version, text)).toMatch(/^event\.(depth|number)$/);
+  test('has a depth that is written as an integer, up to the limit of its version', () => {
+    const withDepth = (depth: string): string =>
+      JSON.stringify(sampleEvent(version)).replace('"depth":7', `"depth":${depth}`);
+    const max = Number(version) <= 5 ? '9223372036854775807' : '9007199254740991';
+    for (const depth of ['0', '9007199254740990', max]) {
+      const parsed = parseJsonObject(withDepth(depth));
+      const pdu = parsed.ok ? parsePdu(parsed.value, rulesOf(version)) : parsed;
+      expect(pdu.ok && pdu.pdu.depth).toBe(BigInt(depth));
+    }
+    for (const depth of ['7.0', '7e0', '-1', '9223372036854775808', '12345678901234567890123']) {
+      expect(ruleOfText(version, withDepth(depth)), depth).toMatch(/^event\.(depth|number)$/);
+    }
   });
 });
 

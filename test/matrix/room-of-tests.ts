@@ -48,7 +48,7 @@ export function event(fields: EventFields): Pdu {
     content,
     prevEvents: (fields.prev ?? ['$previous:one']) as EventId[],
     authEvents: (fields.auth ?? []) as EventId[],
-    depth: fields.depth ?? 1,
+    depth: BigInt(fields.depth ?? 1),
     originServerTs: fields.ts ?? 0,
     json: {
       type: fields.type,

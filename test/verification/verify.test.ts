@@ -44,7 +44,7 @@ describe('verifying one event', () => {
       stateKey: '@user1:s1.example.org',
       sender: '@user1:s1.example.org',
       membership: 'join',
-      depth: 2,
+      depth: 2n,
       hollow: false,
     });
   });

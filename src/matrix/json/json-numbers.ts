@@ -8,6 +8,7 @@
  * keep their digits, everything else is the shortest decimal that reads back as the same double, in Python's notation.
  */
 import { invariant } from '../../invariant.ts';
+import { type JsonObject } from '../pdu.ts';
 
 /** Enumerable, so that a spread copy of an object keeps the spellings. */
 export const NUMBER_SPELLINGS: unique symbol = Symbol('canonical spellings of numbers');
@@ -35,6 +36,28 @@ export function literalSpelling(literal: string): { readonly spelling: string | 
   }
   const value = Number(literal);
   return Number.isFinite(value) ? { spelling: floatSpelling(value) } : 'out-of-range';
+}
+
+/** The integer of 64 bits under a key, when it is written as one: `5.0` is none, though its value is. */
+export function readInteger(object: JsonObject, key: string): bigint | undefined {
+  const value = object[key];
+  if (typeof value !== 'number') return undefined;
+  const spelling = (object as SpelledNumbers)[NUMBER_SPELLINGS]?.get(key);
+  if (spelling === undefined) return Number.isSafeInteger(value) ? BigInt(value) : undefined;
+  if (!/^-?\d{1,19}$/.test(spelling)) return undefined;
+  const integer = BigInt(spelling);
+  return BigInt.asIntN(64, integer) === integer ? integer : undefined;
+}
+
+/** The object with an integer under a key, spelled in full where a JavaScript number cannot hold it. */
+export function withInteger(object: JsonObject, key: string, integer: bigint): JsonObject {
+  const value = Number(integer);
+  const spellings = (object as SpelledNumbers)[NUMBER_SPELLINGS];
+  const isExact = Number.isSafeInteger(value);
+  if (isExact && spellings?.has(key) !== true) return { ...object, [key]: value };
+  const others = new Map(spellings ?? []);
+  others.delete(key);
+  return { ...object, [key]: value, [NUMBER_SPELLINGS]: isExact ? others : others.set(key, String(integer)) };
 }
 
 /** The shortest digits are the same in both languages; only where the exponent starts and how it is written differ. */

@@ -9,6 +9,7 @@ import { stateNeededToAuthorise } from '../auth/auth-events.ts';
 import { authoriseAgainstState } from '../auth/auth-rules.ts';
 import { type AuthState } from '../auth/auth-verdict.ts';
 import { type EventId } from '../identifiers.ts';
+import { compareDepths } from '../depth.ts';
 import { type Pdu } from '../pdu.ts';
 import { type StateMap, parseStateMapKey, stateMapKey } from '../state-map.ts';
 import { type Resolution } from './state-resolution-input.ts';
@@ -103,7 +104,7 @@ function separate(stateSets: readonly StateMap[], candidateOf: (id: EventId) => 
 function deepestFirst(events: readonly Pdu[]): Pdu[] {
   return events
     .map((event) => ({ event, hash: createHash('sha1').update(event.eventId, 'utf8').digest() }))
-    .sort((a, b) => b.event.depth - a.event.depth || a.hash.compare(b.hash))
+    .sort((a, b) => compareDepths(b.event, a.event) || a.hash.compare(b.hash))
     .map(({ event }) => event);
 }
 

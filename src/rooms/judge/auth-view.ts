@@ -95,7 +95,7 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
         content: type === 'm.room.member' ? contentOf(event.membership) : NOTHING,
         prevEvents: parentsOf(event),
         authEvents: shareList(event.authEvents),
-        depth: 0,
+        depth: 0n,
         originServerTs: 0,
         json: NOTHING,
       };

@@ -6,6 +6,7 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
 import { type PduResults, type ReceivedTransaction, type RoomStatus } from '../contract.ts';
+import { compareDepths } from '../../matrix/depth.ts';
 import { eventIdOf } from '../../matrix/signing/hashes.ts';
 import { type EventId, type RoomId, type ServerName, parseEventId, parseRoomId } from '../../matrix/identifiers.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
@@ -226,7 +227,7 @@ async function closeGap(
   }
   const outcomes = await checkEvents(context, { roomId, rules, events: raws, signal });
   const events = passed(outcomes);
-  for (const event of events.sort((a, b) => a.depth - b.depth)) {
+  for (const event of events.sort(compareDepths)) {
     if ((await missingParents(context, event)).length > 0) continue;
     if ((await readParents(context.store, roomId, [event.eventId])).size > 0) continue;
     await takeInPlaced(context, rules, origin, event, signal);

@@ -21,7 +21,7 @@ const CREATE = `
     hollow boolean NOT NULL, json json NOT NULL
   ) ON COMMIT DROP`;
 
-type Column = string | number | boolean | null;
+type Column = string | number | bigint | boolean | null;
 
 /** All but the body, which is the last column. */
 function columnsOf(pdu: CheckedPdu): Column[] {

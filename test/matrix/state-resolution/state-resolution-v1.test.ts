@@ -28,6 +28,13 @@ describe('version 1', () => {
     expect(among(deeper, forbidden)).toEqual(ids(...all, forbidden));
   });
 
+  test('tells depths apart that only 64 bits can', () => {
+    const at = (depth: bigint): Pdu => ({ ...topic(ALICE, cite(...citable, power, alice)), depth });
+    const [deep, deeper] = [at(2n ** 63n - 2n), at(2n ** 63n - 1n)];
+    expect(among(deep, deeper)).toEqual(ids(...all, deeper));
+    expect(among(deeper, deep)).toEqual(ids(...all, deeper));
+  });
+
   test('takes, of equally deep events, that whose id has the smallest SHA-1', () => {
     const sha1 = ({ eventId }: Pdu): string => createHash('sha1').update(eventId).digest('hex');
     const candidates = Array.from({ length: 8 }, (_, i) => topic(ALICE, { id: `$topic${String(i)}:one`, depth: 7 }));
@@ -48,7 +55,7 @@ describe('version 1', () => {
     expect(line(power, byAlice)).toEqual(ids(...replacing(all, power, byAlice)));
     expect(line(power, byBob, later)).toEqual(ids(...all));
     // What bob may do is judged by what alice made of him, not by what was agreed before.
-    const byRaisedBob = { ...byBob, depth: 8 };
+    const byRaisedBob = { ...byBob, depth: 8n };
     expect(line(power, byAlice, byRaisedBob)).toEqual(ids(...replacing(all, power, byAlice)));
     const modest = powerLevels(byAlice.content, { sender: BOB, depth: 8 });
     expect(line(power, byAlice, modest)).toEqual(ids(...replacing(all, power, modest)));

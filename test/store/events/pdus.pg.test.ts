@@ -89,6 +89,19 @@ test.each([
   }
 });
 
+test.each([1, MANY])('depths of 64 bits are stored to the last digit, %i at a time', async (count) => {
+  const depths = [0n, 2n ** 53n + 1n, 2n ** 63n - 1n];
+  const events = Array.from({ length: Math.max(count, 3) }, (_, i) =>
+    message(`$depth-${count}-${i}`, { depth: depths[i % 3] }),
+  );
+  await insertPdus(store, events);
+  const rows = await store.query<{ depth: string }>(
+    `SELECT depth::text FROM pdus WHERE event_id = ANY ($1::text[]) ORDER BY depth`,
+    [events.slice(0, 3).map(({ eventId }) => eventId)],
+  );
+  expect(rows.map(({ depth }) => BigInt(depth))).toEqual(depths);
+});
+
 test('event ids with quotes and backslashes, as room version 1 allows them, are kept and cited exactly', async () => {
   const odd = '$"odd\\{},\':there.test';
   await insertPdus(store, [

@@ -6,6 +6,8 @@ import {
   type ServerName,
   type UserId,
 } from '../../../src/matrix/identifiers.ts';
+import { canonicalJson } from '../../../src/matrix/json/canonical-json.ts';
+import { parseJsonObject } from '../../../src/matrix/json/strict-json.ts';
 import {
   deleteFetchProgress,
   readFetchProgress,
@@ -82,6 +84,12 @@ test('a join on its way is found again until it is finished', async () => {
   await recordJoinIntent(store, { ...first, createdAt: 9_000 });
   expect(await readJoinIntents(store, first.roomId, first.userId)).toEqual([first, second]);
   expect(await readStaleJoinIntents(store, 1_500, 10)).toEqual([first]);
+  const deepest = parseJsonObject('{"depth":9223372036854775807,"content":{"é":"\\u0001"}}');
+  const deep = { ...intent('$intent-3', 3_000), event: deepest.ok ? deepest.value : {} };
+  await recordJoinIntent(store, deep);
+  const [stored] = (await readJoinIntents(store, first.roomId, first.userId)).slice(-1);
+  expect(canonicalJson(stored?.event ?? {})).toBe('{"content":{"é":"\\u0001"},"depth":9223372036854775807}');
+  await deleteJoinIntent(store, deep.eventId);
   await deleteJoinIntent(store, first.eventId);
   expect(await readStaleJoinIntents(store, 5_000, 10)).toEqual([second]);
 });
