@@ -73,6 +73,7 @@ export function progressAnswer(resync: ResyncState): JsonObject {
 
 function gapAnswer({
   eventId,
+  origin,
   openedAt,
   attempts,
   wakeAt,
@@ -82,6 +83,7 @@ function gapAnswer({
 }: RoomDescription['gaps'][number]): object {
   return {
     event_id: eventId,
+    cited_by_event_of: origin,
     opened_at: isoTime(openedAt),
     attempts,
     next_try_at: iso(wakeAt),

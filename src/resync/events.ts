@@ -142,6 +142,8 @@ export type ResyncEvent =
       /** Events of the room cite these, and nobody gave us what lies before them: only a resident knows the state there. */
       readonly type: 'GapOpened';
       readonly eventIds: readonly EventId[];
+      /** Who sent the events that cite them. */
+      readonly origin: ServerName;
       /** What stands for the state after them until it is known, in a partial room; `null` in a whole one, which waits. */
       readonly assumedState: SnapshotId | null;
       readonly at: number;

@@ -38,7 +38,7 @@ export function explain(event: ResyncEvent): string {
     case 'GapOpened': {
       const meanwhile =
         event.assumedState === null ? 'events that cite them wait' : 'events that cite them are judged provisionally';
-      return `A gap: parents that nobody gave us: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first; the state there is asked for, and ${meanwhile}`;
+      return `A gap before events of ${event.origin}: parents that nobody gave us: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first; the state there is asked for, and ${meanwhile}`;
     }
     case 'GapClosed':
       return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members`;

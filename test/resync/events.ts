@@ -178,6 +178,7 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     type: fc.constant('GapOpened' as const),
     eventIds: fc.array(anEventId, { maxLength: 20 }),
     assumedState: fc.constantFrom(ANY_STATE, null),
+    origin: aServer,
     at: aTime,
   }),
   fc.record({

@@ -6,6 +6,8 @@ import { type Sql } from '../open-store.ts';
 export interface Gap {
   readonly eventId: EventId;
   readonly epoch: number;
+  /** Who sent the event that cites it. */
+  readonly origin: ServerName;
   readonly openedAt: number;
   readonly attempts: number;
   /** When it is tried next, milliseconds; `null`: given up. */
@@ -18,7 +20,7 @@ export interface Gap {
 /** All gaps of a room, those that are given up too, the oldest first. */
 export function readGaps(sql: Sql, roomId: RoomId): Promise<Gap[]> {
   return sql.query(
-    `SELECT event_id AS "eventId", epoch, opened_at AS "openedAt", attempts, wake_at AS "wakeAt",
+    `SELECT event_id AS "eventId", epoch, origin, opened_at AS "openedAt", attempts, wake_at AS "wakeAt",
             last_resident AS "lastResident", last_failure AS "lastFailure", last_reason AS "lastReason"
        FROM gaps WHERE room_id = $1 ORDER BY opened_at, event_id`,
     [roomId],

@@ -13,11 +13,11 @@ export async function foldGaps(
   for (const event of events) {
     if (event.type === 'GapOpened') {
       await tx.query(
-        `INSERT INTO gaps AS g (room_id, event_id, epoch, opened_at, wake_at)
-         SELECT $1, event_id, $2, $4::bigint, $4::bigint FROM unnest($3::text[]) AS i(event_id)
+        `INSERT INTO gaps AS g (room_id, event_id, epoch, origin, opened_at, wake_at)
+         SELECT $1, event_id, $2, $5, $4::bigint, $4::bigint FROM unnest($3::text[]) AS i(event_id)
          ON CONFLICT (room_id, event_id) DO UPDATE SET wake_at = excluded.wake_at, attempts = 0
           WHERE g.wake_at IS NULL`,
-        [roomId, epoch, event.eventIds, event.at],
+        [roomId, epoch, event.eventIds, event.at, event.origin],
       );
     } else if (event.type === 'GapClosed' || event.type === 'GapFilled') {
       await tx.query(`DELETE FROM gaps WHERE room_id = $1 AND event_id = $2`, [roomId, event.eventId]);

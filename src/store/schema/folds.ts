@@ -105,6 +105,8 @@ export const gaps = pgTable(
     roomId: text('room_id').$type<RoomId>().notNull(),
     eventId: text('event_id').$type<EventId>().notNull(),
     epoch: integer().notNull(),
+    /** Who sent the event that cites it: none may open many. */
+    origin: text().$type<ServerName>().notNull(),
     openedAt: int8().notNull(),
     attempts: integer().notNull().default(0),
     /** When it is tried next; null: given up. */

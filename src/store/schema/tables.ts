@@ -1,4 +1,5 @@
 /** Plain tables. Times are milliseconds since the Unix epoch. */
+import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
@@ -70,11 +71,15 @@ export const stagedPdus = pgTable(
     attempts: integer().notNull().default(0),
     /** It has no turn before this time, by the database's clock. */
     notBefore: int8().notNull(),
+    /** Given up then, for `reason`: kept without its text, for people to see. */
+    droppedAt: int8(),
   },
   (table) => [
     unique('staged_pdus_by_event').on(table.roomId, table.eventId, table.origin),
     index('staged_pdus_by_room').on(table.roomId, table.notBefore),
-    index('staged_pdus_by_origin').on(table.origin),
+    index('staged_pdus_by_origin')
+      .on(table.origin)
+      .where(sql`dropped_at IS NULL`),
   ],
 );
 

@@ -37,6 +37,7 @@ const opened = (eventIds: readonly EventId[], assumedState: SnapshotId | null): 
   type: 'GapOpened',
   eventIds,
   assumedState,
+  origin: 'sender.test' as ServerName,
   at,
 });
 const closed = (eventId: string): ResyncEvent => ({
