@@ -11,19 +11,19 @@ import { finishStaleJoins } from '../src/rooms/join/join.ts';
 import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { initialResyncState } from '../src/resync/state.ts';
 import { readResyncEvents } from '../src/store/journal/journal.ts';
-import { overdueResyncs, readResync } from '../src/store/journal/rooms.ts';
+import { readResync } from '../src/store/journal/rooms.ts';
 import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
 import { trimForTransport } from '../src/resync/transport.ts';
 import { asFailure } from './failure.ts';
 import { createProgressWriter } from './fetch-progress.ts';
+import { type SweepDependencies, ringOverdue } from './ring-overdue.ts';
 
-export interface ActivityDependencies {
+export interface ActivityDependencies extends SweepDependencies {
   readonly rooms: RoomsContext;
-  /** How long a room may be overdue before the sweep rings it, milliseconds. */
-  readonly sweepAfterMs: number;
 }
 
-export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies): Activities {
+export function createActivities(dependencies: ActivityDependencies): Activities {
+  const { rooms } = dependencies;
   const { store } = rooms;
 
   const eventsSince = async ({ roomId, epoch, sinceSeq }: RoomCursor): Promise<ControlEvents> => {
@@ -61,18 +61,8 @@ export function createActivities({ rooms, sweepAfterMs }: ActivityDependencies):
       await whileAlive((beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat)));
       return eventsSince(input);
     },
-    sweep: async ({ limit }) => {
-      const overdue = await overdueResyncs(store, { now: rooms.clock.now(), overdueMs: sweepAfterMs, limit });
-      let rung = 0;
-      for (const roomId of overdue) {
-        // One room that cannot be rung must not keep the others waiting; it is overdue again in the next pass.
-        await rooms.ring(roomId).then(
-          () => (rung += 1),
-          (error: unknown) => rooms.logger.warn({ err: error, roomId }, 'the sweep could not ring a room'),
-        );
-      }
-      return { rung, finishedJoins: await finishStaleJoins(rooms, cancellationSignal()) };
-    },
+    sweep: (input) => whileAlive((beat) => ringOverdue(dependencies, input, progress(beat))),
+    finishJoins: () => whileAlive(async () => ({ finished: await finishStaleJoins(rooms, cancellationSignal()) })),
   });
 }
 

@@ -39,6 +39,11 @@ const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
 /** Visibility is written at most this often; the last value is always written before a wait or the close. */
 const SEARCH_ATTRIBUTES_INTERVAL_MS = 10_000;
 
+/** So many rounds in which an activity wrote nothing new and the journal says nothing new are a fault of ours. */
+const STALLED_ROUNDS_MAX = 3;
+/** Between such rounds: the clocks of this workflow and of the database may differ by a little. */
+const STALLED_PAUSE_MS = 2_000;
+
 const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute' } as const;
 
 /** Reads and single appends. */
@@ -70,6 +75,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
   );
 
   let heard = rings;
+  let stalled = 0;
   let resync = await brief.loadResync.executeWithOptions({ summary: 'Read the journal' }, [{ roomId }]);
   const visibility = createVisibility();
 
@@ -96,13 +102,17 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
     } else {
       const seen = rings;
       const answer = await perform(action, resync);
-      if (answer.epoch === resync.epoch && seen === rings) {
+      const isNew = answer.events.length > 0 || answer.epoch !== resync.epoch;
+      stalled = isNew ? 0 : stalled + 1;
+      if (isNew && answer.epoch === resync.epoch && seen === rings) {
         resync = fold(resync, answer);
         continue;
       }
+      // The activity decided otherwise, at a later time or by what somebody else had written: decide again as it did.
+      if (stalled > 0) await pauseStalled(stalled, () => rings > seen);
     }
 
-    // Rung, or another epoch has begun: the journal knows more than we do.
+    // Rung, stalled, or another epoch has begun: the journal knows more than we do.
     heard = rings;
     resync = await brief.loadResync.executeWithOptions({ summary: 'Read the journal again' }, [{ roomId }]);
   }
@@ -129,12 +139,19 @@ function perform(
 }
 
 function fold(resync: LoadedResync, { events }: ControlEvents): LoadedResync {
-  if (events.length === 0) {
-    // Every activity journals its outcome; without one the loop would spin on the same decision.
-    throw ApplicationFailure.nonRetryable('an activity answered without a new control event', 'JournalStalled');
-  }
   const state = events.reduce((folded, { event }) => evolve(folded, event), resync.state);
   return { ...resync, seq: events.at(-1)?.seq ?? resync.seq, state };
+}
+
+/** A run that cannot go on fails, instead of spinning on one decision; the sweep then starts a fresh one. */
+async function pauseStalled(rounds: number, isRung: () => boolean): Promise<void> {
+  if (rounds >= STALLED_ROUNDS_MAX) {
+    throw ApplicationFailure.nonRetryable(
+      `${rounds} activities answered without a new control event`,
+      'JournalStalled',
+    );
+  }
+  await condition(isRung, STALLED_PAUSE_MS, { summary: 'Nothing new was journalled: look again' });
 }
 
 function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {

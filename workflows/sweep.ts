@@ -1,13 +1,14 @@
 /** Run by a schedule: finds the rooms that should be moving and are not, and rings them. */
 import { proxyActivities } from '@temporalio/workflow';
-import { type Activities, type SweepInput, type SweepResult } from '../src/temporal/contract.ts';
+import { type Activities, type PassInput, type SweepResult } from '../src/temporal/contract.ts';
 
 // A pass that fails is not retried long: the schedule starts the next one anyway.
 const { sweep } = proxyActivities<Pick<Activities, 'sweep'>>({
-  startToCloseTimeout: '5 minutes',
+  startToCloseTimeout: '10 minutes',
+  heartbeatTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
 
-export async function sweepOverdueResyncs(input: SweepInput): Promise<SweepResult> {
+export async function sweepOverdueResyncs(input: PassInput): Promise<SweepResult> {
   return sweep.executeWithOptions({ summary: 'Ring rooms that are overdue' }, [input]);
 }

@@ -193,8 +193,9 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
         level += 1;
       } else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
         level -= 1;
-        if (level < MATCHED_DEPTH_MAX && closers[level] !== byte)
-          {throw new SplitError('malformed', 'the answer has brackets that do not match');}
+        if (level < MATCHED_DEPTH_MAX && closers[level] !== byte) {
+          throw new SplitError('malformed', 'the answer has brackets that do not match');
+        }
         if (level === 0) return at;
       }
     }

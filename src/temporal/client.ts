@@ -1,17 +1,16 @@
-/** Our end of Temporal as a client: connecting, ringing a room's workflow, and the schedule of the sweep. */
+/** Our end of Temporal as a client: connecting, ringing a room's workflow, ending one that is wedged, and the schedules. */
 import { type Tracer } from '@opentelemetry/api';
 import { Client, Connection, ScheduleNotFoundError, ScheduleOverlapPolicy } from '@temporalio/client';
 import { OpenTelemetryWorkflowClientInterceptor } from '@temporalio/interceptors-opentelemetry-v2';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type RoomId } from '../matrix/identifiers.ts';
-import { type ResyncRoomInput, type SweepInput } from './contract.ts';
+import { type PassInput, type ResyncRoomInput } from './contract.ts';
 import {
   RESYNC_WORKFLOW_TYPE,
   RING_SIGNAL,
+  SCHEDULED,
   SEARCH_ATTRIBUTES,
-  SWEEP_SCHEDULE_ID,
-  SWEEP_WORKFLOW_ID,
-  SWEEP_WORKFLOW_TYPE,
+  type ScheduledName,
   resyncWorkflowId,
 } from './names.ts';
 import { type TemporalTlsFiles, readTemporalTls } from './tls.ts';
@@ -32,12 +31,23 @@ export interface TemporalClient {
   readonly client: Client;
   /** Starts the room's workflow, or tells the running one to look at the journal again. */
   ring(roomId: RoomId): Promise<void>;
-  /** Creates or updates the schedule that runs the sweep. */
-  scheduleSweep(everyMs: number, input: SweepInput): Promise<void>;
+  /**
+   * Ends the room's workflow if its task keeps failing, as when the code of today does not fit its history in a way that the
+   * server refuses to hear of. Gives whether it did; the next ring starts a fresh run.
+   */
+  endWedged(roomId: RoomId): Promise<boolean>;
+  /** Creates or updates a schedule. */
+  schedule(name: ScheduledName, everyMs: number, input?: PassInput): Promise<void>;
   close(): Promise<void>;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+
+/** A workflow task is tried anew when a worker dies with it or is shut down; not so often without a fault in the workflow. */
+const TASK_ATTEMPTS_MAX = 4;
+
+/** Longer than any pass: it has a budget, and its activity a timeout and retries. */
+const PASS_TIMEOUT = '1 day';
 
 /** Connects; throws the SDK's error when the server does not answer within the timeout. */
 export async function connectTemporal(target: TemporalTarget, tracer?: Tracer): Promise<TemporalClient> {
@@ -57,7 +67,8 @@ export async function connectTemporal(target: TemporalTarget, tracer?: Tracer): 
     connection,
     client,
     ring: (roomId) => ring(client, taskQueue, idPrefix, roomId),
-    scheduleSweep: (everyMs, input) => scheduleSweep(client, taskQueue, idPrefix, everyMs, input),
+    endWedged: (roomId) => endWedged(client, resyncWorkflowId(roomId, idPrefix)),
+    schedule: (name, everyMs, input) => schedule(client, { taskQueue, idPrefix, name, everyMs, input }),
     close: () => connection.close(),
   };
 }
@@ -84,24 +95,40 @@ async function ring(client: Client, taskQueue: string, idPrefix: string, roomId:
   });
 }
 
-async function scheduleSweep(
+async function endWedged(client: Client, workflowId: string): Promise<boolean> {
+  const { raw, runId, status } = await client.workflow.getHandle(workflowId).describe();
+  const attempts = raw.pendingWorkflowTask?.attempt ?? 0;
+  if (status.name !== 'RUNNING' || attempts <= TASK_ATTEMPTS_MAX) return false;
+  const reason = `its task failed ${attempts} times; the sweep starts a fresh run, which reads the journal`;
+  // Of this run: another sweep may have replaced it since.
+  await client.workflow.getHandle(workflowId, runId).terminate(reason);
+  return true;
+}
+
+async function schedule(
   client: Client,
-  taskQueue: string,
-  idPrefix: string,
-  everyMs: number,
-  input: SweepInput,
+  options: {
+    readonly taskQueue: string;
+    readonly idPrefix: string;
+    readonly name: ScheduledName;
+    readonly everyMs: number;
+    readonly input: PassInput | undefined;
+  },
 ): Promise<void> {
-  const scheduleId = `${idPrefix}${SWEEP_SCHEDULE_ID}`;
+  const { taskQueue, idPrefix, name, everyMs, input } = options;
+  const { id, workflowType, summary } = SCHEDULED[name];
+  const scheduleId = `${idPrefix}${id}`;
   const definition = {
     spec: { intervals: [{ every: everyMs }] },
     policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '1 minute' },
     action: {
       type: 'startWorkflow' as const,
-      workflowType: SWEEP_WORKFLOW_TYPE,
-      workflowId: `${idPrefix}${SWEEP_WORKFLOW_ID}`,
+      workflowType,
+      workflowId: scheduleId,
+      workflowExecutionTimeout: PASS_TIMEOUT,
       taskQueue,
-      args: [input],
-      staticSummary: 'Find rooms that should be moving and are not',
+      args: input === undefined ? [] : [input],
+      staticSummary: summary,
     },
   };
   const handle = client.schedule.getHandle(scheduleId);

@@ -53,16 +53,22 @@ export interface EndRoundInput extends RoomCursor {
   readonly round: number;
 }
 
-export interface SweepInput {
-  /** Rooms rung at the most in one pass. */
-  readonly limit: number;
+/** What a scheduled pass is given. */
+export interface PassInput {
+  /** The pass ends by itself after this long, and the next one goes on. */
+  readonly budgetMs: number;
 }
 
 export interface SweepResult {
   /** Rooms whose workflow was started or rung. */
   readonly rung: number;
+  /** Of these, rooms whose workflow could not go on and was replaced by a fresh one. */
+  readonly revived: number;
+}
+
+export interface FinishJoinsResult {
   /** Joins that a resident had accepted and we had lost, finished now. */
-  readonly finishedJoins: number;
+  readonly finished: number;
 }
 
 /** The activities a worker registers; each looks at the journal first and does nothing that is journalled already. */
@@ -71,5 +77,6 @@ export interface Activities {
   fetchState(input: FetchStateInput): Promise<ControlEvents>;
   endRound(input: EndRoundInput): Promise<ControlEvents>;
   walkEvents(input: RoomCursor): Promise<ControlEvents>;
-  sweep(input: SweepInput): Promise<SweepResult>;
+  sweep(input: PassInput): Promise<SweepResult>;
+  finishJoins(): Promise<FinishJoinsResult>;
 }

@@ -5,9 +5,27 @@
 import { type RoomId } from '../matrix/identifiers.ts';
 
 export const RESYNC_WORKFLOW_TYPE = 'resyncRoom';
-export const SWEEP_WORKFLOW_TYPE = 'sweepOverdueResyncs';
-export const SWEEP_SCHEDULE_ID = 'rejoinder-sweep';
-export const SWEEP_WORKFLOW_ID = 'rejoinder-sweep';
+
+/** What runs by a schedule, each under one id for schedule and workflow, so that no pass starts while one runs. */
+export const SCHEDULED = {
+  sweep: {
+    id: 'rejoinder-sweep',
+    workflowType: 'sweepOverdueResyncs',
+    summary: 'Find rooms that should be moving and are not',
+  },
+  finishJoins: {
+    id: 'rejoinder-finish-joins',
+    workflowType: 'finishLostJoins',
+    summary: 'Finish joins that a resident accepted and we lost',
+  },
+  maintain: {
+    id: 'rejoinder-maintenance',
+    workflowType: 'maintain',
+    summary: 'Delete what nothing needs any more',
+  },
+} as const;
+
+export type ScheduledName = keyof typeof SCHEDULED;
 
 /** A signal without content: "look at the journal again". Usable from the UI and the CLI. */
 export const RING_SIGNAL = 'ring';

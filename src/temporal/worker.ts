@@ -56,6 +56,9 @@ export async function startWorker(options: {
     activities: { ...activities },
     maxCachedWorkflows: CACHED_WORKFLOWS_MAX,
     maxConcurrentActivityTaskExecutions: ACTIVITIES_MAX,
+    // A history that the code of today does not fit, or a bug in a workflow, would otherwise be retried for ever and wedge its
+    // room. Nothing is lost with a run: the sweep starts a fresh one, which reads the journal.
+    workflowFailureErrorTypes: { '*': ['NondeterminismError', 'Error'] },
     // A cancelled fetch should stop within a second or two, not after most of the heartbeat timeout.
     maxHeartbeatThrottleInterval: '2 seconds',
     defaultHeartbeatThrottleInterval: '2 seconds',

@@ -2,7 +2,7 @@
  * `resyncRoom` on a real Temporal server, with the real activities over a real database and a small resident. With
  * RECORD_HISTORIES=1 (scripts/record-histories.ts) the two runs that tests below have looked at become test/histories.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,9 +17,10 @@ import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.
 import * as rooms from '../../src/rooms/join/join.ts';
 import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
 import { type TemporalClient, connectTemporal } from '../../src/temporal/client.ts';
-import { SEARCH_ATTRIBUTES, resyncWorkflowId } from '../../src/temporal/names.ts';
+import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
+import { SCHEDULED, SEARCH_ATTRIBUTES, resyncWorkflowId } from '../../src/temporal/names.ts';
 import { installTemporalRuntime } from '../../src/temporal/runtime.ts';
-import { startWorker } from '../../src/temporal/worker.ts';
+import { type RunningWorker, startWorker } from '../../src/temporal/worker.ts';
 import { silent } from '../federation/tls-server.ts';
 import { eventually } from '../support/processes.ts';
 import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
@@ -29,6 +30,7 @@ import { type Resident, startResident } from './resident.ts';
 const BUNDLE = fileURLToPath(new URL('../../dist/workflow-bundle.js', import.meta.url));
 const HISTORIES = fileURLToPath(new URL('../histories/', import.meta.url));
 const MEMBERS = 12;
+const SWEEP_AFTER_MS = 60_000;
 const signal = new AbortController().signal;
 
 let folder: string;
@@ -49,12 +51,28 @@ interface Running extends TestRejoinder {
   readonly resident: Resident;
   readonly temporal: TemporalClient;
   readonly run: WorkflowHandle;
+  /** Ends the worker and starts one with the workflows of today. */
+  readonly replaceWorker: () => Promise<void>;
+  /** One pass of the sweep, by a workflow of its own. */
+  readonly sweep: () => Promise<unknown>;
   /** Joins the resident's room, which rings the workflow. */
   readonly joinRoom: () => Promise<void>;
 }
 
+interface StartOptions {
+  readonly policy?: ResyncPolicy;
+  /** The workflows' code; today's when absent. */
+  readonly bundle?: string;
+  /** In place of the real ones. */
+  readonly activities?: (real: Activities) => Partial<Activities>;
+}
+
 /** A worker, a resident, and the client that rings, under a prefix of their own. */
-async function start(policy: ResyncPolicy = defaultResyncPolicy): Promise<Running> {
+async function start({
+  policy = defaultResyncPolicy,
+  bundle = BUNDLE,
+  activities,
+}: StartOptions = {}): Promise<Running> {
   const resident = await startResident(certificates, MEMBERS);
   const rejoinder = await startTestRejoinder({ certificates });
   const names = await connectTestTemporal();
@@ -63,12 +81,14 @@ async function start(policy: ResyncPolicy = defaultResyncPolicy): Promise<Runnin
   const target = { address, namespace, taskQueue, idPrefix };
   const temporal = await connectTemporal(target, telemetry.tracer);
   const context = { ...rejoinder.context, policy, ring: (room: RoomId) => temporal.ring(room) };
-  const worker = await startWorker({
-    target,
-    workflowBundlePath: BUNDLE,
-    activities: createActivities({ rooms: context, sweepAfterMs: 60_000 }),
-    telemetry,
+  const real = createActivities({
+    rooms: context,
+    sweepAfterMs: SWEEP_AFTER_MS,
+    endWedged: (room) => temporal.endWedged(room),
   });
+  const work = (workflowBundlePath: string): Promise<RunningWorker> =>
+    startWorker({ target, workflowBundlePath, activities: { ...real, ...activities?.(real) }, telemetry });
+  let worker = await work(bundle);
   const { roomId } = resident;
   const run = temporal.client.workflow.getHandle(resyncWorkflowId(roomId, idPrefix));
   onTestFinished(async () => {
@@ -84,6 +104,15 @@ async function start(policy: ResyncPolicy = defaultResyncPolicy): Promise<Runnin
     resident,
     temporal,
     run,
+    replaceWorker: async () => {
+      await worker.shutdown();
+      worker = await work(BUNDLE);
+    },
+    sweep: () => {
+      const { id, workflowType } = SCHEDULED.sweep;
+      const args = [{ budgetMs: 10_000 }];
+      return temporal.client.workflow.execute(workflowType, { workflowId: `${idPrefix}${id}`, taskQueue, args });
+    },
     joinRoom: async () => {
       const userId = `@me:${context.serverName}` as UserId;
       await rooms.joinRoom(context, { room: roomId, userId, via: [resident.serverName], signal });
@@ -147,8 +176,7 @@ test('a run goes straight from the fetch over the walk to its close, and says so
 
 test('a run whose residents all failed sleeps until the next round, and a ring alone does not shorten its sleep', async () => {
   const { joinRoom, run, resident, temporal, context } = await start({
-    firstRetryMs: 3_000,
-    longestRetryMs: 3_000,
+    policy: { firstRetryMs: 3_000, longestRetryMs: 3_000 },
   });
   resident.isWilling = false;
   await joinRoom();
@@ -174,8 +202,7 @@ test('a run whose residents all failed sleeps until the next round, and a ring a
 test('a long wait begins with a new run of the same workflow, and a ring wakes it', async () => {
   const hour = 3_600_000;
   const { joinRoom, run, resident, temporal, context } = await start({
-    firstRetryMs: hour,
-    longestRetryMs: hour,
+    policy: { firstRetryMs: hour, longestRetryMs: hour },
   });
   resident.isWilling = false;
   await joinRoom();
@@ -197,3 +224,99 @@ test('a long wait begins with a new run of the same workflow, and a ring wakes i
   expect((await run.describe()).runId).toBe(second.runId);
   expect(await attributesOf(run)).toMatchObject({ phase: 'complete' });
 });
+
+test('a run looks again when an activity found that nothing was to be journalled', async () => {
+  let refusals = 2;
+  const { joinRoom, run, resident } = await start({
+    activities: (real) => ({
+      // As when its clock is ahead of the workflow's: it decides otherwise and writes nothing.
+      fetchState: (input): Promise<ControlEvents> =>
+        refusals-- > 0 ? Promise.resolve({ epoch: input.epoch, events: [] }) : real.fetchState(input),
+    }),
+  });
+  await joinRoom();
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  expect(refusals).toBe(-1);
+});
+
+test('a run whose activities never write anything fails after three rounds', async () => {
+  let rounds = 0;
+  const { joinRoom, run } = await start({
+    activities: () => ({
+      fetchState: (input): Promise<ControlEvents> => {
+        rounds += 1;
+        return Promise.resolve({ epoch: input.epoch, events: [] });
+      },
+    }),
+  });
+  await joinRoom();
+  await expect(run.result()).rejects.toMatchObject({ cause: { type: 'JournalStalled' } });
+  expect(rounds).toBe(3);
+});
+
+/** Temporal offers a task to the worker that is gone for ten seconds first, and tries a failed one again ever more slowly. */
+const REPLACED_TEST_MS_MAX = 90_000;
+
+/** The workflows of today with one line changed. */
+async function bundleWith(pattern: RegExp, replacement: string): Promise<string> {
+  const text = await readFile(BUNDLE, 'utf8');
+  const other = text.replace(pattern, replacement);
+  expect(other).not.toBe(text);
+  const path = join(folder, 'another-bundle.js');
+  await writeFile(path, other);
+  return path;
+}
+
+/** What a resync is whose wait is over and that was rung in vain. */
+async function makeOverdue({ context }: Running, rungAt: number | null): Promise<void> {
+  await context.store.query(
+    `UPDATE resyncs SET state = jsonb_set(state::jsonb, '{nextWakeAt}', '0')::json, next_wake_at = 0, rung_at = $1`,
+    [rungAt],
+  );
+}
+
+test('a run that fails by a fault of the workflow is replaced by the sweep', async () => {
+  const running = await start({
+    bundle: await bundleWith(/let heard = rings;/, `throw new TypeError('a fault of the workflow');`),
+  });
+  const { joinRoom, run, resident, replaceWorker, sweep } = running;
+  await joinRoom();
+  await expect(run.result()).rejects.toMatchObject({ cause: { message: 'a fault of the workflow' } });
+  await replaceWorker();
+  await makeOverdue(running, null);
+  expect(await sweep()).toEqual({ rung: 1, revived: 0 });
+  expect(await run.result()).toEqual(whole(resident.roomId));
+});
+
+test(
+  'a run that the workflow of today would not make is replaced by the sweep, also where Temporal will not let it fail',
+  async () => {
+    const day = 86_400_000;
+    const running = await start({
+      policy: { firstRetryMs: day, longestRetryMs: day },
+      // Looks at the journal twice where today's looks once. What today's does instead collides with a timer of the history.
+      bundle: await bundleWith(
+        /let resync = (await brief\.loadResync\.executeWithOptions\([^;]*;)/,
+        '$1 let resync = $1',
+      ),
+    });
+    const { joinRoom, run, resident, temporal, replaceWorker, sweep } = running;
+    resident.isWilling = false;
+    await joinRoom();
+    await untilItWaits(run);
+    const { runId } = await run.describe();
+    await replaceWorker();
+    await temporal.ring(resident.roomId);
+    await eventually('a task that fails again and again', async () => {
+      const { raw, status } = await run.describe();
+      return status.name === 'FAILED' || (raw.pendingWorkflowTask?.attempt ?? 0) > 4 ? true : undefined;
+    });
+
+    resident.isWilling = true;
+    await makeOverdue(running, 1);
+    expect(await sweep()).toMatchObject({ rung: 1 });
+    expect(await run.result()).toEqual(whole(resident.roomId));
+    expect((await run.describe()).runId).not.toBe(runId);
+  },
+  REPLACED_TEST_MS_MAX,
+);

@@ -17,8 +17,8 @@ import { Shutdown, aborted } from '../process/shutdown.ts';
 import { requireTemporal } from '../process/temporal.ts';
 import { type ProcessOptions } from './serve.ts';
 
-/** Rooms that one pass of the sweep rings; more wait for the next pass. */
-const SWEEP_ROOMS_MAX = 200;
+/** A pass of the sweep ends by itself after this long, with 50 rings a second; the next one goes on. */
+const SWEEP_BUDGET_MS = 240_000;
 /** A room is found late by one interval at the most, and a pass that finds nothing costs one query. */
 const SWEEP_INTERVAL_MS_MIN = 1_000;
 const SWEEP_INTERVAL_MS_MAX = 60_000;
@@ -77,12 +77,13 @@ async function startWorking(
   const running = await startWorker({
     target,
     workflowBundlePath: packageFile('dist/workflow-bundle.js'),
-    activities: createActivities({ rooms, sweepAfterMs }),
+    activities: createActivities({ rooms, sweepAfterMs, endWedged: (roomId) => temporal.endWedged(roomId) }),
     telemetry,
   });
   shutdown.add('worker', () => running.shutdown());
   const everyMs = Math.min(Math.max(sweepAfterMs, SWEEP_INTERVAL_MS_MIN), SWEEP_INTERVAL_MS_MAX);
-  await temporal.scheduleSweep(everyMs, { limit: SWEEP_ROOMS_MAX });
+  await temporal.schedule('sweep', everyMs, { budgetMs: SWEEP_BUDGET_MS });
+  await temporal.schedule('finishJoins', everyMs);
   logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue, ...opened }, 'working');
   return running;
 }

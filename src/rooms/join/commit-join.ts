@@ -110,8 +110,9 @@ async function controlEvent(
   const { fetchAt, anchors, partial, staying } = place;
   const at = context.clock.now();
   const joined = { joinEventId: eventId, userId, joinedVia: resident };
-  if (staying)
-    {return room.partial ? [{ type: 'ResidentsLearned', ...joined, serversInRoom, fetchAt, stateBefore, at }] : [];}
+  if (staying) {
+    return room.partial ? [{ type: 'ResidentsLearned', ...joined, serversInRoom, fetchAt, stateBefore, at }] : [];
+  }
   const roomVersion = template.rules.version;
   if (partial) return [{ type: 'PartialStateJoined', ...joined, roomVersion, serversInRoom, fetchAt, stateBefore, at }];
   const members = await countMembers(tx, roomId, place.after);

@@ -180,12 +180,19 @@ export interface OverdueQuery {
   readonly limit: number;
 }
 
+export interface OverdueRoom {
+  readonly roomId: RoomId;
+  /** It was rung before, and nothing has been journalled since. */
+  readonly wasRung: boolean;
+}
+
 /**
- * Rooms in which somebody should have acted by now, for their state or for a gap, the longest overdue first, marked as rung
- * at `now`. Of several callers at once each gets different rooms.
+ * Rooms in which somebody should have acted by now, for their state or for a gap, marked as rung at `now`: those never rung
+ * first, then by the time of their last ring, so that each has its turn. Of several callers at once each gets different
+ * rooms.
  */
-export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<RoomId[]> {
-  const rows = await sql.query<{ roomId: RoomId; dueAt: number }>(
+export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<OverdueRoom[]> {
+  return sql.query<OverdueRoom>(
     `WITH due AS (
        SELECT room_id, epoch, min(due_at) AS due_at
          FROM (SELECT room_id, epoch, next_wake_at AS due_at FROM resyncs
@@ -194,14 +201,14 @@ export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<Roo
         WHERE due_at <= $1::bigint - $2::bigint
         GROUP BY room_id, epoch
      ), overdue AS MATERIALIZED (
-       SELECT r.room_id, r.epoch, due.due_at
+       SELECT r.room_id, r.epoch, r.rung_at, due.due_at
          FROM due JOIN resyncs r USING (room_id, epoch)
         WHERE coalesce(r.rung_at, 0) <= $1::bigint - $2::bigint
-        ORDER BY due.due_at LIMIT $3 FOR UPDATE OF r SKIP LOCKED
+        ORDER BY coalesce(r.rung_at, 0), due.due_at LIMIT $3 FOR NO KEY UPDATE OF r SKIP LOCKED
+     ), rung AS (
+       UPDATE resyncs r SET rung_at = $1::bigint FROM overdue o WHERE r.room_id = o.room_id AND r.epoch = o.epoch
      )
-     UPDATE resyncs r SET rung_at = $1::bigint FROM overdue o WHERE r.room_id = o.room_id AND r.epoch = o.epoch
-     RETURNING r.room_id AS "roomId", o.due_at AS "dueAt"`,
+     SELECT room_id AS "roomId", rung_at IS NOT NULL AS "wasRung" FROM overdue ORDER BY coalesce(rung_at, 0), due_at`,
     [query.now, query.overdueMs, query.limit],
   );
-  return rows.sort((a, b) => a.dueAt - b.dueAt).map(({ roomId }) => roomId);
 }
