@@ -1,7 +1,6 @@
 /** The transaction that makes a join ours: it opens the stay, or extends it, and takes the join event in. */
 import { type EventId, type UserId } from '../../matrix/identifiers.ts';
-import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
-import { invariant } from '../../invariant.ts';
+import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
 import { deleteJoinIntent } from '../../store/tables/intents.ts';
@@ -9,12 +8,11 @@ import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type LockedRoom, createRoom, isAnybodyIn, openEpoch } from '../../store/journal/rooms.ts';
 import { countMembers } from '../../store/snapshots/snapshots.ts';
-import { judgeReceived, timelineEntry } from '../judge/admit.ts';
+import { type Admission } from '../judge/admission.ts';
+import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { type SentJoin, type TakenJoinAnswer } from './join-answer.ts';
-import { loadPdu } from '../judge/load-pdus.ts';
-import { resolveSnapshots } from '../judge/resolve.ts';
 
 export interface AnsweredJoin extends SentJoin {
   readonly userId: UserId;
@@ -43,25 +41,21 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const carried = staying ? [] : await readPartialAnchors(tx, roomId);
 
     const parents = await readParents(tx, roomId, template.prevEventIds);
-    const place = await placeOf(tx, join, parents, staying);
+    const place = placeOf(join, parents, staying);
     const partial = place.partial || (staying && room.partial);
     if (partial && staying && !room.partial) {
       // The room became whole while the resident answered; a whole room never becomes partial again.
       throw new RoomError('busy', `${roomId} has just become whole; join again`);
     }
 
-    const event = await loadPdu(tx, roomId, template.rules, eventId);
-    invariant(event !== undefined, 'the join was stored before it is committed');
-    const circumstances = { stateBefore: place.stateBefore, partial, currentState: null };
-    const verdict = await judgeReceived(tx, template.rules, event, circumstances);
-    if (verdict.outcome !== 'accept') {
+    const { admissions, entries } = await prepareAdmission(tx, room, [eventId], { anchors: place.unknown });
+    const [entry] = entries;
+    if (entry?.type !== 'PduAccepted') {
       throw new RoomError(
         'unusable-answer',
-        `the state that ${join.resident} gave does not let us in: ${verdict.reason} (${verdict.rule})`,
+        `the state that ${join.resident} gave does not let us in: ${whyNot(admissions.get(eventId), entry)}`,
       );
     }
-    const entry = await timelineEntry(tx, room, template.rules, event, verdict, circumstances);
-    invariant(entry.type === 'PduAccepted', 'an accepted join is journalled as accepted');
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
     const standing = { ...place, partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
     const control = await controlEvent(context, tx, join, room, standing);
@@ -72,31 +66,29 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
 }
 
 interface Place {
-  readonly stateBefore: SnapshotId;
   readonly partial: boolean;
-  /** Parents whose state only a resident knows. */
+  /** Parents that we do not hold, as anchors: the state after them is what the resident returned (MSC3706). */
+  readonly unknown: readonly Parent[];
+  /** Those of them whose state only a resident knows. */
   readonly fetchAt: readonly EventId[];
-  /** Parents that we do not hold, and the state after which the resident returned whole. */
-  readonly anchors: readonly EventId[];
 }
 
-/** The state before the join: after the parents we know, and what the resident returned for the others (MSC3706). */
-async function placeOf(
-  tx: Transaction,
-  { roomId, template, answer }: AnsweredJoin,
-  parents: ReadonlyMap<EventId, Parent>,
-  staying: boolean,
-): Promise<Place> {
+function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventId, Parent>, staying: boolean): Place {
   // What an earlier stay left partial says less than what the resident has just told us.
   const usable = [...parents.values()].filter(({ partial }) => staying || !partial);
   const known = new Set(usable.map(({ eventId }) => eventId));
-  const unknown = template.prevEventIds.filter((eventId) => !known.has(eventId));
-  const states = usable.map(({ stateAfter }) => stateAfter);
-  if (unknown.length > 0) states.push(answer.stateBefore);
-  const stateBefore = await resolveSnapshots(tx, roomId, template.rules, states);
-  const fetchAt = answer.membersOmitted ? unknown : [];
-  const anchors = answer.membersOmitted ? [] : unknown;
-  return { stateBefore, fetchAt, anchors, partial: fetchAt.length > 0 || usable.some(({ partial }) => partial) };
+  const { stateBefore: stateAfter, membersOmitted: partial } = answer;
+  const unknown = template.prevEventIds
+    .filter((eventId) => !known.has(eventId))
+    .map((eventId) => ({ eventId, stateAfter, partial, isAnchor: true, isRefused: false }));
+  const fetchAt = partial ? unknown.map(({ eventId }) => eventId) : [];
+  return { unknown, fetchAt, partial: fetchAt.length > 0 || usable.some((parent) => parent.partial) };
+}
+
+/** Why a join that was judged is of no use. */
+function whyNot(admission: Admission | undefined, entry: TimelineEvent | undefined): string {
+  if (entry?.type === 'PduRejected') return `${entry.reason} (${entry.rule})`;
+  return admission && 'reason' in admission ? admission.reason : 'it has no place';
 }
 
 async function controlEvent(
@@ -104,10 +96,10 @@ async function controlEvent(
   tx: Transaction,
   { roomId, eventId, userId, resident, template, answer }: AnsweredJoin,
   room: LockedRoom,
-  place: Omit<Place, 'stateBefore'> & { readonly staying: boolean; readonly after: SnapshotId },
+  place: Place & { readonly staying: boolean; readonly after: SnapshotId },
 ): Promise<ResyncEvent[]> {
   const { serversInRoom, stateBefore } = answer;
-  const { fetchAt, anchors, partial, staying } = place;
+  const { fetchAt, unknown, partial, staying } = place;
   const at = context.clock.now();
   const joined = { joinEventId: eventId, userId, joinedVia: resident };
   if (staying) {
@@ -116,5 +108,6 @@ async function controlEvent(
   const roomVersion = template.rules.version;
   if (partial) return [{ type: 'PartialStateJoined', ...joined, roomVersion, serversInRoom, fetchAt, stateBefore, at }];
   const members = await countMembers(tx, roomId, place.after);
+  const anchors = unknown.map((parent) => parent.eventId);
   return [{ type: 'FullStateJoined', ...joined, roomVersion, anchors, stateBefore, members, at }];
 }

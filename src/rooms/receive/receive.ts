@@ -11,20 +11,16 @@ import { eventIdOf } from '../../matrix/signing/hashes.ts';
 import { type EventId, type RoomId, type ServerName, parseEventId, parseRoomId } from '../../matrix/identifiers.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
-import { invariant } from '../../invariant.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { hasJoinIntent } from '../../store/tables/intents.ts';
-import { append } from '../../store/journal/journal.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { insertPdus, readPdus, readRoomOfEvent } from '../../store/events/pdus.ts';
 import { isAnybodyIn, lockRoom, readRoom } from '../../store/journal/rooms.ts';
 import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.ts';
-import { judgeReceived, timelineEntry } from '../judge/admit.ts';
+import { admitEvents } from '../judge/admit.ts';
 import { type RoomsContext } from '../context.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
-import { loadPdu } from '../judge/load-pdus.ts';
-import { resolveSnapshots } from '../judge/resolve.ts';
 
 /** Events asked for to close a gap before a pushed event; a wider gap fails the push of that event. */
 const MISSING_EVENTS_MAX = 10;
@@ -190,7 +186,7 @@ async function takeInPlaced(
 ): Promise<void> {
   await fetchAuthEvents(context, rules, origin, pdu, signal);
   await insertPdus(context.store, [pdu]);
-  await place(context, rules, pdu);
+  await place(context, pdu);
 }
 
 async function missingParents({ store }: RoomsContext, { roomId, prevEvents }: CheckedPdu): Promise<EventId[]> {
@@ -284,23 +280,7 @@ async function fetchEvents(
   return fetched;
 }
 
-/** Judges and appends under the room lock: verdict and state belong to the extremities that are there then. */
-async function place(context: RoomsContext, rules: RoomVersionRules, pdu: CheckedPdu): Promise<void> {
-  const { roomId, eventId } = pdu;
-  await withTransaction(context.store, async (tx) => {
-    const room = await lockRoom(tx, roomId);
-    if (room === undefined || (await readParents(tx, roomId, [eventId])).size > 0) return;
-    const cited = await readParents(tx, roomId, [...pdu.prevEvents, ...pdu.authEvents]);
-    const before = pdu.prevEvents.flatMap((prev) => cited.get(prev)?.stateAfter ?? []);
-    const partial = [...cited.values()].some((event) => event.partial);
-    const stateBefore = await resolveSnapshots(tx, roomId, rules, before);
-    const event = await loadPdu(tx, roomId, rules, eventId);
-    invariant(event !== undefined, 'a pushed event is stored before it is judged');
-    const currentState = room.partial ? null : room.currentState;
-    const verdict = await judgeReceived(tx, rules, event, { stateBefore, partial, currentState });
-    if (verdict.outcome === 'drop') {
-      throw new UnplaceableError(`auth events of it cannot be had: ${verdict.reason}`);
-    }
-    await append(tx, room, [await timelineEntry(tx, room, rules, event, verdict, { stateBefore, partial })]);
-  });
+async function place(context: RoomsContext, { roomId, eventId }: CheckedPdu): Promise<void> {
+  const admission = (await admitEvents(context, roomId, [eventId])).get(eventId);
+  if (admission !== undefined && 'reason' in admission) throw new UnplaceableError(admission.reason);
 }

@@ -13,6 +13,8 @@ export interface Parent {
   /** The state is provisional. */
   readonly partial: boolean;
   readonly isAnchor: boolean;
+  /** Rejected or soft-failed: nothing new builds on it, and what cites it takes the place of its parents. */
+  readonly isRefused: boolean;
 }
 
 /**
@@ -27,10 +29,11 @@ export async function readParents(
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<Parent>(
     `SELECT DISTINCT ON ("eventId") * FROM (
-       SELECT event_id AS "eventId", encode(state_after, 'hex') AS "stateAfter", partial, false AS "isAnchor"
+       SELECT event_id AS "eventId", encode(state_after, 'hex') AS "stateAfter", partial, false AS "isAnchor",
+              verdict = 'rejected' OR soft_failed AS "isRefused"
          FROM event_states WHERE room_id = $1 AND event_id = ANY ($2::text[])
        UNION ALL
-       SELECT event_id, encode(state_after, 'hex'), partial, true
+       SELECT event_id, encode(state_after, 'hex'), partial, true, false
          FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[])) AS parent
       ORDER BY "eventId", partial, "isAnchor"`,
     [roomId, eventIds],

@@ -46,6 +46,34 @@ export async function readEventStates(
 }
 
 /**
+ * Those of `eventIds` that were rejected or soft-failed, and what is reached from them through such events alone, each with
+ * its prev_events.
+ */
+export async function readRefusedAncestry(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<Map<EventId, readonly EventId[]>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; prevEvents: EventId[] }>(
+    `WITH RECURSIVE cited (event_id) AS (
+       SELECT unnest($2::text[])
+       UNION
+       SELECT unnest(p.prev_events)
+         FROM cited c JOIN event_states e ON e.event_id = c.event_id AND e.room_id = $1
+          AND (e.verdict = 'rejected' OR e.soft_failed)
+         JOIN pdus p ON p.nid = e.event_nid
+     )
+     SELECT e.event_id AS "eventId", p.prev_events AS "prevEvents"
+       FROM cited c JOIN event_states e ON e.event_id = c.event_id AND e.room_id = $1
+        AND (e.verdict = 'rejected' OR e.soft_failed)
+       JOIN pdus p ON p.nid = e.event_nid`,
+    [roomId, eventIds],
+  );
+  return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
+}
+
+/**
  * Up to `limit` partial events of the room, each after all of its prev and auth events that are partial too; otherwise in
  * the order they came. Order of arrival alone is not enough: a parent may have come after its children, and the first
  * `limit` events then wait for one that is never among them.

@@ -7,8 +7,8 @@ import { type ResyncState, initialResyncState } from '../../resync/state.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { localMembers, resyncs, rooms } from '../schema/folds.ts';
 
-/** A room whose row is locked by the open transaction, as it was when the lock was taken. */
-export interface LockedRoom {
+/** What is decided about a room belongs to where it stands: its stay, its newest events, the state after them. */
+export interface RoomStanding {
   readonly roomId: RoomId;
   readonly roomVersion: string;
   /** 0: created, and no stay opened yet. */
@@ -16,8 +16,12 @@ export interface LockedRoom {
   readonly stateVersion: number;
   readonly partial: boolean;
   readonly currentState: SnapshotId | null;
+  /** By id. */
   readonly extremities: readonly EventId[];
 }
+
+/** Where a room stands whose row is locked by the open transaction, from when the lock was taken. */
+export type LockedRoom = RoomStanding;
 
 /** A room as readers see it. */
 export interface RoomRow extends Omit<LockedRoom, 'extremities'> {
@@ -58,6 +62,28 @@ export async function lockRoom(tx: Transaction, roomId: RoomId): Promise<LockedR
     [roomId],
   );
   return { ...row, extremities: extremities.map(({ eventId }) => eventId) };
+}
+
+/** Where a room stands, without a lock: it may have moved on by now. */
+export async function readStanding(sql: Sql, roomId: RoomId): Promise<RoomStanding | undefined> {
+  const [row] = await sql.query<RoomStanding>(
+    `SELECT room_id AS "roomId", room_version AS "roomVersion", epoch, state_version AS "stateVersion", partial,
+            encode(current_state, 'hex') AS "currentState",
+            ARRAY(SELECT event_id FROM forward_extremities x WHERE x.room_id = r.room_id ORDER BY event_id) AS extremities
+       FROM rooms r WHERE room_id = $1`,
+    [roomId],
+  );
+  return row;
+}
+
+/** Whether what was decided by `before` may be appended to the room as it is `now`. */
+export function standsStill(before: RoomStanding, now: RoomStanding): boolean {
+  return (
+    before.epoch === now.epoch &&
+    before.stateVersion === now.stateVersion &&
+    before.extremities.length === now.extremities.length &&
+    before.extremities.every((eventId, i) => eventId === now.extremities[i])
+  );
 }
 
 /**

@@ -94,6 +94,61 @@ export async function changeSnapshot(
   return storeTrie(sql, roomId, trie);
 }
 
+/** One event put into a state: a stored one, or what came of the step with this index. */
+export interface SnapshotStep {
+  readonly base: SnapshotId | number;
+  readonly eventId: EventId;
+}
+
+/** As `changeSnapshot` for many states, which may build on each other, in the same few statements; gives them in order. */
+export async function changeSnapshots(sql: Sql, roomId: RoomId, steps: readonly SnapshotStep[]): Promise<SnapshotId[]> {
+  if (steps.length === 0) return [];
+  const places = await placesOf(
+    sql,
+    roomId,
+    steps.map(({ eventId }) => eventId),
+  );
+  const keys = new Set([...places.values()].map(({ key }) => key));
+  const stored = new Set(steps.flatMap(({ base }) => (typeof base === 'string' ? [base] : [])));
+  const { roots, chunks } = await withChunks(sql, roomId, (get) => {
+    // All paths at once, so that a chunk that is missing costs a round for all steps and not for each.
+    const missing = [...stored].flatMap((base) => readTrie(base, { keys }, get).missing ?? []);
+    if (missing.length > 0) return { missing: [...new Set(missing)] };
+    return takeSteps(steps, places, get);
+  });
+  await storeChunks(sql, roomId, chunks);
+  return roots as SnapshotId[];
+}
+
+interface StepsTaken {
+  readonly roots: readonly ChunkHash[];
+  readonly chunks: ReadonlyMap<ChunkHash, Uint8Array>;
+  readonly missing?: undefined;
+}
+
+function takeSteps(
+  steps: readonly SnapshotStep[],
+  places: ReadonlyMap<EventId, Place>,
+  get: GetNode,
+): Missing | StepsTaken {
+  const roots: ChunkHash[] = [];
+  const chunks = new Map<ChunkHash, Uint8Array>();
+  const nodes = new Map<ChunkHash, TrieNode>();
+  for (const { base, eventId } of steps) {
+    const place = places.get(eventId);
+    const root = typeof base === 'number' ? roots[base] : base;
+    invariant(place && root !== undefined, `the step to ${eventId} has a place and a base`);
+    const changed = changeTrie(root, [place], (hash) => nodes.get(hash) ?? get(hash));
+    if (changed.missing !== undefined) return changed;
+    roots.push(changed.root);
+    for (const [hash, body] of changed.chunks) {
+      chunks.set(hash, body);
+      nodes.set(hash, decodeChunk(body));
+    }
+  }
+  return { roots, chunks };
+}
+
 /** Reads the places that `filter` selects, in no particular order. */
 export async function readSnapshot(
   sql: Sql,
@@ -265,15 +320,18 @@ async function withChunks<Result extends { readonly missing?: undefined }>(
 }
 
 async function storeTrie(sql: Sql, roomId: RoomId, trie: BuiltTrie): Promise<SnapshotId> {
-  // In the order of their hashes, so that two writers of overlapping states wait for each other in one direction only.
-  const chunks = [...trie.chunks].sort(([a], [b]) => (a < b ? -1 : 1));
-  if (chunks.length > 0) {
-    await sql.query(
-      `INSERT INTO snapshot_chunks (room_id, hash, body)
-       SELECT $1, hash, body FROM unnest($2::bytea[], $3::bytea[]) AS chunk(hash, body)
-       ON CONFLICT DO NOTHING`,
-      [roomId, chunks.map(([hash]) => Buffer.from(hash, 'hex')), chunks.map(([, body]) => body)],
-    );
-  }
+  await storeChunks(sql, roomId, trie.chunks);
   return trie.root as SnapshotId;
+}
+
+async function storeChunks(sql: Sql, roomId: RoomId, made: ReadonlyMap<ChunkHash, Uint8Array>): Promise<void> {
+  if (made.size === 0) return;
+  // In the order of their hashes, so that two writers of overlapping states wait for each other in one direction only.
+  const chunks = [...made].sort(([a], [b]) => (a < b ? -1 : 1));
+  await sql.query(
+    `INSERT INTO snapshot_chunks (room_id, hash, body)
+     SELECT $1, hash, body FROM unnest($2::bytea[], $3::bytea[]) AS chunk(hash, body)
+     ON CONFLICT DO NOTHING`,
+    [roomId, chunks.map(([hash]) => Buffer.from(hash, 'hex')), chunks.map(([, body]) => body)],
+  );
 }

@@ -1,0 +1,14 @@
+/** What may become of an event that is given to be admitted (admit.ts). */
+import { type EventId } from '../../matrix/identifiers.ts';
+
+/** What became of an event that was given to be admitted. */
+export type Admission =
+  | { readonly outcome: 'admitted'; readonly verdict: 'accepted' | 'softFailed' | 'rejected' }
+  /** It is in the timeline already, or an anchor. */
+  | { readonly outcome: 'known' }
+  /** Prev_events that are neither events of the timeline nor anchors, and were not admitted before it. */
+  | { readonly outcome: 'waits'; readonly missingParents: readonly EventId[] }
+  /** Check 4 cannot be made: auth events that are not held, or not judged. */
+  | { readonly outcome: 'unjudged'; readonly missingAuthEvents: readonly EventId[]; readonly reason: string }
+  /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */
+  | { readonly outcome: 'too-large'; readonly reason: string };

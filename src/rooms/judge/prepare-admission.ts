@@ -1,0 +1,317 @@
+/**
+ * Judges a batch of events in memory, as if they came one after the other: each by the states after its parents, those of
+ * the batch among them, and check 6 by the current state as it is when its turn comes. What is read of the database is
+ * read for the whole batch; nothing is written that is not content-addressed or would follow from the events anyway.
+ */
+import { type EventId } from '../../matrix/identifiers.ts';
+import { authEventIdsOf, stateNeededToAuthorise } from '../../matrix/auth/auth-events.ts';
+import { type AuthState } from '../../matrix/auth/auth-rules.ts';
+import { type CitedAuthEvents, type PduVerdict, checkOutlier, checkReceived } from '../../matrix/pdu-checks.ts';
+import { type Pdu } from '../../matrix/pdu.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { invariant } from '../../invariant.ts';
+import { type TimelineEvent } from '../../resync/events.ts';
+import { type Parent, readParents } from '../../store/events/anchors.ts';
+import { readRefusedAncestry } from '../../store/events/event-states.ts';
+import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
+import { type RoomStanding } from '../../store/journal/rooms.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { type Admission } from './admission.ts';
+import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
+import { parseStored, rulesOfJoined } from './load-pdus.ts';
+import { parentsFirst } from './parents-first.ts';
+import { ResolutionTooLarge } from './resolve.ts';
+
+export interface PreparedAdmission {
+  readonly admissions: ReadonlyMap<EventId, Admission>;
+  /** Of the admitted events, parents before children; to be appended in one go. */
+  readonly entries: readonly TimelineEvent[];
+}
+
+/** What the batch is judged by, read before the first verdict. */
+interface Given {
+  /** Parents first. */
+  readonly events: readonly Pdu[];
+  /** The batch, what its events cite, and the extremities, as far as they are parents. */
+  readonly parents: ReadonlyMap<EventId, Parent>;
+  /** Judged auth events, rejected ones included. */
+  readonly authEvents: ReadonlyMap<EventId, Pdu>;
+  readonly rejected: ReadonlySet<EventId>;
+  readonly authDepths: ReadonlyMap<EventId, number | null>;
+  /** Prev_events of the events of the timeline that were rejected or soft-failed and are reached through such alone. */
+  readonly refused: ReadonlyMap<EventId, readonly EventId[]>;
+}
+
+/** An event of the batch that has its verdict. */
+interface Judged {
+  readonly event: Pdu;
+  readonly verdict: Exclude<PduVerdict, { outcome: 'drop' }>;
+  readonly partial: boolean;
+  readonly authDepth: number | null;
+  readonly before: BatchState;
+  readonly after: BatchState;
+  /** After it; `null`: rejected. */
+  readonly current: BatchState | null;
+  readonly authState: readonly EventId[];
+}
+
+/**
+ * Judges the stored events `eventIds` by where the room stands, and gives what is to be journalled of them.
+ *
+ * @param join of a join of ours: parents that become anchors with it, in the place of what is known of them. Check 6, for
+ *   which the sender's server answers, is not made then.
+ */
+export async function prepareAdmission(
+  sql: Sql,
+  room: RoomStanding,
+  eventIds: readonly EventId[],
+  join?: { readonly anchors: readonly Parent[] },
+): Promise<PreparedAdmission> {
+  const rules = rulesOfJoined(room.roomVersion);
+  const given = await readGiven(sql, room, rules, eventIds);
+  if (join === undefined) return new Batch(sql, room, rules, given).prepare();
+  const parents = new Map(given.parents);
+  eventIds.forEach((eventId) => parents.delete(eventId));
+  join.anchors.forEach((anchor) => parents.set(anchor.eventId, anchor));
+  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents }).prepare();
+}
+
+async function readGiven(
+  sql: Sql,
+  { roomId, extremities }: RoomStanding,
+  rules: RoomVersionRules,
+  eventIds: readonly EventId[],
+): Promise<Given> {
+  const wanted = new Set(eventIds);
+  const create = rules.roomIdIsCreateHash ? [`$${roomId.slice(1)}` as EventId] : [];
+  const rows = await readPdusAndAuthEvents(sql, roomId, [...wanted, ...create]);
+  const pdus = new Map(rows.map((row) => [row.eventId, parseStored(row.json, rules, row.eventId)]));
+  const judged = rows.filter(({ verdict }) => verdict !== 'unjudged');
+  const events = parentsFirst([...wanted].map((eventId) => pdus.get(eventId)).filter((pdu) => pdu !== undefined));
+  invariant(events.length === wanted.size, 'events are stored before they are admitted');
+
+  const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
+  const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);
+  const refused = [...parents.values()].filter(({ isRefused }) => isRefused).map(({ eventId }) => eventId);
+  return {
+    events,
+    parents,
+    authEvents: new Map(judged.map(({ eventId }) => [eventId, pdus.get(eventId) as Pdu])),
+    rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
+    authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),
+    refused: await readRefusedAncestry(sql, roomId, refused),
+  };
+}
+
+class Batch {
+  readonly #room: RoomStanding;
+  readonly #rules: RoomVersionRules;
+  readonly #given: Given;
+  readonly #states: BatchStates;
+  readonly #judged = new Map<EventId, Judged>();
+  /** Forward extremities and the states after them. */
+  #extremities: Map<EventId, BatchState>;
+  #current: BatchState | null;
+  /** Events that have not had their turn. */
+  #remaining: readonly Pdu[];
+
+  constructor(sql: Sql, room: RoomStanding, rules: RoomVersionRules, given: Given) {
+    this.#room = room;
+    this.#rules = rules;
+    this.#given = given;
+    this.#states = new BatchStates(sql, room.roomId, rules);
+    this.#extremities = new Map();
+    for (const eventId of room.extremities) {
+      const after = this.#stateAfter(eventId);
+      if (after !== undefined) this.#extremities.set(eventId, after);
+    }
+    this.#current = room.currentState === null ? null : this.#states.stored(room.currentState);
+    this.#remaining = given.events;
+  }
+
+  async prepare(): Promise<PreparedAdmission> {
+    const admissions = new Map<EventId, Admission>();
+    for (const [i, event] of this.#given.events.entries()) {
+      this.#remaining = this.#given.events.slice(i + 1);
+      admissions.set(event.eventId, await this.#admit(event));
+    }
+    return { admissions, entries: await this.#entries() };
+  }
+
+  async #admit(event: Pdu): Promise<Admission> {
+    if (this.#given.parents.has(event.eventId)) return { outcome: 'known' };
+    const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
+    if (missingParents.length > 0) return { outcome: 'waits', missingParents };
+    try {
+      return await this.#judge(event);
+    } catch (error) {
+      if (!(error instanceof ResolutionTooLarge)) throw error;
+      return { outcome: 'too-large', reason: error.message };
+    }
+  }
+
+  async #judge(event: Pdu): Promise<Admission> {
+    const { eventId } = event;
+    const cited = this.#cited(event);
+    const alone = checkOutlier(cited);
+    if (alone.outcome === 'drop') {
+      const missingAuthEvents = authEventIdsOf(event, this.#rules).filter((id) => this.#authEvent(id) === undefined);
+      return { outcome: 'unjudged', missingAuthEvents, reason: alone.reason };
+    }
+    const before = await this.#states.resolve(this.#statesAfterParents(event));
+    const partial = this.#isPartial(event);
+    let verdict: PduVerdict = alone;
+    let authState = cited.authEvents.map((authEvent) => authEvent.eventId);
+    if (alone.outcome === 'accept') {
+      const stateBefore = partial ? await this.#partialAuthState(before, cited) : await this.#authState(before, event);
+      const currentState = await this.#currentAuthState(before, event);
+      verdict = checkReceived({ ...cited, stateBefore, currentState });
+      authState = authStateIds(event, this.#rules, (verdict.outcome === 'softFail' && currentState) || stateBefore);
+    }
+    invariant(verdict.outcome !== 'drop', 'check 4 alone was passed');
+    const authDepth = this.#authDepth(event);
+    const after = verdict.outcome === 'reject' ? before : this.#states.after(before, event, authDepth);
+    const judged = { event, verdict, partial, authDepth, before, after, authState };
+    this.#judged.set(eventId, { ...judged, current: await this.#advance(event, verdict, after) });
+    const outcomes = { accept: 'accepted', softFail: 'softFailed', reject: 'rejected' } as const;
+    return { outcome: 'admitted', verdict: outcomes[verdict.outcome] };
+  }
+
+  /** The forward extremities and the current state after a verdict; only what is accepted and not soft-failed moves them. */
+  async #advance(event: Pdu, { outcome }: Judged['verdict'], after: BatchState): Promise<BatchState | null> {
+    if (outcome === 'reject') return null;
+    if (outcome === 'softFail' && this.#current !== null) return this.#current;
+    const extremities = new Map(this.#extremities);
+    if (outcome === 'accept') {
+      for (const id of this.#replaced(event)) extremities.delete(id);
+      extremities.set(event.eventId, after);
+    }
+    const current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values());
+    this.#extremities = extremities;
+    this.#current = current;
+    return current;
+  }
+
+  /** What an accepted event stands for from now on: its parents, and those of its parents that were refused. */
+  #replaced(event: Pdu): ReadonlySet<EventId> {
+    const replaced = new Set<EventId>();
+    const open = [...event.prevEvents];
+    for (let id = open.pop(); id !== undefined; id = open.pop()) {
+      if (replaced.has(id)) continue;
+      replaced.add(id);
+      const judged = this.#judged.get(id);
+      open.push(...((judged?.verdict.outcome === 'accept' ? [] : judged?.event.prevEvents) ?? []));
+      open.push(...(this.#given.refused.get(id) ?? []));
+    }
+    return replaced;
+  }
+
+  #stateAfter(id: EventId): BatchState | undefined {
+    const judged = this.#judged.get(id);
+    if (judged !== undefined) return judged.after;
+    const parent = this.#given.parents.get(id);
+    return parent && this.#states.stored(parent.stateAfter);
+  }
+
+  #statesAfterParents({ prevEvents }: Pdu): BatchState[] {
+    return prevEvents.flatMap((id) => this.#stateAfter(id) ?? []);
+  }
+
+  /** An event of which a parent or an auth event is judged by partial state is judged so itself. */
+  #isPartial(event: Pdu): boolean {
+    return [...event.prevEvents, ...event.authEvents].some(
+      (id) => (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true,
+    );
+  }
+
+  #authEvent(id: EventId): Pdu | undefined {
+    return this.#judged.get(id)?.event ?? this.#given.authEvents.get(id);
+  }
+
+  #cited(event: Pdu): CitedAuthEvents {
+    return {
+      event,
+      rules: this.#rules,
+      authEvents: authEventIdsOf(event, this.#rules).flatMap((id) => this.#authEvent(id) ?? []),
+      isRejected: (id) => {
+        const judged = this.#judged.get(id);
+        return judged === undefined ? this.#given.rejected.has(id) : judged.verdict.outcome === 'reject';
+      },
+    };
+  }
+
+  /** Greater than those of its auth events; `null` where one of them is not known. */
+  #authDepth(event: Pdu): number | null {
+    let depth = event.type === 'm.room.create' ? 0 : 1;
+    for (const id of event.authEvents) {
+      const cited = this.#judged.get(id)?.authDepth ?? this.#given.authDepths.get(id) ?? null;
+      if (cited === null) return null;
+      depth = Math.max(depth, cited + 1);
+    }
+    return depth;
+  }
+
+  #authState(state: BatchState, event: Pdu): Promise<AuthState> {
+    return this.#states.authState(state, event, this.#standingOn(state.snapshot, true));
+  }
+
+  #partialAuthState(state: BatchState, { event, authEvents }: CitedAuthEvents): Promise<AuthState> {
+    const alike: PartiallyJudged[] = [];
+    for (const next of state.changes.size === 0 ? this.#standingOn(state.snapshot, false) : []) {
+      const cited = this.#cited(next);
+      if (checkOutlier(cited).outcome === 'accept') alike.push({ event: next, authEvents: cited.authEvents });
+    }
+    return this.#states.partialAuthState(state, { event, authEvents }, alike);
+  }
+
+  /** What check 6 is made against; not at all while the room is partial. */
+  async #currentAuthState(before: BatchState, event: Pdu): Promise<AuthState | undefined> {
+    if (this.#room.partial || this.#current === null) return undefined;
+    const beyondGap = event.prevEvents.some((id) => this.#given.parents.get(id)?.isAnchor === true);
+    const state = beyondGap ? await this.#states.resolve([this.#current, before]) : this.#current;
+    return this.#states.authState(state, event, this.#remaining);
+  }
+
+  /**
+   * Events to come that will be judged against the stored state `snapshot`, as far as it can be told: all of their parents
+   * lead to it, in the batch by events that change nothing, or by any where changes on top do not matter.
+   */
+  #standingOn(snapshot: BatchState['snapshot'], changesToo: boolean): Pdu[] {
+    const standing = new Map<EventId, Pdu>();
+    const leads = (id: EventId): boolean => {
+      const state = this.#stateAfter(id);
+      if (state !== undefined) return state.snapshot === snapshot && (changesToo || state.changes.size === 0);
+      const parent = standing.get(id);
+      return parent !== undefined && (changesToo || parent.stateKey === undefined);
+    };
+    for (const event of this.#remaining) if (event.prevEvents.every(leads)) standing.set(event.eventId, event);
+    return [...standing.values()];
+  }
+
+  async #entries(): Promise<TimelineEvent[]> {
+    const judged = [...this.#judged.values()];
+    const states = new Set(judged.flatMap(({ before, after, current }) => [before, after, current ?? after]));
+    const written = await this.#states.write([...states]);
+    const ids = new Map([...states].map((state, i) => [state, written[i]]));
+    const idOf = (state: BatchState) => {
+      const id = ids.get(state);
+      invariant(id, 'every state of a verdict is written');
+      return id;
+    };
+    return judged.map(({ event: { eventId }, verdict, partial, before, after, current }) => {
+      if (verdict.outcome === 'reject' || current === null) {
+        invariant(verdict.outcome === 'reject', 'what is not rejected has a current state');
+        const { rule, reason } = verdict;
+        return { type: 'PduRejected', eventId, partial, stateBefore: idOf(before), rule, reason };
+      }
+      const softFailed = verdict.outcome === 'softFail';
+      const states = { stateBefore: idOf(before), stateAfter: idOf(after), currentState: idOf(current) };
+      return { type: 'PduAccepted', eventId, partial, softFailed, ...states };
+    });
+  }
+}
+
+/** The events of `state` that a verdict on `event` was made by; at most eight. */
+export function authStateIds(event: Pdu, rules: RoomVersionRules, state: AuthState): EventId[] {
+  return stateNeededToAuthorise(event, rules).flatMap(({ type, stateKey }) => state(type, stateKey)?.eventId ?? []);
+}
