@@ -3,10 +3,12 @@
  * it, what was decided is appended if the room still stands there, and decided anew otherwise.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type Clock } from '../../clock.ts';
 import { invariant } from '../../invariant.ts';
+import { type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
 import { AlreadyJournalledError, append } from '../../store/journal/journal.ts';
 import { type RoomStanding, lockRoom, readStanding, standsStill } from '../../store/journal/rooms.ts';
-import { withTransaction } from '../../store/open-store.ts';
+import { type Store, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Admission } from './admission.ts';
 import { type PreparedAdmission, prepareAdmission } from './prepare-admission.ts';
@@ -17,13 +19,14 @@ export const ADMITTED_AT_ONCE_MAX = 50;
 const PREPARED_MAX = 3;
 
 /**
- * Admits stored events of a joined room, given in any order, into its timeline, those first that others cite.
+ * Admits stored events of a joined room, given in any order, into its timeline, those first that others cite. An event at
+ * which there is a gap fills it, and the journal says so.
  *
  * @param eventIds at most `ADMITTED_AT_ONCE_MAX`
  * @returns what became of each
  */
 export async function admitEvents(
-  { store }: Pick<RoomsContext, 'store'>,
+  { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
   roomId: RoomId,
   eventIds: readonly EventId[],
   signal?: AbortSignal,
@@ -34,33 +37,39 @@ export async function admitEvents(
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
     const prepared = await prepareAdmission(store, room, eventIds);
-    if (await appendPrepared(store, room, prepared)) return prepared.admissions;
+    if (await appendPrepared(store, clock, room, prepared)) return prepared.admissions;
   }
   return withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
-    const { admissions, entries } = await prepareAdmission(tx, room, eventIds);
-    await append(tx, room, entries);
-    return admissions;
+    const prepared = await prepareAdmission(tx, room, eventIds);
+    await append(tx, room, journalOf(prepared, clock));
+    return prepared.admissions;
   });
 }
 
 /** Whether it was appended: the room stands where it stood, and nobody else has taken in one of the events. */
 async function appendPrepared(
-  store: RoomsContext['store'],
+  store: Store,
+  clock: Clock,
   before: RoomStanding,
-  { entries }: PreparedAdmission,
+  prepared: PreparedAdmission,
 ): Promise<boolean> {
-  if (entries.length === 0) return true;
+  if (prepared.entries.length === 0) return true;
   try {
     return await withTransaction(store, async (tx) => {
       const room = await lockRoom(tx, before.roomId);
       if (room === undefined || !standsStill(before, room)) return false;
-      await append(tx, room, entries);
+      await append(tx, room, journalOf(prepared, clock));
       return true;
     });
   } catch (error) {
     if (!(error instanceof AlreadyJournalledError)) throw error;
     return false;
   }
+}
+
+function journalOf({ entries, filled }: PreparedAdmission, clock: Clock): (ResyncEvent | TimelineEvent)[] {
+  const at = clock.now();
+  return [...filled.map((eventId) => ({ type: 'GapFilled', eventId, at }) as const), ...entries];
 }

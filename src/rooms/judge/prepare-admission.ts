@@ -12,7 +12,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readParents } from '../../store/events/anchors.ts';
-import { readRefusedAncestry } from '../../store/events/event-states.ts';
+import { readReached, readRefusedAncestry } from '../../store/events/event-states.ts';
 import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -26,6 +26,8 @@ export interface PreparedAdmission {
   readonly admissions: ReadonlyMap<EventId, Admission>;
   /** Of the admitted events, parents before children; to be appended in one go. */
   readonly entries: readonly TimelineEvent[];
+  /** Admitted events that were missed until now: their gaps are filled with it. */
+  readonly filled: readonly EventId[];
 }
 
 /** What the batch is judged by, read before the first verdict. */
@@ -40,6 +42,10 @@ interface Given {
   readonly authDepths: ReadonlyMap<EventId, number | null>;
   /** Prev_events of the events of the timeline that were rejected or soft-failed and are reached through such alone. */
   readonly refused: ReadonlyMap<EventId, readonly EventId[]>;
+  /** Events of the batch that accepted events reach, since these came first: no extremities. */
+  readonly reached: ReadonlySet<EventId>;
+  /** Events of the batch that were missed. */
+  readonly gaps: ReadonlySet<EventId>;
 }
 
 /** An event of the batch that has its verdict. */
@@ -100,6 +106,12 @@ async function readGiven(
     rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
     authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),
     refused: await readRefusedAncestry(sql, roomId, refused),
+    reached: await readReached(
+      sql,
+      roomId,
+      rows.flatMap(({ eventId, isCited }) => (isCited && wanted.has(eventId) ? [eventId] : [])),
+    ),
+    gaps: new Set(rows.flatMap(({ eventId, isGap }) => (isGap ? [eventId] : []))),
   };
 }
 
@@ -135,11 +147,12 @@ class Batch {
       this.#remaining = this.#given.events.slice(i + 1);
       admissions.set(event.eventId, await this.#admit(event));
     }
-    return { admissions, entries: await this.#entries() };
+    const filled = [...this.#judged.keys()].filter((id) => this.#given.gaps.has(id));
+    return { admissions, entries: await this.#entries(), filled };
   }
 
   async #admit(event: Pdu): Promise<Admission> {
-    if (this.#given.parents.has(event.eventId)) return { outcome: 'known' };
+    if (this.#isKnown(event)) return { outcome: 'known' };
     const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
     if (missingParents.length > 0) return { outcome: 'waits', missingParents };
     try {
@@ -148,6 +161,14 @@ class Batch {
       if (!(error instanceof ResolutionTooLarge)) throw error;
       return { outcome: 'too-large', reason: error.message };
     }
+  }
+
+  /** A gap whose state is provisional is no longer one when its event comes with parents. */
+  #isKnown({ eventId, prevEvents }: Pdu): boolean {
+    const itself = this.#given.parents.get(eventId);
+    if (itself === undefined) return false;
+    const fillsGap = itself.isAnchor && itself.partial && this.#given.gaps.has(eventId);
+    return !fillsGap || prevEvents.some((id) => id === eventId || this.#stateAfter(id) === undefined);
   }
 
   async #judge(event: Pdu): Promise<Admission> {
@@ -177,19 +198,22 @@ class Batch {
     return { outcome: 'admitted', verdict: outcomes[verdict.outcome] };
   }
 
-  /** The forward extremities and the current state after a verdict; only what is accepted and not soft-failed moves them. */
+  /**
+   * The forward extremities and the current state after a verdict. What is accepted and not soft-failed takes the place of
+   * what it replaces; so does what accepted events reach through it, but for itself.
+   */
   async #advance(event: Pdu, { outcome }: Judged['verdict'], after: BatchState): Promise<BatchState | null> {
-    if (outcome === 'reject') return null;
-    if (outcome === 'softFail' && this.#current !== null) return this.#current;
+    const isReached = this.#given.reached.has(event.eventId);
     const extremities = new Map(this.#extremities);
-    if (outcome === 'accept') {
-      for (const id of this.#replaced(event)) extremities.delete(id);
-      extremities.set(event.eventId, after);
+    if (outcome === 'accept' || isReached) for (const id of this.#replaced(event)) extremities.delete(id);
+    if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);
+    let current = this.#current;
+    if (outcome === 'accept' || (outcome === 'softFail' && current === null)) {
+      current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values());
     }
-    const current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values());
     this.#extremities = extremities;
     this.#current = current;
-    return current;
+    return outcome === 'reject' ? null : current;
   }
 
   /** What an accepted event stands for from now on: its parents, and those of its parents that were refused. */

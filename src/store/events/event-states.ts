@@ -73,6 +73,27 @@ export async function readRefusedAncestry(
   return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
 }
 
+/** Those of `eventIds` that an accepted event of the timeline reaches, through events that are rejected or soft-failed if need be. */
+export async function readReached(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Set<EventId>> {
+  if (eventIds.length === 0) return new Set();
+  const rows = await sql.query<{ eventId: EventId }>(
+    `WITH RECURSIVE below (root, event_id, solid) AS (
+       SELECT edge.prev_event_id, edge.event_id, ${IS_SOLID}
+         FROM event_edges edge WHERE edge.room_id = $1 AND edge.prev_event_id = ANY ($2::text[])
+       UNION
+       SELECT b.root, edge.event_id, ${IS_SOLID}
+         FROM below b JOIN event_edges edge ON edge.room_id = $1 AND edge.prev_event_id = b.event_id WHERE NOT b.solid
+     )
+     SELECT DISTINCT root AS "eventId" FROM below WHERE solid`,
+    [roomId, eventIds],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
+}
+
+const IS_SOLID = `
+  EXISTS (SELECT FROM event_states e
+           WHERE e.room_id = $1 AND e.event_id = edge.event_id AND e.verdict = 'accepted' AND NOT e.soft_failed)`;
+
 /**
  * Up to `limit` partial events of the room, each after all of its prev and auth events that are partial too; otherwise in
  * the order they came. Order of arrival alone is not enough: a parent may have come after its children, and the first

@@ -153,34 +153,50 @@ export async function readRoomOfEvent(sql: Sql, eventId: EventId): Promise<RoomI
  */
 export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<StoredPdu[]> {
   if (ids.length === 0) return [];
-  return (await sql.query<StoredRow>(`${SELECT_PDUS} AND p.event_id = ANY ($2::text[])`, [roomId, ids])).map(fromRow);
+  return (
+    await sql.query<StoredRow>(
+      `SELECT ${COLUMNS} FROM ${TABLES} WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
+      [roomId, ids],
+    )
+  ).map(fromRow);
+}
+
+/** An event with what its place in the graph says, whether or not it has been taken in. */
+export interface PlacedPdu extends StoredPdu {
+  /** Events of the timeline or anchors cite it as a parent. */
+  readonly isCited: boolean;
+  /** It is a missing event at which the state is looked for. */
+  readonly isGap: boolean;
 }
 
 /** As `readPdus`, of `ids` and of the auth events that these cite, in one statement. */
-export async function readPdusAndAuthEvents(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<StoredPdu[]> {
+export async function readPdusAndAuthEvents(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<PlacedPdu[]> {
   if (ids.length === 0) return [];
-  const rows = await sql.query<StoredRow>(
-    `WITH wanted AS (
-       SELECT unnest($2::text[]) AS event_id
-       UNION
-       SELECT unnest(auth_events) FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])
-     )
-     ${SELECT_PDUS} AND p.event_id = ANY (ARRAY(SELECT event_id FROM wanted))`,
+  const rows = await sql.query<StoredRow & { isCited: boolean; isGap: boolean }>(
+    `SELECT ${COLUMNS},
+            EXISTS (SELECT FROM event_edges c WHERE c.room_id = $1 AND c.prev_event_id = p.event_id) AS "isCited",
+            EXISTS (SELECT FROM gaps g WHERE g.room_id = $1 AND g.event_id = p.event_id) AS "isGap"
+       FROM ${TABLES}
+      WHERE p.room_id = $1 AND p.event_id = ANY (ARRAY(
+              SELECT unnest($2::text[])
+               UNION
+              SELECT unnest(auth_events) FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])))`,
     [roomId, ids],
   );
-  return rows.map(fromRow);
+  return rows.map((row) => ({ ...fromRow(row), isCited: row.isCited, isGap: row.isGap }));
 }
 
 type StoredRow = Omit<StoredPdu, 'prevEvents' | 'authEvents'> & { prevs: string; auths: string };
 
-const SELECT_PDUS = `
-  SELECT p.event_id AS "eventId", p.nid, p.room_id AS "roomId", p.json::text AS json, p.type,
+const COLUMNS = `
+         p.event_id AS "eventId", p.nid, p.room_id AS "roomId", p.json::text AS json, p.type,
          k.state_key AS "stateKey", p.sender, p.membership, array_to_string(p.prev_events, E'\\n') AS prevs,
          array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
-         coalesce(e.auth_depth, o.auth_depth) AS "authDepth"
-    FROM pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid LEFT JOIN event_states e ON e.event_nid = p.nid
-    LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
-   WHERE p.room_id = $1`;
+         coalesce(e.auth_depth, o.auth_depth) AS "authDepth"`;
+
+const TABLES = `
+         pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid LEFT JOIN event_states e ON e.event_nid = p.nid
+    LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid`;
 
 function fromRow({ prevs, auths, ...row }: StoredRow): StoredPdu {
   return {

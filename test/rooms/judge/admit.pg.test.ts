@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { systemClock } from '../../../src/clock.ts';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
@@ -12,6 +13,7 @@ import { decided, openRoom, orderOfArrival, shuffled } from './rooms-to-admit.ts
 
 const SEED = Number(process.env['SEED'] ?? 20_260_101);
 const ROOM_EVENTS = 60;
+const clock = systemClock;
 
 /** Two of each, since event ids are unique in one; numbers of rows, which name states, are the same in both. */
 let databases: readonly [TestDatabase, TestDatabase];
@@ -36,10 +38,10 @@ describe(`a random room, seed ${SEED}`, () => {
         const order = orderOfArrival(room.events.values(), random);
         while (order.length > 0) {
           const batch = shuffled(order.splice(0, 1 + random.integer(50)), random);
-          const admitted = await admitEvents({ store: inBatches }, room.roomId, batch);
+          const admitted = await admitEvents({ store: inBatches, clock }, room.roomId, batch);
           const alone = new Map<EventId, Admission>();
           for (const { eventId } of parentsFirst(batch.map((id) => room.events.get(id)!))) {
-            for (const one of await admitEvents({ store: oneByOne }, room.roomId, [eventId])) alone.set(...one);
+            for (const one of await admitEvents({ store: oneByOne, clock }, room.roomId, [eventId])) alone.set(...one);
           }
           expect(admitted).toEqual(alone);
           expect(await decided(inBatches, room.roomId)).toEqual(await decided(oneByOne, room.roomId));
@@ -54,7 +56,15 @@ describe(`a random room, seed ${SEED}`, () => {
 
 /** Rooms of versions 1 and 2 give their events the same ids. */
 async function forget(store: Store, roomId: string): Promise<void> {
-  for (const table of ['event_states', 'forward_extremities', 'journal', 'rooms', 'local_members', 'pdus']) {
+  for (const table of [
+    'event_states',
+    'event_edges',
+    'forward_extremities',
+    'journal',
+    'rooms',
+    'local_members',
+    'pdus',
+  ]) {
     await store.query(`DELETE FROM ${table} WHERE room_id = $1`, [roomId]);
   }
   await store.query(`DELETE FROM outlier_verdicts`);

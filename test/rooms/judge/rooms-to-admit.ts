@@ -66,9 +66,10 @@ export async function decided(store: Store, roomId: RoomId): Promise<unknown> {
       [roomId],
     ),
     store.query(`SELECT event_id FROM forward_extremities WHERE room_id = $1 ORDER BY event_id`, [roomId]),
-    store.query(`SELECT encode(current_state, 'hex') AS current, partial, state_version FROM rooms WHERE room_id = $1`, [
-      roomId,
-    ]),
+    store.query(
+      `SELECT encode(current_state, 'hex') AS current, partial, state_version FROM rooms WHERE room_id = $1`,
+      [roomId],
+    ),
   ]);
   return { events, extremities, rooms };
 }
