@@ -36,7 +36,7 @@ export type StateFetchOutcome = 'fetched' | FailureClass;
 export type ResyncOutcome = 'straight' | 'retried';
 /** `hollow`: passed redacted, for its content hash is wrong. `unfinished`: the check was aborted, or its thread died. */
 export type VerificationOutcome = CheckOutcome['outcome'] | 'hollow' | 'unfinished';
-export type PartialPhase = Exclude<ResyncPhase, 'absent' | 'complete'>;
+export type PartialPhase = Exclude<ResyncPhase, 'absent' | 'complete' | 'ended'>;
 
 // Records, so that a new kind does not compile until it is here.
 const FAILURES: Readonly<Record<FailureClass, true>> = {

@@ -139,6 +139,21 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
+      /** A join of ours that the full state refuses: it has failed, though a resident let it in. */
+      readonly type: 'JoinRejected';
+      readonly joinEventId: EventId;
+      readonly userId: UserId;
+      readonly rule: string;
+      readonly reason: string;
+      readonly at: number;
+    }
+  | {
+      /** Nobody of us is in the room any more: there is nothing left to make whole. */
+      readonly type: 'StayEnded';
+      readonly because: 'join-rejected';
+      readonly at: number;
+    }
+  | {
       /** Events of the room cite these, and nobody gave us what lies before them: only a resident knows the state there. */
       readonly type: 'GapOpened';
       readonly eventIds: readonly EventId[];
@@ -158,6 +173,13 @@ export type ResyncEvent =
       readonly counts: StateFetchCounts;
       /** As in `StateFetched`. */
       readonly digest: string;
+      readonly at: number;
+    }
+  | {
+      /** All else is judged: this state stands for the one at gaps that are still open, so that the room need not wait for them. */
+      readonly type: 'GapsAssumed';
+      readonly eventIds: readonly EventId[];
+      readonly assumedState: SnapshotId;
       readonly at: number;
     }
   | {

@@ -35,6 +35,12 @@ export function explain(event: ResyncEvent): string {
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'ResyncCompleted':
       return `The room is whole: ${event.members} members`;
+    case 'JoinRejected':
+      return `The full state does not let ${event.userId} in: ${event.reason} (${event.rule})`;
+    case 'StayEnded':
+      return 'Nobody of this server is in the room any more';
+    case 'GapsAssumed':
+      return `The state of what is judged stands for the one at ${event.eventIds.length} gaps that are still open`;
     case 'GapOpened': {
       const meanwhile =
         event.assumedState === null ? 'events that cite them wait' : 'events that cite them are judged provisionally';
@@ -88,5 +94,9 @@ function headline(state: ResyncState): string {
       return 'Judging partial events with full state';
     case 'complete':
       return `Complete: ${state.members ?? 0} members`;
+    case 'ended':
+      return state.refusedJoin === null
+        ? 'Over'
+        : `Over: the full state does not let us in (${quoted(state.refusedJoin)})`;
   }
 }

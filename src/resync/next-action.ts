@@ -15,14 +15,15 @@ export type NextAction =
   | { readonly type: 'sleep'; readonly untilMs: number; readonly round: number }
   /** Judge the partial events again, and complete when none is left. */
   | { readonly type: 'walk' }
-  | { readonly type: 'close'; readonly because: 'complete' | 'absent' };
+  | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
 
 export function nextAction(state: ResyncState, now: number): NextAction {
   switch (state.phase) {
     case 'absent':
       return { type: 'close', because: 'absent' };
     case 'complete':
-      return { type: 'close', because: 'complete' };
+    case 'ended':
+      return { type: 'close', because: state.phase };
     case 'walking':
       return { type: 'walk' };
     case 'waiting':

@@ -18,9 +18,10 @@ const CANDIDATE_NAMES_CHARS_MAX = 2_400;
  * - `fetching`: some state is still wanted from a resident;
  * - `waiting`: every candidate failed; `nextWakeAt` says when the next round starts;
  * - `walking`: all state is here, partial events are judged again in order;
- * - `complete`: the room has full state.
+ * - `complete`: the room has full state;
+ * - `ended`: nobody of us is in the room any more.
  */
-export type ResyncPhase = 'absent' | 'fetching' | 'waiting' | 'walking' | 'complete';
+export type ResyncPhase = 'absent' | 'fetching' | 'waiting' | 'walking' | 'complete' | 'ended';
 
 export interface ResyncState {
   readonly phase: ResyncPhase;
@@ -52,6 +53,8 @@ export interface ResyncState {
   readonly digest: string | null;
   readonly walked: number;
   readonly corrected: number;
+  /** The user of ours whom the full state does not let in, and why; of several the last. */
+  readonly refusedJoin: string | null;
   readonly members: number | null;
   readonly completedAt: number | null;
   /** Missing events at which the state is still looked for; they are rows of their own, and a whole room stays whole. */
@@ -78,6 +81,7 @@ export const initialResyncState: ResyncState = {
   digest: null,
   walked: 0,
   corrected: 0,
+  refusedJoin: null,
   members: null,
   completedAt: null,
   gapsOpen: 0,
@@ -192,6 +196,12 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         completedAt: event.at,
         nextWakeAt: null,
       };
+    case 'JoinRejected':
+      return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
+    case 'StayEnded':
+      return { ...state, phase: 'ended', attempt: null, completedAt: event.at, nextWakeAt: null };
+    case 'GapsAssumed':
+      return state;
     case 'GapOpened':
       return { ...state, gapsOpen: state.gapsOpen + event.eventIds.length };
     case 'GapClosed':

@@ -49,3 +49,13 @@ export async function readPartialAnchors(sql: Sql, roomId: RoomId): Promise<Even
   );
   return rows.map(({ eventId }) => eventId);
 }
+
+/** The full state at one of the anchors of the newest stay that has anchors; always the same one. */
+export async function readFullAnchorState(sql: Sql, roomId: RoomId): Promise<SnapshotId | undefined> {
+  const [row] = await sql.query<{ stateAfter: SnapshotId }>(
+    `SELECT encode(state_after, 'hex') AS "stateAfter" FROM anchors
+      WHERE room_id = $1 AND NOT partial ORDER BY epoch DESC, event_id LIMIT 1`,
+    [roomId],
+  );
+  return row?.stateAfter;
+}

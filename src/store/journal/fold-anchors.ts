@@ -29,6 +29,10 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
         ? []
         : eventIds.map((eventId) => ({ eventId, stateAfter: assumedState, partial: true }));
     }
+    case 'GapsAssumed':
+      return event.eventIds.map((eventId) => ({ eventId, stateAfter: event.assumedState, partial: false }));
+    case 'JoinRejected':
+    case 'StayEnded':
     case 'GapFilled':
     case 'GapGivenUp':
     case 'StateFetchStarted':

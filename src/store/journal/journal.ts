@@ -80,6 +80,14 @@ export async function append(tx: Transaction, room: LockedRoom, events: readonly
   });
 }
 
+/** Whether the room is partial after a control event that decides it. */
+const IS_PARTIAL_AFTER: Readonly<Partial<Record<ResyncEvent['type'], boolean>>> = {
+  PartialStateJoined: true,
+  FullStateJoined: false,
+  ResyncCompleted: false,
+  StayEnded: false,
+};
+
 /** Applies what the entries mean for the room's row; the epoch fences off whoever locked another stay. */
 async function moveRoom(
   tx: Transaction,
@@ -89,11 +97,9 @@ async function moveRoom(
 ): Promise<MovedRoom> {
   const currentState = timeline.findLast((event) => 'currentState' in event);
   const joined = control.findLast(({ type }) => type === 'PartialStateJoined' || type === 'FullStateJoined');
-  const settled = control.findLast(
-    ({ type }) => type === 'PartialStateJoined' || type === 'FullStateJoined' || type === 'ResyncCompleted',
-  );
+  const settled = control.findLast(({ type }) => type in IS_PARTIAL_AFTER);
   const flips = timeline.filter((event) => event.type === 'EventUnPartialStated' && event.was !== event.is).length;
-  const completions = control.filter(({ type }) => type === 'ResyncCompleted').length;
+  const completions = control.filter(({ type }) => type === 'ResyncCompleted' || type === 'StayEnded').length;
   const [moved] = await tx.query<MovedRoom>(
     `WITH before AS (SELECT current_state FROM rooms WHERE room_id = $1)
      UPDATE rooms r
@@ -110,7 +116,7 @@ async function moveRoom(
       control.length,
       timeline.length,
       flips + completions,
-      settled === undefined ? null : settled.type === 'PartialStateJoined',
+      settled === undefined ? null : (IS_PARTIAL_AFTER[settled.type] ?? null),
       currentState && 'currentState' in currentState ? currentState.currentState : null,
       joined && 'joinEventId' in joined ? joined.joinEventId : null,
       joined && 'joinedVia' in joined ? joined.joinedVia : null,

@@ -1,0 +1,122 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { countPartial } from '../../../src/store/events/event-states.ts';
+import { isAnybodyIn } from '../../../src/store/journal/rooms.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { ADMIN, ME, PartialRoom, member, message } from './partial-room.ts';
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+
+const BOB = '@bob:there.test';
+const AUTH = ['create', 'power', 'rules'];
+const KNOWN = ['create', 'admin', 'power', 'rules'];
+
+async function joined(version?: string): Promise<PartialRoom> {
+  const room = new PartialRoom(store, version);
+  await room.join();
+  return room;
+}
+
+test('an event made beside our join has its parents, and so has everything after it', async () => {
+  const room = await joined();
+  const admin = { auth: ['create', 'power', 'admin'] };
+  const pushed = await room.push(
+    message('beside', ADMIN, { prev: ['before'], ...admin }),
+    message('after', ADMIN, { prev: ['join', 'beside'], ...admin }),
+  );
+  expect(pushed).toMatchObject([{ verdict: 'accepted' }, { verdict: 'accepted' }]);
+  await room.fetch(...KNOWN);
+  expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 3, corrected: 0 } });
+  expect(await room.extremities()).toEqual([room.id('after')]);
+  expect(await room.push(message('later', ADMIN, { prev: ['before'], ...admin }))).toMatchObject([
+    { verdict: 'accepted' },
+  ]);
+});
+
+test("a partial event of another room, cited as auth event, freezes nobody's walk", async () => {
+  const [room, other] = [await joined(), await joined()];
+  const foreign = other.id('join');
+  await room.push(message('citing', ADMIN, { prev: ['join'], auth: ['create', 'power', 'admin', foreign] }));
+  await room.fetch(...KNOWN);
+  expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+  expect((await room.event('citing'))?.verdict).not.toBe('accepted');
+});
+
+test("an event of another room is no parent, whatever that room's state allows", async () => {
+  const [room, other] = [await joined(), await joined()];
+  const pushed = await room.push(message('dodging', ADMIN, { prev: [other.id('join')], auth: AUTH }));
+  expect(pushed).toMatchObject([{ outcome: 'waits', missingParents: [other.id('join')] }]);
+});
+
+test('in versions with chosen ids, events that cite each other end in a verdict with a reason, and freeze nothing', async () => {
+  const room = await joined('1');
+  // Held as an auth event of the first before it is pushed itself, after the first.
+  await room.hold(member('bob', BOB, 'join', { prev: ['first'], auth: AUTH }));
+  await room.push(message('first', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+  await room.push(member('bob', BOB, 'join', { prev: ['first'], auth: AUTH }));
+  await room.push(message('honest', ADMIN, { prev: ['bob'], auth: ['create', 'power', 'admin'] }));
+  await room.fetch(...KNOWN);
+  expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+  expect(await room.event('bob')).toMatchObject({ partial: false, verdict: 'rejected', rule: 'graph-cycle' });
+  expect(await room.event('first')).toMatchObject({ partial: false, verdict: 'rejected', rule: 'auth-event-rejected' });
+  expect(await room.event('honest')).toMatchObject({ partial: false, verdict: 'accepted' });
+});
+
+test('events over a gap that stays open are judged by what is known, and the room does not wait for them', async () => {
+  const room = await joined();
+  const assumedState = await room.state(...AUTH, 'join');
+  await room.journal({
+    type: 'GapOpened',
+    eventIds: [room.id('gap')],
+    origin: 'there.test' as ServerName,
+    assumedState,
+    at: 3,
+  });
+  const admin = { auth: ['create', 'power', 'admin'] };
+  await room.push(
+    message('over', ADMIN, { prev: ['gap'], ...admin }),
+    message('next', ADMIN, { prev: ['over'], ...admin }),
+  );
+  await room.push(message('apart', ADMIN, { prev: ['join'], ...admin }));
+  await room.fetch(...KNOWN);
+  expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 4 } });
+  expect(await countPartial(store, room.roomId)).toBe(0);
+  expect(await room.extremities()).toEqual([room.id('apart'), room.id('next')].sort());
+});
+
+test('a join that the full state refuses has failed: the stay ends, and the state is the one that was fetched', async () => {
+  const room = await joined();
+  await room.hold(member('ban', ME, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }));
+  await room.push(message('child', ADMIN, { prev: ['join'], auth: ['create', 'power', 'admin'] }));
+  await room.fetch(...KNOWN, 'ban');
+  const after = await room.walk();
+  expect(after).toMatchObject({ partial: false, resync: { phase: 'ended', nextWakeAt: null } });
+  expect(after.resync.refusedJoin).toContain(ME);
+  expect(await room.event('join')).toMatchObject({ verdict: 'rejected' });
+  expect(await room.event('child')).toMatchObject({ verdict: 'accepted' });
+  expect(after.currentState).toBe(await room.state(...KNOWN, 'ban'));
+  expect(await isAnybodyIn(store, room.roomId)).toBe(false);
+});
+
+test('where the join is all there is and is refused, the current state is the fetched one and not an empty one', async () => {
+  const room = await joined();
+  await room.hold(member('ban', ME, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }));
+  await room.fetch(...KNOWN, 'ban');
+  expect((await room.walk()).currentState).toBe(await room.state(...KNOWN, 'ban'));
+});
+
+test('an event that cites a refused join as auth event is rejected with it', async () => {
+  const room = await joined();
+  await room.hold(member('ban', ME, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }));
+  await room.push(message('mine', ME, { prev: ['join'], auth: ['create', 'power', 'join'] }));
+  await room.fetch(...KNOWN, 'ban');
+  await room.walk();
+  expect(await room.event('mine')).toMatchObject({ verdict: 'rejected' });
+});
