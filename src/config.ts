@@ -6,6 +6,7 @@
 import { join, resolve } from 'node:path';
 import { type z } from 'zod';
 import { type StaticAddress, parseStaticAddress } from './federation/static-addresses.ts';
+import { type OldSigningKey } from './federation/key-answer.ts';
 import { type KeyId, type ServerName } from './matrix/identifiers.ts';
 import { ConfigError, type ConfigProblem } from './config/error.ts';
 import { SETTING_KEYS, type Settings, type SettingsInput, maskSecret, settingsSchema } from './config/settings.ts';
@@ -42,6 +43,8 @@ export interface Config {
   readonly serverName: ServerName;
   readonly dataDirectory: string;
   readonly signingKeyPath: string;
+  /** Public keys that signed for this server once. */
+  readonly oldSigningKeys: readonly OldSigningKey[];
   readonly listeners: {
     /** Without `tls` the listener speaks plain HTTP, for a reverse proxy in front of it. */
     readonly federation: ListenerConfig & {
@@ -186,6 +189,11 @@ function toConfig(settings: Settings, base: string): Config {
     serverName: settings.server_name as ServerName,
     dataDirectory,
     signingKeyPath: optional(settings.signing_key_path) ?? join(dataDirectory, 'signing.key'),
+    oldSigningKeys: Object.entries(settings.old_signing_keys).map(([keyId, { key, expired_ts: expiredTs }]) => ({
+      keyId: keyId as KeyId,
+      publicKey: key,
+      expiredTs,
+    })),
     listeners: {
       federation: {
         host: listeners.federation.host,

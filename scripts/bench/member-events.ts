@@ -78,7 +78,8 @@ export function memberEvents(rules: RoomVersionRules, count: number, servers: nu
     Promise.resolve(
       requests.flatMap(({ serverName, keyId }) => {
         const publicKey = keys.get(serverName)?.publicKey;
-        return publicKey === undefined ? [] : [{ serverName, keyId, publicKey, validUntilTs: Number.MAX_SAFE_INTEGER }];
+        const always = { validUntilTs: Number.MAX_SAFE_INTEGER, renewableUntilTs: Number.MAX_SAFE_INTEGER };
+        return publicKey === undefined ? [] : [{ serverName, keyId, publicKey, ...always }];
       }),
     );
   return { rules, opening: [create, join, power, open], members, keys, resolveKeys };

@@ -80,6 +80,16 @@ export const settingsSchema = section({
   server_name: serverName,
   data_directory: path.default('rejoinder-data'),
   signing_key_path: path.optional(),
+  old_signing_keys: z
+    .record(
+      keyId,
+      section({
+        key: verifyKey,
+        expired_ts: z.int({ error: 'milliseconds since 1970' }).min(0, { error: 'milliseconds since 1970' }),
+      }),
+      { error: 'key ids with their public keys and when they ended' },
+    )
+    .default({}),
   listeners: section({
     federation: section({
       host: host.default('0.0.0.0'),

@@ -4,7 +4,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#publishing-keys and #server-implementation
  */
 import { type Clock } from '../clock.ts';
-import { makeKeyAnswer } from '../federation/key-answer.ts';
+import { type OldSigningKey, makeKeyAnswer } from '../federation/key-answer.ts';
 import { type Endpoint, type OpenRequest } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
@@ -32,13 +32,18 @@ export const KEY_ENDPOINTS: readonly Endpoint<OpenRequest, KeysContext>[] = [
 ];
 
 /** Our key object, signed at most once in an hour. */
-export function createKeyAnswers(serverName: ServerName, key: SigningKey, clock: Clock): () => JsonObject {
+export function createKeyAnswers(
+  serverName: ServerName,
+  key: SigningKey,
+  oldKeys: readonly OldSigningKey[],
+  clock: Clock,
+): () => JsonObject {
   let answer: JsonObject | undefined;
   let signedAt = 0;
   return () => {
     const now = clock.now();
     if (answer === undefined || Math.abs(now - signedAt) >= KEYS_SIGNED_EVERY_MS) {
-      answer = makeKeyAnswer(serverName, key, now + KEYS_VALID_MS);
+      answer = makeKeyAnswer(serverName, key, now + KEYS_VALID_MS, oldKeys);
       signedAt = now;
     }
     return answer;

@@ -13,6 +13,7 @@ import { type Logger } from '../logging.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../verification/contract.ts';
+import { type OldSigningKey } from '../federation/key-answer.ts';
 import { requireSignature } from './authenticated.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
 import { MEMBERSHIP_ENDPOINTS, STATE_ENDPOINTS } from './partial-rooms.ts';
@@ -36,6 +37,8 @@ const defaultServerTimeouts: FederationServerTimeouts = { headersMs: 15_000, req
 export interface FederationServerOptions {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
+  /** Published beside it; none by default. */
+  readonly oldSigningKeys?: readonly OldSigningKey[];
   /** Absent: plain HTTP, behind a proxy that ends TLS. */
   readonly tls?: { readonly certificatePem: string; readonly keyPem: string };
   /** The key ring's. */
@@ -69,7 +72,7 @@ export function createFederationServer(options: FederationServerOptions): Fastif
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
-  const keys = createKeyAnswers(serverName, signingKey, clock);
+  const keys = createKeyAnswers(serverName, signingKey, options.oldSigningKeys ?? [], clock);
   addEndpoints(app, app, KEY_ENDPOINTS, openRequest, { keys, version: options.version });
   void app.register((signed, _options, done) => {
     const authenticator = { ourselves: serverName, resolveKeys: options.resolveKeys, clock };

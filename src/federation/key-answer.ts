@@ -9,16 +9,21 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { signJson, signaturesOf, verifySignedJson } from '../matrix/signing/signatures.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
-import { type KnownKey, type VerifyKey } from '../verification/contract.ts';
+import { type KnownKey } from '../verification/contract.ts';
+import { VALIDITY_MS_MAX } from './known-keys.ts';
 
-/** "Servers MUST use the lesser of this field and 7 days into the future when determining if a key is valid." */
-const VALIDITY_MS_MAX = 7 * 86_400_000;
 /** A server has one or two keys, and a few old ones; what is over this is left out. */
 const KEYS_OF_A_SERVER_MAX = 100;
 const PUBLIC_KEY_BYTES = 32;
 
 export type KeyAnswerReading =
-  | { readonly ok: true; readonly serverName: ServerName; readonly keys: readonly KnownKey[] }
+  | {
+      readonly ok: true;
+      readonly serverName: ServerName;
+      /** How long its current keys are valid: of two objects the later one is the newer. */
+      readonly validUntilTs: number;
+      readonly keys: readonly KnownKey[];
+    }
   | { readonly ok: false; readonly reason: string };
 
 /**
@@ -30,7 +35,8 @@ export function readKeyAnswer(answer: JsonObject, now: number): KeyAnswerReading
   if (serverName === undefined) return { ok: false, reason: 'server_name is not a server name' };
   const validUntil = readTime(answer['valid_until_ts']);
   if (validUntil === undefined) return { ok: false, reason: 'valid_until_ts is not a time' };
-  const current = readKeys(answer['verify_keys'], () => Math.min(validUntil, now + VALIDITY_MS_MAX));
+  const validUntilTs = Math.min(validUntil, now + VALIDITY_MS_MAX);
+  const current = readKeys(answer['verify_keys'], () => validUntilTs);
   const old = readKeys(answer['old_verify_keys'], (key) => readTime(key['expired_ts']));
   const own = current.filter(({ keyId }) => Object.hasOwn(signaturesBy(answer, serverName), keyId));
   if (own.length === 0) return { ok: false, reason: 'the answer is not signed by any of its own keys' };
@@ -43,6 +49,7 @@ export function readKeyAnswer(answer: JsonObject, now: number): KeyAnswerReading
   return {
     ok: true,
     serverName,
+    validUntilTs,
     keys: [...current.map(known(false)), ...old.filter(({ keyId }) => !isCurrent.has(keyId)).map(known(true))],
   };
 }
@@ -55,18 +62,33 @@ export function isVouchedFor(answer: JsonObject, notary: ServerName, keys: Reado
   });
 }
 
+/** A key that signed for us once. */
+export interface OldSigningKey {
+  readonly keyId: KeyId;
+  /** 32 bytes, unpadded base64. */
+  readonly publicKey: string;
+  /** When it signed for the last time, milliseconds since the Unix epoch. */
+  readonly expiredTs: number;
+}
+
 /** Our own key object, signed. `validUntilTs`: milliseconds since the Unix epoch. */
-export function makeKeyAnswer(serverName: ServerName, key: SigningKey, validUntilTs: number): JsonObject {
+export function makeKeyAnswer(
+  serverName: ServerName,
+  key: SigningKey,
+  validUntilTs: number,
+  oldKeys: readonly OldSigningKey[] = [],
+): JsonObject {
+  const old = oldKeys.map(({ keyId, publicKey, expiredTs }) => [keyId, { key: publicKey, expired_ts: expiredTs }]);
   const answer = {
     server_name: serverName,
     valid_until_ts: validUntilTs,
     verify_keys: { [key.keyId]: { key: key.publicKey } },
-    old_verify_keys: {},
+    old_verify_keys: Object.fromEntries(old) as JsonObject,
   };
   return signJson(answer, serverName, key);
 }
 
-type PublishedKey = Pick<VerifyKey, 'keyId' | 'publicKey' | 'validUntilTs'>;
+type PublishedKey = Pick<KnownKey, 'keyId' | 'publicKey' | 'validUntilTs'>;
 
 function readKeys(value: Json | undefined, validUntil: (key: JsonObject) => number | undefined): PublishedKey[] {
   if (!isJsonObject(value)) return [];

@@ -12,6 +12,7 @@ import { type KeyRequest, type KnownKey } from '../verification/contract.ts';
 import { type FederationClient } from './contract.ts';
 import { createDeadline } from './deadline.ts';
 import { isVouchedFor, readKeyAnswer } from './key-answer.ts';
+import { better, isEnough } from './known-keys.ts';
 
 /** Servers in one request to a notary: an answer of about 300 KB, and few enough for one that must fetch them first. */
 const NOTARY_SERVERS_MAX = 300;
@@ -94,7 +95,7 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
     try {
       const answers = await client.notaryQuery(notary.serverName, query, { signal: deadline.signal });
       const asked = new Set(requests.map(({ serverName }) => serverName));
-      return answers.flatMap((answer) => believe(answer, notary.serverName, keys, asked));
+      return newestClaims(answers.flatMap((answer) => believe(answer, notary.serverName, keys, asked)));
     } finally {
       deadline.dispose();
     }
@@ -105,19 +106,22 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
     notary: ServerName,
     keys: ReadonlyMap<KeyId, string>,
     asked: ReadonlySet<ServerName>,
-  ): readonly KnownKey[] => {
+  ): readonly Claim[] => {
     if (!isVouchedFor(answer, notary, keys)) {
       logger.warn({ notary }, 'a notary gave keys without its signature');
       return [];
     }
     const reading = readKeyAnswer(answer, clock.now());
-    if (reading.ok) return asked.has(reading.serverName) ? reading.keys : [];
+    if (reading.ok) {
+      const { validUntilTs: statedUntilTs } = reading;
+      return asked.has(reading.serverName) ? reading.keys.map((key) => ({ key, statedUntilTs })) : [];
+    }
     logger.warn({ notary, reason: reading.reason }, 'a notary gave keys that their server did not sign');
     return [];
   };
 
   return async (requests) => {
-    const found = createFindings();
+    const found = createFindings(clock);
     for (const notary of config.trustedKeyServers) {
       const left = requests.filter((request) => !found.has(request) && request.serverName !== notary.serverName);
       const isSkipped =
@@ -135,6 +139,8 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
       );
     }
     const servers = new Set(requests.filter((request) => !found.has(request)).map(({ serverName }) => serverName));
+    // What we know of our own keys is configured.
+    servers.delete(config.serverName);
     await Promise.all(
       [...servers].map((serverName) =>
         limit(async () => {
@@ -150,22 +156,43 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   };
 }
 
-/** What a round has found so far: each key once, the freshest answer about it. */
-function createFindings() {
+/** What one of several key objects of a server says of a key. */
+interface Claim {
+  readonly key: KnownKey;
+  /** How long the object says that it is valid: the later, the newer. */
+  readonly statedUntilTs: number;
+}
+
+/**
+ * A notary's list has no order, and may hold several objects of one server: a key may have ended by one and be current by
+ * another. Of each key the claim of the newest object counts, and of equally new ones that which lets it be valid longest.
+ */
+function newestClaims(claims: readonly Claim[]): KnownKey[] {
+  const sorted = claims.toSorted(
+    (a, b) =>
+      a.statedUntilTs - b.statedUntilTs ||
+      a.key.validUntilTs - b.key.validUntilTs ||
+      Number(a.key.expired) - Number(b.key.expired) ||
+      (a.key.publicKey < b.key.publicKey ? -1 : 1),
+  );
+  return [...new Map(sorted.map(({ key }) => [`${key.serverName} ${key.keyId}`, key])).values()];
+}
+
+/** What a round has found so far: each key once. */
+function createFindings(clock: Clock) {
   const byServer = new Map<ServerName, KnownKey[]>();
   return {
     byServer,
     /** Whether a key is found that nothing fresher can better. */
     has: ({ serverName, keyId, validAtTs }: KeyRequest): boolean =>
-      (byServer.get(serverName) ?? []).some(
-        (key) => key.keyId === keyId && (key.expired || key.validUntilTs >= validAtTs),
-      ),
+      (byServer.get(serverName) ?? []).some((key) => key.keyId === keyId && isEnough(key, { validAtTs }, clock.now())),
+    /** Takes the keys of one answer, which was asked for after those before it. */
     add(keys: readonly KnownKey[]): void {
       for (const key of keys) {
         const known = byServer.get(key.serverName) ?? [];
         const same = known.find(({ keyId }) => keyId === key.keyId);
-        if (same !== undefined && same.validUntilTs >= key.validUntilTs && !key.expired) continue;
-        byServer.set(key.serverName, [...known.filter((other) => other !== same), key]);
+        const best = better(same, key) ?? key;
+        byServer.set(key.serverName, [...known.filter((other) => other !== same), best]);
       }
     },
   };

@@ -19,6 +19,8 @@ import {
 } from '../verification/contract.ts';
 import { type FederationClient } from './contract.ts';
 import { orAborted } from './deadline.ts';
+import { type OldSigningKey } from './key-answer.ts';
+import { better, isEnough, verifyKeyOf } from './known-keys.ts';
 import { type TrustedKeyServer, createKeyFetcher } from './key-fetcher.ts';
 import { createKeyPatience } from './key-patience.ts';
 
@@ -28,6 +30,8 @@ const ROUND_KEYS_MAX = 1000;
 const ROUNDS_MAX = 4;
 /** Keys kept in memory: a few hundred bytes each, and a big room has some thousands. */
 const CACHED_KEYS_MAX = 20_000;
+/** After this a key is read from the store again: another process may have had a later answer about it. */
+const CACHED_MS_MAX = 3_600_000;
 
 export interface KeyRing {
   /** Never throws for a key that cannot be had; only for an aborted signal or a store that fails. */
@@ -37,6 +41,8 @@ export interface KeyRing {
 export interface KeyRingConfig {
   readonly serverName: ServerName;
   readonly signingKey: SigningKey;
+  /** Of ours, from before the signing key; none by default. */
+  readonly oldSigningKeys?: readonly OldSigningKey[];
   readonly client: Pick<FederationClient, 'serverKeys' | 'notaryQuery'>;
   readonly keyStore: KeyStore;
   /** Asked in this order. */
@@ -56,14 +62,10 @@ interface Want {
 
 export function createKeyRing(config: KeyRingConfig): KeyRing {
   const fetchKeys = createKeyFetcher(config);
-  const patience = createKeyPatience(config.clock);
-  const own: VerifyKey = {
-    serverName: config.serverName,
-    keyId: config.signingKey.keyId,
-    publicKey: config.signingKey.publicKey,
-    validUntilTs: Number.MAX_SAFE_INTEGER,
-  };
-  const cache = new LRUCache<string, KnownKey>({ max: CACHED_KEYS_MAX });
+  const { clock } = config;
+  const patience = createKeyPatience(clock);
+  const own = ownKeys(config);
+  const cache = new LRUCache<string, KnownKey>({ max: CACHED_KEYS_MAX, ttl: CACHED_MS_MAX, perf: clock });
   /** Everything wanted and not settled yet, by name. */
   const wants = new Map<string, Want>();
   /** Of these: to be looked up in the store, and to be asked for. */
@@ -95,7 +97,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       const byName = new Map(stored.map((key) => [nameOf(key), key]));
       for (const want of wanted) {
         want.stored = byName.get(nameOf(want.request));
-        const isFound = want.stored !== undefined && isEnough(want.stored, want.request);
+        const isFound = want.stored !== undefined && isEnough(want.stored, want.request, clock.now());
         if (isFound || !patience.mayAsk(want.request)) settle(want, undefined);
         else waiting.push(want);
       }
@@ -113,7 +115,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       for (const want of round) {
         const { request } = want;
         const key = found.get(request.serverName)?.find(({ keyId }) => keyId === request.keyId);
-        patience.note(request, key !== undefined && isEnough(key, request));
+        patience.note(request, key !== undefined && isEnough(key, request, clock.now()));
         settle(want, key);
       }
     } catch (error) {
@@ -138,7 +140,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       // What is on its way is nearly always valid for later events too.
       const isStronger = running.request.validAtTs < request.validAtTs;
       return running.done.then((key) =>
-        isStronger && key !== undefined && !isEnough(key, request) ? want(request) : key,
+        isStronger && key !== undefined && !isEnough(key, request, clock.now()) ? want(request) : key,
       );
     }
     const made = makeWant(request);
@@ -155,31 +157,33 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       const known = new Map<string, VerifyKey>();
       const missing: KeyRequest[] = [];
       for (const request of strongestRequests(requests)) {
-        if (request.serverName === own.serverName) {
-          if (request.keyId === own.keyId) known.set(nameOf(own), own);
-          continue;
-        }
-        const key = cache.get(nameOf(request));
-        if (key === undefined || !isEnough(key, request)) missing.push(request);
-        else known.set(nameOf(key), key);
+        const key = own.get(nameOf(request)) ?? cache.get(nameOf(request));
+        if (key === undefined || !isEnough(key, request, clock.now())) missing.push(request);
+        else known.set(nameOf(key), verifyKeyOf(key, clock.now()));
       }
       const found = missing.length === 0 ? [] : await orAborted(Promise.all(missing.map(want)), signal);
-      for (const key of found) if (key !== undefined) known.set(nameOf(key), key);
+      for (const key of found) if (key !== undefined) known.set(nameOf(key), verifyKeyOf(key, clock.now()));
       return [...known.values()];
     },
   };
 }
 
-/** Whether nothing better is to be had by asking: valid at the time wanted, or known to have ended before it. */
-function isEnough(key: KnownKey, request: KeyRequest): boolean {
-  return key.expired || key.validUntilTs >= request.validAtTs;
-}
-
-/** A stored public key is not replaced by another under its name; the later end of its validity counts. */
-function better(stored: KnownKey | undefined, fetched: KnownKey | undefined): KnownKey | undefined {
-  if (stored === undefined || fetched === undefined) return stored ?? fetched;
-  if (stored.publicKey !== fetched.publicKey || stored.expired) return stored;
-  return fetched.expired || fetched.validUntilTs > stored.validUntilTs ? fetched : stored;
+/**
+ * What we know of our own keys needs nobody. Events of ours that another key signed are from before the keys of now, and
+ * from before what was written down: notaries may know it.
+ */
+function ownKeys({ serverName, signingKey, oldSigningKeys = [] }: KeyRingConfig): ReadonlyMap<string, KnownKey> {
+  const old = oldSigningKeys.map(({ keyId, publicKey, expiredTs }) => ({
+    serverName,
+    keyId,
+    publicKey,
+    validUntilTs: expiredTs,
+    expired: true,
+    fetchedAt: 0,
+  }));
+  const { keyId, publicKey } = signingKey;
+  const current = { serverName, keyId, publicKey, validUntilTs: Number.MAX_SAFE_INTEGER, expired: false, fetchedAt: 0 };
+  return new Map([...old, current].map((key) => [nameOf(key), key]));
 }
 
 function nameOf({ serverName, keyId }: Pick<KeyRequest, 'serverName' | 'keyId'>): string {

@@ -5,6 +5,7 @@
 import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher } from 'undici';
 import { type Clock } from '../clock.ts';
+import { verifyKeyOf } from '../federation/known-keys.ts';
 import { readKeyAnswer } from '../federation/key-answer.ts';
 import { readBody } from '../federation/read-body.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
@@ -85,7 +86,7 @@ export function createJoiningServers(authorityPem: string | undefined, clock: Cl
         const fits = (key: KnownKey): boolean => key.keyId === keyId && key.validUntilTs >= validAtTs;
         return known.get(serverName)?.find(fits) ?? (await fetchOnce(serverName)).find(fits);
       });
-      return (await Promise.all(found)).filter((key) => key !== undefined);
+      return (await Promise.all(found)).filter((key) => key !== undefined).map((key) => verifyKeyOf(key, clock.now()));
     },
     close: () => agent.destroy(),
   };

@@ -27,7 +27,7 @@ export interface CheckedPdu {
 /** One outcome for each raw event given, in the order given. */
 export type CheckOutcome =
   | { readonly outcome: 'passed'; readonly pdu: CheckedPdu }
-  /** No key could be had for a required signature: the event counts as missing, not as wrong. */
+  /** No key could be had for a required signature, or none that is valid yet: the event counts as missing, not as wrong. */
   | {
       readonly outcome: 'key-missing';
       readonly eventId: EventId;
@@ -53,8 +53,8 @@ export interface KeyRequest {
   readonly validAtTs: number;
 }
 
-/** A verify key and how long it may be used; times in milliseconds since the Unix epoch. */
-export interface VerifyKey {
+/** A server's public key and how long it may be used; times in milliseconds since the Unix epoch. */
+interface PublicKey {
   readonly serverName: ServerName;
   readonly keyId: KeyId;
   /** 32 bytes, unpadded base64. */
@@ -63,8 +63,14 @@ export interface VerifyKey {
   readonly validUntilTs: number;
 }
 
+/** A key as events are verified with it. */
+export interface VerifyKey extends PublicKey {
+  /** Until when a fresher answer about it could let it be valid: an event signed after that is badly signed for good. */
+  readonly renewableUntilTs: number;
+}
+
 /** A key as it is kept: with what is known about its freshness. */
-export interface KnownKey extends VerifyKey {
+export interface KnownKey extends PublicKey {
   /** Published under `old_verify_keys`: it signs nothing new. */
   readonly expired: boolean;
   /** Milliseconds since the Unix epoch. */

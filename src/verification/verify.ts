@@ -43,6 +43,9 @@ export function verifyEvent(event: PreparedEvent, rules: RoomVersionRules, findK
 }
 
 /**
+ * A key that is known and was not valid at the time of the event, and cannot be by any fresher answer, is no key:
+ * https://spec.matrix.org/v1.16/rooms/v5/#signing-key-validity-period
+ *
  * Every signature of a required signer whose key is at hand and valid at the time of the event must verify, and there
  * must be one. (Every one, not any one: the reference implementation has it so, and a room must not split over it.)
  */
@@ -55,9 +58,17 @@ function checkSignatures(
   let missing: ThreadOutcome | undefined;
   for (const { serverName, signatures } of signers) {
     let verified = false;
+    /** A key that may yet be had, or be valid then; and what is wrong with one that cannot. */
+    let wanted: KeyId | undefined;
+    let ended: string | undefined;
     for (const { keyId, signature } of signatures) {
       const key = findKey(serverName, keyId);
-      if (key === undefined || (rules.enforceKeyValidity && key.validUntilTs < pdu.originServerTs)) continue;
+      if (key === undefined || (rules.enforceKeyValidity && key.validUntilTs < pdu.originServerTs)) {
+        if (key === undefined || key.renewableUntilTs >= pdu.originServerTs) {wanted ??= keyId;}
+        else
+          {ended ??= `${serverName}, ${keyId}: valid until ${key.validUntilTs}, the event is of ${pdu.originServerTs}`;}
+        continue;
+      }
       message ??= Buffer.from(signed ?? signedText(pdu.json, rules));
       const verdict = verifyText(message, signature, key.publicKey);
       if (!verdict.ok) {
@@ -66,9 +77,11 @@ function checkSignatures(
       }
       verified = true;
     }
-    if (!verified) {
-      missing ??= { outcome: 'key-missing', eventId: pdu.eventId, serverName, keyId: signatures[0]?.keyId ?? null };
+    if (verified) continue;
+    if (wanted === undefined && ended !== undefined) {
+      return { outcome: 'bad-signature', eventId: pdu.eventId, serverName, reason: ended };
     }
+    missing ??= { outcome: 'key-missing', eventId: pdu.eventId, serverName, keyId: wanted ?? null };
   }
   return missing;
 }

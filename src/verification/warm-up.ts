@@ -31,7 +31,8 @@ export async function warmUp(
     const event = signEvent(memberEvent(i), rules, SERVER, key);
     return Buffer.from(JSON.stringify(i % 2 === 0 ? event : { ...event, unsigned: { age: i } }));
   });
-  const verifyKey = { serverName: SERVER, keyId: key.keyId, publicKey: key.publicKey, validUntilTs: 1 };
+  const validity = { validUntilTs: 1, renewableUntilTs: 1 };
+  const verifyKey = { serverName: SERVER, keyId: key.keyId, publicKey: key.publicKey, ...validity };
   const checks = Array.from({ length: threads * BATCHES_A_THREAD }, () =>
     pool.check({
       roomVersion: ROOM_VERSION,

@@ -45,6 +45,21 @@ describe('a configuration', () => {
     expect(config.temporal).toEqual({ address: null, namespace: 'default', taskQueue: 'rejoinder', tls: null });
   });
 
+  test('old keys of ours are read as they are published', () => {
+    const key = 'l8Hft5qXKn1vfHrg3p4+W8gELQVo8N13JkluMfmn2sQ';
+    const yaml = (entry: string): string => `server_name: a\nold_signing_keys: {${entry}}`;
+    const config = loadConfig({ path: file(yaml(`"ed25519:old": {key: "${key}", expired_ts: 5}`)), env: {} });
+    expect(config.oldSigningKeys).toEqual([{ keyId: 'ed25519:old', publicKey: key, expiredTs: 5 }]);
+    for (const entry of [
+      `"ed25519:old": {key: "${key}"}`,
+      `"ed25519:old": {key: "abc", expired_ts: 5}`,
+      `"ed25519:old": {key: "${key}", expired_ts: -5}`,
+      `"old key": {key: "${key}", expired_ts: 5}`,
+    ]) {
+      expect(() => loadSettings({ path: file(yaml(entry)), env: {} })).toThrow('old_signing_keys');
+    }
+  });
+
   test('the sample file holds the defaults and is valid', () => {
     const sample = loadSettings({ path: SAMPLE, env: {} }).settings;
     const bare = loadSettings({ path: file('server_name: rejoinder.example.org'), env: {} }).settings;

@@ -16,6 +16,7 @@ import { OUR_NAME, ourKey, signal, silent, testAuthority, testClient } from '../
 
 const origin = 'origin.test' as ServerName;
 const theirKey = signingKeyFromSeed('ed25519:theirs' as KeyId, Buffer.alloc(32, 9));
+const ALWAYS = { validUntilTs: Number.MAX_SAFE_INTEGER, renewableUntilTs: Number.MAX_SAFE_INTEGER };
 const SEND = '/_matrix/federation/v1/send';
 const transactionOf = (pdus: unknown[] = [], changes: JsonObject = {}) =>
   ({ origin, origin_server_ts: 1, pdus, ...changes }) as JsonObject;
@@ -37,7 +38,7 @@ async function start(options: Partial<FederationServerOptions> = {}) {
       Promise.resolve(
         requests
           .filter(({ serverName, keyId }) => serverName === origin && keyId === theirKey.keyId)
-          .map((key) => ({ ...key, publicKey: theirKey.publicKey, validUntilTs: Number.MAX_SAFE_INTEGER })),
+          .map((key) => ({ ...key, publicKey: theirKey.publicKey, ...ALWAYS })),
       ),
     ports: {
       receiveTransaction: (from, txnId, transaction, closing) => {
@@ -93,6 +94,21 @@ describe('for anybody', () => {
     const reading = readKeyAnswer(await client.serverKeys(name, { signal }), now);
     expect(reading).toMatchObject({ ok: true, serverName: OUR_NAME, keys: [{ publicKey: ourKey.publicKey }] });
     expect(reading.ok && (reading.keys[0]?.validUntilTs ?? 0) - now).toBeGreaterThan(3_600_000);
+  });
+
+  test('keys that signed for us once are published as old ones', async () => {
+    const publicKey = theirKey.publicKey;
+    const { ask } = await start({ oldSigningKeys: [{ keyId: 'ed25519:old' as KeyId, publicKey, expiredTs: 5 }] });
+    const { body } = await ask('GET', '/_matrix/key/v2/server');
+    expect(body).toMatchObject({
+      verify_keys: { 'ed25519:ours': { key: ourKey.publicKey } },
+      old_verify_keys: { 'ed25519:old': { key: publicKey, expired_ts: 5 } },
+    });
+    const reading = readKeyAnswer(body as JsonObject, systemClock.now());
+    expect(reading.ok && reading.keys.map(({ keyId, expired }) => [keyId, expired])).toEqual([
+      ['ed25519:ours', false],
+      ['ed25519:old', true],
+    ]);
   });
 
   test('the older path for one key, and a slash at the end, give the same', async () => {

@@ -50,7 +50,13 @@ describe('requests', () => {
     expect(headers).toMatchObject({ host: server.name, 'user-agent': 'Rejoinder/test', 'accept-encoding': 'identity' });
     const resolveKeys = () =>
       Promise.resolve([
-        { serverName: OUR_NAME, keyId: ourKey.keyId, publicKey: ourKey.publicKey, validUntilTs: Infinity },
+        {
+          serverName: OUR_NAME,
+          keyId: ourKey.keyId,
+          publicKey: ourKey.publicKey,
+          validUntilTs: Infinity,
+          renewableUntilTs: Infinity,
+        },
       ]);
     const request = { method, uri: url, authorization: [headers.authorization ?? ''] };
     const auth = { ourselves: server.name, resolveKeys, clock: systemClock };

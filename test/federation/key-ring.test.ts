@@ -1,7 +1,7 @@
 import pino from 'pino';
 import { describe, expect, test } from 'vitest';
 import { type NotaryRequest } from '../../src/federation/contract.ts';
-import { makeKeyAnswer, readKeyAnswer } from '../../src/federation/key-answer.ts';
+import { type OldSigningKey, makeKeyAnswer, readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { type KnownKey } from '../../src/verification/contract.ts';
 import { type TrustedKeyServer } from '../../src/federation/key-fetcher.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
@@ -16,6 +16,7 @@ const us = 'us.test' as ServerName;
 const notary = 'notary.test' as ServerName;
 const signal = new AbortController().signal;
 const keyId = 'ed25519:a' as KeyId;
+const OLD = 'ed25519:old' as KeyId;
 
 const keys = new Map<string, SigningKey>();
 
@@ -48,6 +49,9 @@ interface World {
   stored: KnownKey[];
   /** What each server publishes; a server without an entry is down. */
   servers: Record<string, JsonObject>;
+  /** Every key object of the notary's answer, in this order, whatever is asked. */
+  notarisedAll: readonly JsonObject[] | undefined;
+  oldSigningKeys: readonly OldSigningKey[];
   /** What the notary says of a server; absent: nothing. `undefined` as a whole: it is down. */
   notarised: ((serverName: string) => JsonObject | undefined) | undefined;
   asked: string[];
@@ -66,6 +70,8 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
     stored: [],
     servers: {},
     notarised: undefined,
+    notarisedAll: undefined,
+    oldSigningKeys: [],
     asked: [],
     notaryQueries: [],
     inFlight: 0,
@@ -76,6 +82,7 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
   const ring = createKeyRing({
     serverName: us,
     signingKey: keyOf(us),
+    oldSigningKeys: state.oldSigningKeys,
     trustedKeyServers: trusted,
     clock: { now: () => state.now },
     logger: pino({ level: 'silent' }),
@@ -104,6 +111,7 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
       },
       notaryQuery(_notary, requests) {
         state.notaryQueries.push(requests);
+        if (state.notarisedAll !== undefined) return Promise.resolve(state.notarisedAll);
         if (state.notarised === undefined) return Promise.reject(new Error('down'));
         const names = [...new Set(requests.map(({ serverName }) => serverName))];
         return Promise.resolve(names.map(state.notarised).filter((answer) => answer !== undefined));
@@ -225,10 +233,83 @@ describe('the key ring', () => {
     expect(askedOfNotary()).toBe(2);
   });
 
-  test('never asks the network for our own key', async () => {
-    const here = world({}, [pinned]);
-    expect(await here.names(request(us), request(us, NOW, 'ed25519:other' as KeyId))).toEqual(['us.test ed25519:a']);
+  test('never asks the network for keys of ours that are configured', async () => {
+    const publicKey = keyOf(us, OLD).publicKey;
+    const here = world({ oldSigningKeys: [{ keyId: OLD, publicKey, expiredTs: NOW - 500 }] }, [pinned]);
+    expect(await here.ring.resolve([request(us, NOW + 99 * DAY_MS), request(us, NOW, OLD)], signal)).toMatchObject([
+      { serverName: us, keyId, publicKey: keyOf(us).publicKey },
+      { serverName: us, keyId: OLD, publicKey, validUntilTs: NOW - 500, renewableUntilTs: NOW - 500 },
+    ]);
     expect([...here.asked, ...here.notaryQueries]).toEqual([]);
+  });
+
+  test('asks notaries, and never ourselves, for a key of ours that is not configured', async () => {
+    const old = keyOf(us, OLD);
+    const answer = vouched(makeKeyAnswer(us, old, NOW - 300));
+    const here = world({ notarised: (name) => (name === us ? answer : undefined) }, [pinned]);
+    expect(await here.ring.resolve([request(us, NOW - 400, OLD), request(us)], signal)).toMatchObject([
+      { serverName: us, keyId },
+      { serverName: us, keyId: OLD, publicKey: old.publicKey, validUntilTs: NOW - 300 },
+    ]);
+    expect(here.notaryQueries).toHaveLength(1);
+    expect(await here.names(request(us, NOW, 'ed25519:unknown' as KeyId))).toEqual([]);
+    expect(here.notaryQueries).toHaveLength(2);
+    expect(here.asked).toEqual([]);
+  });
+
+  test('takes nobody else for the judge of our current key', async () => {
+    const forged = vouched(makeKeyAnswer(us, keyOf('evil.test'), NOW + DAY_MS));
+    const here = world({ notarised: () => forged }, [pinned]);
+    await here.names(request(us, NOW, OLD));
+    expect(await here.ring.resolve([request(us)], signal)).toMatchObject([{ publicKey: keyOf(us).publicKey }]);
+  });
+
+  test.each([[[1, 2]], [[2, 1]]])('reads the key objects of a notary alike in the order %j', async (order) => {
+    const [a, b] = [keyOf('a.test'), keyOf('a.test', 'ed25519:b' as KeyId)];
+    const signed = (key: SigningKey, validUntilTs: number, changes: JsonObject): JsonObject => {
+      const answer = { ...makeKeyAnswer('a.test' as ServerName, key, validUntilTs), ...changes, signatures: {} };
+      return vouched(signJson(answer, 'a.test' as ServerName, key));
+    };
+    const endedAt = (ts: number): JsonObject => ({
+      old_verify_keys: { [a.keyId]: { key: a.publicKey, expired_ts: ts } },
+    });
+    const pick = (objects: readonly JsonObject[]) => order.map((i) => objects[i - 1]).filter((o) => o !== undefined);
+    const seenAs = async (objects: readonly JsonObject[]) => {
+      const here = world({ notarisedAll: pick(objects) }, [pinned]);
+      const [key] = await here.ring.resolve([request('a.test', NOW - 5000)], signal);
+      return [key?.validUntilTs, key?.renewableUntilTs];
+    };
+    // It came back: the newer object says that it is current.
+    const back = [signed(b, NOW + 2000, endedAt(NOW - 9000)), signed(a, NOW + 3000, {})];
+    expect(await seenAs(back)).toEqual([NOW + 3000, NOW + 7 * DAY_MS]);
+    // It has ended since.
+    const ended = [signed(a, NOW + 2000, {}), signed(b, NOW + 3000, endedAt(NOW - 9000))];
+    expect(await seenAs(ended)).toEqual([NOW - 9000, NOW - 9000]);
+    // Equally new objects that contradict each other: as long as any of them says.
+    const torn = [signed(b, NOW + 2000, endedAt(NOW - 9000)), signed(a, NOW + 2000, {})];
+    expect(await seenAs(torn)).toEqual([NOW + 2000, NOW + 7 * DAY_MS]);
+    const twice = [signed(b, NOW + 2000, endedAt(NOW - 9000)), signed(b, NOW + 2000, endedAt(NOW - 8000))];
+    expect(await seenAs(twice)).toEqual([NOW - 8000, NOW - 8000]);
+  });
+
+  test('does not ask again for a time that no answer of today could reach', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    const nextMonth = request('a.test', NOW + 30 * DAY_MS);
+    for (let i = 0; i < 3; i++) {
+      expect(await here.ring.resolve([nextMonth], signal)).toMatchObject([
+        { validUntilTs: NOW + DAY_MS, renewableUntilTs: here.now + 7 * DAY_MS },
+      ]);
+      here.now += 120_000;
+    }
+    expect(here.asked).toEqual(['a.test']);
+    // A stale one is asked for, though: there may be events of today beside it.
+    here.now = NOW + 2 * DAY_MS;
+    here.servers['a.test'] = answerOf('a.test', { valid_until_ts: here.now + DAY_MS });
+    await here.ring.resolve([nextMonth], signal);
+    expect(here.asked.splice(1)).toEqual(['a.test']);
+    // Nor is the server thought the worse of.
+    expect(await here.names(request('a.test', NOW, 'ed25519:x' as KeyId))).toEqual([]);
+    expect(here.asked).toEqual(['a.test', 'a.test']);
   });
 
   test('old keys are had for old events, with the end of their time', async () => {
@@ -260,7 +341,7 @@ describe('the key ring', () => {
     expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ validUntilTs: NOW + 7 * DAY_MS }]);
   });
 
-  test('a stored key is never replaced by another under its name', async () => {
+  test('of two keys under one name the later answer counts, in memory as in the store', async () => {
     const here = world({ servers: { 'a.test': answerOf('a.test') } });
     const evil = keyOf('evil.test').publicKey;
     here.stored.push({
@@ -271,7 +352,21 @@ describe('the key ring', () => {
       expired: false,
       fetchedAt: 1,
     });
-    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ publicKey: evil, validUntilTs: 1 }]);
+    const { publicKey } = keyOf('a.test');
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ publicKey }]);
+    expect(here.stored.at(-1)).toMatchObject({ publicKey });
+    // From memory, too.
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ publicKey }]);
+  });
+
+  test('what another process has stored meanwhile is seen within an hour', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    await here.names(request('a.test'));
+    const later = keyOf('later.test').publicKey;
+    here.stored = here.stored.map((key) => ({ ...key, publicKey: later, fetchedAt: NOW + 1 }));
+    here.now += 3_600_001;
+    expect(await here.ring.resolve([request('a.test')], signal)).toMatchObject([{ publicKey: later }]);
+    expect(here.asked).toEqual(['a.test']);
   });
 
   test('a dead server is left alone for a growing while', async () => {

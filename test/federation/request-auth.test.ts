@@ -17,11 +17,12 @@ const NOW = 1_700_000_000_000;
 const uri = '/_matrix/federation/v1/send/1?x=%20y';
 const content = { pdus: [], origin: 'é' };
 
+const validity = { validUntilTs: NOW + 1000, renewableUntilTs: NOW + 1000 };
 const resolveKeys: KeyResolver = (requests) =>
   Promise.resolve(
     requests
       .filter(({ serverName, keyId }) => serverName === origin && keyId === key.keyId)
-      .map(({ serverName, keyId }) => ({ serverName, keyId, publicKey: key.publicKey, validUntilTs: NOW + 1000 })),
+      .map(({ serverName, keyId }) => ({ serverName, keyId, publicKey: key.publicKey, ...validity })),
   );
 
 const header = authorizationOf({ method: 'PUT', uri, origin, destination: us, content }, key);

@@ -181,7 +181,7 @@ test('events whose check was given up count as unfinished, and leave the queue',
 test('keys are counted once for each name, had or not', async () => {
   const metrics = metricsOfTest();
   const request = (keyId: string) => ({ serverName: there, keyId: keyId as KeyId, validAtTs: 1 });
-  const key = { ...request('ed25519:a'), publicKey: '', validUntilTs: 2 };
+  const key = { ...request('ed25519:a'), publicKey: '', validUntilTs: 2, renewableUntilTs: 2 };
   const keyRing = metrics.countKeys({ resolve: () => Promise.resolve([key]) });
   const wanted = [request('ed25519:a'), request('ed25519:a'), request('ed25519:b'), request('ed25519:c')];
   expect(await keyRing.resolve(wanted, untouched)).toEqual([key]);

@@ -33,9 +33,9 @@ export function bytesOf(event: JsonObject): Uint8Array {
   return Buffer.from(JSON.stringify(event));
 }
 
-export function keyOfServer(server: ServerName, validUntilTs = FOREVER): VerifyKey {
+export function keyOfServer(server: ServerName, validUntilTs = FOREVER, renewableUntilTs = validUntilTs): VerifyKey {
   const { keyId, publicKey } = keyOf(server);
-  return { serverName: server, keyId, publicKey, validUntilTs };
+  return { serverName: server, keyId, publicKey, validUntilTs, renewableUntilTs };
 }
 
 /** Answers with the keys of every server that signedMember uses, and remembers what it was asked. */

@@ -153,13 +153,39 @@ describe('verifying one event', () => {
     });
   });
 
-  test('counts a key that had expired as missing from version 5 on', () => {
+  test('refuses a signature by a key that had ended by then, from version 5 on', () => {
     const event = signedMember('5', 1, { origin_server_ts: 1_000 });
     const keysUntil = (validUntilTs: number): VerifyKey[] => [keyOfServer(serverName(1), validUntilTs)];
-    expect(check('5', event, keysUntil(999)).outcome).toBe('key-missing');
+    expect(check('5', event, keysUntil(999))).toMatchObject({
+      outcome: 'bad-signature',
+      serverName: 's1.example.org',
+      reason: 's1.example.org, ed25519:a: valid until 999, the event is of 1000',
+    });
     expect(check('5', event, keysUntil(1_000)).outcome).toBe('passed');
     expect(check('4', signedMember('4', 1, { origin_server_ts: 1_000 }), keysUntil(999)).outcome).toBe('passed');
     expect(check('5', event, [...keysUntil(1_000), ...keysUntil(5)]).outcome).toBe('passed');
+  });
+
+  test('counts a key as missing while a fresher answer could let it be valid', () => {
+    const event = signedMember('5', 1, { origin_server_ts: 1_000 });
+    const renewable = (until: number): VerifyKey[] => [keyOfServer(serverName(1), 999, until)];
+    expect(check('5', event, renewable(1_000))).toMatchObject({ outcome: 'key-missing', keyId: 'ed25519:a' });
+    expect(check('5', event, renewable(999)).outcome).toBe('bad-signature');
+  });
+
+  test('waits for a second key where the first had ended, since it may be the one', () => {
+    const server = serverName(1);
+    const event = signEvent(
+      signedMember('5', 1, { origin_server_ts: 1_000 }),
+      rulesOf('5'),
+      server,
+      keyOf(server, 'b'),
+    );
+    const ended = keyOfServer(server, 999);
+    expect(check('5', event, [ended])).toMatchObject({ outcome: 'key-missing', keyId: 'ed25519:b' });
+    const { keyId, publicKey } = keyOf(server, 'b');
+    expect(check('5', event, [ended, { ...keyOfServer(server), keyId, publicKey }]).outcome).toBe('passed');
+    expect(check('5', event, [ended, { ...ended, keyId, publicKey }]).outcome).toBe('bad-signature');
   });
 
   test('needs every signature whose key is at hand to verify, and one to be at hand', () => {

@@ -66,6 +66,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const federation = createFederationServer({
     serverName: config.serverName,
     signingKey: rooms.signingKey,
+    oldSigningKeys: config.oldSigningKeys,
     ...(tls === undefined ? {} : { tls }),
     resolveKeys: rooms.keyRing.resolve,
     ports: {

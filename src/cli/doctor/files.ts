@@ -10,12 +10,20 @@ import { type Finding, firstLine } from './finding.ts';
 
 const RENEW_BEFORE_MS = 14 * 24 * 3_600_000;
 
-export async function checkSigningKey({ signingKeyPath: path }: Config): Promise<Finding> {
+export async function checkSigningKey({ signingKeyPath: path, oldSigningKeys }: Config): Promise<Finding> {
   const subject = 'signing key';
   try {
     const text = await readSecretFile(path);
     if (text === undefined) return { subject, verdict: 'note', found: `none yet; the first start makes ${path}` };
     const key = parseSigningKey(text);
+    if (key !== undefined && oldSigningKeys.some(({ keyId }) => keyId === key.keyId)) {
+      return {
+        subject,
+        verdict: 'bad',
+        found: `old_signing_keys names ${key.keyId}, which is the key in ${path}`,
+        remedy: 'A new key needs a new id; other servers keep the old key under that one.',
+      };
+    }
     if (key !== undefined) return { subject, verdict: 'ok', found: `${key.keyId} in ${path}` };
     return {
       subject,

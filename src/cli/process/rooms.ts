@@ -81,6 +81,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
   const keyRing = createKeyRing({
     serverName,
     signingKey,
+    oldSigningKeys: config.oldSigningKeys,
     client: federation,
     keyStore: createKeyStore(store),
     trustedKeyServers: config.trustedKeyServers,

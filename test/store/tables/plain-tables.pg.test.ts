@@ -6,6 +6,7 @@ import {
   type ServerName,
   type UserId,
 } from '../../../src/matrix/identifiers.ts';
+import { better } from '../../../src/federation/known-keys.ts';
 import { canonicalJson } from '../../../src/matrix/json/canonical-json.ts';
 import { parseJsonObject } from '../../../src/matrix/json/strict-json.ts';
 import {
@@ -146,4 +147,21 @@ test('a key that its server has expired stays so, with the time it expired at', 
   expect(await read()).toMatchObject({ validUntilTs: 3_000, expired: true });
   await keys.storeKeys([key('ed25519:old', { validUntilTs: 8_000, fetchedAt: 40 })]);
   expect(await read()).toMatchObject({ validUntilTs: 3_000, expired: true });
+});
+
+test('the store and the key ring in memory make the same of every answer about a key', async () => {
+  const claims = [false, true].flatMap((expired) =>
+    [1_000, 2_000].flatMap((validUntilTs) =>
+      ['one', 'other'].map((publicKey) => ({ expired, validUntilTs, publicKey })),
+    ),
+  );
+  const pairs = claims.flatMap((first) => claims.map((second) => [first, second] as const));
+  const named = pairs.map(([first, second], i) => ({
+    first: key(`ed25519:pair${i}`, { ...first, fetchedAt: 10 }),
+    second: key(`ed25519:pair${i}`, { ...second, fetchedAt: 20 }),
+  }));
+  await keys.storeKeys(named.map(({ first }) => first));
+  await keys.storeKeys(named.map(({ second }) => second));
+  const stored = new Map((await keys.readKeys(named.map(({ first }) => first))).map((each) => [each.keyId, each]));
+  for (const { first, second } of named) expect(stored.get(first.keyId)).toEqual(better(first, second));
 });
