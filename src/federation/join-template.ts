@@ -5,6 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1make_joinroomiduserid, and that its subject
  * must be checked, https://github.com/matrix-org/matrix-spec/pull/2284
  */
+import { givenEventId, unsignedEvent } from '../matrix/compose.ts';
 import { AUTH_EVENTS_MAX, PREV_EVENTS_MAX } from '../matrix/event-format.ts';
 import {
   type EventId,
@@ -16,17 +17,13 @@ import {
   parseUserId,
 } from '../matrix/identifiers.ts';
 import { cappedDepth } from '../matrix/depth.ts';
-import { readInteger, withInteger } from '../matrix/json/json-numbers.ts';
+import { readInteger } from '../matrix/json/json-numbers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type TemplateAnswer } from './contract.ts';
 import { type JoinRefusal } from './join-refusal.ts';
 import { refuse } from '../matrix/refusal.ts';
-
-/** Of the name that we give a join in versions 1 and 2: 102 bits, so that two joins never share one. */
-const OPAQUE_ID_LENGTH = 18;
-const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
 /** The parts of a make_join template that are used, each checked; everything else of it is forgotten. */
 export interface JoinTemplate {
@@ -182,24 +179,13 @@ export function buildLeaveEvent(template: JoinTemplate, leave: MembershipChange)
 }
 
 function buildMember(template: JoinTemplate, change: MembershipChange, content: JsonObject): JsonObject {
-  const event = {
-    type: 'm.room.member',
-    room_id: change.roomId,
-    sender: change.userId,
-    state_key: change.userId,
-    content,
-    prev_events: template.prevEvents,
-    auth_events: template.authEvents,
-    origin_server_ts: change.originServerTs,
-    ...(template.rules.eventIdFormat === 'given' ? { event_id: opaqueEventId(change.userId, change.random) } : {}),
-  };
-  return withInteger(event, 'depth', template.depth);
-}
-
-/** `$opaque_id:server`; the server is the sender's, which must sign the event. */
-function opaqueEventId(sender: UserId, random: () => number): string {
-  const letters = Array.from({ length: OPAQUE_ID_LENGTH }, () => LETTERS.charAt(Math.floor(random() * LETTERS.length)));
-  return `$${letters.join('')}:${domainOf(sender)}`;
+  const { roomId, userId, originServerTs, random } = change;
+  const { rules, prevEvents, authEvents, depth } = template;
+  return unsignedEvent(
+    { sender: userId, type: 'm.room.member', stateKey: userId, content },
+    { roomId, prevEvents, authEvents, depth, originServerTs },
+    givenEventId(rules, userId, random),
+  );
 }
 
 /** Who gets the send_join: the authoriser's server at a restricted join, else the server that made the template. */

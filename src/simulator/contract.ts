@@ -2,8 +2,8 @@
  * What a simulated federation offers to tests, benches and the demo; no code. Everything that passes is data, so that it is
  * the same whether the federation runs in this process or in one of its own.
  */
+import { type Draft } from '../matrix/compose.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
-import { type EventDraft } from './room.ts';
 import { type RoomShape } from './room-shape.ts';
 import { type SimulatorFault } from './simulator-faults.ts';
 
@@ -125,7 +125,7 @@ export interface Simulator {
    * Appends events on top of the room and pushes them, in order, to the joining servers that are in it. Resolves when they
    * are in the room; pushes go on in the background. The auth rules are not asked: a forbidden event is what a liar would send.
    */
-  emit(roomId: RoomId, drafts: readonly EventDraft[]): Promise<readonly EventId[]>;
+  emit(roomId: RoomId, drafts: readonly Draft[]): Promise<readonly EventId[]>;
   /** Some of the joined users of simulated servers, of as many servers as there are: senders of events to be emitted. */
   speakers(roomId: RoomId, limit: number): Promise<readonly UserId[]>;
   /** Resolves when every push so far has been answered or given up. */

@@ -4,6 +4,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#retrieving-events and #backfilling-and-retrieving-missing-events
  */
 import { MatrixError } from '../http/matrix-error.ts';
+import { compareDepths } from '../matrix/depth.ts';
 import { type EventId, parseEventId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type Answer, answerWith, answerWithEvents } from './answer.ts';
@@ -110,7 +111,7 @@ function backfill(room: SimulatedRoom, from: readonly SimulatedEvent[], limit: n
   const see = (events: readonly SimulatedEvent[]): void => {
     for (const event of events) if (!seen.has(event.eventId)) open.push(event);
     for (const { eventId } of events) seen.add(eventId);
-    open.sort((a, b) => a.depth - b.depth);
+    open.sort(compareDepths);
   };
   see(from);
   while (found.length < limit) {

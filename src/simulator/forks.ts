@@ -2,13 +2,14 @@
  * Two servers that send at one moment make two events with the same parents; whoever sends next merges them. Only events
  * that touch nothing of each other come in pairs, so that every version of state resolution keeps both.
  */
+import { type Draft } from '../matrix/compose.ts';
 import { type GrowingRoom } from './grow-room.ts';
-import { type EventDraft, type SimulatedEvent } from './room.ts';
+import { type SimulatedEvent } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 
 export interface ForkingRoom {
   /** Adds an event to the history, now and then beside the one before it if both may fork and have different senders. */
-  place(draft: EventDraft, originServerTsMs: number, mayFork: boolean): SimulatedEvent;
+  place(draft: Draft, originServerTsMs: number, mayFork: boolean): SimulatedEvent;
   /** Keeps the states from here on if nothing is forked at the moment; whether it did. */
   keepStates(): boolean;
 }

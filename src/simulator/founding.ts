@@ -1,8 +1,8 @@
 /** The events with which a public room begins, in the order in which homeservers send them. */
+import { type Draft } from '../matrix/compose.ts';
 import { type RoomAlias, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
-import { type EventDraft } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 import { mediaUrl, topicText } from './words.ts';
 
@@ -41,9 +41,9 @@ export function foundingDrafts(
   alias: RoomAlias,
   rules: RoomVersionRules,
   random: SeededRandom,
-): EventDraft[] {
+): Draft[] {
   const server = domainOf(creator);
-  const state = (type: string, content: JsonObject, stateKey = ''): EventDraft => ({
+  const state = (type: string, content: JsonObject, stateKey = ''): Draft => ({
     sender: creator,
     type,
     stateKey,

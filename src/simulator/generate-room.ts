@@ -2,6 +2,7 @@
  * Makes a simulated room: founded by a user of the first resident, grown by joins, departures, bans and changes of power,
  * and ending with the recent messages. Every event is allowed by the auth rules of its room version; a test judges them.
  */
+import { type Draft } from '../matrix/compose.ts';
 import { invariant } from '../invariant.ts';
 import { type RoomAlias, type ServerName } from '../matrix/identifiers.ts';
 import { roomVersionRules } from '../matrix/room-versions.ts';
@@ -12,7 +13,7 @@ import { type Act, outsiderCounts, planHistory } from './history.ts';
 import { type ActPlayer, actPlayer } from './play-acts.ts';
 import { type Person, type Population, joinContent, populate } from './population.ts';
 import { type RoomShape, type WholeRoomShape, wholeRoomShape } from './room-shape.ts';
-import { type EventDraft, type SimulatedEvent, type SimulatedRoom } from './room.ts';
+import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
 import { type SeededRandom, seededRandom } from './seeded-random.ts';
 import { type ServerKeys } from './server-keys.ts';
 import { messageText, roomName } from './words.ts';
@@ -108,7 +109,7 @@ function talk(messages: number, { members }: Population, forking: ForkingRoom, r
 }
 
 /** A join, or of who is joined a change of profile. */
-function joinOf(person: Person, random: SeededRandom): EventDraft {
+function joinOf(person: Person, random: SeededRandom): Draft {
   return {
     sender: person.userId,
     type: 'm.room.member',
@@ -117,7 +118,7 @@ function joinOf(person: Person, random: SeededRandom): EventDraft {
   };
 }
 
-function message({ userId }: Person, repliedTo: SimulatedEvent | undefined, random: SeededRandom): EventDraft {
+function message({ userId }: Person, repliedTo: SimulatedEvent | undefined, random: SeededRandom): Draft {
   const relation = repliedTo && { 'm.relates_to': { 'm.in_reply_to': { event_id: repliedTo.eventId } } };
   return {
     sender: userId,

@@ -4,7 +4,9 @@
  */
 import { invariant } from '../invariant.ts';
 import { authEventKeys } from '../matrix/auth/auth-events.ts';
+import { type Draft, type GraphPlace, chooseParents, depthAfter, sealEvent, unsignedEvent } from '../matrix/compose.ts';
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
+import { readInteger } from '../matrix/json/json-numbers.ts';
 import { eventIdOf, signedText } from '../matrix/signing/hashes.ts';
 import { type EventId, type RoomAlias, type RoomId, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
@@ -12,10 +14,9 @@ import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { emptyEventGraph } from './event-graph.ts';
 import { referencedIds, referencesOf } from './references.ts';
 import { roomState } from './room-state.ts';
-import { type EventDraft, type SimulatedEvent, type SimulatedRoom } from './room.ts';
+import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 import { type ServerKeys } from './server-keys.ts';
-import { type PlacedDraft, signDraft, unsignedEvent } from './sign-draft.ts';
 
 export interface NewRoom {
   readonly rules: RoomVersionRules;
@@ -41,7 +42,7 @@ export interface Placing {
 export interface GrowingRoom {
   readonly room: SimulatedRoom;
   /** Adds an event of the history. */
-  readonly place: (draft: EventDraft, placing: Placing) => SimulatedEvent;
+  readonly place: (draft: Draft, placing: Placing) => SimulatedEvent;
   /** Keeps the states before events from now on. There must be one extremity. */
   readonly keepStates: () => void;
 }
@@ -62,23 +63,27 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
   let extremities: readonly EventId[] = [];
   let lastTsMs = createdAtMs;
 
-  const authEventsOf = (draft: EventDraft): EventId[] =>
+  const authEventsOf = (draft: Draft): EventId[] =>
     authEventKeys({ ...draft, stateKey: draft.stateKey }, rules)
       .map(({ type, stateKey }) => state.get(type, stateKey))
       .filter((eventId) => eventId !== undefined);
 
-  const placed = (draft: EventDraft, { originServerTsMs, prevEvents = extremities }: Placing) => {
+  /** The event before it is signed. Versions up to 10 name the origin, as servers of their time did. */
+  const composed = (draft: Draft, { originServerTsMs, prevEvents = extremities }: Placing, givenId?: EventId) => {
+    const parents = chooseParents(prevEvents.map((eventId) => graph.event(eventId)).filter(isThere));
+    const prevIds = parents.map(({ eventId }) => eventId);
     const authEvents = authEventsOf(draft);
-    const depth = 1 + Math.max(0, ...prevEvents.map((eventId) => graph.event(eventId)?.depth ?? 0));
-    const json: PlacedDraft = {
-      draft,
+    const depth = depthAfter(parents, rules);
+    const place: GraphPlace = {
       roomId,
-      prevEvents: references.to(prevEvents),
+      prevEvents: references.to(prevIds),
       authEvents: references.to(authEvents),
       depth,
-      originServerTsMs,
+      originServerTs: originServerTsMs,
     };
-    return { json, prevEvents, authEvents, depth };
+    const unsigned = unsignedEvent(draft, place, givenId);
+    const json = rules.redaction.keepsObsoleteTopLevelKeys ? { ...unsigned, origin: domainOf(draft.sender) } : unsigned;
+    return { json, prevEvents: prevIds, authEvents, depth };
   };
 
   /** Takes an event into the graph, the extremities and the current state. */
@@ -92,12 +97,13 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
     return event;
   };
 
-  const place = (draft: EventDraft, placing: Placing): SimulatedEvent => {
-    const { json: drafted, prevEvents, authEvents, depth } = placed(draft, placing);
+  const place = (draft: Draft, placing: Placing): SimulatedEvent => {
     const { sender, type, stateKey, content } = draft;
     const server = domainOf(sender);
     const givenId = rules.eventIdFormat === 'given' ? (`$${opaqueId()}:${server}` as EventId) : undefined;
-    const { eventId, json, signedText } = signDraft(drafted, server, keys.of(server), rules, givenId);
+    const { json: unsigned, prevEvents, authEvents, depth } = composed(draft, placing, givenId);
+    const { eventId, event, signedText } = sealEvent(unsigned, rules, server, keys.of(server));
+    const json = Buffer.from(canonicalJson(event));
     references.note(eventId, signedText);
     lastTsMs = Math.max(lastTsMs, placing.originServerTsMs);
     return take({ eventId, ...described(type, stateKey, sender, content), depth, prevEvents, authEvents, json });
@@ -136,8 +142,7 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
     },
     joinTemplate(userId) {
       const draft = { sender: userId, type: 'm.room.member', stateKey: userId, content: { membership: 'join' } };
-      const { json } = placed(draft, { originServerTsMs: lastTsMs + 1 });
-      return { room_version: rules.version, event: unsignedEvent(json, domainOf(userId), rules) };
+      return { room_version: rules.version, event: composed(draft, { originServerTsMs: lastTsMs + 1 }).json };
     },
     missingEvents: (latest, earliest, limit) => graph.ancestorsBetween(latest, earliest, limit).reverse(),
     digest: () => state.digest(),
@@ -150,11 +155,11 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
 }
 
 function readAccepted(eventId: EventId, event: JsonObject): SimulatedEvent {
-  const { type, state_key: stateKey, sender, content, depth } = event;
+  const { type, state_key: stateKey, sender, content } = event;
   return {
     eventId,
     ...described(type as string, stateKey as string | undefined, sender as UserId, content as JsonObject),
-    depth: depth as number,
+    depth: readInteger(event, 'depth') ?? 0n,
     prevEvents: referencedIds(event['prev_events']),
     authEvents: referencedIds(event['auth_events']),
     json: Buffer.from(canonicalJson(event)),
@@ -175,4 +180,8 @@ function described(
     sender,
     ...(typeof membership === 'string' && { membership }),
   };
+}
+
+function isThere(event: SimulatedEvent | undefined): event is SimulatedEvent {
+  return event !== undefined;
 }

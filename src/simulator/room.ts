@@ -2,6 +2,7 @@
  * A room of the simulated federation: its events, signed by their senders' servers, and what a resident is asked about
  * them. All residents share one, so a join through any of them is known to all.
  */
+import { type Draft } from '../matrix/compose.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
@@ -15,21 +16,12 @@ export interface SimulatedEvent {
   readonly sender: UserId;
   /** `content.membership` of m.room.member. */
   readonly membership?: string;
-  readonly depth: number;
+  readonly depth: bigint;
   readonly prevEvents: readonly EventId[];
   /** Those it cites; in version 12 without the create event. */
   readonly authEvents: readonly EventId[];
   /** The signed event as it is sent. */
   readonly json: Buffer;
-}
-
-/** What somebody in the room says; the room adds parents, depth, auth events, time, hash and signature. */
-export interface EventDraft {
-  readonly sender: UserId;
-  readonly type: string;
-  /** Absent: a message event. */
-  readonly stateKey?: string;
-  readonly content: JsonObject;
 }
 
 /** The answer of make_join. */
@@ -70,7 +62,7 @@ export interface SimulatedRoom {
    * Adds an event on top of all extremities, signed by its sender's server. It is not judged by the auth rules: whoever
    * drafts something forbidden gets what a hostile server would send, and the current state follows it.
    */
-  append(draft: EventDraft): SimulatedEvent;
+  append(draft: Draft): SimulatedEvent;
   /**
    * Takes in an event made and signed elsewhere, such as a join by send_join, as it is. The caller has checked it, and
    * knows its parents and auth events to be here. One that is here already is given back.

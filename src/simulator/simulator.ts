@@ -1,4 +1,5 @@
 /** A federation in this process: residents and member servers over real TLS, with rooms made from a seed. */
+import { type Draft } from '../matrix/compose.ts';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../clock.ts';
 import { createCertificateAuthority } from '../launch/certificates.ts';
@@ -27,7 +28,7 @@ import { createKeyAnswers } from './key-answers.ts';
 import { Listener } from './listener.ts';
 import { createPushes } from './pushes.ts';
 import { RequestCounts } from './request-counts.ts';
-import { type EventDraft, type SimulatedRoom } from './room.ts';
+import { type SimulatedRoom } from './room.ts';
 import { type ServerKeys, serverKeysFromSeed } from './server-keys.ts';
 
 const DEFAULT_DOMAIN = 'federation.test';
@@ -144,7 +145,7 @@ function digestOf(room: SimulatedRoom): StateDigest {
   return { digest: room.digest(), events: room.currentState().size, joined: room.joinedCount() };
 }
 
-function emit(federation: Federation, room: SimulatedRoom, drafts: readonly EventDraft[]): EventId[] {
+function emit(federation: Federation, room: SimulatedRoom, drafts: readonly Draft[]): EventId[] {
   return drafts.map((draft) => {
     const before = joinedFromOutside(federation, room);
     const event = room.append(draft);

@@ -1,12 +1,14 @@
 /**
  * Hears of appends through one LISTEN connection a process, and lets callers wait for what the database says next. The
- * notification carries no truth: a waiter registers, then looks, then sleeps, and looks again at least every `pollMs`, so
- * that a lost notification costs a poll and never a hang.
+ * notification carries no truth: a waiter registers, then looks, then sleeps, and looks again now and then, so that a lost
+ * notification costs a poll and never a hang. While the connection is up such polls are rare and spread out; waiters of one
+ * thing share their looks (watch.ts). 5,000 waiters that each looked once a second took four fifths of a processor.
  */
 import pg from 'pg';
 import { type RoomId } from '../matrix/identifiers.ts';
 import { NOTIFY_CHANNEL } from './journal/journal.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
+import { Watch } from './watch.ts';
 
 export interface Notification {
   readonly roomId: RoomId;
@@ -19,18 +21,19 @@ export interface WaitOptions {
   readonly signal: AbortSignal;
   /** The longest wait. */
   readonly timeoutMs: number;
-  /** The longest pause between two looks. */
+  /** The longest pause between two looks while nothing can be heard; half a minute to a minute otherwise. */
   readonly pollMs: number;
 }
 
 export interface Notifier {
   /**
-   * Waits until `check` gives something other than `undefined`, and gives that; `undefined` after `timeoutMs`. `check` runs
-   * at once, after each append to the room and every `pollMs`, never twice at a time; its errors reject the wait.
+   * Waits until `look` gives something other than `undefined`, and gives that; `undefined` after `timeoutMs`. It looks at
+   * once, after each append to the room and now and then, never twice at a time; errors reject the wait. Waiters of a room
+   * with the same function share its looks, and its first waiter's `pollMs`.
    */
   waitFor<Result>(
     roomId: RoomId,
-    check: () => Promise<Result | undefined>,
+    look: (roomId: RoomId) => Promise<Result | undefined>,
     options: WaitOptions,
   ): Promise<Result | undefined>;
   /** Calls `listener` for every append; `null` when some may have been missed. Gives the function that ends it. */
@@ -44,100 +47,101 @@ export interface Notifier {
 const FIRST_RECONNECT_MS = 50;
 const LONGEST_RECONNECT_MS = 5_000;
 
+/** Polls of one watch while the connection is up: this long, and up to as long again by its turn, so that they are spread. */
+const SAFETY_POLL_MS = 30_000;
+const SAFETY_POLL_STEPS = 30;
+
+/** When the connection is lost, and when it is back, everybody looks once, spread over a second. */
+const WAKE_STEP_MS = 50;
+const WAKE_STEPS = 20;
+
+type Look = (roomId: RoomId) => Promise<unknown>;
+
 /** Connects in the background; until that succeeds, and while the connection is lost, waits go on by polling. */
 export function createNotifier(store: Store, logger?: StoreLogger): Notifier {
-  const wakers = new Map<RoomId, Set<() => void>>();
+  const rooms = new Map<RoomId, Map<Look, Watch<unknown>>>();
   const listeners = new Set<(notification: Notification | null) => void>();
-  const wake = (notification: Notification | null): void => {
-    const rooms = notification === null ? [...wakers.values()] : [wakers.get(notification.roomId) ?? []];
-    for (const room of rooms) for (const waker of [...room]) waker();
-    for (const listener of [...listeners]) listener(notification);
+  let made = 0;
+  const watches = (): Watch<unknown>[] => [...rooms.values()].flatMap((room) => [...room.values()]);
+
+  /** Not all in the same moment. */
+  const wakeAll = (): void => {
+    watches().forEach((watch, i) => {
+      watch.wakeIn((i % WAKE_STEPS) * WAKE_STEP_MS);
+    });
   };
-  const listening = new ListenConnection(store, wake, logger);
+  const hear = (notification: Notification | null): void => {
+    for (const listener of [...listeners]) listener(notification);
+    if (notification === null) {
+      wakeAll();
+    } else {
+      for (const watch of rooms.get(notification.roomId)?.values() ?? []) watch.wake();
+    }
+  };
+  const listening = new ListenConnection(store, hear, wakeAll, logger);
+
+  const watchOf = (roomId: RoomId, look: Look, pollMs: number): Watch<unknown> => {
+    const room = rooms.get(roomId) ?? new Map<Look, Watch<unknown>>();
+    rooms.set(roomId, room);
+    const known = room.get(look);
+    if (known !== undefined) return known;
+    const turn = made++ % SAFETY_POLL_STEPS;
+    const safetyMs = SAFETY_POLL_MS * (1 + turn / SAFETY_POLL_STEPS);
+    const watch = new Watch<unknown>({
+      look: () => look(roomId),
+      pauseMs: () => (listening.isUp ? safetyMs : pollMs),
+      onIdle: () => {
+        room.delete(look);
+        if (room.size === 0 && rooms.get(roomId) === room) rooms.delete(roomId);
+      },
+    });
+    room.set(look, watch);
+    return watch;
+  };
+
   return {
-    waitFor: (roomId, check, options) => waitFor(wakers, roomId, check, options),
+    waitFor: async <Result>(
+      roomId: RoomId,
+      look: (roomId: RoomId) => Promise<Result | undefined>,
+      { signal, timeoutMs, pollMs }: WaitOptions,
+    ) => {
+      signal.throwIfAborted();
+      return (await watchOf(roomId, look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
+    },
     subscribe: (listener) => {
       listeners.add(listener);
       return () => void listeners.delete(listener);
     },
     get waiting() {
-      return [...wakers.values()].reduce((sum, room) => sum + room.size, 0);
+      return watches().reduce((sum, watch) => sum + watch.waiting, 0);
     },
     close: () => listening.close(),
   };
-}
-
-async function waitFor<Result>(
-  wakers: Map<RoomId, Set<() => void>>,
-  roomId: RoomId,
-  check: () => Promise<Result | undefined>,
-  { signal, timeoutMs, pollMs }: WaitOptions,
-): Promise<Result | undefined> {
-  signal.throwIfAborted();
-  const alarm = new Alarm();
-  const room = wakers.get(roomId) ?? new Set();
-  wakers.set(roomId, room.add(alarm.ring));
-  signal.addEventListener('abort', alarm.ring);
-  const deadline = setTimeout(alarm.end, timeoutMs);
-  try {
-    for (;;) {
-      const result = await check();
-      signal.throwIfAborted();
-      if (result !== undefined || alarm.ended) return result;
-      await alarm.sleep(pollMs);
-      signal.throwIfAborted();
-    }
-  } finally {
-    clearTimeout(deadline);
-    signal.removeEventListener('abort', alarm.ring);
-    room.delete(alarm.ring);
-    if (room.size === 0 && wakers.get(roomId) === room) wakers.delete(roomId);
-  }
-}
-
-/** Wakes one sleeper; a ring while nobody sleeps makes the next sleep end at once. */
-class Alarm {
-  ended = false;
-  #rung = false;
-  #wake = (): void => undefined;
-
-  readonly ring = (): void => {
-    this.#rung = true;
-    this.#wake();
-  };
-
-  readonly end = (): void => {
-    this.ended = true;
-    this.ring();
-  };
-
-  async sleep(atMostMs: number): Promise<void> {
-    if (!this.#rung) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, atMostMs);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-    this.#rung = false;
-  }
 }
 
 /** Owns the connection: connects, listens, and starts over whenever it breaks. */
 class ListenConnection {
   readonly #store: Store;
   readonly #wake: (notification: Notification | null) => void;
+  readonly #onLost: () => void;
   readonly #logger: StoreLogger | undefined;
   #client: pg.Client | undefined;
   #retry: NodeJS.Timeout | undefined;
   #pauseMs = FIRST_RECONNECT_MS;
   #closed = false;
 
-  constructor(store: Store, wake: (notification: Notification | null) => void, logger: StoreLogger | undefined) {
+  /** Whether appends are heard of. */
+  isUp = false;
+
+  constructor(
+    store: Store,
+    wake: (notification: Notification | null) => void,
+    onLost: () => void,
+    logger: StoreLogger | undefined,
+  ) {
     this.#store = store;
     this.#wake = wake;
+    this.#onLost = onLost;
     this.#logger = logger;
     void this.#connect();
   }
@@ -155,6 +159,7 @@ class ListenConnection {
       await client.connect();
       await client.query(`LISTEN ${NOTIFY_CHANNEL}`);
       this.#pauseMs = FIRST_RECONNECT_MS;
+      this.isUp = true;
       // What was sent before LISTEN took effect is not delivered: everybody looks once.
       this.#wake(null);
     } catch (error) {
@@ -165,14 +170,22 @@ class ListenConnection {
   #lost(client: pg.Client, error: unknown): void {
     if (this.#client !== client || this.#closed) return;
     this.#client = undefined;
+    this.#goDown();
     client.end().catch(() => undefined);
     this.#logger?.warn({ err: error, retryInMs: this.#pauseMs }, 'the database connection that listens was lost');
     this.#retry = setTimeout(() => void this.#connect(), this.#pauseMs);
     this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_RECONNECT_MS);
   }
 
+  #goDown(): void {
+    if (!this.isUp) return;
+    this.isUp = false;
+    this.#onLost();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
+    this.#goDown();
     clearTimeout(this.#retry);
     // It may be broken or not connected yet; either way it is gone afterwards.
     await this.#client?.end().catch(() => undefined);

@@ -10,15 +10,15 @@ import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits, limitedConnection } from './connection-limits.ts';
 import { type Statement, type TextRow, sendLast } from './last-message.ts';
-import { ChunkCache } from './snapshots/chunk-cache.ts';
+import { type Caches, createCaches } from './caches.ts';
 
 /** What both a store and a transaction offer. */
 export interface Sql {
   readonly serverName: ServerName;
   /** Ordinary reads and writes. */
   readonly db: NodePgDatabase;
-  /** Decoded snapshot chunks, shared by everything over one pool. */
-  readonly chunkCache: ChunkCache;
+  /** Shared by everything over one pool. */
+  readonly caches: Caches;
   /** A `Statement` is parsed once a connection; what runs for each event is one. */
   query<Row extends object>(statement: string | Statement, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs `work` in a transaction: the one that is open, or a new one. */
@@ -135,7 +135,7 @@ export function openStore(options: StoreOptions): Store {
   const store: Store = {
     serverName: options.serverName,
     db: drizzle(pool, { casing: 'snake_case' }),
-    chunkCache: new ChunkCache(),
+    caches: createCaches(),
     pool,
     connection,
     query: async <Row extends object>(statement: string | Statement, values?: readonly unknown[]) =>
@@ -205,7 +205,7 @@ function transactionOver(
     get db() {
       return (db ??= drizzle(ordered as pg.PoolClient, { casing: 'snake_case' }));
     },
-    chunkCache: store.chunkCache,
+    caches: store.caches,
     get client() {
       invariant(!pending.isWaiting, 'the last statement of a transaction waits to be sent');
       return client;

@@ -65,7 +65,7 @@ describe('the shape of a room', () => {
     const joins = events.filter(({ membership }) => membership === 'join').length;
     expect(joins - room.joinedCount()).toBe(30);
     expect(events.every(({ prevEvents }) => prevEvents.length <= 1)).toBe(true);
-    expect(events.map(({ depth }) => depth)).toEqual(events.map((_, index) => index + 1));
+    expect(events.map(({ depth }) => depth)).toEqual(events.map((_, index) => BigInt(index + 1)));
   });
 
   test.each<[string, Partial<RoomShape>]>([

@@ -1,5 +1,6 @@
 /** Rooms for the tests of the generator, and a reading of all their events in an order in which they can be judged. */
 import { parsePdu } from '../../src/matrix/event-format.ts';
+import { compareDepths } from '../../src/matrix/depth.ts';
 import { type EventId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import { parseJsonObject } from '../../src/matrix/json/strict-json.ts';
@@ -48,7 +49,7 @@ export function allEvents(room: SimulatedRoom): SimulatedEvent[] {
     found.set(id, event);
     open.push(...event.prevEvents);
   }
-  return [...found.values()].sort((a, b) => a.depth - b.depth);
+  return [...found.values()].sort(compareDepths);
 }
 
 /** An event as a joining server would read it off the wire. */

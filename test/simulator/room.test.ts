@@ -52,7 +52,7 @@ describe.each(ROOM_VERSIONS)('a join to a room of version %s', (roomVersion) => 
     expect(room.serversInRoom()).toContain('localhost:8448');
 
     const next = room.append({ sender: aMember(room), type: 'm.room.message', content: { body: 'welcome' } });
-    expect(readPdu(next, room)).toMatchObject({ prevEvents: [join.eventId], depth: join.depth + 1 });
+    expect(readPdu(next, room)).toMatchObject({ prevEvents: [join.eventId], depth: join.depth + 1n });
     expect(room.stateBefore(next.eventId)).toEqual(room.currentState());
   });
 });

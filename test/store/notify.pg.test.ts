@@ -86,6 +86,60 @@ test('an append wakes those who wait for its room, and nobody else', async () =>
   expect(notifier.waiting).toBe(0);
 });
 
+test('waiters for the same thing look once for all of them, when they come and after each append', async () => {
+  await listening();
+  const roomId = await openRoom();
+  let looks = 0;
+  const look = async (): Promise<number | undefined> => {
+    looks += 1;
+    return entries(roomId, 2)();
+  };
+  const waits = Array.from({ length: 100 }, () =>
+    notifier.waitFor(roomId, look, { ...never, signal: new AbortController().signal }),
+  );
+  expect(notifier.waiting).toBe(100);
+  await expect.poll(() => looks).toBeGreaterThan(0);
+  await appendTo(roomId);
+  await expect.poll(() => looks).toBeGreaterThan(1);
+  await appendTo(roomId);
+  expect(new Set(await Promise.all(waits))).toEqual(new Set([2]));
+  // One when the first came, one for those who came during it, one or two for each append.
+  expect(looks).toBeLessThanOrEqual(6);
+  expect(notifier.waiting).toBe(0);
+});
+
+test('who comes while a look is under way is answered by a later one', async () => {
+  const roomId = await openRoom();
+  const answers: ((answer: string) => void)[] = [];
+  const look = (): Promise<string> => new Promise((resolve) => answers.push(resolve));
+  const first = notifier.waitFor(roomId, look, never);
+  await expect.poll(() => answers.length).toBe(1);
+  const second = notifier.waitFor(roomId, look, never);
+  answers[0]?.('before the second came');
+  expect(await first).toBe('before the second came');
+  await expect.poll(() => answers.length).toBe(2);
+  answers[1]?.('after');
+  expect(await second).toBe('after');
+});
+
+test('while the connection is up nobody polls, and when it is lost everybody does', async () => {
+  await listening();
+  const roomId = await openRoom();
+  let looks = 0;
+  const look = (): Promise<undefined> => {
+    looks += 1;
+    return Promise.resolve(undefined);
+  };
+  const cut = new AbortController();
+  const wait = notifier.waitFor(roomId, look, { ...never, pollMs: 1, signal: cut.signal });
+  for (let i = 0; i < 20; i += 1) await store.query('SELECT 1');
+  expect(looks).toBe(1);
+  await notifier.close();
+  await expect.poll(() => looks).toBeGreaterThan(5);
+  cut.abort(new Error('enough'));
+  await expect(wait).rejects.toThrow('enough');
+});
+
 test('an append between the look and the sleep is not lost', async () => {
   await listening();
   const roomId = await openRoom();

@@ -11,6 +11,7 @@ import {
   readJoinTemplate,
   sendJoinDestination,
 } from '../../federation/join-template.ts';
+import { sealEvent } from '../../matrix/compose.ts';
 import { parsePdu } from '../../matrix/event-format.ts';
 import {
   type RoomAlias,
@@ -21,7 +22,6 @@ import {
   parseRoomId,
 } from '../../matrix/identifiers.ts';
 import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
-import { signEvent } from '../../matrix/signing/signatures.ts';
 import { invariant } from '../../invariant.ts';
 import {
   type JoinIntent,
@@ -148,7 +148,7 @@ async function prepare(
   const { template } = reading;
   const createdAt = context.clock.now();
   const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: createdAt, random: context.random });
-  const event = signEvent(unsigned, template.rules, context.serverName, context.signingKey);
+  const { eventId, event } = sealEvent(unsigned, template.rules, context.serverName, context.signingKey);
   const parsed = parsePdu(event, template.rules);
   if (!parsed.ok) {
     throw new RoomError('unusable-answer', `${resident}'s template makes no valid event: ${parsed.reason}`);
@@ -156,7 +156,7 @@ async function prepare(
   const intent: JoinIntent = {
     roomId,
     userId,
-    eventId: parsed.pdu.eventId,
+    eventId,
     event,
     roomVersion: template.rules.version,
     resident: sendJoinDestination(template, resident),

@@ -13,7 +13,8 @@ import { type SnapshotId } from '../../resync/events.ts';
 import { type OutlierVerdict, recordOutlierVerdicts } from '../../store/events/pdus.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type SnapshotStep, changeSnapshots } from '../../store/snapshots/snapshots.ts';
-import { type AgainstPartialSnapshot, authStatesOf, partialAuthStatesOf } from './auth-state.ts';
+import { authStatesOf } from './auth-state.ts';
+import { type AgainstPartialSnapshot, partialAuthStatesOf } from './partial-auth-state.ts';
 import { resolveSnapshots } from './resolve.ts';
 
 /** Two are the same state if they are the same object; others may be equal once they are stored. */

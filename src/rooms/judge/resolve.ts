@@ -1,12 +1,22 @@
-/** State resolution over stored snapshots: loads what the pure algorithm asks for, in rounds, and stores the outcome. */
-import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+/**
+ * State resolution over stored snapshots. Costs what the states differ in: they are compared as tries, only the events at
+ * places that differ are loaded, with those that the algorithm asks for, and the outcome is a change of one of the states.
+ */
+import { type RoomId } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { type StateMap, stateMapKey } from '../../matrix/state-map.ts';
-import { resolveState } from '../../matrix/state-resolution/state-resolution.ts';
+import { type StateMap } from '../../matrix/state-map.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { createSnapshot, readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { invariant } from '../../invariant.ts';
+import { readJudgements } from '../../store/events/auth-events.ts';
 import { type Sql } from '../../store/open-store.ts';
-import { type LoadedPdus, emptyLoadedPdus, loadPdus } from './load-pdus.ts';
+import { isStored } from '../../store/snapshots/chunks.ts';
+import { type TrieConflict } from '../../store/snapshots/compare-tries.ts';
+import { type ResolutionOutcome } from '../../store/snapshots/resolution-cache.ts';
+import { type TrieChange, type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
+import { createSnapshot } from '../../store/snapshots/snapshots.ts';
+import { changePlaces, compareSnapshots } from '../../store/snapshots/snapshots-in-numbers.ts';
+import { JudgedEvents, TooManyEvents } from './judged-events.ts';
+import { resolveStored } from './stored-conflicts.ts';
 
 /** Far above any real room: the event that needs it waits. Our own limit, so no verdict on anything follows from it. */
 export class ResolutionTooLarge extends Error {
@@ -25,6 +35,10 @@ export class ResolutionTooLarge extends Error {
 
 /** Distinct states resolved at once; a room has as many as forward extremities that differ. */
 const STATES_MAX = 500;
+/** Some 200 MB. Two states of 100,000 members that have nothing in common come to a tenth of it. */
+const LIMITS = { valuesMax: 2_000_000, chunksMax: 100_000 };
+/** Some 300 MB: two states of 100,000 members that have nothing in common, and a half. */
+const EVENTS_MAX = 300_000;
 
 /**
  * The state that follows from several: `snapshots` themselves when they are equal, their resolution otherwise.
@@ -38,46 +52,62 @@ export async function resolveSnapshots(
   rules: RoomVersionRules,
   snapshots: readonly SnapshotId[],
 ): Promise<SnapshotId> {
-  const distinct = [...new Set(snapshots)];
-  const [only] = distinct;
-  if (only !== undefined && distinct.length === 1) return only;
-
+  const distinct = [...new Set(snapshots)].sort();
+  const [only, ...others] = distinct;
+  if (only === undefined) return createSnapshot(sql, roomId, []);
+  if (others.length === 0) return only;
   if (distinct.length > STATES_MAX) throw new ResolutionTooLarge(distinct.length, 0);
 
-  const stateSets: StateMap[] = [];
-  for (const snapshot of distinct) stateSets.push(await readStateMap(sql, roomId, snapshot));
-  const resolved = await resolveStateMaps(sql, roomId, rules, stateSets);
-  return createSnapshot(sql, roomId, [...resolved.values()]);
+  const known = sql.caches.resolutions.get(roomId, distinct);
+  if (known !== undefined && (await stillHolds(sql, roomId, known))) return known.snapshot;
+  const compared = await compareSnapshots(sql, roomId, distinct, LIMITS);
+  if (compared.tooDifferent) throw new ResolutionTooLarge(distinct.length, compared.conflicts.length);
+  const { conflicts } = compared;
+
+  const events = new JudgedEvents(sql, roomId, rules, EVENTS_MAX);
+  const resolved = await resolveStored(events, distinct, conflicts).catch((error: unknown) => {
+    throw error instanceof TooManyEvents ? new ResolutionTooLarge(distinct.length, conflicts.length) : error;
+  });
+  const { base, changes } = asChange(distinct, conflicts, resolved, events);
+  const snapshot = await changePlaces(sql, roomId, base, changes);
+  sql.caches.resolutions.set(roomId, distinct, { snapshot, verdicts: events.verdicts() });
+  return snapshot;
 }
 
-/** A whole stored state in memory; of a partial one that is little. */
-export async function readStateMap(sql: Sql, roomId: RoomId, snapshot: SnapshotId): Promise<StateMap> {
-  const entries = await readSnapshot(sql, roomId, snapshot);
-  return new Map(entries.map((entry) => [stateMapKey(entry.type, entry.stateKey), entry.eventId]));
+/** Whether all is as it was: verdicts are, and what was missing still is. */
+async function stillHolds(sql: Sql, roomId: RoomId, { snapshot, verdicts }: ResolutionOutcome): Promise<boolean> {
+  if (!(await isStored(sql, roomId, snapshot))) return false;
+  const now = await readJudgements(sql, roomId, [...verdicts.keys()]);
+  for (const [eventId, verdict] of verdicts) if (now.get(eventId)?.verdict !== verdict) return false;
+  return true;
 }
 
-/** Resolves states in memory whose events are stored; `loaded` collects what had to be read for it. */
-export async function resolveStateMaps(
-  sql: Sql,
-  roomId: RoomId,
-  rules: RoomVersionRules,
-  stateSets: readonly StateMap[],
-  loaded: LoadedPdus = emptyLoadedPdus(),
-): Promise<StateMap> {
-  for (;;) {
-    const wanted = new Set<EventId>();
-    const resolved = resolveState({
-      rules,
-      roomId,
-      stateSets,
-      isRejected: (eventId) => loaded.rejected.has(eventId),
-      fetchEvent: (eventId) => {
-        const pdu = loaded.pdus.get(eventId);
-        if (pdu === undefined && !loaded.absent.has(eventId)) wanted.add(eventId);
-        return pdu;
-      },
-    });
-    if (wanted.size === 0) return resolved;
-    await loadPdus(sql, roomId, rules, [...wanted], loaded);
+/** The outcome as a change of that one of the states which is closest to it. */
+function asChange(
+  snapshots: readonly SnapshotId[],
+  conflicts: readonly TrieConflict[],
+  resolved: StateMap,
+  events: JudgedEvents,
+): { readonly base: SnapshotId; readonly changes: readonly TrieChange[] } {
+  const outcome = new Map<TrieKey, number>();
+  for (const eventId of resolved.values()) {
+    const event = events.get(eventId);
+    invariant(event !== undefined && event.key !== null, `${eventId} was loaded to be resolved, and is a state event`);
+    outcome.set(event.key, event.nid);
   }
+  const differing = snapshots.map(
+    (_, i) => conflicts.filter(({ key, values }) => values[i] !== (outcome.get(key) ?? null)).length,
+  );
+  const closest = differing.indexOf(Math.min(...differing));
+  const base = snapshots[closest];
+  invariant(base !== undefined, 'one of several states is the closest');
+  const changes: TrieChange[] = [];
+  for (const { key, values } of conflicts) {
+    const value = outcome.get(key) ?? null;
+    if (values[closest] !== value) changes.push({ key, value });
+    outcome.delete(key);
+  }
+  // What is left stands at places that no state has: of the auth difference.
+  for (const [key, value] of outcome) changes.push({ key, value });
+  return { base, changes };
 }

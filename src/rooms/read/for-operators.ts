@@ -27,13 +27,14 @@ import { readProgress } from '../resync/fetch-progress.ts';
 
 /** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
 const PAGE_ROWS = 500;
-/** A lost notification costs a waiter this long. */
+/** While notifications cannot be heard, a waiter hears of a change this late. */
 const POLL_MS = 1_000;
 /** Asked of callers when nothing better is known. */
 const RETRY_AFTER_MS = 5_000;
 
 export function operatorReads(context: RoomsContext): RoomReads {
   const { store } = context;
+  const look = lookForFullState(context);
   return {
     listRooms: async () => {
       const overviews: RoomOverview[] = [];
@@ -51,12 +52,12 @@ export function operatorReads(context: RoomsContext): RoomReads {
       };
     },
     members: async (roomId, options) => {
-      const full = await fullState(context, roomId, options);
+      const full = await fullState(context, look, roomId, options);
       return full.ready ? { ready: true, pages: memberPages(context, roomId, full.state, options.membership) } : full;
     },
     state: async (roomId, options) => {
       if (options.members) {
-        const full = await fullState(context, roomId, options);
+        const full = await fullState(context, look, roomId, options);
         return full.ready ? { ready: true, pages: statePages(context, roomId, full.state, true) } : full;
       }
       const { currentState } = await requireRoom(context, roomId);
@@ -74,24 +75,28 @@ async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<Roo
   return room;
 }
 
+/** Looks for the current state of a whole room. One function for all who wait, so that they share its looks. */
+function lookForFullState(context: RoomsContext): (roomId: RoomId) => Promise<SnapshotId | undefined> {
+  return async (roomId) => {
+    const { partial, currentState, resync } = await requireRoom(context, roomId);
+    if (resync.phase === 'ended') {
+      const why = resync.refusedJoin === null ? '' : `: its full state does not let in ${resync.refusedJoin}`;
+      throw new RoomError('forbidden', `nobody of this server is in ${roomId}${why}`);
+    }
+    return partial || currentState === null ? undefined : currentState;
+  };
+}
+
 /** The current state once the room is whole; a definite word when it is not within the wait. */
 async function fullState(
   context: RoomsContext,
+  look: ReturnType<typeof lookForFullState>,
   roomId: RoomId,
   { waitMs, signal }: WaitOptions,
 ): Promise<{ readonly ready: true; readonly state: SnapshotId } | NotReady> {
-  let last = await requireRoom(context, roomId);
-  const look = async (): Promise<SnapshotId | undefined> => {
-    last = await requireRoom(context, roomId);
-    if (last.resync.phase === 'ended') {
-      const why = last.resync.refusedJoin === null ? '' : `: its full state does not let in ${last.resync.refusedJoin}`;
-      throw new RoomError('forbidden', `nobody of this server is in ${roomId}${why}`);
-    }
-    return last.partial || last.currentState === null ? undefined : last.currentState;
-  };
   const state = await context.notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS });
   if (state !== undefined) return { ready: true, state };
-  const { resync } = last;
+  const { resync } = await requireRoom(context, roomId);
   const untilNext =
     resync.phase === 'waiting' && resync.nextWakeAt !== null ? resync.nextWakeAt - context.clock.now() : 0;
   return { ready: false, reason: reasonOf(resync), retryAfterMs: Math.max(RETRY_AFTER_MS, untilNext), resync };

@@ -254,23 +254,3 @@ export async function recordOutlierVerdicts(
     );
   }
 }
-
-/**
- * The ids of the stored auth chain of `ids` within the room, the given events included. Events that are not stored end
- * their branch and are left out.
- */
-export async function readAuthChainIds(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<Set<EventId>> {
-  if (ids.length === 0) return new Set();
-  const rows = await sql.query<{ eventId: EventId }>(
-    `WITH RECURSIVE chain (event_id, auth_events) AS (
-       SELECT event_id, auth_events FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])
-       UNION
-       SELECT p.event_id, p.auth_events
-         FROM chain c CROSS JOIN unnest(c.auth_events) AS cited(event_id)
-         JOIN pdus p ON p.event_id = cited.event_id AND p.room_id = $1
-     )
-     SELECT event_id AS "eventId" FROM chain`,
-    [roomId, ids],
-  );
-  return new Set(rows.map(({ eventId }) => eventId));
-}

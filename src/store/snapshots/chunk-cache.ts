@@ -1,5 +1,6 @@
-/** Snapshot chunks that were read lately, decoded, so that a walk does not fetch the same path again for each event. */
+/** Snapshot chunks that were read or written lately, decoded, so that the same path is not fetched again for each event. */
 import { LRUCache } from 'lru-cache';
+import { type RoomId } from '../../matrix/identifiers.ts';
 import { type ChunkHash, type TrieNode } from './snapshot-trie.ts';
 
 /** Holds the state of about ten rooms of 100,000 members, decoded. */
@@ -10,20 +11,23 @@ const NODE_OVERHEAD_BYTES = 400;
 const ENTRY_BYTES = 16;
 const CHILD_BYTES = 120;
 
-/** The most recently used snapshot chunks, decoded. Content-addressed, so that an entry is never wrong. */
+/**
+ * The most recently used snapshot chunks, decoded. Content-addressed, so that an entry is never wrong; by room, because
+ * the numbers in them mean events of one room, and whoever guesses a hash must not read another's.
+ */
 export class ChunkCache {
-  readonly #nodes = new LRUCache<ChunkHash, TrieNode>({
+  readonly #nodes = new LRUCache<string, TrieNode>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: (node) =>
       NODE_OVERHEAD_BYTES +
       (node.kind === 'leaf' ? node.keys.length * ENTRY_BYTES : node.children.length * CHILD_BYTES),
   });
 
-  get(hash: ChunkHash): TrieNode | undefined {
-    return this.#nodes.get(hash);
+  get(roomId: RoomId, hash: ChunkHash): TrieNode | undefined {
+    return this.#nodes.get(hash + roomId);
   }
 
-  set(hash: ChunkHash, node: TrieNode): void {
-    this.#nodes.set(hash, node);
+  set(roomId: RoomId, hash: ChunkHash, node: TrieNode): void {
+    this.#nodes.set(hash + roomId, node);
   }
 }

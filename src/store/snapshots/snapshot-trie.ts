@@ -187,7 +187,8 @@ export function buildTrie(entries: readonly TrieEntry[]): BuiltTrie {
   return { root: hash, chunks };
 }
 
-function leafEntries(leaf: Leaf): TrieEntry[] {
+/** The entries of one leaf, ascending by key. */
+export function leafEntries(leaf: Leaf): TrieEntry[] {
   return Array.from(leaf.keys, (key, i) => ({ key, value: leaf.values[i] ?? 0 }));
 }
 
@@ -314,52 +315,3 @@ function reachable(root: ChunkHash, made: MadeChunks): MadeChunks {
   visit(root);
   return kept;
 }
-
-/** A key whose value differs; `null`: it has none on that side. */
-export interface TrieDifference {
-  readonly key: TrieKey;
-  readonly before: number | null;
-  readonly after: number | null;
-}
-
-/** What differs between two tries; equal subtrees are not looked into. */
-export function diffTries(
-  before: ChunkHash,
-  after: ChunkHash,
-  get: GetNode,
-): Missing | { readonly differences: TrieDifference[]; readonly missing?: undefined } {
-  const differences: TrieDifference[] = [];
-  const missing = new Set<ChunkHash>();
-  const node = (hash: ChunkHash | undefined): TrieNode | undefined => {
-    const found = hash === undefined ? EMPTY_LEAF : get(hash);
-    if (found === undefined && hash !== undefined) missing.add(hash);
-    return found;
-  };
-  const below = (at: TrieNode): TrieEntry[] =>
-    at.kind === 'leaf' ? leafEntries(at) : at.children.flatMap(({ hash }) => below(node(hash) ?? EMPTY_LEAF));
-  const visit = (hashA: ChunkHash | undefined, hashB: ChunkHash | undefined): void => {
-    if (hashA === hashB) return;
-    const [a, b] = [node(hashA), node(hashB)];
-    if (a === undefined || b === undefined) return;
-    if (a.kind === 'branch' && b.kind === 'branch') {
-      const childrenB = new Map(b.children.map((child) => [child.digit, child.hash]));
-      for (const child of a.children) {
-        visit(child.hash, childrenB.get(child.digit));
-        childrenB.delete(child.digit);
-      }
-      for (const hash of childrenB.values()) visit(undefined, hash);
-    } else {
-      const entriesB = new Map(below(b).map(({ key, value }) => [key, value]));
-      for (const { key, value } of below(a)) {
-        const other = entriesB.get(key) ?? null;
-        entriesB.delete(key);
-        if (other !== value) differences.push({ key, before: value, after: other });
-      }
-      for (const [key, value] of entriesB) differences.push({ key, before: null, after: value });
-    }
-  };
-  visit(before, after);
-  return missing.size > 0 ? { missing: [...missing] } : { differences };
-}
-
-const EMPTY_LEAF: Leaf = { kind: 'leaf', keys: new Float64Array(), values: new Float64Array() };

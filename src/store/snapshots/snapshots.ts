@@ -5,28 +5,29 @@
 import { invariant } from '../../invariant.ts';
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type StateKey } from '../../matrix/pdu.ts';
+import { stateMapKey } from '../../matrix/state-map.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { int8Array } from '../sql-values.ts';
+import { fromStorable } from '../storable-text.ts';
+import { storeChunks, storeTrie, withChunks } from './chunks.ts';
+import { type TrieDifference, diffTries } from './compare-tries.ts';
 import {
-  type BuiltTrie,
   type ChunkHash,
   type GetNode,
   type Missing,
   type TrieChange,
-  type TrieDifference,
   type TrieKey,
   type TrieNode,
   type TrieSelection,
   buildTrie,
   changeTrie,
   decodeChunk,
-  diffTries,
   readTrie,
   stateKeyNidOf,
   trieKey,
 } from './snapshot-trie.ts';
-import { int8Array } from '../sql-values.ts';
-import { fromStorable, storable } from '../storable-text.ts';
+import { readStateKeys } from './state-keys.ts';
 
 const MEMBER = 'm.room.member';
 /** Events looked up at a time. */
@@ -77,7 +78,7 @@ export async function changeSnapshot(
   const eventIds = changes.flatMap((change) => ('eventId' in change ? [change.eventId] : []));
   const emptied = changes.flatMap((change) => ('eventId' in change ? [] : [change]));
   const places = await placesOf(sql, roomId, eventIds);
-  const keys = await keysOf(sql, emptied);
+  const keys = await readStateKeys(sql, emptied);
   const byKey = new Map<TrieKey, TrieChange>();
   for (const change of changes) {
     if ('eventId' in change) {
@@ -85,7 +86,7 @@ export async function changeSnapshot(
       invariant(place, `placesOf gave no place for ${change.eventId}`);
       byKey.set(place.key, place);
     } else {
-      const key = keys.get(nameOf(change));
+      const key = keys.get(stateMapKey(change.type, change.stateKey));
       // A place without an interned key is empty in every state.
       if (key !== undefined) byKey.set(key, { key, value: null });
     }
@@ -165,9 +166,9 @@ export async function readSnapshot(
   const rows = await sql.query<{ type: string; stateKey: string; eventId: EventId; membership: string | null }>(
     `SELECT k.type, k.state_key AS "stateKey", p.event_id AS "eventId", p.membership
        FROM unnest($1::bigint[]) AS wanted(nid)
-       JOIN pdus p ON p.nid = wanted.nid
+       JOIN pdus p ON p.nid = wanted.nid AND p.room_id = $2
        JOIN state_keys k ON k.nid = p.state_key_nid`,
-    [int8Array([...nids])],
+    [int8Array([...nids]), roomId],
   );
   invariant(rows.length === nids.size, `events of a snapshot of ${roomId} are not stored`);
   for (const row of rows) {
@@ -191,12 +192,13 @@ export async function diffSnapshots(
     `SELECT k.type, k.state_key AS "stateKey", b.event_id AS before, a.event_id AS after
        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS d(key, before, after)
        JOIN state_keys k ON k.nid = d.key
-       LEFT JOIN pdus b ON b.nid = d.before
-       LEFT JOIN pdus a ON a.nid = d.after`,
+       LEFT JOIN pdus b ON b.nid = d.before AND b.room_id = $4
+       LEFT JOIN pdus a ON a.nid = d.after AND a.room_id = $4`,
     [
       int8Array(differences.map(({ key }) => stateKeyNidOf(key))),
       differences.map((difference) => difference.before),
       differences.map((difference) => difference.after),
+      roomId,
     ],
   );
   return rows.map((row) => ({ ...row, type: fromStorable(row.type), stateKey: fromStorable(row.stateKey) }));
@@ -220,8 +222,8 @@ export async function countMembers(sql: Sql, roomId: RoomId, id: SnapshotId): Pr
   const members = entries.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true));
   const [row] = await sql.query<{ joined: number }>(
     `SELECT count(*) AS joined FROM unnest($1::bigint[]) AS member(nid) JOIN pdus p ON p.nid = member.nid
-      WHERE p.membership = 'join'`,
-    [int8Array(members.map(({ value }) => value))],
+      WHERE p.membership = 'join' AND p.room_id = $2`,
+    [int8Array(members.map(({ value }) => value)), roomId],
   );
   return row?.joined ?? 0;
 }
@@ -263,26 +265,6 @@ async function placesOf(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]):
   return places;
 }
 
-function nameOf({ type, stateKey }: StateKey): string {
-  return JSON.stringify([type, stateKey]);
-}
-
-/** The interned keys of places; those never used by any event are absent. */
-async function keysOf(sql: Sql, places: readonly StateKey[]): Promise<Map<string, TrieKey>> {
-  if (places.length === 0) return new Map();
-  const rows = await sql.query<{ nid: number; type: string; stateKey: string }>(
-    `SELECT k.nid, k.type, k.state_key AS "stateKey"
-       FROM unnest($1::text[], $2::text[]) AS wanted(type, state_key) JOIN state_keys k USING (type, state_key)`,
-    [places.map(({ type }) => storable(type)), places.map(({ stateKey }) => storable(stateKey))],
-  );
-  return new Map(
-    rows.map(({ nid, type, stateKey }) => [
-      nameOf({ type: fromStorable(type), stateKey: fromStorable(stateKey) }),
-      trieKey(nid, type === MEMBER),
-    ]),
-  );
-}
-
 async function selectionsOf(sql: Sql, filter: SnapshotFilter): Promise<TrieSelection[]> {
   const { members, keys, userIds } = filter;
   if (members === true || (members === undefined && keys === undefined && userIds === undefined)) {
@@ -290,48 +272,6 @@ async function selectionsOf(sql: Sql, filter: SnapshotFilter): Promise<TrieSelec
   }
   const places = [...(keys ?? []), ...(userIds ?? []).map((userId) => ({ type: MEMBER, stateKey: userId }))];
   const selections: TrieSelection[] = members === false ? [{ members: false }] : [];
-  if (places.length > 0) selections.push({ keys: new Set((await keysOf(sql, places)).values()) });
+  if (places.length > 0) selections.push({ keys: new Set((await readStateKeys(sql, places)).values()) });
   return selections;
-}
-
-/** Runs a pure operation until no chunk is missing; each round loads a whole level of the trie. */
-async function withChunks<Result extends { readonly missing?: undefined }>(
-  sql: Sql,
-  roomId: RoomId,
-  operation: (get: GetNode) => Missing | Result,
-): Promise<Result> {
-  const loaded = new Map<ChunkHash, TrieNode>();
-  const get: GetNode = (hash) => loaded.get(hash) ?? sql.chunkCache.get(hash);
-  for (;;) {
-    const result = operation(get);
-    if (result.missing === undefined) return result;
-    const rows = await sql.query<{ hash: ChunkHash; body: Buffer }>(
-      `SELECT encode(hash, 'hex') AS hash, body FROM snapshot_chunks WHERE room_id = $1 AND hash = ANY ($2::bytea[])`,
-      [roomId, result.missing.map((hash) => Buffer.from(hash, 'hex'))],
-    );
-    for (const { hash, body } of rows) {
-      const node = decodeChunk(body);
-      loaded.set(hash, node);
-      sql.chunkCache.set(hash, node);
-    }
-    const absent = result.missing.find((hash) => !loaded.has(hash));
-    if (absent !== undefined) throw new Error(`the snapshot chunk ${absent} of ${roomId} is not stored`);
-  }
-}
-
-async function storeTrie(sql: Sql, roomId: RoomId, trie: BuiltTrie): Promise<SnapshotId> {
-  await storeChunks(sql, roomId, trie.chunks);
-  return trie.root as SnapshotId;
-}
-
-async function storeChunks(sql: Sql, roomId: RoomId, made: ReadonlyMap<ChunkHash, Uint8Array>): Promise<void> {
-  if (made.size === 0) return;
-  // In the order of their hashes, so that two writers of overlapping states wait for each other in one direction only.
-  const chunks = [...made].sort(([a], [b]) => (a < b ? -1 : 1));
-  await sql.query(
-    `INSERT INTO snapshot_chunks (room_id, hash, body)
-     SELECT $1, hash, body FROM unnest($2::bytea[], $3::bytea[]) AS chunk(hash, body)
-     ON CONFLICT DO NOTHING`,
-    [roomId, chunks.map(([hash]) => Buffer.from(hash, 'hex')), chunks.map(([, body]) => body)],
-  );
 }

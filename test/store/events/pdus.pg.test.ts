@@ -4,12 +4,12 @@ import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import {
   heldEventIds,
   insertPdus,
-  readAuthChainIds,
   readPdus,
   recordOutlierVerdicts,
   streamPdus,
 } from '../../../src/store/events/pdus.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
+import { readAuthChainIds } from '../../../src/store/events/auth-events.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { ROOM, ids, member, message, state } from '../events.ts';

@@ -12,10 +12,10 @@ import {
   buildTrie,
   changeTrie,
   decodeChunk,
-  diffTries,
   readTrie,
   trieKey,
 } from '../../../src/store/snapshots/snapshot-trie.ts';
+import { diffTries } from '../../../src/store/snapshots/compare-tries.ts';
 
 /** Chunks as the database holds them; an operation sees only what it asked for. */
 class Chunks {

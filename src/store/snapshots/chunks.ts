@@ -1,0 +1,72 @@
+/** The chunks of snapshots in the database: loading what an operation lacks, and storing what it made. */
+import { type RoomId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+import {
+  type BuiltTrie,
+  type ChunkHash,
+  type GetNode,
+  type Missing,
+  type TrieNode,
+  decodeChunk,
+} from './snapshot-trie.ts';
+
+/** Runs a pure operation until no chunk is missing; each round loads a whole level of the trie. */
+export async function withChunks<Result extends { readonly missing?: undefined }>(
+  sql: Sql,
+  roomId: RoomId,
+  operation: (get: GetNode) => Missing | Result,
+): Promise<Result> {
+  const loaded = new Map<ChunkHash, TrieNode>();
+  const get: GetNode = (hash) => loaded.get(hash) ?? sql.caches.chunks.get(roomId, hash);
+  for (;;) {
+    const result = operation(get);
+    if (result.missing === undefined) return result;
+    const rows = await sql.query<{ hash: ChunkHash; body: Buffer }>(
+      `SELECT encode(hash, 'hex') AS hash, body FROM snapshot_chunks WHERE room_id = $1 AND hash = ANY ($2::bytea[])`,
+      [roomId, result.missing.map((hash) => Buffer.from(hash, 'hex'))],
+    );
+    for (const { hash, body } of rows) {
+      const node = decodeChunk(body);
+      loaded.set(hash, node);
+      sql.caches.chunks.set(roomId, hash, node);
+    }
+    const absent = result.missing.find((hash) => !loaded.has(hash));
+    if (absent !== undefined) throw new Error(`the snapshot chunk ${absent} of ${roomId} is not stored`);
+  }
+}
+
+/** More are those of a whole state, which would push everything else out of the cache. */
+const REMEMBERED_MAX = 500;
+
+/** Stores the chunks that are new, and gives the state's id. A stored root has everything below it stored. */
+export async function storeTrie(sql: Sql, roomId: RoomId, trie: BuiltTrie): Promise<SnapshotId> {
+  await storeChunks(sql, roomId, trie.chunks);
+  return trie.root as SnapshotId;
+}
+
+/** Stores chunks of one or more tries; a retry writes nothing. */
+export async function storeChunks(sql: Sql, roomId: RoomId, made: ReadonlyMap<ChunkHash, Uint8Array>): Promise<void> {
+  if (made.size === 0) return;
+  // In the order of their hashes, so that two writers of overlapping states wait for each other in one direction only.
+  const chunks = [...made].sort(([a], [b]) => (a < b ? -1 : 1));
+  await sql.query(
+    `INSERT INTO snapshot_chunks (room_id, hash, body)
+     SELECT $1, hash, body FROM unnest($2::bytea[], $3::bytea[]) AS chunk(hash, body)
+     ON CONFLICT DO NOTHING`,
+    [roomId, chunks.map(([hash]) => Buffer.from(hash, 'hex')), chunks.map(([, body]) => body)],
+  );
+  // Who changes a state reads the outcome next. Should this transaction be rolled back, nobody will name these chunks.
+  if (chunks.length <= REMEMBERED_MAX) {
+    for (const [hash, body] of chunks) sql.caches.chunks.set(roomId, hash, decodeChunk(body));
+  }
+}
+
+/** Whether a state is stored. What was made in a transaction that was rolled back is not. */
+export async function isStored(sql: Sql, roomId: RoomId, id: SnapshotId): Promise<boolean> {
+  const rows = await sql.query(`SELECT FROM snapshot_chunks WHERE room_id = $1 AND hash = decode($2, 'hex')`, [
+    roomId,
+    id,
+  ]);
+  return rows.length > 0;
+}

@@ -1,0 +1,38 @@
+/** Outcomes of state resolution by what was resolved: a room with two ends resolves the same two states for every event. */
+import { LRUCache } from 'lru-cache';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+
+/** Verdicts that entries rest on, of all entries together: some 20 MB. */
+const VERDICTS_MAX = 200_000;
+
+/**
+ * An outcome, and what was known of the events it was made from. It is the outcome for as long as this is so, and as long as
+ * it is stored: the transaction that stored it may have been rolled back.
+ */
+export interface ResolutionOutcome {
+  readonly snapshot: SnapshotId;
+  /** The verdict on every event that the resolution asked for; `undefined`: it was not held. */
+  readonly verdicts: ReadonlyMap<EventId, string | undefined>;
+}
+
+/** The most recently used outcomes. Whether one still holds is for the caller to ask (src/rooms/judge/resolve.ts). */
+export class ResolutionCache {
+  readonly #outcomes = new LRUCache<string, ResolutionOutcome>({
+    maxSize: VERDICTS_MAX,
+    sizeCalculation: ({ verdicts }) => 1 + verdicts.size,
+  });
+
+  /** @param snapshots distinct and sorted. */
+  get(roomId: RoomId, snapshots: readonly SnapshotId[]): ResolutionOutcome | undefined {
+    return this.#outcomes.get(nameOf(roomId, snapshots));
+  }
+
+  set(roomId: RoomId, snapshots: readonly SnapshotId[], outcome: ResolutionOutcome): void {
+    this.#outcomes.set(nameOf(roomId, snapshots), outcome);
+  }
+}
+
+function nameOf(roomId: RoomId, snapshots: readonly SnapshotId[]): string {
+  return `${snapshots.join('')}${roomId}`;
+}

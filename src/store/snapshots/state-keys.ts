@@ -1,0 +1,38 @@
+/** The numbers of places in the state: each (type, state key) that any event ever had is interned once, for all rooms. */
+import { type StateKey } from '../../matrix/pdu.ts';
+import { stateMapKey } from '../../matrix/state-map.ts';
+import { type Sql } from '../open-store.ts';
+import { textArray } from '../sql-values.ts';
+import { fromStorable, storable } from '../storable-text.ts';
+import { type TrieKey, trieKey } from './snapshot-trie.ts';
+
+const MEMBER = 'm.room.member';
+
+/** The interned keys of places, by `stateMapKey`; those never used by any event are absent. */
+export async function readStateKeys(sql: Sql, places: readonly StateKey[]): Promise<Map<string, TrieKey>> {
+  const found = new Map<string, TrieKey>();
+  const unknown = new Map<string, StateKey>();
+  for (const place of places) {
+    const name = stateMapKey(place.type, place.stateKey);
+    const key = sql.caches.stateKeys.get(name);
+    if (key === undefined) unknown.set(name, place);
+    else found.set(name, key);
+  }
+  if (unknown.size === 0) return found;
+  const rows = await sql.query<{ nid: number; type: string; stateKey: string }>(
+    `SELECT k.nid, k.type, k.state_key AS "stateKey"
+       FROM unnest($1::text[], $2::text[]) AS wanted(type, state_key) JOIN state_keys k USING (type, state_key)`,
+    [
+      textArray(Array.from(unknown.values(), ({ type }) => storable(type))),
+      textArray(Array.from(unknown.values(), ({ stateKey }) => storable(stateKey))),
+    ],
+  );
+  for (const { nid, type, stateKey } of rows) {
+    const name = stateMapKey(fromStorable(type), fromStorable(stateKey));
+    const key = trieKey(nid, type === MEMBER);
+    found.set(name, key);
+    // Never the absence of a key: any process may intern it at any time.
+    sql.caches.stateKeys.set(name, key);
+  }
+  return found;
+}
