@@ -72,9 +72,16 @@ export class JudgedEvents {
     if (this.#judgements.size + eventIds.size + nids.size > this.#eventsMax) {
       throw new TooManyEvents(`more than ${String(this.#eventsMax)} events of ${roomId} are wanted at once`);
     }
-    const loaded = await loadAuthEvents(sql, roomId, rules, { nids, eventIds });
+    let loaded = await loadAuthEvents(sql, roomId, rules, { nids, eventIds });
     for (const { pdu } of loaded) eventIds.add(pdu.eventId);
     const judgements = await readJudgements(sql, roomId, [...eventIds]);
+    // Kept in memory from before it was deleted as an outlier that nobody needs, and stored again since.
+    const stale = loaded.filter(({ nid, pdu }) => (judgements.get(pdu.eventId)?.nid ?? nid) !== nid);
+    if (stale.length > 0) {
+      for (const { nid } of stale) sql.caches.authEvents.forget(nid);
+      const again = await loadAuthEvents(sql, roomId, rules, { eventIds: stale.map(({ pdu }) => pdu.eventId) });
+      loaded = [...loaded.filter((event) => !stale.includes(event)), ...again];
+    }
     for (const eventId of eventIds) this.#judgements.set(eventId, judgements.get(eventId));
     for (const event of loaded) {
       const judgement = judgements.get(event.pdu.eventId);

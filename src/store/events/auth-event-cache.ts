@@ -23,7 +23,9 @@ export class AuthEventCache {
   readonly #events = new LRUCache<number, AuthEvent>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: ({ bytes }) => bytes,
-    dispose: ({ pdu }) => this.#nids.delete(pdu.eventId),
+    dispose: ({ nid, pdu }) => {
+      if (this.#nids.get(pdu.eventId) === nid) this.#nids.delete(pdu.eventId);
+    },
   });
 
   byNid(roomId: RoomId, nid: number): AuthEvent | undefined {
@@ -40,5 +42,10 @@ export class AuthEventCache {
     if (this.#events.has(event.nid)) return;
     this.#events.set(event.nid, event);
     if (this.#events.has(event.nid)) this.#nids.set(event.pdu.eventId, event.nid);
+  }
+
+  /** Of an event that was deleted; under the same id it may have been stored again, with another number. */
+  forget(nid: number): void {
+    this.#events.delete(nid);
   }
 }

@@ -21,6 +21,7 @@ export interface AuthEventRow {
 
 /** What we hold an event to be. */
 export interface Judgement {
+  readonly nid: number;
   /** In the timeline that of the timeline, else that on the outlier. Only what is accepted proves anything. */
   readonly verdict: 'unjudged' | Verdict;
   /** Greater than that of every event in its auth chain; `null`: not known. */
@@ -53,13 +54,13 @@ export async function readJudgements(
 ): Promise<Map<EventId, Judgement>> {
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<Judgement & { eventId: EventId }>(
-    `SELECT p.event_id AS "eventId", coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
+    `SELECT p.event_id AS "eventId", p.nid, coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
             coalesce(e.auth_depth, o.auth_depth) AS "authDepth"
        FROM pdus p LEFT JOIN event_states e ON e.event_nid = p.nid LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
       WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
     [roomId, textArray(eventIds)],
   );
-  return new Map(rows.map(({ eventId, verdict, authDepth }) => [eventId, { verdict, authDepth }]));
+  return new Map(rows.map(({ eventId, ...judgement }) => [eventId, judgement]));
 }
 
 /**

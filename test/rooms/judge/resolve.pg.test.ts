@@ -85,6 +85,23 @@ describe('the resolution of stored states', () => {
   });
 });
 
+test('an event that was deleted and stored again is taken as it is now, though it is in memory', async () => {
+  const { room, state, crowd, renamed } = bigRoom('10');
+  const sql = await emptied();
+  const snapshots = async (): Promise<SnapshotId[]> => {
+    const ids: SnapshotId[] = [];
+    for (const i of [0, 1])
+      {ids.push(await storeState(sql, room, stateMapOf(...replacing(state, crowd[i]!, renamed[i]!))));}
+    return ids;
+  };
+  await storeRoom(sql, room);
+  await resolveSnapshots(sql, room.roomId, room.rules, await snapshots());
+  await store.query('TRUNCATE pdus, outlier_verdicts');
+  await storeRoom(sql, room);
+  const resolved = await resolveSnapshots(sql, room.roomId, room.rules, await snapshots());
+  expect((await readState(sql, room, resolved)).size).toBe(state.length);
+});
+
 /** A room of thousands of members, and the state in which one of them has another name. */
 function bigRoom(version: string) {
   const { root, citable, power, open, alice, bob, all } = opening(version);
