@@ -162,7 +162,7 @@ async function withThreads(
     if (outcome.outcome !== 'passed') throw new Error(`an event did not pass: ${outcome.outcome}`);
     const { eventId, json } = outcome.pdu;
     const read = preparePdu(JSON.parse(Buffer.from(json).toString()) as Pdu['json'], made.rules, {
-      eventId,
+      knownId: eventId,
       wireBytes: json.length,
     });
     if (read.ok) judge(read.pdu, opening, made.rules);

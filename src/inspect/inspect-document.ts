@@ -29,7 +29,7 @@ export function readEvent(json: Json, rules: RoomVersionRules, capReferences: bo
   if (typeof label !== 'string' || label === '' || Buffer.byteLength(label) > IDENTIFIER_BYTES_MAX) {
     return refuse('event.event_id', `event_id must be a string of 1 to ${IDENTIFIER_BYTES_MAX} bytes`);
   }
-  return parsePdu(withDefaults(json), rules, { eventId: label as EventId, capReferences });
+  return parsePdu(withDefaults(json), rules, { label: label as EventId, capReferences });
 }
 
 function withDefaults(json: JsonObject): JsonObject {

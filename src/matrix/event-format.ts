@@ -37,10 +37,12 @@ const SAFE_INTEGER_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 
 export interface ParseOptions {
   /**
-   * An id to use as it is, for events that stand under labels (fixtures): nothing is hashed, `hashes` may be absent, and
+   * A person's label in the place of an id, in documents and fixtures: nothing is hashed, `hashes` may be absent, and
    * references and the room id may be labels too.
    */
-  readonly eventId?: EventId;
+  readonly label?: EventId;
+  /** The id under which the event is stored, or stands in for one: it is not hashed again. */
+  readonly knownId?: EventId;
   /** For events that are judged and never taken in: `hashes` may be absent. */
   readonly mayLackHashes?: boolean;
   /** How many bytes the event took on the wire: spares weighing it where these are few. */
@@ -159,21 +161,27 @@ function clamp(value: bigint, min: bigint, max: bigint): bigint {
   return value > max ? max : value;
 }
 
-function references(
-  value: Json | undefined,
-  rules: RoomVersionRules,
-  { eventId: label }: ParseOptions,
-): EventId[] | undefined {
+/** The ids that `prev_events` or `auth_events` name; `undefined` when it is no list of references of this room version. */
+function references(value: Json | undefined, rules: RoomVersionRules, { label }: ParseOptions): EventId[] | undefined {
   if (!Array.isArray(value)) return undefined;
   const ids: EventId[] = [];
   for (const item of value as readonly Json[]) {
-    const reference = rules.eventReferences === 'id-hash-pairs' && Array.isArray(item) ? pairId(item) : item;
-    if (rules.eventReferences === 'id-hash-pairs' && reference === item && label === undefined) return undefined;
-    const id = label === undefined ? parseEventId(reference) : (reference as EventId);
-    if (typeof id !== 'string') return undefined;
+    const id = label === undefined ? referencedId(item, rules) : labelOf(item, rules);
+    if (id === undefined) return undefined;
     ids.push(id);
   }
   return ids;
+}
+
+function referencedId(item: Json, rules: RoomVersionRules): EventId | undefined {
+  if (rules.eventReferences === 'ids') return parseEventId(item);
+  return Array.isArray(item) ? parseEventId(pairId(item)) : undefined;
+}
+
+/** People write a label alone, or in the pair that versions 1 and 2 have. */
+function labelOf(item: Json, rules: RoomVersionRules): EventId | undefined {
+  const label = rules.eventReferences === 'id-hash-pairs' && Array.isArray(item) ? pairId(item) : item;
+  return typeof label === 'string' ? (label as EventId) : undefined;
 }
 
 /** `[event_id, {"sha256": …}]`. */
@@ -189,7 +197,7 @@ function hasOnlyStrings(object: JsonObject): boolean {
 
 function checkHashesAndSignatures(json: JsonObject, options: ParseOptions): Refusal | undefined {
   const { hashes, signatures } = json;
-  if (hashes !== undefined || (options.eventId === undefined && options.mayLackHashes !== true)) {
+  if (hashes !== undefined || (options.label === undefined && options.mayLackHashes !== true)) {
     if (!isJsonObject(hashes) || !hasOnlyStrings(hashes)) return wrong('hashes', 'an object of strings');
   }
   if (signatures === undefined) return undefined;
@@ -216,7 +224,8 @@ function checkSize(json: JsonObject, { wireBytes }: ParseOptions): Refusal | und
 type Identity = { readonly ok: true; readonly eventId: EventId; readonly signed: string | undefined } | Refusal;
 
 function identify(json: JsonObject, rules: RoomVersionRules, options: ParseOptions): Identity {
-  if (options.eventId !== undefined) return { ok: true, eventId: options.eventId, signed: undefined };
+  const eventId = options.label ?? options.knownId;
+  if (eventId !== undefined) return { ok: true, eventId, signed: undefined };
   const given = json['event_id'];
   if (rules.eventIdFormat === 'given') {
     const eventId = parseEventId(given);
@@ -237,7 +246,7 @@ function roomOf(
   json: JsonObject,
   rules: RoomVersionRules,
   eventId: EventId,
-  { eventId: label }: ParseOptions,
+  { label }: ParseOptions,
 ): RoomId | Refusal {
   const given = json['room_id'];
   const isCreate = json['type'] === 'm.room.create' && json['state_key'] === '';

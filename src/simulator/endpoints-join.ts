@@ -62,7 +62,7 @@ function makeJoin({ origin, params, query }: SignedRequest, federation: Federati
   }
   const template = room.joinTemplate(userId);
   const trial = { origin_server_ts: 0, ...template.event };
-  const parsed = parsePdu(trial, rules, { eventId: '$template' as EventId, mayLackHashes: true });
+  const parsed = parsePdu(trial, rules, { knownId: '$template' as EventId, mayLackHashes: true });
   invariant(parsed.ok, 'a template is an event but for its hash and signature');
   const verdict = authoriseAgainstState(parsed.pdu, authStateOfRoom(room), rules);
   if (!verdict.ok) throw forbidden(verdict);

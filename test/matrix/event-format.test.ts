@@ -187,8 +187,22 @@ describe('the event format', () => {
 
   test('uses a label as the id where one is given, and needs neither hashes nor proper references then', () => {
     const event = { ...without(sampleEvent('11'), 'hashes'), event_id: 'IMA', prev_events: ['CREATE'] };
-    const parsed = parsePdu(event, rulesOf('11'), { eventId: 'IMA' as EventId });
+    const parsed = parsePdu(event, rulesOf('11'), { label: 'IMA' as EventId });
     expect(parsed.ok && [parsed.pdu.eventId, parsed.pdu.prevEvents]).toEqual(['IMA', ['CREATE']]);
+  });
+
+  test('uses a known id without hashing again, and is as strict as ever with all else', () => {
+    const event = sampleEvent('11');
+    const knownId = '$stored' as EventId;
+    const parsed = parsePdu(event, rulesOf('11'), { knownId });
+    expect(parsed.ok && parsed.pdu.eventId).toBe(knownId);
+    for (const [changed, rule] of [
+      [without(event, 'hashes'), 'event.hashes'],
+      [{ ...event, prev_events: ['CREATE'] }, 'event.prev_events'],
+      [{ ...event, room_id: '!' }, 'event.room_id'],
+    ] as const) {
+      expect(parsePdu(changed, rulesOf('11'), { knownId })).toMatchObject({ ok: false, rule });
+    }
   });
 
   test('derives the room id from the create event in version 12', () => {

@@ -58,7 +58,7 @@ export function parseStored(json: string, rules: RoomVersionRules, eventId: Even
     ? { ok: true as const, value: JSON.parse(json) as JsonObject }
     : parseJsonObject(json);
   invariant(read.ok, `stored event ${eventId} is no JSON`);
-  const parsed = parsePdu(read.value, rules, { eventId, capReferences: false });
+  const parsed = parsePdu(read.value, rules, { knownId: eventId, capReferences: false });
   invariant(parsed.ok, `stored event ${eventId} does not parse`);
   return parsed.pdu;
 }
