@@ -1,0 +1,102 @@
+import { readFile } from 'node:fs/promises';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { type EventId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { nextAction } from '../../src/resync/next-action.ts';
+import { type RoomsContext } from '../../src/rooms/context.ts';
+import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
+import { readParents } from '../../src/store/events/anchors.ts';
+import { countPartial } from '../../src/store/events/event-states.ts';
+import { readPdus } from '../../src/store/events/pdus.ts';
+import { type RoomRow, listRooms, readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
+import { migrate } from '../../src/store/migrate.ts';
+import { type Store } from '../../src/store/open-store.ts';
+import { readSnapshot } from '../../src/store/snapshots/snapshots.ts';
+import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+
+/**
+ * A dump of what the first three migrations and the code of their time left behind: rooms of versions 11, 10, 1 and 12, whole,
+ * walking, in the middle of a fetch, and waiting for the next round, all with events pushed since the join.
+ */
+const DUMP = new URL('../fixtures/database-of-the-first-schema.sql', import.meta.url);
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase('empty');
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  await client.query(await readFile(DUMP, 'utf8'));
+  await client.end();
+  await migrate(database.url);
+  const serverName = /@me:([^"\s]+)/.exec(await readFile(DUMP, 'utf8'))?.[1];
+  store = database.openStore({ serverName: serverName! });
+});
+afterAll(() => database.drop());
+
+async function roomIn(phase: string): Promise<RoomRow> {
+  const found = (await listRooms(store)).find(({ resync }) => resync.phase === phase);
+  return found!;
+}
+
+async function walk(room: RoomRow): Promise<RoomRow> {
+  const used: Pick<RoomsContext, 'store' | 'clock' | 'serverName'> = {
+    store,
+    clock: systemClock,
+    serverName: 'here.test' as ServerName,
+  };
+  const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+  await walkPartialEvents(used as RoomsContext, room.roomId, room.epoch, progress);
+  return (await readRoom(store, room.roomId))!;
+}
+
+test('a database of the first schema, with rooms in the middle of a resync, is brought to this one', async () => {
+  const rooms = await listRooms(store);
+  expect(rooms.map(({ resync }) => resync.phase).sort()).toEqual(['complete', 'fetching', 'waiting', 'walking']);
+  expect(await migrate(database.url)).toBe(0);
+});
+
+test('a room that was walking walks on, and becomes whole', async () => {
+  const room = await roomIn('walking');
+  expect(await countPartial(store, room.roomId)).toBe(6);
+  const after = await walk(room);
+  expect(after).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 6, corrected: 0 } });
+  const state = await readSnapshot(store, room.roomId, after.currentState!);
+  expect(state.filter(({ membership }) => membership === 'join')).toHaveLength(after.resync.members!);
+  expect(await readLocalMembers(store, room.roomId)).toMatchObject([{ membership: 'join' }]);
+});
+
+test.each(['fetching', 'waiting'])(
+  'in a room that was %s, parents of the join are anchors, still to be fetched',
+  async (phase) => {
+    const { roomId, resync } = await roomIn(phase);
+    const anchors = await readParents(store, roomId, resync.fetchAt);
+    expect([...anchors.keys()]).toEqual(resync.fetchAt);
+    for (const { partial, isAnchor, stateAfter } of anchors.values()) {
+      expect({ partial, isAnchor }).toEqual({ partial: true, isAnchor: true });
+      expect(await readSnapshot(store, roomId, stateAfter)).not.toEqual([]);
+    }
+    expect(nextAction(resync, resync.nextWakeAt!)).toMatchObject({ type: 'fetchState', atEventId: resync.fetchAt[0] });
+  },
+);
+
+test('what counted as proof before the migration still does', async () => {
+  const { roomId, currentState } = await roomIn('complete');
+  const state = await readSnapshot(store, roomId, currentState!);
+  const pdus = await readPdus(
+    store,
+    roomId,
+    state.map(({ eventId }) => eventId),
+  );
+  expect(new Set(pdus.map(({ verdict }) => verdict))).toEqual(new Set(['accepted']));
+});
+
+test('children of events are found from before the migration, too', async () => {
+  const { roomId, joinEventId } = await roomIn('complete');
+  const children = await store.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM event_edges WHERE room_id = $1 AND prev_event_id = $2`,
+    [roomId satisfies RoomId, joinEventId],
+  );
+  expect(children).toHaveLength(1);
+});
