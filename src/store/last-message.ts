@@ -11,7 +11,7 @@ import { invariant } from '../invariant.ts';
 
 /** A statement that PostgreSQL parses once a connection, under its name. */
 export interface Statement {
-  /** Of one text only, in the whole program. */
+  /** Of one text only, in the whole program, and none of hot-statements.ts. */
   readonly name: string;
   readonly text: string;
 }

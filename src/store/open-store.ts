@@ -9,6 +9,7 @@ import { invariant } from '../invariant.ts';
 import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits, limitedConnection } from './connection-limits.ts';
+import { HotStatements } from './hot-statements.ts';
 import { type Statement, type TextRow, sendLast } from './last-message.ts';
 import { type Caches, createCaches } from './caches.ts';
 
@@ -19,8 +20,8 @@ export interface Sql {
   readonly db: NodePgDatabase;
   /** Shared by everything over one pool. */
   readonly caches: Caches;
-  /** A `Statement` is parsed once a connection; what runs for each event is one. */
-  query<Row extends object>(statement: string | Statement, values?: readonly unknown[]): Promise<Row[]>;
+  /** What runs often is parsed once a connection (hot-statements.ts), so no value is to be written into the text. */
+  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs `work` in a transaction: the one that is open, or a new one. */
   inTransaction<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
 }
@@ -59,6 +60,7 @@ export interface Appended {
 /** The database as one process uses it. */
 export interface Store extends Sql {
   readonly pool: pg.Pool;
+  readonly hot: HotStatements;
   /** For connections outside the pool, such as the one that listens. */
   readonly connection: pg.ClientConfig;
   /** Told of what was appended, once it is durable. Never throws. */
@@ -132,14 +134,16 @@ export function openStore(options: StoreOptions): Store {
   });
   // Without a listener an idle connection that breaks, as at a restart of PostgreSQL, ends the process.
   pool.on('error', (error) => options.logger?.warn({ err: error }, 'an idle database connection broke'));
+  const hot = new HotStatements();
   const store: Store = {
     serverName: options.serverName,
     db: drizzle(pool, { casing: 'snake_case' }),
     caches: createCaches(),
     pool,
     connection,
-    query: async <Row extends object>(statement: string | Statement, values?: readonly unknown[]) =>
-      (await pool.query<Row & pg.QueryResultRow>(statement, values as unknown[] | undefined)).rows,
+    query: async <Row extends object>(text: string, values?: readonly unknown[]) =>
+      (await pool.query<Row & pg.QueryResultRow>(queryOf(hot, text, values))).rows,
+    hot,
     inTransaction: (work) => withTransaction(store, work),
     onAppended: (appended) => {
       try {
@@ -152,6 +156,11 @@ export function openStore(options: StoreOptions): Store {
     close: () => pool.end(),
   };
   return store;
+}
+
+function queryOf(hot: HotStatements, text: string, values: readonly unknown[] = []): pg.QueryConfig {
+  const name = values.length > 0 ? hot.nameOf(text) : undefined;
+  return { text, values: values as unknown[], ...(name === undefined ? {} : { name }) };
 }
 
 /** A transaction's statement that waits for COMMIT or for the next statement. */
@@ -214,9 +223,9 @@ function transactionOver(
       pending.set(last);
     },
     tell,
-    query: async <Row extends object>(statement: string | Statement, values?: readonly unknown[]) => {
+    query: async <Row extends object>(text: string, values?: readonly unknown[]) => {
       await pending.send(false);
-      return (await client.query<Row & pg.QueryResultRow>(statement, values as unknown[] | undefined)).rows;
+      return (await client.query<Row & pg.QueryResultRow>(queryOf(store.hot, text, values))).rows;
     },
     inTransaction: (work) => work(tx),
   };

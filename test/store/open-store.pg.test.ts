@@ -127,3 +127,14 @@ test('a transaction in which a failure was kept quiet does not count as committe
   });
   await expect(quiet).rejects.toThrow('COMMIT was answered with ROLLBACK');
 });
+
+test('a statement that runs again and again is prepared, a rare one is not', async () => {
+  const one = database.openStore({ poolSizeMax: 1 });
+  const twice = 'SELECT $1::int * 2 AS twice';
+  for (let i = 0; i < 40; i += 1) expect(await one.query(twice, [i])).toEqual([{ twice: 2 * i }]);
+  await withTransaction(one, async (tx) => {
+    expect(await tx.query(twice, [21])).toEqual([{ twice: 42 }]);
+  });
+  await one.query('SELECT $1::int AS rare', [1]);
+  expect(await one.query('SELECT statement FROM pg_prepared_statements')).toEqual([{ statement: twice }]);
+});

@@ -84,9 +84,9 @@ export function counted<S extends Sql>(sql: S): { sql: S; statements: string[]; 
   const counting = {
     ...sql,
     caches: createCaches(),
-    query: async <Row extends object>(statement: Parameters<Sql['query']>[0], values?: readonly unknown[]) => {
-      statements.push(typeof statement === 'string' ? statement : statement.text);
-      const given = await sql.query<Row>(statement, values);
+    query: async <Row extends object>(text: string, values?: readonly unknown[]) => {
+      statements.push(text);
+      const given = await sql.query<Row>(text, values);
       rows.count += given.length;
       return given;
     },

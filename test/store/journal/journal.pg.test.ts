@@ -25,7 +25,7 @@ import {
   readResync,
   readRoom,
 } from '../../../src/store/journal/rooms.ts';
-import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { changeSnapshot, createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { CONNECTION_LIMITS, limitedConnection } from '../../../src/store/connection-limits.ts';
 import { journal } from '../../../src/store/schema/journal.ts';
@@ -216,6 +216,28 @@ test('an append holds the head of the journal for no round trip: its last statem
   expect(takers).toEqual([statements.at(-1)]);
   expect(statements).not.toContain('COMMIT');
 });
+
+test('to append takes as many statements for a message as for fifty, and few more for a change of the state', async () => {
+  const { roomId, create, join, joined } = await openRoom();
+  const named = await createSnapshot(store, roomId, [create, join]);
+  await appendTo(roomId, [accepted(join, joined, { partial: false })]);
+  const said = Array.from({ length: 51 }, (_, i) =>
+    message(`$said-${roomId}-${i}`, { roomId, prevEvents: [i === 0 ? join : `$said-${roomId}-${i - 1}`] }),
+  );
+  const name = state(`$name-${roomId}`, 'm.room.name', '', { roomId, prevEvents: [said.at(-1)!.eventId] });
+  await insertPdus(store, [...said, name]);
+  const entryOf = ({ eventId }: CheckedPdu) => accepted(eventId, named, { partial: false });
+  const [first, ...others] = said;
+  // BEGIN, the lock and the extremities, what is appended, the room, the edges, the extremities, and the entries with COMMIT.
+  expect(await statementsOf(() => appendTo(roomId, [entryOf(first!)]))).toHaveLength(STATEMENTS_AN_APPEND);
+  expect(await statementsOf(() => appendTo(roomId, others.map(entryOf)))).toHaveLength(STATEMENTS_AN_APPEND);
+  const changed = await changeSnapshot(store, roomId, named, [name]);
+  const change = { ...entryOf(name), stateAfter: changed, currentState: changed };
+  // Besides: the differing chunks that are not in memory, one a state, and the folds of what differs.
+  expect((await statementsOf(() => appendTo(roomId, [change]))).length).toBeLessThanOrEqual(STATEMENTS_AN_APPEND + 4);
+});
+
+const STATEMENTS_AN_APPEND = 8;
 
 test('what follows an append in its transaction sees it, a second append too', async () => {
   const { roomId, join, joined } = await openRoom();
