@@ -196,7 +196,7 @@ export type ResyncEvent =
       readonly at: number;
     };
 
-/** The `timeline` stream. `currentState` is the room's state after the entry: the fold of the extremities needs it. */
+/** The `timeline` stream. `authState` are the events that a verdict was made by, at most 12; absent in old entries. `currentState` is the room's state after the entry: the fold of the extremities needs it. */
 export type TimelineEvent =
   | {
       readonly type: 'PduAccepted';
@@ -206,6 +206,7 @@ export type TimelineEvent =
       readonly stateBefore: SnapshotId;
       readonly stateAfter: SnapshotId;
       readonly currentState: SnapshotId;
+      readonly authState?: readonly EventId[];
     }
   | {
       readonly type: 'PduRejected';
@@ -214,6 +215,7 @@ export type TimelineEvent =
       readonly stateBefore: SnapshotId;
       readonly rule: string;
       readonly reason: string;
+      readonly authState?: readonly EventId[];
     }
   | {
       readonly type: 'EventUnPartialStated';
@@ -225,6 +227,7 @@ export type TimelineEvent =
       /** Present when `is` is `rejected`. */
       readonly rule?: string;
       readonly reason?: string;
+      readonly authState?: readonly EventId[];
     }
   | {
       /** The current state was worked out again from full states, at completion or after a correction. */

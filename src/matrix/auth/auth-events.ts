@@ -82,6 +82,11 @@ export function authStateOf(authEvents: Iterable<Pdu>): AuthState {
   return (type, stateKey) => byPlace.get(stateMapKey(type, stateKey));
 }
 
+/** The events of a state that the auth rules look at for this event: what a verdict on it was made by. At most eight. */
+export function authEventsAmong(state: AuthState, event: SelectionSubject, rules: RoomVersionRules): EventId[] {
+  return stateNeededToAuthorise(event, rules).flatMap(({ type, stateKey }) => state(type, stateKey)?.eventId ?? []);
+}
+
 /**
  * Rule 2: an event's auth events are of its room, one for each place, only places the selection names, none rejected, with
  * the create event among them.

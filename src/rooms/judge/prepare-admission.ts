@@ -4,7 +4,7 @@
  * read for the whole batch; nothing is written that is not content-addressed or would follow from the events anyway.
  */
 import { type EventId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf, stateNeededToAuthorise } from '../../matrix/auth/auth-events.ts';
+import { authEventIdsOf, authEventsAmong } from '../../matrix/auth/auth-events.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
 import { type CitedAuthEvents, type PduVerdict, checkOutlier, checkReceived } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
@@ -21,6 +21,9 @@ import { type BatchState, BatchStates, type PartiallyJudged } from './batch-stat
 import { parseStored, rulesOfJoined } from './load-pdus.ts';
 import { parentsFirst } from './parents-first.ts';
 import { ResolutionTooLarge } from './resolve.ts';
+
+/** Events that a verdict names as what it was made by: an event may cite ten, and in version 12 the create event comes on top. */
+const AUTH_STATE_MAX = 12;
 
 export interface PreparedAdmission {
   readonly admissions: ReadonlyMap<EventId, Admission>;
@@ -182,12 +185,13 @@ class Batch {
     const before = await this.#states.resolve(this.#statesAfterParents(event));
     const partial = this.#isPartial(event);
     let verdict: PduVerdict = alone;
-    let authState = cited.authEvents.map((authEvent) => authEvent.eventId);
+    let authState = cited.authEvents.map((authEvent) => authEvent.eventId).slice(0, AUTH_STATE_MAX);
     if (alone.outcome === 'accept') {
       const stateBefore = partial ? await this.#partialAuthState(before, cited) : await this.#authState(before, event);
       const currentState = await this.#currentAuthState(before, event);
       verdict = checkReceived({ ...cited, stateBefore, currentState });
-      authState = authStateIds(event, this.#rules, (verdict.outcome === 'softFail' && currentState) || stateBefore);
+      const decisive = verdict.outcome === 'softFail' ? currentState : stateBefore;
+      authState = authEventsAmong(decisive ?? stateBefore, event, this.#rules);
     }
     invariant(verdict.outcome !== 'drop', 'check 4 alone was passed');
     const authDepth = this.#authDepth(event);
@@ -322,20 +326,15 @@ class Batch {
       invariant(id, 'every state of a verdict is written');
       return id;
     };
-    return judged.map(({ event: { eventId }, verdict, partial, before, after, current }) => {
+    return judged.map(({ event: { eventId }, verdict, partial, before, after, current, authState }) => {
       if (verdict.outcome === 'reject' || current === null) {
         invariant(verdict.outcome === 'reject', 'what is not rejected has a current state');
         const { rule, reason } = verdict;
-        return { type: 'PduRejected', eventId, partial, stateBefore: idOf(before), rule, reason };
+        return { type: 'PduRejected', eventId, partial, stateBefore: idOf(before), rule, reason, authState };
       }
       const softFailed = verdict.outcome === 'softFail';
       const states = { stateBefore: idOf(before), stateAfter: idOf(after), currentState: idOf(current) };
-      return { type: 'PduAccepted', eventId, partial, softFailed, ...states };
+      return { type: 'PduAccepted', eventId, partial, softFailed, ...states, authState };
     });
   }
-}
-
-/** The events of `state` that a verdict on `event` was made by; at most eight. */
-export function authStateIds(event: Pdu, rules: RoomVersionRules, state: AuthState): EventId[] {
-  return stateNeededToAuthorise(event, rules).flatMap(({ type, stateKey }) => state(type, stateKey)?.eventId ?? []);
 }

@@ -45,6 +45,17 @@ export async function readEventStates(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
+/** The events that the verdict on an event of the timeline was made by; `undefined`: it is none, or they were not kept. */
+export async function readAuthStateOf(sql: Sql, roomId: RoomId, eventId: EventId): Promise<Set<EventId> | undefined> {
+  const [row] = await sql.query<{ authState: EventId[] | null }>(
+    `SELECT CASE WHEN e.auth_state IS NOT NULL THEN
+              ARRAY(SELECT p.event_id FROM pdus p WHERE p.nid = ANY (e.auth_state)) END AS "authState"
+       FROM event_states e WHERE e.room_id = $1 AND e.event_id = $2`,
+    [roomId, eventId],
+  );
+  return row?.authState === null || row === undefined ? undefined : new Set(row.authState);
+}
+
 /**
  * Those of `eventIds` that were rejected or soft-failed, and what is reached from them through such events alone, each with
  * its prev_events.

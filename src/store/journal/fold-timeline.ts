@@ -6,7 +6,7 @@ import { type Transaction } from '../open-store.ts';
 import { diffSnapshotTries } from '../snapshots/snapshots.ts';
 import { type ChangedEvent, settleExtremities } from './fold-extremities.ts';
 import { stateKeyNidOf } from '../snapshots/snapshot-trie.ts';
-import { int8Array } from '../sql-values.ts';
+import { int8Array, textArray } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
 
 type Judged = Extract<TimelineEvent, { type: 'PduAccepted' | 'PduRejected' }>;
@@ -24,6 +24,16 @@ export interface EventStateRow {
   readonly reason: string | null;
   readonly partial: boolean;
   readonly authDepth: number | null;
+  /** Nids, as an array of the database; `null`: the entry does not say. */
+  readonly authState: string | null;
+}
+
+/** What the folds need to know of the events of an append. */
+export interface TimelineFacts {
+  /** Those that are taken in. */
+  readonly events: ReadonlyMap<EventId, EventFacts>;
+  /** Of these, and of the events that verdicts were made by. */
+  readonly nids: ReadonlyMap<EventId, number>;
 }
 
 /** What the folds need to know of an event that is taken in. */
@@ -40,29 +50,40 @@ function isJudged(event: TimelineEvent): event is Judged {
   return event.type === 'PduAccepted' || event.type === 'PduRejected';
 }
 
-/** Looks up the events that are taken in. Throws when one is not stored. */
+/** Looks up the events that entries name. Throws when one that is taken in is not stored. */
 export async function timelineFacts(
   tx: Transaction,
   roomId: RoomId,
   timeline: readonly TimelineEvent[],
-): Promise<ReadonlyMap<EventId, EventFacts>> {
-  const eventIds = timeline.filter(isJudged).map(({ eventId }) => eventId);
-  if (eventIds.length === 0) return new Map();
+): Promise<TimelineFacts> {
+  const judged = timeline.filter(isJudged).map(({ eventId }) => eventId);
+  const authStates = timeline.flatMap((event) => ('authState' in event ? event.authState : []));
+  if (judged.length === 0 && authStates.length === 0) return { events: new Map(), nids: new Map() };
   const rows = await tx.query<EventFacts & { eventId: EventId }>(
     `SELECT p.event_id AS "eventId", p.nid, p.type, p.prev_events AS "prevEvents", p.auth_events AS "authEvents",
-            ARRAY(SELECT coalesce(e.auth_depth, o.auth_depth)
-                    FROM unnest(p.auth_events) WITH ORDINALITY AS cited(event_id, ordinal)
-                    LEFT JOIN pdus a ON a.event_id = cited.event_id AND a.room_id = p.room_id
-                    LEFT JOIN event_states e ON e.event_nid = a.nid
-                    LEFT JOIN outlier_verdicts o ON o.event_nid = a.nid
-                   ORDER BY ordinal) AS "authDepths"
+            CASE WHEN p.event_id = ANY ($3::text[]) THEN
+              ARRAY(SELECT coalesce(e.auth_depth, o.auth_depth)
+                      FROM unnest(p.auth_events) WITH ORDINALITY AS cited(event_id, ordinal)
+                      LEFT JOIN pdus a ON a.event_id = cited.event_id AND a.room_id = p.room_id
+                      LEFT JOIN event_states e ON e.event_nid = a.nid
+                      LEFT JOIN outlier_verdicts o ON o.event_nid = a.nid
+                     ORDER BY ordinal) END AS "authDepths"
        FROM pdus p WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
-    [roomId, eventIds],
+    [roomId, [...new Set([...judged, ...authStates])], judged],
   );
-  const facts = new Map(rows.map((row) => [row.eventId, row]));
-  const absent = eventIds.find((eventId) => !facts.has(eventId));
-  if (absent !== undefined) throw new Error(`${absent} is not a stored event of ${roomId}`);
-  return facts;
+  const byId = new Map(rows.map((row) => [row.eventId, row]));
+  const events = new Map<EventId, EventFacts>();
+  for (const eventId of judged) {
+    const facts = byId.get(eventId);
+    if (facts === undefined) throw new Error(`${eventId} is not a stored event of ${roomId}`);
+    events.set(eventId, facts);
+  }
+  return { events, nids: new Map(rows.map(({ eventId, nid }) => [eventId, nid])) };
+}
+
+/** The nids of what a verdict was made by, as an array of the database; `null`: the entry does not say. */
+function authStateOf({ authState }: Judged | UnPartialStated, { nids }: TimelineFacts): string | null {
+  return authState === undefined ? null : int8Array(authState.flatMap((eventId) => nids.get(eventId) ?? []));
 }
 
 /** Applies the folds that need no position, and gives the rows of `event_states` that do. */
@@ -70,16 +91,16 @@ export async function foldTimeline(
   tx: Transaction,
   roomId: RoomId,
   timeline: readonly TimelineEvent[],
-  facts: ReadonlyMap<EventId, EventFacts>,
+  facts: TimelineFacts,
   currentStateBefore: string | null,
 ): Promise<EventStateRow[]> {
   const judged = timeline.filter(isJudged);
   const unPartialStated = timeline.filter((event) => event.type === 'EventUnPartialStated');
-  const flipped = unPartialStated.length > 0 ? await foldUnPartialStated(tx, roomId, unPartialStated) : [];
+  const flipped = unPartialStated.length > 0 ? await foldUnPartialStated(tx, roomId, unPartialStated, facts) : [];
   const takenIn = judged.map((event) => ({
     eventId: event.eventId,
     isSolid: event.type === 'PduAccepted' && !event.softFailed,
-    prevEvents: facts.get(event.eventId)?.prevEvents ?? [],
+    prevEvents: facts.events.get(event.eventId)?.prevEvents ?? [],
   }));
   await settleExtremities(tx, roomId, takenIn, flipped);
 
@@ -89,11 +110,11 @@ export async function foldTimeline(
   }
   const depths = new Map<EventId, number | null>();
   return judged.flatMap((event) => {
-    const fact = facts.get(event.eventId);
+    const fact = facts.events.get(event.eventId);
     if (fact === undefined) return [];
     const authDepth = authDepthOf(fact, depths);
     depths.set(event.eventId, authDepth);
-    return [toRow(event, fact.nid, authDepth)];
+    return [toRow(event, fact.nid, authDepth, authStateOf(event, facts))];
   });
 }
 
@@ -111,9 +132,9 @@ function authDepthOf(
   return depth;
 }
 
-function toRow(event: Judged, eventNid: number, authDepth: number | null): EventStateRow {
+function toRow(event: Judged, eventNid: number, authDepth: number | null, authState: string | null): EventStateRow {
   const { eventId, stateBefore, partial } = event;
-  const row = { eventNid, eventId, stateBefore, partial, authDepth };
+  const row = { eventNid, eventId, stateBefore, partial, authDepth, authState };
   if (event.type === 'PduAccepted') {
     const { stateAfter, softFailed } = event;
     return { ...row, stateAfter, verdict: 'accepted', softFailed, rule: null, reason: null };
@@ -128,13 +149,14 @@ async function foldUnPartialStated(
   tx: Transaction,
   roomId: RoomId,
   events: readonly UnPartialStated[],
+  facts: TimelineFacts,
 ): Promise<ChangedEvent[]> {
   const rows = await tx.query<ChangedEvent>(
     `UPDATE event_states e
         SET partial = false, state_before = decode(u.state_before, 'hex'), state_after = decode(u.state_after, 'hex'),
-            verdict = u.verdict, rule = u.rule, reason = u.reason
-       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-            AS u(event_id, state_before, state_after, verdict, rule, reason)
+            verdict = u.verdict, rule = u.rule, reason = u.reason, auth_state = u.auth_state::bigint[]
+       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+            AS u(event_id, state_before, state_after, verdict, rule, reason, auth_state)
       WHERE e.event_id = u.event_id AND e.room_id = $1
       RETURNING e.event_id AS "eventId", e.verdict = 'accepted' AND NOT e.soft_failed AS "isSolid"`,
     [
@@ -145,6 +167,7 @@ async function foldUnPartialStated(
       events.map((event) => event.is),
       events.map(({ rule }) => (rule === undefined ? null : displayable(rule))),
       events.map(({ reason }) => (reason === undefined ? null : displayable(reason))),
+      textArray(events.map((event) => authStateOf(event, facts))),
     ],
   );
   const flipped = new Set(events.flatMap((event) => (event.was === event.is ? [] : [event.eventId])));

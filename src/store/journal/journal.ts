@@ -148,17 +148,19 @@ const WRITE_ENTRIES = {
       FROM entry
   ), judged AS (
     INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict,
-                              soft_failed, rule, reason, partial, auth_depth)
+                              soft_failed, rule, reason, partial, auth_depth, auth_state)
     SELECT s.event_nid, s.event_id, $1, $2, entry.position, decode(s.state_before, 'hex'), decode(s.state_after, 'hex'),
-           s.verdict, s.soft_failed, s.rule, s.reason, s.partial, s.auth_depth
+           s.verdict, s.soft_failed, s.rule, s.reason, s.partial, s.auth_depth,
+           s.auth_state::bigint[]
       FROM unnest($10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::boolean[], $16::text[],
-                  $17::text[], $18::boolean[], $19::int[])
-           AS s(event_nid, event_id, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth)
+                  $17::text[], $18::boolean[], $19::int[], $20::text[])
+           AS s(event_nid, event_id, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth,
+                auth_state)
       JOIN entry ON entry.event_id = s.event_id AND entry.type IN ('PduAccepted', 'PduRejected')
     ON CONFLICT (event_nid) DO UPDATE
-       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth) =
+       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth, auth_state) =
            (excluded.epoch, excluded.position, excluded.state_before, excluded.state_after, excluded.verdict,
-            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth)
+            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth, excluded.auth_state)
   )
   SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`,
 };
@@ -192,6 +194,7 @@ function writeEntries(
     textArray(rows.map(({ reason }) => reason)),
     booleanArray(rows.map(({ partial }) => partial)),
     int8Array(rows.map(({ authDepth }) => authDepth)),
+    textArray(rows.map(({ authState }) => authState)),
   ];
   tx.queryLast({
     statement: WRITE_ENTRIES,

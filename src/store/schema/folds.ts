@@ -64,6 +64,8 @@ export const eventStates = pgTable(
     partial: boolean().notNull(),
     /** Greater than that of every event in its auth chain; null: one of these has none. */
     authDepth: integer('auth_depth'),
+    /** Nids of the events that the verdict was made by, at most 12; null: judged before they were kept. */
+    authState: int8().array(),
   },
   (table) => [
     index('event_states_by_position').on(table.roomId, table.position),

@@ -1,29 +1,47 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../src/clock.ts';
-import { type EventId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
 import { parentsFirst } from '../../../src/rooms/judge/parents-first.ts';
-import { type Store } from '../../../src/store/open-store.ts';
+import { readAuthStateOf } from '../../../src/store/events/event-states.ts';
+import { readGaps } from '../../../src/store/events/gaps.ts';
+import { insertPdus } from '../../../src/store/events/pdus.ts';
+import { append } from '../../../src/store/journal/journal.ts';
+import { lockRoom } from '../../../src/store/journal/rooms.ts';
+import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { decided, openRoom, orderOfArrival, shuffled } from './rooms-to-admit.ts';
+import { statementsOf } from '../../support/statements.ts';
+import {
+  CREATOR,
+  QuietRoom,
+  checked,
+  decided,
+  membership,
+  message,
+  openRoom,
+  orderOfArrival,
+  shuffled,
+  user,
+} from './rooms-to-admit.ts';
 
 const SEED = Number(process.env['SEED'] ?? 20_260_101);
 const ROOM_EVENTS = 60;
+const ROOMS = 2;
 const clock = systemClock;
 
-/** Two of each, since event ids are unique in one; numbers of rows, which name states, are the same in both. */
-let databases: readonly [TestDatabase, TestDatabase];
-let inBatches: Store;
-let oneByOne: Store;
-beforeAll(async () => {
-  databases = [await createTestDatabase(), await createTestDatabase()];
-  [inBatches, oneByOne] = [databases[0].openStore(), databases[1].openStore()];
-});
+const databases: TestDatabase[] = [];
 afterAll(() => Promise.all(databases.map((database) => database.drop())));
+
+async function openDatabase(): Promise<Store> {
+  const database = await createTestDatabase();
+  databases.push(database);
+  return database.openStore();
+}
 
 describe(`a random room, seed ${SEED}`, () => {
   test.each(['1', '2', '6', '10', '11', '12'])(
@@ -31,8 +49,10 @@ describe(`a random room, seed ${SEED}`, () => {
     async (version) => {
       const rules = roomVersionRules(version)!;
       const random = createRandom(SEED + Number(version));
-      for (let i = 0; i < 3; i += 1) {
+      for (let i = 0; i < ROOMS; i += 1) {
         const room = makeRandomRoom(rules, random, ROOM_EVENTS);
+        // Numbers of rows, which name states, are the same in both.
+        const [inBatches, oneByOne] = [await openDatabase(), await openDatabase()];
         await openRoom(inBatches, room.roomId, rules, room.events.values());
         await openRoom(oneByOne, room.roomId, rules, room.events.values());
         const order = orderOfArrival(room.events.values(), random);
@@ -46,26 +66,138 @@ describe(`a random room, seed ${SEED}`, () => {
           expect(admitted).toEqual(alone);
           expect(await decided(inBatches, room.roomId)).toEqual(await decided(oneByOne, room.roomId));
         }
-        await forget(inBatches, room.roomId);
-        await forget(oneByOne, room.roomId);
       }
     },
     120_000,
   );
 });
 
-/** Rooms of versions 1 and 2 give their events the same ids. */
-async function forget(store: Store, roomId: string): Promise<void> {
-  for (const table of [
-    'event_states',
-    'event_edges',
-    'forward_extremities',
-    'journal',
-    'rooms',
-    'local_members',
-    'pdus',
-  ]) {
-    await store.query(`DELETE FROM ${table} WHERE room_id = $1`, [roomId]);
+describe('admitting events', () => {
+  const rules = roomVersionRules('11')!;
+  let store: Store;
+  let rooms = 0;
+  beforeAll(async () => {
+    store = await openDatabase();
+  });
+
+  /** A room of 60 members, in the timeline up to its last join. */
+  async function admitted(): Promise<{ room: QuietRoom; admit: (events: readonly Pdu[]) => Promise<Admission[]> }> {
+    rooms += 1;
+    const room = new QuietRoom(rules, 60, `!room${String(rooms)}:there.test`);
+    await openRoom(store, room.roomId, rules, room.events);
+    const admit = async (events: readonly Pdu[]): Promise<Admission[]> => {
+      await insertPdus(store, events.map(checked));
+      const admissions = await admitEvents(
+        { store, clock },
+        room.roomId,
+        events.map(({ eventId }) => eventId),
+      );
+      return events.map(({ eventId }) => admissions.get(eventId)!);
+    };
+    for (const some of [room.events.slice(0, 50), room.events.slice(50)]) await admit(some);
+    return { room, admit };
   }
-  await store.query(`DELETE FROM outlier_verdicts`);
-}
+
+  const accepted = { outcome: 'admitted', verdict: 'accepted' };
+
+  test('a message alone takes at most 15 statements, and fifty at most ten each', async () => {
+    const { room, admit } = await admitted();
+    await admit([room.add(message(user(0)))]);
+    const one = room.add(message(user(1)));
+    const fifty = Array.from({ length: 50 }, (_, i) => room.add(message(user(i))));
+    await insertPdus(store, [one, ...fifty].map(checked));
+    const ofOne = await statementsOf(() => admit([one]));
+    expect(ofOne.length - 2).toBeLessThanOrEqual(15);
+    const ofFifty = await statementsOf(async () => expect(await admit(fifty)).toEqual(fifty.map(() => accepted)));
+    expect((ofFifty.length - 2) / 50).toBeLessThanOrEqual(10);
+  });
+
+  test('fifty changes of the state, each upon the one before, take at most ten statements each', async () => {
+    const { room, admit } = await admitted();
+    const fifty = Array.from({ length: 50 }, (_, i) => room.add(membership(user(i), user(i), 'leave')));
+    await insertPdus(store, fifty.map(checked));
+    const statements = await statementsOf(async () => expect(await admit(fifty)).toEqual(fifty.map(() => accepted)));
+    expect((statements.length - 2) / 50).toBeLessThanOrEqual(10);
+  });
+
+  test('an event is judged by those before it in the batch: who was banned in it says nothing more', async () => {
+    const { room, admit } = await admitted();
+    const before = room.last;
+    const ban = room.add(membership(CREATOR, user(0), 'ban'));
+    const after = room.add(message(user(0)), [ban], room.add(message(user(0)), [before]).authEvents);
+    const aside = room.add(message(user(0)), [before]);
+    expect(await admit([after, aside, ban])).toEqual([
+      { outcome: 'admitted', verdict: 'rejected' },
+      // Before the ban in its place, after it in its coming.
+      { outcome: 'admitted', verdict: 'accepted' },
+      accepted,
+    ]);
+  });
+
+  test('events whose parents are not held wait, and so do those upon them; what is known is known', async () => {
+    const { room, admit } = await admitted();
+    const missing = room.add(message(user(0)));
+    const [child, grandchild] = [room.add(message(user(1))), room.add(message(user(2)))];
+    expect(await admit([grandchild, child])).toEqual([
+      { outcome: 'waits', missingParents: [child.eventId] },
+      { outcome: 'waits', missingParents: [missing.eventId] },
+    ]);
+    expect(await admit([grandchild, missing, child])).toEqual([accepted, accepted, accepted]);
+    expect(await admit([child])).toEqual([{ outcome: 'known' }]);
+  });
+
+  test('an event that cites an auth event which nobody judged is not judged, and names it', async () => {
+    const { room, admit } = await admitted();
+    const base = room.last;
+    const levels = room.add({ type: 'm.room.power_levels', sender: CREATOR, stateKey: '', content: {} }, [base]);
+    await insertPdus(store, [checked(levels)]);
+    const authEvents = room.add(message(user(0)), [levels]).authEvents;
+    const citing = room.add(message(user(0), 'again'), [base], authEvents);
+    expect(authEvents).toContain(levels.eventId);
+    expect(await admit([citing])).toMatchObject([{ outcome: 'unjudged', missingAuthEvents: [levels.eventId] }]);
+    expect(await admit([citing, levels])).toEqual([accepted, accepted]);
+  });
+
+  test('who loses the room to somebody else decides again, and nothing is taken in twice', async () => {
+    const { room, admit } = await admitted();
+    const base = room.last;
+    const rivals = Array.from({ length: 6 }, (_, i) => room.add(message(user(i)), [base]));
+    const common = room.add(message(user(9)), [base]);
+    const outcomes = await Promise.all(rivals.map((rival) => admit([rival, common])));
+    expect(outcomes.map(([rival]) => rival)).toEqual(rivals.map(() => accepted));
+    expect(outcomes.filter(([, shared]) => shared?.outcome === 'admitted')).toHaveLength(1);
+    const { extremities } = await withTransaction(store, async (tx) => (await lockRoom(tx, room.roomId))!);
+    expect(extremities).toEqual([...rivals, common].map(({ eventId }) => eventId).sort());
+  });
+
+  test('a verdict names the events that it was made by', async () => {
+    const { room, admit } = await admitted();
+    const said = room.add(message(user(0)));
+    await admit([said]);
+    expect(await readAuthStateOf(store, room.roomId, said.eventId)).toEqual(new Set(said.authEvents));
+  });
+
+  test('an event that was missed fills its gap with its verdict, and stands before what was built over the gap', async () => {
+    const { room, admit } = await admitted();
+    const missed = room.add(message(user(0)));
+    const over = room.add(message(user(1)));
+    await insertPdus(store, [checked(missed)]);
+    await withTransaction(store, async (tx) => {
+      const locked = (await lockRoom(tx, room.roomId))!;
+      await append(tx, locked, [
+        {
+          type: 'GapOpened',
+          eventIds: [missed.eventId],
+          origin: 'there.test' as ServerName,
+          assumedState: locked.currentState,
+          at: 1,
+        },
+      ]);
+    });
+    expect(await admit([over])).toEqual([accepted]);
+    expect(await admit([missed])).toEqual([accepted]);
+    expect(await readGaps(store, room.roomId)).toEqual([]);
+    const { extremities } = await withTransaction(store, async (tx) => (await lockRoom(tx, room.roomId))!);
+    expect(extremities).toEqual([over.eventId]);
+  });
+});

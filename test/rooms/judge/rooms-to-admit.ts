@@ -1,12 +1,15 @@
 /** Rooms in a database into which tests admit events: unsigned ones, since signatures are checked before. */
-import { type EventId, type RoomId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../../src/matrix/room-versions.ts';
+import { type StateMap, stateMapKey } from '../../../src/matrix/state-map.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
-import { type Random } from '../../differential/random.ts';
+import { type Draft, RandomRoom } from '../../differential/random-room.ts';
+import { type Random, createRandom } from '../../differential/random.ts';
+import { pduOf } from '../../differential/rules-answers.ts';
 
 /** An event as the checks before admission leave it. */
 export function checked(event: Pdu): CheckedPdu {
@@ -32,6 +35,70 @@ export async function openRoom(
   await withTransaction(store, async (tx) => {
     await openEpoch(tx, await createRoom(tx, roomId, rules.version));
   });
+}
+
+/** A room in which everything is as it should be, event by event. */
+export class QuietRoom {
+  readonly #room: RandomRoom;
+
+  /** With its creator, public, and with `members` joined users beside, `@user0:there.test` first. */
+  constructor(rules: RoomVersionRules, members: number, roomId: string) {
+    this.#room = new RandomRoom(rules, createRandom(1));
+    this.#room.roomId = roomId as RoomId;
+    const creator = CREATOR;
+    this.add({ type: 'm.room.create', sender: creator, stateKey: '', content: { room_version: rules.version } });
+    this.add({ type: 'm.room.member', sender: creator, stateKey: creator, content: { membership: 'join' } });
+    const levels = { type: 'm.room.power_levels', sender: creator, stateKey: '' };
+    this.add({ ...levels, content: { users: rules.privilegedCreators ? {} : { [creator]: 100 } } });
+    this.add({ type: 'm.room.join_rules', sender: creator, stateKey: '', content: { join_rule: 'public' } });
+    for (let i = 0; i < members; i += 1) this.add(membership(user(i), user(i), 'join'));
+  }
+
+  get roomId(): RoomId {
+    return this.#room.roomId;
+  }
+
+  get events(): Pdu[] {
+    return [...this.#room.events.values()];
+  }
+
+  get last(): Pdu {
+    const last = this.events.at(-1);
+    if (last === undefined) throw new Error('the room has no event yet');
+    return last;
+  }
+
+  stateAfter(event: Pdu): StateMap {
+    return this.#room.stateAfter.get(event.eventId) ?? new Map();
+  }
+
+  /** Adds an event after `parents`, or after the last one, with the auth events that the state there demands. */
+  add(draft: Draft, parents: readonly Pdu[] = this.events.slice(-1), authEvents?: readonly EventId[]): Pdu {
+    const room = this.#room;
+    const before = room.resolved(parents.map((parent) => this.stateAfter(parent)));
+    const prevEvents = parents.map(({ eventId }) => eventId);
+    const event = pduOf(room.wire(draft, prevEvents, authEvents ?? room.select(draft, before)), room.rules);
+    if (event.type === 'm.room.create') room.roomId = event.roomId;
+    room.events.set(event.eventId, event);
+    const after = new Map(before);
+    if (event.stateKey !== undefined) after.set(stateMapKey(event.type, event.stateKey), event.eventId);
+    room.stateAfter.set(event.eventId, after);
+    return event;
+  }
+}
+
+export const CREATOR = '@creator:there.test' as UserId;
+
+export function user(i: number): UserId {
+  return `@user${String(i)}:there.test` as UserId;
+}
+
+export function message(sender: UserId, body = 'hello'): Draft {
+  return { type: 'm.room.message', sender, content: { body } };
+}
+
+export function membership(sender: UserId, stateKey: UserId, what: string): Draft {
+  return { type: 'm.room.member', sender, stateKey, content: { membership: what } };
 }
 
 /** A random order in which parents come before their children. */
@@ -61,7 +128,7 @@ export async function decided(store: Store, roomId: RoomId): Promise<unknown> {
   const [events, extremities, rooms] = await Promise.all([
     store.query(
       `SELECT event_id, encode(state_before, 'hex') AS before, encode(state_after, 'hex') AS after, verdict, soft_failed, rule,
-              reason, partial, auth_depth
+              reason, partial, auth_depth, auth_state
          FROM event_states WHERE room_id = $1 ORDER BY event_id`,
       [roomId],
     ),

@@ -1,0 +1,1 @@
+ALTER TABLE "event_states" ADD COLUMN "auth_state" bigint[];
