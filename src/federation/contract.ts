@@ -14,6 +14,7 @@ import {
   type UserId,
 } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { type RoomVersionRules } from '../matrix/room-versions.ts';
 
 export interface RequestOptions {
   readonly signal: AbortSignal;
@@ -125,7 +126,14 @@ export interface FederationClient {
     event: JsonObject,
     options: RequestOptions,
   ): Promise<void>;
-  stateIds(destination: ServerName, roomId: RoomId, eventId: EventId, options: RequestOptions): Promise<StateIdsAnswer>;
+  /** Ids as `rules` have them. Over two million of them are `too-large`; they are read as they come, never as a whole. */
+  stateIds(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    rules: RoomVersionRules,
+    options: RequestOptions,
+  ): Promise<StateIdsAnswer>;
   state(
     destination: ServerName,
     roomId: RoomId,

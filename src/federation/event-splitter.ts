@@ -48,6 +48,8 @@ export interface EventSplitter<Name extends string> {
 export interface SplitterOptions<Name extends string> {
   /** The arrays at the top level whose members are events. Other members may be anything. */
   readonly arrays: readonly Name[];
+  /** What the members of those arrays are: events, unless they are ids of events. */
+  readonly members?: 'objects' | 'strings';
   /** Of all names and values at the top level that are not these arrays. */
   readonly restBytesMax: number;
 }
@@ -80,6 +82,7 @@ const TO_CLOSER = 2;
 
 export function createEventSplitter<Name extends string>(options: SplitterOptions<Name>): EventSplitter<Name> {
   const arrays: ReadonlySet<string> = new Set(options.arrays);
+  const wantedByte = options.members === 'strings' ? QUOTE : OPEN_OBJECT;
   const counts = new Map<Name, number>();
   const rest = new Map<string, Uint8Array>();
   let restBytes = 0;
@@ -208,7 +211,7 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
   const startOf = (byte: number): void => {
     const isNestedOrString = byte === OPEN_OBJECT || byte === OPEN_ARRAY || byte === QUOTE;
     if (!isNestedOrString && !isScalarByte(byte)) throw unexpected(byte);
-    startValue(isNestedOrString, array === undefined || byte === OPEN_OBJECT);
+    startValue(isNestedOrString, array === undefined || byte === wantedByte);
   };
 
   /** Takes one byte between values; true when it is the first of a value, which must then be scanned from it. */

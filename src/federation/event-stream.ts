@@ -25,6 +25,8 @@ export class DripError extends Error {
 export interface EventStreamOptions<Name extends string> {
   readonly body: Readable;
   readonly arrays: readonly Name[];
+  /** `strings`: the arrays hold ids of events. */
+  readonly members?: 'objects' | 'strings';
   /** Of the whole body. */
   readonly bytesMax: number;
   /** Once it is aborted nothing is handed on, and its reason is thrown. */
@@ -56,7 +58,11 @@ async function* readBatches<Name extends string>(
   options: EventStreamOptions<Name>,
   onSummary: (summary: StreamSummary) => void,
 ): AsyncGenerator<EventBatch<Name>, void, undefined> {
-  const splitter = createEventSplitter({ arrays: options.arrays, restBytesMax: REST_BYTES_MAX });
+  const splitter = createEventSplitter({
+    arrays: options.arrays,
+    members: options.members ?? 'objects',
+    restBytesMax: REST_BYTES_MAX,
+  });
   let bytes = 0;
   let pendingBytes = 0;
   let pending: { array: Name; events: Uint8Array[] }[] = [];

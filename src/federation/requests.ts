@@ -40,12 +40,12 @@ export interface Requests {
   readonly limits: FederationLimits;
   /** A small answer, whole. */
   json(destination: ServerName, ask: Ask, options: RequestOptions, bytesMax?: number): Promise<JsonObject>;
-  /** The raw events of the arrays named. Resolves at the first bytes of a 200 answer. */
+  /** The raw events of the arrays named, or their strings. Resolves at the first bytes of a 200 answer. */
   events<Name extends string>(
     destination: ServerName,
     ask: Ask,
     options: RequestOptions,
-    body: { readonly arrays: readonly Name[]; readonly bytesMax: number },
+    body: { readonly arrays: readonly Name[]; readonly members?: 'strings'; readonly bytesMax: number },
   ): Promise<EventStream<Name>>;
   /** For requests whose answer is that they succeeded: the body is not read. */
   done(destination: ServerName, ask: Ask, options: RequestOptions): Promise<void>;

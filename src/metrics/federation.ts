@@ -84,8 +84,8 @@ export function countRequests(client: FederationClient, instruments: Instruments
       ask('make_leave', options, client.makeLeave(destination, roomId, userId, options)),
     sendLeave: (destination, roomId, eventId, event, options) =>
       ask('send_leave', options, client.sendLeave(destination, roomId, eventId, event, options)),
-    stateIds: (destination, roomId, eventId, options) =>
-      ask('state_ids', options, client.stateIds(destination, roomId, eventId, options)),
+    stateIds: (destination, roomId, eventId, rules, options) =>
+      ask('state_ids', options, client.stateIds(destination, roomId, eventId, rules, options)),
     state: async (destination, roomId, eventId, options) => {
       const request = client.state(destination, roomId, eventId, options);
       const { answer, batches } = await open('state', options, request);

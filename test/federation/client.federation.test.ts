@@ -25,6 +25,7 @@ import {
   testAuthority,
   testClient,
 } from './tls-server.ts';
+import { rulesOf } from '../matrix/sample-event.ts';
 
 const roomId = '!room:remote.test' as RoomId;
 const eventId = '$event/1' as EventId;
@@ -201,7 +202,7 @@ describe('answers', () => {
       response.writeHead(429, { 'retry-after': '7' }).end('{"errcode":"M_LIMIT_EXCEEDED","error":"slow down"}');
     });
     const client = await testClient();
-    expect(await failureOf(client.stateIds(server.name, roomId, eventId, options))).toMatchObject({
+    expect(await failureOf(client.stateIds(server.name, roomId, eventId, rulesOf('11'), options))).toMatchObject({
       name: 'FederationError',
       serverName: server.name,
       kind: 'rate-limited',
@@ -219,22 +220,30 @@ describe('answers', () => {
     ['ids of the wrong type', 'malformed', '{"pdu_ids":[5],"auth_chain_ids":[]}'],
     ['ids too long', 'malformed', `{"pdu_ids":["$${'x'.repeat(255)}"],"auth_chain_ids":[]}`],
     ['bad UTF-8', 'malformed', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
-    ['a lone surrogate', 'malformed', '{"pdu_ids":[],"auth_chain_ids":[],"x":"\\ud800"}'],
+    ['a lone surrogate', 'malformed', '{"pdu_ids":["\\ud800"],"auth_chain_ids":[]}'],
+    ['a list that is none', 'malformed', '{"pdu_ids":[],"auth_chain_ids":"x"}'],
+    ['one list only', 'malformed', `{"pdu_ids":["$${'x'.repeat(43)}"]}`],
+    ['ids too short', 'malformed', `{"pdu_ids":["$${'x'.repeat(42)}"],"auth_chain_ids":[]}`],
+    ['no ids among ids', 'malformed', `{"pdu_ids":["$${'x'.repeat(43)}",{}],"auth_chain_ids":[]}`],
+    ['an id cut short', 'malformed', `{"pdu_ids":[],"auth_chain_ids":["$${'x'.repeat(43)}`],
     ['a name twice', 'malformed', '{"pdu_ids":[],"pdu_ids":[],"auth_chain_ids":[]}'],
     ['depth 100,000', 'malformed', `{"x":${'['.repeat(100_000)}${']'.repeat(100_000)}}`],
     ['NaN', 'malformed', '{"pdu_ids":NaN}'],
   ])('of /state_ids with %s are %s', async (_what, kind, body) => {
     const server = await startTlsServer((_request, response) => response.end(body));
     const client = await testClient();
-    expect(await failureOf(client.stateIds(server.name, roomId, eventId, options))).toMatchObject({ kind });
+    expect(await failureOf(client.stateIds(server.name, roomId, eventId, rulesOf('11'), options))).toMatchObject({
+      kind,
+    });
   });
 
   test('with __proto__ change nothing', async () => {
-    const body = '{"__proto__":{"polluted":1},"pdu_ids":["$a","$a"],"auth_chain_ids":[]}';
+    const [id, slashed] = [`$${'a'.repeat(43)}`, `$${'a'.repeat(42)}\\u005f`];
+    const body = `{"__proto__":{"polluted":1},"pdu_ids":["${id}","${id}","${slashed}"],"auth_chain_ids":null}`;
     const server = await startTlsServer((_request, response) => response.end(body));
     const client = await testClient();
-    expect(await client.stateIds(server.name, roomId, eventId, options)).toEqual({
-      stateIds: ['$a'],
+    expect(await client.stateIds(server.name, roomId, eventId, rulesOf('11'), options)).toEqual({
+      stateIds: [id, `$${'a'.repeat(42)}_`],
       authChainIds: [],
     });
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();

@@ -17,6 +17,7 @@ import { type CheckedPdu, type KnownKey } from '../../src/verification/contract.
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { ourKey, signal, silent } from './tls-server.ts';
+import { rulesOf } from '../matrix/sample-event.ts';
 
 const missing = await whySynapseIsMissing();
 
@@ -157,7 +158,7 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
     expect(state.some(({ type }) => type === 'm.room.member')).toBe(false);
 
     const prev = template.prevEventIds[0] as EventId;
-    const ids = await client.stateIds(resident, roomId, prev, options);
+    const ids = await client.stateIds(resident, roomId, prev, rulesOf('11'), options);
     const whole: CheckedPdu[] = [];
     for await (const batch of await client.state(resident, roomId, prev, options)) {
       if (batch.array === 'pdus') whole.push(...(await check(batch.events)));
@@ -181,7 +182,7 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
     const resident = synapse.serverName as ServerName;
     const alias = `#nowhere:${resident}` as RoomAlias;
     await expect(client.queryDirectory(resident, alias, { signal })).rejects.toMatchObject({ kind: 'not-found' });
-    const stranger = client.stateIds(resident, room.roomId as never, '$x' as EventId, { signal });
+    const stranger = client.stateIds(resident, room.roomId as never, '$x' as EventId, rulesOf('11'), { signal });
     await expect(stranger).rejects.toMatchObject({ kind: 'forbidden', errcode: 'M_FORBIDDEN' });
     const userId = `@me:${ourselves}` as UserId;
     await expect(client.makeJoin(resident, room.roomId as never, userId, ['1'], { signal })).rejects.toMatchObject({

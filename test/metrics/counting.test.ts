@@ -9,6 +9,7 @@ import { type CheckOutcome } from '../../src/verification/contract.ts';
 import { type CheckInput, type VerificationPool } from '../../src/verification/pool.ts';
 import { silent } from '../federation/tls-server.ts';
 import { nonZero } from './series.ts';
+import { rulesOf } from '../matrix/sample-event.ts';
 
 const there = 'there.test' as ServerName;
 const room = '!room:there.test' as RoomId;
@@ -61,7 +62,7 @@ test('a request that failed is counted by its kind, one that we gave up as abort
   const fail = (error: Error) =>
     metrics.countRequests(clientOf({ stateIds: () => Promise.reject(error), state: () => Promise.reject(error) }));
   const refused = new FederationError(there, 'forbidden', 'no');
-  await expect(fail(refused).stateIds(there, room, event, { signal: untouched })).rejects.toBe(refused);
+  await expect(fail(refused).stateIds(there, room, event, rulesOf('11'), { signal: untouched })).rejects.toBe(refused);
   await expect(fail(refused).state(there, room, event, { signal: untouched })).rejects.toBe(refused);
   await expect(fail(refused).state(there, room, event, { signal: gone })).rejects.toBe(refused);
   await expect(fail(new TypeError('a bug')).state(there, room, event, { signal: untouched })).rejects.toThrow('a bug');

@@ -6,6 +6,7 @@ import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
 import { FederationError } from '../../src/federation/error.ts';
 import { signal } from '../federation/tls-server.ts';
 import { type TestJoiner, type TestSimulator, startTestJoiner, startTestSimulator } from '../support/simulator.ts';
+import { rulesOf } from '../matrix/sample-event.ts';
 
 const options = { signal };
 
@@ -171,7 +172,7 @@ describe('a rule', () => {
     const { simulator, resident } = here;
     const fault = { kind: 'status', status: 502, errcode: 'M_UNKNOWN' } as const;
     const active = await simulator.inject({ fault, endpoint: 'state', times: 2 });
-    await here.joiner.client.stateIds(resident, simulator.room.roomId, here.joinId, options);
+    await here.joiner.client.stateIds(resident, simulator.room.roomId, here.joinId, rulesOf('11'), options);
     expect(await active.hits()).toBe(0);
     const ends = [await takeState(here, resident), await takeState(here, resident), await takeState(here, resident)];
     expect(ends.map(({ end }) => end)).toEqual(['server-error', 'server-error', 'whole']);

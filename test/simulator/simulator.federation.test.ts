@@ -245,7 +245,7 @@ describe('state', () => {
     const { eventId, template } = await joiner.join(resident, roomId);
 
     // Joined through one resident, known to all.
-    const { stateIds, authChainIds } = await joiner.client.stateIds(other, roomId, eventId, options);
+    const { stateIds, authChainIds } = await joiner.client.stateIds(other, roomId, eventId, version11, options);
     expect(stateIds).toHaveLength(stateEvents);
     const given = await collect(await joiner.client.state(other, roomId, eventId, options));
     expect(ids(given.pdus)).toEqual(stateIds);
@@ -257,7 +257,7 @@ describe('state', () => {
     expect({ events, joined }).toEqual({ events: stateEvents + 1, joined: 31 });
     // At the event that the join stands on there is the same state: it is a message.
     const [parent] = template.prevEventIds as [EventId];
-    const before = await joiner.client.stateIds(other, roomId, parent, options);
+    const before = await joiner.client.stateIds(other, roomId, parent, version11, options);
     expect([...before.stateIds].sort()).toEqual([...stateIds].sort());
   });
 
@@ -269,7 +269,7 @@ describe('state', () => {
     const { eventId } = await joiner.join(resident, roomId);
     const { client } = stranger;
     const asked = [
-      client.stateIds(resident, roomId, eventId, options),
+      client.stateIds(resident, roomId, eventId, version11, options),
       client.state(resident, roomId, eventId, options),
       client.event(resident, eventId, options),
     ];

@@ -89,7 +89,7 @@ async function run(context: RoomsContext, fetch: StateFetch, round: number, prog
   const resync = await readResync(store, roomId);
   const rules = rulesOfJoined(resync?.state.roomVersion ?? '');
 
-  const ids = await federation.stateIds(resident, roomId, atEventId, { signal });
+  const ids = await federation.stateIds(resident, roomId, atEventId, rules, { signal });
   const wanted = new Set([...ids.stateIds, ...ids.authChainIds, atEventId]);
   const held = await heldEventIds(store, [...wanted]);
   const alreadyHeld = held.size;
