@@ -90,8 +90,9 @@ test('an event that was deleted and stored again is taken as it is now, though i
   const sql = await emptied();
   const snapshots = async (): Promise<SnapshotId[]> => {
     const ids: SnapshotId[] = [];
-    for (const i of [0, 1])
-      {ids.push(await storeState(sql, room, stateMapOf(...replacing(state, crowd[i]!, renamed[i]!))));}
+    for (const i of [0, 1]) {
+      ids.push(await storeState(sql, room, stateMapOf(...replacing(state, crowd[i]!, renamed[i]!))));
+    }
     return ids;
   };
   await storeRoom(sql, room);
