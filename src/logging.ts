@@ -18,6 +18,7 @@ export interface LoggingOptions {
   readonly destination?: DestinationStream;
 }
 
+/** A logger without secrets, each line with the ids of the trace it belongs to. */
 export function createLogger({ level, destination }: LoggingOptions): Logger {
   const options = {
     level,

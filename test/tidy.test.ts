@@ -71,6 +71,20 @@ test('every file of ours that is no test says at its head what it is for', async
   expect(files.filter((_, index) => !heads[index]?.startsWith('/**'))).toEqual([]);
 });
 
+test('every exported function of src says in a docstring what its name cannot', async () => {
+  const bare: string[] = [];
+  for (const file of (await filesIn('src')).filter((name) => name.endsWith('.ts'))) {
+    const text = await readFile(join(root, file), 'utf8');
+    const documented = new Set<string>();
+    for (const { 1: above = '', 2: name = '' } of text.matchAll(/^(.*)\nexport (?:async )?function\*? ?(\w+)/gm)) {
+      // Of several overloads the first has it.
+      if (above.endsWith('*/')) documented.add(name);
+      else if (!documented.has(name)) bare.push(`${file}: ${name}`);
+    }
+  }
+  expect(bare).toEqual([]);
+});
+
 test('the name of every test file ends in a kind that vitest.config.ts knows', async () => {
   const files = (await filesIn('test')).filter((file) => file.endsWith('.test.ts'));
   const kinds = /^[a-z0-9-]+(\.(pg|workflow|federation|interop))?\.test\.ts$/;

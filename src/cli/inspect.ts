@@ -27,6 +27,7 @@ const QUESTIONS = {
   },
 } as const satisfies Record<InspectQuestion, object>;
 
+/** Adds `rejoinder inspect` with its questions. */
 export function addInspectCommands(program: Command, output: Output): void {
   const inspect = program
     .command('inspect')

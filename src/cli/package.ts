@@ -14,6 +14,7 @@ export function packageFile(name: string): string {
   return join(folder, name);
 }
 
+/** The version in package.json. */
 export function packageVersion(): string {
   return (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version;
 }

@@ -70,6 +70,7 @@ export function baseDirectory(file: string | undefined): string {
   return file === undefined ? resolve('.') : dirname(file);
 }
 
+/** Reads a configuration file in YAML, or says what is wrong with it and where. */
 export function readFileSource(file: string): Source | SourceProblem {
   let body: string;
   try {
@@ -124,6 +125,7 @@ function offsetOf(document: Document, path: readonly PropertyKey[]): number | un
   return isNode(node) && node.range ? node.range[0] : offsetOf(document, path.slice(0, -1));
 }
 
+/** Reads the settings that are given as environment variables; empty ones count as absent. */
 export function readEnvironment(env: Environment): Source {
   const tree: Tree = {};
   const origins = new Map<string, string>();
@@ -168,6 +170,7 @@ function setIn(tree: Tree, path: readonly string[], value: unknown): void {
   setIn(inner, rest, value);
 }
 
+/** Whether a value is an object with further keys, no list. */
 export function isTree(value: unknown): value is Tree {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

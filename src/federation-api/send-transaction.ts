@@ -44,6 +44,7 @@ export interface TransactionDependencies {
   readonly closing: AbortSignal;
 }
 
+/** The handler of one server: a transaction that is under way or answered is not taken in again. */
 export function createTransactionHandler(dependencies: TransactionDependencies): TransactionHandler {
   const { ports, clock, logger } = dependencies;
   const underWay = new Map<ServerName, Map<string, Promise<JsonObject>>>();

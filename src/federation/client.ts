@@ -51,6 +51,7 @@ export interface FederationClientConfig {
   readonly resolveSrv?: ResolveSrv;
 }
 
+/** The client of one process; its requests fail with a `FederationError` and nothing else, but for an aborted signal. */
 export function createFederationClient(config: FederationClientConfig): FederationClient {
   const { clock, limits, timeouts, userAgent, logger } = config;
   const staticAddresses = createStaticAddresses(config.staticAddresses ?? new Map());

@@ -81,6 +81,7 @@ interface Records {
   readonly expiresAt: number;
 }
 
+/** Discovery with its cache, which lives as long as the process. */
 export function createDiscovery(dependencies: DiscoveryDependencies): Discovery {
   const { clock, staticAddresses } = dependencies;
   const delegations = new LRUCache<string, Delegation>({ max: CACHED_NAMES_MAX });

@@ -17,6 +17,7 @@ const EVENT_AUTH_EVENTS_MAX = 10_000;
 
 type EventRequests = Pick<FederationClient, 'stateIds' | 'state' | 'event' | 'eventAuth' | 'getMissingEvents'>;
 
+/** The requests of the client that fetch events. */
 export function eventRequests(requests: Requests): EventRequests {
   const { limits, timeouts } = requests;
   const { stateBytesMax, responseBytesMax: bytesMax } = limits;

@@ -80,6 +80,7 @@ const CLOSE_OBJECT = 0x7d;
 /** In ASCII both closing brackets stand two after their opening ones. */
 const TO_CLOSER = 2;
 
+/** A splitter for one body. Throws a `SplitError` for a body that is no such answer, or over a limit. */
 export function createEventSplitter<Name extends string>(options: SplitterOptions<Name>): EventSplitter<Name> {
   const arrays: ReadonlySet<string> = new Set(options.arrays);
   const wantedByte = options.members === 'strings' ? QUOTE : OPEN_OBJECT;

@@ -38,6 +38,7 @@ export interface EventStreamOptions<Name extends string> {
   readonly onEnd: () => void;
 }
 
+/** The events of a body as an iterable that can be read once. */
 export function createEventStream<Name extends string>(options: EventStreamOptions<Name>): EventStream<Name> {
   let summary: StreamSummary | undefined;
   let isStarted = false;

@@ -45,6 +45,7 @@ export interface KeyFetcherConfig {
   readonly logger: Logger;
 }
 
+/** Asks notaries and servers for keys; one that cannot be had is absent from the answer. */
 export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   const { client, clock, logger } = config;
   const limit = pLimit(DIRECT_CONCURRENCY);

@@ -30,6 +30,7 @@ export interface KeyPatience {
   note(request: KeyRequest, isSatisfied: boolean): void;
 }
 
+/** The memory of which servers could not give a key lately; it forgets the longest unused of too many. */
 export function createKeyPatience(clock: Clock): KeyPatience {
   const memories = new LRUCache<ServerName, Memory>({ max: SERVERS_MAX });
   return {

@@ -60,6 +60,7 @@ interface Want {
   readonly fail: (error: unknown) => void;
 }
 
+/** The key ring of one process: its memory over the store over the network. */
 export function createKeyRing(config: KeyRingConfig): KeyRing {
   const fetchKeys = createKeyFetcher(config);
   const { clock } = config;

@@ -13,6 +13,7 @@ import { type Requests, malformed, path } from './requests.ts';
 
 type MembershipRequests = Pick<FederationClient, 'makeJoin' | 'sendJoin' | 'makeLeave' | 'sendLeave'>;
 
+/** The requests of the client that enter and leave rooms. */
 export function membershipRequests(requests: Requests): MembershipRequests {
   const { limits, timeouts } = requests;
   return {

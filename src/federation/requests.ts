@@ -58,6 +58,7 @@ export interface RequestsDependencies {
   readonly clock: Clock;
 }
 
+/** What every request has: its deadlines and limits, and its failures as `FederationError`. */
 export function createRequests({ transport, timeouts, limits, clock }: RequestsDependencies): Requests {
   const send = (destination: ServerName, ask: Ask, { signal }: RequestOptions): Promise<OpenAnswer> =>
     transport.send({ method: 'GET', isSigned: true, timeoutMs: timeouts.requestMs, ...ask, destination, signal });

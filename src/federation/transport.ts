@@ -72,6 +72,7 @@ export interface TransportDependencies {
   readonly onAnswered: (request: FederationRequest, status: number, tookMs: number) => void;
 }
 
+/** Sends signed requests to discovered addresses over connections that are kept for a while. */
 export function createTransport(dependencies: TransportDependencies): Transport {
   const { serverName, clock } = dependencies;
   return {

@@ -9,6 +9,7 @@ import {
 import { FederationError } from '../federation/error.ts';
 import { type Endpoint, type Instruments, type RequestOutcome } from './instruments.ts';
 
+/** The client, each of its requests counted by endpoint and outcome. */
 export function countRequests(client: FederationClient, instruments: Instruments, clock: Clock): FederationClient {
   /** Starts a request; the answer ends it. */
   const begin = (endpoint: Endpoint): ((outcome: RequestOutcome) => void) => {

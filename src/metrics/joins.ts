@@ -6,6 +6,7 @@ import { type Instruments, type JoinOutcome } from './instruments.ts';
 
 export type JoinRoom = (request: JoinRequest) => Promise<JoinedRoom>;
 
+/** The use case, counted by outcome, with how long callers waited. */
 export function countJoins(join: JoinRoom, { joins, joinSeconds }: Instruments, clock: Clock): JoinRoom {
   return async (request) => {
     const startedAt = clock.now();

@@ -5,6 +5,7 @@ import { type CheckOutcome } from '../verification/contract.ts';
 import { type VerificationPool } from '../verification/pool.ts';
 import { type Instruments, type VerificationOutcome } from './instruments.ts';
 
+/** The pool, with its checks counted by outcome. */
 export function countVerifications(pool: VerificationPool, instruments: Instruments, clock: Clock): VerificationPool {
   const { verifications, verificationSeconds, verificationQueue } = instruments;
   return {
@@ -38,6 +39,7 @@ function tally(outcomes: readonly CheckOutcome[]): Map<VerificationOutcome, numb
   return counts;
 }
 
+/** The key ring, with the keys counted that it found and did not find. */
 export function countKeys({ resolve }: KeyRing, { keys }: Instruments): KeyRing {
   return {
     resolve: async (requests, signal) => {

@@ -7,6 +7,7 @@ import { type JoinedRoom, type Member, type RoomDescription, type RoomOverview }
 
 const iso = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
 
+/** The answer to a join. */
 export function joinAnswer(joined: JoinedRoom): object {
   return {
     room_id: joined.roomId,
@@ -18,6 +19,7 @@ export function joinAnswer(joined: JoinedRoom): object {
   };
 }
 
+/** A room as the list of rooms has it. */
 export function roomAnswer({ roomId, epoch, name, canonicalAlias, membersKnown, resync }: RoomOverview): object {
   return {
     room_id: roomId,
@@ -93,6 +95,7 @@ function gapAnswer({
   };
 }
 
+/** A room with its journal, each event explained. */
 export function descriptionAnswer(room: RoomDescription): object {
   return {
     ...roomAnswer(room),
@@ -106,6 +109,7 @@ function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>): objec
   return { position, seq, at: iso(event.at), type: event.type, explanation: explain(event) };
 }
 
+/** One member, a row of the list of members. */
 export function memberAnswer({ userId, eventId, membership, displayName }: Member): object {
   return { user_id: userId, event_id: eventId, membership, display_name: displayName };
 }

@@ -68,6 +68,7 @@ export interface ParsedJoin {
   readonly omitMembers: boolean;
 }
 
+/** The body of a join; a local part alone means a user of `serverName`. Throws a `MatrixError`. */
 export function parseJoin(body: unknown, serverName: ServerName): ParsedJoin {
   const { room, user_id: user, via: servers, partial } = parse(joinBody, body, 'body');
   const userId = parseUserId(LOCALPART.test(user) ? `@${user}:${serverName}` : user);
@@ -77,6 +78,7 @@ export function parseJoin(body: unknown, serverName: ServerName): ParsedJoin {
   return { room, userId, via: servers, omitMembers: partial };
 }
 
+/** The room of a path, by id or alias. Throws a `MatrixError`. */
 export function parseRoomParameter(text: string): RoomId | RoomAlias {
   const room = parseRoom(text);
   if (room === undefined) throw invalidParam(`room: expected ${ROOM_EXPECTED}, percent-encoded`);
@@ -89,6 +91,7 @@ export function parseMembersQuery(query: unknown, waitMaxMs: number): { waitMs: 
   return { waitMs: Math.min(wait, waitMaxMs), membership };
 }
 
+/** The query of a room's state; `waitMs` as in `parseMembersQuery`. Throws a `MatrixError`. */
 export function parseStateQuery(query: unknown, waitMaxMs: number): { waitMs: number; members: boolean } {
   const { wait_ms: wait = waitMaxMs, members } = parse(stateQuery, query, 'query');
   return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true' };

@@ -17,6 +17,7 @@ export type NextAction =
   | { readonly type: 'walk' }
   | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
 
+/** What a resync in this state does next. `now`: milliseconds since the Unix epoch. */
 export function nextAction(state: ResyncState, now: number): NextAction {
   switch (state.phase) {
     case 'absent':

@@ -10,6 +10,7 @@ export interface Lanes {
   drain(): Promise<void>;
 }
 
+/** `count`: how many tasks run at once. `outer`: aborts them from outside. */
 export function createLanes(count: number, outer: AbortSignal): Lanes {
   const running = new Set<Promise<void>>();
   const failed = new AbortController();

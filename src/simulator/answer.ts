@@ -21,10 +21,12 @@ export interface Answer {
   readonly keyServers?: number;
 }
 
+/** A value as JSON, with status 200. */
 export function answerWith(value: JsonObject): Answer {
   return { status: 200, body: [JSON.stringify(value)] };
 }
 
+/** A text that is JSON already, with status 200. */
 export function answerWithText(text: string): Answer {
   return { status: 200, body: [text] };
 }
@@ -46,10 +48,12 @@ export function answerWithEvents(
   return { status: 200, body };
 }
 
+/** A refusal as Matrix writes it. */
 export function answerWithError({ status, errcode, message, details }: MatrixError): Answer {
   return { status, body: [JSON.stringify({ errcode, error: message, ...details })] };
 }
 
+/** The bytes of a body, for its Content-Length. */
 export function bodyLength(body: readonly BodyPart[]): number {
   let bytes = 0;
   for (const part of body) {

@@ -51,6 +51,7 @@ interface Pattern {
 /** Finds endpoints by path. Throws a `MatrixError` for what is no path of theirs, or not their method. */
 export type Router = (method: string, path: string) => Route;
 
+/** A router over all endpoints of a simulated server. */
 export function createRouter(endpoints: readonly Endpoint[]): Router {
   const patterns = endpoints.map((endpoint): Pattern => ({ endpoint, segments: endpoint.path.split('/') }));
   return (method, path) => {

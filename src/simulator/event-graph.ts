@@ -30,6 +30,7 @@ export interface EventGraph {
   ancestorsBetween(latest: readonly EventId[], earliest: readonly EventId[], limit: number): SimulatedEvent[];
 }
 
+/** A graph to which the create event is added first. */
 export function emptyEventGraph(): EventGraph {
   const events: SimulatedEvent[] = [];
   const parents: (readonly number[])[] = [];

@@ -44,6 +44,7 @@ export function roomFor(federation: Federation, roomId: string | undefined, orig
   return room;
 }
 
+/** Throws a `MatrixError` for a server that has no joined member in the room. */
 export function requireInRoom(room: SimulatedRoom, origin: ServerName): void {
   if (!room.serversInRoom().includes(origin)) {
     throw new MatrixError(403, 'M_FORBIDDEN', 'the server is not in the room');

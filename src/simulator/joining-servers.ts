@@ -32,6 +32,7 @@ export interface JoiningServers {
   close(): Promise<void>;
 }
 
+/** The servers under test; `authorityPem`: whose certificates are believed besides those of the system. */
 export function createJoiningServers(authorityPem: string | undefined, clock: Clock): JoiningServers {
   const agent = new Agent({
     connect: authorityPem === undefined ? {} : { ca: [...rootCertificates, authorityPem] },

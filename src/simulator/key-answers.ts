@@ -20,6 +20,7 @@ export interface KeyAnswers {
   vouchedFor(serverName: ServerName, notary: ServerName): string;
 }
 
+/** Answers about keys, made when first asked for and kept for a while. */
 export function createKeyAnswers(keys: ServerKeys, clock: Clock): KeyAnswers {
   const own = new Map<ServerName, JsonObject>();
   const texts = new Map<string, string>();

@@ -9,6 +9,7 @@ export interface MemberCounts {
   joined(): number;
 }
 
+/** Counts of a room that nobody is in yet. */
 export function memberCounts(): MemberCounts {
   const byServer = new Map<ServerName, number>();
   let total = 0;

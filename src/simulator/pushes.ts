@@ -40,6 +40,7 @@ export interface PushesDependencies {
   readonly clock: Clock;
 }
 
+/** Queues without a destination yet; the first event for a server makes its queue. */
 export function createPushes({ keys, joiningServers, counts, clock }: PushesDependencies): Pushes {
   const queues = new Map<ServerName, Queued[]>();
   const running = new Map<ServerName, Promise<void>>();

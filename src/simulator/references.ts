@@ -16,6 +16,7 @@ export interface References {
   to(eventIds: readonly EventId[]): readonly Json[];
 }
 
+/** References as the room version writes them. */
 export function referencesOf(rules: RoomVersionRules): References {
   if (rules.eventReferences === 'ids') return { note: () => undefined, to: (eventIds) => eventIds };
   const hashes = new Map<EventId, string>();

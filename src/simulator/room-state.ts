@@ -25,6 +25,7 @@ export interface RoomState {
   digest(): string;
 }
 
+/** The state of a room without events yet. */
 export function roomState(graph: EventGraph): RoomState {
   const members = memberCounts();
   const current = new Map<string, EventId>();

@@ -50,6 +50,7 @@ export function changesLength({ kind }: SimulatorFault): boolean {
   return kind === 'truncate' || kind === 'endless';
 }
 
+/** Whether a fault alters single events of an answer, and not its body as bytes. */
 export function isEventFault(fault: SimulatorFault): fault is EventFault {
   return fault.kind === 'wrong-hash' || fault.kind === 'wrong-signature' || fault.kind === 'missing-events';
 }

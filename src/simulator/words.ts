@@ -59,6 +59,7 @@ export function localpart(random: SeededRandom, ordinal: number): string {
   return `${random.pick(PLAIN_NAMES)}${random.pick(['', '.', '-', '_'])}${ordinal.toString(36)}`;
 }
 
+/** A name that a person might choose. */
 export function displayName(random: SeededRandom): string {
   const name = random.chance(0.3)
     ? random.pick(OTHER_SCRIPTS)
@@ -73,12 +74,14 @@ export function mediaUrl(random: SeededRandom, serverName: string): string {
   return `mxc://${serverName}/${random.text(24, LETTERS)}`;
 }
 
+/** A message of everyday length. */
 export function messageText(random: SeededRandom): string {
   const sentences = [random.pick(SENTENCES)];
   while (random.chance(0.35)) sentences.push(random.pick(SENTENCES));
   return sentences.join(' ');
 }
 
+/** A topic that a room might have. */
 export function topicText(random: SeededRandom): string {
   return `${random.pick(TOPICS)} · ${random.text(6, LOWER_AND_DIGITS)}`;
 }

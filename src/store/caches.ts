@@ -19,6 +19,7 @@ export interface Caches {
   readonly resolutions: ResolutionCache;
 }
 
+/** Empty caches, for one pool of connections. */
 export function createCaches(): Caches {
   return {
     chunks: new ChunkCache(),

@@ -8,6 +8,7 @@ export function int8Array(numbers: readonly (number | bigint | null)[]): string 
   return `{${numbers.map((number) => number ?? 'NULL').join(',')}}`;
 }
 
+/** Neither value needs quotes. */
 export function booleanArray(items: readonly boolean[]): string {
   return `{${items.join(',')}}`;
 }

@@ -10,6 +10,7 @@ export interface RawEvents {
   readonly offsets: Uint32Array<ArrayBuffer>;
 }
 
+/** Copies events into one buffer. */
 export function packEvents(events: readonly Uint8Array[]): RawEvents {
   const offsets = new Uint32Array(events.length + 1);
   let end = 0;
@@ -22,6 +23,7 @@ export function packEvents(events: readonly Uint8Array[]): RawEvents {
   return { bytes, offsets };
 }
 
+/** The bytes of one event, without a copy. */
 export function eventAt({ bytes, offsets }: RawEvents, index: number): Uint8Array {
   return bytes.subarray(offsets[index], offsets[index + 1]);
 }

@@ -64,6 +64,7 @@ export interface PoolOptions {
   readonly startThread?: () => Worker;
 }
 
+/** Starts the threads; `close` ends them. */
 export function createVerificationPool({ threads, startThread }: PoolOptions): VerificationPool {
   invariant(Number.isInteger(threads) && threads >= 1, 'a verification pool has at least one thread');
   return new Pool(threads, startThread ?? startVerificationThread);

@@ -30,6 +30,7 @@ export interface PrepareOptions {
   readonly capReferences: boolean;
 }
 
+/** Parses an event and works out its id and its signers; never throws for what a stranger sent. */
 export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: PrepareOptions): PreparedEvent {
   const json = parseJsonObject(raw);
   if (!json.ok) return malformed(null, json);

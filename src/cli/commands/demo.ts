@@ -35,6 +35,7 @@ export interface DemoOptions {
   readonly flags: DemoFlags;
 }
 
+/** Starts everything for the demo, joins, watches the resync, compares the states, and tells what was measured. */
 export async function demo(options: DemoOptions, output: Output): Promise<void> {
   const plan = planDemo(options.flags);
   const { stop } = options;

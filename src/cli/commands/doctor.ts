@@ -18,6 +18,7 @@ export interface DoctorOptions {
   readonly json: boolean;
 }
 
+/** Prints what a server needs and what of it is found, with remedies. Throws a `CliError` when anything is bad. */
 export async function doctor(options: DoctorOptions, output: Output): Promise<void> {
   const findings = await examine(options);
   if (options.json) output.json(findings);

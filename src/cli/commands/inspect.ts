@@ -30,6 +30,7 @@ const WRITE_CHARS = 64 * 1024;
 
 type Answer = (document: Uint8Array) => Inspection;
 
+/** Answers one document, or with `--batch` one a line. A refused document is answered too, by its reason. */
 export async function inspectDocuments(
   question: InspectQuestion,
   options: InspectOptions,

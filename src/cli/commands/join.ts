@@ -14,6 +14,7 @@ export interface JoinOptions extends ClientOptions {
   readonly json: boolean;
 }
 
+/** Asks the running server to join a room, and prints what became of it. */
 export async function join(room: string, options: JoinOptions, output: Output): Promise<void> {
   const client = await connectOperator(options);
   try {

@@ -16,6 +16,7 @@ export interface MembersOptions extends ClientOptions {
 /** One question to the server waits this long, so that progress is shown at least so often. */
 const ASK_WAIT_MS = 2_000;
 
+/** Prints the members of a room, waiting for them where the room is partial, as long as the options say. */
 export async function members(room: string, options: MembersOptions, output: Output): Promise<void> {
   const waitMs = parseDuration(options.wait);
   if (waitMs === undefined) {

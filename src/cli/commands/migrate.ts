@@ -12,6 +12,7 @@ export interface MigrateOptions {
   readonly config?: string;
 }
 
+/** Brings the schema of the configured database up to date. */
 export async function migrate({ env, config: path }: MigrateOptions, output: Output): Promise<void> {
   await migrateBoth(loadConfig({ path, env }), (line) => output.line(line));
 }

@@ -37,6 +37,7 @@ const description = overview.extend({
 
 type Overview = z.output<typeof overview>;
 
+/** Prints the rooms and how far each is, or one room by its journal. */
 export async function rooms(room: string | undefined, options: RoomsOptions, output: Output): Promise<void> {
   const client = await connectOperator(options);
   try {

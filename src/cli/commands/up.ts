@@ -40,6 +40,7 @@ export function createShutdown(stop: AbortSignal, output: Output): Shutdown {
   return new Shutdown(PART_STOP_MS_MAX);
 }
 
+/** A logger for parts that only warn: what goes wrong is noted for the person at the terminal. */
 export function complaintsTo(output: Output): { warn(fields: object, message: string): void } {
   return {
     warn: (fields, message) =>

@@ -16,6 +16,7 @@ export interface DigestComparison extends Comparison {
   readonly truth: StateDigest;
 }
 
+/** Compares our state with the federation's own, by the digest of the event ids. */
 export async function compareDigests(
   client: Pick<OperatorClient, 'ask'>,
   join: Pick<WatchedJoin, 'roomId' | 'members'>,

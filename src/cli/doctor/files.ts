@@ -10,6 +10,7 @@ import { type Finding, firstLine } from './finding.ts';
 
 const RENEW_BEFORE_MS = 14 * 24 * 3_600_000;
 
+/** Whether the signing key and the old ones can be used; none yet is no fault, since the first start makes it. */
 export async function checkSigningKey({ signingKeyPath: path, oldSigningKeys }: Config): Promise<Finding> {
   const subject = 'signing key';
   try {
@@ -36,6 +37,7 @@ export async function checkSigningKey({ signingKeyPath: path, oldSigningKeys }: 
   }
 }
 
+/** Whether the operator token can be read; none yet is no fault, since the first start makes it. */
 export async function checkOperatorToken({ operator }: Config): Promise<Finding> {
   const subject = 'operator token';
   if (operator.token !== null) return { subject, verdict: 'ok', found: 'in the configuration' };
@@ -49,6 +51,7 @@ export async function checkOperatorToken({ operator }: Config): Promise<Finding>
   }
 }
 
+/** Whether the TLS certificate fits its key and our name, and how long it lasts. */
 export async function checkCertificate(config: Config, clock: Clock): Promise<Finding> {
   const subject = 'TLS certificate';
   const { tls } = config.listeners.federation;

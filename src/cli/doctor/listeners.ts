@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { type ListenerConfig } from '../../config.ts';
 import { type Finding, firstLine } from './finding.ts';
 
+/** Whether an address can be listened on, or who holds it. */
 export async function checkListener(name: string, { host, port }: ListenerConfig): Promise<Finding> {
   const subject = `${name} listener`;
   const where = `${host}:${port}`;

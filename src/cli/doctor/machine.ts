@@ -6,6 +6,7 @@ import { type Finding, firstLine } from './finding.ts';
 /** `engines.node` of package.json. */
 const NODE_MIN = [20, 19] as const;
 
+/** Whether this Node.js is new enough. */
 export function checkNode(version: string): Finding {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const isNewEnough = major > NODE_MIN[0] || (major === NODE_MIN[0] && minor >= NODE_MIN[1]);
@@ -14,6 +15,7 @@ export function checkNode(version: string): Finding {
   return { ...finding, verdict: 'bad', remedy: `Install Node.js ${NODE_MIN.join('.')} or newer: https://nodejs.org` };
 }
 
+/** Whether there is a Python for the demo's Synapse. */
 export async function checkPython(env: Environment): Promise<Finding> {
   const subject = 'Python';
   try {

@@ -14,6 +14,7 @@ import { type Finding, firstLine } from './finding.ts';
 /** A server that needs longer for a greeting is not one to run on. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
+/** Whether the configured database answers and has our schema, or which PostgreSQL `up` would start. */
 export async function checkPostgres(config: Config, env: Environment): Promise<Finding> {
   const subject = 'PostgreSQL';
   const { url } = config.database;
@@ -56,6 +57,7 @@ async function checkLocalPostgres(env: Environment): Promise<Finding> {
   return { subject, verdict: 'note', found, remedy };
 }
 
+/** Whether the configured Temporal answers and has our search attributes, or which one `up` would start. */
 export async function checkTemporal(config: Config, env: Environment): Promise<Finding> {
   const subject = 'Temporal';
   const { address, namespace } = config.temporal;

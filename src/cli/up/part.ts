@@ -24,6 +24,7 @@ export interface Part {
   stop(): Promise<void>;
 }
 
+/** Starts a part as a child process that writes to its log file. */
 export async function startPart({ name, self, env, logFile, cwd }: PartOptions): Promise<Part> {
   const [command = process.execPath, ...args] = self;
   const child = await startChild({

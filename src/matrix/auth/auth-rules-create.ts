@@ -11,6 +11,7 @@ import { parseUserId } from '../identifiers.ts';
 import { type Pdu } from '../pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../room-versions.ts';
 
+/** Rule 1: m.room.create. */
 export function authoriseCreate(event: Pdu, rules: RoomVersionRules): AuthVerdict {
   // 1.1. It has previous events.
   if (event.prevEvents.length > 0) return refuse('create-has-prev-events', 'm.room.create has prev_events.');

@@ -34,6 +34,7 @@ interface Change {
   readonly banLevel: Level;
 }
 
+/** The rule for m.room.member. */
 export function authoriseMembership(event: Pdu, situation: AuthSituation): AuthVerdict {
   const { create, powers, state, rules } = situation;
   const target = event.stateKey;

@@ -15,6 +15,7 @@ import { isJsonObject } from '../json/strict-json.ts';
 const LEVELS = ['users_default', 'events_default', 'state_default', 'ban', 'redact', 'kick', 'invite'] as const;
 const LEVEL_MAPS = ['users', 'events', 'notifications'] as const;
 
+/** The rule for m.room.power_levels. */
 export function authorisePowerLevels(event: Pdu, situation: AuthSituation): AuthVerdict {
   const { create, powers, state, rules } = situation;
   const next = event.content;

@@ -23,6 +23,7 @@ const BACKSLASH = 0x5c;
 const DIGIT_0 = 0x30;
 const DIGIT_9 = 0x39;
 
+/** Scans the bytes of a JSON text, valid or not. */
 export function scanJson(bytes: Uint8Array): JsonScan {
   const end = bytes.length;
   let depth = 0;

@@ -68,6 +68,7 @@ function requireObject(parsed: ParsedJson): { readonly ok: true; readonly value:
   return isJsonObject(parsed.value) ? { ok: true, value: parsed.value } : refuse('json.object', 'not a JSON object');
 }
 
+/** Whether a value is an object, no list and not null. */
 export function isJsonObject(value: Json | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -13,6 +13,7 @@ export function decodeBase64(text: string): Buffer | undefined {
   return unpadded % 4 === 1 ? undefined : Buffer.from(text, 'base64');
 }
 
+/** Encodes bytes in the standard alphabet, without padding. */
 export function encodeBase64(bytes: Uint8Array): string {
   const padded = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
   return padded.replace(/=+$/, '');

@@ -40,6 +40,7 @@ export interface AuthViews {
   wholeCharacters(): number;
 }
 
+/** Views of one room's events; what they share lives as long as they. */
 export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthViews {
   const lists = new Map<string, readonly EventId[]>();
   const contents = new Map<string, JsonObject>();

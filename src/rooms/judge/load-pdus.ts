@@ -16,6 +16,7 @@ export interface LoadedPdus {
   readonly absent: Set<EventId>;
 }
 
+/** Nothing loaded yet, for `loadPdus` to add to. */
 export function emptyLoadedPdus(): LoadedPdus {
   return { pdus: new Map(), rejected: new Set(), absent: new Set() };
 }

@@ -32,6 +32,7 @@ const POLL_MS = 1_000;
 /** Asked of callers when nothing better is known. */
 const RETRY_AFTER_MS = 5_000;
 
+/** What the operator API reads of rooms. */
 export function operatorReads(context: RoomsContext): RoomReads {
   const { store } = context;
   const look = lookForFullState(context);

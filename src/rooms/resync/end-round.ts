@@ -7,6 +7,7 @@ import { withTransaction } from '../../store/open-store.ts';
 import { lockResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 
+/** Does nothing when the stay or the round is over, or a candidate has been learned meanwhile. */
 export async function endRound(
   context: RoomsContext,
   { roomId, epoch, round }: { readonly roomId: RoomId; readonly epoch: number; readonly round: number },

@@ -75,6 +75,7 @@ export interface StateIntake {
   dropped(): ReadonlySet<EventId>;
 }
 
+/** The intake of one attempt: what `state.wanted` names and nothing else, from one resident. */
 export function createStateIntake(context: RoomsContext, state: WantedState): StateIntake {
   const { roomId, resident, rules, held, progress } = state;
   const wanted = new Set(state.wanted);

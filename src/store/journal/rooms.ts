@@ -134,6 +134,7 @@ export async function listRooms(sql: Sql): Promise<RoomRow[]> {
   return (await selectRooms(sql).orderBy(rooms.roomId)).map(toRoomRow);
 }
 
+/** A room with the resync of its current epoch; `undefined` when it has no row. */
 export async function readRoom(sql: Sql, roomId: RoomId): Promise<RoomRow | undefined> {
   const [row] = await selectRooms(sql).where(eq(rooms.roomId, roomId));
   return row && toRoomRow(row);

@@ -73,10 +73,12 @@ const HASH_BYTES = 16;
 const LEAF_TAG = 0;
 const BRANCH_TAG = 1;
 
+/** The key of a place: memberships and the rest are told apart by its lowest bit. */
 export function trieKey(stateKeyNid: number, isMembership: boolean): TrieKey {
   return stateKeyNid * 2 + (isMembership ? 1 : 0);
 }
 
+/** The number of the place that `trieKey` was given. */
 export function stateKeyNidOf(key: TrieKey): number {
   return Math.floor(key / 2);
 }

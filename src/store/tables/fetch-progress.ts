@@ -44,6 +44,7 @@ export async function readFetchProgress(sql: Sql, attempt: FetchAttempt): Promis
   return row;
 }
 
+/** Forgets the numbers of this very attempt, not those of a later one. */
 export async function deleteFetchProgress(sql: Sql, attempt: FetchAttempt): Promise<void> {
   await sql.db.delete(fetchProgress).where(isOf(attempt));
 }

@@ -3,6 +3,7 @@ import { type KeyId, type ServerName } from '../../matrix/identifiers.ts';
 import { type KeyStore, type KnownKey } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
 
+/** The key ring's store over the table `server_keys`. */
 export function createKeyStore(sql: Sql): KeyStore {
   return {
     readKeys: (requests) =>
