@@ -238,6 +238,11 @@ function databaseError(error: unknown): pg.DatabaseError | undefined {
   return error instanceof Error && error.cause !== undefined ? databaseError(error.cause) : undefined;
 }
 
+/** PostgreSQL's code for an error, such as 55P03; `undefined` for errors of other origin. */
+export function sqlStateOf(error: unknown): string | undefined {
+  return databaseError(error)?.code;
+}
+
 /** The constraint that a statement ran against; `undefined` for other errors. */
 export function constraintOf(error: unknown): string | undefined {
   return databaseError(error)?.constraint;
@@ -255,7 +260,7 @@ export async function withTransaction<Result>(
     try {
       return await runTransaction(store, work);
     } catch (error) {
-      if (attempt === ATTEMPTS_MAX || !RETRYABLE.has(databaseError(error)?.code ?? '')) throw error;
+      if (attempt === ATTEMPTS_MAX || !RETRYABLE.has(sqlStateOf(error) ?? '')) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_PAUSE_MS * 2 ** attempt));
     }
   }
