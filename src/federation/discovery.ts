@@ -4,7 +4,7 @@
  *
  * 1. An address literal: itself, port 8448 unless given. 2. A name with a port: that. 3. A name that delegates through
  * `.well-known`: the delegated name, by steps 3.1 to 3.5, which are steps 1, 2, 4, 5 and 6 for that name. 4. An SRV record
- * `_matrix-fed._tcp`. 5. The older `_matrix._tcp`. 6. Port 8448. The Host header, and with it the name the certificate
+ * `_matrix-fed._tcp`. 5. The older `_matrix._tcp`. 6. Port 8448; 5 and 6 only where no record was found. The Host header, and with it the name the certificate
  * must have, is the name before SRV: never the target of a record, which anybody may publish.
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#resolving-server-names
@@ -49,7 +49,7 @@ export interface Target {
 export interface Destination {
   /** The Host header; without its port, the name that the certificate is verified for. */
   readonly host: string;
-  /** Where to connect, best first; at least one. */
+  /** Where to connect, best first; none where its records say that it does not offer the service. */
   readonly targets: readonly Target[];
 }
 
@@ -108,16 +108,15 @@ export function createDiscovery(dependencies: DiscoveryDependencies): Discovery 
   const targetsByRecords = async (hostname: string): Promise<readonly Target[]> => {
     const known = records.get(hostname);
     if (known !== undefined && known.expiresAt > clock.now()) return known.targets;
-    let found: Target[] = [];
+    let targets: Target[] = [{ hostname, port: DEFAULT_PORT }];
     for (const service of ['_matrix-fed._tcp', '_matrix._tcp']) {
-      found = await dependencies
-        .resolveSrv(`${service}.${hostname}`)
-        .then((list) => orderRecords(list, dependencies.random))
-        // No record, no such name, or no answer: the spec's next step.
-        .catch(() => []);
-      if (found.length > 0) break;
+      // No record, no such name, or no answer: the spec's next step.
+      const list = await dependencies.resolveSrv(`${service}.${hostname}`).catch(() => []);
+      const found = orderRecords(list, dependencies.random);
+      if (found.length === 0 && !saysNotAvailable(list)) continue;
+      targets = found;
+      break;
     }
-    const targets = found.length > 0 ? found : [{ hostname, port: DEFAULT_PORT }];
     records.set(hostname, { targets, expiresAt: clock.now() + SRV_LIFETIME_MS });
     return targets;
   };
@@ -168,9 +167,20 @@ function nextDelegation(known: Delegation | undefined, answer: WellKnownAnswer, 
   return { to: keep?.to, fetchedAt: keep?.fetchedAt ?? now, expiresAt: now + pauseMs, failures };
 }
 
-/** RFC 2782: by priority, then at random by weight. The target `.` says that there is no such service. */
+/** RFC 2782: the single target `.` says that the service is decidedly not available; there is nothing further to try. */
+function saysNotAvailable(list: readonly SrvRecord[]): boolean {
+  const [only, ...others] = list;
+  return only !== undefined && others.length === 0 && isRoot(only);
+}
+
+/** The root of DNS, which is no host. */
+function isRoot({ name }: SrvRecord): boolean {
+  return name === '' || name === '.';
+}
+
+/** RFC 2782: by priority, then at random by weight. */
 function orderRecords(list: readonly SrvRecord[], random: () => number): Target[] {
-  const usable = list.filter(({ name, port }) => name !== '' && name !== '.' && port > 0 && port < 65_536);
+  const usable = list.filter((record) => !isRoot(record) && record.port > 0 && record.port < 65_536);
   return usable
     .map((record) => ({ record, rank: -Math.log(1 - random()) / Math.max(record.weight, 0.01) }))
     .sort((a, b) => a.record.priority - b.record.priority || a.rank - b.rank)

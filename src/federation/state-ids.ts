@@ -37,8 +37,9 @@ export async function readStateIds(
     }
   }
   const { events, dropped } = answer.summary();
-  for (const name of STATE_IDS_ARRAYS)
-    {if (events[name] === undefined) throw malformed(destination, `${name} is not a list`);}
+  for (const name of STATE_IDS_ARRAYS) {
+    if (events[name] === undefined) throw malformed(destination, `${name} is not a list`);
+  }
   if (dropped > 0) throw noId('the answer');
   return { stateIds: [...ids.pdu_ids], authChainIds: [...ids.auth_chain_ids] };
 }

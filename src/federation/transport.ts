@@ -142,6 +142,7 @@ async function tryTargets(
     ...(request.content === undefined ? {} : { 'content-type': 'application/json' }),
     ...(request.isSigned ? { authorization: authorizationOf(signed, signingKey) } : {}),
   };
+  if (found.targets.length === 0) throw new Error('its DNS records say that it does not offer the service');
   let failure: unknown;
   for (const { hostname, port } of found.targets) {
     try {

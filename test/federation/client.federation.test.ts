@@ -91,6 +91,17 @@ describe('requests', () => {
     expect(await client.version('remote.test' as ServerName, options)).toMatchObject({ name: 'x' });
   });
 
+  test('to a name whose records say that it offers no service are not made', async () => {
+    const client = await testClient({
+      lookup: toLoopback,
+      resolveSrv: () => Promise.resolve([{ name: '', port: 0, priority: 0, weight: 0 }]),
+    });
+    expect(await failureOf(client.version('remote.test' as ServerName, options))).toMatchObject({
+      kind: 'unreachable',
+      message: expect.stringContaining('does not offer the service'),
+    });
+  });
+
   test('to a name with a static address go there, and carry the name in Host and in the TLS handshake', async () => {
     const server = await startTlsServer(answering({ server: { name: 'x', version: '1' } }));
     const client = await testClient({

@@ -137,6 +137,24 @@ describe('server discovery', () => {
     });
   });
 
+  // https://www.rfc-editor.org/rfc/rfc2782: a single target "." means that the service is decidedly not available.
+  test.each<[string, Record<string, SrvRecord[]>]>([
+    ['by the newer record, whatever the older says', { 'matrix-fed': [record('.', 0)], matrix: [record('old', 443)] }],
+    ['by the newer record, as DNS libraries write it', { 'matrix-fed': [record('', 0)] }],
+    ['by the older record', { matrix: [record('.', 0)] }],
+  ])('a name that offers no service %s is not tried anywhere else', async (_what, records) => {
+    const srv = Object.fromEntries(Object.entries(records).map(([name, list]) => [`_${name}._tcp.example.org`, list]));
+    for (const name of ['example.org', 'delegating.org']) {
+      const here = world({ srv, wellKnown: { 'delegating.org': delegated('example.org') } });
+      expect(await here.resolve(name)).toEqual({ host: 'example.org', targets: [] });
+    }
+  });
+
+  test('a failed look-up of the newer record leads to the older, and several records are no refusal', async () => {
+    const here = world({ srv: { '_matrix._tcp.example.org': [record('.', 0), record('.', 9), record('old', 443)] } });
+    expect(await here.resolve('example.org')).toMatchObject({ targets: [{ hostname: 'old', port: 443 }] });
+  });
+
   test('a delegation is asked for again when its lifetime is over, and not before', async () => {
     const here = world({ wellKnown: { 'example.org': delegated('1.2.3.4') } });
     await here.resolve('example.org');
