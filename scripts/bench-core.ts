@@ -67,9 +67,9 @@ function spread(samples: Samples, step: string): { min: number; median: number; 
   return { min: sorted[0]!, median: sorted[sorted.length >> 1]!, max: sorted.at(-1)!, cpu };
 }
 
-function judge(pdu: Pdu, authEvents: ReadonlyMap<EventId, Pdu>, of: RoomVersionRules): void {
+function judge(pdu: Pdu, authEvents: ReadonlyMap<EventId, Pdu>, rules: RoomVersionRules): void {
   const cited = pdu.authEvents.map((id) => authEvents.get(id)!);
-  const verdict = checkOutlier({ event: pdu, rules: of, authEvents: cited, isRejected: () => false });
+  const verdict = checkOutlier({ event: pdu, rules, authEvents: cited, isRejected: () => false });
   if (verdict.outcome !== 'accept') throw new Error(`refused: ${verdict.rule}`);
 }
 
@@ -228,7 +228,7 @@ console.log(`  verify takes ${ratio.toFixed(2)} times the ${ownVerifier} (target
 console.log('In worker threads, judged on the main thread');
 print(
   samples,
-  ['1 thread', '2 threads'].flatMap((of) => [`parse + hash + verify, ${of}`, `and auth, ${of}`]),
+  ['1 thread', '2 threads'].flatMap((threads) => [`parse + hash + verify, ${threads}`, `and auth, ${threads}`]),
   MEMBERS,
 );
 const { min, median } = spread(samples, 'parse + hash + verify, 2 threads');

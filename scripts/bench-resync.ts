@@ -88,7 +88,7 @@ async function sharesPass(): Promise<SharesPass> {
   try {
     return await onStage({ ...options, profileDirectory }, async (stage) => {
       const run = await runResync(stage);
-      const pidOf = (name: string): number => stage.processes.find((of) => of.name === name)?.pid ?? 0;
+      const pidOf = (name: string): number => stage.processes.find((process) => process.name === name)?.pid ?? 0;
       return {
         run,
         threads: await readProfiles(profileDirectory, run.window),

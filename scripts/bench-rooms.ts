@@ -64,9 +64,9 @@ async function measure(workers: number): Promise<Measured> {
 }
 
 function timeLines({ runs }: Measured): string[] {
-  const row = (name: string, of: (room: RoomTimes) => number, judge: (values: number[]) => string) =>
+  const row = (name: string, valueOf: (room: RoomTimes) => number, judge: (values: number[]) => string) =>
     runs.map(({ rooms }) => {
-      const values = rooms.map(of);
+      const values = rooms.map(valueOf);
       return [name, ...[0, 0.5, 0.95, 1].map((share) => seconds(quantile(values, share))), judge(values)];
     });
   const nothing = (): string => '';
@@ -111,7 +111,7 @@ console.log(
   `${count(flags.number('rooms'))} rooms of ${count(members)} members on ${count(shape.servers)} servers, ` +
     `joined ${count(Math.min(flags.number('in-flight'), flags.number('rooms')))} at a time, seed ${flags.number('seed')}`,
 );
-for (const of of measured) console.log(`\n${report(of).join('\n')}`);
+for (const measurement of measured) console.log(`\n${report(measurement).join('\n')}`);
 console.log("\n  (fairness: Jain's index of the rooms' times; 1: all the same)");
 
 const file = flags.text('json');

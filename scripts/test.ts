@@ -161,7 +161,8 @@ for (const name of SUITES) parts.push(await suite(name, reports));
 await rm(reports, { recursive: true, force: true });
 
 printTable(parts);
-const sum = (of: 'passed' | 'failed' | 'skipped'): number => parts.reduce((total, part) => total + part[of], 0);
+const sum = (outcome: 'passed' | 'failed' | 'skipped'): number =>
+  parts.reduce((total, part) => total + part[outcome], 0);
 const skippedText = sum('skipped') > 0 ? `, ${sum('skipped')} skipped` : '';
 console.log(`\n${sum('passed')} passed, ${sum('failed')} failed${skippedText}`);
 process.exitCode = sum('failed') > 0 ? 1 : 0;

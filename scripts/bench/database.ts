@@ -96,10 +96,10 @@ export async function readStatements(
       WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_%'
       GROUP BY query ORDER BY 4 DESC`,
   );
-  const all = rows.map(({ text, calls, rows: of, seconds }) => ({
+  const all = rows.map(({ text, calls, rows: affected, seconds }) => ({
     text: text.replace(/\s+/g, ' ').trim().slice(0, STATEMENT_CHARACTERS),
     calls: Number(calls),
-    rows: Number(of),
+    rows: Number(affected),
     seconds: Number(seconds),
   }));
   return { allSeconds: all.reduce((sum, { seconds }) => sum + seconds, 0), statements: all.slice(0, limit) };

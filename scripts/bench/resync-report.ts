@@ -29,7 +29,7 @@ export function processLines(uses: readonly Use[]): string[] {
   const names = uses[0]?.processes.map(({ name }) => name) ?? [];
   const rows = names.map((name) => {
     const its = uses.flatMap(({ processes }) => processes.filter((use) => use.name === name));
-    const most = (of: (use: ProcessUse) => number): string => megabytes(Math.max(...its.map(of)));
+    const most = (valueOf: (use: ProcessUse) => number): string => megabytes(Math.max(...its.map(valueOf)));
     return [
       name,
       ...spread(its.map(({ cpuSeconds }) => cpuSeconds)),
@@ -68,12 +68,12 @@ export function requestLines({ requests }: ResyncRun): string[] {
   const rows = [...byEndpoint].sort(([, a], [, b]) => b.bytes - a.bytes);
   return tableLines(
     ['federation requests, last run', 'requests', 'MB', 'failed', 'keys of'],
-    rows.map(([name, of]) => [
+    rows.map(([name, counts]) => [
       name,
-      count(of.requests),
-      megabytes(of.bytes),
-      count(of.failed),
-      of.keyServers === 0 ? '' : `${count(of.keyServers)} servers`,
+      count(counts.requests),
+      megabytes(counts.bytes),
+      count(counts.failed),
+      counts.keyServers === 0 ? '' : `${count(counts.keyServers)} servers`,
     ]),
   );
 }
@@ -111,10 +111,10 @@ export function limitLines(runs: readonly MeasuredRun[]): string[] {
   ];
 }
 
-function medians(of: readonly { readonly oneCoreSeconds: number; readonly twoCoresSeconds: number }[]): string[] {
+function medians(runs: readonly { readonly oneCoreSeconds: number; readonly twoCoresSeconds: number }[]): string[] {
   return [
-    seconds(spreadOf(of.map(({ oneCoreSeconds }) => oneCoreSeconds)).median, 3),
-    seconds(spreadOf(of.map(({ twoCoresSeconds }) => twoCoresSeconds)).median, 3),
+    seconds(spreadOf(runs.map(({ oneCoreSeconds }) => oneCoreSeconds)).median, 3),
+    seconds(spreadOf(runs.map(({ twoCoresSeconds }) => twoCoresSeconds)).median, 3),
   ];
 }
 
@@ -185,7 +185,7 @@ export function threadLines({ threads, workerPid }: SharesPass): string[] {
     .map(({ pid, thread, busySeconds, hottest }) =>
       tableLines(
         [`${pid === workerPid ? 'worker' : 'serve'}, ${thread} thread: ${seconds(busySeconds)} s busy`, 's'],
-        hottest.map(({ name, file, seconds: of }) => [`${name}  ${file}`.trim(), seconds(of)]),
+        hottest.map(({ name, file, seconds: took }) => [`${name}  ${file}`.trim(), seconds(took)]),
       ),
     );
   return blocks.flatMap((block) => [...block, '']);
@@ -196,7 +196,12 @@ export function statementLines({ statements }: SharesPass): string[] {
   return [
     ...tableLines(
       ['statements by time inside PostgreSQL', 's', 'calls', 'rows'],
-      statements.statements.map(({ text, seconds: of, calls, rows }) => [text, seconds(of), count(calls), count(rows)]),
+      statements.statements.map(({ text, seconds: took, calls, rows }) => [
+        text,
+        seconds(took),
+        count(calls),
+        count(rows),
+      ]),
     ),
     `  (all statements: ${seconds(statements.allSeconds)} s, waits included)`,
   ];

@@ -122,7 +122,7 @@ async function journalTimes(caller: OperatorCaller, path: string): Promise<Journ
   const { journal } = parsed(description, path, await caller.ask(path));
   return {
     atUs: (type) => {
-      const entry = journal.findLast((of) => of.type === type);
+      const entry = journal.findLast((entry) => entry.type === type);
       if (entry === undefined) throw new Error(`the journal of the room has no ${type}`);
       return monotonicUsOf(Date.parse(entry.at));
     },

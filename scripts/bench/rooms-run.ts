@@ -60,7 +60,7 @@ export async function runRooms(stage: Stage, inFlight: number): Promise<RoomsRun
     await Promise.race([untilWhole(stage, joined.length), stage.failed]);
 
     const { requests: counts, ...measured } = await stopMeasuring();
-    const requests = counts.reduce((sum, of) => sum + of.requests, 0);
+    const requests = counts.reduce((sum, count) => sum + count.requests, 0);
     const wholeAt = await completions(stage);
     const rooms = joined.map((room) => ({ ...room, whole: since(wholeAt.get(room.roomId) ?? NaN) }));
     await compareAll(stage, caller);

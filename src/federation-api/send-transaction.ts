@@ -97,7 +97,7 @@ function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger:
   const parts: Record<'pdus' | 'edus', Uint8Array[]> = { pdus: [], edus: [] };
   splitter.push(raw, (array, part) => parts[array].push(part));
   const { dropped } = splitter.end();
-  if (dropped > 0) logger.info({ origin, dropped }, 'a transaction held PDUs or EDUs that are none');
+  if (dropped > 0) logger.info({ origin, dropped }, 'a transaction held PDUs or EDUs that are not JSON objects');
   const readable = parts.edus.map((edu) => parseJsonObject(edu)).filter((edu) => edu.ok);
   return { pdus: parts.pdus, edus: readable.map(({ value }) => value) };
 }

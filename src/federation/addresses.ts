@@ -28,7 +28,7 @@ const NAT64 = ipaddr.IPv6.parseCIDR('64:ff9b::/96');
 /** RFC 3056: bits 16 to 47 are the IPv4 address of the relay. */
 const SIX_TO_FOUR = ipaddr.IPv6.parseCIDR('2002::/16');
 
-/** Throws a `RangeError` for a range that is none. */
+/** Throws a `RangeError` for text that is no address range. */
 export function createAddressRules(config: AddressRulesConfig = {}): AddressRules {
   const allowed = (config.allowedRanges ?? []).map(parseRange);
   const denied = (config.deniedRanges ?? []).map(parseRange);

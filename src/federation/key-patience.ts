@@ -1,6 +1,6 @@
 /**
  * When a server may be asked for a key again. Without it a stranger who signs with invented key ids, or in the name of
- * a dead server, makes us send a request for each of his. In memory: a restart asks afresh.
+ * a dead server, makes us send one request per id. In memory: a restart asks afresh.
  */
 import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';

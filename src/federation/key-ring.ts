@@ -79,7 +79,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     const name = nameOf(want.request);
     const best = better(better(cache.get(name), want.stored), key);
     if (best !== undefined) cache.set(name, best);
-    // In one turn with the cache: whoever comes later finds the key there, or starts a search of his own.
+    // Removed in the tick that fills the cache: a later caller finds the key or starts a new search.
     wants.delete(name);
     want.settle(best);
   };

@@ -44,7 +44,7 @@ export async function readStateIds(
   return { stateIds: [...ids.pdu_ids], authChainIds: [...ids.auth_chain_ids] };
 }
 
-/** A JSON string without its quotes; `undefined`: it is none. */
+/** The text of a JSON string, without its quotes; `undefined` for bytes that are no JSON string. */
 function readString(bytes: Uint8Array): unknown {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
   if (!text.includes('\\')) return text.slice(1, -1);

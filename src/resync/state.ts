@@ -53,7 +53,7 @@ export interface ResyncState {
   readonly digest: string | null;
   readonly walked: number;
   readonly corrected: number;
-  /** The user of ours whom the full state does not let in, and why; of several the last. */
+  /** A user of ours that the full state does not let in, and why; of several the last. */
   readonly refusedJoin: string | null;
   readonly members: number | null;
   readonly completedAt: number | null;

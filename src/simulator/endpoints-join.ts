@@ -107,7 +107,7 @@ function joinAnswer(
       event,
       origin: server,
       members_omitted: omitMembers,
-      // Residents first, so that they are the ones asked next, of whom tests and the demo say which fails how.
+      // Residents first: the next ones asked are those that tests and the demo make fail.
       ...(omitMembers ? { servers_in_room: [...new Set([...residents, ...room.serversInRoom()])] } : {}),
     },
   );

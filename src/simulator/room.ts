@@ -68,7 +68,7 @@ export interface SimulatedRoom {
    * knows its parents and auth events to be here. One that is here already is given back.
    */
   accept(event: JsonObject): SimulatedEvent;
-  /** What make_join gives a user; also to one whom the rules keep out, which is the caller's to find. */
+  /** What make_join gives a user; also for a user the auth rules refuse; the caller checks that. */
   joinTemplate(userId: UserId): JoinTemplateAnswer;
   /** Events that `latest` builds on and `earliest` does not name, the nearest `limit` of them, oldest first. */
   missingEvents(latest: readonly EventId[], earliest: readonly EventId[], limit: number): SimulatedEvent[];

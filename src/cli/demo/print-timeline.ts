@@ -35,7 +35,7 @@ export function createTimelinePrinter(output: Output, print: (line: string) => v
       });
       const text = `${STEPS[name].padEnd(STEP_COLUMNS)}  ${here}`;
       const times = then.join('');
-      // A table whose lines break is none.
+      // Wrapped lines would break the table.
       const room = Math.max(0, (output.columns ?? Infinity) - text.length - times.length - 2);
       print(`${text}${colours.dim(`${times}  ${cut(printable(detail), room)}`)}`.trimEnd());
     },

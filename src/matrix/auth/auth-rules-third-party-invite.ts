@@ -1,6 +1,6 @@
 /**
- * Rule 4.4.1 of the auth rules: an invite to whoever proves, by the signature of an identity server, to be the one whom an
- * earlier m.room.third_party_invite meant.
+ * Rule 4.4.1 of the auth rules: an invite that answers an earlier m.room.third_party_invite: an identity server has signed
+ * that the invited user is the person that invite named.
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v11/#authorization-rules
  */

@@ -83,7 +83,9 @@ export function authoriseAgainstState(event: Pdu, state: AuthState, rules: RoomV
   return ALLOWED;
 }
 
-/** Versions 1 and 2 let redact whoever has the power, and servers their own events by the domains of the event ids. */
+/**
+ * Versions 1 and 2: who has the power may redact; a server may redact its own events, told by the domain in the event id.
+ */
 function authoriseRedaction(event: Pdu, powers: PowerLevels, rules: RoomVersionRules): AuthVerdict {
   const sender = powers.ofUser(event.sender);
   const needed = powers.toDo('redact');

@@ -38,7 +38,7 @@ export function literalSpelling(literal: string): { readonly spelling: string | 
   return Number.isFinite(value) ? { spelling: floatSpelling(value) } : 'out-of-range';
 }
 
-/** The integer of 64 bits under a key, when it is written as one: `5.0` is none, though its value is. */
+/** The 64-bit integer under a key, written without fraction or exponent: `5.0` is refused. */
 export function readInteger(object: JsonObject, key: string): bigint | undefined {
   const value = object[key];
   if (typeof value !== 'number') return undefined;

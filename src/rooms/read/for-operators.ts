@@ -131,7 +131,7 @@ async function* memberPages(
   }
 }
 
-/** `undefined`: the event says of no membership what it is. */
+/** `undefined`: `membership` is not a string. */
 function memberOf({ eventId, json }: PduBody): Member | undefined {
   const { state_key: stateKey, content } = JSON.parse(json) as { state_key: string; content?: JsonObject };
   const { membership, displayname } = content ?? {};
