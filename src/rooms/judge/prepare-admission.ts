@@ -280,12 +280,12 @@ class Batch {
   }
 
   #authState(state: BatchState, event: Pdu): Promise<AuthState> {
-    return this.#states.authState(state, event, this.#standingOn(state.snapshot, true));
+    return this.#states.authState(state, event, this.#standingOn(state.snapshot, event, true));
   }
 
   #partialAuthState(state: BatchState, { event, authEvents }: CitedAuthEvents): Promise<AuthState> {
     const alike: PartiallyJudged[] = [];
-    for (const next of state.changes.size === 0 ? this.#standingOn(state.snapshot, false) : []) {
+    for (const next of state.changes.size === 0 ? this.#standingOn(state.snapshot, event, false) : []) {
       const cited = this.#cited(next);
       if (checkOutlier(cited).outcome === 'accept') alike.push({ event: next, authEvents: cited.authEvents });
     }
@@ -301,19 +301,19 @@ class Batch {
   }
 
   /**
-   * Events to come that will be judged against the stored state `snapshot`, as far as it can be told: all of their parents
-   * lead to it, in the batch by events that change nothing, or by any where changes on top do not matter.
+   * Events to come that will be judged against the stored state `snapshot`, as `event` is now, as far as it can be told: all
+   * of their parents lead to it, in the batch by events that change nothing, or by any where changes on top do not matter.
    */
-  #standingOn(snapshot: BatchState['snapshot'], changesToo: boolean): Pdu[] {
-    const standing = new Map<EventId, Pdu>();
+  #standingOn(snapshot: BatchState['snapshot'], event: Pdu, changesToo: boolean): Pdu[] {
+    const standing = new Map([[event.eventId, event]]);
     const leads = (id: EventId): boolean => {
       const state = this.#stateAfter(id);
       if (state !== undefined) return state.snapshot === snapshot && (changesToo || state.changes.size === 0);
       const parent = standing.get(id);
       return parent !== undefined && (changesToo || parent.stateKey === undefined);
     };
-    for (const event of this.#remaining) if (event.prevEvents.every(leads)) standing.set(event.eventId, event);
-    return [...standing.values()];
+    for (const next of this.#remaining) if (next.prevEvents.every(leads)) standing.set(next.eventId, next);
+    return [...standing.values()].slice(1);
   }
 
   async #entries(): Promise<TimelineEvent[]> {
