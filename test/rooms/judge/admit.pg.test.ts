@@ -23,6 +23,7 @@ import {
   decided,
   membership,
   message,
+  openPartialRoom,
   openRoom,
   orderOfArrival,
   shuffled,
@@ -31,7 +32,6 @@ import {
 
 const SEED = Number(process.env['SEED'] ?? 20_260_101);
 const ROOM_EVENTS = 60;
-const ROOMS = 2;
 const clock = systemClock;
 
 const databases: TestDatabase[] = [];
@@ -43,29 +43,40 @@ async function openDatabase(): Promise<Store> {
   return database.openStore();
 }
 
+/** Of a partial room: what happened before our join. */
+const EVENTS_BEFORE = 20;
+
 describe(`a random room, seed ${SEED}`, () => {
-  test.each(['1', '2', '6', '10', '11', '12'])(
-    'of version %s is decided by batches as by its events one by one',
-    async (version) => {
+  test.each(
+    ['1', '2', '6', '10', '11', '12'].flatMap((version) => [
+      [version, 'whole'] as const,
+      [version, 'partial'] as const,
+    ]),
+  )(
+    'of version %s that is %s is decided by batches as by its events one by one',
+    async (version, completeness) => {
       const rules = roomVersionRules(version)!;
       const random = createRandom(SEED + Number(version));
-      for (let i = 0; i < ROOMS; i += 1) {
-        const room = makeRandomRoom(rules, random, ROOM_EVENTS);
-        // Numbers of rows, which name states, are the same in both.
-        const [inBatches, oneByOne] = [await openDatabase(), await openDatabase()];
-        await openRoom(inBatches, room.roomId, rules, room.events.values());
-        await openRoom(oneByOne, room.roomId, rules, room.events.values());
-        const order = orderOfArrival(room.events.values(), random);
-        while (order.length > 0) {
-          const batch = shuffled(order.splice(0, 1 + random.integer(50)), random);
-          const admitted = await admitEvents({ store: inBatches, clock }, room.roomId, batch);
-          const alone = new Map<EventId, Admission>();
-          for (const { eventId } of parentsFirst(batch.map((id) => room.events.get(id)!))) {
-            for (const one of await admitEvents({ store: oneByOne, clock }, room.roomId, [eventId])) alone.set(...one);
-          }
-          expect(admitted).toEqual(alone);
-          expect(await decided(inBatches, room.roomId)).toEqual(await decided(oneByOne, room.roomId));
+      const room = makeRandomRoom(rules, random, ROOM_EVENTS);
+      const events = orderOfArrival(room.events.values(), random).map((id) => room.events.get(id)!);
+      const before = completeness === 'whole' ? [] : events.splice(0, EVENTS_BEFORE);
+      const known = new Set(before.map(({ eventId }) => eventId).filter(() => random.chance(0.5)));
+      // Numbers of rows, which name states, are the same in both.
+      const [inBatches, oneByOne] = [await openDatabase(), await openDatabase()];
+      for (const store of [inBatches, oneByOne]) {
+        if (completeness === 'whole') await openRoom(store, room.roomId, rules, events);
+        else await openPartialRoom(store, room, before, events, (id) => known.has(id));
+      }
+      while (events.length > 0) {
+        const batch = shuffled(events.splice(0, 1 + random.integer(50)), random);
+        const ids = batch.map(({ eventId }) => eventId);
+        const admitted = await admitEvents({ store: inBatches, clock }, room.roomId, ids);
+        const alone = new Map<EventId, Admission>();
+        for (const { eventId } of parentsFirst(batch)) {
+          for (const one of await admitEvents({ store: oneByOne, clock }, room.roomId, [eventId])) alone.set(...one);
         }
+        expect(admitted).toEqual(alone);
+        expect(await decided(inBatches, room.roomId)).toEqual(await decided(oneByOne, room.roomId));
       }
     },
     120_000,
@@ -110,6 +121,27 @@ describe('admitting events', () => {
     expect(ofOne.length - 2).toBeLessThanOrEqual(12);
     const ofFifty = await statementsOf(async () => expect(await admit(fifty)).toEqual(fifty.map(() => accepted)));
     expect(ofFifty.length - 2).toBeLessThanOrEqual(20);
+  });
+
+  test('in a partial room, whose state lacks the senders, it takes no more', async () => {
+    const room = new QuietRoom(rules, 60, '!partial:there.test');
+    const before = room.events;
+    const [first, one] = [room.add(message(user(51))), room.add(message(user(52)))];
+    const fifty = Array.from({ length: 50 }, (_, i) => room.add(message(user(i))));
+    await openPartialRoom(store, room.graph, before, [first, one, ...fifty], () => false);
+    const admit = (events: readonly Pdu[]) =>
+      admitEvents(
+        { store, clock },
+        room.roomId,
+        events.map(({ eventId }) => eventId),
+      );
+    await admit([first]);
+    const ofOne = await statementsOf(async () => expect([...(await admit([one])).values()]).toEqual([accepted]));
+    expect(ofOne.length).toBeLessThanOrEqual(15);
+    const ofFifty = await statementsOf(async () =>
+      expect([...(await admit(fifty)).values()]).toEqual(fifty.map(() => accepted)),
+    );
+    expect(ofFifty.length).toBeLessThanOrEqual(20);
   });
 
   test('fifty changes of the state, each upon the one before, take at most 20 statements together', async () => {

@@ -1,11 +1,14 @@
 /** Rooms in a database into which tests admit events: unsigned ones, since signatures are checked before. */
-import { type EventId, type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../../src/matrix/room-versions.ts';
-import { type StateMap, stateMapKey } from '../../../src/matrix/state-map.ts';
-import { insertPdus } from '../../../src/store/events/pdus.ts';
-import { createRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
+import { type StateMap, parseStateMapKey, stateMapKey } from '../../../src/matrix/state-map.ts';
+import { type Verdict } from '../../../src/store/events/event-states.ts';
+import { insertPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
+import { append } from '../../../src/store/journal/journal.ts';
+import { createRoom, lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { type Draft, RandomRoom } from '../../differential/random-room.ts';
 import { type Random, createRandom } from '../../differential/random.ts';
@@ -39,12 +42,12 @@ export async function openRoom(
 
 /** A room in which everything is as it should be, event by event. */
 export class QuietRoom {
-  readonly #room: RandomRoom;
+  readonly graph: RandomRoom;
 
   /** With its creator, public, and with `members` joined users beside, `@user0:there.test` first. */
   constructor(rules: RoomVersionRules, members: number, roomId: string) {
-    this.#room = new RandomRoom(rules, createRandom(1));
-    this.#room.roomId = roomId as RoomId;
+    this.graph = new RandomRoom(rules, createRandom(1));
+    this.graph.roomId = roomId as RoomId;
     const creator = CREATOR;
     this.add({ type: 'm.room.create', sender: creator, stateKey: '', content: { room_version: rules.version } });
     this.add({ type: 'm.room.member', sender: creator, stateKey: creator, content: { membership: 'join' } });
@@ -55,11 +58,11 @@ export class QuietRoom {
   }
 
   get roomId(): RoomId {
-    return this.#room.roomId;
+    return this.graph.roomId;
   }
 
   get events(): Pdu[] {
-    return [...this.#room.events.values()];
+    return [...this.graph.events.values()];
   }
 
   get last(): Pdu {
@@ -69,12 +72,12 @@ export class QuietRoom {
   }
 
   stateAfter(event: Pdu): StateMap {
-    return this.#room.stateAfter.get(event.eventId) ?? new Map();
+    return this.graph.stateAfter.get(event.eventId) ?? new Map();
   }
 
   /** Adds an event after `parents`, or after the last one, with the auth events that the state there demands. */
   add(draft: Draft, parents: readonly Pdu[] = this.events.slice(-1), authEvents?: readonly EventId[]): Pdu {
-    const room = this.#room;
+    const room = this.graph;
     const before = room.resolved(parents.map((parent) => this.stateAfter(parent)));
     const prevEvents = parents.map(({ eventId }) => eventId);
     const event = pduOf(room.wire(draft, prevEvents, authEvents ?? room.select(draft, before)), room.rules);
@@ -99,6 +102,45 @@ export function message(sender: UserId, body = 'hello'): Draft {
 
 export function membership(sender: UserId, stateKey: UserId, what: string): Draft {
   return { type: 'm.room.member', sender, stateKey, content: { membership: what } };
+}
+
+/**
+ * Opens a room as a join without memberships leaves it: the events `before` are held as outliers, and are anchors with a
+ * state after them that lacks memberships by chance, the same in all. Stores `after`.
+ */
+export async function openPartialRoom(
+  store: Store,
+  { roomId, rules, rejected, stateAfter }: RandomRoom,
+  before: readonly Pdu[],
+  after: readonly Pdu[],
+  isKnown: (eventId: EventId) => boolean,
+): Promise<void> {
+  await openRoom(store, roomId, rules, [...before, ...after]);
+  const verdicts = before.map(({ eventId }) => {
+    const verdict: Verdict = rejected.has(eventId) ? 'rejected' : 'accepted';
+    return { eventId, verdict, authDepth: null };
+  });
+  await recordOutlierVerdicts(store, roomId, verdicts);
+  const known = [...(stateAfter.get(before.at(-1)!.eventId) ?? new Map<string, EventId>())]
+    .filter(([place, eventId]) => parseStateMapKey(place).type !== 'm.room.member' || isKnown(eventId))
+    .map(([, eventId]) => eventId);
+  const stateBefore = await createSnapshot(store, roomId, known);
+  await withTransaction(store, async (tx) => {
+    const room = (await lockRoom(tx, roomId))!;
+    await append(tx, room, [
+      {
+        type: 'PartialStateJoined',
+        joinEventId: '$join:here.test' as EventId,
+        userId: '@me:here.test' as UserId,
+        roomVersion: rules.version,
+        joinedVia: 'one' as ServerName,
+        serversInRoom: ['one' as ServerName],
+        fetchAt: before.map(({ eventId }) => eventId),
+        stateBefore,
+        at: 1,
+      },
+    ]);
+  });
 }
 
 /** A random order in which parents come before their children. */
