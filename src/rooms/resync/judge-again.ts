@@ -4,7 +4,7 @@
  * reason. Only what builds on a gap that is still open is left for later.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { authEventIdsOf, authEventsAmong } from '../../matrix/auth/auth-events.ts';
 import { checkUnPartialStated } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type Refusal, refuse } from '../../matrix/refusal.ts';
@@ -34,7 +34,18 @@ interface Placed {
   readonly stateBefore: SnapshotId;
 }
 
+interface Decided {
+  readonly stateBefore: SnapshotId;
+  /** Absent: the event changes nothing. */
+  readonly stateAfter?: SnapshotId;
+  readonly refusal?: Refusal;
+  /** The events that decided it. */
+  readonly authState: readonly EventId[];
+}
+
 /**
+ * Judges what can be judged of these events, in their order; what builds on an open gap is left out.
+ *
  * @param partial as `readPartialEvents` gives them: an event stands after all partial ones that it cites, but for those with
  * which it is on a cycle.
  */
@@ -59,45 +70,38 @@ export async function judgeAgain(
   let placed: Placed[] = [];
 
   const decide = (
-    event: StoredEventState,
-    stateBefore: SnapshotId,
-    stateAfter: SnapshotId,
-    refusal?: Refusal,
+    { eventId, verdict: was }: StoredEventState,
+    { stateBefore, stateAfter = stateBefore, refusal, authState }: Decided,
   ): void => {
     const is = refusal === undefined ? 'accepted' : 'rejected';
-    verdicts.set(event.eventId, is);
-    after.set(event.eventId, stateAfter);
+    verdicts.set(eventId, is);
+    after.set(eventId, stateAfter);
     const why = refusal === undefined ? {} : { rule: refusal.rule, reason: refusal.reason };
-    timeline.push({
-      type: 'EventUnPartialStated',
-      eventId: event.eventId,
-      stateBefore,
-      stateAfter,
-      was: event.verdict,
-      is,
-      ...why,
-    });
+    timeline.push({ type: 'EventUnPartialStated', eventId, stateBefore, stateAfter, was, is, ...why, authState });
   };
   const judgePlaced = async (): Promise<void> => {
     const events = placed;
     placed = [];
-    const authStates = await authStatesOf(
-      sql,
-      roomId,
-      rules,
-      events.map(({ pdu, stateBefore }) => ({ event: pdu, snapshot: stateBefore })),
-    );
+    const wanted = events.map(({ pdu, stateBefore }) => ({ event: pdu, snapshot: stateBefore }));
+    const authStates = await authStatesOf(sql, roomId, rules, wanted);
     for (const [i, { event, pdu, stateBefore }] of events.entries()) {
+      const state = authStates[i] ?? (() => undefined);
       const verdict = checkUnPartialStated({
         event: pdu,
         rules,
         authEvents: authEventIdsOf(pdu, rules).flatMap((id) => loaded.pdus.get(id) ?? []),
         isRejected: (id) => (verdicts.get(id) ?? (loaded.rejected.has(id) ? 'rejected' : 'accepted')) === 'rejected',
-        stateBefore: authStates[i] ?? (() => undefined),
+        stateBefore: state,
       });
-      if (verdict.outcome !== 'accept') decide(event, stateBefore, stateBefore, refuse(verdict.rule, verdict.reason));
-      else if (pdu.stateKey === undefined) decide(event, stateBefore, stateBefore);
-      else decide(event, stateBefore, await changeSnapshot(sql, roomId, stateBefore, [{ eventId: event.eventId }]));
+      const authState = authEventsAmong(state, pdu, rules);
+      if (verdict.outcome !== 'accept') {
+        decide(event, { stateBefore, refusal: refuse(verdict.rule, verdict.reason), authState });
+      } else if (pdu.stateKey === undefined) {
+        decide(event, { stateBefore, authState });
+      } else {
+        const stateAfter = await changeSnapshot(sql, roomId, stateBefore, [{ eventId: event.eventId }]);
+        decide(event, { stateBefore, stateAfter, authState });
+      }
     }
   };
   const place = async (event: StoredEventState): Promise<void> => {
@@ -120,7 +124,7 @@ export async function judgeAgain(
   const refuseAt = async (event: StoredEventState, refusal: Refusal): Promise<void> => {
     const known = event.prevEvents.map((prev) => after.get(prev) ?? fullStateAfter(parents.get(prev)));
     const state = known.find((id) => id !== undefined) ?? (await readFullAnchorState(sql, roomId)) ?? event.stateBefore;
-    decide(event, state, state, refusal);
+    decide(event, { stateBefore: state, refusal, authState: [] });
   };
 
   for (const event of partial) {

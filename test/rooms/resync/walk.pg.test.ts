@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Store } from '../../../src/store/open-store.ts';
-import { countPartial } from '../../../src/store/events/event-states.ts';
+import { countPartial, readAuthStateOf } from '../../../src/store/events/event-states.ts';
 import { isAnybodyIn } from '../../../src/store/journal/rooms.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, ME, PartialRoom, member, message } from './partial-room.ts';
@@ -35,6 +35,8 @@ test('an event made beside our join has its parents, and so has everything after
   await room.fetch(...KNOWN);
   expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 3, corrected: 0 } });
   expect(await room.extremities()).toEqual([room.id('after')]);
+  const decidedBy = await readAuthStateOf(store, room.roomId, room.id('beside'));
+  expect(decidedBy).toEqual(new Set([room.id('create'), room.id('power'), room.id('admin')]));
   expect(await room.push(message('later', ADMIN, { prev: ['before'], ...admin }))).toMatchObject([
     { verdict: 'accepted' },
   ]);
