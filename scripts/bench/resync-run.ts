@@ -3,7 +3,13 @@
  * with the truth afterwards. What is read for the comparison and the counts comes after the last byte that is timed.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
+import {
+  descriptionAnswer,
+  joinAnswer,
+  membersAnswer,
+  notReadyAnswer,
+  stateAnswer,
+} from '../../src/cli/operator-answers.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
 import { type RequestCount } from '../../src/simulator/contract.ts';
@@ -17,12 +23,6 @@ import { startSecondProcess } from './second-process.ts';
 import { type Stage } from './stage.ts';
 
 const MEMBERS_WAIT_MS = 300_000;
-
-const joinAnswer = z.object({ room_id: z.string(), partial: z.boolean() });
-const notReady = z.object({ retry_after_ms: z.number() });
-const description = z.object({ journal: z.array(z.object({ at: z.string(), type: z.string() })) });
-const memberList = z.object({ members: z.array(z.object({ membership: z.string() })) });
-const stateList = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
 /** What is timed, in the order it is expected; seconds since the join request was sent. */
 export const STEPS = [
@@ -108,7 +108,7 @@ async function askMembers(caller: OperatorCaller, path: string): Promise<TimedAn
   for (;;) {
     const answer = await caller.ask(`${path}/members?wait_ms=${MEMBERS_WAIT_MS}`);
     if (answer.status !== 503) return answer;
-    await delay(notReady.parse(JSON.parse(answer.body.toString('utf8'))).retry_after_ms);
+    await delay(notReadyAnswer.parse(JSON.parse(answer.body.toString('utf8'))).retry_after_ms);
   }
 }
 
@@ -119,7 +119,7 @@ interface JournalTimes {
 }
 
 async function journalTimes(caller: OperatorCaller, path: string): Promise<JournalTimes> {
-  const { journal } = parsed(description, path, await caller.ask(path));
+  const { journal } = parsed(descriptionAnswer, path, await caller.ask(path));
   return {
     atUs: (type) => {
       const entry = journal.findLast((entry) => entry.type === type);
@@ -138,9 +138,9 @@ async function compare(
   members: TimedAnswer,
 ): Promise<Pick<ResyncRun, 'joinedMembers' | 'stateEvents' | 'digest'>> {
   const truth = await simulator.digest(simulator.rooms[0]!.roomId);
-  const { state } = parsed(stateList, path, await caller.ask(`${path}/state?members=true`));
+  const { state } = parsed(stateAnswer, path, await caller.ask(`${path}/state?members=true`));
   const digest = stateDigest(state.map(({ event_id: eventId }) => eventId as EventId));
-  const joinedMembers = parsed(memberList, path, members).members.filter(
+  const joinedMembers = parsed(membersAnswer, path, members).members.filter(
     ({ membership }) => membership === 'join',
   ).length;
   if (digest !== truth.digest || joinedMembers !== truth.joined) {

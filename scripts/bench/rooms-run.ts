@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
-import { z } from 'zod';
+import { joinAnswer, stateAnswer } from '../../src/cli/operator-answers.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
 import { type DatabaseWrites, readWrites } from './database.ts';
@@ -20,9 +20,6 @@ const LOOK_EVERY_MS = 250;
 const STANDSTILL_MS_MAX = 120_000;
 /** Rooms whose whole state is compared with the simulator's at a time. */
 const COMPARED_AT_ONCE = 4;
-
-const joinAnswer = z.object({ room_id: z.string(), partial: z.boolean() });
-const stateList = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
 /** One room's times, in seconds since the first join request was sent. */
 export interface RoomTimes {
@@ -97,7 +94,7 @@ async function compareAll({ simulator }: Stage, caller: OperatorCaller): Promise
   const limit = pLimit(COMPARED_AT_ONCE);
   const compare = async (roomId: (typeof simulator.rooms)[number]['roomId']): Promise<void> => {
     const path = `/rooms/${encodeURIComponent(roomId)}/state?members=true`;
-    const { state } = parsed(stateList, path, await caller.ask(path));
+    const { state } = parsed(stateAnswer, path, await caller.ask(path));
     const truth = await simulator.digest(roomId);
     if (stateDigest(state.map(({ event_id: eventId }) => eventId as EventId)) !== truth.digest) {
       throw new Error(`${roomId} is not the simulator's: ${state.length} state events, it has ${truth.events}`);

@@ -1,7 +1,13 @@
 /** `rejoinder rooms`: all rooms in a table; `rejoinder rooms <room>`: one, and what was decided about it, when and why. */
-import { z } from 'zod';
+import { type z } from 'zod';
 import { systemClock } from '../../clock.ts';
-import { CliError } from '../failure.ts';
+import {
+  type RoomAnswer,
+  type ShownProgress,
+  descriptionAnswer,
+  roomsAnswer,
+  understood,
+} from '../operator-answers.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, humanDuration, humanSize, printable, table } from '../output.ts';
 
@@ -9,56 +15,20 @@ export interface RoomsOptions extends ClientOptions {
   readonly json: boolean;
 }
 
-const overview = z.object({
-  room_id: z.string(),
-  name: z.string().nullable(),
-  canonical_alias: z.string().nullable(),
-  phase: z.string(),
-  resident: z.string().nullable(),
-  joined_via: z.string().nullable(),
-  joined_at: z.string().nullable(),
-  members_known: z.number(),
-  members: z.number().nullable(),
-  servers: z.number(),
-  attempts: z.number(),
-  epoch: z.number(),
-  next_wake_at: z.string().nullable(),
-  last_failure: z.object({ resident: z.string(), failure: z.string(), reason: z.string() }).nullable(),
-});
-const list = z.object({ rooms: z.array(overview) });
-const progress = z.discriminatedUnion('step', [
-  z.object({ step: z.literal('fetch'), wanted: z.number(), held: z.number(), bytes: z.number() }),
-  z.object({ step: z.literal('walk'), walked: z.number(), remaining: z.number() }),
-]);
-const description = overview.extend({
-  progress: progress.nullable(),
-  journal: z.array(z.object({ at: z.string(), type: z.string(), explanation: z.string() })),
-});
-
-type Overview = z.output<typeof overview>;
-
 /** Prints the rooms and how far each is, or one room by its journal. */
 export async function rooms(room: string | undefined, options: RoomsOptions, output: Output): Promise<void> {
   const client = await connectOperator(options);
   try {
     const { body } = await client.ask(room === undefined ? '/rooms' : `/rooms/${encodeURIComponent(room)}`);
     if (options.json) output.json(body);
-    else if (room === undefined) printList(understood(list, body).rooms, output);
-    else printDescription(understood(description, body), output);
+    else if (room === undefined) printList(understood(roomsAnswer, body).rooms, output);
+    else printDescription(understood(descriptionAnswer, body), output);
   } finally {
     await client.close();
   }
 }
 
-function understood<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
-  const parsed = schema.safeParse(body);
-  if (parsed.success) return parsed.data;
-  throw new CliError('the server answered in a form that this command does not know', {
-    hint: 'Use a command line of the version of the server; --json prints the answer as it is.',
-  });
-}
-
-function printList(found: readonly Overview[], output: Output): void {
+function printList(found: readonly RoomAnswer[], output: Output): void {
   if (found.length === 0) {
     output.line(`No rooms. Join one: rejoinder join '#room:server' --user NAME`);
     return;
@@ -77,18 +47,18 @@ function printList(found: readonly Overview[], output: Output): void {
   }
 }
 
-function nextOf({ phase, next_wake_at: at, last_failure: failure }: Overview): string {
+function nextOf({ phase, next_wake_at: at, last_failure: failure }: RoomAnswer): string {
   if (phase !== 'waiting' || at === null) return '';
   const because = failure === null ? '' : ` (${failure.resident}: ${failure.reason})`;
   return `in ${humanDuration(Date.parse(at) - systemClock.now())}${because}`;
 }
 
-function progressOf(now: z.output<typeof progress>): string {
+function progressOf(now: ShownProgress): string {
   if (now.step === 'walk') return `${now.walked} events judged again, ${now.remaining} left`;
   return `${now.held} of ${now.wanted} events held, ${humanSize(now.bytes)} received`;
 }
 
-function printDescription(room: z.output<typeof description>, output: Output): void {
+function printDescription(room: z.output<typeof descriptionAnswer>, output: Output): void {
   output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
   const facts: [string, string][] = [
     ['room', room.room_id],

@@ -1,14 +1,12 @@
 /** Holds the state that Rejoinder has against that of a simulated federation, by a digest over the ids of all its events. */
-import { z } from 'zod';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
 import { type StateDigest } from '../../simulator/contract.ts';
+import { stateAnswer } from '../operator-answers.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
 import { type Comparison } from './stage.ts';
 import { type WatchedJoin } from './timeline.ts';
-
-const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
 /** Of the event ids of the room's current state, as Rejoinder has it and as it is. */
 export interface DigestComparison extends Comparison {

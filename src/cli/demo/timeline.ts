@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { type Clock } from '../../clock.ts';
 import { CliError } from '../failure.ts';
+import { type ShownProgress, descriptionAnswer, joinAnswer, membersAnswer, stateAnswer } from '../operator-answers.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
 import { type Step, type StepName } from './step.ts';
@@ -12,30 +13,12 @@ const POLL_MS = 100;
 /** One question for the members waits this long. */
 const MEMBERS_WAIT_MS = 60_000;
 
-const joined = z.object({
-  room_id: z.string(),
-  event_id: z.string(),
-  joined_via: z.string(),
-  partial: z.boolean(),
-  timings_ms: z.record(z.string(), z.number()),
-});
-const progress = z.discriminatedUnion('step', [
-  z.object({ step: z.literal('fetch'), wanted: z.number(), held: z.number(), bytes: z.number() }),
-  z.object({ step: z.literal('walk'), walked: z.number(), remaining: z.number() }),
-]);
-const described = z.object({
-  attempts: z.number(),
-  fetched: z.record(z.string(), z.number()).nullable(),
-  progress: progress.nullable(),
-  journal: z.array(z.object({ seq: z.number(), at: z.string(), type: z.string(), explanation: z.string() })),
-});
+const described = descriptionAnswer.pick({ attempts: true, fetched: true, progress: true, journal: true });
 const listed = z.object({
-  members: z.array(z.object({ user_id: z.string(), event_id: z.string(), membership: z.string() })),
+  members: z.array(membersAnswer.shape.members.element.pick({ user_id: true, event_id: true, membership: true })),
 });
-const withoutMembers = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
 export type ListedMember = z.output<typeof listed>['members'][number];
-export type ShownProgress = z.output<typeof progress>;
 
 export interface WatchOptions {
   readonly client: OperatorClient;
@@ -90,7 +73,7 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
     post: { room, user_id: userId, via, partial: !classic },
   });
   const answeredAt = clock.now();
-  const join = joined.parse(answer.body);
+  const join = joinAnswer.parse(answer.body);
   const path = `/rooms/${encodeURIComponent(join.room_id)}`;
   // Both at once, as a client would ask: the one is answered now, the other when the room is whole.
   const known = waitForMembers(client, path, clock);
@@ -100,7 +83,7 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
   const took = Object.entries(join.timings_ms).map(([name, ms]) => `${name} ${Math.round(ms)} ms`);
   happened('join-answered', answeredAt, `${join.partial ? 'partial state' : 'full state'}: ${took.join(', ')}`);
   const { body, usableAt } = await usable;
-  const { state } = withoutMembers.parse(body);
+  const { state } = stateAnswer.parse(body);
   happened('room-usable', usableAt, `its state but for the memberships, ${humanCount(state.length)} events, is read`);
 
   let isOver = false;

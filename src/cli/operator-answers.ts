@@ -1,0 +1,78 @@
+/**
+ * The operator API's answers as its readers check them: commands, demo and benches. What a reader does not look at it leaves
+ * out with `pick`, so that an older command line goes on with a newer server.
+ */
+import { z } from 'zod';
+import { CliError } from './failure.ts';
+
+/** `POST /rooms/join`. */
+export const joinAnswer = z.object({
+  room_id: z.string(),
+  event_id: z.string(),
+  joined_via: z.string(),
+  partial: z.boolean(),
+  /** Milliseconds by step. */
+  timings_ms: z.record(z.string(), z.number()),
+});
+
+const room = z.object({
+  room_id: z.string(),
+  name: z.string().nullable(),
+  canonical_alias: z.string().nullable(),
+  phase: z.string(),
+  resident: z.string().nullable(),
+  joined_via: z.string().nullable(),
+  joined_at: z.string().nullable(),
+  members_known: z.number(),
+  members: z.number().nullable(),
+  servers: z.number(),
+  attempts: z.number(),
+  epoch: z.number(),
+  fetched: z.record(z.string(), z.number()).nullable(),
+  next_wake_at: z.string().nullable(),
+  last_failure: z.object({ resident: z.string(), failure: z.string(), reason: z.string() }).nullable(),
+});
+
+/** `GET /rooms`. */
+export const roomsAnswer = z.object({ rooms: z.array(room) });
+
+const progress = z.discriminatedUnion('step', [
+  z.object({ step: z.literal('fetch'), wanted: z.number(), held: z.number(), bytes: z.number() }),
+  z.object({ step: z.literal('walk'), walked: z.number(), remaining: z.number() }),
+]);
+
+/** `GET /rooms/{room}`. */
+export const descriptionAnswer = room.extend({
+  progress: progress.nullable(),
+  journal: z.array(z.object({ seq: z.number(), at: z.string(), type: z.string(), explanation: z.string() })),
+});
+
+/** `GET /rooms/{room}/members`. */
+export const membersAnswer = z.object({
+  members: z.array(
+    z.object({
+      user_id: z.string(),
+      event_id: z.string(),
+      membership: z.string(),
+      display_name: z.string().nullable(),
+    }),
+  ),
+});
+
+/** `GET /rooms/{room}/state`, of which readers compare the ids. */
+export const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
+
+/** With status 503: the room has no full state yet. */
+export const notReadyAnswer = z.object({ retry_after_ms: z.number() });
+
+export type RoomAnswer = z.output<typeof room>;
+export type ShownProgress = z.output<typeof progress>;
+
+/** Checks an answer. Throws a `CliError` for one of another form. */
+export function understood<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  throw new CliError('the server answered in a form that this command does not know', {
+    hint: 'Use a command line of the version of the server; --json prints the answer as it is.',
+  });
+}
