@@ -7,7 +7,7 @@ import { type RoomsContext } from '../src/rooms/context.ts';
 import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
-import { finishStaleJoins } from '../src/rooms/join/join.ts';
+import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
 import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { initialResyncState } from '../src/resync/state.ts';
 import { readResyncEvents } from '../src/store/journal/journal.ts';

@@ -10,7 +10,7 @@ import { type KeyRing } from './federation/key-ring.ts';
 import { countRequests } from './metrics/federation.ts';
 import { createInstruments } from './metrics/instruments.ts';
 import { countJournal } from './metrics/journal.ts';
-import { type JoinRoom, countJoins } from './metrics/joins.ts';
+import { type JoinRoom, type OpenJoins, countJoins } from './metrics/joins.ts';
 import { type CountPartialRooms, type PartialRoomsLogger, collectPartialRooms } from './metrics/partial-rooms.ts';
 import { countKeys, countVerifications } from './metrics/verification.ts';
 import { type StoreOptions } from './store/open-store.ts';
@@ -25,6 +25,8 @@ export interface Metrics {
   readonly onAppended: NonNullable<StoreOptions['onAppended']>;
   /** From now on the gauge of partial rooms asks this. */
   watchPartialRooms(count: CountPartialRooms): void;
+  /** From now on the gauge of open joins asks this. */
+  watchOpenJoins(joins: OpenJoins): void;
   /** Adds Node's and the process's own: CPU, memory, event loop, garbage collection. Measuring them costs a timer. */
   watchProcess(): void;
   countRequests(client: FederationClient): FederationClient;
@@ -44,11 +46,17 @@ export interface MetricsOptions {
 
 /** Metrics of one process, all at zero. */
 export function createMetrics({ version, role, clock, logger }: MetricsOptions): Metrics {
+  let openJoins: OpenJoins | undefined;
   let collect: ((gauge: Gauge<'phase'>) => Promise<void>) | undefined;
   const instruments = createInstruments({
     version,
     role,
     collectPartialRooms: async (gauge) => collect?.(gauge),
+    collectOpenJoins: (gauge) => {
+      if (openJoins === undefined) return;
+      gauge.set({ phase: 'under_way' }, openJoins.underWay);
+      gauge.set({ phase: 'waiting' }, openJoins.waiting);
+    },
   });
   const { registry } = instruments;
   return {
@@ -57,6 +65,9 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
     onAppended: countJournal(instruments),
     watchPartialRooms: (count) => {
       collect = collectPartialRooms(count, clock, logger);
+    },
+    watchOpenJoins: (joins) => {
+      openJoins = joins;
     },
     watchProcess: () => collectDefaultMetrics({ register: registry }),
     countRequests: (client) => countRequests(client, instruments, clock),

@@ -68,6 +68,7 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   'unusable-answer': true,
   'unsupported-version': true,
   busy: true,
+  'too-many': true,
   invalid: true,
 };
 const VERIFICATION_OUTCOMES: Readonly<Record<VerificationOutcome, true>> = {
@@ -113,10 +114,12 @@ export interface InstrumentSources {
   readonly role: string;
   /** Sets the gauge of partial rooms; called at each scrape. */
   readonly collectPartialRooms: (gauge: Gauge<'phase'>) => Promise<void>;
+  /** Sets the gauge of open joins; called at each scrape. */
+  readonly collectOpenJoins: (gauge: Gauge<'phase'>) => void;
 }
 
 /** A registry of its own with all of them in it; nothing is shared between two. */
-export function createInstruments({ version, role, collectPartialRooms }: InstrumentSources) {
+export function createInstruments({ version, role, collectPartialRooms, collectOpenJoins }: InstrumentSources) {
   const registry = new Registry();
   const registers = [registry];
   const instruments = {
@@ -141,6 +144,15 @@ export function createInstruments({ version, role, collectPartialRooms }: Instru
       help: 'Joins asked of this process, by how they ended.',
       labelNames: ['outcome'],
       registers,
+    }),
+    openJoins: new Gauge({
+      name: 'rejoinder_open_joins',
+      help: 'Joins that this process has under way, and those that wait for their turn.',
+      labelNames: ['phase'],
+      registers,
+      collect() {
+        collectOpenJoins(this);
+      },
     }),
     joinSeconds: new Histogram({
       name: 'rejoinder_join_seconds',

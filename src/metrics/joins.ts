@@ -6,6 +6,12 @@ import { type Instruments, type JoinOutcome } from './instruments.ts';
 
 export type JoinRoom = (request: JoinRequest) => Promise<JoinedRoom>;
 
+/** How many joins there are now. */
+export interface OpenJoins {
+  readonly underWay: number;
+  readonly waiting: number;
+}
+
 /** The use case, counted by outcome, with how long callers waited. */
 export function countJoins(join: JoinRoom, { joins, joinSeconds }: Instruments, clock: Clock): JoinRoom {
   return async (request) => {

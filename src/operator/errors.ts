@@ -19,6 +19,7 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   'unusable-answer': { status: 502, errcode: 'REJOINDER_UNUSABLE_ANSWER' },
   'unsupported-version': { status: 400, errcode: 'M_UNSUPPORTED_ROOM_VERSION' },
   busy: { status: 409, errcode: 'REJOINDER_BUSY' },
+  'too-many': { status: 429, errcode: 'M_LIMIT_EXCEEDED' },
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
 };
 

@@ -12,6 +12,7 @@
  * - `unusable-answer`: residents answered, and no answer passed the checks;
  * - `unsupported-version`: the room's version is not one of ours;
  * - `busy`: the same thing is under way for this room;
+ * - `too-many`: as much of this is under way as this server does at a time;
  * - `invalid`: the request contradicts itself.
  */
 export type RoomErrorKind =
@@ -23,6 +24,7 @@ export type RoomErrorKind =
   | 'unusable-answer'
   | 'unsupported-version'
   | 'busy'
+  | 'too-many'
   | 'invalid';
 
 export class RoomError extends Error {

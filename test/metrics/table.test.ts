@@ -11,6 +11,7 @@ const { registry } = createInstruments({
     gauge.set({ phase: 'waiting' }, 1);
     return Promise.resolve();
   },
+  collectOpenJoins: (gauge) => gauge.set({ phase: 'waiting' }, 1),
 });
 const described = registry.getMetricsAsArray() as unknown as readonly {
   readonly name: string;

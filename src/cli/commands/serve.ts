@@ -1,5 +1,6 @@
 /** `rejoinder serve`: the listeners. Other homeservers reach the one, the command line and operators the other. */
 import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { systemClock } from '../../clock.ts';
 import { type Config, loadConfig, requireSetting } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
@@ -7,7 +8,9 @@ import { createFederationServer } from '../../federation-api/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
 import { createOperatorServer } from '../../operator/server.ts';
 import { createMetrics } from '../../metrics.ts';
+import { type JoinRoom } from '../../metrics/joins.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
+import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { createReceiver } from '../../rooms/receive/receive.ts';
 import { readTransactionResponse, recordTransactionResponse } from '../../store/tables/transactions.ts';
@@ -78,11 +81,14 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     logger,
     version,
   });
+  const gate = createJoinGate({ slots: 2 * availableParallelism() });
+  metrics.watchOpenJoins(gate);
+  const join: JoinRoom = (request) => gate.run(request.signal, () => joinRoom(rooms, request));
   const operator = createOperatorServer({
     serverName: config.serverName,
     token: await loadOperatorToken(config),
     membersWaitMaxMs: config.operator.membersWaitMaxMs,
-    ports: { ...operatorReads(rooms), joinRoom: metrics.countJoins((request) => joinRoom(rooms, request)) },
+    ports: { ...operatorReads(rooms), joinRoom: metrics.countJoins(join) },
     logger,
     clock: systemClock,
   });

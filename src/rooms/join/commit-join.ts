@@ -1,13 +1,14 @@
 /** The transaction that makes a join ours: it opens the stay, or extends it, and takes the join event in. */
-import { type EventId, type UserId } from '../../matrix/identifiers.ts';
+import { type AuthRule } from '../../matrix/auth/auth-verdict.ts';
+import { type EventId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
-import { deleteJoinIntent } from '../../store/tables/intents.ts';
+import { deleteJoinIntents } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type LockedRoom, createRoom, isAnybodyIn, openEpoch } from '../../store/journal/rooms.ts';
-import { countMembers } from '../../store/snapshots/snapshots.ts';
+import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from '../judge/admission.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { type RoomsContext } from '../context.ts';
@@ -24,45 +25,99 @@ export interface CommittedJoin {
   readonly membersOmitted: boolean;
 }
 
-/** Idempotent: a join that is in the timeline of this stay already changes nothing. */
-export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Promise<CommittedJoin> {
-  const { roomId, eventId, template, answer } = join;
+/** Rules of a membership by which the room itself keeps a user out, as opposed to an answer that makes no sense. */
+const KEPT_OUT: ReadonlySet<string> = new Set([
+  'join-banned',
+  'join-not-invited',
+  'join-not-authorised',
+  'join-rule-unknown',
+  'not-federated',
+] satisfies AuthRule[]);
+
+/**
+ * Idempotent: a join that is in the timeline of this stay already changes nothing. Settles all intents of the user.
+ *
+ * @returns `became-whole` when the room became whole while the resident answered: a whole room never becomes partial again,
+ * so the whole state is wanted now.
+ * @throws RoomError `forbidden` when the room keeps the user out, `unusable-answer` when the state does not let us in
+ */
+export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Promise<CommittedJoin | 'became-whole'> {
+  const { roomId, eventId, userId, template, answer } = join;
   const { membersOmitted } = answer;
   return withTransaction(context.store, async (tx) => {
     let room = await createRoom(tx, roomId, template.rules.version);
+    await checkSameRoom(tx, join, room);
     const [known] = (await readEventStates(tx, roomId, [eventId])).values();
     if (known?.epoch === room.epoch) {
-      await deleteJoinIntent(tx, eventId);
+      await deleteJoinIntents(tx, roomId, userId);
       return { partial: room.partial, membersOmitted };
     }
     const staying = room.epoch > 0 && (await isAnybodyIn(tx, roomId));
+    const parents = await readParents(tx, roomId, template.prevEventIds);
+    const place = placeOf(join, parents, staying);
+    const partial = place.partial || (staying && room.partial);
+    if (partial && staying && !room.partial) return 'became-whole';
     if (!staying) room = await openEpoch(tx, room);
     // Partial events of an earlier stay are carried along, and need the state before them as the join does.
     const carried = staying ? [] : await readPartialAnchors(tx, roomId);
 
-    const parents = await readParents(tx, roomId, template.prevEventIds);
-    const place = placeOf(join, parents, staying);
-    const partial = place.partial || (staying && room.partial);
-    if (partial && staying && !room.partial) {
-      // The room became whole while the resident answered; a whole room never becomes partial again.
-      throw new RoomError('busy', `${roomId} has just become whole; join again`);
-    }
-
     const { admissions, entries } = await prepareAdmission(tx, room, [eventId], { anchors: place.unknown });
     const [entry] = entries;
-    if (entry?.type !== 'PduAccepted') {
-      throw new RoomError(
-        'unusable-answer',
-        `the state that ${join.resident} gave does not let us in: ${whyNot(admissions.get(eventId), entry)}`,
-      );
-    }
+    if (entry?.type !== 'PduAccepted') throw notLetIn(join, admissions.get(eventId), entry);
+    await checkStandsInState(tx, join, entry.currentState);
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
     const standing = { ...place, partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
     const control = await controlEvent(context, tx, join, room, standing);
+    await deleteJoinIntents(tx, roomId, userId);
     await append(tx, room, [...control, entry]);
-    await deleteJoinIntent(tx, eventId);
     return { partial: standing.partial, membersOmitted };
   });
+}
+
+/** A room keeps its version and its create event: whoever tells of others tells of another room under the same id. */
+async function checkSameRoom(tx: Transaction, join: AnsweredJoin, room: LockedRoom): Promise<void> {
+  const { roomId, resident, template, answer } = join;
+  const { version } = template.rules;
+  if (room.roomVersion !== version) throw otherRoom(resident, `version ${version}`, `version ${room.roomVersion}`);
+  if (room.currentState === null) return;
+  const keys = [{ type: 'm.room.create', stateKey: '' }];
+  const [held] = await readSnapshot(tx, roomId, room.currentState, { keys });
+  if (held === undefined || held.eventId === answer.createEventId) return;
+  throw otherRoom(resident, `the create event ${answer.createEventId}`, held.eventId);
+}
+
+/** The answer of a resident that contradicts what we hold of the room since an earlier stay or join. */
+export function otherRoom(resident: ServerName, said: string, held: string): RoomError {
+  return new RoomError('unusable-answer', `${resident} tells of another room: of ${said}, and ours is of ${held}`);
+}
+
+/** A join may pass by the state before it and lose to a ban beside it, which we hold and the resident does not. */
+async function checkStandsInState(tx: Transaction, join: AnsweredJoin, currentState: SnapshotId): Promise<void> {
+  const { roomId, eventId, userId, resident } = join;
+  const [own] = await readSnapshot(tx, roomId, currentState, { userIds: [userId] });
+  if (own?.eventId === eventId) return;
+  const membership = own?.membership ?? 'nothing';
+  throw new RoomError(
+    'forbidden',
+    `the room does not let you in, though ${resident} did: in its state you have the membership ${membership}`,
+  );
+}
+
+/** Why a join that was judged is of no use. */
+function notLetIn(
+  { resident }: AnsweredJoin,
+  admission: Admission | undefined,
+  entry: TimelineEvent | undefined,
+): RoomError {
+  if (entry?.type === 'PduRejected') {
+    const { rule, reason } = entry;
+    if (KEPT_OUT.has(rule)) {
+      return new RoomError('forbidden', `the room does not let you in, though ${resident} did: ${reason} (${rule})`);
+    }
+    return new RoomError('unusable-answer', `the state that ${resident} gave does not let us in: ${reason} (${rule})`);
+  }
+  const reason = admission && 'reason' in admission ? admission.reason : 'it has no place';
+  return new RoomError('unusable-answer', `what ${resident} gave does not let us in: ${reason}`);
 }
 
 interface Place {
@@ -83,12 +138,6 @@ function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventI
     .map((eventId) => ({ eventId, stateAfter, partial, isAnchor: true, isRefused: false }));
   const fetchAt = partial ? unknown.map(({ eventId }) => eventId) : [];
   return { unknown, fetchAt, partial: fetchAt.length > 0 || usable.some((parent) => parent.partial) };
-}
-
-/** Why a join that was judged is of no use. */
-function whyNot(admission: Admission | undefined, entry: TimelineEvent | undefined): string {
-  if (entry?.type === 'PduRejected') return `${entry.reason} (${entry.rule})`;
-  return admission && 'reason' in admission ? admission.reason : 'it has no place';
 }
 
 async function controlEvent(

@@ -4,8 +4,11 @@
  * refused answer leaves behind is signed by its senders and in no state.
  */
 import { type AnsweredPdu, type JoinAnswerVerdict, checkJoinAnswer } from '../../federation/join-answer.ts';
+import { type SendJoinHeader } from '../../federation/contract.ts';
+import { oneLine } from '../../federation/error.ts';
 import { type JoinTemplate } from '../../federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { insertPdus } from '../../store/events/pdus.ts';
 import { isAnybodyIn, readRoom } from '../../store/journal/rooms.ts';
@@ -34,8 +37,20 @@ export interface SentJoin {
 export interface TakenJoinAnswer {
   readonly membersOmitted: boolean;
   readonly serversInRoom: readonly ServerName[];
+  readonly createEventId: EventId;
   /** The returned state, without what its auth events refuse. */
   readonly stateBefore: SnapshotId;
+}
+
+/** An answer that has been received to its end; its events are stored. */
+interface ReceivedAnswer {
+  readonly omitMembersAsked: boolean;
+  readonly header: SendJoinHeader;
+  readonly state: readonly AnsweredPdu[];
+  readonly authChain: readonly AnsweredPdu[];
+  readonly returnedEvent: CheckOutcome | undefined;
+  /** Events that did not pass their checks, and are left out. */
+  readonly failed: readonly CheckOutcome[];
 }
 
 /** Events, the join among them, are stored when this returns; nothing is decided yet. @throws RoomError, FederationError */
@@ -44,23 +59,25 @@ export async function takeJoinAnswer(
   join: SentJoin,
   signal: AbortSignal,
 ): Promise<TakenJoinAnswer> {
-  const { store, federation } = context;
-  const { roomId, eventId, resident, template } = join;
+  const received = await receiveAnswer(context, join, signal);
+  const verdict = judgeAnswer(context, join, received);
+  return storeAnswer(context, join, received, verdict, signal);
+}
+
+async function receiveAnswer(context: RoomsContext, join: SentJoin, signal: AbortSignal): Promise<ReceivedAnswer> {
+  const { roomId, eventId, event, resident } = join;
   const omitMembersAsked = join.omitMembers && (await mayBePartial(context, roomId));
   const lanes = createLanes(BATCHES_IN_FLIGHT, signal);
-  const stream = await federation.sendJoin(resident, roomId, eventId, join.event, {
+  const stream = await context.federation.sendJoin(resident, roomId, eventId, event, {
     signal: lanes.signal,
     omitMembers: omitMembersAsked,
   });
-
-  const check = (events: readonly Uint8Array[]): Promise<readonly CheckOutcome[]> =>
-    checkEvents(context, { roomId, rules: template.rules, events, capReferences: false, signal: lanes.signal });
   const failed: CheckOutcome[] = [];
   const take = async (events: readonly Uint8Array[]): Promise<readonly AnsweredPdu[]> => {
-    const outcomes = await check(events);
+    const outcomes = await check(context, join, events, lanes.signal);
     const pdus = passed(outcomes);
     failed.push(...outcomes.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped'));
-    await insertPdus(store, pdus);
+    await insertPdus(context.store, pdus);
     return pdus.map(outlineOf);
   };
   const batches: { readonly array: 'state' | 'auth_chain'; taken: readonly AnsweredPdu[] }[] = [];
@@ -78,37 +95,47 @@ export async function takeJoinAnswer(
   }
   const given = (of: 'state' | 'auth_chain'): AnsweredPdu[] =>
     batches.flatMap(({ array, taken }) => (array === of ? taken : []));
-  const [state, authChain] = [given('state'), given('auth_chain')];
-
   const header = stream.header();
-  const [returnedEvent] = header.event === undefined ? [] : await check([header.event]);
-  const verdict = checkJoinAnswer({
-    template,
-    roomId,
-    joinEventId: eventId,
-    ourselves: context.serverName,
-    resident,
-    omitMembersAsked,
-    header,
-    state,
-    authChain,
-    returnedEvent,
-  });
-  if (!verdict.ok) throw unusable(resident, `${verdict.reason} (${verdict.rule})`, failed);
+  const [returnedEvent] = header.event === undefined ? [] : await check(context, join, [header.event], signal);
+  return { omitMembersAsked, header, state: given('state'), authChain: given('auth_chain'), returnedEvent, failed };
+}
+
+function judgeAnswer(context: RoomsContext, join: SentJoin, received: ReceivedAnswer): JoinAnswerVerdict {
+  const { roomId, eventId, resident, template } = join;
+  const { failed } = received;
+  const ourselves = context.serverName;
+  const verdict = checkJoinAnswer({ template, roomId, joinEventId: eventId, ourselves, resident, ...received });
+  if (!verdict.ok) throw unusable(resident, `${oneLine(verdict.reason)} (${verdict.rule})`, failed);
   if (failed.length > 0) {
     context.logger.warn(
       { roomId, resident, failed: failed.length, first: failed[0] },
       'events of the join answer failed their checks and were left out; the resync asks for them again',
     );
   }
+  return verdict;
+}
 
-  const ours = verdict.joinEvent ?? (await ownEvent(join, check));
-  await insertPdus(store, [ours]);
-  return {
-    membersOmitted: verdict.membersOmitted,
-    serversInRoom: verdict.serversInRoom,
-    stateBefore: await stateOf(context, join, verdict, authChain),
-  };
+async function storeAnswer(
+  context: RoomsContext,
+  join: SentJoin,
+  { authChain }: ReceivedAnswer,
+  verdict: JoinAnswerVerdict,
+  signal: AbortSignal,
+): Promise<TakenJoinAnswer> {
+  const ours = verdict.joinEvent ?? (await ownEvent(context, join, signal));
+  await insertPdus(context.store, [ours]);
+  const { membersOmitted, serversInRoom, createEvent } = verdict;
+  const stateBefore = await stateOf(context, join, verdict, authChain);
+  return { membersOmitted, serversInRoom, createEventId: createEvent.eventId, stateBefore };
+}
+
+function check(
+  context: RoomsContext,
+  { roomId, template }: SentJoin,
+  events: readonly Uint8Array[],
+  signal: AbortSignal,
+): Promise<readonly CheckOutcome[]> {
+  return checkEvents(context, { roomId, rules: template.rules, events, capReferences: false, signal });
 }
 
 /** Without its body, which is stored by now; that of a create event says the room's version. */
@@ -124,13 +151,12 @@ async function mayBePartial({ store }: RoomsContext, roomId: RoomId): Promise<bo
   return !(await isAnybodyIn(store, roomId));
 }
 
-async function ownEvent(
-  { event }: SentJoin,
-  check: (events: readonly Uint8Array[]) => Promise<readonly CheckOutcome[]>,
-): Promise<CheckedPdu> {
-  const [outcome] = await check([Buffer.from(JSON.stringify(event))]);
+/** By the checks that others will make of it. @throws RoomError when it fails them, as one signed with a key that is gone does */
+async function ownEvent(context: RoomsContext, join: SentJoin, signal: AbortSignal): Promise<CheckedPdu> {
+  const [outcome] = await check(context, join, [Buffer.from(canonicalJson(join.event))], signal);
   if (outcome?.outcome === 'passed') return outcome.pdu;
-  throw new Error(`our own join does not pass the checks: ${JSON.stringify(outcome)}`);
+  const reason = outcome === undefined ? 'nothing is known of it' : describe(outcome);
+  throw new RoomError('unusable-answer', `our own join does not pass the checks: ${reason}`);
 }
 
 async function stateOf(

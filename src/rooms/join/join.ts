@@ -2,18 +2,15 @@
  * Joins a room through its residents: make_join, the signed join recorded as an intent, send_join without memberships, the
  * checks of its answer, and one transaction that opens the stay. The full state comes later, by the room's workflow; or with
  * the answer, where the caller wants a classic join.
+ *
+ * A join whose fate is unclear is sent again, first where it was and then to the next residents, instead of making another.
+ * What is still unclear at the end stays recorded, and what a resident took and we cannot use is recorded to be left again
+ * (`finish-joins.ts`).
  */
-import { RoomError } from '../error.ts';
-import { FederationError, oneLine } from '../../federation/error.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { FederationError } from '../../federation/error.ts';
 import {
-  type JoinTemplate,
-  buildJoinEvent,
-  readJoinTemplate,
-  sendJoinDestination,
-} from '../../federation/join-template.ts';
-import { sealEvent } from '../../matrix/compose.ts';
-import { parsePdu } from '../../matrix/event-format.ts';
-import {
+  type EventId,
   type RoomAlias,
   type RoomId,
   type ServerName,
@@ -21,103 +18,75 @@ import {
   domainOf,
   parseRoomId,
 } from '../../matrix/identifiers.ts';
-import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
-import { invariant } from '../../invariant.ts';
-import {
-  type JoinIntent,
-  deleteJoinIntent,
-  readJoinIntents,
-  readStaleJoinIntents,
-  recordJoinIntent,
-} from '../../store/tables/intents.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
+import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
 import { type AliasedRoom, askAliasServer } from '../aliases.ts';
-import { type FailureClass } from '../../resync/events.ts';
 import { type RoomsContext } from '../context.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
-import { commitJoin } from './commit-join.ts';
-import { takeJoinAnswer } from './join-answer.ts';
+import { RoomError } from '../error.ts';
+import { isPortable, prepareJoin } from './prepare-join.ts';
+import { type SendOutcome, sendJoin } from './send-join.ts';
+import { intendToLeave, postpone } from './settle-intents.ts';
+import { summarise } from './summarise.ts';
+import { Timings } from './timings.ts';
 
 /** Residents asked before a join is given up. */
 const RESIDENTS_MAX = 10;
-/** An intent this old belongs to no join that is still under way: the longest join request takes less. */
-const STALE_INTENT_MS = 15 * 60_000;
-/** An intent that could not be finished in a day is let go: residents have forgotten the join as we did. */
-const ABANDONED_INTENT_MS = 24 * 3_600_000;
-const STALE_INTENTS_A_PASS = 20;
-/** Answers after which the join that was sent is not in the room: there is nothing left to finish. */
-const DEFINITE: ReadonlySet<FailureClass> = new Set([
-  'forbidden',
-  'refused',
-  'incompatible-version',
-  'not-found',
-  'malformed',
-]);
+/** Of a whole join, however many residents are silent; shorter than a claim on an intent lasts. */
+const JOIN_MS_MAX = 14 * 60_000;
+/** A resident that has taken a join already has little to do when it is sent again. */
+const REPEAT_MS_MAX = 60_000;
+/** Between two looks whether another join of the same user is over, and for how long it is waited for. */
+const OTHER_JOIN_POLL_MS = 500;
+const OTHER_JOIN_MS_MAX = 10 * 60_000;
+const OTHER_JOIN_RETRY_MS = 5_000;
+
+/** How often a join begins anew because another one of the same user was quicker. */
+const BEGUN_MAX = 3;
+
+/** An event that was sent, or is about to be, and may be in the room. */
+interface OpenJoin {
+  readonly intent: JoinIntent;
+  /** Who may have taken it, or has: asked first when it is finished or left. */
+  resident: ServerName;
+  /** `unsent`: nobody has been sent it, or is being sent it now. */
+  fate: 'unsent' | 'unclear' | 'unusable';
+  reason: string;
+}
+
+/** One join, once it is known whom to ask. */
+interface Run {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+  readonly omitMembers: boolean;
+  readonly residents: readonly ServerName[];
+  readonly timings: Timings;
+  readonly signal: AbortSignal;
+  /** Intents of the user that are claimed for this run. */
+  readonly claimed: EventId[];
+  /** The joins among them, the oldest first. */
+  readonly open: OpenJoin[];
+  readonly failures: Error[];
+}
 
 /** @throws RoomError naming what every resident answered. */
 export async function joinRoom(context: RoomsContext, request: JoinRequest): Promise<JoinedRoom> {
-  const { userId, signal } = request;
+  const { userId } = request;
   if (domainOf(userId) !== context.serverName) {
     throw new RoomError('unknown-user', `${userId} is not a user of ${context.serverName}`);
   }
-  const timings = new Timings(context);
-  const { roomId, servers } = await findRoom(context, request);
-  const residents = [...new Set([...request.via, ...servers])].filter((server) => server !== context.serverName);
-  const held = await readRoom(context.store, roomId);
-  if (held !== undefined) {
-    const members = await readLocalMembers(context.store, roomId);
-    const ours = members.find((member) => member.userId === userId && member.membership === 'join');
-    if (ours !== undefined && held.joinedVia !== null) {
-      const { eventId } = ours;
-      return {
-        roomId,
-        eventId,
-        joinedVia: held.joinedVia,
-        partial: held.partial,
-        membersOmitted: false,
-        timingsMs: {},
-      };
+  const limit = AbortSignal.timeout(JOIN_MS_MAX);
+  const signal = AbortSignal.any([request.signal, limit]);
+  try {
+    const found = await findRoom(context, { ...request, signal });
+    for (let begun = 1; ; begun += 1) {
+      const joined = await joinFound(context, { ...request, signal }, found, begun === BEGUN_MAX);
+      if (joined !== undefined) return joined;
     }
-    residents.push(...held.resync.candidates.filter((server) => !residents.includes(server)));
+  } catch (error) {
+    if (!limit.aborted || request.signal.aborted) throw error;
+    throw new RoomError('no-resident', `no resident could join us to ${request.room} in time`, { cause: error });
   }
-  if (residents.length === 0) {
-    throw new RoomError('no-resident', `no server is known that could be asked about ${roomId}; name one with via`);
-  }
-
-  const failures: unknown[] = [];
-  for (const resident of residents.slice(0, RESIDENTS_MAX)) {
-    signal.throwIfAborted();
-    try {
-      const intent = await prepare(context, roomId, userId, resident, residents, timings, signal);
-      return await send(context, intent, request, timings);
-    } catch (error) {
-      if (!(error instanceof FederationError || error instanceof RoomError) || signal.aborted) throw error;
-      if (error instanceof RoomError && (error.kind === 'forbidden' || error.kind === 'busy')) throw error;
-      context.logger.warn({ err: error, roomId, resident }, 'a resident could not join us to the room');
-      failures.push(error);
-    }
-  }
-  throw summarise(roomId, failures);
-}
-
-/** Finishes joins that a resident may have accepted and we lost before they were journalled (matrix-spec#752). */
-export async function finishStaleJoins(context: RoomsContext, signal: AbortSignal): Promise<number> {
-  const now = context.clock.now();
-  let finished = 0;
-  for (const intent of await readStaleJoinIntents(context.store, now - STALE_INTENT_MS, STALE_INTENTS_A_PASS)) {
-    try {
-      await send(context, intent, { signal }, new Timings(context));
-      finished += 1;
-    } catch (error) {
-      if (!(error instanceof FederationError || error instanceof RoomError) || signal.aborted) throw error;
-      context.logger.warn(
-        { err: error, roomId: intent.roomId, eventId: intent.eventId },
-        'a lost join could not be finished',
-      );
-      if (intent.createdAt < now - ABANDONED_INTENT_MS) await deleteJoinIntent(context.store, intent.eventId);
-    }
-  }
-  return finished;
 }
 
 async function findRoom(context: RoomsContext, { room, signal }: JoinRequest): Promise<AliasedRoom> {
@@ -127,121 +96,160 @@ async function findRoom(context: RoomsContext, { room, signal }: JoinRequest): P
   return { roomId, servers: domain === undefined ? [] : [domain] };
 }
 
-/** make_join and our own signed event, recorded before anybody sees it. */
-async function prepare(
+/** `undefined` when another join of the same user was quicker: its outcome is waited for, and looked at. */
+async function joinFound(
+  context: RoomsContext,
+  { userId, via, omitMembers = true, signal }: JoinRequest,
+  { roomId, servers }: AliasedRoom,
+  isLast: boolean,
+): Promise<JoinedRoom | undefined> {
+  const held = await joinedAlready(context, roomId, userId);
+  if (held !== undefined) return held;
+  const intents = await claimIntents(context, roomId, userId, signal);
+  const open = intents.filter(({ what }) => what === 'join').map((intent) => asOpen(intent, 'unclear'));
+  try {
+    // Whoever was waited for may have joined the user.
+    const joined = await joinedAlready(context, roomId, userId);
+    if (joined !== undefined) return joined;
+    const room = await readRoom(context.store, roomId);
+    const known = [...via, ...servers, ...(room?.resync.candidates ?? [])];
+    const residents = [...new Set(known)].filter((server) => server !== context.serverName);
+    const timings = new Timings(context.clock);
+    const claimed = intents.map(({ eventId }) => eventId);
+    const run = { roomId, userId, omitMembers, residents, timings, signal, claimed, open, failures: [] };
+    return await askResidents(context, run);
+  } catch (error) {
+    if (error instanceof RoomError && error.kind === 'busy' && !isLast) return undefined;
+    throw error;
+  } finally {
+    await settleOpen(context, open).catch((error: unknown) => {
+      context.logger.error({ err: error, roomId, userId }, 'open joins could not be given back; their claims run out');
+    });
+    for (const intent of intents) if (intent.what === 'leave') await releaseIntent(context.store, intent);
+  }
+}
+
+async function joinedAlready(context: RoomsContext, roomId: RoomId, userId: UserId): Promise<JoinedRoom | undefined> {
+  const held = await readRoom(context.store, roomId);
+  if (held === undefined || held.joinedVia === null) return undefined;
+  const members = await readLocalMembers(context.store, roomId);
+  const ours = members.find((member) => member.userId === userId && member.membership === 'join');
+  if (ours === undefined) return undefined;
+  const { joinedVia, partial } = held;
+  return { roomId, eventId: ours.eventId, joinedVia, partial, membersOmitted: false, timingsMs: {} };
+}
+
+/** Waits for another join of the same user, and for a leave that is being sent. @throws RoomError `busy` */
+async function claimIntents(
   context: RoomsContext,
   roomId: RoomId,
   userId: UserId,
-  resident: ServerName,
-  residents: readonly ServerName[],
-  timings: Timings,
   signal: AbortSignal,
-): Promise<JoinIntent> {
-  const answer = await timings.measure('make_join', () =>
-    context.federation.makeJoin(resident, roomId, userId, ROOM_VERSIONS, { signal }),
-  );
-  const reading = readJoinTemplate(answer, ROOM_VERSIONS, { roomId, userId });
-  if (!reading.ok) {
-    const kind = reading.rule === 'template-room-version' ? 'unsupported-version' : 'unusable-answer';
-    throw new RoomError(kind, `${resident} gave an unusable template: ${oneLine(reading.reason)} (${reading.rule})`);
+): Promise<readonly JoinIntent[]> {
+  const patience = AbortSignal.any([signal, AbortSignal.timeout(OTHER_JOIN_MS_MAX)]);
+  for (;;) {
+    const intents = await claimJoinIntents(context.store, roomId, userId);
+    if (intents !== undefined) return intents;
+    // A join that fails says nothing in the journal, so there is nothing to listen for.
+    await delay(OTHER_JOIN_POLL_MS, undefined, { signal: patience }).catch(() => undefined);
+    signal.throwIfAborted();
+    if (patience.aborted) break;
   }
-  const { template } = reading;
-  const createdAt = context.clock.now();
-  const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: createdAt, random: context.random });
-  const { eventId, event } = sealEvent(unsigned, template.rules, context.serverName, context.signingKey);
-  const parsed = parsePdu(event, template.rules);
-  if (!parsed.ok) {
-    throw new RoomError('unusable-answer', `${resident}'s template makes no valid event: ${parsed.reason}`);
-  }
-  const intent: JoinIntent = {
-    roomId,
-    userId,
-    eventId,
-    event,
-    roomVersion: template.rules.version,
-    resident: sendJoinDestination(template, resident),
-    via: residents.slice(0, RESIDENTS_MAX),
-    createdAt,
-  };
-  await recordJoinIntent(context.store, intent);
-  return intent;
+  const options = { retryAfterMs: OTHER_JOIN_RETRY_MS };
+  throw new RoomError('busy', `another join of ${userId} to ${roomId} is under way`, options);
 }
 
-/** send_join with a recorded event, and the commit. The intent goes with the answer, whatever it was, unless none came. */
+function asOpen(intent: JoinIntent, fate: OpenJoin['fate']): OpenJoin {
+  return { intent, resident: intent.resident, fate, reason: intent.lastReason ?? 'its answer was lost' };
+}
+
+async function askResidents(context: RoomsContext, run: Run): Promise<JoinedRoom> {
+  const { roomId, open, failures } = run;
+  const order = [...new Set([...open.map(({ resident }) => resident), ...run.residents])];
+  if (order.length === 0) {
+    throw new RoomError('no-resident', `no server is known that could be asked about ${roomId}; name one with via`);
+  }
+  for (const resident of order.slice(0, RESIDENTS_MAX)) {
+    run.signal.throwIfAborted();
+    const before = failures.length;
+    const joined = (await repeatAt(context, run, resident)) ?? (await joinAt(context, run, resident));
+    if (joined !== 'next') return joined;
+    const told = failures.slice(before).map(({ message }) => message);
+    context.logger.warn({ roomId, resident, reasons: told }, 'a resident could not join us to the room');
+  }
+  const isUnclear = open.some(({ fate }) => fate === 'unclear') && open.every(({ fate }) => fate !== 'unusable');
+  throw summarise(roomId, failures, isUnclear);
+}
+
+/** Sends a resident the event that is out already. `undefined`: there is none for it, or it does not take that one. */
+async function repeatAt(
+  context: RoomsContext,
+  run: Run,
+  resident: ServerName,
+): Promise<JoinedRoom | 'next' | undefined> {
+  const out = run.open.find(({ intent }) => intent.resident === resident || isPortable(intent));
+  if (out === undefined) return undefined;
+  const sent = await send(context, run, out, resident);
+  if (sent.outcome === 'joined') return sent.joined;
+  return sent.outcome === 'refused' ? undefined : 'next';
+}
+
+/** Joins by a new event; one whose fate is unclear is sent again at once. */
+async function joinAt(context: RoomsContext, run: Run, resident: ServerName): Promise<JoinedRoom | 'next'> {
+  const { roomId, userId, timings, signal } = run;
+  const via = run.residents.slice(0, RESIDENTS_MAX);
+  let intent: JoinIntent;
+  try {
+    intent = await prepareJoin(context, { roomId, userId, resident, via, mine: run.claimed, timings, signal });
+  } catch (error) {
+    const isTheirs = error instanceof FederationError || error instanceof RoomError;
+    if (!isTheirs || error.kind === 'busy' || signal.aborted) throw error;
+    run.failures.push(error);
+    return 'next';
+  }
+  const fresh = asOpen(intent, 'unsent');
+  run.claimed.push(intent.eventId);
+  run.open.push(fresh);
+  let sent = await send(context, run, fresh, fresh.resident);
+  if (sent.outcome === 'unclear') sent = await send(context, run, fresh, fresh.resident, REPEAT_MS_MAX);
+  return sent.outcome === 'joined' ? sent.joined : 'next';
+}
+
+/** Sends an open join, and notes what is known of it then. */
 async function send(
   context: RoomsContext,
-  intent: JoinIntent,
-  { omitMembers = true, signal }: Pick<JoinRequest, 'omitMembers' | 'signal'>,
-  timings: Timings,
-): Promise<JoinedRoom> {
-  const { roomId, userId, eventId, resident } = intent;
-  const template = templateOf(intent);
-  const sent = { ...intent, template, omitMembers };
-  try {
-    const answer = await timings.measure('send_join', () => takeJoinAnswer(context, sent, signal));
-    const joined = await timings.measure('commit', () => commitJoin(context, { ...sent, answer }));
-    // Other tries of the same join are settled with it, whatever became of them.
-    for (const other of await readJoinIntents(context.store, roomId, userId)) {
-      await deleteJoinIntent(context.store, other.eventId);
-    }
-    if (joined.partial) {
-      await context.ring(roomId).catch((error: unknown) => {
-        context.logger.warn({ err: error, roomId }, 'the workflow could not be started; the sweep will find the room');
-      });
-    }
-    return { roomId, eventId, joinedVia: resident, ...joined, timingsMs: timings.byStep };
-  } catch (error) {
-    const answered = error instanceof RoomError || (error instanceof FederationError && DEFINITE.has(error.kind));
-    if (answered) await deleteJoinIntent(context.store, eventId);
-    throw error;
+  run: Run,
+  out: OpenJoin,
+  resident: ServerName,
+  limitMs?: number,
+): Promise<SendOutcome> {
+  const { omitMembers, signal, timings } = run;
+  const options = { omitMembers, signal, timings, ...(limitMs === undefined ? {} : { limitMs }) };
+  const sent = await sendJoin(context, out.intent, resident, options);
+  if (sent.outcome === 'joined') {
+    // The commit has settled them all.
+    run.open.length = 0;
+    return sent;
   }
+  run.failures.push(sent.error);
+  if (sent.outcome === 'unclear' || sent.outcome === 'unusable') {
+    // Who has taken it for sure is the one to leave it at.
+    if (out.fate !== 'unusable') Object.assign(out, { fate: sent.outcome, reason: sent.error.message });
+    if (sent.outcome === 'unusable') out.resident = resident;
+    return sent;
+  }
+  const isRefusedWhereItWas = sent.outcome === 'refused' && out.fate === 'unclear' && out.resident === resident;
+  if (out.fate === 'unsent' || isRefusedWhereItWas) {
+    await deleteJoinIntent(context.store, out.intent.eventId);
+    run.open.splice(run.open.indexOf(out), 1);
+  }
+  return sent;
 }
 
-function templateOf(intent: JoinIntent): JoinTemplate {
-  const reading = readJoinTemplate(intent, ROOM_VERSIONS, intent);
-  invariant(reading.ok, 'the template of a recorded join was read before');
-  return reading.template;
-}
-
-/** The failure that tells most: a refusal over a useless answer over silence. */
-function summarise(roomId: RoomId, failures: readonly unknown[]): RoomError {
-  const told = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure))).join('; ');
-  const refused = failures.find((failure) => failure instanceof FederationError && failure.kind === 'forbidden');
-  if (refused !== undefined) {
-    return new RoomError('forbidden', `joining ${roomId} was refused: ${told}`, { cause: refused });
-  }
-  const version = failures.find(
-    (failure) =>
-      (failure instanceof RoomError && failure.kind === 'unsupported-version') ||
-      (failure instanceof FederationError && failure.kind === 'incompatible-version'),
-  );
-  if (version !== undefined) return new RoomError('unsupported-version', told, { cause: version });
-  const unusable = failures.find(
-    (failure) => failure instanceof RoomError || (failure instanceof FederationError && failure.kind === 'malformed'),
-  );
-  const cause = unusable ?? failures[0];
-  return new RoomError(
-    unusable === undefined ? 'no-resident' : 'unusable-answer',
-    `no resident could join us to ${roomId}: ${told}`,
-    { cause },
-  );
-}
-
-/** Milliseconds spent in each step; a step tried again adds up. */
-class Timings {
-  readonly byStep: Record<string, number> = {};
-  private readonly clock: RoomsContext['clock'];
-
-  constructor({ clock }: RoomsContext) {
-    this.clock = clock;
-  }
-
-  async measure<T>(step: string, work: () => Promise<T>): Promise<T> {
-    const start = this.clock.now();
-    try {
-      return await work();
-    } finally {
-      this.byStep[step] = (this.byStep[step] ?? 0) + this.clock.now() - start;
-    }
+/** What was not joined is left again, or tried again later. */
+async function settleOpen(context: RoomsContext, open: readonly OpenJoin[]): Promise<void> {
+  for (const { intent, resident, fate, reason } of open) {
+    if (fate === 'unusable') await intendToLeave(context, intent, resident, reason);
+    else await postpone(context, intent, reason);
   }
 }

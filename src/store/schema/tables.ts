@@ -19,7 +19,10 @@ export const fetchProgress = pgTable('fetch_progress', {
   at: int8().notNull(),
 });
 
-/** Joins that were signed and sent, or are about to be: a join accepted remotely and lost here is finished from this row. */
+/**
+ * Joins that were signed and sent, or are about to be: one that was accepted remotely and lost here is finished from this
+ * row, and one that we cannot use is left again.
+ */
 export const joinIntents = pgTable(
   'join_intents',
   {
@@ -31,6 +34,12 @@ export const joinIntents = pgTable(
     resident: text().$type<ServerName>().notNull(),
     via: text().array().$type<ServerName[]>().notNull(),
     createdAt: int8().notNull(),
+    what: text().$type<'join' | 'leave'>().notNull().default('join'),
+    attempts: integer().notNull().default(0),
+    notBefore: int8().notNull().default(0),
+    /** By PostgreSQL's clock; until then somebody is at work on it. */
+    claimedUntil: int8().notNull().default(0),
+    lastReason: text(),
   },
   (table) => [index('join_intents_by_room').on(table.roomId, table.userId)],
 );

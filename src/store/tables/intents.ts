@@ -1,60 +1,137 @@
 /**
- * Joins on their way. The signed join is recorded before it is sent, so that one which a resident accepted and this server
- * lost (matrix-spec#752) is found again and finished.
+ * What we intend about memberships and nobody has settled yet. A signed join is recorded before it is sent, so that one which
+ * a resident accepted and this server lost (https://github.com/matrix-org/matrix-spec/issues/752) is found again and
+ * finished. One that a resident accepted and we cannot use becomes an intent to leave. Whoever works on an intent claims it;
+ * claims end by PostgreSQL's clock, which is the same for all processes.
  */
-import { and, asc, eq, getTableColumns, lte, sql as sqlText } from 'drizzle-orm';
+import { and, asc, eq, sql as expression, lte } from 'drizzle-orm';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { invariant } from '../../invariant.ts';
-import { type Sql } from '../open-store.ts';
+import { type Sql, type Transaction } from '../open-store.ts';
 import { joinIntents } from '../schema/tables.ts';
 
+/** Longer than anybody works on an intent: the longest join takes less (`JOIN_MS_MAX`), and whoever is alive gives it back. */
+const CLAIM_MS = 15 * 60_000;
+const DATABASE_NOW = expression`(extract(epoch from clock_timestamp()) * 1000)::bigint`;
+
 export interface JoinIntent {
+  /** Whether the join is to be finished, or the room left again. */
+  readonly what: 'join' | 'leave';
   readonly roomId: RoomId;
   readonly userId: UserId;
   readonly eventId: EventId;
   /** The join event as it is sent, signed. */
   readonly event: JsonObject;
   readonly roomVersion: string;
-  /** The server that the join is sent to. */
+  /** The server that may have taken the join, or has. */
   readonly resident: ServerName;
   /** Servers to turn to after it, best first. */
   readonly via: readonly ServerName[];
-  /** Milliseconds since the Unix epoch. */
+  /** Milliseconds since the Unix epoch, as all times. */
   readonly createdAt: number;
+  /** Passes that failed; of a leave, since it is one. */
+  readonly attempts: number;
+  /** When it is tried again. */
+  readonly notBefore: number;
+  /** Why it is still open: one line for a person. */
+  readonly lastReason: string | null;
 }
 
-/** The event as text: its depth may be more than a JavaScript number holds, and its hash is of every digit. */
-const COLUMNS = { ...getTableColumns(joinIntents), event: sqlText<string>`${joinIntents.event}::text` };
+const columns = {
+  what: joinIntents.what,
+  roomId: joinIntents.roomId,
+  userId: joinIntents.userId,
+  eventId: joinIntents.eventId,
+  /** As text: its depth may be more than a JavaScript number holds, and its hash is of every digit. */
+  event: expression<string>`${joinIntents.event}::text`,
+  roomVersion: joinIntents.roomVersion,
+  resident: joinIntents.resident,
+  via: joinIntents.via,
+  createdAt: joinIntents.createdAt,
+  attempts: joinIntents.attempts,
+  notBefore: joinIntents.notBefore,
+  lastReason: joinIntents.lastReason,
+};
+const claimed = { claimedUntil: expression`${DATABASE_NOW} + ${CLAIM_MS}` };
+const ofUser = (roomId: RoomId, userId: UserId) => and(eq(joinIntents.roomId, roomId), eq(joinIntents.userId, userId));
 
-/** Records a join; the same one again changes nothing. */
-export async function recordJoinIntent(sql: Sql, intent: JoinIntent): Promise<void> {
+/**
+ * Records a join and claims it; the same one again changes nothing.
+ *
+ * @param mine intents of the user that the caller has claimed already
+ * @returns false, and nothing is recorded, when somebody else is at work for this user in this room
+ */
+export async function recordJoinIntent(sql: Sql, intent: JoinIntent, mine: readonly EventId[] = []): Promise<boolean> {
+  return sql.inTransaction(async (tx) => {
+    await lockUser(tx, intent.roomId, intent.userId);
+    if (await isAnotherAtWork(tx, intent.roomId, intent.userId, mine)) return false;
+    await tx.db
+      .insert(joinIntents)
+      .values({ ...intent, via: [...intent.via], event: expression`${canonicalJson(intent.event)}::json`, ...claimed })
+      .onConflictDoNothing();
+    return true;
+  });
+}
+
+/** Claims all intents of one user in one room, the oldest first; `undefined` when somebody else is at work for them. */
+export async function claimJoinIntents(sql: Sql, roomId: RoomId, userId: UserId): Promise<JoinIntent[] | undefined> {
+  return sql.inTransaction(async (tx) => {
+    await lockUser(tx, roomId, userId);
+    if (await isAnotherAtWork(tx, roomId, userId, [])) return undefined;
+    const rows = await tx.db.update(joinIntents).set(claimed).where(ofUser(roomId, userId)).returning(columns);
+    return rows.map(intentOf).sort((a, b) => a.createdAt - b.createdAt);
+  });
+}
+
+/** Claims the intent that has waited longest for its next try, of users for whom nobody is at work; `undefined`: there is none. */
+export async function claimDueIntent(sql: Sql, now: number): Promise<JoinIntent | undefined> {
+  for (;;) {
+    const [due] = await sql.query<{ eventId: EventId; roomId: RoomId; userId: UserId }>(
+      `SELECT event_id AS "eventId", room_id AS "roomId", user_id AS "userId" FROM join_intents AS due
+        WHERE not_before <= $1 AND NOT EXISTS (
+          SELECT FROM join_intents AS other WHERE other.room_id = due.room_id AND other.user_id = due.user_id
+             AND other.claimed_until > extract(epoch from clock_timestamp()) * 1000)
+        ORDER BY not_before, created_at LIMIT 1`,
+      [now],
+    );
+    if (due === undefined) return undefined;
+    const intent = await sql.inTransaction(async (tx) => {
+      await lockUser(tx, due.roomId, due.userId);
+      if (await isAnotherAtWork(tx, due.roomId, due.userId, [])) return undefined;
+      const [row] = await tx.db
+        .update(joinIntents)
+        .set(claimed)
+        .where(and(eq(joinIntents.eventId, due.eventId), lte(joinIntents.notBefore, now)))
+        .returning(columns);
+      return row && intentOf(row);
+    });
+    // Otherwise somebody was quicker, and the next look does not find it any more.
+    if (intent !== undefined) return intent;
+  }
+}
+
+/** Gives a claimed intent back as it is, or with what became of this try. */
+export async function releaseIntent(
+  sql: Sql,
+  { eventId }: Pick<JoinIntent, 'eventId'>,
+  change: Partial<Pick<JoinIntent, 'what' | 'resident' | 'attempts' | 'notBefore' | 'lastReason'>> = {},
+): Promise<void> {
   await sql.db
-    .insert(joinIntents)
-    .values({ ...intent, via: [...intent.via], event: sqlText`${canonicalJson(intent.event)}::json` })
-    .onConflictDoNothing();
+    .update(joinIntents)
+    .set({ ...change, claimedUntil: 0 })
+    .where(eq(joinIntents.eventId, eventId));
 }
 
 /** Intents of one user in one room, the newest last. */
 export async function readJoinIntents(sql: Sql, roomId: RoomId, userId: UserId): Promise<JoinIntent[]> {
   const rows = await sql.db
-    .select(COLUMNS)
+    .select(columns)
     .from(joinIntents)
-    .where(and(eq(joinIntents.roomId, roomId), eq(joinIntents.userId, userId)))
+    .where(ofUser(roomId, userId))
     .orderBy(asc(joinIntents.createdAt));
-  return rows.map(intentOf);
-}
-
-/** Intents recorded at or before `createdBefore` that nobody finished or withdrew, the oldest first. */
-export async function readStaleJoinIntents(sql: Sql, createdBefore: number, limit: number): Promise<JoinIntent[]> {
-  const rows = await sql.db
-    .select(COLUMNS)
-    .from(joinIntents)
-    .where(lte(joinIntents.createdAt, createdBefore))
-    .orderBy(asc(joinIntents.createdAt))
-    .limit(limit);
   return rows.map(intentOf);
 }
 
@@ -64,13 +141,41 @@ function intentOf({ event, ...row }: Omit<JoinIntent, 'event'> & { readonly even
   return { ...row, event: parsed.value };
 }
 
-/** Forgets a join that is journalled, or that was refused for good. */
+/** Forgets what is settled: a join that was refused for good, a room that is left. */
 export async function deleteJoinIntent(sql: Sql, eventId: EventId): Promise<void> {
   await sql.db.delete(joinIntents).where(eq(joinIntents.eventId, eventId));
 }
 
-/** Whether a join of the room is under way. */
+/** A join of the user is journalled: other tries, and what was to be left, are settled with it. */
+export async function deleteJoinIntents(sql: Sql, roomId: RoomId, userId: UserId): Promise<void> {
+  await sql.db.delete(joinIntents).where(ofUser(roomId, userId));
+}
+
+/** Whether a join of the room is under way, or may have been accepted without our knowing. */
 export async function hasJoinIntent(sql: Sql, roomId: RoomId): Promise<boolean> {
-  const one = sql.db.select({ eventId: joinIntents.eventId }).from(joinIntents).where(eq(joinIntents.roomId, roomId));
+  const one = sql.db
+    .select({ eventId: joinIntents.eventId })
+    .from(joinIntents)
+    .where(and(eq(joinIntents.roomId, roomId), eq(joinIntents.what, 'join')));
   return (await one.limit(1)).length > 0;
+}
+
+/** Until the transaction ends nobody else looks for claims on this user's intents, or makes any. */
+async function lockUser(tx: Transaction, roomId: RoomId, userId: UserId): Promise<void> {
+  await tx.query(`SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, [`join_intents ${roomId} ${userId}`]);
+}
+
+async function isAnotherAtWork(
+  tx: Transaction,
+  roomId: RoomId,
+  userId: UserId,
+  mine: readonly EventId[],
+): Promise<boolean> {
+  const rows = await tx.query(
+    `SELECT FROM join_intents
+      WHERE room_id = $1 AND user_id = $2 AND NOT event_id = ANY ($3::text[])
+        AND claimed_until > extract(epoch from clock_timestamp()) * 1000 LIMIT 1`,
+    [roomId, userId, mine],
+  );
+  return rows.length > 0;
 }

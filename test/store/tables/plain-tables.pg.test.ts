@@ -16,10 +16,12 @@ import {
 } from '../../../src/store/tables/fetch-progress.ts';
 import {
   type JoinIntent,
+  claimDueIntent,
+  claimJoinIntents,
   deleteJoinIntent,
   readJoinIntents,
-  readStaleJoinIntents,
   recordJoinIntent,
+  releaseIntent,
 } from '../../../src/store/tables/intents.ts';
 import { createKeyStore } from '../../../src/store/tables/keys.ts';
 import { type KeyStore, type KnownKey } from '../../../src/verification/contract.ts';
@@ -53,6 +55,10 @@ function intent(eventId: string, createdAt: number): JoinIntent {
     resident: there,
     via: [there, 'elsewhere.test' as ServerName],
     createdAt,
+    what: 'join',
+    attempts: 0,
+    notBefore: createdAt,
+    lastReason: null,
   };
 }
 
@@ -80,19 +86,60 @@ test('the progress of a fetch is that of the newest attempt, and of no other', a
 
 test('a join on its way is found again until it is finished', async () => {
   const [first, second] = [intent('$intent-1', 1_000), intent('$intent-2', 2_000)];
-  await recordJoinIntent(store, second);
-  await recordJoinIntent(store, first);
-  await recordJoinIntent(store, { ...first, createdAt: 9_000 });
-  expect(await readJoinIntents(store, first.roomId, first.userId)).toEqual([first, second]);
-  expect(await readStaleJoinIntents(store, 1_500, 10)).toEqual([first]);
+  const { roomId, userId } = first;
+  expect(await recordJoinIntent(store, second)).toBe(true);
+  expect(await recordJoinIntent(store, first, [second.eventId])).toBe(true);
+  expect(await recordJoinIntent(store, { ...first, createdAt: 9_000 }, [second.eventId, first.eventId])).toBe(true);
+  expect(await readJoinIntents(store, roomId, userId)).toEqual([first, second]);
+
+  await releaseIntent(store, first, { lastReason: 'silence' });
+  await releaseIntent(store, second);
+  expect(await claimDueIntent(store, 999)).toBeUndefined();
+  expect(await claimDueIntent(store, 1_500)).toEqual({ ...first, lastReason: 'silence' });
   const deepest = parseJsonObject('{"depth":9223372036854775807,"content":{"é":"\\u0001"}}');
   const deep = { ...intent('$intent-3', 3_000), event: deepest.ok ? deepest.value : {} };
-  await recordJoinIntent(store, deep);
-  const [stored] = (await readJoinIntents(store, first.roomId, first.userId)).slice(-1);
+  await recordJoinIntent(store, deep, [first.eventId]);
+  const [stored] = (await readJoinIntents(store, roomId, userId)).slice(-1);
   expect(canonicalJson(stored?.event ?? {})).toBe('{"content":{"é":"\\u0001"},"depth":9223372036854775807}');
   await deleteJoinIntent(store, deep.eventId);
   await deleteJoinIntent(store, first.eventId);
-  expect(await readStaleJoinIntents(store, 5_000, 10)).toEqual([second]);
+  expect(await claimDueIntent(store, 5_000)).toEqual(second);
+  await deleteJoinIntent(store, second.eventId);
+});
+
+test('one at a time works on the intents of a user in a room, and gives them back', async () => {
+  const [first, second] = [intent('$intent-3', 1_000), intent('$intent-4', 2_000)];
+  const elsewhere = { ...intent('$intent-5', 3_000), roomId: '!elsewhere:there.test' as RoomId };
+  const { roomId, userId } = first;
+  expect(await claimJoinIntents(store, roomId, userId)).toEqual([]);
+  await recordJoinIntent(store, first);
+  expect(await recordJoinIntent(store, second)).toBe(false);
+  expect(await claimJoinIntents(store, roomId, userId)).toBeUndefined();
+  expect(await claimDueIntent(store, 9_000)).toBeUndefined();
+  await recordJoinIntent(store, elsewhere);
+
+  await releaseIntent(store, first, { what: 'leave', attempts: 2, notBefore: 4_000 });
+  const left = { ...first, what: 'leave', attempts: 2, notBefore: 4_000 };
+  expect(await claimJoinIntents(store, roomId, userId)).toEqual([left]);
+  await releaseIntent(store, first);
+  await releaseIntent(store, elsewhere);
+  const claims = await Promise.all(Array.from({ length: 4 }, () => claimDueIntent(store, 9_000)));
+  expect(
+    claims
+      .filter((claim) => claim !== undefined)
+      .map(({ eventId }) => eventId)
+      .sort(),
+  ).toEqual([first.eventId, elsewhere.eventId]);
+});
+
+test('a claim runs out by the clock of the database, for whoever had it was killed', async () => {
+  const lost = { ...intent('$intent-6', 1_000), roomId: '!lost:there.test' as RoomId };
+  await recordJoinIntent(store, lost);
+  expect(await claimJoinIntents(store, lost.roomId, lost.userId)).toBeUndefined();
+  await store.query(`UPDATE join_intents SET claimed_until = claimed_until - 15 * 60000 WHERE event_id = $1`, [
+    lost.eventId,
+  ]);
+  expect(await claimJoinIntents(store, lost.roomId, lost.userId)).toEqual([lost]);
 });
 
 test('a transaction has one answer, until it is forgotten', async () => {
