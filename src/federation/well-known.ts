@@ -66,7 +66,7 @@ export async function fetchWellKnown(
       const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
       const named =
         typeof parsed === 'object' && parsed !== null ? (parsed as { 'm.server'?: unknown })['m.server'] : undefined;
-      const to = parseServerName(named);
+      const to = parseDelegated(named);
       if (to === undefined) return { outcome: 'failed' };
       return { outcome: 'delegated', to, lifetimeMs: lifetimeOf(answer.headers, now) };
     }
@@ -88,4 +88,11 @@ export function lifetimeOf(headers: Record<string, string | string[] | undefined
   else if (maxAge !== undefined) lifetimeMs = Number(maxAge) * 1000;
   else if (typeof expires === 'string') lifetimeMs = (Date.parse(expires) || 0) - now;
   return Math.min(Math.max(lifetimeMs, LIFETIME_MS_MIN), LIFETIME_MS_MAX);
+}
+
+/** The name that is delegated to, where it has no port or one that exists: a mistyped one is no delegation. */
+function parseDelegated(named: unknown): ServerName | undefined {
+  const name = parseServerName(named);
+  const port = /:(\d+)$/.exec(name ?? '')?.[1];
+  return port === undefined || (Number(port) > 0 && Number(port) < 65_536) ? name : undefined;
 }

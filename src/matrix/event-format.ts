@@ -73,8 +73,8 @@ export function preparePdu(json: JsonObject, rules: RoomVersionRules, options: P
   if (violation !== undefined) return violation;
 
   const { type, sender, content, state_key: stateKey } = json;
-  if (typeof type !== 'string' || isUnstorable(type, rules)) return wrong('type', 'a string of at most 255');
-  if (stateKey !== undefined && (typeof stateKey !== 'string' || isUnstorable(stateKey, rules))) {
+  if (typeof type !== 'string' || isTooLong(type, rules)) return wrong('type', 'a string of at most 255');
+  if (stateKey !== undefined && (typeof stateKey !== 'string' || isTooLong(stateKey, rules))) {
     return wrong('state_key', 'a string of at most 255');
   }
   const senderId = parseUserId(sender);
@@ -143,9 +143,8 @@ function wrong(field: string, expected: string): Refusal {
   return refuse(`event.${field}`, `${field} must be ${expected}`);
 }
 
-/** Too long, or holding a NUL, which PostgreSQL's text cannot (nor can other servers store it). */
-function isUnstorable(text: string, rules: RoomVersionRules): boolean {
-  if (text.includes('\0')) return true;
+/** Longer than any server takes it. NUL and all else that a string may hold is allowed. */
+function isTooLong(text: string, rules: RoomVersionRules): boolean {
   if (text.length * 3 <= IDENTIFIER_BYTES_MAX) return false;
   return (rules.strictByteLimits ? Buffer.byteLength(text) : codePoints(text)) > IDENTIFIER_BYTES_MAX;
 }

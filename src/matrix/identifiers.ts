@@ -24,9 +24,13 @@ export type KeyId = Branded<'KeyId'>;
 /** Every identifier is at most this long, sigil and domain included (spec, Common Identifier Format). */
 export const IDENTIFIER_BYTES_MAX = 255;
 
-// The longest DNS name is 253 characters and an IPv6 literal with brackets 47; 230 is the spec's own figure.
-const SERVER_NAME = /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,230})(?::(\d{1,5}))?$/;
+/**
+ * The grammar, and no more: whether such a name leads anywhere is found out when it is connected to. That names should have no more
+ * than 230 characters is a recommendation to those who choose them.
+ */
+const SERVER_NAME = /^(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::\d{1,5})?$/;
 const KEY_ID = /^[a-z0-9]+:[a-zA-Z0-9_]{1,200}$/;
+/** Room ids, aliases and local parts may hold any of these but NUL; no event id that was ever made does. */
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
 function utf8BytesAtMost(value: string, bytesMax: number): boolean {
@@ -35,40 +39,40 @@ function utf8BytesAtMost(value: string, bytesMax: number): boolean {
   return value.length * 3 <= bytesMax || Buffer.byteLength(value, 'utf8') <= bytesMax;
 }
 
-/** Parses a server name; `undefined` when it breaks the grammar or names port 0 or one above 65535. */
+/** Parses a server name; `undefined` when it breaks the grammar. Its port may be none that exists. */
 export function parseServerName(value: unknown): ServerName | undefined {
   if (typeof value !== 'string' || !utf8BytesAtMost(value, IDENTIFIER_BYTES_MAX)) return undefined;
-  const match = SERVER_NAME.exec(value);
-  if (match === null) return undefined;
-  const port = match[1];
-  if (port !== undefined && (Number(port) === 0 || Number(port) > 65_535)) return undefined;
-  return value as ServerName;
+  return SERVER_NAME.test(value) ? (value as ServerName) : undefined;
 }
 
+/** `sigil`, any characters but `:` and NUL, `:`, and a server name. */
 function hasSigilAndDomain(value: unknown, sigil: string): value is string {
   if (typeof value !== 'string' || !value.startsWith(sigil) || !utf8BytesAtMost(value, IDENTIFIER_BYTES_MAX)) {
     return false;
   }
+  if (value.includes('\0')) return false;
   const colon = value.indexOf(':');
   return colon >= 1 && parseServerName(value.slice(colon + 1)) !== undefined;
 }
 
 /** Parses a user id. Historical local parts (any character but `:` and NUL) are taken, as the spec asks of receivers. */
 export function parseUserId(value: unknown): UserId | undefined {
-  return hasSigilAndDomain(value, '@') && !value.includes('\0') ? (value as UserId) : undefined;
+  return hasSigilAndDomain(value, '@') ? (value as UserId) : undefined;
 }
 
-/** Parses a room id of any room version: with a domain, or (version 12) the bare reference hash of the create event. */
+/**
+ * Parses a room id of any room version: with a domain, or (version 12) the bare reference hash of the create event. Before
+ * version 12 it may hold control characters: https://spec.matrix.org/v1.16/appendices/#room-ids
+ */
 export function parseRoomId(value: unknown): RoomId | undefined {
   if (typeof value !== 'string' || !value.startsWith('!') || value.length < 2) return undefined;
-  if (!utf8BytesAtMost(value, IDENTIFIER_BYTES_MAX) || CONTROL.test(value)) return undefined;
   if (!value.includes(':')) return /^![A-Za-z0-9_-]{43}$/.test(value) ? (value as RoomId) : undefined;
   return hasSigilAndDomain(value, '!') ? (value as RoomId) : undefined;
 }
 
-/** Parses a room alias. */
+/** Parses a room alias, which may hold control characters: https://spec.matrix.org/v1.16/appendices/#room-aliases */
 export function parseRoomAlias(value: unknown): RoomAlias | undefined {
-  return hasSigilAndDomain(value, '#') && !CONTROL.test(value) ? (value as RoomAlias) : undefined;
+  return hasSigilAndDomain(value, '#') ? (value as RoomAlias) : undefined;
 }
 
 /** Parses an event id of any room version: anything from `$` to the length limit. */

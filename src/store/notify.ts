@@ -193,6 +193,8 @@ class ListenConnection {
 }
 
 function parse(payload: string | undefined): Notification | undefined {
-  const [position, roomId] = payload?.split(' ', 2) ?? [];
-  return roomId === undefined ? undefined : { position: Number(position), roomId: roomId as RoomId };
+  // A room id may hold spaces, and any other character.
+  const space = payload?.indexOf(' ') ?? -1;
+  if (payload === undefined || space < 0) return undefined;
+  return { position: Number(payload.slice(0, space)), roomId: payload.slice(space + 1) as RoomId };
 }

@@ -12,6 +12,7 @@ import {
   SEARCH_ATTRIBUTES,
   type ScheduledName,
   resyncWorkflowId,
+  shownRoom,
 } from './names.ts';
 import { type TemporalTlsFiles, readTemporalTls } from './tls.ts';
 
@@ -88,7 +89,7 @@ async function ring(client: Client, taskQueue: string, idPrefix: string, roomId:
       { key: defineSearchAttributeKey(SEARCH_ATTRIBUTES.phase, 'KEYWORD'), value: 'starting' },
     ],
     memo: { room: roomId },
-    staticSummary: `Make ${roomId} whole`,
+    staticSummary: `Make ${shownRoom(roomId)} whole`,
     staticDetails:
       'Fetches the full state of a room that was joined with partial state, judges again what was seen since, and closes. ' +
       'The journal in PostgreSQL is the truth; `ring` makes the workflow look at it again.',

@@ -32,7 +32,12 @@ export const RING_SIGNAL = 'ring';
 
 /** One workflow a room, for ever: `prefix` separates test files that share a server. */
 export function resyncWorkflowId(roomId: RoomId, prefix = ''): string {
-  return `${prefix}resync ${roomId}`;
+  return `${prefix}resync ${shownRoom(roomId)}`;
+}
+
+/** A room id in names that people read in one line. One with control characters is encoded; no other begins like that. */
+export function shownRoom(roomId: RoomId): string {
+  return /[\u0000-\u001f\u007f-\u009f]/.test(roomId) ? `%${encodeURIComponent(roomId)}` : roomId;
 }
 
 /** Custom search attributes, all of type Keyword. */

@@ -270,7 +270,7 @@ describe('the answer of send_join', () => {
   });
 
   test('servers are grammar-checked, deduplicated, without ourselves, and the answering one is added', () => {
-    const serversInRoom = ['b.test', 'us.test', 'b.test', 'no spaces', '', 'c.test:0', '[::1]', 'x'.repeat(300)];
+    const serversInRoom = ['b.test', 'us.test', 'b.test', 'no spaces', '', 'c.test:', '[::1]', 'x'.repeat(300)];
     expect(checkJoinAnswer(answer({ header: header({ serversInRoom }) }))).toMatchObject({
       serversInRoom: ['resident.test', 'b.test', '[::1]'],
     });

@@ -55,6 +55,20 @@ async function listening(): Promise<void> {
   });
 }
 
+test('an append to a room with any characters in its id is heard of under that id', async () => {
+  await listening();
+  const heard: (string | undefined)[] = [];
+  notifier.subscribe((notification) => heard.push(notification?.roomId));
+  for (const localpart of [' ', 'a b', 'a\nb', '\t1 2', '\'"\\']) {
+    const roomId = `!${localpart}:there.test` as RoomId;
+    await withTransaction(store, (tx) => createRoom(tx, roomId, '11'));
+    const waited = notifier.waitFor(roomId, entries(roomId, 1), never);
+    await appendTo(roomId);
+    expect(await waited).toBe(1);
+    expect(heard).toContain(roomId);
+  }
+});
+
 test('what is there already is given at once', async () => {
   const roomId = await openRoom();
   await appendTo(roomId);

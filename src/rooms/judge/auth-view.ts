@@ -48,7 +48,8 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
   let wholeCharacters = 0;
 
   const shareList = (ids: readonly EventId[]): readonly EventId[] => {
-    const name = ids.join(' ');
+    // Ids of versions 1 and 2 may hold spaces.
+    const name = ids.join('\n');
     const known = lists.get(name);
     if (known === undefined) lists.set(name, ids);
     return known ?? ids;

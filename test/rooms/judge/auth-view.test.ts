@@ -71,6 +71,17 @@ describe('what auth rules read of an event', () => {
     expect(views.wholeCharacters()).toBe(0);
   });
 
+  test('tells lists of auth events apart, though an id of version 1 may hold a space', () => {
+    const rules = roomVersionRules('1')!;
+    const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
+    const views = createAuthViews(room.roomId, rules);
+    const [event] = room.events.values();
+    const citing = (...authEvents: string[]) =>
+      views.view({ ...stored(event!), type: 'm.room.topic', authEvents: authEvents as EventId[] }).authEvents;
+    expect(citing('$a:x.org $b:x.org')).toEqual(['$a:x.org $b:x.org']);
+    expect(citing('$a:x.org', '$b:x.org')).toEqual(['$a:x.org', '$b:x.org']);
+  });
+
   test('shares a list of auth events between all who cite the same', () => {
     const rules = roomVersionRules('11')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);

@@ -102,6 +102,17 @@ test.each([1, MANY])('depths of 64 bits are stored to the last digit, %i at a ti
   expect(rows.map(({ depth }) => BigInt(depth))).toEqual(depths);
 });
 
+test.each([1, MANY])(
+  'events of a room whose id holds control characters are stored under it, %i at a time',
+  async (count) => {
+    const roomId = `!a\n\t\u0001 \\b-${count}:there.test` as RoomId;
+    const events = Array.from({ length: count }, (_, i) => message(`$odd-room-${count}-${i}`, { roomId }));
+    await insertPdus(store, events);
+    const [stored] = await readPdus(store, roomId, ids(`$odd-room-${count}-0`));
+    expect(stored?.roomId).toBe(roomId);
+  },
+);
+
 test('event ids with quotes and backslashes, as room version 1 allows them, are kept and cited exactly', async () => {
   const odd = '$"odd\\{},\':there.test';
   await insertPdus(store, [
