@@ -16,6 +16,7 @@ import { type Activities, type ControlEvents, type RoomCursor } from '../src/tem
 import { trimForTransport } from '../src/resync/transport.ts';
 import { asFailure } from './failure.ts';
 import { createProgressWriter } from './fetch-progress.ts';
+import { maintain } from './maintain.ts';
 import { type SweepDependencies, ringOverdue } from './ring-overdue.ts';
 
 export interface ActivityDependencies extends SweepDependencies {
@@ -62,6 +63,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       return eventsSince(input);
     },
     sweep: (input) => whileAlive((beat) => ringOverdue(dependencies, input, progress(beat))),
+    maintain: (input) => whileAlive((beat) => maintain(dependencies, input, progress(beat))),
     finishJoins: () => whileAlive(async () => ({ finished: await finishStaleJoins(rooms, cancellationSignal()) })),
   });
 }

@@ -71,6 +71,13 @@ export interface FinishJoinsResult {
   readonly finished: number;
 }
 
+/** Rows deleted. */
+export interface MaintainResult {
+  readonly transactions: number;
+  readonly keys: number;
+  readonly chunks: number;
+}
+
 /** The activities a worker registers; each looks at the journal first and does nothing that is journalled already. */
 export interface Activities {
   loadResync(input: { readonly roomId: RoomId }): Promise<LoadedResync>;
@@ -79,4 +86,5 @@ export interface Activities {
   walkEvents(input: RoomCursor): Promise<ControlEvents>;
   sweep(input: PassInput): Promise<SweepResult>;
   finishJoins(): Promise<FinishJoinsResult>;
+  maintain(input: PassInput): Promise<MaintainResult>;
 }

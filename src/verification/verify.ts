@@ -64,9 +64,11 @@ function checkSignatures(
     for (const { keyId, signature } of signatures) {
       const key = findKey(serverName, keyId);
       if (key === undefined || (rules.enforceKeyValidity && key.validUntilTs < pdu.originServerTs)) {
-        if (key === undefined || key.renewableUntilTs >= pdu.originServerTs) {wanted ??= keyId;}
-        else
-          {ended ??= `${serverName}, ${keyId}: valid until ${key.validUntilTs}, the event is of ${pdu.originServerTs}`;}
+        if (key === undefined || key.renewableUntilTs >= pdu.originServerTs) {
+          wanted ??= keyId;
+        } else {
+          ended ??= `${serverName}, ${keyId}: valid until ${key.validUntilTs}, the event is of ${pdu.originServerTs}`;
+        }
         continue;
       }
       message ??= Buffer.from(signed ?? signedText(pdu.json, rules));

@@ -19,6 +19,9 @@ import { type ProcessOptions } from './serve.ts';
 
 /** A pass of the sweep ends by itself after this long, with 50 rings a second; the next one goes on. */
 const SWEEP_BUDGET_MS = 240_000;
+const MAINTENANCE_EVERY_MS = 3_600_000;
+/** Half of the time at the most. */
+const MAINTENANCE_BUDGET_MS = 1_800_000;
 /** A room is found late by one interval at the most, and a pass that finds nothing costs one query. */
 const SWEEP_INTERVAL_MS_MIN = 1_000;
 const SWEEP_INTERVAL_MS_MAX = 60_000;
@@ -84,6 +87,7 @@ async function startWorking(
   const everyMs = Math.min(Math.max(sweepAfterMs, SWEEP_INTERVAL_MS_MIN), SWEEP_INTERVAL_MS_MAX);
   await temporal.schedule('sweep', everyMs, { budgetMs: SWEEP_BUDGET_MS });
   await temporal.schedule('finishJoins', everyMs);
+  await temporal.schedule('maintain', MAINTENANCE_EVERY_MS, { budgetMs: MAINTENANCE_BUDGET_MS });
   logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue, ...opened }, 'working');
   return running;
 }

@@ -59,6 +59,12 @@ export const outlierVerdicts = pgTable('outlier_verdicts', {
 /** Nodes of the snapshot tries (snapshot-trie.ts), content-addressed within a room. */
 export const snapshotChunks = pgTable(
   'snapshot_chunks',
-  { roomId: text('room_id').notNull(), hash: hash16().notNull(), body: bytea().notNull() },
+  {
+    roomId: text('room_id').notNull(),
+    hash: hash16().notNull(),
+    body: bytea().notNull(),
+    /** When nothing was found that needs it, milliseconds; it is deleted a day later unless something does by then. */
+    condemnedAt: int8(),
+  },
   (table) => [primaryKey({ columns: [table.roomId, table.hash] })],
 );

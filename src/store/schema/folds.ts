@@ -20,6 +20,8 @@ export const rooms = pgTable('rooms', {
   joinedVia: text().$type<ServerName>(),
   resyncSeq: int8().notNull().default(0),
   timelineSeq: int8().notNull().default(0),
+  /** When its snapshot chunks were last looked through; no fold. */
+  collectedAt: int8(),
 });
 
 /** The fold of one epoch's control events (`evolve` of src/resync/state.ts). */

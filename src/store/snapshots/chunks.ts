@@ -45,14 +45,22 @@ export async function storeTrie(sql: Sql, roomId: RoomId, trie: BuiltTrie): Prom
   return trie.root as SnapshotId;
 }
 
-/** Stores chunks of one or more tries; a retry writes nothing. */
+/**
+ * Stores chunks of one or more tries; a retry writes nothing. Condemned ones (collect-chunks.ts) are saved first, under their
+ * lock: one that is being deleted meanwhile is written anew.
+ */
 export async function storeChunks(sql: Sql, roomId: RoomId, made: ReadonlyMap<ChunkHash, Uint8Array>): Promise<void> {
   if (made.size === 0) return;
   // In the order of their hashes, so that two writers of overlapping states wait for each other in one direction only.
   const chunks = [...made].sort(([a], [b]) => (a < b ? -1 : 1));
   await sql.query(
-    `INSERT INTO snapshot_chunks (room_id, hash, body)
+    `WITH saved AS (
+       UPDATE snapshot_chunks SET condemned_at = NULL
+        WHERE room_id = $1 AND hash = ANY ($2::bytea[]) AND condemned_at IS NOT NULL RETURNING hash
+     )
+     INSERT INTO snapshot_chunks (room_id, hash, body)
      SELECT $1, hash, body FROM unnest($2::bytea[], $3::bytea[]) AS chunk(hash, body)
+      WHERE hash NOT IN (SELECT hash FROM saved)
      ON CONFLICT DO NOTHING`,
     [roomId, chunks.map(([hash]) => Buffer.from(hash, 'hex')), chunks.map(([, body]) => body)],
   );
@@ -62,11 +70,11 @@ export async function storeChunks(sql: Sql, roomId: RoomId, made: ReadonlyMap<Ch
   }
 }
 
-/** Whether a state is stored. What was made in a transaction that was rolled back is not. */
+/** Whether a state is stored and stays. What was made in a transaction that was rolled back is not, nor what is condemned. */
 export async function isStored(sql: Sql, roomId: RoomId, id: SnapshotId): Promise<boolean> {
-  const rows = await sql.query(`SELECT FROM snapshot_chunks WHERE room_id = $1 AND hash = decode($2, 'hex')`, [
-    roomId,
-    id,
-  ]);
+  const rows = await sql.query(
+    `SELECT FROM snapshot_chunks WHERE room_id = $1 AND hash = decode($2, 'hex') AND condemned_at IS NULL`,
+    [roomId, id],
+  );
   return rows.length > 0;
 }

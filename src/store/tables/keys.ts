@@ -55,3 +55,16 @@ function newestByName(keys: readonly KnownKey[]): Map<`${ServerName} ${KeyId}`, 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
+
+/**
+ * Forgets at most `limit` keys that were fetched before `fetchedBefore` and are valid no more. A server's key is fetched
+ * again whenever it is needed past its validity, which is a week at most, so nobody has needed these since. Gives how many.
+ */
+export async function forgetKeys(sql: Sql, fetchedBefore: number, limit: number): Promise<number> {
+  const gone = await sql.query(
+    `DELETE FROM server_keys WHERE ctid = ANY (ARRAY(
+       SELECT ctid FROM server_keys WHERE fetched_at < $1 AND valid_until_ts < $1 LIMIT $2)) RETURNING 1`,
+    [fetchedBefore, limit],
+  );
+  return gone.length;
+}

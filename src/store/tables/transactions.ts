@@ -1,5 +1,5 @@
 /** Answers given to transactions of other servers: one that comes again gets the same answer and is not taken in twice. */
-import { and, eq, lt } from 'drizzle-orm';
+import { and, eq } from 'drizzle-orm';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type Sql } from '../open-store.ts';
@@ -31,10 +31,12 @@ export async function recordTransactionResponse(
   await sql.db.insert(receivedTransactions).values(transaction).onConflictDoNothing();
 }
 
-/** Forgets answers older than `receivedBefore`; gives how many. */
-export async function forgetTransactions(sql: Sql, receivedBefore: number): Promise<number> {
-  const { rowCount } = await sql.db
-    .delete(receivedTransactions)
-    .where(lt(receivedTransactions.receivedAt, receivedBefore));
-  return rowCount ?? 0;
+/** Forgets at most `limit` answers older than `receivedBefore`; gives how many. */
+export async function forgetTransactions(sql: Sql, receivedBefore: number, limit: number): Promise<number> {
+  const gone = await sql.query(
+    `DELETE FROM received_transactions WHERE ctid = ANY (ARRAY(
+       SELECT ctid FROM received_transactions WHERE received_at < $1 LIMIT $2)) RETURNING 1`,
+    [receivedBefore, limit],
+  );
+  return gone.length;
 }

@@ -149,8 +149,8 @@ test('a transaction has one answer, until it is forgotten', async () => {
   await recordTransactionResponse(store, { origin: there, txnId: 't1', response: { pdus: {} }, receivedAt: 2_000 });
   expect(await readTransactionResponse(store, there, 't1')).toEqual(answer);
   expect(await readTransactionResponse(store, 'other.test' as ServerName, 't1')).toBeUndefined();
-  expect(await forgetTransactions(store, 1_000)).toBe(0);
-  expect(await forgetTransactions(store, 1_001)).toBe(1);
+  expect(await forgetTransactions(store, 1_000, 10)).toBe(0);
+  expect(await forgetTransactions(store, 1_001, 10)).toBe(1);
   expect(await readTransactionResponse(store, there, 't1')).toBeUndefined();
 });
 

@@ -1,0 +1,54 @@
+/**
+ * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, keys
+ * that nobody asked for, chunks of states that nothing names. Never the journal, nor an event.
+ */
+import { type RoomsContext } from '../src/rooms/context.ts';
+import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
+import { forgetKeys } from '../src/store/tables/keys.ts';
+import { forgetTransactions } from '../src/store/tables/transactions.ts';
+import { type MaintainResult, type PassInput } from '../src/temporal/contract.ts';
+
+const DAY_MS = 86_400_000;
+/** A server tries a transaction again for hours, at the most for days. */
+const TRANSACTIONS_KEPT_MS = 7 * DAY_MS;
+const KEYS_KEPT_MS = 90 * DAY_MS;
+/** Each room is looked through so often. */
+const COLLECT_EVERY_MS = DAY_MS;
+const ROWS_A_BATCH = 1_000;
+
+export interface MaintenanceDependencies {
+  readonly rooms: Pick<RoomsContext, 'store' | 'clock' | 'logger'>;
+}
+
+export async function maintain(
+  { rooms: { store, clock, logger } }: MaintenanceDependencies,
+  { budgetMs }: PassInput,
+  { signal, heartbeat }: { readonly signal: AbortSignal; readonly heartbeat: () => void },
+): Promise<MaintainResult> {
+  const now = clock.now();
+  const until = now + budgetMs;
+  const isOver = (): boolean => signal.aborted || clock.now() >= until;
+  const allOf = async (forget: () => Promise<number>): Promise<number> => {
+    let rows = 0;
+    for (let batch = ROWS_A_BATCH; batch === ROWS_A_BATCH && !isOver();) {
+      batch = await forget();
+      rows += batch;
+      heartbeat();
+    }
+    return rows;
+  };
+  const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
+  const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
+  let chunks = 0;
+  while (!isOver()) {
+    const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });
+    if (roomId === undefined) break;
+    try {
+      chunks += await collectChunks(store, roomId, { now, heartbeat });
+    } catch (error) {
+      // One room's trouble keeps no other from its turn.
+      logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
+    }
+  }
+  return { transactions, keys, chunks };
+}
