@@ -5,8 +5,18 @@
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
+import { completeHollow } from './complete-hollow.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { storable } from '../storable-text.ts';
+
+/** The rows of `parametersOf`. */
+const INCOMING = `
+  SELECT event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
+         prev_events::text[] AS prev_events, auth_events::text[] AS auth_events, hollow, json::json AS json
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+                $9::text[], $10::text[], $11::boolean[], $12::text[])
+      AS i(event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
+           prev_events, auth_events, hollow, json)`;
 
 /**
  * State keys that are not interned yet are, in the same statement. `DO UPDATE` gives the number also of a key that another
@@ -16,13 +26,8 @@ import { storable } from '../storable-text.ts';
  */
 const INSERT_FEW = `
   WITH incoming AS MATERIALIZED (
-    SELECT event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
-           prev_events::text[] AS prev_events, auth_events::text[] AS auth_events, hollow, json::json AS json,
-           (SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key) AS state_key_nid
-      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-                  $9::text[], $10::text[], $11::boolean[], $12::text[])
-        AS i(event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
-             prev_events, auth_events, hollow, json)
+    SELECT *, (SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key) AS state_key_nid
+      FROM (${INCOMING}) AS i
   ), interned AS (
     INSERT INTO state_keys (type, state_key)
     SELECT DISTINCT type, state_key FROM incoming WHERE state_key IS NOT NULL AND state_key_nid IS NULL ORDER BY 1, 2
@@ -40,26 +45,20 @@ const INSERT_FEW = `
   RETURNING event_id AS "eventId"`;
 
 /** A statement of its own, which sees what was committed while the first one waited. */
-const COMPLETE_FEW = `
-  WITH completed AS (
-    UPDATE pdus p
-       SET json = i.json::json, membership = i.membership, hollow = false
-      FROM (SELECT p.nid, i.json, i.membership
-              FROM unnest($1::text[], $2::text[], $3::text[]) AS i(event_id, membership, json)
-              JOIN pdus p ON p.event_id = i.event_id
-             WHERE p.hollow
-             ORDER BY p.event_id
-               FOR NO KEY UPDATE OF p) AS i
-     WHERE p.nid = i.nid
-    RETURNING p.nid
-  ), forgotten AS (
-    DELETE FROM outlier_verdicts o USING completed c WHERE o.event_nid = c.nid
-  )
-  SELECT nid FROM completed`;
+const COMPLETE_FEW = completeHollow(INCOMING);
 
 /** Stores distinct events and completes hollow ones; gives how many were written. One statement, or two where some are held. */
 export async function insertFew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {
-  const inserted = await sql.query<{ eventId: EventId }>(INSERT_FEW, [
+  const inserted = await sql.query<{ eventId: EventId }>(INSERT_FEW, parametersOf(pdus));
+  const fresh = new Set(inserted.map(({ eventId }) => eventId));
+  const bodies = pdus.filter(({ eventId, hollow }) => !hollow && !fresh.has(eventId));
+  if (bodies.length === 0) return fresh.size;
+  const completed = await sql.query(COMPLETE_FEW, parametersOf(bodies));
+  return fresh.size + completed.length;
+}
+
+function parametersOf(pdus: readonly CheckedPdu[]): string[] {
+  return [
     textArray(pdus.map(({ eventId }) => eventId)),
     textArray(pdus.map(({ roomId }) => roomId)),
     textArray(pdus.map(({ type }) => storable(type))),
@@ -72,16 +71,7 @@ export async function insertFew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<
     textArray(pdus.map(({ authEvents }) => textArray(authEvents))),
     booleanArray(pdus.map(({ hollow }) => hollow)),
     textArray(pdus.map(bodyOf)),
-  ]);
-  const fresh = new Set(inserted.map(({ eventId }) => eventId));
-  const bodies = pdus.filter(({ eventId, hollow }) => !hollow && !fresh.has(eventId));
-  if (bodies.length === 0) return fresh.size;
-  const completed = await sql.query(COMPLETE_FEW, [
-    textArray(bodies.map(({ eventId }) => eventId)),
-    textArray(bodies.map(membershipOf)),
-    textArray(bodies.map(bodyOf)),
-  ]);
-  return fresh.size + completed.length;
+  ];
 }
 
 function membershipOf({ membership }: CheckedPdu): string | null {

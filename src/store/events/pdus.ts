@@ -6,6 +6,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
 import { type Verdict } from './event-states.ts';
+import { completeHollow } from './complete-hollow.ts';
 import { insertFew } from './insert-few.ts';
 import { stagePdus } from './pdu-staging.ts';
 import { displayable, fromStorable } from '../storable-text.ts';
@@ -59,22 +60,7 @@ export interface OutlierVerdict {
   readonly reason?: string | undefined;
 }
 
-/** Hollow events whose body has come are completed; the verdict on the redacted form is forgotten with it. */
-const COMPLETE_HOLLOW = `
-  WITH completed AS (
-    UPDATE pdus p
-       SET json = i.json, membership = i.membership, hollow = false
-      FROM (SELECT p.nid, i.json, i.membership
-              FROM incoming_pdus i JOIN pdus p ON p.event_id = i.event_id
-             WHERE p.hollow AND NOT i.hollow
-             ORDER BY p.event_id
-               FOR NO KEY UPDATE OF p) AS i
-     WHERE p.nid = i.nid
-    RETURNING p.nid
-  ), forgotten AS (
-    DELETE FROM outlier_verdicts o USING completed c WHERE o.event_nid = c.nid
-  )
-  SELECT nid FROM completed`;
+const COMPLETE_HOLLOW = completeHollow('SELECT * FROM incoming_pdus WHERE NOT hollow');
 
 /**
  * Scalar subqueries, so that each key is one look into the index: as a join the planner reads all of `state_keys` for a

@@ -148,6 +148,38 @@ test('a hollow event is not held, and is completed by its body, once', async () 
   expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set([hollow.eventId]));
 });
 
+test.each([
+  ['a small batch', 0],
+  ['a large batch', MANY],
+])('a hollow event is not completed by another event under its id, in %s', async (_name, more) => {
+  const id = `$hollow-${more}:there.test`;
+  const about = { hollow: true, authEvents: ids('$auth:x'), prevEvents: ids('$prev:x'), depth: 5n };
+  const hollow = state(id, 'm.room.member', '@a\0:there.test', {
+    ...about,
+    membership: 'join',
+    json: '{"redacted":true}',
+  });
+  await insertPdus(store, [hollow]);
+  const [before] = await readPdus(store, ROOM, ids(id));
+  const others = many(`beside-hollow-${more}`).slice(0, more);
+  const body = { ...hollow, hollow: false, json: Buffer.from('{"whole":true}') };
+  const wrong: Partial<CheckedPdu>[] = [
+    { type: 'm.room.name' },
+    { stateKey: '@b:there.test' },
+    { stateKey: null },
+    { sender: '@b:there.test' as CheckedPdu['sender'] },
+    { membership: 'leave' },
+    { depth: 6n },
+    { roomId: '!other:there.test' as RoomId },
+    { prevEvents: [] },
+    { authEvents: ids('$auth:x', '$more:x') },
+  ];
+  for (const changes of wrong) await insertPdus(store, [{ ...body, ...changes }, ...others]);
+  expect(await readPdus(store, ROOM, ids(id))).toEqual([before]);
+  await insertPdus(store, [body, ...others]);
+  expect(await readPdus(store, ROOM, ids(id))).toEqual([{ ...before, hollow: false, json: '{"whole":true}' }]);
+});
+
 test('of a hollow event and its body in one batch the body is stored', async () => {
   const whole = message('$both');
   expect(await insertPdus(store, [{ ...whole, hollow: true }, whole, { ...whole, hollow: true }])).toEqual({
