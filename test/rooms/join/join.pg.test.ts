@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
-import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JoinedRoom } from '../../../src/rooms/contract.ts';
 import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
@@ -223,6 +223,24 @@ describe('a join that a resident took and whose answer is of no use', () => {
     await expect(join(stage, [R1], { omitMembers: false })).rejects.toMatchObject({
       kind: 'forbidden',
       message: expect.stringMatching(/is banned.*join-banned/),
+    });
+    expect(await intents(stage)).toMatchObject([{ what: 'leave', resident: R1 }]);
+  });
+
+  test('is forbidden by a ban that we hold and the resident does not, and left again', async () => {
+    const stage = await startStage();
+    const { room } = stage;
+    const [before, template] = [new Map(room.state), room.template(ME, 'join')];
+    room.add('@owner:r1.test', 'm.room.member', ME, { membership: 'ban' });
+    await join(stage, [R1], { userId: OTHER, omitMembers: false });
+    stage.script(R1, 'make_join', () => template);
+    stage.script(R1, 'send_join', async (honest) => {
+      await honest();
+      return room.answer('$none' as EventId, before, false);
+    });
+    await expect(join(stage, [R1])).rejects.toMatchObject({
+      kind: 'forbidden',
+      message: expect.stringContaining('the membership ban'),
     });
     expect(await intents(stage)).toMatchObject([{ what: 'leave', resident: R1 }]);
   });
