@@ -67,6 +67,8 @@ export interface Config {
     readonly address: string | null;
     readonly namespace: string;
     readonly taskQueue: string;
+    /** Workflows that a worker keeps in memory. */
+    readonly cachedWorkflows: number;
     readonly tls: {
       readonly serverName: string | null;
       readonly caPath: string | null;
@@ -217,6 +219,7 @@ function toConfig(settings: Settings, base: string): Config {
       address: temporal.address ?? null,
       namespace: temporal.namespace,
       taskQueue: temporal.task_queue,
+      cachedWorkflows: temporal.cached_workflows,
       tls:
         temporal.tls === undefined
           ? null

@@ -119,6 +119,7 @@ export const settingsSchema = section({
     ).optional(),
     namespace: text('the name of a Temporal namespace').default('default'),
     task_queue: text('the name of a Temporal task queue').default('rejoinder'),
+    cached_workflows: z.int({ error: 'a number of workflows, 1 to 100,000' }).min(1).max(100_000).default(500),
     tls: section({
       server_name: text('the name in the certificate').optional(),
       ca_path: path.optional(),

@@ -13,8 +13,6 @@ import { type Activities } from './contract.ts';
 import { type TemporalTarget } from './client.ts';
 import { readTemporalTls } from './tls.ts';
 
-/** Waiting workflows are evicted beyond this many; each cached one holds 0.4 MB. */
-const CACHED_WORKFLOWS_MAX = 100;
 /** Fetches and walks in flight in one process: each holds one response stream and a few verification batches. */
 const ACTIVITIES_MAX = 8;
 
@@ -35,10 +33,12 @@ export interface RunningWorker {
 export async function startWorker(options: {
   readonly target: TemporalTarget;
   readonly workflowBundlePath: string;
+  /** Waiting workflows are evicted beyond this many; each cached one holds 0.4 MB. */
+  readonly cachedWorkflows: number;
   readonly activities: Activities;
   readonly telemetry: WorkerTelemetry;
 }): Promise<RunningWorker> {
-  const { target, workflowBundlePath, activities, telemetry } = options;
+  const { target, workflowBundlePath, cachedWorkflows, activities, telemetry } = options;
   if (!existsSync(workflowBundlePath)) {
     throw new Error(`no workflow bundle at ${workflowBundlePath}; run "npm run build"`);
   }
@@ -54,7 +54,7 @@ export async function startWorker(options: {
     taskQueue: target.taskQueue,
     workflowBundle: { codePath: workflowBundlePath },
     activities: { ...activities },
-    maxCachedWorkflows: CACHED_WORKFLOWS_MAX,
+    maxCachedWorkflows: cachedWorkflows,
     maxConcurrentActivityTaskExecutions: ACTIVITIES_MAX,
     // A history that the code of today does not fit, or a bug in a workflow, would otherwise be retried for ever and wedge its
     // room. Nothing is lost with a run: the sweep starts a fresh one, which reads the journal.

@@ -42,7 +42,13 @@ describe('a configuration', () => {
     expect(config.resync).toEqual({ sweepAfterMs: 120_000, firstRetryMs: 30_000, longestRetryMs: 3_600_000 });
     expect(config.federation.responseBytesMax).toBe(16 * 1024 * 1024);
     expect(config.database.url).toBeNull();
-    expect(config.temporal).toEqual({ address: null, namespace: 'default', taskQueue: 'rejoinder', tls: null });
+    expect(config.temporal).toEqual({
+      address: null,
+      namespace: 'default',
+      taskQueue: 'rejoinder',
+      cachedWorkflows: 500,
+      tls: null,
+    });
   });
 
   test('old keys of ours are read as they are published', () => {

@@ -87,7 +87,13 @@ async function start({
     endWedged: (room) => temporal.endWedged(room),
   });
   const work = (workflowBundlePath: string): Promise<RunningWorker> =>
-    startWorker({ target, workflowBundlePath, activities: { ...real, ...activities?.(real) }, telemetry });
+    startWorker({
+      target,
+      workflowBundlePath,
+      cachedWorkflows: 100,
+      activities: { ...real, ...activities?.(real) },
+      telemetry,
+    });
   let worker = await work(bundle);
   const { roomId } = resident;
   const run = temporal.client.workflow.getHandle(resyncWorkflowId(roomId, idPrefix));

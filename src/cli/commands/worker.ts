@@ -80,6 +80,7 @@ async function startWorking(
   const running = await startWorker({
     target,
     workflowBundlePath: packageFile('dist/workflow-bundle.js'),
+    cachedWorkflows: config.temporal.cachedWorkflows,
     activities: createActivities({ rooms, sweepAfterMs, endWedged: (roomId) => temporal.endWedged(roomId) }),
     telemetry,
   });
