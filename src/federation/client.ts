@@ -36,7 +36,7 @@ export interface FederationClientConfig {
   readonly signingKey: SigningKey;
   readonly addresses: AddressRulesConfig;
   /** PEM certificates of authorities trusted beside the well-known ones. */
-  readonly customCa?: string;
+  readonly customCa?: string | undefined;
   readonly timeouts: FederationTimeouts;
   readonly limits: FederationLimits;
   readonly clock: Clock;
@@ -59,7 +59,7 @@ export function createFederationClient(config: FederationClientConfig): Federati
     addresses: createAddressRules(config.addresses),
     lookup: lookupWithStatic(staticAddresses, config.lookup ?? lookupBySystem),
     connectTimeoutMs: timeouts.connectMs,
-    ...(config.customCa === undefined ? {} : { customCa: config.customCa }),
+    customCa: config.customCa,
   });
   const discovery = createDiscovery({
     fetchWellKnown: (hostname) => fetchWellKnown(agent, hostname, userAgent, clock.now()),

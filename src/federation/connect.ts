@@ -30,7 +30,7 @@ export interface AgentConfig {
   readonly addresses: AddressRules;
   readonly lookup: Lookup;
   /** PEM certificates trusted beside the well-known ones. */
-  readonly customCa?: string;
+  readonly customCa?: string | undefined;
   readonly connectTimeoutMs: number;
 }
 

@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { type FederationTimeouts, createFederationClient } from '../../src/federation/client.ts';
-import { createKeyRing } from '../../src/federation/key-ring.ts';
+import { assembleRooms } from '../../src/cli/process/assemble-rooms.ts';
+import { type FederationTimeouts } from '../../src/federation/client.ts';
 import { createFederationServer } from '../../src/federation-api/server.ts';
 import { type StaticAddress } from '../../src/federation/static-addresses.ts';
 import { freePort } from '../../src/launch/ports.ts';
@@ -18,11 +18,8 @@ import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { createReceiver } from '../../src/rooms/receive/receive.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
-import { createKeyStore } from '../../src/store/tables/keys.ts';
-import { createNotifier } from '../../src/store/notify.ts';
-import { countPartialRooms, readResync } from '../../src/store/journal/rooms.ts';
+import { readResync } from '../../src/store/journal/rooms.ts';
 import { readTransactionResponse, recordTransactionResponse } from '../../src/store/tables/transactions.ts';
-import { createVerificationPool } from '../../src/verification/pool.ts';
 import { ourKey, silent } from '../federation/tls-server.ts';
 import { createTestDatabase } from './postgres.ts';
 import { type TestSynapse } from './synapse.ts';
@@ -61,60 +58,43 @@ export async function startTestRejoinder(
   const database = await createTestDatabase();
   const metrics = createMetrics({ version: 'test', role: 'test', clock: systemClock, logger: silent });
   const store = database.openStore({ serverName, onAppended: metrics.onAppended });
-  metrics.watchPartialRooms(() => countPartialRooms(store));
-  const notifier = createNotifier(store);
-  const client = createFederationClient({
-    serverName,
-    signingKey: ourKey,
-    addresses: { allowedRanges: ['127.0.0.0/8', '::1/128'] },
-    customCa: `${await readFile(authorityFile, 'utf8')}\n${simulator?.authorityPem ?? ''}`,
-    staticAddresses: simulator?.places ?? new Map(),
-    timeouts: {
-      connectMs: 5_000,
-      requestMs: 10_000,
-      joinMs: 20_000,
-      stateMs: 20_000,
-      idleMs: 5_000,
-      ...simulator?.timeouts,
-    },
-    limits: { responseBytesMax: 1_000_000, stateBytesMax: 10_000_000 },
-    clock: systemClock,
-    random: () => 0.5,
-    userAgent: 'Rejoinder/test',
-    logger: silent,
-  });
-  const federation = metrics.countRequests(client);
-  const keyStore = createKeyStore(store);
-  const keyRing = createKeyRing({
-    serverName,
-    signingKey: ourKey,
-    client: federation,
-    keyStore,
-    trustedKeyServers: (simulator?.notaries ?? []).map((notary) => ({ serverName: notary })),
-    clock: systemClock,
-    logger: silent,
-  });
-  const verification = createVerificationPool({ threads: 1 });
   const rung: RoomId[] = [];
-  const context: RoomsContext = {
+  const closing: (() => Promise<void>)[] = [];
+  const context = assembleRooms({
     serverName,
     signingKey: ourKey,
+    oldSigningKeys: [],
+    trustedKeyServers: (simulator?.notaries ?? []).map((notary) => ({ serverName: notary })),
     store,
-    notifier,
-    federation,
-    keyRing: metrics.countKeys(keyRing),
-    verification: metrics.countVerifications(verification),
+    federation: {
+      addresses: { allowedRanges: ['127.0.0.0/8', '::1/128'] },
+      customCa: `${await readFile(authorityFile, 'utf8')}\n${simulator?.authorityPem ?? ''}`,
+      staticAddresses: simulator?.places ?? new Map(),
+      timeouts: {
+        connectMs: 5_000,
+        requestMs: 10_000,
+        joinMs: 20_000,
+        stateMs: 20_000,
+        idleMs: 5_000,
+        ...simulator?.timeouts,
+      },
+      limits: { responseBytesMax: 1_000_000, stateBytesMax: 10_000_000 },
+      userAgent: 'Rejoinder/test',
+    },
+    verificationThreads: 1,
     clock: systemClock,
     random: () => 0.5,
     logger: silent,
+    metrics,
     policy: defaultResyncPolicy,
     ring: (roomId) => Promise.resolve(void rung.push(roomId)),
-  };
+    onClose: (_what, close) => closing.push(close),
+  });
   const server = createFederationServer({
     serverName,
     signingKey: ourKey,
     tls: { certificatePem: await readFile(certificateFile, 'utf8'), keyPem: await readFile(keyFile, 'utf8') },
-    resolveKeys: keyRing.resolve,
+    resolveKeys: context.keyRing.resolve,
     ports: {
       ...createReceiver(context),
       readTransactionResponse: (origin, txnId) => readTransactionResponse(store, origin, txnId),
@@ -127,7 +107,7 @@ export async function startTestRejoinder(
   await server.listen({ port, host: '127.0.0.1' });
   const goOffline = (): Promise<void> => server.close();
   onTestFinished(async () => {
-    await Promise.all([goOffline(), federation.close(), verification.close(), notifier.close()]);
+    await Promise.all([goOffline(), ...closing.map((close) => close())]);
     await database.drop();
   });
   const reads = operatorReads(context);

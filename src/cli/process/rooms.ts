@@ -1,25 +1,20 @@
 /**
- * What `serve` and `worker` have in common, built in the order of their needs: logs, tracing, database, key, federation,
- * verification, and the context of the use cases over them. Whatever was started is registered with the shutdown at once, so
+ * What `serve` and `worker` have in common, as the configuration says it: the database, the key, and the context of the use
+ * cases over them. Whatever was started is registered with the shutdown at once, so
  * that a failure half-way leaves nothing behind.
  */
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { type Config, requireSetting } from '../../config.ts';
 import { systemClock } from '../../clock.ts';
-import { createFederationClient } from '../../federation/client.ts';
-import { createKeyRing } from '../../federation/key-ring.ts';
 import { type Logger } from '../../logging.ts';
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
-import { createKeyStore } from '../../store/tables/keys.ts';
 import { checkSchema } from '../../store/migrate.ts';
-import { createNotifier } from '../../store/notify.ts';
 import { openStore } from '../../store/open-store.ts';
-import { countPartialRooms } from '../../store/journal/rooms.ts';
-import { createVerificationPool } from '../../verification/pool.ts';
 import { warmUp } from '../../verification/warm-up.ts';
 import { CliError } from '../failure.ts';
+import { assembleRooms } from './assemble-rooms.ts';
 import { loadSigningKey } from './secrets.ts';
 import { type Shutdown } from './shutdown.ts';
 
@@ -46,72 +41,49 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     onAppended: metrics.onAppended,
   });
   shutdown.add('database', () => store.close());
-  metrics.watchPartialRooms(() => countPartialRooms(store));
   await checkSchema(store).catch((error: unknown) => {
     throw asUnreachable(error);
   });
 
-  const signingKey = await loadSigningKey(config);
-  const customCa = await readAuthority(config.federation.customCaPath);
-  const client = createFederationClient({
-    serverName,
-    signingKey,
-    addresses: { allowedRanges: config.federation.allowedIpRanges, deniedRanges: config.federation.deniedIpRanges },
-    staticAddresses: config.federation.staticAddresses,
-    ...(customCa === undefined ? {} : { customCa }),
-    timeouts: {
-      connectMs: config.federation.connectTimeoutMs,
-      requestMs: config.federation.requestTimeoutMs,
-      joinMs: config.federation.joinTimeoutMs,
-      stateMs: config.federation.stateTimeoutMs,
-      // A body that stands still for as long as a small answer may take as a whole will not go on.
-      idleMs: config.federation.requestTimeoutMs,
-    },
-    limits: {
-      responseBytesMax: config.federation.responseBytesMax,
-      stateBytesMax: config.federation.stateBytesMax,
-    },
-    clock: systemClock,
-    random: Math.random,
-    userAgent: `Rejoinder/${version}`,
-    logger,
-  });
-  shutdown.add('federation client', () => client.close());
-  const federation = metrics.countRequests(client);
-  const keyRing = createKeyRing({
-    serverName,
-    signingKey,
-    oldSigningKeys: config.oldSigningKeys,
-    client: federation,
-    keyStore: createKeyStore(store),
-    trustedKeyServers: config.trustedKeyServers,
-    clock: systemClock,
-    logger,
-  });
   const threads = availableParallelism();
-  const verification = createVerificationPool({ threads });
-  shutdown.add('verification threads', () => verification.close());
-  // Nobody waits for it, and work that comes meanwhile takes its turn.
-  void warmUp(verification, threads, new AbortController().signal).catch((error: unknown) => {
-    logger.debug({ err: error }, 'the verification threads were not warmed up');
-  });
-  const notifier = createNotifier(store, logger);
-  shutdown.add('notifications', () => notifier.close());
-
-  return {
+  const context = assembleRooms({
     serverName,
-    signingKey,
+    signingKey: await loadSigningKey(config),
+    oldSigningKeys: config.oldSigningKeys,
+    trustedKeyServers: config.trustedKeyServers,
     store,
-    notifier,
-    federation,
-    keyRing: metrics.countKeys(keyRing),
-    verification: metrics.countVerifications(verification),
+    federation: {
+      addresses: { allowedRanges: config.federation.allowedIpRanges, deniedRanges: config.federation.deniedIpRanges },
+      staticAddresses: config.federation.staticAddresses,
+      customCa: await readAuthority(config.federation.customCaPath),
+      timeouts: {
+        connectMs: config.federation.connectTimeoutMs,
+        requestMs: config.federation.requestTimeoutMs,
+        joinMs: config.federation.joinTimeoutMs,
+        stateMs: config.federation.stateTimeoutMs,
+        // A body that stands still for as long as a small answer may take as a whole will not go on.
+        idleMs: config.federation.requestTimeoutMs,
+      },
+      limits: {
+        responseBytesMax: config.federation.responseBytesMax,
+        stateBytesMax: config.federation.stateBytesMax,
+      },
+      userAgent: `Rejoinder/${version}`,
+    },
+    verificationThreads: threads,
     clock: systemClock,
     random: Math.random,
     logger,
+    metrics,
     policy: config.resync,
     ring,
-  };
+    onClose: (what, close) => shutdown.add(what, close),
+  });
+  // Nobody waits for it, and work that comes meanwhile takes its turn.
+  void warmUp(context.verification, threads, new AbortController().signal).catch((error: unknown) => {
+    logger.debug({ err: error }, 'the verification threads were not warmed up');
+  });
+  return context;
 }
 
 async function readAuthority(path: string | null): Promise<string | undefined> {
