@@ -1,10 +1,11 @@
 /**
- * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, keys
+ * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, what was pushed and given up, keys
  * that nobody asked for, chunks of states that nothing names. Never the journal, nor an event.
  */
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
+import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
 import { forgetTransactions } from '../src/store/tables/transactions.ts';
 import { type MaintainResult, type PassInput } from '../src/temporal/contract.ts';
 
@@ -12,6 +13,8 @@ const DAY_MS = 86_400_000;
 /** A server tries a transaction again for hours, at the most for days. */
 const TRANSACTIONS_KEPT_MS = 7 * DAY_MS;
 const KEYS_KEPT_MS = 90 * DAY_MS;
+/** For people to see what was given up; a hundred a room at the most. */
+const DROPPED_KEPT_MS = DAY_MS;
 /** Each room is looked through so often. */
 const COLLECT_EVERY_MS = DAY_MS;
 const ROWS_A_BATCH = 1_000;
@@ -39,6 +42,7 @@ export async function maintain(
   };
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
+  const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
   let chunks = 0;
   while (!isOver()) {
     const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });
@@ -50,5 +54,5 @@ export async function maintain(
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
     }
   }
-  return { transactions, keys, chunks };
+  return { transactions, keys, staged, chunks };
 }

@@ -31,57 +31,56 @@ export const STATE_ENDPOINTS: readonly SignedEndpoint[] = [
   refusing('GET', '/v1/event/:eventId', refuseEvent),
 ];
 
-type Refuse = (ports: FederationServerPorts, params: AuthenticatedRequest['params']) => Promise<MatrixError>;
+type Refuse = (ports: FederationServerPorts, request: AuthenticatedRequest) => Promise<MatrixError>;
 
 function refusing(method: SignedEndpoint['method'], path: string, refuse: Refuse): SignedEndpoint {
   return {
     method,
     path: `/_matrix/federation${path}`,
-    answer: async ({ params }, { ports }) => {
-      throw await refuse(ports, params);
+    answer: async (request, { ports }) => {
+      throw await refuse(ports, request);
     },
   };
 }
 
 /** The error for a request about getting into or out of a room. */
-async function refuseMembership(
-  ports: FederationServerPorts,
-  { roomId }: AuthenticatedRequest['params'],
-): Promise<MatrixError> {
-  const status = await statusOfRoom(ports, roomId);
-  return status === 'full'
-    ? notServed()
-    : new MatrixError(404, 'M_NOT_FOUND', 'this server cannot help with that room');
+async function refuseMembership(ports: FederationServerPorts, request: AuthenticatedRequest): Promise<MatrixError> {
+  const status = await statusOfRoom(ports, request);
+  if (status === 'full') return notServed();
+  if (status === 'denied') return denied();
+  return new MatrixError(404, 'M_NOT_FOUND', 'this server cannot help with that room');
 }
 
 /** The error for a request for a room's state or events. */
-async function refuseState(
-  ports: FederationServerPorts,
-  { roomId }: AuthenticatedRequest['params'],
-): Promise<MatrixError> {
-  return refuseByStatus(await statusOfRoom(ports, roomId));
+async function refuseState(ports: FederationServerPorts, request: AuthenticatedRequest): Promise<MatrixError> {
+  return refuseByStatus(await statusOfRoom(ports, request));
 }
 
 /** The error for a request for one event. */
 async function refuseEvent(
   ports: FederationServerPorts,
-  { eventId }: AuthenticatedRequest['params'],
+  { params, origin }: AuthenticatedRequest,
 ): Promise<MatrixError> {
-  const id = parseEventId(eventId);
+  const id = parseEventId(params['eventId']);
   if (id === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not an event id');
-  return refuseByStatus(await ports.statusOfEventsRoom(id));
+  return refuseByStatus(await ports.statusOfEventsRoom(id, origin));
 }
 
-async function statusOfRoom(ports: FederationServerPorts, roomId: unknown): Promise<RoomStatus> {
-  const id = parseRoomId(roomId);
+async function statusOfRoom(
+  ports: FederationServerPorts,
+  { params, origin }: AuthenticatedRequest,
+): Promise<RoomStatus> {
+  const id = parseRoomId(params['roomId']);
   if (id === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not a room id');
-  return ports.roomStatus(id);
+  return ports.roomStatus(id, origin);
 }
 
 function refuseByStatus(status: RoomStatus): MatrixError {
   switch (status) {
     case 'absent':
       return new MatrixError(404, 'M_NOT_FOUND', 'this server knows nothing of that');
+    case 'denied':
+      return denied();
     case 'partial':
       return new MatrixError(
         403,
@@ -91,6 +90,11 @@ function refuseByStatus(status: RoomStatus): MatrixError {
     case 'full':
       return notServed();
   }
+}
+
+/** Source: https://spec.matrix.org/v1.16/server-server-api/#server-access-control-lists-acls */
+function denied(): MatrixError {
+  return new MatrixError(403, 'M_FORBIDDEN', 'the ACL of that room denies your server');
 }
 
 /** Of rooms that we hold in full nothing is handed out. */

@@ -1,14 +1,12 @@
 /**
- * `PUT /_matrix/federation/v1/send/{txnId}`: what another server pushes. The same transaction again gets the same
- * answer, also while the first is still being worked on.
+ * `PUT /_matrix/federation/v1/send/{txnId}`: what another server pushes. It is answered once it is stored: judging comes
+ * later, and no room keeps a sender waiting.
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#transactions
  */
-import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
 import { createEventSplitter } from '../federation/event-splitter.ts';
@@ -38,25 +36,12 @@ export const SEND_ENDPOINTS: readonly SignedEndpoint[] = [
 
 export interface TransactionDependencies {
   readonly ports: FederationServerPorts;
-  readonly clock: Clock;
   readonly logger: Logger;
-  /** Aborts when the server closes. */
-  readonly closing: AbortSignal;
 }
 
-/** The handler of one server: a transaction that is under way or answered is not taken in again. */
-export function createTransactionHandler(dependencies: TransactionDependencies): TransactionHandler {
-  const { ports, clock, logger } = dependencies;
-  const underWay = new Map<ServerName, Map<string, Promise<JsonObject>>>();
-
-  const take = async (origin: ServerName, txnId: string, transaction: ReceivedTransaction): Promise<JsonObject> => {
-    const before = await ports.readTransactionResponse(origin, txnId);
-    if (before !== undefined) return before;
-    const pdus = await ports.receiveTransaction(origin, txnId, transaction, dependencies.closing);
-    const response: JsonObject = { pdus };
-    await ports.recordTransactionResponse({ origin, txnId, response, receivedAt: clock.now() });
-    return response;
-  };
+/** The handler of one server, which takes so many transactions of another at a time. */
+export function createTransactionHandler({ ports, logger }: TransactionDependencies): TransactionHandler {
+  const underWay = new Map<ServerName, number>();
 
   return async (txnId, request) => {
     const { origin } = request;
@@ -64,22 +49,23 @@ export function createTransactionHandler(dependencies: TransactionDependencies):
       throw new MatrixError(400, 'M_INVALID_PARAM', 'the transaction id is too long');
     }
     const transaction = readTransaction(request, logger);
-    const ofOrigin = underWay.get(origin) ?? new Map<string, Promise<JsonObject>>();
-    const running = ofOrigin.get(txnId);
-    if (running !== undefined) return running;
-    if (ofOrigin.size >= UNDER_WAY_PER_SERVER_MAX) {
-      throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'too many transactions at a time', {
-        retry_after_ms: BUSY_RETRY_AFTER_MS,
-      });
+    const ofOrigin = underWay.get(origin) ?? 0;
+    if (ofOrigin >= UNDER_WAY_PER_SERVER_MAX) throw limited('too many transactions at a time', BUSY_RETRY_AFTER_MS);
+    underWay.set(origin, ofOrigin + 1);
+    try {
+      const answer = await ports.receiveTransaction(origin, txnId, transaction);
+      if (answer.outcome === 'answered') return answer.response;
+      throw limited('too many of your events, or of a room, wait here', answer.retryAfterMs);
+    } finally {
+      const left = (underWay.get(origin) ?? 1) - 1;
+      if (left === 0) underWay.delete(origin);
+      else underWay.set(origin, left);
     }
-    const work = take(origin, txnId, transaction).finally(() => {
-      ofOrigin.delete(txnId);
-      if (ofOrigin.size === 0) underWay.delete(origin);
-    });
-    ofOrigin.set(txnId, work);
-    underWay.set(origin, ofOrigin);
-    return work;
   };
+}
+
+function limited(why: string, retryAfterMs: number): MatrixError {
+  return new MatrixError(429, 'M_LIMIT_EXCEEDED', why, { retry_after_ms: retryAfterMs });
 }
 
 function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger: Logger): ReceivedTransaction {

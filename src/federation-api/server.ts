@@ -51,7 +51,7 @@ export interface FederationServerOptions {
   readonly timeouts?: FederationServerTimeouts;
 }
 
-/** The server, not yet listening. `close()` lets transactions under way know by their signal. */
+/** The server, not yet listening. */
 export function createFederationServer(options: FederationServerOptions): FastifyInstance {
   const { logger, clock, serverName, signingKey, ports } = options;
   const closing = new AbortController();
@@ -77,7 +77,7 @@ export function createFederationServer(options: FederationServerOptions): Fastif
   void app.register((signed, _options, done) => {
     const authenticator = { ourselves: serverName, resolveKeys: options.resolveKeys, clock };
     const checked = requireSignature(signed, authenticator, closing.signal);
-    const takeTransaction = createTransactionHandler({ ports, clock, logger, closing: closing.signal });
+    const takeTransaction = createTransactionHandler({ ports, logger });
     const endpoints = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS];
     addEndpoints(app, signed, endpoints, checked.of, { ports, takeTransaction });
     done();

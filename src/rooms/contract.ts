@@ -100,8 +100,8 @@ export interface RoomReads {
   state(roomId: RoomId, options: WaitOptions & { readonly members: boolean }): Promise<Ready<StateEvent> | NotReady>;
 }
 
-/** `absent`: we are not in the room, or know nothing of it. */
-export type RoomStatus = 'absent' | 'partial' | 'full';
+/** `absent`: we are not in the room, or know nothing of it. `denied`: its ACL shuts out the server that asks. */
+export type RoomStatus = 'absent' | 'denied' | 'partial' | 'full';
 
 export interface ReceivedTransaction {
   /** Each the bytes received; at most 50. */
@@ -110,5 +110,11 @@ export interface ReceivedTransaction {
   readonly edus: readonly JsonObject[];
 }
 
-/** By event id. Without `error`: taken in, whatever was decided about it; with it: it can't be processed at all. */
+/** By event id. Without `error`: stored, and judged in its room's turn; with it: it can't be processed at all. */
 export type PduResults = Readonly<Record<EventId, { readonly error?: string }>>;
+
+export type TransactionAnswer =
+  /** `response`: the body of the answer, which holds `pdus`. */
+  | { readonly outcome: 'answered'; readonly response: JsonObject }
+  /** The server, or one of the rooms, has too much waiting here; nothing was stored. */
+  | { readonly outcome: 'limited'; readonly retryAfterMs: number };

@@ -75,6 +75,8 @@ export interface FinishJoinsResult {
 export interface MaintainResult {
   readonly transactions: number;
   readonly keys: number;
+  /** Events that were given up. */
+  readonly staged: number;
   readonly chunks: number;
 }
 

@@ -42,11 +42,11 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
             ('young.test', 'ed25519:1', 'k', $1, true, $3)`,
     [old, now + DAY, now - DAY],
   );
-  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, chunks: 0 });
+  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, staged: 0, chunks: 0 });
   expect(await answersLeft()).toBe(100);
   const keys = await store.query<{ name: string }>('SELECT server_name AS name FROM server_keys ORDER BY 1');
   expect(keys.map(({ name }) => name)).toEqual(['valid.test', 'young.test']);
-  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, staged: 0, chunks: 0 });
 });
 
 test('a pass whose time is over leaves the rest to the next one', async () => {
@@ -55,4 +55,21 @@ test('a pass whose time is over leaves the rest to the next one', async () => {
   // Each look at the clock takes as long as the pass may.
   expect(await pass(2, { now: () => (at += 1) })).toMatchObject({ transactions: 1_000 });
   expect(await pass(1_000)).toMatchObject({ transactions: 1_500 });
+});
+
+test('what was given up is forgotten after a day, and the row of a room with nothing staged, but nothing that waits', async () => {
+  const at = Date.now();
+  await store.query(
+    `INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before, dropped_at)
+     VALUES ('!a:t', '$old', 't', '', 0, 0, $1), ('!a:t', '$young', 't', '', 0, 0, $2), ('!b:t', '$waits', 't', '', 0, 0, NULL)`,
+    [at - 2 * DAY, at],
+  );
+  await store.query(
+    `INSERT INTO staged_rooms (room_id, leased_until) VALUES ('!a:t', 0), ('!b:t', 0), ('!empty:t', 0)`,
+  );
+  expect(await pass(1_000)).toMatchObject({ staged: 1 });
+  const left = await store.query<{ event_id: string }>('SELECT event_id FROM staged_pdus ORDER BY 1');
+  expect(left.map((row) => row.event_id)).toEqual(['$waits', '$young']);
+  const rooms = await store.query<{ room_id: string }>('SELECT room_id FROM staged_rooms ORDER BY 1');
+  expect(rooms.map((row) => row.room_id)).toEqual(['!a:t', '!b:t']);
 });

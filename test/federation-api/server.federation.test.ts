@@ -6,7 +6,7 @@ import { TRANSACTION_BYTES_MAX } from '../../src/federation-api/send-transaction
 import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
-import { type PduResults, type ReceivedTransaction, type RoomStatus } from '../../src/rooms/contract.ts';
+import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../../src/rooms/contract.ts';
 import { type FederationServerOptions, createFederationServer } from '../../src/federation-api/server.ts';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
@@ -21,6 +21,8 @@ const SEND = '/_matrix/federation/v1/send';
 const transactionOf = (pdus: unknown[] = [], changes: JsonObject = {}) =>
   ({ origin, origin_server_ts: 1, pdus, ...changes }) as JsonObject;
 
+const answered = (pdus: JsonObject = {}): TransactionAnswer => ({ outcome: 'answered', response: { pdus } });
+
 interface Answer {
   readonly status: number;
   readonly body: unknown;
@@ -28,9 +30,10 @@ interface Answer {
 
 async function start(options: Partial<FederationServerOptions> = {}) {
   const taken: { origin: ServerName; txnId: string; transaction: ReceivedTransaction }[] = [];
-  const answers = new Map<string, JsonObject>();
   const statuses = new Map<string, RoomStatus>();
-  const behaviour: { receive: (closing: AbortSignal) => Promise<PduResults> } = { receive: () => Promise.resolve({}) };
+  const behaviour: { receive: () => Promise<TransactionAnswer> } = {
+    receive: () => Promise.resolve(answered()),
+  };
   const app = createFederationServer({
     serverName: OUR_NAME,
     signingKey: ourKey,
@@ -41,14 +44,9 @@ async function start(options: Partial<FederationServerOptions> = {}) {
           .map((key) => ({ ...key, publicKey: theirKey.publicKey, ...ALWAYS })),
       ),
     ports: {
-      receiveTransaction: (from, txnId, transaction, closing) => {
+      receiveTransaction: (from, txnId, transaction) => {
         taken.push({ origin: from, txnId, transaction });
-        return behaviour.receive(closing);
-      },
-      readTransactionResponse: (from, txnId) => Promise.resolve(answers.get(`${from} ${txnId}`)),
-      recordTransactionResponse: (answer) => {
-        answers.set(`${answer.origin} ${answer.txnId}`, answer.response);
-        return Promise.resolve();
+        return behaviour.receive();
       },
       roomStatus: (roomId) => Promise.resolve(statuses.get(roomId) ?? 'absent'),
       statusOfEventsRoom: (eventId) => Promise.resolve(statuses.get(eventId) ?? 'absent'),
@@ -143,7 +141,7 @@ describe('for anybody', () => {
 describe('a transaction', () => {
   test('is handed on as the bytes received, and answered by event', async () => {
     const { ask, taken, behaviour } = await start();
-    behaviour.receive = () => Promise.resolve({ $a: {}, $b: { error: 'no' } } as PduResults);
+    behaviour.receive = () => Promise.resolve(answered({ $a: {}, $b: { error: 'no' } }));
     const raw = '{ "b":"é", "a" :1.0 }';
     const text = `{"origin":"origin.test","origin_server_ts":1,"edus":[{"edu_type":"x"},5],"pdus":[${raw},5]}`;
     const content = { origin, origin_server_ts: 1, edus: [{ edu_type: 'x' }, 5], pdus: ['RAW', 5] };
@@ -161,17 +159,7 @@ describe('a transaction', () => {
     expect(taken[0]?.transaction.pdus.map((pdu) => Buffer.from(pdu).toString('utf8'))).toEqual([raw]);
   });
 
-  test('that comes again gets the same answer and is taken in once', async () => {
-    const { signed, taken, behaviour } = await start();
-    behaviour.receive = () => Promise.resolve({ [`$${taken.length}`]: {} } as PduResults);
-    const first = await signed('PUT', `${SEND}/1`, transactionOf());
-    expect(first).toEqual({ status: 200, body: { pdus: { $1: {} } } });
-    expect(await signed('PUT', `${SEND}/1`, transactionOf())).toEqual(first);
-    expect(await signed('PUT', `${SEND}/2`, transactionOf())).toEqual({ status: 200, body: { pdus: { $2: {} } } });
-    expect(taken).toHaveLength(2);
-  });
-
-  test('that comes again while it is worked on waits for the same answer; many others at the same time are refused', async () => {
+  test('beside many others of its server at the same time is refused', async () => {
     const { signed, taken, behaviour } = await start();
     let finish = (): void => undefined;
     let startedFour = (): void => undefined;
@@ -181,19 +169,18 @@ describe('a transaction', () => {
         const before = finish;
         finish = () => {
           before();
-          resolve({});
+          resolve(answered());
         };
         if (taken.length === 4) startedFour();
       });
     const running = ['1', '2', '3', '4'].map((txnId) => signed('PUT', `${SEND}/${txnId}`, transactionOf()));
     await four;
-    const again = signed('PUT', `${SEND}/1`, transactionOf());
     expect(await signed('PUT', `${SEND}/5`, transactionOf())).toMatchObject({
       status: 429,
       body: { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 5000 },
     });
     finish();
-    for (const answer of await Promise.all([...running, again])) expect(answer.status).toBe(200);
+    for (const answer of await Promise.all(running)) expect(answer.status).toBe(200);
     expect(taken).toHaveLength(4);
   });
 
@@ -204,7 +191,7 @@ describe('a transaction', () => {
       status: 500,
       body: { errcode: 'M_UNKNOWN', error: 'internal server error' },
     });
-    behaviour.receive = () => Promise.resolve({});
+    behaviour.receive = () => Promise.resolve(answered());
     expect(await signed('PUT', `${SEND}/1`, transactionOf())).toMatchObject({ status: 200 });
   });
 
@@ -300,6 +287,7 @@ describe('a transaction', () => {
 describe('questions about rooms', () => {
   const partialThere = { status: 403, body: { errcode: 'ORG.MATRIX.MSC3895_UNABLE_DUE_TO_PARTIAL_STATE' } };
   const notFound = { status: 404, body: { errcode: 'M_NOT_FOUND' } };
+  const forbidden = { status: 403, body: { errcode: 'M_FORBIDDEN' } };
   const room = '/!r:origin.test';
 
   test.each([
@@ -316,6 +304,8 @@ describe('questions about rooms', () => {
     expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject(notFound);
     statuses.set('!r:origin.test', 'partial');
     expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject(notFound);
+    statuses.set('!r:origin.test', 'denied');
+    expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject(forbidden);
     statuses.set('!r:origin.test', 'full');
     expect(await signed(method, `/_matrix/federation/${path}`, content)).toMatchObject({
       status: 404,
@@ -334,6 +324,8 @@ describe('questions about rooms', () => {
     expect(await signed('GET', `/_matrix/federation/${path}`)).toMatchObject(notFound);
     statuses.set('!r:origin.test', 'partial').set('$e', 'partial');
     expect(await signed('GET', `/_matrix/federation/${path}`)).toMatchObject(partialThere);
+    statuses.set('!r:origin.test', 'denied').set('$e', 'denied');
+    expect(await signed('GET', `/_matrix/federation/${path}`)).toMatchObject(forbidden);
   });
 
   test('are answered to servers that sign, and for ids that are ids', async () => {
@@ -361,18 +353,12 @@ describe('slow and greedy callers', () => {
     await once(socket, 'close');
   });
 
-  test('closing tells the transactions under way', async () => {
-    const here = await start();
-    const told = new Promise<void>((resolve) => {
-      here.behaviour.receive = (closing) =>
-        new Promise((_resolve, reject) => {
-          closing.addEventListener('abort', () => {
-            resolve();
-            reject(closing.reason as Error);
-          });
-          void here.app.close();
-        });
+  test('whose share of waiting events is used up are told when to come back', async () => {
+    const { signed, behaviour } = await start();
+    behaviour.receive = () => Promise.resolve({ outcome: 'limited', retryAfterMs: 1234 });
+    expect(await signed('PUT', `${SEND}/1`, transactionOf())).toMatchObject({
+      status: 429,
+      body: { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1234 },
     });
-    await Promise.all([told, here.signed('PUT', `${SEND}/1`, transactionOf()).catch(() => undefined)]);
   });
 });

@@ -84,10 +84,8 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
         receiveTransaction: (origin, _txnId, transaction) => {
           pushed.push({ origin, transaction });
           onPush();
-          return Promise.resolve({});
+          return Promise.resolve({ outcome: 'answered', response: { pdus: {} } });
         },
-        readTransactionResponse: () => Promise.resolve(undefined),
-        recordTransactionResponse: () => Promise.resolve(),
         roomStatus: () => Promise.resolve('partial'),
         statusOfEventsRoom: () => Promise.resolve('partial'),
       },

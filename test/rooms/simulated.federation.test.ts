@@ -128,6 +128,7 @@ describe('a room of the simulated federation', () => {
     await simulator.pushesSettled();
     const pushed = (await simulator.counts()).filter(({ direction }) => direction === 'sent');
     expect(pushed.filter(({ failed }) => failed > 0)).toEqual([]);
+    await ours.judged(roomId);
     expect(await ours.resync(roomId)).toBe('complete');
     expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
   });

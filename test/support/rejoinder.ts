@@ -1,6 +1,6 @@
 /** A whole Rejoinder in one test process, without Temporal: the loop that the workflow runs is called directly. */
 import { readFile } from 'node:fs/promises';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { assembleRooms } from '../../src/cli/process/assemble-rooms.ts';
 import { type FederationTimeouts } from '../../src/federation/client.ts';
@@ -16,10 +16,10 @@ import { endRound } from '../../src/rooms/resync/end-round.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
-import { createReceiver } from '../../src/rooms/receive/receive.ts';
+import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readResync } from '../../src/store/journal/rooms.ts';
-import { readTransactionResponse, recordTransactionResponse } from '../../src/store/tables/transactions.ts';
+import { readBacklog } from '../../src/store/tables/staged-reads.ts';
 import { ourKey, silent } from '../federation/tls-server.ts';
 import { createTestDatabase } from './postgres.ts';
 import { type TestSynapse } from './synapse.ts';
@@ -33,6 +33,8 @@ export interface TestRejoinder {
   readonly rung: RoomId[];
   /** Runs the room's resync until it completes or has to wait; gives the phase it ended in. */
   readonly resync: (roomId: RoomId) => Promise<string>;
+  /** Waits until there is a verdict on everything that was pushed of a room. */
+  readonly judged: (roomId: RoomId) => Promise<void>;
   /** Stops listening: nobody can ask for our keys any more. */
   readonly goOffline: () => Promise<void>;
 }
@@ -90,16 +92,13 @@ export async function startTestRejoinder(
     ring: (roomId) => Promise.resolve(void rung.push(roomId)),
     onClose: (_what, close) => closing.push(close),
   });
+  const receiver = startReceiver(context);
   const server = createFederationServer({
     serverName,
     signingKey: ourKey,
     tls: { certificatePem: await readFile(certificateFile, 'utf8'), keyPem: await readFile(keyFile, 'utf8') },
     resolveKeys: context.keyRing.resolve,
-    ports: {
-      ...createReceiver(context),
-      readTransactionResponse: (origin, txnId) => readTransactionResponse(store, origin, txnId),
-      recordTransactionResponse: (answer) => recordTransactionResponse(store, answer),
-    },
+    ports: receiver,
     clock: systemClock,
     logger: silent,
     version: 'test',
@@ -107,11 +106,16 @@ export async function startTestRejoinder(
   await server.listen({ port, host: '127.0.0.1' });
   const goOffline = (): Promise<void> => server.close();
   onTestFinished(async () => {
+    await receiver.close();
     await Promise.all([goOffline(), ...closing.map((close) => close())]);
     await database.drop();
   });
   const reads = operatorReads(context);
-  return { context, reads, metrics, rung, resync: (roomId) => resync(context, roomId), goOffline };
+  const judged = async (roomId: RoomId): Promise<void> => {
+    const isJudged = async (): Promise<boolean> => (await readBacklog(store, roomId)).staged === 0;
+    await vi.waitUntil(isJudged, { timeout: 30_000, interval: 20 });
+  };
+  return { context, reads, metrics, rung, resync: (roomId) => resync(context, roomId), judged, goOffline };
 }
 
 async function resync(context: RoomsContext, roomId: RoomId): Promise<string> {

@@ -146,10 +146,8 @@ async function listen(joiner: TestJoiner, port: number): Promise<void> {
         joiner.received.push({ origin, transaction });
         const { refusal } = joiner;
         const result = refusal === undefined ? {} : { error: refusal };
-        return Promise.resolve({ ['$any' as EventId]: result });
+        return Promise.resolve({ outcome: 'answered', response: { pdus: { ['$any' as EventId]: result } } });
       },
-      readTransactionResponse: () => Promise.resolve(undefined),
-      recordTransactionResponse: () => Promise.resolve(),
       roomStatus: () => Promise.resolve('full'),
       statusOfEventsRoom: () => Promise.resolve('full'),
     },

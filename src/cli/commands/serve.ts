@@ -12,8 +12,7 @@ import { type JoinRoom } from '../../metrics/joins.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
-import { createReceiver } from '../../rooms/receive/receive.ts';
-import { readTransactionResponse, recordTransactionResponse } from '../../store/tables/transactions.ts';
+import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { CliError } from '../failure.ts';
 import { openListener } from '../process/listen.ts';
@@ -66,17 +65,15 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
 
   const tls = await readCertificate(config);
+  const receiver = startReceiver(rooms);
+  shutdown.add('receiving', () => receiver.close());
   const federation = createFederationServer({
     serverName: config.serverName,
     signingKey: rooms.signingKey,
     oldSigningKeys: config.oldSigningKeys,
     ...(tls === undefined ? {} : { tls }),
     resolveKeys: rooms.keyRing.resolve,
-    ports: {
-      ...createReceiver(rooms),
-      readTransactionResponse: (origin, txnId) => readTransactionResponse(rooms.store, origin, txnId),
-      recordTransactionResponse: (answer) => recordTransactionResponse(rooms.store, answer),
-    },
+    ports: receiver,
     clock: systemClock,
     logger,
     version,

@@ -26,3 +26,17 @@ export function readGaps(sql: Sql, roomId: RoomId): Promise<Gap[]> {
     [roomId],
   );
 }
+
+/** How many gaps of a room are open, and of these how many before events of `origin`. */
+export async function countOpenGaps(
+  sql: Sql,
+  roomId: RoomId,
+  origin: ServerName,
+): Promise<{ readonly ofRoom: number; readonly ofOrigin: number }> {
+  const [row] = await sql.query<{ ofRoom: number; ofOrigin: number }>(
+    `SELECT count(*) AS "ofRoom", count(*) FILTER (WHERE origin = $2) AS "ofOrigin"
+       FROM gaps WHERE room_id = $1 AND wake_at IS NOT NULL`,
+    [roomId, origin],
+  );
+  return row ?? { ofRoom: 0, ofOrigin: 0 };
+}

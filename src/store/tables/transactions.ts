@@ -1,4 +1,7 @@
-/** Answers given to transactions of other servers: one that comes again gets the same answer and is not taken in twice. */
+/**
+ * Answers given to transactions of other servers: one that comes again gets the same answer and is not taken in twice.
+ * They are recorded with the events of the transaction (staged-pdus.ts).
+ */
 import { and, eq } from 'drizzle-orm';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
@@ -16,19 +19,6 @@ export async function readTransactionResponse(
     .from(receivedTransactions)
     .where(and(eq(receivedTransactions.origin, origin), eq(receivedTransactions.txnId, txnId)));
   return row?.response;
-}
-
-/** Records the answer, at `receivedAt` in milliseconds. Where two tries of one transaction race, the first answer stays. */
-export async function recordTransactionResponse(
-  sql: Sql,
-  transaction: {
-    readonly origin: ServerName;
-    readonly txnId: string;
-    readonly response: JsonObject;
-    readonly receivedAt: number;
-  },
-): Promise<void> {
-  await sql.db.insert(receivedTransactions).values(transaction).onConflictDoNothing();
 }
 
 /** Forgets at most `limit` answers older than `receivedBefore`; gives how many. */

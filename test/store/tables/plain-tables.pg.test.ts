@@ -26,11 +26,8 @@ import {
 import { createKeyStore } from '../../../src/store/tables/keys.ts';
 import { type KeyStore, type KnownKey } from '../../../src/verification/contract.ts';
 import { type Store } from '../../../src/store/open-store.ts';
-import {
-  forgetTransactions,
-  readTransactionResponse,
-  recordTransactionResponse,
-} from '../../../src/store/tables/transactions.ts';
+import { forgetTransactions, readTransactionResponse } from '../../../src/store/tables/transactions.ts';
+import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 
 let database: TestDatabase;
@@ -145,12 +142,13 @@ test('a claim runs out by the clock of the database, for whoever had it was kill
 test('a transaction has one answer, until it is forgotten', async () => {
   expect(await readTransactionResponse(store, there, 't1')).toBeUndefined();
   const answer = { pdus: { $e: { error: 'quotes \u0000' } } };
-  await recordTransactionResponse(store, { origin: there, txnId: 't1', response: answer, receivedAt: 1_000 });
-  await recordTransactionResponse(store, { origin: there, txnId: 't1', response: { pdus: {} }, receivedAt: 2_000 });
+  const transaction = { origin: there, txnId: 't1', response: answer };
+  expect(await stageTransaction(store, transaction, [])).toEqual(answer);
+  expect(await stageTransaction(store, { ...transaction, response: { pdus: {} } }, [])).toEqual(answer);
   expect(await readTransactionResponse(store, there, 't1')).toEqual(answer);
   expect(await readTransactionResponse(store, 'other.test' as ServerName, 't1')).toBeUndefined();
-  expect(await forgetTransactions(store, 1_000, 10)).toBe(0);
-  expect(await forgetTransactions(store, 1_001, 10)).toBe(1);
+  expect(await forgetTransactions(store, 0, 10)).toBe(0);
+  expect(await forgetTransactions(store, Number.MAX_SAFE_INTEGER, 10)).toBe(1);
   expect(await readTransactionResponse(store, there, 't1')).toBeUndefined();
 });
 

@@ -1,0 +1,209 @@
+/**
+ * Looks for the parents that pushed events lack: asks for what lies between them and our newest events, as long as that
+ * makes progress, and stages it to be judged as if it had been pushed. Where that does not reach anything we hold, the
+ * oldest missing parents become gaps: the state there is fetched by the room's workflow. Runs outside the room's turn.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
+ */
+import { PREV_EVENTS_MAX, preparePdu } from '../../matrix/event-format.ts';
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { parseJsonObject } from '../../matrix/json/strict-json.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { readParents } from '../../store/events/anchors.ts';
+import { countOpenGaps } from '../../store/events/gaps.ts';
+import { readPdus } from '../../store/events/pdus.ts';
+import { append } from '../../store/journal/journal.ts';
+import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
+import { withTransaction } from '../../store/open-store.ts';
+import { stagePdus } from '../../store/tables/staged-pdus.ts';
+import { readMissingParents } from '../../store/tables/staged-reads.ts';
+import { type RoomsContext } from '../context.ts';
+import { parentsFirst } from '../judge/parents-first.ts';
+import { type Spending } from './budgets.ts';
+import { ask } from './ask.ts';
+import { type WhomToAsk, whomToAsk } from './whom-to-ask.ts';
+
+/** What the reference implementation gives at most in one answer. */
+const ASKED_AT_A_TIME = 20;
+/** Answers that make progress: over a gap of some 100 events the state is cheaper than the events. */
+const ROUNDS_MAX = 6;
+/** Gaps of a room open at a time; each costs a resident a state. */
+const GAPS_OF_ROOM_MAX = 50;
+/** And of those that events of one server have opened: one that makes parents up leaves the others theirs. */
+const GAPS_OF_ORIGIN_MAX = 5;
+
+export interface LackingEvents {
+  readonly roomId: RoomId;
+  readonly rules: RoomVersionRules;
+  /** Who sent them. */
+  readonly origin: ServerName;
+  /** Stored, and without some of their parents. */
+  readonly eventIds: readonly EventId[];
+}
+
+interface Node {
+  readonly eventId: EventId;
+  readonly prevEvents: readonly EventId[];
+}
+
+/** Whether anything came of it: events that are staged now, or gaps that are open. */
+export async function fillGap(context: RoomsContext, lacking: LackingEvents, spending: Spending): Promise<boolean> {
+  const { roomId, origin, eventIds } = lacking;
+  const room = await readRoom(context.store, roomId);
+  if (room === undefined) return false;
+  const events = await readPdus(context.store, roomId, eventIds);
+  const senders = [...new Set(events.map(({ sender }) => sender))];
+  const whom = await whomToAsk(context, room, origin, senders);
+  const graph = new Map<EventId, Node>(events.map((event) => [event.eventId, event]));
+  const walk = { ...lacking, graph, ...(await readGapBounds(context.store, roomId, PREV_EVENTS_MAX)) };
+  let rounds = 0;
+  let found = 0;
+  for (const server of whom.servers) {
+    for (; rounds < ROUNDS_MAX; rounds++) {
+      const missing = await missingOf(context, roomId, graph);
+      if (missing.length === 0) return true;
+      const came = await askForMissing(context, walk, server, missing, spending);
+      if (came === 0) break;
+      found += came;
+    }
+  }
+  const missing = await missingOf(context, roomId, graph);
+  if (missing.length === 0) return true;
+  const opened = await openGaps(context, lacking, await knownThere(context, lacking, whom, missing, spending));
+  return found > 0 || opened > 0;
+}
+
+/** Parents of the graph that nobody here has, and that nothing here waits for yet. */
+async function missingOf(
+  { store }: RoomsContext,
+  roomId: RoomId,
+  graph: ReadonlyMap<EventId, Node>,
+): Promise<EventId[]> {
+  const cited = new Set([...graph.values()].flatMap(({ prevEvents }) => prevEvents));
+  const unknown = [...cited].filter((eventId) => !graph.has(eventId));
+  const known = await readMissingParents(store, roomId, unknown);
+  return unknown.filter((eventId) => {
+    const about = known.get(eventId);
+    return about === undefined || (!about.isParent && !about.isStaged && about.gap !== 'open' && !about.isElsewhere);
+  });
+}
+
+/** One request for what lies before the graph; what comes of it is staged and in the graph. Gives how many events. */
+async function askForMissing(
+  context: RoomsContext,
+  walk: LackingEvents & GapBounds & { readonly graph: Map<EventId, Node> },
+  server: ServerName,
+  missing: readonly EventId[],
+  spending: Spending,
+): Promise<number> {
+  const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
+  const wanted = new Set(missing);
+  const latestEvents = [...graph.values()]
+    .filter(({ prevEvents }) => prevEvents.some((eventId) => wanted.has(eventId)))
+    .map(({ eventId }) => eventId)
+    .slice(0, ASKED_AT_A_TIME);
+  const query = { earliestEvents: extremities, latestEvents, limit: ASKED_AT_A_TIME, minDepth };
+  const raws = await ask(context, spending, (signal) =>
+    context.federation.getMissingEvents(server, roomId, query, { signal }),
+  );
+  if (raws === undefined) return 0;
+  spending.received(raws);
+
+  const offered = new Map(
+    raws.flatMap((raw) => readOffered(raw, roomId, rules)).map((event) => [event.eventId, event]),
+  );
+  // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
+  // history, whatever its server says: the state at its edge says all of it that counts.
+  const taken: Offered[] = [];
+  const toLook = [...missing];
+  for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
+    const event = offered.get(eventId);
+    if (event === undefined || graph.has(eventId) || event.depth < minDepth) continue;
+    graph.set(eventId, event);
+    taken.push(event);
+    toLook.push(...event.prevEvents);
+  }
+  const givenUp = await citesGivenUp(context, roomId, taken);
+  const staged = parentsFirst(taken.filter(({ eventId }) => !givenUp.has(eventId)));
+  for (const eventId of givenUp) graph.delete(eventId);
+  await stagePdus(
+    context.store,
+    server,
+    staged.map(({ eventId, raw }) => ({ roomId, eventId, raw, waitsFor: [] })),
+  );
+  return staged.length;
+}
+
+/** Those that build on a gap that was given up: they can have no place themselves, but the state at them may be had. */
+async function citesGivenUp({ store }: RoomsContext, roomId: RoomId, events: readonly Node[]): Promise<Set<EventId>> {
+  const cited = [...new Set(events.flatMap(({ prevEvents }) => prevEvents))];
+  const known = await readMissingParents(store, roomId, cited);
+  const isGivenUp = (eventId: EventId): boolean => known.get(eventId)?.gap === 'given-up';
+  return new Set(events.filter(({ prevEvents }) => prevEvents.some(isGivenUp)).map(({ eventId }) => eventId));
+}
+
+interface Offered extends Node {
+  readonly raw: Uint8Array;
+  readonly authEvents: readonly EventId[];
+  readonly depth: number;
+}
+
+/** An event of the room in an answer; one that is none is passed over, and ends nothing. */
+function readOffered(raw: Uint8Array, roomId: RoomId, rules: RoomVersionRules): Offered[] {
+  const json = parseJsonObject(raw);
+  const prepared = json.ok ? preparePdu(json.value, rules, { wireBytes: raw.length }) : json;
+  if (!prepared.ok || prepared.pdu.roomId !== roomId) return [];
+  const { eventId, prevEvents, authEvents, depth } = prepared.pdu;
+  return [{ raw, eventId, prevEvents, authEvents, depth: Number(depth) }];
+}
+
+/** Of a server that is not in the room a made-up parent must cost nobody a state: one resident has to know it. */
+async function knownThere(
+  context: RoomsContext,
+  { roomId, rules }: LackingEvents,
+  { servers, isOriginIn }: WhomToAsk,
+  missing: readonly EventId[],
+  spending: Spending,
+): Promise<readonly EventId[]> {
+  if (isOriginIn) return missing;
+  const known: EventId[] = [];
+  for (const eventId of missing.slice(0, GAPS_OF_ORIGIN_MAX)) {
+    for (const server of servers) {
+      const raw = await ask(context, spending, (signal) => context.federation.event(server, eventId, { signal }));
+      if (raw === undefined || readOffered(raw, roomId, rules)[0]?.eventId !== eventId) continue;
+      known.push(eventId);
+      break;
+    }
+  }
+  return known;
+}
+
+/** Opens gaps at events that are missing, as many as there is room for; gives how many. */
+async function openGaps(
+  context: RoomsContext,
+  { roomId, origin }: LackingEvents,
+  missing: readonly EventId[],
+): Promise<number> {
+  if (missing.length === 0) return 0;
+  const opened = await withTransaction(context.store, async (tx) => {
+    const room = await lockRoom(tx, roomId);
+    if (room === undefined || room.epoch === 0 || !(await isAnybodyIn(tx, roomId))) return 0;
+    const parents = await readParents(tx, roomId, missing);
+    const known = await readMissingParents(tx, roomId, missing);
+    const open = await countOpenGaps(tx, roomId, origin);
+    const places = Math.max(0, Math.min(GAPS_OF_ROOM_MAX - open.ofRoom, GAPS_OF_ORIGIN_MAX - open.ofOrigin));
+    const eventIds = missing
+      .filter((eventId) => !parents.has(eventId) && known.get(eventId)?.gap !== 'open')
+      .slice(0, places);
+    if (eventIds.length === 0) return 0;
+    const assumedState = room.partial ? room.currentState : null;
+    await append(tx, room, [{ type: 'GapOpened', eventIds, origin, assumedState, at: context.clock.now() }]);
+    return eventIds.length;
+  });
+  if (opened > 0) {
+    await context.ring(roomId).catch((error: unknown) => {
+      context.logger.warn({ err: error, roomId }, 'a room could not be rung for a gap; the sweep finds it');
+    });
+  }
+  return opened;
+}

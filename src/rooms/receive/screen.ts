@@ -1,0 +1,128 @@
+/**
+ * What is looked at before a transaction is answered: the form of each PDU, its size and id, whether its servers signed it
+ * at all, the room's ACL, and whether the room is ours. Each is judged by itself; whatever asks the network, or other
+ * events, comes later. Who has too much waiting here already is told to come back before anything is stored.
+ */
+import { LRUCache } from 'lru-cache';
+import { idOfMalformed, preparePdu } from '../../matrix/event-format.ts';
+import { type EventId, type RoomId, type ServerName, parseRoomId } from '../../matrix/identifiers.ts';
+import { isJsonObject, parseJsonObject } from '../../matrix/json/strict-json.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
+import { isServerAllowed } from '../../matrix/server-acl.ts';
+import { requiredSigners, signaturesOf } from '../../matrix/signing/signatures.ts';
+import { readPdus } from '../../store/events/pdus.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type PduToStage } from '../../store/tables/staged-pdus.ts';
+import { type PushedRoom, readPushedRooms } from '../../store/tables/staged-reads.ts';
+import { type RoomsContext } from '../context.ts';
+import { type PduResults } from '../contract.ts';
+
+/** Events of one server that wait here; it sends 50 at a time, and a turn takes as many. */
+const STAGED_OF_ORIGIN_MAX = 2_000;
+/** Events of one room that wait here: more than a busy room says in an hour, while its gap is closed. */
+const STAGED_OF_ROOM_MAX = 5_000;
+/** Verdicts of ACLs: one for each state of a room and server that sends. */
+const ACL_VERDICTS_MAX = 10_000;
+
+const SERVER_ACL = { type: 'm.room.server_acl', stateKey: '' };
+
+export type Screening =
+  | {
+      readonly outcome: 'screened';
+      readonly results: PduResults;
+      /** In the order they came. */
+      readonly pdus: readonly PduToStage[];
+    }
+  /** The sender, or a room, has its share of waiting events. */
+  | { readonly outcome: 'limited' };
+
+export interface Screen {
+  screen(origin: ServerName, raws: readonly Uint8Array[]): Promise<Screening>;
+  /** Whether the room's current state, as far as it is known, lets a server take part. */
+  isAllowed(room: Pick<PushedRoom, 'roomId' | 'currentState'>, server: ServerName): Promise<boolean>;
+}
+
+/** The screen of one process, which remembers what ACLs say. */
+export function createScreen({ store }: Pick<RoomsContext, 'store'>): Screen {
+  const aclVerdicts = new LRUCache<string, boolean>({ max: ACL_VERDICTS_MAX });
+
+  const isAllowed: Screen['isAllowed'] = async ({ roomId, currentState }, server) => {
+    if (currentState === null) return true;
+    // States are named by their content, so a verdict on one stays.
+    const name = `${roomId} ${currentState} ${server}`;
+    const known = aclVerdicts.get(name);
+    if (known !== undefined) return known;
+    const [acl] = await readSnapshot(store, roomId, currentState, { keys: [SERVER_ACL] });
+    const [event] = acl === undefined ? [] : await readPdus(store, roomId, [acl.eventId]);
+    const allowed = isServerAllowed(event === undefined ? undefined : contentOf(event.json), server);
+    aclVerdicts.set(name, allowed);
+    return allowed;
+  };
+
+  return {
+    isAllowed,
+    async screen(origin, raws) {
+      const read = raws.flatMap((raw) => {
+        const json = parseJsonObject(raw);
+        const roomId = json.ok ? parseRoomId(json.value['room_id']) : undefined;
+        // What names no room has no event id either: there is nothing to answer it by.
+        return json.ok && roomId !== undefined ? [{ raw, json: json.value, roomId }] : [];
+      });
+      const roomIds = [...new Set(read.map(({ roomId }) => roomId))];
+      const { rooms, stagedOfOrigin } = await readPushedRooms(store, origin, roomIds, STAGED_OF_ROOM_MAX);
+      if (stagedOfOrigin >= STAGED_OF_ORIGIN_MAX) return { outcome: 'limited' };
+      if ([...rooms.values()].some(({ staged }) => staged >= STAGED_OF_ROOM_MAX)) return { outcome: 'limited' };
+
+      const results: Record<EventId, { error?: string }> = {};
+      const pdus = new Map<EventId, PduToStage>();
+      for (const { raw, json, roomId } of read) {
+        const room = rooms.get(roomId);
+        const rules = room === undefined ? undefined : rulesOf(room);
+        // Of rooms that are not ours nothing is said: without their version there is no id to say it by.
+        if (room === undefined || rules === undefined) continue;
+        const { eventId, error } = looked(raw, json, roomId, rules);
+        // A bad copy beside a good one changes nothing.
+        if (eventId === undefined || pdus.has(eventId)) continue;
+        const refusal =
+          error ?? ((await isAllowed(room, origin)) ? undefined : `${roomId} denies ${origin} by its ACL`);
+        results[eventId] = refusal === undefined ? {} : { error: refusal };
+        const waitsFor = room.isAnybodyIn ? [] : room.intents;
+        if (refusal === undefined) pdus.set(eventId, { roomId, eventId, raw, waitsFor });
+      }
+      return { outcome: 'screened', results, pdus: [...pdus.values()] };
+    },
+  };
+}
+
+/** The rules of a room that we are in or about to join. */
+function rulesOf({ roomVersion, isAnybodyIn, intents }: PushedRoom): RoomVersionRules | undefined {
+  if (!isAnybodyIn && intents.length === 0) return undefined;
+  return roomVersion === null ? undefined : roomVersionRules(roomVersion);
+}
+
+function looked(
+  raw: Uint8Array,
+  json: JsonObject,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+): { readonly eventId?: EventId; readonly error?: string } {
+  const prepared = preparePdu(json, rules, { wireBytes: raw.length });
+  if (!prepared.ok) {
+    const eventId = idOfMalformed(json, rules);
+    return eventId === null ? {} : { eventId, error: `the event is malformed: ${prepared.reason}` };
+  }
+  const { pdu } = prepared;
+  const { eventId } = pdu;
+  if (pdu.roomId !== roomId) return { eventId, error: 'the event is of another room' };
+  const required = requiredSigners(pdu, rules);
+  if (!required.ok) return { eventId, error: `the event is malformed: ${required.reason}` };
+  const unsigned = required.servers.find((server) => signaturesOf(json, server).length === 0);
+  return unsigned === undefined ? { eventId } : { eventId, error: `the event is not signed by ${unsigned}` };
+}
+
+function contentOf(json: string): JsonObject | undefined {
+  const parsed = parseJsonObject(json);
+  const content = parsed.ok ? parsed.value['content'] : undefined;
+  return isJsonObject(content) ? content : undefined;
+}

@@ -1,0 +1,305 @@
+/**
+ * One turn of a room: up to fifty of its staged events are checked, stored, and admitted to the timeline, parents first.
+ * Nothing here asks another server for longer than a moment: what an event lacks is looked for meanwhile, by an errand,
+ * and the event has another turn after it.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
+import { heldEventIds, insertPdus } from '../../store/events/pdus.ts';
+import { type SetAside, type StagedPdu } from '../../store/tables/staged-pdus.ts';
+import { type MissingParent, readMissingParents, readPushedRooms } from '../../store/tables/staged-reads.ts';
+import { type KeyResolver } from '../../verification/contract.ts';
+import { type RoomsContext } from '../context.ts';
+import { type Admission } from '../judge/admission.ts';
+import { admitEvents } from '../judge/admit.ts';
+import { checkEvents, passed } from '../judge/check-events.ts';
+import { type UnjudgedEvent } from './fetch-auth-events.ts';
+
+/** Events of one turn: what a transaction holds, and what is admitted at once. */
+export const TURN_EVENTS_MAX = 50;
+/** For a key that we have not; who needs longer for it does not hold up the events of the room. */
+const KEY_WAIT_MS = 250;
+/** Turns that ended with a request in vain; with the pauses between them some three hours. */
+const ATTEMPTS_MAX = 20;
+const FIRST_PAUSE_MS = 1_000;
+const LONGEST_PAUSE_MS = 15 * 60_000;
+/** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
+const LONGEST_STAGED_MS = 24 * 3_600_000;
+/** Named in a row; the others are settled by the time these are. */
+const AWAITED_MAX = 20;
+
+/** What became of the events of a turn, each of them in one of these. */
+export interface TurnOutcome {
+  /** There is a verdict. */
+  readonly done: readonly number[];
+  readonly dropped: readonly { readonly nid: number; readonly reason: string }[];
+  readonly aside: readonly SetAside[];
+  readonly errands: readonly Errand[];
+}
+
+/** What events of one server lack, to be looked for outside the turn. */
+export interface Errand {
+  readonly roomId: RoomId;
+  readonly rules: RoomVersionRules;
+  readonly origin: ServerName;
+  readonly rows: readonly Pick<StagedPdu, 'nid' | 'attempts'>[];
+  readonly lacksParents: readonly EventId[];
+  readonly lacksAuthEvents: readonly UnjudgedEvent[];
+}
+
+/** How long an event rests after an attempt in vain. */
+export function pauseAfter(attempts: number): number {
+  return Math.min(FIRST_PAUSE_MS * 2 ** Math.min(attempts, 30), LONGEST_PAUSE_MS);
+}
+
+/** `rows`: at least one. Throws for faults of ours only. */
+export async function takeTurn(
+  context: RoomsContext,
+  roomId: RoomId,
+  rows: readonly StagedPdu[],
+  signal: AbortSignal,
+): Promise<TurnOutcome | 'not-ours'> {
+  const [first] = rows;
+  const standing = first && (await readPushedRooms(context.store, first.origin, [roomId], 1)).rooms.get(roomId);
+  const rules = standing?.roomVersion == null ? undefined : roomVersionRules(standing.roomVersion);
+  if (standing === undefined || rules === undefined || (!standing.isAnybodyIn && standing.intents.length === 0)) {
+    return 'not-ours';
+  }
+  if (!standing.isAnybodyIn) {
+    const reason = 'waits for our join';
+    const aside = rows.map(({ nid }) => ({ nid, reason, waitsFor: standing.intents }));
+    return { done: [], dropped: [], aside, errands: [] };
+  }
+
+  const turn = new Turn(roomId, rules);
+  const checked = await check(context, turn, rows, signal);
+  const eventIds = [...new Set(checked.map(({ eventId }) => eventId))];
+  const admissions = await admitEvents(context, roomId, eventIds, signal);
+  await turn.settle(context, checked, admissions);
+  return turn.outcome();
+}
+
+/** Checks 1 to 3, and storing; gives the rows whose event is stored. */
+async function check(
+  context: RoomsContext,
+  turn: Turn,
+  rows: readonly StagedPdu[],
+  signal: AbortSignal,
+): Promise<StagedPdu[]> {
+  const { roomId, rules } = turn;
+  const events = rows.map(({ raw }) => raw);
+  const resolveKeys = patientOnly(context.keyRing.resolve);
+  // What had a turn before is stored most likely: then it is not verified again.
+  const isHeld = rows.some(({ isTriedBefore }) => isTriedBefore)
+    ? { isHeld: (ids: readonly EventId[]) => heldEventIds(context.store, ids) }
+    : {};
+  const ring = { verification: context.verification, keyRing: { resolve: resolveKeys } };
+  const outcomes = await checkEvents(ring, { roomId, rules, events, signal, ...isHeld });
+  await insertPdus(context.store, passed(outcomes));
+  return rows.filter((row, i) => {
+    const outcome = outcomes[i];
+    switch (outcome?.outcome) {
+      case 'passed':
+      case 'skipped':
+        return true;
+      case 'key-missing':
+        turn.retry(row, `the key ${outcome.keyId ?? ''} of ${outcome.serverName} cannot be had`);
+        return false;
+      case 'bad-signature':
+        turn.drop(row, `badly signed by ${outcome.serverName}: ${outcome.reason}`);
+        return false;
+      case 'malformed':
+        turn.drop(row, `malformed: ${outcome.reason}`);
+        return false;
+      case undefined:
+        return false;
+    }
+  });
+}
+
+/** Waits a moment for each key, apart from the others; the ring looks on, and has it the next time. */
+function patientOnly(resolve: KeyResolver): KeyResolver {
+  return async (requests, signal) => {
+    const over = new AbortController();
+    try {
+      const late = delay(KEY_WAIT_MS, [], { signal: over.signal }).catch(() => []);
+      const found = await Promise.all(requests.map((request) => Promise.race([resolve([request], signal), late])));
+      return found.flat();
+    } finally {
+      over.abort();
+    }
+  };
+}
+
+/** Sorts the events of a turn by what becomes of them. */
+class Turn {
+  readonly roomId: RoomId;
+  readonly rules: RoomVersionRules;
+  readonly #done: number[] = [];
+  readonly #dropped: { readonly nid: number; readonly reason: string }[] = [];
+  readonly #aside: SetAside[] = [];
+  readonly #errands = new Map<
+    ServerName,
+    { rows: StagedPdu[]; lacksParents: EventId[]; lacksAuthEvents: UnjudgedEvent[] }
+  >();
+
+  constructor(roomId: RoomId, rules: RoomVersionRules) {
+    this.roomId = roomId;
+    this.rules = rules;
+  }
+
+  drop({ nid }: StagedPdu, reason: string): void {
+    this.#dropped.push({ nid, reason });
+  }
+
+  /** Another turn after a pause, unless there were enough. */
+  retry(row: StagedPdu, reason: string): void {
+    if (this.#isTooOften(row)) this.drop(row, reason);
+    else this.#aside.push({ nid: row.nid, reason, delayMs: pauseAfter(row.attempts), isAttempt: true });
+  }
+
+  async settle(
+    context: RoomsContext,
+    rows: readonly StagedPdu[],
+    admissions: ReadonlyMap<EventId, Admission>,
+  ): Promise<void> {
+    const waiting = new Map<EventId, readonly EventId[]>();
+    for (const [eventId, admission] of admissions) {
+      if (admission.outcome === 'waits') waiting.set(eventId, admission.missingParents);
+    }
+    const asked = [...new Set([...waiting.keys(), ...[...waiting.values()].flat()])];
+    const waits = new Waits(waiting, await readMissingParents(context.store, this.roomId, asked));
+    for (const row of rows) {
+      const admission = admissions.get(row.eventId);
+      switch (admission?.outcome) {
+        case 'admitted':
+        case 'known':
+          this.#done.push(row.nid);
+          break;
+        case 'waits':
+          this.#wait(row, waits.of(row.eventId));
+          break;
+        case 'unjudged': {
+          const { missingAuthEvents, reason } = admission;
+          const errand = this.#errand(row, reason);
+          errand?.lacksAuthEvents.push({ eventId: row.eventId, missingAuthEvents });
+          break;
+        }
+        case 'too-large':
+          this.retry(row, admission.reason);
+          break;
+        case undefined:
+      }
+    }
+  }
+
+  outcome(): TurnOutcome {
+    const { roomId, rules } = this;
+    const errands = [...this.#errands].map(([origin, errand]) => ({ roomId, rules, origin, ...errand }));
+    return { done: this.#done, dropped: this.#dropped, aside: this.#aside, errands };
+  }
+
+  #wait(row: StagedPdu, wait: Wait): void {
+    if (wait.refused !== undefined) {
+      this.drop(row, wait.refused);
+    } else if (wait.lacking.length > 0) {
+      const reason = `${wait.lacking.length} of its prev_events are not held, ${wait.lacking[0] ?? ''} first`;
+      this.#errand(row, reason)?.lacksParents.push(row.eventId);
+    } else if (row.ageMs > LONGEST_STAGED_MS && !wait.isForGap) {
+      this.drop(row, 'its prev_events did not come within a day');
+    } else {
+      const waitsFor = wait.pending.slice(0, AWAITED_MAX);
+      const reason = waitsFor.length === 0 ? 'its prev_events have just come' : `waits for ${waitsFor[0] ?? ''}`;
+      this.#aside.push({ nid: row.nid, reason, waitsFor });
+    }
+  }
+
+  /** The errand for this row's sender, unless there were enough for this row. */
+  #errand(row: StagedPdu, reason: string) {
+    if (this.#isTooOften(row)) {
+      this.drop(row, reason);
+      return undefined;
+    }
+    const known = this.#errands.get(row.origin) ?? { rows: [], lacksParents: [], lacksAuthEvents: [] };
+    this.#errands.set(row.origin, known);
+    known.rows.push(row);
+    // Whoever runs the errand wakes it; a process that dies leaves it to the next after the pause.
+    this.#aside.push({ nid: row.nid, reason, delayMs: ERRAND_LEASE_MS, isAttempt: true });
+    return known;
+  }
+
+  #isTooOften({ attempts, ageMs }: StagedPdu): boolean {
+    return attempts >= ATTEMPTS_MAX || ageMs > LONGEST_STAGED_MS;
+  }
+}
+
+/** Longer than an errand may take. */
+const ERRAND_LEASE_MS = 30_000;
+
+/** What an event that waits for parents is to do. */
+interface Wait {
+  /** Parents that nothing is done about yet. */
+  readonly lacking: readonly EventId[];
+  /** What must be settled first: gaps and staged events. */
+  readonly pending: readonly EventId[];
+  readonly isForGap: boolean;
+  /** Why it can have no place. */
+  readonly refused?: string;
+}
+
+/**
+ * Follows what events wait for to its roots, through those of this turn and those that are set aside: events behind one gap
+ * all wait for the gap, and not each for the one before it, or they would be released one a turn.
+ */
+class Waits {
+  readonly #missing: ReadonlyMap<EventId, readonly EventId[]>;
+  readonly #known: ReadonlyMap<EventId, MissingParent>;
+  readonly #waits = new Map<EventId, Wait>();
+
+  constructor(missing: ReadonlyMap<EventId, readonly EventId[]>, known: ReadonlyMap<EventId, MissingParent>) {
+    this.#missing = missing;
+    this.#known = known;
+  }
+
+  of(eventId: EventId): Wait {
+    const found = this.#waits.get(eventId);
+    if (found !== undefined) return found;
+    // Stands for it while its parents are looked at: events on a cycle wait for each other.
+    this.#waits.set(eventId, { lacking: [], pending: [eventId], isForGap: false });
+    const wait = this.#follow(eventId);
+    this.#waits.set(eventId, wait);
+    return wait;
+  }
+
+  #follow(eventId: EventId): Wait {
+    if (this.#known.get(eventId)?.gap === 'open') return { lacking: [], pending: [eventId], isForGap: true };
+    const lacking: EventId[] = [];
+    const pending = new Set<EventId>();
+    let isForGap = false;
+    for (const parentId of this.#missing.get(eventId) ?? []) {
+      const parent = this.#known.get(parentId);
+      if (parent?.isParent === true) continue;
+      if (parent?.gap === 'open') {
+        pending.add(parentId);
+        isForGap = true;
+      } else if (this.#missing.has(parentId)) {
+        const before = this.of(parentId);
+        const roots = before.lacking.length > 0 || before.refused !== undefined ? [parentId] : before.pending;
+        roots.forEach((root) => pending.add(root));
+        isForGap ||= before.isForGap;
+      } else if (parent?.isStaged === true) {
+        const roots = parent.waitsFor.length > 0 ? parent.waitsFor : [parentId];
+        roots.forEach((root) => pending.add(root));
+      } else if (parent?.isElsewhere === true) {
+        return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} is of another room` };
+      } else if (parent?.gap === 'given-up') {
+        const why = parent.gapReason ?? 'nobody has it';
+        return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} cannot be had: ${why}` };
+      } else {
+        lacking.push(parentId);
+      }
+    }
+    return { lacking, pending: [...pending], isForGap };
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * Works off what is staged: any process that serves, any room, leased one at a time by the database's clock. A kill loses
+ * nothing; the rooms of a killed process are taken over when its leases end.
+ *
+ *   staged ──▶ turn ──▶ verdict: the row goes, and what waited for its event is released
+ *     ▲         ├────▶ set aside until a gap is closed, another event has come, or a pause is over
+ *     │         └────▶ errand: something is asked of another server meanwhile, outside the turn
+ *     └─────────────── woken when that is over
+ */
+import { randomUUID } from 'node:crypto';
+import { type RoomId } from '../../matrix/identifiers.ts';
+import {
+  type StagedPdu,
+  dropStaged,
+  releaseStaged,
+  setStagedAside,
+  settleStaged,
+  takeStaged,
+  wakeStaged,
+} from '../../store/tables/staged-pdus.ts';
+import { endStagedRoomLease, leaseStagedRooms } from '../../store/tables/staged-rooms.ts';
+import { type RoomsContext } from '../context.ts';
+import { type Spending, createBudgets } from './budgets.ts';
+import { fetchAuthEvents } from './fetch-auth-events.ts';
+import { fillGap } from './fill-gap.ts';
+import { type Errand, TURN_EVENTS_MAX, type TurnOutcome, pauseAfter, takeTurn } from './take-turn.ts';
+
+/** Rooms that one process works at, at a time. */
+const ROOMS_AT_ONCE = 8;
+/** Turns before another room that waits may have the place. */
+const TURNS_IN_A_ROW = 4;
+/** Far longer than a turn takes; what a killed process had waits so long. */
+const LEASE_MS = 30_000;
+/** How long events wait that another process has staged, or whose pause is over. */
+const POLL_MS = 1_000;
+/** How long what waits for others may have waited in vain when no notification came. */
+const RELEASE_EVERY_MS = 5_000;
+
+export interface WorkOff {
+  /** Says that events of a room were staged. */
+  poke(roomId: RoomId): void;
+  /** Says that events of a room were staged that wait for a join of ours. */
+  watch(roomId: RoomId): void;
+  /** Ends turns and errands under way; their events stay staged. */
+  close(): Promise<void>;
+}
+
+/** Starts at once, and takes over what killed processes have left. */
+export function startWorkingOff(context: RoomsContext): WorkOff {
+  return new Worker(context);
+}
+
+class Worker implements WorkOff {
+  readonly #context: RoomsContext;
+  readonly #holder = randomUUID();
+  readonly #closing = new AbortController();
+  readonly #budgets: ReturnType<typeof createBudgets>;
+  /** Rooms that are leased, and whether something was staged in them since the last look. */
+  readonly #working = new Map<RoomId, { again: boolean; release: boolean }>();
+  /** Rooms in which events wait for something that an append may bring. */
+  readonly #waiting = new Set<RoomId>();
+  readonly #runs = new Set<Promise<void>>();
+  readonly #timers: NodeJS.Timeout[];
+  readonly #unsubscribe: () => void;
+
+  constructor(context: RoomsContext) {
+    this.#context = context;
+    this.#budgets = createBudgets(context.clock, this.#closing.signal);
+    this.#unsubscribe = context.notifier.subscribe((notification) => {
+      if (notification === null) this.#inBackground(() => this.#releaseAll());
+      else if (this.#waiting.has(notification.roomId)) this.#released(notification.roomId);
+    });
+    this.#timers = [
+      setInterval(() => this.#inBackground(() => this.#lease()), POLL_MS),
+      setInterval(() => this.#inBackground(() => this.#releaseAll()), RELEASE_EVERY_MS),
+    ];
+    this.#inBackground(() => this.#releaseAll());
+  }
+
+  poke(roomId: RoomId): void {
+    const working = this.#working.get(roomId);
+    if (working !== undefined) working.again = true;
+    else this.#inBackground(() => this.#lease(roomId));
+  }
+
+  watch(roomId: RoomId): void {
+    this.#waiting.add(roomId);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('the server is closing'));
+    this.#timers.forEach((timer) => clearInterval(timer));
+    this.#unsubscribe();
+    while (this.#runs.size > 0) await Promise.all(this.#runs);
+    await this.#budgets.idle();
+  }
+
+  /** Nothing waits for it; a failure is our own trouble, and the next poll tries again. */
+  #inBackground(work: () => Promise<void>): void {
+    if (this.#closing.signal.aborted) return;
+    const run = work()
+      .catch((error: unknown) => {
+        if (this.#closing.signal.aborted) return;
+        this.#context.logger.warn({ err: error }, 'what is staged could not be worked at; it is tried again');
+      })
+      .finally(() => this.#runs.delete(run));
+    this.#runs.add(run);
+  }
+
+  async #releaseAll(): Promise<void> {
+    await releaseStaged(this.#context.store);
+    await this.#lease();
+  }
+
+  /** Something was appended to a room in which events wait. */
+  #released(roomId: RoomId): void {
+    const working = this.#working.get(roomId);
+    if (working !== undefined) {
+      working.again = true;
+      working.release = true;
+      return;
+    }
+    this.#inBackground(async () => {
+      this.#waiting.delete(roomId);
+      if ((await settleStaged(this.#context.store, roomId, [])) === 0) this.#waiting.add(roomId);
+      else await this.#lease(roomId);
+    });
+  }
+
+  /** Takes rooms, or the one named, as far as there are places for them. */
+  async #lease(roomId?: RoomId): Promise<void> {
+    const places = ROOMS_AT_ONCE - this.#working.size;
+    if (places <= 0) return;
+    const lease = { holder: this.#holder, leaseMs: LEASE_MS, limit: places };
+    const rooms = await leaseStagedRooms(this.#context.store, roomId === undefined ? lease : { ...lease, roomId });
+    for (const leased of rooms) if (!this.#working.has(leased)) this.#inBackground(() => this.#work(leased));
+  }
+
+  async #work(roomId: RoomId): Promise<void> {
+    const { store } = this.#context;
+    const state = { again: false, release: false };
+    this.#working.set(roomId, state);
+    let isLeft = false;
+    try {
+      for (let turns = 0; turns < TURNS_IN_A_ROW && !this.#closing.signal.aborted; turns++) {
+        const { release } = state;
+        Object.assign(state, { again: false, release: false });
+        if (release) await settleStaged(store, roomId, []);
+        const lease = { holder: this.#holder, leaseMs: LEASE_MS, limit: TURN_EVENTS_MAX };
+        const rows = await takeStaged(store, roomId, lease);
+        if (rows.length > 0) isLeft = (await this.#turn(roomId, rows)) || rows.length === TURN_EVENTS_MAX;
+        else isLeft = false;
+        if (!isLeft && !state.again) break;
+      }
+    } finally {
+      await endStagedRoomLease(store, roomId, this.#holder).finally(() => this.#working.delete(roomId));
+    }
+    // Others that waited for a place come first.
+    if (isLeft || state.again) await this.#lease();
+  }
+
+  /** Gives whether events were released that wait for the next turn. */
+  async #turn(roomId: RoomId, rows: readonly StagedPdu[]): Promise<boolean> {
+    const { store, logger } = this.#context;
+    const { signal } = this.#closing;
+    let outcome: TurnOutcome | 'not-ours';
+    try {
+      outcome = await takeTurn(this.#context, roomId, rows, signal);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const [only] = rows;
+      if (rows.length > 1 || only === undefined) {
+        // One event that we cannot bear must not keep the others out.
+        logger.error({ err: error, roomId, events: rows.length }, 'pushed events failed together; each is tried alone');
+        let isLeft = false;
+        for (const row of rows) isLeft = (await this.#turn(roomId, [row])) || isLeft;
+        return isLeft;
+      }
+      logger.error({ err: error, roomId, eventId: only.eventId }, 'a pushed event could not be judged');
+      const reason = `our own trouble: ${error instanceof Error ? error.message : String(error)}`;
+      await setStagedAside(store, [
+        { nid: only.nid, reason, delayMs: Math.max(POLL_MS, pauseAfter(only.attempts)), isAttempt: true },
+      ]);
+      return false;
+    }
+    if (outcome === 'not-ours') {
+      // Nobody of ours is in the room, nor about to be: its events are nothing to us.
+      await settleStaged(
+        store,
+        roomId,
+        rows.map(({ nid }) => nid),
+      );
+      return false;
+    }
+    return this.#apply(roomId, outcome);
+  }
+
+  async #apply(roomId: RoomId, { done, dropped, aside, errands }: TurnOutcome): Promise<boolean> {
+    const { store, logger } = this.#context;
+    const isWaiting = aside.some(({ waitsFor = [] }) => waitsFor.length > 0);
+    if (isWaiting) this.#waiting.add(roomId);
+    await setStagedAside(store, aside);
+    await dropStaged(store, roomId, dropped);
+    if (dropped.length > 0) logger.info({ roomId, dropped: dropped.length, first: dropped[0] }, 'events were given up');
+    // What is waited for may have come before this was written down: then nothing else would say so.
+    const isSettling = isWaiting || done.length + dropped.length > 0;
+    const released = isSettling ? await settleStaged(store, roomId, done) : 0;
+    for (const errand of errands) await this.#start(errand);
+    return released > 0 || aside.some(({ delayMs = 0, waitsFor = [] }) => delayMs === 0 && waitsFor.length === 0);
+  }
+
+  async #start(errand: Errand): Promise<void> {
+    const { roomId, origin, rows } = errand;
+    const nids = rows.map(({ nid }) => nid);
+    const attempts = Math.max(...rows.map((row) => row.attempts));
+    const run = async (spending: Spending): Promise<void> => {
+      const isDone = await this.#run(errand, spending);
+      if (this.#closing.signal.aborted) return;
+      await wakeStaged(this.#context.store, nids, { delayMs: isDone ? 0 : pauseAfter(attempts), wasAttempt: true });
+      if (isDone) this.poke(roomId);
+    };
+    const started = this.#budgets.tryRun(roomId, origin, (spending) =>
+      run(spending).catch((error: unknown) => {
+        this.#context.logger.warn({ err: error, roomId }, 'what pushed events lack could not be looked for');
+      }),
+    );
+    if (!started) await wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
+  }
+
+  async #run(errand: Errand, spending: Spending): Promise<boolean> {
+    const { lacksParents, lacksAuthEvents, ...about } = errand;
+    try {
+      const parents =
+        lacksParents.length === 0 || (await fillGap(this.#context, { ...about, eventIds: lacksParents }, spending));
+      const authEvents =
+        lacksAuthEvents.length === 0 ||
+        (await fetchAuthEvents(this.#context, { ...about, events: lacksAuthEvents }, spending));
+      return parents && authEvents;
+    } catch (error) {
+      // Its time was used up while something else than a request went on.
+      if (spending.signal.aborted) return false;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * Events as other servers sent them, waiting for their room's turn. They are stored in the transaction that records the
+ * answer to who sent them, so that a kill loses none; a row goes when there is a verdict on its event. Times are the
+ * database's: several processes work off one table.
+ */
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { invariant } from '../../invariant.ts';
+import { type Sql, type Store, withTransaction } from '../open-store.ts';
+import { int8Array, textArray } from '../sql-values.ts';
+import { displayable } from '../storable-text.ts';
+import { readTransactionResponse } from './transactions.ts';
+
+/** The database's clock, milliseconds since the Unix epoch. */
+export const NOW_MS = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+/** What waits for other events is released by them; this is when it is looked at if nothing does. */
+const LONGEST_WAIT_MS = 6 * 3_600_000;
+/** Of a room, for people to see; of a flood the newest are as good as all. */
+const DROPPED_KEPT = 100;
+
+export interface PduToStage {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+  /** JSON text in UTF-8, as received. */
+  readonly raw: Uint8Array;
+  /** Events, or joins of ours, that must come first; empty: none that is known. */
+  readonly waitsFor: readonly EventId[];
+}
+
+export interface StagedPdu {
+  readonly nid: number;
+  readonly eventId: EventId;
+  /** Who sent it to us. */
+  readonly origin: ServerName;
+  readonly raw: Uint8Array;
+  /** Turns that ended with a request for what it lacks. */
+  readonly attempts: number;
+  /** Since it came. */
+  readonly ageMs: number;
+  /** It had a turn before. */
+  readonly isTriedBefore: boolean;
+}
+
+/** How an event is put back, to have another turn later. */
+export interface SetAside {
+  readonly nid: number;
+  /** Why, for people. */
+  readonly reason: string;
+  /** It has no turn before one of these is settled; empty: `delayMs` alone counts. */
+  readonly waitsFor?: readonly EventId[];
+  readonly delayMs?: number;
+  /** It asks somebody now, and may not do so for ever. */
+  readonly isAttempt?: boolean;
+}
+
+/**
+ * Records the answer to a transaction and stores its events, all at once. Where another process, or an earlier try, has
+ * answered the same transaction, nothing is stored and that answer is given.
+ */
+export async function stageTransaction(
+  store: Store,
+  { origin, txnId, response }: { readonly origin: ServerName; readonly txnId: string; readonly response: JsonObject },
+  pdus: readonly PduToStage[],
+): Promise<JsonObject> {
+  return withTransaction(store, async (tx) => {
+    const recorded = await tx.query(
+      `INSERT INTO received_transactions (origin, txn_id, response, received_at) VALUES ($1, $2, $3, ${NOW_MS})
+       ON CONFLICT DO NOTHING RETURNING txn_id`,
+      [origin, txnId, JSON.stringify(response)],
+    );
+    if (recorded.length === 0) {
+      const winners = await readTransactionResponse(tx, origin, txnId);
+      invariant(winners !== undefined, 'an answer that is in the way is there');
+      return winners;
+    }
+    await stagePdus(tx, origin, pdus);
+    return response;
+  });
+}
+
+/** Stores events that `origin` sent, in the order given; those of it that wait already stay as they are. */
+export async function stagePdus(sql: Sql, origin: ServerName, pdus: readonly PduToStage[]): Promise<void> {
+  if (pdus.length === 0) return;
+  // The row of a room is locked, so that nobody takes it away as empty meanwhile.
+  await sql.query(
+    `WITH room AS (
+       INSERT INTO staged_rooms (room_id) SELECT DISTINCT room_id FROM unnest($2::text[]) AS r(room_id) ORDER BY 1
+       ON CONFLICT (room_id) DO UPDATE SET room_id = excluded.room_id
+     )
+     INSERT INTO staged_pdus AS s (room_id, event_id, origin, raw, received_at, waits_for, not_before)
+     SELECT i.room_id, i.event_id, $1, i.raw, ${NOW_MS}, i.waits_for::text[],
+            CASE i.waits_for WHEN '{}' THEN ${NOW_MS} ELSE ${NOW_MS} + $6 END
+       FROM unnest($2::text[], $3::text[], $4::bytea[], $5::text[]) WITH ORDINALITY
+            AS i(room_id, event_id, raw, waits_for, ordinal)
+      ORDER BY i.ordinal
+     ON CONFLICT (room_id, event_id, origin) DO UPDATE
+        SET (raw, received_at, waits_for, reason, attempts, not_before, dropped_at) =
+            (excluded.raw, excluded.received_at, excluded.waits_for, NULL, 0, excluded.not_before, NULL)
+      WHERE s.dropped_at IS NOT NULL`,
+    [
+      origin,
+      textArray(pdus.map(({ roomId }) => roomId)),
+      textArray(pdus.map(({ eventId }) => eventId)),
+      pdus.map(({ raw }) => Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength)),
+      textArray(pdus.map(({ waitsFor }) => textArray(waitsFor))),
+      LONGEST_WAIT_MS,
+    ],
+  );
+}
+
+/**
+ * The next events of a room whose lease `holder` has, which is prolonged; none when it has been lost. Servers take turns,
+ * each with its oldest: one that floods the room delays nobody else's.
+ */
+export async function takeStaged(
+  sql: Sql,
+  roomId: RoomId,
+  { holder, leaseMs, limit }: { readonly holder: string; readonly leaseMs: number; readonly limit: number },
+): Promise<StagedPdu[]> {
+  return sql.query(
+    `WITH mine AS (
+       UPDATE staged_rooms SET leased_until = ${NOW_MS} + $3 WHERE room_id = $1 AND holder = $2 RETURNING room_id
+     ), due AS (
+       SELECT nid, row_number() OVER (PARTITION BY origin ORDER BY nid) AS turn
+         FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL AND not_before <= ${NOW_MS}
+     ), taken AS (
+       SELECT nid, turn FROM due ORDER BY turn, nid LIMIT $4
+     )
+     SELECT s.nid, s.event_id AS "eventId", s.origin, s.raw, s.attempts, ${NOW_MS} - s.received_at AS "ageMs",
+            s.reason IS NOT NULL AS "isTriedBefore"
+       FROM mine CROSS JOIN taken t JOIN staged_pdus s ON s.nid = t.nid
+      ORDER BY t.turn, t.nid`,
+    [roomId, holder, leaseMs, limit],
+  );
+}
+
+/** Puts events of a room back, each for its own reason. */
+export async function setStagedAside(sql: Sql, rows: readonly SetAside[]): Promise<void> {
+  if (rows.length === 0) return;
+  await sql.query(
+    `UPDATE staged_pdus s
+        SET waits_for = i.waits_for::text[], reason = i.reason, attempts = s.attempts + i.attempt,
+            not_before = ${NOW_MS} + i.delay_ms
+       FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::int[])
+            AS i(nid, reason, waits_for, delay_ms, attempt)
+      WHERE s.nid = i.nid`,
+    [
+      int8Array(rows.map(({ nid }) => nid)),
+      textArray(rows.map(({ reason }) => displayable(reason))),
+      textArray(rows.map(({ waitsFor = [] }) => textArray(waitsFor))),
+      int8Array(rows.map(({ delayMs, waitsFor = [] }) => delayMs ?? (waitsFor.length > 0 ? LONGEST_WAIT_MS : 0))),
+      int8Array(rows.map(({ isAttempt = false }) => (isAttempt ? 1 : 0))),
+    ],
+  );
+}
+
+/** Gives events a turn after `delayMs`; `wasAttempt` false: nobody was asked for them after all. */
+export async function wakeStaged(
+  sql: Sql,
+  nids: readonly number[],
+  { delayMs, wasAttempt }: { readonly delayMs: number; readonly wasAttempt: boolean },
+): Promise<void> {
+  await sql.query(
+    `UPDATE staged_pdus SET not_before = ${NOW_MS} + $2, attempts = attempts - $3
+      WHERE nid = ANY ($1::bigint[]) AND waits_for = '{}'`,
+    [int8Array(nids), delayMs, wasAttempt ? 0 : 1],
+  );
+}
+
+/**
+ * Takes away events on which there is a verdict, and releases those of the room that wait for nothing any more: for no
+ * open gap, no event that is staged still, and no join under way. Gives how many were released.
+ */
+export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly number[]): Promise<number> {
+  const [row] = await sql.query<{ released: number }>(
+    `WITH gone AS (
+       DELETE FROM staged_pdus WHERE nid = ANY ($2::bigint[])
+     ), released AS (
+       UPDATE staged_pdus w SET not_before = ${NOW_MS}, waits_for = '{}'
+        WHERE w.room_id = $1 AND w.dropped_at IS NULL AND w.waits_for <> '{}' AND w.nid <> ALL ($2::bigint[])
+          AND NOT EXISTS (SELECT FROM unnest(w.waits_for) AS awaited(event_id) WHERE ${isPending('w', '$2')})
+       RETURNING nid
+     )
+     SELECT count(*) AS released FROM released`,
+    [roomId, int8Array(nids)],
+  );
+  return row?.released ?? 0;
+}
+
+/** Releases, in all rooms, what waits for nothing any more: what another process or nobody has seen end. */
+export async function releaseStaged(sql: Sql): Promise<void> {
+  await sql.query(
+    `UPDATE staged_pdus w SET not_before = ${NOW_MS}, waits_for = '{}'
+      WHERE w.dropped_at IS NULL AND w.waits_for <> '{}'
+        AND NOT EXISTS (SELECT FROM unnest(w.waits_for) AS awaited(event_id) WHERE ${isPending('w', `'{}'`)})`,
+  );
+}
+
+/** Whether `awaited.event_id` is still to come to the room of the row `w`; rows of `gone` are as good as deleted. */
+function isPending(w: string, gone: string): string {
+  return `
+    EXISTS (SELECT FROM join_intents j WHERE j.event_id = awaited.event_id)
+    OR (NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = awaited.event_id AND e.room_id = ${w}.room_id)
+        AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = awaited.event_id AND a.room_id = ${w}.room_id)
+        AND (EXISTS (SELECT FROM gaps g
+                      WHERE g.room_id = ${w}.room_id AND g.event_id = awaited.event_id AND g.wake_at IS NOT NULL)
+             OR EXISTS (SELECT FROM staged_pdus s
+                         WHERE s.room_id = ${w}.room_id AND s.event_id = awaited.event_id AND s.dropped_at IS NULL
+                           AND s.nid <> ALL (${gone}::bigint[]))))`;
+}
+
+/** Gives events up, each for a reason that people can read; their texts go, and so do the oldest of many. */
+export async function dropStaged(
+  sql: Sql,
+  roomId: RoomId,
+  rows: readonly { readonly nid: number; readonly reason: string }[],
+): Promise<void> {
+  if (rows.length === 0) return;
+  await sql.query(
+    `UPDATE staged_pdus s SET dropped_at = ${NOW_MS}, reason = i.reason, raw = '', waits_for = '{}'
+       FROM unnest($1::bigint[], $2::text[]) AS i(nid, reason) WHERE s.nid = i.nid`,
+    [int8Array(rows.map(({ nid }) => nid)), textArray(rows.map(({ reason }) => displayable(reason)))],
+  );
+  await sql.query(
+    `DELETE FROM staged_pdus WHERE nid IN (
+       SELECT nid FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NOT NULL
+        ORDER BY dropped_at DESC, nid DESC OFFSET $2)`,
+    [roomId, DROPPED_KEPT],
+  );
+}
+
+/** Forgets what was given up before `olderThanMs` ago, and rooms of which nothing is staged; gives how many events. */
+export async function pruneStaged(store: Store, olderThanMs: number): Promise<number> {
+  return withTransaction(store, async (tx) => {
+    const pruned = await tx.query(`DELETE FROM staged_pdus WHERE dropped_at < ${NOW_MS} - $1::bigint RETURNING nid`, [
+      olderThanMs,
+    ]);
+    // Locked first: whoever stages for a room meanwhile waits, and the next statement sees who came before.
+    const rooms = await tx.query<{ roomId: RoomId }>(
+      `SELECT room_id AS "roomId" FROM staged_rooms r
+        WHERE leased_until < ${NOW_MS} - $1::bigint
+          AND NOT EXISTS (SELECT FROM staged_pdus s WHERE s.room_id = r.room_id)
+          FOR UPDATE SKIP LOCKED`,
+      [olderThanMs],
+    );
+    await tx.query(
+      `DELETE FROM staged_rooms r WHERE room_id = ANY ($1::text[])
+          AND NOT EXISTS (SELECT FROM staged_pdus s WHERE s.room_id = r.room_id)`,
+      [rooms.map(({ roomId }) => roomId)],
+    );
+    return pruned.length;
+  });
+}

@@ -1,0 +1,127 @@
+/** What is known before an event of another server is taken: of its room, of what is staged, and of parents it lacks. */
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+/** Where we stand with a room that another server sends events of. */
+export interface PushedRoom {
+  readonly roomId: RoomId;
+  /** Of the room, or of our join under way; `null`: we know neither. */
+  readonly roomVersion: string | null;
+  readonly currentState: SnapshotId | null;
+  /** A user of this server is joined. */
+  readonly isAnybodyIn: boolean;
+  /** Joins of ours under way. */
+  readonly intents: readonly EventId[];
+  /** Events of it that are staged, counted up to the share's end. */
+  readonly staged: number;
+}
+
+/** Rooms, in no particular order, and how many events of `origin` are staged; each counted up to `countMax`. */
+export async function readPushedRooms(
+  sql: Sql,
+  origin: ServerName,
+  roomIds: readonly RoomId[],
+  countMax: number,
+): Promise<{ readonly rooms: ReadonlyMap<RoomId, PushedRoom>; readonly stagedOfOrigin: number }> {
+  if (roomIds.length === 0) return { rooms: new Map(), stagedOfOrigin: 0 };
+  const rows = await sql.query<PushedRoom & { stagedOfOrigin: number }>(
+    `SELECT i.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState",
+            coalesce(r.room_version, (SELECT min(room_version) FROM join_intents j WHERE j.room_id = i.room_id))
+              AS "roomVersion",
+            EXISTS (SELECT FROM local_members m WHERE m.room_id = i.room_id AND m.membership = 'join') AS "isAnybodyIn",
+            ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id ORDER BY created_at DESC LIMIT 10)
+              AS intents,
+            (SELECT count(*) FROM (SELECT FROM staged_pdus s
+                                    WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared) AS staged,
+            (SELECT count(*) FROM (SELECT FROM staged_pdus s
+                                    WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $3) AS shared) AS "stagedOfOrigin"
+       FROM unnest($2::text[]) AS i(room_id) LEFT JOIN rooms r ON r.room_id = i.room_id AND r.epoch > 0`,
+    [origin, roomIds, countMax],
+  );
+  return {
+    rooms: new Map(rows.map((row) => [row.roomId, row])),
+    stagedOfOrigin: rows[0]?.stagedOfOrigin ?? 0,
+  };
+}
+
+/** What is known of a parent that events lack. */
+export interface MissingParent {
+  readonly eventId: EventId;
+  /** It came meanwhile: an event of the timeline, or an anchor. */
+  readonly isParent: boolean;
+  readonly gap: 'open' | 'given-up' | null;
+  /** Why the gap was given up. */
+  readonly gapReason: string | null;
+  /** We hold it as an event of another room. */
+  readonly isElsewhere: boolean;
+  /** It is staged itself. */
+  readonly isStaged: boolean;
+  /** What it waits for in turn. */
+  readonly waitsFor: readonly EventId[];
+}
+
+/** What is known of each of `eventIds` in the room. */
+export async function readMissingParents(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<ReadonlyMap<EventId, MissingParent>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<MissingParent>(
+    `SELECT i.event_id AS "eventId",
+            EXISTS (SELECT FROM event_states e WHERE e.event_id = i.event_id AND e.room_id = $1)
+              OR EXISTS (SELECT FROM anchors a WHERE a.event_id = i.event_id AND a.room_id = $1) AS "isParent",
+            CASE WHEN g.event_id IS NULL THEN NULL WHEN g.wake_at IS NULL THEN 'given-up' ELSE 'open' END AS gap,
+            g.last_reason AS "gapReason",
+            EXISTS (SELECT FROM pdus p WHERE p.event_id = i.event_id AND p.room_id <> $1) AS "isElsewhere",
+            EXISTS (SELECT FROM staged_pdus s
+                     WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL) AS "isStaged",
+            ARRAY(SELECT DISTINCT unnest(s.waits_for) FROM staged_pdus s
+                   WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL LIMIT 20) AS "waitsFor"
+       FROM unnest($2::text[]) AS i(event_id) LEFT JOIN gaps g ON g.room_id = $1 AND g.event_id = i.event_id`,
+    [roomId, eventIds],
+  );
+  return new Map(rows.map((row) => [row.eventId, row]));
+}
+
+/** Of staged events and gaps, the times in milliseconds since the Unix epoch; `null` where there is none. */
+export interface Backlog {
+  /** Events that wait for their turn, their parents or a request. */
+  readonly staged: number;
+  readonly oldestStagedAt: number | null;
+  readonly gaps: number;
+  readonly oldestGapAt: number | null;
+}
+
+/** Of one room, or of all. */
+export async function readBacklog(sql: Sql, roomId: RoomId | null): Promise<Backlog> {
+  const [row] = await sql.query<Backlog>(
+    `SELECT s.staged, s.oldest AS "oldestStagedAt", g.gaps, g.oldest AS "oldestGapAt"
+       FROM (SELECT count(*) AS staged, min(received_at) AS oldest FROM staged_pdus
+              WHERE dropped_at IS NULL AND ($1::text IS NULL OR room_id = $1)) AS s
+      CROSS JOIN (SELECT count(*) AS gaps, min(opened_at) AS oldest FROM gaps
+                   WHERE wake_at IS NOT NULL AND ($1::text IS NULL OR room_id = $1)) AS g`,
+    [roomId],
+  );
+  return row ?? { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null };
+}
+
+/** An event that was sent to us and has no verdict. */
+export interface StagedEvent {
+  readonly eventId: EventId;
+  readonly origin: ServerName;
+  readonly receivedAt: number;
+  /** What it waits for, or why it was given up; `null`: for its turn. */
+  readonly reason: string | null;
+  readonly droppedAt: number | null;
+}
+
+/** Events of a room that were given up, the newest first. */
+export function readDropped(sql: Sql, roomId: RoomId, limit: number): Promise<StagedEvent[]> {
+  return sql.query(
+    `SELECT event_id AS "eventId", origin, received_at AS "receivedAt", reason, dropped_at AS "droppedAt"
+       FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NOT NULL ORDER BY dropped_at DESC, nid DESC LIMIT $2`,
+    [roomId, limit],
+  );
+}

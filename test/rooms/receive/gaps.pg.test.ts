@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Store } from '../../../src/store/open-store.ts';
+import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { type EventId } from '../../../src/matrix/identifiers.ts';
+import { A, ALICE, B, BOB, SignedRoom, isPartial, openPushedRoom } from './pushed-room.ts';
+
+let database: TestDatabase;
+let store: Store;
+let verification: VerificationPool;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+  verification = createVerificationPool({ threads: 1 });
+});
+afterAll(async () => {
+  await verification.close();
+  await database.drop();
+});
+
+test('an event that was made beside our join is taken in, and everything that builds on it', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const parent = room.message(ALICE, 'before the join');
+  const join = await here.join();
+  const beside = room.message(BOB, 'beside the join', [parent]);
+  const both = room.message(ALICE, 'after both', [join, beside]);
+  const later = room.message(BOB, 'later', [both]);
+  expect(await here.push(B, [beside])).toEqual({ [beside]: {} });
+  expect(await here.push(A, [both])).toEqual({ [both]: {} });
+  await here.push(B, [later]);
+  const taken = await here.taken(beside, both, later);
+  expect(taken.map(({ verdict, partial }) => `${verdict} ${String(partial)}`)).toEqual(Array(3).fill('accepted true'));
+  expect(await here.extremities()).toEqual([later]);
+  expect(here.asked).toEqual(['sendJoin a.test']);
+});
+
+/** A chain of messages after what is newest, alternating between Alice and Bob, oldest first. */
+function chain(room: SignedRoom, length: number): EventId[] {
+  return Array.from({ length }, (_, i) => room.message(i % 2 === 0 ? ALICE : BOB, `message ${i}`));
+}
+
+/** Of a room without memberships left out, which is whole at once. */
+async function openWholeRoom(room = new SignedRoom()) {
+  const here = openPushedRoom(store, verification, { room });
+  const join = await here.join(false);
+  expect(await isPartial(store, room.roomId)).toBe(false);
+  return { ...here, join };
+}
+
+test('in a whole room a gap of a few events is filled from who sent the event after it, oldest first', async () => {
+  const { room, push, taken, asked, extremities } = await openWholeRoom();
+  const missed = chain(room, 15);
+  const last = room.message(BOB, 'last');
+  await push(B, [last]);
+  expect((await taken(...missed, last)).every(({ verdict, partial }) => verdict === 'accepted' && !partial)).toBe(true);
+  expect(await extremities()).toEqual([last]);
+  expect(asked).toEqual(['sendJoin a.test', 'getMissingEvents b.test']);
+});
+
+test('a gap of more than 100 events is closed in rounds', async () => {
+  const { room, push, taken, asked, extremities } = await openWholeRoom();
+  const missed = chain(room, 110);
+  const last = room.message(BOB, 'last');
+  await push(B, [last]);
+  await taken(...missed, last);
+  expect(await extremities()).toEqual([last]);
+  expect(asked.filter((what) => what.startsWith('getMissingEvents'))).toHaveLength(6);
+});
+
+test('in a whole room what lies over a wider gap waits for the state there, and the room stays whole', async () => {
+  const { room, push, gaps, taken, settled, closeGap, rung, extremities } = await openWholeRoom();
+  const missed = chain(room, 130);
+  const last = room.message(BOB, 'last');
+  await push(B, [last]);
+  const [gap] = await gaps(1);
+  expect(missed).toContain(gap?.eventId);
+  expect(gap).toMatchObject({ origin: B, attempts: 0 });
+  expect(await isPartial(store, room.roomId)).toBe(false);
+
+  await closeGap(gap!.eventId, room.state());
+  const after = missed.slice(missed.indexOf(gap!.eventId) + 1);
+  expect((await taken(...after, last)).every(({ verdict, partial }) => verdict === 'accepted' && !partial)).toBe(true);
+  expect(await settled(...after, last)).toEqual(Array(after.length + 1).fill(null));
+  expect(await extremities()).toContain(last);
+  expect(rung).toContain(room.roomId);
+});
+
+test('in a partial room an event over a gap is judged provisionally and shown at once', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  await here.join();
+  chain(room, 3);
+  here.answers.getMissingEvents = () => Promise.resolve([]);
+  const last = room.message(BOB, 'last');
+  await here.push(B, [last]);
+  expect(await here.taken(last)).toMatchObject([{ verdict: 'accepted', partial: true }]);
+  expect(await here.gaps(1)).toMatchObject([{ eventId: room.prevOf(last)[0] }]);
+  expect(here.rung).toContain(room.roomId);
+});
+
+test('of an answer to get_missing_events one bad event costs the others nothing, and claimed depths order nothing', async () => {
+  const { room, push, taken, answers, extremities } = await openWholeRoom();
+  const missed = [9_000_000, 51, 60].map((depth) => room.say(ALICE, 'm.room.message', { body: 'm' }, { depth }));
+  const last = room.message(BOB, 'last');
+  const given = answers.getMissingEvents;
+  answers.getMissingEvents = async (...query) => [
+    Buffer.from('{"type":"nonsense"}'),
+    Buffer.from('no JSON'),
+    ...(await given(...query)).toReversed(),
+  ];
+  await push(B, [last]);
+  await taken(...missed, last);
+  expect(await extremities()).toEqual([last]);
+});
+
+test('what is said to lie before our join is history: the state at it is asked for, and it enters no timeline', async () => {
+  const { room, push, gaps, closeGap, taken, asked } = await openWholeRoom();
+  const old = room.say(ALICE, 'm.room.message', { body: 'old' }, { depth: 3 });
+  const last = room.message(BOB, 'last');
+  await push(B, [last]);
+  expect(await gaps(1)).toMatchObject([{ eventId: old }]);
+  await closeGap(old, room.state());
+  await taken(last);
+  await expect(store.query(`SELECT FROM event_states WHERE event_id = $1`, [old])).resolves.toEqual([]);
+  expect(asked.filter((what) => what.startsWith('getMissingEvents b'))).toHaveLength(1);
+});

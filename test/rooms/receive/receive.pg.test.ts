@@ -1,0 +1,321 @@
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
+import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
+import { leaseStagedRooms } from '../../../src/store/tables/staged-rooms.ts';
+import { startReceiver } from '../../../src/rooms/receive/receive.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
+
+let database: TestDatabase;
+let store: Store;
+let verification: VerificationPool;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+  verification = createVerificationPool({ threads: 1 });
+});
+afterAll(async () => {
+  await verification.close();
+  await database.drop();
+});
+
+/** As a server that takes the request and says nothing, until the request is given up. */
+const never = (...request: readonly unknown[]): Promise<never> =>
+  new Promise((_resolve, reject) => {
+    const { signal } = request.at(-1) as { signal: AbortSignal };
+    signal.addEventListener('abort', () => reject(signal.reason as Error));
+  });
+
+test('a citation of another room’s event freezes nothing: the event is refused, by name', async () => {
+  const evil = openPushedRoom(store, verification, { room: new SignedRoom() });
+  await evil.join();
+  const foreign = evil.room.message(ALICE, 'in another room');
+  await evil.push(A, [foreign]);
+  await evil.taken(foreign);
+  const here = openPushedRoom(store, verification);
+  const join = await here.join();
+  const bad = here.room.message(BOB, 'cites it', [foreign]);
+  const good = here.room.message(ALICE, 'does not', [join]);
+  expect(await here.push(B, [bad])).toEqual({ [bad]: {} });
+  await here.push(A, [good]);
+  await here.taken(good);
+  expect(await here.settled(bad)).toEqual([`its prev event ${foreign} is of another room`]);
+});
+
+test('a banned user gains nothing by building on an event of his own room', async () => {
+  const own = openPushedRoom(store, verification);
+  await own.join();
+  const foreign = own.room.message(BOB, 'in his room');
+  await own.push(B, [foreign]);
+  await own.taken(foreign);
+
+  const room = new SignedRoom();
+  const ban = room.say(ALICE, 'm.room.member', { membership: 'ban' }, { stateKey: BOB });
+  const here = openPushedRoom(store, verification, { room });
+  await here.join(false);
+  const evading = room.say(
+    BOB,
+    'm.room.message',
+    { body: 'x' },
+    { prev: [foreign], auth: [room.create, room.power, room.bobJoin] },
+  );
+  const both = room.say(
+    BOB,
+    'm.room.message',
+    { body: 'x' },
+    { prev: [room.last, foreign], auth: [room.create, room.power, room.bobJoin] },
+  );
+  await here.push(B, [evading, both]);
+  for (const reason of await here.settled(evading, both)) expect(reason).toContain('is of another room');
+  expect(ban).not.toBe(room.bobJoin);
+});
+
+test('a server that never answers holds up what it sent, and nothing else of the room', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  const join = await here.join();
+  for (const name of ['event', 'eventAuth', 'getMissingEvents'] as const) answers[name] = never;
+  const orphan = room.say(BOB, 'm.room.message', { body: 'orphan' }, { prev: ['$made-up' as EventId] });
+  const good = room.message(ALICE, 'good', [join]);
+  await here.push(B, [orphan]);
+  await here.push(A, [good]);
+  expect(await here.settled(good)).toEqual([null]);
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 1 });
+});
+
+test('a server whose keys cannot be had holds up nobody else', async () => {
+  const room = new SignedRoom();
+  const here = openPushedRoom(store, verification, { room, silentKeys: new Set([EVIL]) });
+  const join = await here.join();
+  const unknown = room.say(MALLORY, 'm.room.message', { body: 'x' }, { prev: [join], auth: [room.create, room.power] });
+  const good = room.message(ALICE, 'good', [join]);
+  await here.push(EVIL, [unknown]);
+  await here.push(A, [good]);
+  expect(await here.settled(good)).toEqual([null]);
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 1 });
+});
+
+test('what a server sent that is not in the room is asked of those that are, and of it never', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, asked } = here;
+  await here.join();
+  const orphan = room.say(
+    MALLORY,
+    'm.room.message',
+    { body: 'orphan' },
+    { prev: ['$made-up' as EventId], auth: [room.create, room.power, '$also-made-up' as EventId] },
+  );
+  await here.push(EVIL, [orphan]);
+  await vi.waitUntil(() => asked.includes('event b.test'), { timeout: 15_000, interval: 20 });
+  expect(asked).toContain('getMissingEvents a.test');
+  expect(asked.filter((what) => what.endsWith(EVIL))).toEqual([]);
+  // A parent that no resident knows costs nobody a state.
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 1, gaps: 0 });
+});
+
+test('power levels that somebody without power made up are no proof of anything', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join(false);
+  const forged = room.say(
+    BOB,
+    'm.room.power_levels',
+    { users: { [BOB]: 100 } },
+    { stateKey: '', prev: [join], auth: [room.create, room.power, room.bobJoin] },
+  );
+  const topic = room.say(
+    BOB,
+    'm.room.topic',
+    { topic: 'mine' },
+    { stateKey: '', prev: [join], auth: [room.create, forged, room.bobJoin] },
+  );
+  await here.push(B, [topic]);
+  expect(await here.taken(topic)).toMatchObject([{ verdict: 'rejected' }]);
+  expect(here.asked.filter((what) => what.startsWith('eventAuth'))).toEqual(['eventAuth b.test']);
+});
+
+test('a PDU nested too deep to be read costs the one beside it nothing', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const good = room.message(ALICE, 'good', [join]);
+  const deep = Buffer.from(`{"room_id":"${room.roomId}","content":${'{"a":'.repeat(600)}1${'}'.repeat(600)}}`);
+  expect(await here.send(A, 'deep', [deep, room.raw(good)])).toEqual({
+    outcome: 'answered',
+    response: { pdus: { [good]: {} } },
+  });
+  await here.taken(good);
+});
+
+test('what is malformed, unsigned or of another room is answered by name, and costs its neighbours nothing', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const other = new SignedRoom();
+  const good = room.message(ALICE, 'good', [join]);
+  const negative = room.say(ALICE, 'm.room.message', {}, { prev: [join], depth: -1 });
+  const unsigned = room.message(ALICE, 'unsigned', [join]);
+  const { signatures, ...without } = room.events.get(unsigned)!;
+  const answer = await here.send(A, 'bad', [
+    room.raw(negative),
+    Buffer.from(JSON.stringify(without)),
+    other.raw(other.create),
+    Buffer.from('[]'),
+    room.raw(good),
+  ]);
+  expect(signatures).toBeDefined();
+  expect(answer).toMatchObject({
+    outcome: 'answered',
+    response: {
+      pdus: {
+        [good]: {},
+        [negative]: { error: expect.stringContaining('depth') as string },
+        [unsigned]: { error: 'the event is not signed by a.test' },
+      },
+    },
+  });
+  await here.taken(good);
+});
+
+test.each<[string, object, ServerName, boolean]>([
+  ['named', { allow: ['*'], deny: ['b.test'] }, B, false],
+  ['under a denied domain', { allow: ['*'], deny: ['*.b.test'] }, 'sub.b.test' as ServerName, false],
+  ['not among those allowed', { allow: ['a.test'] }, B, false],
+  ['not named', { allow: ['*'], deny: ['evil.test', '*.evil.test'] }, B, true],
+])('of a server that is %s by the ACL, PDUs are taken: as the ACL says', async (_what, acl, origin, isTaken) => {
+  const room = new SignedRoom({ state: { 'm.room.server_acl': { allow_ip_literals: true, ...acl } } });
+  const here = openPushedRoom(store, verification, { room });
+  const join = await here.join();
+  const event = room.message(BOB, 'x', [join]);
+  const results = await here.push(origin, [event]);
+  if (isTaken) {
+    expect(results).toEqual({ [event]: {} });
+    await here.taken(event);
+  } else {
+    expect(results).toEqual({ [event]: { error: `${room.roomId} denies ${origin} by its ACL` } });
+    expect(await here.receiver.roomStatus(room.roomId, origin)).toBe('denied');
+    expect(await here.receiver.roomStatus(room.roomId, A)).not.toBe('denied');
+    expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 0 });
+  }
+});
+
+test('of rooms that are not ours nothing is said and nothing kept', async () => {
+  const here = openPushedRoom(store, verification);
+  const stranger = new SignedRoom();
+  expect(await here.push(A, [stranger.last], stranger)).toEqual({});
+  expect(await readBacklog(store, stranger.roomId)).toMatchObject({ staged: 0 });
+});
+
+test('events of a room that we are about to join wait in the table, and are taken in after the join', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  let goOn = (): void => undefined;
+  const held = new Promise<void>((resolve) => (goOn = resolve));
+  const sent = new Promise<void>((resolve) => {
+    const given = answers.sendJoin;
+    answers.sendJoin = async (...join) => {
+      const answer = await given(...join);
+      resolve();
+      await held;
+      return answer;
+    };
+  });
+  const joining = here.join();
+  await sent;
+  const event = room.message(ALICE, 'meanwhile');
+  expect(await here.push(A, [event])).toEqual({ [event]: {} });
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 1 });
+  goOn();
+  await joining;
+  await here.taken(event);
+});
+
+test('events of a room whose join came to nothing are forgotten', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  await store.query(
+    `INSERT INTO join_intents (event_id, room_id, user_id, event, room_version, resident, via, created_at)
+     VALUES ('$intent', $1, '@me:here.test', '{}', '11', 'a.test', '{}', 1)`,
+    [room.roomId],
+  );
+  const event = room.message(ALICE, 'meanwhile');
+  await here.push(A, [event]);
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 1 });
+  await store.query(`DELETE FROM join_intents WHERE event_id = '$intent'`);
+  expect(await here.settled(event)).toEqual([null]);
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 0 });
+});
+
+test('the same transaction at two processes at once has one answer and is stored once', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const other = startReceiver(here.context);
+  const [first, second] = [room.message(ALICE, 'one', [join]), room.message(ALICE, 'two', [join])];
+  const answers = await Promise.all([
+    here.send(A, 'same', [room.raw(first)]),
+    other.receiveTransaction(A, 'same', { pdus: [room.raw(second)], edus: [] }),
+  ]);
+  expect(answers[0]).toEqual(answers[1]);
+  const winner = JSON.stringify(answers[0]).includes(first) ? first : second;
+  await here.taken(winner);
+  await other.close();
+  const rows = await store.query(`SELECT FROM pdus WHERE event_id = ANY ($1::text[])`, [[first, second]]);
+  expect(rows).toHaveLength(1);
+});
+
+test('what a killed process had stored and leased is taken in by another when its lease ends', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const event = room.message(ALICE, 'left behind', [join]);
+  const transaction = { origin: A, txnId: `killed-${room.roomId}`, response: { pdus: {} } };
+  await stageTransaction(store, transaction, [
+    { roomId: room.roomId, eventId: event, raw: room.raw(event), waitsFor: [] },
+  ]);
+  // A process that died with the lease, between storing and judging.
+  await store.query(`UPDATE staged_rooms SET holder = 'dead', leased_until = 9e15 WHERE room_id = $1`, [room.roomId]);
+  expect(await leaseStagedRooms(store, { holder: 'we', leaseMs: 1_000, limit: 9, roomId: room.roomId })).toEqual([]);
+  await store.query(`UPDATE staged_rooms SET leased_until = 0 WHERE room_id = $1`, [room.roomId]);
+  expect(await here.settled(event)).toEqual([null]);
+  await here.taken(event);
+});
+
+test('a server or room over its share is told to come back, and nothing of it is stored', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const fill = (roomId: string, origin: string, count: number) =>
+    store.query(
+      `INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before)
+       SELECT $1, '$fill-' || i, $2, '', 0, 9e15 FROM generate_series(1, $3::int) AS i`,
+      [roomId, origin, count],
+    );
+  await fill('!elsewhere:a.test', 'a.test', 2_000);
+  const event = room.message(ALICE, 'flood', [join]);
+  expect(await here.send(A, 'flood', [room.raw(event)])).toMatchObject({ outcome: 'limited' });
+  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 0 });
+  // Another server is not over its share, until the room is.
+  expect(await here.push(B, [event])).toEqual({ [event]: {} });
+  await here.taken(event);
+  await fill(room.roomId, 'many.test', 5_000);
+  const next = room.message(BOB, 'next', [event]);
+  expect(await here.send(B, 'over', [room.raw(next)])).toMatchObject({ outcome: 'limited' });
+  await store.query(`DELETE FROM staged_pdus WHERE origin IN ('many.test', 'a.test')`);
+  expect(await here.push(B, [next])).toEqual({ [next]: {} });
+  await here.taken(next);
+});
+
+test('a badly signed copy of an event does not stand in the way of the good one', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const event = room.message(BOB, 'x', [join]);
+  const forged = { ...room.events.get(event), signatures: { 'b.test': { 'ed25519:1': 'A'.repeat(86) } } };
+  await here.send(EVIL, 'forged', [Buffer.from(JSON.stringify(forged))]);
+  await here.push(B, [event]);
+  expect(await here.taken(event)).toMatchObject([{ verdict: 'accepted' }]);
+});
