@@ -11,7 +11,13 @@ import { countRequests } from './metrics/federation.ts';
 import { createInstruments } from './metrics/instruments.ts';
 import { countJournal } from './metrics/journal.ts';
 import { type JoinRoom, type OpenJoins, countJoins } from './metrics/joins.ts';
-import { type CountPartialRooms, type PartialRoomsLogger, collectPartialRooms } from './metrics/partial-rooms.ts';
+import {
+  type CountPartialRooms,
+  type PartialRoomsLogger,
+  collectBacklog,
+  collectPartialRooms,
+} from './metrics/partial-rooms.ts';
+import { type Backlog } from './store/tables/staged-reads.ts';
 import { countKeys, countVerifications } from './metrics/verification.ts';
 import { type StoreOptions } from './store/open-store.ts';
 import { type VerificationPool } from './verification/pool.ts';
@@ -25,6 +31,8 @@ export interface Metrics {
   readonly onAppended: NonNullable<StoreOptions['onAppended']>;
   /** From now on the gauge of partial rooms asks this. */
   watchPartialRooms(count: CountPartialRooms): void;
+  /** From now on the gauges of what waits to be judged ask this. */
+  watchBacklog(read: () => Promise<Backlog>): void;
   /** From now on the gauge of open joins asks this. */
   watchOpenJoins(joins: OpenJoins): void;
   /** Adds Node's and the process's own: CPU, memory, event loop, garbage collection. Measuring them costs a timer. */
@@ -48,10 +56,12 @@ export interface MetricsOptions {
 export function createMetrics({ version, role, clock, logger }: MetricsOptions): Metrics {
   let openJoins: OpenJoins | undefined;
   let collect: ((gauge: Gauge<'phase'>) => Promise<void>) | undefined;
+  let collectWaiting: ReturnType<typeof collectBacklog> | undefined;
   const instruments = createInstruments({
     version,
     role,
     collectPartialRooms: async (gauge) => collect?.(gauge),
+    collectBacklog: async (gauge, number) => collectWaiting?.(gauge, number),
     collectOpenJoins: (gauge) => {
       if (openJoins === undefined) return;
       gauge.set({ phase: 'under_way' }, openJoins.underWay);
@@ -63,6 +73,9 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
     contentType: registry.contentType,
     scrape: () => registry.metrics(),
     onAppended: countJournal(instruments),
+    watchBacklog: (read) => {
+      collectWaiting = collectBacklog(read, clock, logger);
+    },
     watchPartialRooms: (count) => {
       collect = collectPartialRooms(count, clock, logger);
     },

@@ -44,6 +44,20 @@ const progress = z.discriminatedUnion('step', [
 /** `GET /rooms/{room}`. */
 export const descriptionAnswer = room.extend({
   progress: progress.nullable(),
+  gaps: z.array(
+    z.object({
+      event_id: z.string(),
+      opened_at: z.string(),
+      attempts: z.number(),
+      next_try_at: z.string().nullable(),
+      last_reason: z.string().nullable(),
+    }),
+  ),
+  staged_events: z.number(),
+  oldest_staged_at: z.string().nullable(),
+  dropped_events: z.array(
+    z.object({ event_id: z.string(), origin: z.string(), dropped_at: z.string(), reason: z.string() }),
+  ),
   journal: z.array(z.object({ seq: z.number(), at: z.string(), type: z.string(), explanation: z.string() })),
 });
 

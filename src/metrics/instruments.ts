@@ -109,17 +109,28 @@ const VERIFICATION_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 
 export type Instruments = ReturnType<typeof createInstruments>;
 
+/** What of `Backlog` a gauge tells: a number, or the age in seconds of what is oldest. */
+export type BacklogNumber = 'staged' | 'stagedAge' | 'gaps' | 'gapsAge';
+
 export interface InstrumentSources {
   readonly version: string;
   readonly role: string;
   /** Sets the gauge of partial rooms; called at each scrape. */
   readonly collectPartialRooms: (gauge: Gauge<'phase'>) => Promise<void>;
+  /** Sets a gauge of what waits to be judged; called at each scrape. */
+  readonly collectBacklog: (gauge: Gauge, number: BacklogNumber) => Promise<void>;
   /** Sets the gauge of open joins; called at each scrape. */
   readonly collectOpenJoins: (gauge: Gauge<'phase'>) => void;
 }
 
 /** A registry of its own with all of them in it; nothing is shared between two. */
-export function createInstruments({ version, role, collectPartialRooms, collectOpenJoins }: InstrumentSources) {
+export function createInstruments({
+  version,
+  role,
+  collectPartialRooms,
+  collectBacklog,
+  collectOpenJoins,
+}: InstrumentSources) {
   const registry = new Registry();
   const registers = [registry];
   const instruments = {
@@ -139,6 +150,7 @@ export function createInstruments({ version, role, collectPartialRooms, collectO
         await collectPartialRooms(this);
       },
     }),
+    ...backlogGauges(collectBacklog, registers),
     joins: new Counter({
       name: 'rejoinder_joins_total',
       help: 'Joins asked of this process, by how they ended.',
@@ -261,4 +273,31 @@ function startAtZero(instruments: Omit<Instruments, 'registry'>): void {
     instruments.fetchedEvents.inc({ endpoint }, 0);
     instruments.fetchedBytes.inc({ endpoint }, 0);
   }
+}
+
+/** Of all rooms, in the database: every process tells the same numbers. */
+function backlogGauges(collectBacklog: InstrumentSources['collectBacklog'], registers: Registry[]) {
+  const gauge = (name: string, help: string, number: BacklogNumber): Gauge =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      async collect() {
+        await collectBacklog(this, number);
+      },
+    });
+  return {
+    stagedEvents: gauge('rejoinder_staged_events', 'Events other servers sent that have no verdict yet.', 'staged'),
+    stagedAge: gauge(
+      'rejoinder_staged_age_seconds',
+      'How long the oldest of them has been here; 0: there is none.',
+      'stagedAge',
+    ),
+    openGaps: gauge('rejoinder_open_gaps', 'Missing events at which the state is looked for.', 'gaps'),
+    gapsAge: gauge(
+      'rejoinder_open_gaps_age_seconds',
+      'How long the oldest of them is open; 0: there is none.',
+      'gapsAge',
+    ),
+  };
 }

@@ -59,6 +59,10 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'GapClosed':
       case 'GapFilled':
       case 'GapGivenUp':
+      case 'GapsAssumed':
+      // How a stay ended is no number of a resync.
+      case 'JoinRejected':
+      case 'StayEnded':
         break;
     }
   };

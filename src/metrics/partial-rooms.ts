@@ -1,7 +1,11 @@
-/** The gauge of partial rooms: asked of the database when somebody scrapes, but not at every scrape, and never for long. */
+/**
+ * The gauges of partial rooms and of what waits to be judged: asked of the database when somebody scrapes, but not at every
+ * scrape, and never for long.
+ */
 import { type Gauge } from 'prom-client';
 import { type Clock } from '../clock.ts';
-import { type PartialPhase } from './instruments.ts';
+import { type Backlog } from '../store/tables/staged-reads.ts';
+import { type BacklogNumber, type PartialPhase } from './instruments.ts';
 
 /** Several Prometheus servers, or a person who reloads a page, cost one query in this time. */
 const KEPT_MS = 5_000;
@@ -23,18 +27,49 @@ export function collectPartialRooms(
   clock: Clock,
   logger: PartialRoomsLogger,
 ): (gauge: Gauge<'phase'>) => Promise<void> {
-  let asked: { readonly at: number; readonly answer: Promise<ReadonlyMap<string, number> | undefined> } | undefined;
-  const ask = (): Promise<ReadonlyMap<string, number> | undefined> =>
-    within(QUERY_MS_MAX, count()).catch((error: unknown) => {
-      logger.warn({ err: error }, 'partial rooms cannot be counted; their metric is absent');
-      return undefined;
-    });
+  const ask = askNowAndThen(count, clock, logger, 'partial rooms cannot be counted; their metric is absent');
   return async (gauge) => {
-    if (asked === undefined || Math.abs(clock.now() - asked.at) >= KEPT_MS) asked = { at: clock.now(), answer: ask() };
-    const counts = await asked.answer;
+    const counts = await ask();
     gauge.reset();
     if (counts === undefined) return;
     for (const phase of Object.keys(PHASES)) gauge.set({ phase }, counts.get(phase) ?? 0);
+  };
+}
+
+/** What sets the gauges of the backlog of all rooms, which share one question. */
+export function collectBacklog(
+  read: () => Promise<Backlog>,
+  clock: Clock,
+  logger: PartialRoomsLogger,
+): (gauge: Gauge, number: BacklogNumber) => Promise<void> {
+  const ask = askNowAndThen(read, clock, logger, 'what is staged cannot be counted; its metrics are absent');
+  const ageOf = (oldestAt: number | null): number =>
+    oldestAt === null ? 0 : Math.max(0, clock.now() - oldestAt) / 1000;
+  return async (gauge, number) => {
+    const backlog = await ask();
+    gauge.remove();
+    if (backlog === undefined) return;
+    const { staged, oldestStagedAt, gaps, oldestGapAt } = backlog;
+    gauge.set({ staged, gaps, stagedAge: ageOf(oldestStagedAt), gapsAge: ageOf(oldestGapAt) }[number]);
+  };
+}
+
+/** Asks at most so often, and gives the last answer meanwhile; `undefined` while there is none. */
+function askNowAndThen<Answer>(
+  question: () => Promise<Answer>,
+  clock: Clock,
+  logger: PartialRoomsLogger,
+  complaint: string,
+): () => Promise<Answer | undefined> {
+  let asked: { readonly at: number; readonly answer: Promise<Answer | undefined> } | undefined;
+  const ask = (): Promise<Answer | undefined> =>
+    within(QUERY_MS_MAX, question()).catch((error: unknown) => {
+      logger.warn({ err: error }, complaint);
+      return undefined;
+    });
+  return () => {
+    if (asked === undefined || Math.abs(clock.now() - asked.at) >= KEPT_MS) asked = { at: clock.now(), answer: ask() };
+    return asked.answer;
   };
 }
 

@@ -101,6 +101,14 @@ export function descriptionAnswer(room: RoomDescription): object {
     ...roomAnswer(room),
     progress: room.progress,
     gaps: room.gaps.map(gapAnswer),
+    staged_events: room.backlog.staged,
+    oldest_staged_at: iso(room.backlog.oldestStagedAt),
+    dropped_events: room.dropped.map(({ eventId, origin, droppedAt, reason }) => ({
+      event_id: eventId,
+      origin,
+      dropped_at: isoTime(droppedAt),
+      reason,
+    })),
     journal: room.journal.map(journalAnswer),
   };
 }

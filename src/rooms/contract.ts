@@ -3,6 +3,7 @@ import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
+import { type Backlog, type DroppedEvent } from '../store/tables/staged-reads.ts';
 import { type Gap } from '../store/events/gaps.ts';
 import { type RoomProgress } from './resync/fetch-progress.ts';
 
@@ -48,6 +49,10 @@ export interface RoomDescription extends RoomOverview {
   readonly progress: RoomProgress | null;
   /** Missing events at which the state is looked for, or was given up, the oldest first. */
   readonly gaps: readonly Gap[];
+  /** What other servers sent and is not judged yet. */
+  readonly backlog: Backlog;
+  /** What they sent and was given up, the newest first, a few. */
+  readonly dropped: readonly DroppedEvent[];
 }
 
 export interface Member {

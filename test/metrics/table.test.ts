@@ -11,6 +11,10 @@ const { registry } = createInstruments({
     gauge.set({ phase: 'waiting' }, 1);
     return Promise.resolve();
   },
+  collectBacklog: (gauge) => {
+    gauge.set(1);
+    return Promise.resolve();
+  },
   collectOpenJoins: (gauge) => gauge.set({ phase: 'waiting' }, 1),
 });
 const described = registry.getMetricsAsArray() as unknown as readonly {
@@ -44,7 +48,8 @@ test('counters end in _total, times are in seconds, and a label is never a name 
   for (const { name, type } of metrics) {
     expect(name).toMatch(/^rejoinder_[a-z_]+$/);
     expect([name, name.endsWith('_total')]).toEqual([name, String(type) === 'counter']);
-    expect([name, name.endsWith('_seconds')]).toEqual([name, String(type) === 'histogram']);
+    const isTime = String(type) === 'histogram' || name.endsWith('_age_seconds');
+    expect([name, name.endsWith('_seconds')]).toEqual([name, isTime]);
   }
   const labels = new Set(described.flatMap(({ labelNames }) => labelNames));
   expect([...labels].sort()).toEqual(['endpoint', 'outcome', 'phase', 'role', 'version']);

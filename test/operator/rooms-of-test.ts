@@ -9,7 +9,7 @@ import {
   type UserId,
 } from '../../src/matrix/identifiers.ts';
 import { type OperatorPorts } from '../../src/operator/ports.ts';
-import { type Member, type StateEvent } from '../../src/rooms/contract.ts';
+import { type Member, type RoomDescription, type StateEvent } from '../../src/rooms/contract.ts';
 import { createOperatorServer } from '../../src/operator/server.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { evolve, initialResyncState } from '../../src/resync/state.ts';
@@ -42,6 +42,18 @@ const failed: ResyncEvent = {
   at: Date.UTC(2026, 0, 1, 0, 1),
 };
 const completed: ResyncEvent = { type: 'ResyncCompleted', members: 2, at: Date.UTC(2026, 0, 1, 0, 2) };
+
+const at = Date.UTC(2026, 0, 1, 0, 3);
+const GAPS: RoomDescription['gaps'] = [
+  {
+    ...{ eventId: '$gap' as EventId, epoch: 1, origin: 'hs2' as ServerName, openedAt: at, attempts: 2, wakeAt: null },
+    ...{ lastResident: 'hs1' as ServerName, lastFailure: 'not-found', lastReason: 'nobody has it' },
+  },
+];
+const BACKLOG: RoomDescription['backlog'] = { staged: 3, oldestStagedAt: at, gaps: 0, oldestGapAt: null };
+const DROPPED: RoomDescription['dropped'] = [
+  { eventId: '$late' as EventId, origin: 'hs2' as ServerName, receivedAt: at, reason: EVIL_NAME, droppedAt: at },
+];
 
 export const JOURNALS: Record<string, ResyncEvent[]> = { [WHOLE]: [joined, failed, completed], [PARTIAL]: [joined] };
 
@@ -95,7 +107,7 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       }));
       const progress =
         roomId === PARTIAL ? { step: 'fetch' as const, wanted: 13_412, held: 5_120, bytes: 4_194_304 } : null;
-      return Promise.resolve({ ...overview(roomId), progress, gaps: [], journal });
+      return Promise.resolve({ ...overview(roomId), progress, gaps: GAPS, backlog: BACKLOG, dropped: DROPPED, journal });
     },
     members: (roomId, { membership }) => {
       if (roomId === PARTIAL) {

@@ -134,6 +134,17 @@ describe('rooms', () => {
     expect((await ask(server, path(WHOLE))).body['progress']).toBeNull();
   });
 
+  test('tell what was sent and is not judged, where the state is looked for, and what was given up, with reasons', async () => {
+    server = await startServer();
+    const { body } = await ask(server, path(WHOLE));
+    expect(body).toMatchObject({
+      staged_events: 3,
+      oldest_staged_at: '2026-01-01T00:03:00.000Z',
+      gaps: [{ event_id: '$gap', cited_by_event_of: 'hs2', next_try_at: null, last_reason: 'nobody has it' }],
+      dropped_events: [{ event_id: '$late', origin: 'hs2', reason: EVIL_NAME }],
+    });
+  });
+
   test('that nobody knows are not found, by id and by alias', async () => {
     server = await startServer();
     expect(await ask(server, path('!none:hs1'))).toMatchObject({ status: 404, body: { errcode: 'M_NOT_FOUND' } });

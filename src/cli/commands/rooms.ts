@@ -58,6 +58,12 @@ function progressOf(now: ShownProgress): string {
   return `${now.held} of ${now.wanted} events held, ${humanSize(now.bytes)} received`;
 }
 
+function gapOf(gap: z.output<typeof descriptionAnswer>['gaps'][number]): string {
+  const next = gap.next_try_at === null ? 'given up' : `tried next at ${gap.next_try_at}`;
+  const why = gap.last_reason === null ? '' : ` (${gap.last_reason})`;
+  return `${gap.event_id} since ${gap.opened_at}, asked ${gap.attempts} times, ${next}${why}`;
+}
+
 function printDescription(room: z.output<typeof descriptionAnswer>, output: Output): void {
   output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
   const facts: [string, string][] = [
@@ -68,6 +74,19 @@ function printDescription(room: z.output<typeof descriptionAnswer>, output: Outp
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],
     ...(room.progress === null ? [] : [['now', progressOf(room.progress)] satisfies [string, string]]),
+    ...(room.oldest_staged_at === null
+      ? []
+      : [
+          ['staged', `${room.staged_events} events, the oldest since ${room.oldest_staged_at}`] satisfies [
+            string,
+            string,
+          ],
+        ]),
+    ...room.gaps.map((gap): [string, string] => ['gap', gapOf(gap)]),
+    ...room.dropped_events.map((event): [string, string] => [
+      'given up',
+      `${event.event_id} of ${event.origin} at ${event.dropped_at}: ${event.reason}`,
+    ]),
   ];
   for (const [name, value] of facts) output.line(`  ${name.padEnd(8)} ${printable(value)}`);
   output.line();

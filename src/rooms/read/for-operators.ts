@@ -7,6 +7,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
+import { readBacklog, readDropped } from '../../store/tables/staged-reads.ts';
 import { readGaps } from '../../store/events/gaps.ts';
 import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
 import { readPdus } from '../../store/events/pdus.ts';
@@ -25,6 +26,8 @@ import {
 import { RoomError } from '../error.ts';
 import { readProgress } from '../resync/fetch-progress.ts';
 
+/** Events that were given up, in a description. */
+const DROPPED_SHOWN = 10;
 /** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
 const PAGE_ROWS = 500;
 /** While notifications cannot be heard, a waiter hears of a change this late. */
@@ -49,6 +52,8 @@ export function operatorReads(context: RoomsContext): RoomReads {
         ...(await overview(context, room)),
         progress: await readProgress(context, room),
         gaps: await readGaps(store, roomId),
+        backlog: await readBacklog(store, roomId),
+        dropped: await readDropped(store, roomId, DROPPED_SHOWN),
         journal: await readResyncEvents(store, roomId, room.epoch, 0),
       };
     },

@@ -107,18 +107,17 @@ export async function readBacklog(sql: Sql, roomId: RoomId | null): Promise<Back
   return row ?? { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null };
 }
 
-/** An event that was sent to us and has no verdict. */
-export interface StagedEvent {
+/** An event that was sent to us, and given up without a verdict. */
+export interface DroppedEvent {
   readonly eventId: EventId;
   readonly origin: ServerName;
   readonly receivedAt: number;
-  /** What it waits for, or why it was given up; `null`: for its turn. */
-  readonly reason: string | null;
-  readonly droppedAt: number | null;
+  readonly reason: string;
+  readonly droppedAt: number;
 }
 
 /** Events of a room that were given up, the newest first. */
-export function readDropped(sql: Sql, roomId: RoomId, limit: number): Promise<StagedEvent[]> {
+export function readDropped(sql: Sql, roomId: RoomId, limit: number): Promise<DroppedEvent[]> {
   return sql.query(
     `SELECT event_id AS "eventId", origin, received_at AS "receivedAt", reason, dropped_at AS "droppedAt"
        FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NOT NULL ORDER BY dropped_at DESC, nid DESC LIMIT $2`,
