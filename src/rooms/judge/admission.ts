@@ -6,8 +6,15 @@ export type Admission =
   | { readonly outcome: 'admitted'; readonly verdict: 'accepted' | 'softFailed' | 'rejected' }
   /** It is in the timeline already, or an anchor. */
   | { readonly outcome: 'known' }
-  /** Prev_events that are neither events of the timeline nor anchors, and were not admitted before it. */
-  | { readonly outcome: 'waits'; readonly missingParents: readonly EventId[] }
+  /**
+   * Prev_events that are neither events of the timeline nor anchors, and were not admitted before it. When these are there, it
+   * will lack the auth events named, too: whoever fetches may fetch for all that waits at once.
+   */
+  | {
+      readonly outcome: 'waits';
+      readonly missingParents: readonly EventId[];
+      readonly missingAuthEvents: readonly EventId[];
+    }
   /** Check 4 cannot be made: auth events that are not held, or not judged. */
   | { readonly outcome: 'unjudged'; readonly missingAuthEvents: readonly EventId[]; readonly reason: string }
   /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */

@@ -157,7 +157,9 @@ class Batch {
   async #admit(event: Pdu): Promise<Admission> {
     if (this.#isKnown(event)) return { outcome: 'known' };
     const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
-    if (missingParents.length > 0) return { outcome: 'waits', missingParents };
+    if (missingParents.length > 0) {
+      return { outcome: 'waits', missingParents, missingAuthEvents: this.#missingAuthEvents(event) };
+    }
     try {
       return await this.#judge(event);
     } catch (error) {
@@ -254,6 +256,12 @@ class Batch {
 
   #authEvent(id: EventId): Pdu | undefined {
     return this.#judged.get(id)?.event ?? this.#given.authEvents.get(id);
+  }
+
+  /** Auth events that are not judged, and will not be with this batch either. */
+  #missingAuthEvents(event: Pdu): EventId[] {
+    const ofBatch = new Set(this.#given.events.map(({ eventId }) => eventId));
+    return authEventIdsOf(event, this.#rules).filter((id) => this.#authEvent(id) === undefined && !ofBatch.has(id));
   }
 
   #cited(event: Pdu): CitedAuthEvents {

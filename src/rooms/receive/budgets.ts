@@ -8,16 +8,17 @@ import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 
 /** An errand is over after so long; a server that has not answered by then would not be worth the wait. */
 const ERRAND_MS_MAX = 15_000;
-/** Three rounds at two servers, and what single events are looked at. */
-const ERRAND_REQUESTS_MAX = 16;
+/** One for each event of a turn, whose senders may all be unknown to us, and three rounds at two servers. */
+const ERRAND_REQUESTS_MAX = 66;
 /** A round of missing events is at most 20 × 64 KiB; an auth chain of 10,000 events some 10 MB. */
 const ERRAND_BYTES_MAX = 16 * 1024 * 1024;
 const ERRANDS_MAX = 32;
 const ERRANDS_OF_ROOM_MAX = 4;
 const ERRANDS_OF_ORIGIN_MAX = 2;
 const WINDOW_MS = 60_000;
-const REQUESTS_OF_ORIGIN_MAX = 120;
-const REQUESTS_OF_ROOM_MAX = 240;
+/** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
+const REQUESTS_OF_ORIGIN_MAX = 600;
+const REQUESTS_OF_ROOM_MAX = 1_200;
 
 /** What one errand may still spend. */
 export interface Spending {

@@ -192,6 +192,13 @@ class Turn {
         case undefined:
       }
     }
+    // What events behind it lack is fetched with what the first one lacks, or each would have an errand after the other's.
+    for (const row of rows) {
+      const admission = admissions.get(row.eventId);
+      if (admission?.outcome !== 'waits' || admission.missingAuthEvents.length === 0) continue;
+      const { missingAuthEvents } = admission;
+      this.#errands.get(row.origin)?.lacksAuthEvents.push({ eventId: row.eventId, missingAuthEvents });
+    }
   }
 
   outcome(): TurnOutcome {

@@ -171,8 +171,8 @@ describe('admitting events', () => {
     const missing = room.add(message(user(0)));
     const [child, grandchild] = [room.add(message(user(1))), room.add(message(user(2)))];
     expect(await admit([grandchild, child])).toEqual([
-      { outcome: 'waits', missingParents: [child.eventId] },
-      { outcome: 'waits', missingParents: [missing.eventId] },
+      { outcome: 'waits', missingParents: [child.eventId], missingAuthEvents: [] },
+      { outcome: 'waits', missingParents: [missing.eventId], missingAuthEvents: [] },
     ]);
     expect(await admit([grandchild, missing, child])).toEqual([accepted, accepted, accepted]);
     expect(await admit([child])).toEqual([{ outcome: 'known' }]);
