@@ -8,6 +8,7 @@ import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
+import { type Progress } from '../src/rooms/resync/state-intake.ts';
 import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { initialResyncState } from '../src/resync/state.ts';
 import { readResyncEvents } from '../src/store/journal/journal.ts';
@@ -72,12 +73,12 @@ export function createActivities(dependencies: ActivityDependencies): Activities
 type Beat = (numbers?: FetchNumbers) => void;
 
 /** What a use case is given to be cancelled by and to report to. */
-function progress(
-  beat: Beat,
-  report: (numbers: FetchNumbers) => void = () => undefined,
-): { readonly signal: AbortSignal; readonly heartbeat: Beat } {
+function progress(beat: Beat, report: (numbers: FetchNumbers) => void = () => undefined): Progress {
+  const signal = cancellationSignal();
   return {
-    signal: cancellationSignal(),
+    signal,
+    // A run that did not heartbeat in time has died of something; all other ends are somebody's will.
+    isOrderly: () => signal.reason instanceof Error && signal.reason.message !== 'TIMED_OUT',
     heartbeat: (numbers) => {
       beat(numbers);
       if (numbers !== undefined) report(numbers);

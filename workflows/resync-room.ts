@@ -24,7 +24,7 @@ import {
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
-import { type ResyncState, evolve } from '../src/resync/state.ts';
+import { type ResyncState, asResyncState, evolve } from '../src/resync/state.ts';
 import {
   type Activities,
   type ControlEvents,
@@ -76,7 +76,12 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
 
   let heard = rings;
   let stalled = 0;
-  let resync = await brief.loadResync.executeWithOptions({ summary: 'Read the journal' }, [{ roomId }]);
+  const load = async (summary: string): Promise<LoadedResync> => {
+    const loaded = await brief.loadResync.executeWithOptions({ summary }, [{ roomId }]);
+    // A worker of an earlier version may have answered.
+    return { ...loaded, state: asResyncState(loaded.state) };
+  };
+  let resync = await load('Read the journal');
   const visibility = createVisibility();
 
   for (;;) {
@@ -114,7 +119,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
 
     // Rung, stalled, or another epoch has begun: the journal knows more than we do.
     heard = rings;
-    resync = await brief.loadResync.executeWithOptions({ summary: 'Read the journal again' }, [{ roomId }]);
+    resync = await load('Read the journal again');
   }
 }
 
@@ -125,9 +130,10 @@ function perform(
   const cursor = { roomId, epoch, sinceSeq: seq };
   switch (action.type) {
     case 'fetchState': {
-      const { attemptNo, resident, atEventId } = action;
+      const { attemptNo, resident, atEventId, atJoin } = action;
       const summary = `State from ${resident}, attempt ${attemptNo}`;
-      return lasting.fetchState.executeWithOptions({ summary }, [{ ...cursor, attemptNo, resident, atEventId }]);
+      const attempt = { attemptNo, resident, atEventId, ...(atJoin === undefined ? {} : { atJoin }) };
+      return lasting.fetchState.executeWithOptions({ summary }, [{ ...cursor, ...attempt }]);
     }
     case 'endRound':
       return brief.endRound.executeWithOptions({ summary: `No resident left in round ${action.round}` }, [

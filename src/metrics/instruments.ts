@@ -52,6 +52,7 @@ const FAILURES: Readonly<Record<FailureClass, true>> = {
   'too-large': true,
   malformed: true,
   incomplete: true,
+  abandoned: true,
   'refused-by-policy': true,
 };
 const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {

@@ -63,6 +63,9 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       // How a stay ended is no number of a resync.
       case 'JoinRejected':
       case 'StayEnded':
+      case 'SpeakersLearned':
+      // Events that are missing are counted as rows, with their age.
+      case 'MissingSought':
         break;
     }
   };

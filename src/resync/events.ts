@@ -27,7 +27,27 @@ export type FailureClass =
   | 'too-large'
   | 'malformed'
   | 'incomplete'
+  /** It was begun again and again, and nothing new was stored in between: whatever it is, it does not end. */
+  | 'abandoned'
   | 'refused-by-policy';
+
+/** Why an event of a state could not be had, or not be used. */
+export type MissingWhy =
+  /** Named by a resident, and given by nobody who was asked. */
+  | 'not-delivered'
+  /** It came, signed with a key that cannot be had: never verified means never believed. */
+  | 'key-missing'
+  | 'badly-signed'
+  | 'malformed';
+
+/** What a state that could not be had whole lacks. The ids are whole in `missing_events`. */
+export interface MissingEvents {
+  /** The first few of them. */
+  readonly listed: readonly { readonly eventId: EventId; readonly why: MissingWhy }[];
+  readonly count: number;
+  /** Events of the state that were had, and are not in it, because they cite missing ones. */
+  readonly fell: number;
+}
 
 /** Counts of one completed fetch. */
 export interface StateFetchCounts {
@@ -59,6 +79,8 @@ export type ResyncEvent =
       readonly fetchAt: readonly EventId[];
       /** The state that the resident returned: after these anchors, as far as it is known. */
       readonly stateBefore: SnapshotId;
+      /** Servers that the user named; absent: none. */
+      readonly via?: readonly ServerName[];
       readonly at: number;
     }
   | {
@@ -85,6 +107,13 @@ export type ResyncEvent =
       readonly fetchAt: readonly EventId[];
       /** As in `PartialStateJoined`. */
       readonly stateBefore: SnapshotId;
+      readonly via?: readonly ServerName[];
+      readonly at: number;
+    }
+  | {
+      /** Servers that were not known to be in the room have spoken in it. */
+      readonly type: 'SpeakersLearned';
+      readonly servers: readonly ServerName[];
       readonly at: number;
     }
   | {
@@ -92,6 +121,8 @@ export type ResyncEvent =
       readonly attemptNo: number;
       readonly resident: ServerName;
       readonly atEventId: EventId;
+      /** Nobody knows `atEventId`: the state before the join that cites it is asked for, and stands for the state after it. */
+      readonly atJoin?: boolean;
       readonly at: number;
     }
   | {
@@ -116,6 +147,10 @@ export type ResyncEvent =
       readonly counts: StateFetchCounts;
       /** SHA-256, hex, of the sorted event ids of the state, one a line: two servers compare it. */
       readonly digest: string;
+      /** Present when the state could not be had whole. */
+      readonly missing?: MissingEvents;
+      /** Anchors without full state beyond those that the state of the resync has places for. */
+      readonly further?: readonly EventId[];
       readonly at: number;
     }
   | {
@@ -124,6 +159,8 @@ export type ResyncEvent =
       readonly round: number;
       readonly wakeAt: number;
       readonly reason: string;
+      /** Others of those said to be in the room, to be asked in the place of the hints of this round. */
+      readonly hints?: readonly ServerName[];
       readonly at: number;
     }
   | {
@@ -136,6 +173,18 @@ export type ResyncEvent =
   | {
       readonly type: 'ResyncCompleted';
       readonly members: number;
+      /** How many events of the state could not be had; absent: the room is whole. */
+      readonly lacking?: number;
+      readonly at: number;
+    }
+  | {
+      /** What a state lacks was asked for once more. What is found is stored and judged; it changes no state yet. */
+      readonly type: 'MissingSought';
+      readonly found: number;
+      /** Still missing. */
+      readonly left: number;
+      /** When it is asked for next; `null`: nothing is left. */
+      readonly wakeAt: number | null;
       readonly at: number;
     }
   | {

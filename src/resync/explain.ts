@@ -2,8 +2,11 @@
  * The journal's words, put to people: each control event as a sentence for the operator API, and a whole resync in a few
  * lines of Markdown, which the Temporal UI shows as the workflow's current details.
  */
-import { type ResyncEvent } from './events.ts';
+import { type MissingEvents, type ResyncEvent } from './events.ts';
 import { type ResyncState } from './state.ts';
+
+/** Names in one sentence. */
+const NAMED_MAX = 3;
 
 /** A time as people and JSON have it, ISO 8601 in UTC. */
 export function isoTime(ms: number): string {
@@ -19,22 +22,29 @@ export function explain(event: ResyncEvent): string {
       return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members`;
     case 'ResidentsLearned':
       return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
-    case 'StateFetchStarted':
-      return `Attempt ${event.attemptNo}: asked ${event.resident} for the state before ${event.atEventId}`;
+    case 'SpeakersLearned':
+      return `Servers that speak in the room: ${event.servers.slice(0, NAMED_MAX).join(', ')}`;
+    case 'StateFetchStarted': {
+      const where =
+        event.atJoin === true ? `the join that cites ${event.atEventId}, which nobody knows` : event.atEventId;
+      return `Attempt ${event.attemptNo}: asked ${event.resident} for the state before ${where}`;
+    }
     case 'StateFetchFailed': {
       const retry = event.retryAt === undefined ? '' : `; it wants to be left alone until ${isoTime(event.retryAt)}`;
       return `Attempt ${event.attemptNo} at ${event.resident} failed (${event.failure}): ${event.reason}${retry}`;
     }
     case 'StateFetched': {
       const { state, members, fetched, alreadyHeld, dropped } = event.counts;
-      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped`;
+      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${lacking(event.missing)}`;
     }
     case 'RoundFailed':
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
     case 'EventsWalked':
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'ResyncCompleted':
-      return `The room is whole: ${event.members} members`;
+      return event.lacking === undefined
+        ? `The room is whole: ${event.members} members`
+        : `The room is usable and not whole: ${event.members} members, and ${event.lacking} events of the state could not be had`;
     case 'JoinRejected':
       return `The full state does not let ${event.userId} in: ${event.reason} (${event.rule})`;
     case 'StayEnded':
@@ -52,7 +62,15 @@ export function explain(event: ResyncEvent): string {
       return `The gap ${event.eventId} is filled: the event came, and has its place`;
     case 'GapGivenUp':
       return `The gap ${event.eventId} is given up: ${event.reason}`;
+    case 'MissingSought':
+      return `What the state lacks was asked for again: ${event.found} found, ${event.left} missing still${event.wakeAt === null ? '' : `; next at ${isoTime(event.wakeAt)}`}`;
   }
+}
+
+function lacking(missing: MissingEvents | undefined): string {
+  if (missing === undefined) return '';
+  const named = missing.listed.slice(0, NAMED_MAX).map(({ eventId, why }) => `${eventId}: ${why}`);
+  return `; not whole: ${missing.count} events could not be had (${named.join(', ')}), and ${missing.fell} fell with them`;
 }
 
 /** A stranger's words, which must not become links or headings where Markdown is shown. */
@@ -74,6 +92,13 @@ export function describeResync(state: ResyncState): string {
     );
   }
   if (state.gapsOpen > 0) lines.push(`Gaps at which the state is looked for: ${state.gapsOpen}.`);
+  if (state.degraded !== null) {
+    const { missing, count, found, fell, since } = state.degraded;
+    const named = missing.map(({ eventId, why }) => `${quoted(eventId)} (${why})`).join(', ');
+    lines.push(
+      `Degraded since ${isoTime(since)}: ${count} events of the state could not be had, ${found} of them were found later and are not yet applied, ${fell} fell with them: ${named}.`,
+    );
+  }
   if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);
   if (state.lastFailure !== null) {
     const { resident, failure, reason, at } = state.lastFailure;
@@ -93,7 +118,9 @@ function headline(state: ResyncState): string {
     case 'walking':
       return 'Judging partial events with full state';
     case 'complete':
-      return `Complete: ${state.members ?? 0} members`;
+      return state.degraded === null
+        ? `Complete: ${state.members ?? 0} members`
+        : `Complete but degraded: ${state.members ?? 0} members, and ${state.degraded.count} events that could not be had`;
     case 'ended':
       return state.refusedJoin === null
         ? 'Over'

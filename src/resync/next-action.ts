@@ -1,15 +1,10 @@
 /** What a resync does next, decided from the journal alone. Pure: the workflow calls it with its own deterministic clock. */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
-import { type ResyncState, willingFrom } from './state.ts';
+import { type Attempt, type ResyncState, isRoundSpent, willingFrom } from './state.ts';
 
 export type NextAction =
-  /** Ask `resident` for the state before `atEventId`. */
-  | {
-      readonly type: 'fetchState';
-      readonly attemptNo: number;
-      readonly resident: ServerName;
-      readonly atEventId: EventId;
-    }
+  /** Ask `resident` for the state before `atEventId`, or with `atJoin` for the one before the join that cites it. */
+  | ({ readonly type: 'fetchState' } & Attempt)
   /** No candidate is left in this round: journal when the next one starts. */
   | { readonly type: 'endRound'; readonly round: number }
   | { readonly type: 'sleep'; readonly untilMs: number; readonly round: number }
@@ -40,11 +35,34 @@ export function nextAction(state: ResyncState, now: number): NextAction {
 function nextFetch(state: ResyncState, now: number): NextAction {
   // An attempt without an outcome was cut off (worker killed, run reset): it goes on under its own number.
   if (state.attempt !== null) return { type: 'fetchState', ...state.attempt };
-  const atEventId = state.fetchAt[0];
-  if (atEventId === undefined) return { type: 'walk' };
-  const resident = state.candidates.find(
-    (candidate) => !state.triedThisRound.includes(candidate) && willingFrom(state, candidate) <= now,
-  );
-  if (resident === undefined) return { type: 'endRound', round: state.round };
-  return { type: 'fetchState', attemptNo: state.attempts + 1, resident, atEventId };
+  if (state.fetchAt.length === 0) return { type: 'walk' };
+  const next = isRoundSpent(state) ? undefined : nextRequest(state, now);
+  if (next === undefined) return { type: 'endRound', round: state.round };
+  return { type: 'fetchState', attemptNo: state.attempts + 1, ...next };
+}
+
+/**
+ * A resident is asked for all that is wanted before the next one is: one event that cannot be had keeps no other waiting.
+ * When everybody was asked and an event is one that nobody knows, they are asked for the state before the join that cites it.
+ */
+function nextRequest(state: ResyncState, now: number): Omit<Attempt, 'attemptNo'> | undefined {
+  const inTurn = [...state.candidates.slice(state.startAt), ...state.candidates.slice(0, state.startAt)];
+  const isWilling = (name: ServerName): boolean => willingFrom(state, name) <= now;
+  const firstOf = (wanted: readonly EventId[], tried: readonly ServerName[], asked: readonly EventId[]) => {
+    for (const resident of inTurn) {
+      if (tried.includes(resident) || !isWilling(resident)) continue;
+      const had = resident === state.asking ? asked : [];
+      const atEventId = wanted.find((eventId) => !had.includes(eventId));
+      if (atEventId !== undefined) return { resident, atEventId };
+    }
+    return undefined;
+  };
+  const unknown = state.unknown.filter((eventId) => state.fetchAt.includes(eventId));
+  if (!state.atJoins) {
+    const next = firstOf(state.fetchAt, state.triedThisRound, state.asked);
+    if (next !== undefined) return next;
+  }
+  const [tried, asked] = state.atJoins ? [state.triedThisRound, state.asked] : [[], []];
+  const next = firstOf(unknown, tried, asked);
+  return next && { ...next, atJoin: true };
 }

@@ -3,15 +3,27 @@
  * The workflow, the `resyncs` projection and the CLI all run this same `evolve`.
  */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
-import { type FailureClass, type ResyncEvent, type StateFetchCounts } from './events.ts';
+import { type CandidateRanks, chooseCandidates, noCandidates } from './candidates.ts';
+import {
+  type FailureClass,
+  type MissingEvents,
+  type MissingWhy,
+  type ResyncEvent,
+  type StateFetchCounts,
+} from './events.ts';
 
-/** Candidates kept in the state. */
-export const CANDIDATES_MAX = 60;
-/**
- * And characters of their names together, 40 a name: each may stand in the state three times (candidate, tried, asked
- * for patience), and the whole state stays below the 16 KiB that a workflow carries.
- */
-const CANDIDATE_NAMES_CHARS_MAX = 2_400;
+/** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
+const FETCH_AT_MAX = 20;
+const FETCH_AT_CHARS_MAX = 1_000;
+/** Failures a round: so many events of so many servers may be wanted that a round would not end. */
+const FAILURES_A_ROUND_MAX = 200;
+/** Ids of missing events that travel; all are in `missing_events`. */
+export const MISSING_LISTED_MAX = 5;
+
+/** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
+const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden', 'refused', 'incomplete']);
+/** Of these, those by which a resident does not know the event, or does not show it to us. */
+const UNKNOWN_THERE: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden']);
 
 /**
  * - `absent`: nothing journalled for this epoch;
@@ -31,15 +43,30 @@ export interface ResyncState {
   readonly joinedAt: number | null;
   /** Servers that may be asked, best first. */
   readonly candidates: readonly ServerName[];
-  /** Events whose prior state is still to be fetched; the first is asked for next. */
+  readonly ranks: CandidateRanks;
+  /** Events whose prior state is still to be fetched. */
   readonly fetchAt: readonly EventId[];
   /** Attempts started so far: the number of the newest one. */
   readonly attempts: number;
   /** The attempt that has started and has no outcome yet. */
-  readonly attempt: { readonly attemptNo: number; readonly resident: ServerName; readonly atEventId: EventId } | null;
-  /** Counts from 1; a round asks each candidate once. */
+  readonly attempt: Attempt | null;
+  /** Counts from 1; a round asks each candidate for each wanted event once. */
   readonly round: number;
+  /** Candidates of which nothing more is wanted in this round. */
   readonly triedThisRound: readonly ServerName[];
+  /** The candidate that is being asked for one event after the other, and those it could not give. */
+  readonly asking: ServerName | null;
+  readonly asked: readonly EventId[];
+  /** Wanted events that a resident did not know, or did not show us, in this round. */
+  readonly unknown: readonly EventId[];
+  /** Everybody was asked for these events; now everybody is asked for the states before the joins that cite the unknown ones. */
+  readonly atJoins: boolean;
+  readonly failuresThisRound: number;
+  /** The candidate that this round begins with, by its place. */
+  readonly startAt: number;
+  /** Of those since `fetchAt` was last empty: when the first attempt failed, and how many rounds did. */
+  readonly failingSince: number | null;
+  readonly failedRounds: number;
   /** Residents that said when they want to be asked again. */
   readonly notBefore: Readonly<Record<string, number>>;
   readonly lastFailure: {
@@ -56,11 +83,34 @@ export interface ResyncState {
   /** A user of ours that the full state does not let in, and why; of several the last. */
   readonly refusedJoin: string | null;
   readonly members: number | null;
+  /** Present when the state could not be had whole: then the room is never called so. */
+  readonly degraded: Degraded | null;
   readonly completedAt: number | null;
   /** Missing events at which the state is still looked for; they are rows of their own, and a whole room stays whole. */
   readonly gapsOpen: number;
   /** When somebody must act at the latest; `null` when there is nothing to do. The sweep reads it. */
   readonly nextWakeAt: number | null;
+}
+
+/** One request for a state that is under way, or was cut off. */
+export interface Attempt {
+  readonly attemptNo: number;
+  readonly resident: ServerName;
+  readonly atEventId: EventId;
+  /** The state is asked for before the join that cites `atEventId`. */
+  readonly atJoin?: boolean;
+}
+
+/** What the room's state lacks, added up over the states that it was made of. */
+export interface Degraded {
+  readonly missing: readonly { readonly eventId: EventId; readonly why: MissingWhy }[];
+  readonly count: number;
+  readonly fell: number;
+  /** Of these, those that came later: stored, judged and not yet applied. */
+  readonly found: number;
+  readonly since: number;
+  /** How often it was looked for since. */
+  readonly sought: number;
 }
 
 export const initialResyncState: ResyncState = {
@@ -69,12 +119,20 @@ export const initialResyncState: ResyncState = {
   joinedVia: null,
   roomVersion: null,
   joinedAt: null,
-  candidates: [],
+  ...noCandidates,
   fetchAt: [],
   attempts: 0,
   attempt: null,
   round: 1,
   triedThisRound: [],
+  asking: null,
+  asked: [],
+  unknown: [],
+  atJoins: false,
+  failuresThisRound: 0,
+  startAt: 0,
+  failingSince: null,
+  failedRounds: 0,
   notBefore: {},
   lastFailure: null,
   lastFetch: null,
@@ -83,6 +141,7 @@ export const initialResyncState: ResyncState = {
   corrected: 0,
   refusedJoin: null,
   members: null,
+  degraded: null,
   completedAt: null,
   gapsOpen: 0,
   nextWakeAt: null,
@@ -94,11 +153,38 @@ export function willingFrom(state: ResyncState, resident: ServerName): number {
   return Object.hasOwn(state.notBefore, resident) ? (state.notBefore[resident] ?? 0) : 0;
 }
 
-function withCandidates(known: readonly ServerName[], first: ServerName, more: readonly ServerName[]): ServerName[] {
-  // Only the head of a stranger's list counts, so that an event trimmed for transport folds to the same state.
-  const names = [...new Set([...known, first, ...more.slice(0, CANDIDATES_MAX)])].slice(0, CANDIDATES_MAX);
-  let room = CANDIDATE_NAMES_CHARS_MAX;
-  return names.filter((name) => (room -= name.length) >= 0);
+/** A state as an earlier version wrote it, with what has been added since. */
+export function asResyncState(stored: Partial<ResyncState> | null): ResyncState {
+  return { ...initialResyncState, ...stored };
+}
+
+/** What a new round starts with. */
+const freshRound = {
+  triedThisRound: [],
+  asking: null,
+  asked: [],
+  unknown: [],
+  atJoins: false,
+  failuresThisRound: 0,
+  startAt: 0,
+} as const;
+
+/** The wanted events that have a place in the state; further ones are found among the anchors when these are fetched. */
+function wantedOf(eventIds: readonly EventId[]): EventId[] {
+  let room = FETCH_AT_CHARS_MAX;
+  return [...new Set(eventIds)].slice(0, FETCH_AT_MAX).filter((eventId) => (room -= eventId.length) >= 0);
+}
+
+/** Whether the round is over, whoever is left: it had all the failures that a round may have. */
+export function isRoundSpent(state: ResyncState): boolean {
+  return state.failuresThisRound >= FAILURES_A_ROUND_MAX;
+}
+
+/** New servers have been learned: a resync that waits has somebody to ask. */
+function woken(state: ResyncState, at: number): Partial<ResyncState> {
+  if (state.phase !== 'waiting') return {};
+  // The round that was waited for starts now, under its number of before: being woken makes no pause longer.
+  return { phase: 'fetching', round: Math.max(1, state.round - 1), nextWakeAt: at };
 }
 
 /** Folds one control event into the state. Pure and total: an event that does not fit the state changes nothing else. */
@@ -112,8 +198,12 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         joinedVia: event.joinedVia,
         roomVersion: event.roomVersion,
         joinedAt: event.at,
-        candidates: withCandidates([], event.joinedVia, event.serversInRoom),
-        fetchAt: event.fetchAt,
+        ...chooseCandidates(noCandidates, {
+          answered: [event.joinedVia],
+          via: event.via ?? [],
+          hints: event.serversInRoom,
+        }),
+        fetchAt: wantedOf(event.fetchAt),
         nextWakeAt: event.at,
       };
     case 'FullStateJoined':
@@ -124,62 +214,37 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         joinedVia: event.joinedVia,
         roomVersion: event.roomVersion,
         joinedAt: event.at,
-        candidates: [event.joinedVia],
+        ...chooseCandidates(noCandidates, { answered: [event.joinedVia] }),
         members: event.members,
         completedAt: event.at,
       };
-    case 'ResidentsLearned': {
-      const fetchAt = [...new Set([...state.fetchAt, ...event.fetchAt])];
-      const candidates = withCandidates(state.candidates, event.joinedVia, event.serversInRoom);
-      return {
-        ...state,
-        candidates,
-        fetchAt,
-        phase: state.phase === 'walking' && fetchAt.length > 0 ? 'fetching' : state.phase,
-      };
+    case 'ResidentsLearned':
+      return residentsLearned(state, event);
+    case 'SpeakersLearned': {
+      const chosen = chooseCandidates(state, { spoke: event.servers });
+      const isNews = chosen.ranks.spoke > state.ranks.spoke;
+      return { ...state, ...chosen, ...(isNews ? woken(state, event.at) : {}) };
     }
-    case 'StateFetchStarted':
+    case 'StateFetchStarted': {
+      const { attemptNo, resident, atEventId, atJoin } = event;
+      const turned = atJoin === true && !state.atJoins ? { triedThisRound: [], atJoins: true, asked: [] } : {};
       return {
         ...state,
+        ...turned,
         phase: 'fetching',
-        attempts: event.attemptNo,
-        attempt: { attemptNo: event.attemptNo, resident: event.resident, atEventId: event.atEventId },
-        nextWakeAt: event.at,
-      };
-    case 'StateFetchFailed': {
-      const others = Object.fromEntries(Object.entries(state.notBefore).filter(([name]) => name !== event.resident));
-      return {
-        ...state,
-        attempt: null,
-        triedThisRound: [...new Set([...state.triedThisRound, event.resident])],
-        notBefore: event.retryAt === undefined ? others : { ...others, [event.resident]: event.retryAt },
-        lastFailure: { resident: event.resident, failure: event.failure, reason: event.reason, at: event.at },
+        attempts: attemptNo,
+        attempt: { attemptNo, resident, atEventId, ...(atJoin === true ? { atJoin } : {}) },
+        asking: resident,
+        asked: resident === state.asking && !('asked' in turned) ? state.asked : [],
         nextWakeAt: event.at,
       };
     }
-    case 'StateFetched': {
-      const fetchAt = state.fetchAt.filter((eventId) => eventId !== event.atEventId);
-      return {
-        ...state,
-        phase: fetchAt.length > 0 ? 'fetching' : 'walking',
-        attempt: null,
-        fetchAt,
-        round: 1,
-        triedThisRound: [],
-        lastFetch: event.counts,
-        digest: event.digest,
-        nextWakeAt: event.at,
-      };
-    }
+    case 'StateFetchFailed':
+      return stateFetchFailed(state, event);
+    case 'StateFetched':
+      return stateFetched(state, event);
     case 'RoundFailed':
-      return {
-        ...state,
-        phase: 'waiting',
-        attempt: null,
-        round: event.round + 1,
-        triedThisRound: [],
-        nextWakeAt: event.wakeAt,
-      };
+      return roundFailed(state, event);
     case 'EventsWalked':
       return {
         ...state,
@@ -194,7 +259,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         attempt: null,
         members: event.members,
         completedAt: event.at,
-        nextWakeAt: null,
+        // What is missing is looked for on.
+        nextWakeAt: state.degraded === null ? null : event.at,
       };
     case 'JoinRejected':
       return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
@@ -208,5 +274,116 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'GapFilled':
     case 'GapGivenUp':
       return { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
+    case 'MissingSought': {
+      if (state.degraded === null) return state;
+      const { degraded } = state;
+      return {
+        ...state,
+        degraded: { ...degraded, found: degraded.count - event.left, sought: degraded.sought + 1 },
+        nextWakeAt: state.phase === 'complete' ? event.wakeAt : state.nextWakeAt,
+      };
+    }
   }
+}
+
+type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
+
+function residentsLearned(state: ResyncState, event: Of<'ResidentsLearned'>): ResyncState {
+  const fetchAt = wantedOf([...state.fetchAt, ...event.fetchAt]);
+  const { joinedVia, via = [], serversInRoom } = event;
+  // It has just answered: whatever it said before, it may be asked.
+  const triedThisRound = state.triedThisRound.filter((name) => name !== joinedVia);
+  const walksOn = state.phase === 'walking' && fetchAt.length === 0;
+  return {
+    ...state,
+    ...chooseCandidates(state, { answered: [joinedVia], via, hints: serversInRoom }),
+    fetchAt,
+    triedThisRound,
+    notBefore: without(state.notBefore, joinedVia),
+    ...(state.phase === 'walking' && !walksOn ? { phase: 'fetching' as const } : {}),
+    ...woken(state, event.at),
+  };
+}
+
+function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): ResyncState {
+  const { resident, atEventId, failure, reason, at } = event;
+  const asked = wantedOf([...(resident === state.asking ? state.asked : []), atEventId]);
+  const wanted = state.atJoins ? state.unknown : state.fetchAt;
+  const isDone = !ABOUT_THE_EVENT.has(failure) || wanted.every((eventId) => asked.includes(eventId));
+  const notBefore = without(state.notBefore, resident);
+  return {
+    ...state,
+    attempt: null,
+    triedThisRound: isDone ? [...new Set([...state.triedThisRound, resident])] : state.triedThisRound,
+    asking: resident,
+    asked,
+    unknown: UNKNOWN_THERE.has(failure) && !state.atJoins ? wantedOf([...state.unknown, atEventId]) : state.unknown,
+    failuresThisRound: state.failuresThisRound + 1,
+    failingSince: state.failingSince ?? at,
+    notBefore: event.retryAt === undefined ? notBefore : { ...notBefore, [resident]: event.retryAt },
+    lastFailure: { resident, failure, reason, at },
+    nextWakeAt: at,
+  };
+}
+
+function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncState {
+  const { resident, atEventId, missing, at } = event;
+  const fetchAt = wantedOf([...state.fetchAt.filter((eventId) => eventId !== atEventId), ...(event.further ?? [])]);
+  const isAllThere = fetchAt.length === 0;
+  return {
+    ...state,
+    // Whoever gave one state is asked for the next one first.
+    ...chooseCandidates(state, { answered: [resident] }),
+    ...freshRound,
+    asking: resident,
+    asked: resident === state.asking && !state.atJoins ? state.asked : [],
+    phase: isAllThere ? 'walking' : 'fetching',
+    attempt: null,
+    fetchAt,
+    round: 1,
+    failingSince: isAllThere ? null : state.failingSince,
+    failedRounds: isAllThere ? 0 : state.failedRounds,
+    lastFetch: event.counts,
+    digest: event.digest,
+    degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
+    nextWakeAt: at,
+  };
+}
+
+function degradedBy(before: Degraded | null, { listed, count, fell }: MissingEvents, at: number): Degraded {
+  const known = new Set(before?.missing.map(({ eventId }) => eventId));
+  const fresh = listed.filter(({ eventId }) => !known.has(eventId));
+  return {
+    missing: [...(before?.missing ?? []), ...fresh].slice(0, MISSING_LISTED_MAX),
+    // States of one room lack much the same events: the greater count is nearer to the truth than the sum.
+    count: Math.max(before?.count ?? 0, count),
+    fell: Math.max(before?.fell ?? 0, fell),
+    found: before?.found ?? 0,
+    since: before?.since ?? at,
+    sought: before?.sought ?? 0,
+  };
+}
+
+function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
+  const chosen =
+    event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
+  // Those whom a spent round did not reach come first in the next one.
+  const unreached = state.candidates.find((name) => !state.triedThisRound.includes(name));
+  const startAt = isRoundSpent(state) && unreached !== undefined ? chosen.candidates.indexOf(unreached) : 0;
+  return {
+    ...state,
+    candidates: chosen.candidates,
+    ranks: chosen.ranks,
+    ...freshRound,
+    startAt: Math.max(0, startAt),
+    phase: 'waiting',
+    attempt: null,
+    round: event.round + 1,
+    failedRounds: state.failedRounds + 1,
+    nextWakeAt: event.wakeAt,
+  };
+}
+
+function without(record: Readonly<Record<string, number>>, name: ServerName): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
 }

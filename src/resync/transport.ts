@@ -1,9 +1,14 @@
 /** What of a control event travels through Temporal: no list of a stranger beyond what the fold looks at. */
+import { headOf } from './candidates.ts';
 import { type ResyncEvent } from './events.ts';
-import { CANDIDATES_MAX } from './state.ts';
 
 /** The same event for `evolve`, with lists cut to the part it reads. */
 export function trimForTransport(event: ResyncEvent): ResyncEvent {
-  if (!('serversInRoom' in event)) return event;
-  return { ...event, serversInRoom: event.serversInRoom.slice(0, CANDIDATES_MAX) };
+  if (event.type === 'PartialStateJoined' || event.type === 'ResidentsLearned') {
+    const { via } = event;
+    return { ...event, serversInRoom: headOf(event.serversInRoom), ...(via === undefined ? {} : { via: headOf(via) }) };
+  }
+  if (event.type === 'SpeakersLearned') return { ...event, servers: headOf(event.servers) };
+  if (event.type === 'RoundFailed' && event.hints !== undefined) return { ...event, hints: headOf(event.hints) };
+  return event;
 }

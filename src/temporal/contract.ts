@@ -2,9 +2,9 @@
  * What passes between workflows and activities: ids, counts and control events, never state maps. The workflow imports
  * types only; `activities/` implements them.
  */
-import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type RoomId } from '../matrix/identifiers.ts';
 import { type ResyncEvent } from '../resync/events.ts';
-import { type ResyncState } from '../resync/state.ts';
+import { type Attempt, type ResyncState } from '../resync/state.ts';
 
 export interface ResyncRoomInput {
   readonly roomId: RoomId;
@@ -43,11 +43,7 @@ export interface ControlEvents {
   readonly events: readonly { readonly seq: number; readonly event: ResyncEvent }[];
 }
 
-export interface FetchStateInput extends RoomCursor {
-  readonly attemptNo: number;
-  readonly resident: ServerName;
-  readonly atEventId: EventId;
-}
+export interface FetchStateInput extends RoomCursor, Attempt {}
 
 export interface EndRoundInput extends RoomCursor {
   readonly round: number;

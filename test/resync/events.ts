@@ -1,7 +1,7 @@
 /** Control events for tests of the fold, and arbitrary ones for its properties. */
 import fc from 'fast-check';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
-import { type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
+import { type FailureClass, type MissingWhy, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
 import { type ResyncState, evolve, initialResyncState } from '../../src/resync/state.ts';
 
 type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
@@ -105,8 +105,22 @@ const aServer = fc.constantFrom('a', 'b', 'c', 'd', 'constructor', '__proto__', 
 const anEventId = fc.constantFrom('join', 'before', 'before2', 'before3').map(eventId);
 const aTime = fc.nat({ max: 10_000_000 });
 const aCount = fc.nat({ max: 1_000 });
-const aFailure = fc.constantFrom<FailureClass>('unreachable', 'timeout', 'rate-limited', 'forbidden', 'incomplete');
-const attempt = { attemptNo: fc.integer({ min: 1, max: 9 }), resident: aServer, atEventId: anEventId, at: aTime };
+const aFailure = fc.constantFrom<FailureClass>(
+  'unreachable',
+  'timeout',
+  'rate-limited',
+  'forbidden',
+  'incomplete',
+  'not-found',
+);
+const aWhy = fc.constantFrom<MissingWhy>('not-delivered', 'key-missing', 'badly-signed', 'malformed');
+const attempt = {
+  attemptNo: fc.integer({ min: 1, max: 9 }),
+  resident: aServer,
+  atEventId: anEventId,
+  atJoin: fc.boolean(),
+  at: aTime,
+};
 const join = {
   joinEventId: anEventId,
   userId: fc.constant('@joiner:here.test' as UserId),
@@ -160,10 +174,24 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     ...attempt,
   }),
   fc.record({
+    type: fc.constant('StateFetched' as const),
+    snapshotId: fc.constant(ANY_STATE),
+    counts: fc.constant({ state: 1, authChain: 1, members: 1, fetched: 1, alreadyHeld: 1, dropped: 1 }),
+    digest: fc.constant('d'.repeat(64)),
+    missing: fc.record({
+      listed: fc.array(fc.record({ eventId: anEventId, why: aWhy }), { maxLength: 7 }),
+      count: aCount,
+      fell: aCount,
+    }),
+    further: fc.array(anEventId, { maxLength: 3 }),
+    ...attempt,
+  }),
+  fc.record({
     type: fc.constant('RoundFailed' as const),
     round: fc.integer({ min: 1, max: 40 }),
     wakeAt: aTime,
     reason: fc.string(),
+    hints: fc.array(aServer, { maxLength: 6 }),
     at: aTime,
   }),
   fc.record({
@@ -192,4 +220,16 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   }),
   fc.record({ type: fc.constant('GapFilled' as const), eventId: anEventId, at: aTime }),
   fc.record({ type: fc.constant('GapGivenUp' as const), eventId: anEventId, reason: fc.string(), at: aTime }),
+  fc.record({
+    type: fc.constant('SpeakersLearned' as const),
+    servers: fc.array(aServer, { maxLength: 3 }),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('MissingSought' as const),
+    found: aCount,
+    left: aCount,
+    wakeAt: fc.option(aTime),
+    at: aTime,
+  }),
 );

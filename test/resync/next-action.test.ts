@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
-import { defaultResyncPolicy, nextRoundAt } from '../../src/resync/policy.ts';
+import { defaultResyncPolicy, mayGoOnWithout, nextRoundAt } from '../../src/resync/policy.ts';
 import { type ResyncState, evolve, willingFrom } from '../../src/resync/state.ts';
 import {
   anEvent,
@@ -47,10 +47,10 @@ describe('what a resync does next', () => {
     expect(nextAction(state, 4_000)).toMatchObject({ type: 'fetchState', resident: 'd' });
   });
 
-  test('goes back to the first resident for the next state wanted, whoever failed before', () => {
+  test('asks whoever gave one state for the next one wanted', () => {
     const wanted = joined({ fetchAt: [eventId('before'), eventId('before2')] });
     const state = given(wanted, started(1, 'a'), failed(1, 'a'), started(2, 'b'), fetched(2, 'b'));
-    expect(nextAction(state, 5_000)).toMatchObject({ attemptNo: 3, resident: 'a', atEventId: '$before2' });
+    expect(nextAction(state, 5_000)).toMatchObject({ attemptNo: 3, resident: 'b', atEventId: '$before2' });
   });
 
   test('leaves a resident alone that wants to be asked later', () => {
@@ -93,6 +93,149 @@ describe('what a resync does next', () => {
         });
       }),
     );
+  });
+});
+
+describe('several states that are wanted', () => {
+  const ids = [eventId('before'), eventId('before2'), eventId('before3')];
+  const wanted = joined({ fetchAt: ids });
+  const notFound = (attemptNo: number, resident: string, atEventId = ids[0]!) =>
+    failed(attemptNo, resident, { atEventId, failure: 'not-found' });
+
+  test('are asked of a resident one after the other, whatever it lacks: one that cannot be had blocks no other', () => {
+    const state = given(wanted, started(1, 'a'), notFound(1, 'a'));
+    expect(nextAction(state, 4_000)).toMatchObject({ resident: 'a', atEventId: '$before2' });
+    const had = evolve(state, fetched(2, 'a', { atEventId: ids[1]! }));
+    expect(nextAction(had, 4_000)).toMatchObject({ resident: 'a', atEventId: '$before3' });
+  });
+
+  test('are not asked of a resident that cannot be reached', () => {
+    const state = given(wanted, started(1, 'a'), failed(1, 'a', { failure: 'unreachable' }));
+    expect(nextAction(state, 4_000)).toMatchObject({ resident: 'b', atEventId: '$before' });
+  });
+
+  test('that nobody knows are stood in for by the state before the join that cites them, once everybody was asked', () => {
+    const one = joined({ fetchAt: [ids[0]!] });
+    const nobody = given(
+      one,
+      notFound(1, 'a'),
+      failed(2, 'b', { failure: 'forbidden' }),
+      started(3, 'c'),
+      failed(3, 'c'),
+    );
+    const action = { type: 'fetchState', attemptNo: 4, resident: 'a', atEventId: '$before', atJoin: true };
+    expect(nextAction(nobody, 4_000)).toEqual(action);
+    const begun = evolve(nobody, started(4, 'a', { atJoin: true }));
+    expect(nextAction(begun, 4_000)).toEqual(action);
+    const refused = evolve(begun, notFound(4, 'a'));
+    expect(nextAction(refused, 4_000)).toEqual({ ...action, attemptNo: 5, resident: 'b' });
+    const all = [
+      started(5, 'b', { atJoin: true }),
+      notFound(5, 'b'),
+      started(6, 'c', { atJoin: true }),
+      failed(6, 'c'),
+    ];
+    expect(nextAction(all.reduce(evolve, refused), 4_000)).toEqual({ type: 'endRound', round: 1 });
+  });
+
+  test('that are only late are not stood in for', () => {
+    const state = given(joined({ fetchAt: [ids[0]!] }), failed(1, 'a'), failed(2, 'b'), failed(3, 'c'));
+    expect(nextAction(state, 4_000)).toEqual({ type: 'endRound', round: 1 });
+  });
+
+  test('end a round after 200 failures, and the next one begins with a server that it did not reach', () => {
+    const many = Array.from({ length: 20 }, (_, n) => eventId(`e${n}`));
+    const servers = Array.from({ length: 30 }, (_, n) => server(`s${n}`));
+    let state = given(joined({ joinedVia: servers[0]!, serversInRoom: servers, fetchAt: many }));
+    let asked = 0;
+    for (let action = nextAction(state, 0); action.type === 'fetchState'; action = nextAction(state, 0)) {
+      const { attemptNo, resident, atEventId } = action;
+      state = [started(attemptNo, resident, { atEventId }), notFound(attemptNo, resident, atEventId)].reduce(
+        evolve,
+        state,
+      );
+      asked += 1;
+    }
+    expect(asked).toBe(200);
+    expect(nextAction(state, 0)).toEqual({ type: 'endRound', round: 1 });
+    expect(nextAction(evolve(state, roundFailed(1, 10)), 10)).toMatchObject({ resident: 's10' });
+  });
+});
+
+describe('whoever turns up', () => {
+  const waiting = given(joined(), failed(1, 'a'), failed(2, 'b'), failed(3, 'c'), roundFailed(1, 40_000));
+
+  test('by a further join ends the wait, and is asked first', () => {
+    const state = evolve(waiting, learned({ at: 6_000 }));
+    expect(nextAction(state, 6_000)).toMatchObject({ type: 'fetchState', resident: 'd' });
+    expect(state).toMatchObject({ round: 1, nextWakeAt: 6_000 });
+  });
+
+  test('by speaking in the room ends the wait, once', () => {
+    const spoke = { type: 'SpeakersLearned' as const, servers: [server('d')], at: 6_000 };
+    const state = evolve(waiting, spoke);
+    expect(state).toMatchObject({ phase: 'fetching', round: 1, candidates: ['a', 'd', 'b', 'c'] });
+    const again = [failed(4, 'a'), roundFailed(1, 80_000), { ...spoke, at: 7_000 }].reduce(evolve, state);
+    expect(nextAction(again, 7_000)).toMatchObject({ type: 'sleep', untilMs: 80_000 });
+  });
+
+  test('cannot keep a room awake by names made up: so many are taken up, and no more', () => {
+    let wakes = 0;
+    let state = waiting;
+    for (let n = 0; n < 100; n += 1) {
+      state = evolve(state, { type: 'SpeakersLearned', servers: [server(`made-up-${n}`)], at: 6_000 });
+      if (state.phase === 'fetching') wakes += 1;
+      state = evolve(state, roundFailed(state.round, 40_000));
+    }
+    expect(wakes).toBe(20);
+  });
+
+  test('is asked before 59 names that a liar gave, as those are that the user names', () => {
+    const dead = Array.from({ length: 59 }, (_, n) => server(`dead${n}.test`));
+    const lie = joined({ joinedVia: server('liar'), serversInRoom: dead, via: [server('named')] });
+    expect(given(lie).candidates.slice(0, 2)).toEqual(['liar', 'named']);
+    const state = given(lie, failed(1, 'liar'), learned({ joinedVia: server('honest'), via: [server('other')] }));
+    expect(state.candidates.slice(0, 4)).toEqual(['honest', 'liar', 'other', 'named']);
+    expect(nextAction(state, 4_000)).toMatchObject({ resident: 'honest' });
+  });
+
+  test('in a list of thousands is asked in some round', () => {
+    const state = evolve(given(joined(), failed(1, 'a')), {
+      ...roundFailed(1, 40_000),
+      hints: [server('fresh'), server('b')],
+    } as ResyncEvent);
+    expect(state.candidates).toEqual(['a', 'fresh', 'b']);
+  });
+});
+
+describe('going on without events that cannot be had', () => {
+  const HOUR = 3_600_000;
+  const lacking = [{ askedOf: 3, isCited: false }];
+  const state = { candidates: ['a', 'b', 'c', 'd'].map(server), failedRounds: 2, failingSince: 0 };
+
+  test.each([
+    ['after two rounds and ten minutes, missing at three servers', state, lacking, HOUR / 6, true],
+    ['not before ten minutes', state, lacking, HOUR / 6 - 1, false],
+    ['not before two rounds', { ...state, failedRounds: 1 }, lacking, HOUR, false],
+    ['not before three servers lacked it', state, [...lacking, { askedOf: 2, isCited: false }], HOUR, false],
+    [
+      'where two servers are known, when both lacked it',
+      { ...state, candidates: [server('a'), server('b')] },
+      [{ askedOf: 2, isCited: false }],
+      HOUR,
+      true,
+    ],
+    [
+      'not within a day, when another event of the state cites it',
+      state,
+      [{ askedOf: 9, isCited: true }],
+      23 * HOUR,
+      false,
+    ],
+    ['after a day, whatever it is and whoever answers', state, [{ askedOf: 1, isCited: true }], 24 * HOUR, true],
+    ['not when nothing has failed before', { ...state, failingSince: null }, lacking, 48 * HOUR, false],
+  ])('%s', (_, resync, missing, now, expected) => {
+    expect(mayGoOnWithout(resync, missing, now)).toBe(expected);
   });
 });
 

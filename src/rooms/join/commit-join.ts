@@ -18,6 +18,8 @@ import { type SentJoin, type TakenJoinAnswer } from './join-answer.ts';
 export interface AnsweredJoin extends SentJoin {
   readonly userId: UserId;
   readonly answer: TakenJoinAnswer;
+  /** Servers that were named for this join; they may be asked for the full state too. */
+  readonly via?: readonly ServerName[];
 }
 
 export interface CommittedJoin {
@@ -143,7 +145,7 @@ function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventI
 async function controlEvent(
   context: RoomsContext,
   tx: Transaction,
-  { roomId, eventId, userId, resident, template, answer }: AnsweredJoin,
+  { roomId, eventId, userId, resident, template, answer, via = [] }: AnsweredJoin,
   room: LockedRoom,
   place: Place & { readonly staying: boolean; readonly after: SnapshotId },
 ): Promise<ResyncEvent[]> {
@@ -151,11 +153,10 @@ async function controlEvent(
   const { fetchAt, unknown, partial, staying } = place;
   const at = context.clock.now();
   const joined = { joinEventId: eventId, userId, joinedVia: resident };
-  if (staying) {
-    return room.partial ? [{ type: 'ResidentsLearned', ...joined, serversInRoom, fetchAt, stateBefore, at }] : [];
-  }
+  const learned = { ...joined, serversInRoom, via, fetchAt, stateBefore, at };
+  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }] : [];
   const roomVersion = template.rules.version;
-  if (partial) return [{ type: 'PartialStateJoined', ...joined, roomVersion, serversInRoom, fetchAt, stateBefore, at }];
+  if (partial) return [{ type: 'PartialStateJoined', ...learned, roomVersion }];
   const members = await countMembers(tx, roomId, place.after);
   const anchors = unknown.map((parent) => parent.eventId);
   return [{ type: 'FullStateJoined', ...joined, roomVersion, anchors, stateBefore, members, at }];

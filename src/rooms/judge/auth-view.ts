@@ -3,7 +3,7 @@
  * thousands of events of which all but a few are plain memberships.
  */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
-import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
+import { type Json, type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { parseStored } from './load-pdus.ts';
 
@@ -28,15 +28,16 @@ const READ_WHOLE: ReadonlySet<string> = new Set([
   'm.room.third_party_invite',
   'm.room.redaction',
 ]);
-/** What the rules read of a member event beside its membership. */
-const MEMBER_KEYS = ['third_party_invite', 'join_authorised_via_users_server'];
+/** What the rules read of a member event beside its membership: in a restricted room nearly every join has the second. */
+const INVITE_KEY = 'third_party_invite';
+const AUTHORISER_KEY = 'join_authorised_via_users_server';
 const NOTHING: JsonObject = {};
 const NONE: readonly EventId[] = [];
 
 /** Makes views that share what repeats: types, memberships, and the lists of auth events that thousands of joins cite alike. */
 export interface AuthViews {
   view(event: ViewedEvent): Pdu;
-  /** Characters of events that had to be kept whole. */
+  /** Characters of events that had to be kept whole, and of single strings that were kept of others. */
   wholeCharacters(): number;
 }
 
@@ -54,12 +55,14 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
     if (known === undefined) lists.set(name, ids);
     return known ?? ids;
   };
-  const contentOf = (membership: string | null): JsonObject => {
+  const contentOf = (membership: string | null, authoriser: Json | undefined): JsonObject => {
     if (membership === null) return NOTHING;
-    const known = contents.get(membership);
+    const key = JSON.stringify(authoriser === undefined ? [membership] : [membership, authoriser]);
+    const known = contents.get(key);
     if (known !== undefined) return known;
-    const content: JsonObject = { membership };
-    contents.set(membership, content);
+    const content: JsonObject = { membership, ...(authoriser === undefined ? {} : { [AUTHORISER_KEY]: authoriser }) };
+    contents.set(key, content);
+    wholeCharacters += authoriser === undefined ? 0 : key.length;
     return content;
   };
   const shareType = (type: string): string => {
@@ -67,12 +70,19 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
     if (known === undefined) types.set(type, type);
     return known ?? type;
   };
-  const isReadWhole = ({ type, json, membership }: ViewedEvent): boolean => {
-    if (READ_WHOLE.has(type)) return true;
-    if (type !== 'm.room.member') return false;
+  /** What the rules may read beyond the columns: all of it, the one string that names who let a member in, or nothing. */
+  const readingOf = ({ type, json, membership, eventId }: ViewedEvent): 'whole' | { readonly authoriser?: Json } => {
+    if (READ_WHOLE.has(type)) return 'whole';
+    if (type !== 'm.room.member') return {};
+    if (membership === null) return 'whole';
     const text = typeof json === 'string' ? json : Buffer.from(json.buffer, json.byteOffset, json.byteLength);
     // A name written with escapes is not found so; then there is a backslash.
-    return membership === null || MEMBER_KEYS.some((key) => text.includes(key)) || text.includes('\\u');
+    const isEscaped = text.includes('\\u');
+    if (!isEscaped && !text.includes(INVITE_KEY) && !text.includes(AUTHORISER_KEY)) return {};
+    const { content } = parseStored(textOf(json), rules, eventId);
+    if (content[INVITE_KEY] !== undefined) return 'whole';
+    const authoriser = content[AUTHORISER_KEY];
+    return authoriser === undefined ? {} : { authoriser };
   };
   /** The rules ask of it only whether it is m.room.create alone, which is among the auth events then. */
   const parentsOf = ({ prevEvents: [parent, ...others], authEvents }: ViewedEvent): readonly EventId[] => {
@@ -83,8 +93,9 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
   return {
     view(event) {
       const { eventId, type, sender, stateKey } = event;
-      if (isReadWhole(event)) {
-        const json = typeof event.json === 'string' ? event.json : Buffer.from(event.json).toString();
+      const reading = readingOf(event);
+      if (reading === 'whole') {
+        const json = textOf(event.json);
         wholeCharacters += json.length;
         return parseStored(json, rules, eventId);
       }
@@ -94,7 +105,7 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
         type: shareType(type),
         stateKey: stateKey === null ? undefined : stateKey === sender ? sender : stateKey,
         sender,
-        content: type === 'm.room.member' ? contentOf(event.membership) : NOTHING,
+        content: type === 'm.room.member' ? contentOf(event.membership, reading.authoriser) : NOTHING,
         prevEvents: parentsOf(event),
         authEvents: shareList(event.authEvents),
         depth: 0n,
@@ -104,4 +115,8 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
     },
     wholeCharacters: () => wholeCharacters,
   };
+}
+
+function textOf(json: string | Uint8Array): string {
+  return typeof json === 'string' ? json : Buffer.from(json).toString();
 }

@@ -1,9 +1,12 @@
-/** Journals that every candidate failed in a round, and when the next one starts. */
-import { type RoomId } from '../../matrix/identifiers.ts';
+/** Journals that every candidate failed in a round, when the next one starts, and whom it asks beside the best candidates. */
+import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { CANDIDATES_MAX } from '../../resync/candidates.ts';
 import { nextAction } from '../../resync/next-action.ts';
 import { nextRoundAt } from '../../resync/policy.ts';
 import { append } from '../../store/journal/journal.ts';
-import { withTransaction } from '../../store/open-store.ts';
+import { type ResyncState } from '../../resync/state.ts';
+import { type Transaction, withTransaction } from '../../store/open-store.ts';
+import { pickHints } from '../../store/tables/room-servers.ts';
 import { lockResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 
@@ -21,6 +24,21 @@ export async function endRound(
     if (nextAction(state, now).type !== 'endRound') return;
     const reason = state.lastFailure?.reason ?? 'no resident may be asked yet';
     const wakeAt = nextRoundAt(state, context.policy, now, context.random());
-    await append(tx, room, [{ type: 'RoundFailed', round, wakeAt, reason, at: now }]);
+    const hints = await freshHints(context, tx, room.roomId, state);
+    await append(tx, room, [{ type: 'RoundFailed', round, wakeAt, reason, ...hints, at: now }]);
   });
+}
+
+/** Others of those said to be in the room: a list of thousands is asked through, some of it each round. */
+async function freshHints(
+  { random }: RoomsContext,
+  tx: Transaction,
+  roomId: RoomId,
+  { candidates, ranks }: ResyncState,
+): Promise<{ readonly hints?: readonly ServerName[] }> {
+  const better = ranks.answered + ranks.via + ranks.spoke;
+  const places = CANDIDATES_MAX - better;
+  const fresh = await pickHints(tx, roomId, candidates, random(), places);
+  // Where there are few others, those of this round keep the places that are left.
+  return fresh.length === 0 ? {} : { hints: [...fresh, ...candidates.slice(better)].slice(0, places) };
 }

@@ -5,6 +5,7 @@
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
+import { type ResyncState } from '../../resync/state.ts';
 import { invariant } from '../../invariant.ts';
 import { readPartialAnchors } from '../../store/events/anchors.ts';
 import { countPartial, readEventStates, readPartialEvents } from '../../store/events/event-states.ts';
@@ -64,7 +65,7 @@ async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: numbe
   return withTransaction(context.store, async (tx) => {
     const stay = await lockResync(tx, roomId, epoch);
     if (stay?.resync.phase !== 'walking') return true;
-    const { room } = stay;
+    const { room, resync } = stay;
     const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX + 1);
     if (events.length > BATCH_EVENTS_MAX) return false;
     const judged = await judgeAgain(tx, roomId, rulesOfJoined(room.roomVersion), events);
@@ -74,7 +75,7 @@ async function walkLastBatch(context: RoomsContext, roomId: RoomId, epoch: numbe
       await assumeGaps(context, tx, walked);
       return false;
     }
-    await complete(context, tx, walked);
+    await complete(context, tx, walked, resync);
     return true;
   });
 }
@@ -109,16 +110,22 @@ async function stateOfExtremities(tx: Transaction, room: LockedRoom): Promise<Sn
  * Works the current state out again from the full states of the extremities and closes the resync. Joins of ours that the full
  * state refuses have failed; where they leave nobody of us in the room, the stay ends.
  */
-async function complete(context: RoomsContext, tx: Transaction, room: LockedRoom): Promise<void> {
+async function complete(
+  context: RoomsContext,
+  tx: Transaction,
+  room: LockedRoom,
+  { degraded }: ResyncState,
+): Promise<void> {
   const { roomId } = room;
   const at = context.clock.now();
   const currentState = await stateOfExtremities(tx, room);
   const refused = await refusedJoins(tx, room, at);
   await append(tx, room, [{ type: 'CurrentStateResolved', currentState }, ...refused]);
   const members = await countMembers(tx, roomId, currentState);
+  const lacking = degraded === null ? {} : { lacking: degraded.count };
   const isOver = refused.length > 0 && !(await isAnybodyIn(tx, roomId));
   await append(tx, await relock(tx, roomId), [
-    isOver ? { type: 'StayEnded', because: 'join-rejected', at } : { type: 'ResyncCompleted', members, at },
+    isOver ? { type: 'StayEnded', because: 'join-rejected', at } : { type: 'ResyncCompleted', members, ...lacking, at },
   ]);
 }
 

@@ -59,3 +59,18 @@ export async function readFullAnchorState(sql: Sql, roomId: RoomId): Promise<Sna
   );
   return row?.stateAfter;
 }
+
+/** As many as one state of a resync has places for. */
+const ANCHORS_AT_ONCE_MAX = 20;
+
+/** Some of the anchors whose full state the resync still has to fetch; that of a gap is asked for apart. */
+export async function readAnchorsToFetch(sql: Sql, roomId: RoomId): Promise<EventId[]> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM anchors a
+      WHERE room_id = $1 AND partial
+        AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = a.room_id AND g.event_id = a.event_id)
+      ORDER BY event_id LIMIT $2`,
+    [roomId, ANCHORS_AT_ONCE_MAX],
+  );
+  return rows.map(({ eventId }) => eventId);
+}

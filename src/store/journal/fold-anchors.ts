@@ -35,6 +35,8 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'StayEnded':
     case 'GapFilled':
     case 'GapGivenUp':
+    case 'SpeakersLearned':
+    case 'MissingSought':
     case 'StateFetchStarted':
     case 'StateFetchFailed':
     case 'RoundFailed':

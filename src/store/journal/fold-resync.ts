@@ -1,6 +1,6 @@
 /** The fold of control events: one row an epoch, by the same `evolve` that the workflow runs. */
 import { type ResyncEvent } from '../../resync/events.ts';
-import { type ResyncState, evolve, initialResyncState } from '../../resync/state.ts';
+import { type ResyncState, asResyncState, evolve } from '../../resync/state.ts';
 import { type Transaction } from '../open-store.ts';
 import { type LockedRoom } from './rooms.ts';
 
@@ -15,7 +15,7 @@ export async function foldResync(
     room.roomId,
     room.epoch,
   ]);
-  const state = events.reduce(evolve, row?.state ?? initialResyncState);
+  const state = events.reduce(evolve, asResyncState(row?.state ?? null));
   await tx.query(
     `INSERT INTO resyncs (room_id, epoch, seq, state, phase, next_wake_at) VALUES ($1, $2, $3, $4, $5, $6)
      ON CONFLICT (room_id, epoch) DO UPDATE

@@ -1,5 +1,5 @@
 /** The folds of timeline entries: verdicts and states of events, forward extremities, memberships of local users. */
-import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Verdict } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
@@ -40,6 +40,9 @@ export interface TimelineFacts {
 export interface EventFacts {
   readonly nid: number;
   readonly type: string;
+  readonly sender: UserId;
+  /** Its server is known to be in the room by more than a stranger's word. */
+  readonly isSpeakerKnown: boolean;
   readonly prevEvents: readonly EventId[];
   readonly authEvents: readonly EventId[];
   /** Of its auth events, in their order; `null`: not known before this append. */
@@ -60,7 +63,11 @@ export async function timelineFacts(
   const authStates = timeline.flatMap((event) => ('authState' in event ? event.authState : []));
   if (judged.length === 0 && authStates.length === 0) return { events: new Map(), nids: new Map() };
   const rows = await tx.query<EventFacts & { eventId: EventId }>(
-    `SELECT p.event_id AS "eventId", p.nid, p.type, p.prev_events AS "prevEvents", p.auth_events AS "authEvents",
+    `SELECT p.event_id AS "eventId", p.nid, p.type, p.sender,
+            EXISTS (SELECT FROM room_servers s
+                     WHERE s.room_id = p.room_id AND s.server_name = substr(p.sender, strpos(p.sender, ':') + 1)
+                       AND s.source <> 'hint') AS "isSpeakerKnown",
+            p.prev_events AS "prevEvents", p.auth_events AS "authEvents",
             CASE WHEN p.event_id = ANY ($3::text[]) THEN
               ARRAY(SELECT coalesce(e.auth_depth, o.auth_depth)
                       FROM unnest(p.auth_events) WITH ORDINALITY AS cited(event_id, ordinal)

@@ -17,6 +17,7 @@ import { type EventStateRow, foldTimeline, timelineFacts } from './fold-timeline
 import { foldAnchors } from './fold-anchors.ts';
 import { foldGaps } from './fold-gaps.ts';
 import { foldResync } from './fold-resync.ts';
+import { foldRoomServers, learnSpeakers } from './fold-room-servers.ts';
 import { type Sql, type Transaction, constraintOf } from '../open-store.ts';
 import { type LockedRoom } from './rooms.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
@@ -57,15 +58,18 @@ interface MovedRoom {
  *
  * What it does last is sent with COMMIT, or with the next statement: only then have the entries their positions.
  */
-export async function append(tx: Transaction, room: LockedRoom, events: readonly JournalEvent[]): Promise<void> {
-  if (events.length === 0) return;
-  const timeline = events.filter(isTimelineEvent);
-  const control = events.filter((event) => !isTimelineEvent(event));
+export async function append(tx: Transaction, room: LockedRoom, given: readonly JournalEvent[]): Promise<void> {
+  if (given.length === 0) return;
+  const timeline = given.filter(isTimelineEvent);
   const facts = await timelineFacts(tx, room.roomId, timeline);
+  const speakers = await learnSpeakers(tx, room, timeline, facts.events);
+  const events = speakers === undefined ? given : [...given, speakers];
+  const control = events.filter((event) => !isTimelineEvent(event));
   const moved = await moveRoom(tx, room, timeline, control);
   const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
   await foldAnchors(tx, room, control);
   await foldGaps(tx, room, control);
+  await foldRoomServers(tx, room, control);
   const rows = await foldTimeline(tx, room.roomId, timeline, facts, moved.currentStateBefore);
 
   let resyncSeq = moved.resyncSeq - control.length;

@@ -3,7 +3,7 @@ import { and, eq } from 'drizzle-orm';
 import { invariant } from '../../invariant.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { type ResyncState, initialResyncState } from '../../resync/state.ts';
+import { type ResyncState, asResyncState } from '../../resync/state.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { localMembers, resyncs, rooms } from '../schema/folds.ts';
 
@@ -99,6 +99,7 @@ export async function openEpoch(tx: Transaction, room: LockedRoom): Promise<Lock
   await tx.query(`UPDATE anchors SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
   // What an earlier stay lacked is an anchor, and carried as one, or events that are asked for anew.
   await tx.query(`DELETE FROM gaps WHERE room_id = $1`, [roomId]);
+  await tx.query(`DELETE FROM missing_events WHERE room_id = $1`, [roomId]);
   await tx.query(`UPDATE resyncs SET next_wake_at = NULL WHERE room_id = $1`, [roomId]);
   await tx.query(`DELETE FROM forward_extremities WHERE room_id = $1`, [roomId]);
   const opened = await lockRoom(tx, roomId);
@@ -126,7 +127,7 @@ function selectRooms(sql: Sql) {
 }
 
 function toRoomRow(row: Awaited<ReturnType<typeof selectRooms>>[number]): RoomRow {
-  return { ...row, resync: row.resync ?? initialResyncState };
+  return { ...row, resync: asResyncState(row.resync) };
 }
 
 /** All rooms that have a row, by id. */
@@ -156,7 +157,7 @@ export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | 
       WHERE r.room_id = $1`,
     [roomId],
   );
-  return row && { ...row, state: row.state ?? initialResyncState };
+  return row && { ...row, state: asResyncState(row.state) };
 }
 
 export interface LockedResync {

@@ -127,6 +127,48 @@ export const gaps = pgTable(
   ],
 );
 
+/**
+ * Servers that are or were believed to be in a room, and by what: the best source counts. The candidates of a resync are a
+ * choice from them.
+ */
+export const roomServers = pgTable(
+  'room_servers',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    serverName: text('server_name').$type<ServerName>().notNull(),
+    /** `answered` a request of ours about the room; `via`: named by a user; `spoke` in it; `hint`: a resident says so. */
+    source: text({ enum: ['answered', 'via', 'spoke', 'hint'] }).notNull(),
+    since: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.serverName] })],
+);
+
+/**
+ * Events that a room's state lacks, or that nobody gave us so far. One that is found later keeps its row: it is stored and
+ * judged, and no state has it yet.
+ */
+export const missingEvents = pgTable(
+  'missing_events',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    epoch: integer().notNull(),
+    why: text({ enum: ['not-delivered', 'key-missing', 'badly-signed', 'malformed'] }).notNull(),
+    since: int8().notNull(),
+    /** Servers in whose answers it was missing, the first few. */
+    askedOf: text('asked_of').array().$type<ServerName[]>().notNull(),
+    /** The room goes on without it. Before that it is only missing so far. */
+    isGivenUp: boolean('is_given_up').notNull(),
+    foundAt: int8(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.eventId] }),
+    index('missing_events_given_up')
+      .on(table.since)
+      .where(sql`is_given_up AND found_at IS NULL`),
+  ],
+);
+
 /** Who cites whom among the events of the timeline: the way from an event to its children. */
 export const eventEdges = pgTable(
   'event_edges',

@@ -3,6 +3,7 @@ import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
+import { type FailureClass } from '../../resync/events.ts';
 import { bytea, int8 } from './columns.ts';
 
 /**
@@ -17,6 +18,29 @@ export const fetchProgress = pgTable('fetch_progress', {
   held: integer().notNull(),
   bytes: int8().notNull(),
   at: int8().notNull(),
+});
+
+/**
+ * How often the newest attempt of each room was begun. An attempt that was begun again and again without storing anything
+ * ends its worker each time. Logged, unlike `fetch_progress`: it must outlive what it counts.
+ */
+export const fetchAttempts = pgTable('fetch_attempts', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  epoch: integer().notNull(),
+  attemptNo: integer('attempt_no').notNull(),
+  /** Begun since something was stored last, and not ended in order. */
+  begins: integer().notNull(),
+});
+
+/** How other servers answer, for all rooms and processes. A row only where something is wrong. */
+export const destinations = pgTable('destinations', {
+  serverName: text('server_name').$type<ServerName>().primaryKey(),
+  /** In a row. */
+  failures: integer().notNull(),
+  /** Nothing is asked of it before. */
+  notBefore: int8().notNull(),
+  lastFailure: text().$type<FailureClass>().notNull(),
+  lastFailedAt: int8().notNull(),
 });
 
 /**

@@ -1,12 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { authEventIdsOf } from '../../../src/matrix/auth/auth-events.ts';
-import { type EventId } from '../../../src/matrix/identifiers.ts';
-import { type Pdu } from '../../../src/matrix/pdu.ts';
+import { type EventId, type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
 import { checkOutlier } from '../../../src/matrix/pdu-checks.ts';
 import { ROOM_VERSIONS, roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { createAuthViews } from '../../../src/rooms/judge/auth-view.ts';
 import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
+import { sampleEvent } from '../../matrix/sample-event.ts';
 
 const SEED = 20_261_123;
 const ROOMS_A_VERSION = 12;
@@ -23,6 +24,24 @@ function stored(pdu: Pdu, authEvents: readonly EventId[] = pdu.authEvents) {
     membership: typeof membership === 'string' ? membership : null,
     prevEvents: pdu.prevEvents,
     authEvents,
+  };
+}
+
+const ROOM = '!room:example.org' as RoomId;
+
+/** A row of a member event, with more in its content. */
+function storedMember(userId: string, membership: string, more: JsonObject) {
+  const content = { membership, ...more };
+  const event = sampleEvent('11', { type: 'm.room.member', sender: userId, state_key: userId, content });
+  return {
+    eventId: `$${userId}` as EventId,
+    json: JSON.stringify(event),
+    type: 'm.room.member',
+    stateKey: userId,
+    sender: userId as UserId,
+    membership,
+    prevEvents: [],
+    authEvents: [],
   };
 }
 
@@ -80,6 +99,33 @@ describe('what auth rules read of an event', () => {
       views.view({ ...stored(event!), type: 'm.room.topic', authEvents: authEvents as EventId[] }).authEvents;
     expect(citing('$a:x.org $b:x.org')).toEqual(['$a:x.org $b:x.org']);
     expect(citing('$a:x.org', '$b:x.org')).toEqual(['$a:x.org', '$b:x.org']);
+  });
+
+  test('keeps of 20,000 members of a restricted room one string each that names who let them in', () => {
+    const rules = roomVersionRules('11')!;
+    const views = createAuthViews(ROOM, rules);
+    const authoriser = '@admin:one.test';
+    for (let i = 0; i < 20_000; i += 1) {
+      const view = views.view(
+        storedMember(`@user${i}:two.test`, 'join', {
+          displayname: 'x'.repeat(700),
+          join_authorised_via_users_server: authoriser,
+        }),
+      );
+      expect(view.content).toEqual({ membership: 'join', join_authorised_via_users_server: authoriser });
+    }
+    // 64 Mi characters are what a fetch may hold.
+    expect(views.wholeCharacters()).toBeLessThan(1_000);
+  });
+
+  test('keeps a member whole whose invitation came by e-mail, however its key is written', () => {
+    const rules = roomVersionRules('11')!;
+    const invitation = { third_party_invite: { signed: { token: 't' } } };
+    const plain = storedMember('@bob:two.test', 'invite', invitation);
+    const escaped = { ...plain, json: plain.json.replace('third_party_invite', '\\u0074hird_party_invite') };
+    for (const row of [plain, escaped]) {
+      expect(createAuthViews(ROOM, rules).view(row).content).toEqual({ membership: 'invite', ...invitation });
+    }
   });
 
   test('shares a list of auth events between all who cite the same', () => {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
+import { learnServers } from '../../../src/store/tables/room-servers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { countPartial, readEventStates, readPartialEvents } from '../../../src/store/events/event-states.ts';
 import {
@@ -226,6 +227,9 @@ test('to append takes as many statements for a message as for fifty, and few mor
   );
   const name = state(`$name-${roomId}`, 'm.room.name', '', { roomId, prevEvents: [said.at(-1)!.eventId] });
   await insertPdus(store, [...said, name]);
+  // One more the first time that a server speaks.
+  const speakers = [...new Set(said.map(({ sender }) => domainOf(sender)!))];
+  await learnServers(store, roomId, speakers, 'spoke', at);
   const entryOf = ({ eventId }: CheckedPdu) => accepted(eventId, named, { partial: false });
   const [first, ...others] = said;
   // BEGIN, the lock and the extremities, what is appended, the room, the edges, the extremities, and the entries with COMMIT.

@@ -1,0 +1,191 @@
+/**
+ * The ledger of one answer: which events are wanted of it, which are at hand, and why the others are not. Pure: whoever
+ * receives and checks events tells it what became of each (state-intake.ts).
+ */
+import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
+import { type MissingWhy } from '../../resync/events.ts';
+import { type CheckOutcome } from '../../verification/contract.ts';
+
+/** An event of another room. No resident has a better copy, so it is dropped at once. */
+const OTHER_ROOM = 'event.room';
+/** Ids named in a failure reason. */
+const IDS_NAMED_MAX = 3;
+
+/** What came and could not be used. */
+type Unusable =
+  | { readonly why: 'badly-signed'; readonly signer: ServerName }
+  | { readonly why: 'key-missing'; readonly key: string }
+  | { readonly why: 'malformed'; readonly reason: string };
+
+export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>;
+
+export class WantedEvents {
+  private readonly wanted: Set<EventId>;
+  private readonly held: Set<EventId>;
+  private readonly taken = new Set<EventId>();
+  private readonly unusable = new Map<EventId, Unusable>();
+  private readonly gone = new Map<EventId, MissingWhy>();
+  private readonly passedOver = new Set<EventId>();
+  /** Malformed beyond an id: any of the missing ones may have been among them. */
+  private nameless = 0;
+
+  /** `held`: those of the wanted ones that are stored with their body. */
+  constructor(wanted: Iterable<EventId>, held: Iterable<EventId>) {
+    this.wanted = new Set(wanted);
+    this.held = new Set(held);
+  }
+
+  get count(): number {
+    return this.wanted.size;
+  }
+
+  get heldBefore(): number {
+    return this.held.size;
+  }
+
+  /** Neither to be verified nor to be stored: it is at hand, or nobody wants it. */
+  isIdle(eventId: EventId): boolean {
+    return this.isAtHand(eventId) || !this.wanted.has(eventId);
+  }
+
+  isAtHand(eventId: EventId): boolean {
+    return this.held.has(eventId) || this.taken.has(eventId);
+  }
+
+  /** Further events are wanted; `held` as in the constructor. */
+  want(eventIds: Iterable<EventId>, held: Iterable<EventId>): void {
+    for (const eventId of eventIds) this.wanted.add(eventId);
+    for (const eventId of held) this.held.add(eventId);
+  }
+
+  /** It came and passed its checks. */
+  take(eventId: EventId): void {
+    this.taken.add(eventId);
+    this.unusable.delete(eventId);
+  }
+
+  /** It came and did not pass. A good copy that was there before, or comes later, counts all the same. */
+  refuse(outcome: UncheckedOutcome): void {
+    const { eventId } = outcome;
+    if (eventId === null) {
+      this.nameless += 1;
+      return;
+    }
+    if (this.isIdle(eventId)) return;
+    switch (outcome.outcome) {
+      case 'bad-signature':
+        this.unusable.set(eventId, { why: 'badly-signed', signer: outcome.serverName });
+        return;
+      case 'key-missing': {
+        const key = `${outcome.serverName} ${outcome.keyId ?? ''}`.trim();
+        this.unusable.set(eventId, { why: 'key-missing', key });
+        return;
+      }
+      case 'malformed':
+        if (outcome.rule === OTHER_ROOM) this.passOver([eventId]);
+        else this.unusable.set(eventId, { why: 'malformed', reason: outcome.reason });
+        return;
+    }
+  }
+
+  ids(): EventId[] {
+    return [...this.wanted];
+  }
+
+  missing(): EventId[] {
+    return [...this.wanted].filter((eventId) => !this.isAtHand(eventId));
+  }
+
+  why(eventId: EventId): MissingWhy {
+    return this.unusable.get(eventId)?.why ?? this.gone.get(eventId) ?? 'not-delivered';
+  }
+
+  badlySigned(): EventId[] {
+    return this.missing().filter((eventId) => this.why(eventId) === 'badly-signed');
+  }
+
+  /** Whose signature on a badly signed event was wrong: who to ask for a better one. */
+  signerOf(eventId: EventId): ServerName | undefined {
+    const unusable = this.unusable.get(eventId);
+    return unusable?.why === 'badly-signed' ? unusable.signer : undefined;
+  }
+
+  /** Goes on without what can never be used: it came, and every copy of it is bad. */
+  dropUnusable(): void {
+    this.passOver(
+      this.missing().filter((eventId) => {
+        const why = this.why(eventId);
+        return why === 'badly-signed' || why === 'malformed';
+      }),
+    );
+  }
+
+  /** Goes on without what could not be had, and remembers it as missing. */
+  goOnWithout(eventIds: Iterable<EventId>): void {
+    for (const eventId of eventIds) {
+      this.gone.set(eventId, this.why(eventId));
+      this.wanted.delete(eventId);
+    }
+  }
+
+  isGone(eventId: EventId): boolean {
+    return this.gone.has(eventId) || this.passedOver.has(eventId);
+  }
+
+  /** They are wanted no longer, and nothing is missing without them. */
+  leave(eventIds: Iterable<EventId>): void {
+    for (const eventId of eventIds) this.wanted.delete(eventId);
+  }
+
+  /** Wanted, and gone on without, because it could not be had. */
+  goneWithout(): ReadonlyMap<EventId, MissingWhy> {
+    return this.gone;
+  }
+
+  /** Wanted, and gone on without, because it can never be used. */
+  dropped(): ReadonlySet<EventId> {
+    return this.passedOver;
+  }
+
+  /** What is missing and why, in words; `undefined`: nothing. */
+  holes(): string | undefined {
+    const missing = this.missing();
+    if (missing.length === 0) return undefined;
+    const reasons: string[] = [];
+    const of = (why: MissingWhy): EventId[] => missing.filter((eventId) => this.why(eventId) === why);
+    const keyless = of('key-missing');
+    if (keyless.length > 0) {
+      reasons.push(`${keyless.length} events signed with keys that cannot be had (${this.keysOf(keyless)})`);
+    }
+    const wrong = of('badly-signed');
+    if (wrong.length > 0) reasons.push(`${wrong.length} events with a wrong signature (${named(wrong)})`);
+    const [misshapen] = of('malformed');
+    if (misshapen !== undefined) {
+      const unusable = this.unusable.get(misshapen);
+      const reason = unusable?.why === 'malformed' ? unusable.reason : '';
+      reasons.push(`malformed events (${misshapen}: ${reason})`);
+    }
+    const absent = of('not-delivered');
+    if (absent.length > 0) {
+      const nameless = this.nameless === 0 ? '' : `; ${this.nameless} others came malformed beyond an id`;
+      reasons.push(`${absent.length} events named but not delivered (${named(absent)}${nameless})`);
+    }
+    return reasons.join('; ');
+  }
+
+  private keysOf(eventIds: readonly EventId[]): string {
+    const keys = eventIds.map((eventId) => {
+      const unusable = this.unusable.get(eventId);
+      return unusable?.why === 'key-missing' ? unusable.key : '';
+    });
+    return [...new Set(keys)].slice(0, IDS_NAMED_MAX).join(', ');
+  }
+
+  private passOver(eventIds: Iterable<EventId>): void {
+    for (const eventId of eventIds) if (this.wanted.delete(eventId)) this.passedOver.add(eventId);
+  }
+}
+
+function named(ids: readonly EventId[]): string {
+  return `${ids.slice(0, IDS_NAMED_MAX).join(', ')}${ids.length > IDS_NAMED_MAX ? ', …' : ''}`;
+}

@@ -1,0 +1,127 @@
+/**
+ * Events that residents name in a room's state and nobody gave us in a form that can be used: first those that are missing so
+ * far, then, once the room goes on without them, those that are looked for on.
+ */
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type MissingWhy } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+/** Ids in one query: those of a state are megabytes. */
+const CITING_AT_A_TIME = 20_000;
+/** Servers remembered for an event: more than anybody asks for. */
+const ASKED_OF_MAX = 10;
+
+export interface MissingEvent {
+  readonly eventId: EventId;
+  readonly why: MissingWhy;
+  /** Milliseconds since the Unix epoch. */
+  readonly since: number;
+  /** In whose answers it was missing, the first few. */
+  readonly askedOf: readonly ServerName[];
+  /** When it was stored and judged after all; no state has it yet. */
+  readonly foundAt: number | null;
+}
+
+export interface MissingInRoom {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly missing: ReadonlyMap<EventId, MissingWhy>;
+  readonly at: number;
+}
+
+const COLUMNS = `event_id AS "eventId", why, since, asked_of AS "askedOf", found_at AS "foundAt"`;
+
+/** Notes that events were missing in the answer of `resident`, and gives them as they are now. */
+export function recordMissing(
+  sql: Sql,
+  { roomId, epoch, missing, at }: MissingInRoom,
+  resident: ServerName,
+): Promise<MissingEvent[]> {
+  return sql.query(
+    `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, since, asked_of, is_given_up)
+     SELECT $1, event_id, $2, why, $5::bigint, ARRAY[$6], false FROM unnest($3::text[], $4::text[]) AS i(event_id, why)
+      ORDER BY event_id
+     ON CONFLICT (room_id, event_id) DO UPDATE
+        SET why = excluded.why, epoch = excluded.epoch,
+            asked_of = CASE WHEN $6 = ANY (m.asked_of) OR cardinality(m.asked_of) >= $7 THEN m.asked_of
+                            ELSE m.asked_of || $6 END
+     RETURNING ${COLUMNS}`,
+    [roomId, epoch, [...missing.keys()], [...missing.values()], at, resident, ASKED_OF_MAX],
+  );
+}
+
+/** The room goes on without these; from now on they are looked for. */
+export async function giveUpMissing(sql: Sql, { roomId, epoch, missing, at }: MissingInRoom): Promise<void> {
+  await sql.query(
+    `INSERT INTO missing_events (room_id, event_id, epoch, why, since, asked_of, is_given_up)
+     SELECT $1, event_id, $2, why, $5::bigint, '{}', true FROM unnest($3::text[], $4::text[]) AS i(event_id, why)
+      ORDER BY event_id
+     ON CONFLICT (room_id, event_id) DO UPDATE SET is_given_up = true, why = excluded.why`,
+    [roomId, epoch, [...missing.keys()], [...missing.values()], at],
+  );
+}
+
+/** A state was had without these after all: they are missing no longer. */
+export async function forgetMissingSoFar(sql: Sql, roomId: RoomId): Promise<void> {
+  await sql.query(`DELETE FROM missing_events WHERE room_id = $1 AND NOT is_given_up`, [roomId]);
+}
+
+/** What the room goes on without, the longest missing first; with those that were found later. */
+export function readGivenUp(sql: Sql, roomId: RoomId, limit: number): Promise<MissingEvent[]> {
+  return sql.query(
+    `SELECT ${COLUMNS} FROM missing_events WHERE room_id = $1 AND is_given_up
+      ORDER BY found_at IS NOT NULL, since, event_id LIMIT $2`,
+    [roomId, limit],
+  );
+}
+
+/** How many events the room goes on without that were not found yet. */
+export async function countLacking(sql: Sql, roomId: RoomId): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `SELECT count(*) AS count FROM missing_events WHERE room_id = $1 AND is_given_up AND found_at IS NULL`,
+    [roomId],
+  );
+  return row?.count ?? 0;
+}
+
+/** They are stored and judged now. */
+export async function markFound(sql: Sql, roomId: RoomId, eventIds: readonly EventId[], at: number): Promise<void> {
+  await sql.query(
+    `UPDATE missing_events SET found_at = $3 WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND found_at IS NULL`,
+    [roomId, eventIds, at],
+  );
+}
+
+export interface LackingEverywhere {
+  readonly events: number;
+  /** Since when the longest of them is missing; `null`: there is none. */
+  readonly oldestSince: number | null;
+}
+
+/** Of all rooms: what they go on without and nobody has found; read from an index that holds nothing else. */
+export async function countLackingEverywhere(sql: Sql): Promise<LackingEverywhere> {
+  const [row] = await sql.query<LackingEverywhere>(
+    `SELECT count(*) AS events, min(since) AS "oldestSince" FROM missing_events WHERE is_given_up AND found_at IS NULL`,
+  );
+  return row ?? { events: 0, oldestSince: null };
+}
+
+/** Those of `eventIds` that events among `citing` of the room name as auth events. */
+export async function citedAsAuthEvents(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  citing: readonly EventId[],
+): Promise<Set<EventId>> {
+  const cited = new Set<EventId>();
+  for (let start = 0; start < citing.length; start += CITING_AT_A_TIME) {
+    const rows = await sql.query<{ eventId: EventId }>(
+      `SELECT DISTINCT a.event_id AS "eventId"
+         FROM pdus p CROSS JOIN unnest(p.auth_events) AS a(event_id)
+        WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[]) AND a.event_id = ANY ($3::text[])`,
+      [roomId, citing.slice(start, start + CITING_AT_A_TIME), eventIds],
+    );
+    for (const { eventId } of rows) cited.add(eventId);
+  }
+  return cited;
+}

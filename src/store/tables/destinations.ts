@@ -1,0 +1,48 @@
+/** How other servers answer: one row for each that does not, shared by all rooms and processes. */
+import { type ServerName } from '../../matrix/identifiers.ts';
+import { type FailureClass } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+export interface DestinationHealth {
+  readonly failures: number;
+  /** Milliseconds since the Unix epoch. */
+  readonly notBefore: number;
+  readonly lastFailure: FailureClass;
+}
+
+/** `undefined`: nothing is known against it. */
+export async function readDestination(sql: Sql, serverName: ServerName): Promise<DestinationHealth | undefined> {
+  const [row] = await sql.query<DestinationHealth>(
+    `SELECT failures, not_before AS "notBefore", last_failure AS "lastFailure" FROM destinations WHERE server_name = $1`,
+    [serverName],
+  );
+  return row;
+}
+
+export interface DestinationFailure {
+  readonly serverName: ServerName;
+  readonly failure: FailureClass;
+  /** How long it is left alone after the first failure, milliseconds; doubled by each further one, up to `longestMs`. */
+  readonly firstMs: number;
+  readonly longestMs: number;
+  readonly at: number;
+}
+
+/** Several at once that fail together, of one outage, count as one: a row that is not due yet stays as it is. */
+export async function recordDestinationFailure(sql: Sql, failure: DestinationFailure): Promise<void> {
+  const { serverName, failure: lastFailure, firstMs, longestMs, at } = failure;
+  await sql.query(
+    `INSERT INTO destinations AS d (server_name, failures, not_before, last_failure, last_failed_at)
+     VALUES ($1, 1, $3::bigint + least($4::bigint, $5::bigint), $2, $3)
+     ON CONFLICT (server_name) DO UPDATE
+        SET failures = d.failures + 1, last_failure = excluded.last_failure, last_failed_at = excluded.last_failed_at,
+            not_before = $3::bigint + least($4::bigint * (2 ^ least(d.failures, 20))::bigint, $5::bigint)
+      WHERE d.not_before <= $3::bigint`,
+    [serverName, lastFailure, at, firstMs, longestMs],
+  );
+}
+
+/** It has answered, whatever it said. */
+export async function forgetDestinationFailures(sql: Sql, serverName: ServerName): Promise<void> {
+  await sql.query(`DELETE FROM destinations WHERE server_name = $1`, [serverName]);
+}

@@ -1,0 +1,75 @@
+/** Servers believed to be in a room: `servers_in_room` of whoever let us in, whole, and everybody who turned up since. */
+import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type Sql } from '../open-store.ts';
+import { type roomServers } from '../schema/folds.ts';
+
+export type ServerSource = (typeof roomServers.$inferSelect)['source'];
+
+/** The better source of two, first. */
+const BEST_FIRST: readonly ServerSource[] = ['answered', 'via', 'spoke', 'hint'];
+
+/** Adds servers to a room; of a known one the better source counts. `at`: milliseconds since the Unix epoch. */
+export async function learnServers(
+  sql: Sql,
+  roomId: RoomId,
+  servers: readonly ServerName[],
+  source: ServerSource,
+  at: number,
+): Promise<void> {
+  const others = [...new Set(servers)].filter((server) => server !== sql.serverName).sort();
+  if (others.length === 0) return;
+  await sql.query(
+    `INSERT INTO room_servers AS s (room_id, server_name, source, since)
+     SELECT $1, name, $3, $4::bigint FROM unnest($2::text[]) AS i(name)
+     ON CONFLICT (room_id, server_name) DO UPDATE SET source = excluded.source
+      WHERE array_position($5::text[], s.source) > array_position($5::text[], excluded.source)`,
+    [roomId, others, source, at, BEST_FIRST],
+  );
+}
+
+/** Servers that speak in the room; gives the time by the database's clock, milliseconds since the Unix epoch. */
+export async function learnSpeakingServers(sql: Sql, roomId: RoomId, servers: readonly ServerName[]): Promise<number> {
+  const [row] = await sql.query<{ at: number }>(
+    `WITH now AS (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at), learned AS (
+       INSERT INTO room_servers AS s (room_id, server_name, source, since)
+       SELECT $1, name, 'spoke', now.at FROM now, unnest($2::text[]) AS i(name)
+       ON CONFLICT (room_id, server_name) DO UPDATE SET source = excluded.source WHERE s.source = 'hint'
+     )
+     SELECT at FROM now`,
+    [roomId, [...servers].sort()],
+  );
+  return row?.at ?? 0;
+}
+
+/** Every server believed to be in the room, those of the best source first, in the order of their names. */
+export async function readRoomServers(
+  sql: Sql,
+  roomId: RoomId,
+): Promise<{ readonly serverName: ServerName; readonly source: ServerSource }[]> {
+  return sql.query(
+    `SELECT server_name AS "serverName", source FROM room_servers WHERE room_id = $1
+      ORDER BY array_position($2::text[], source), server_name`,
+    [roomId, BEST_FIRST],
+  );
+}
+
+/**
+ * Up to `limit` servers said to be in the room that are not among `known`: those with the fewest failures in a row first,
+ * and chosen anew each time by `seed`, so that a long list is asked through in time.
+ */
+export async function pickHints(
+  sql: Sql,
+  roomId: RoomId,
+  known: readonly ServerName[],
+  seed: number,
+  limit: number,
+): Promise<ServerName[]> {
+  const rows = await sql.query<{ serverName: ServerName }>(
+    `SELECT s.server_name AS "serverName"
+       FROM room_servers s LEFT JOIN destinations d ON d.server_name = s.server_name
+      WHERE s.room_id = $1 AND NOT s.server_name = ANY ($2::text[])
+      ORDER BY coalesce(d.failures, 0), md5(s.server_name || $3) LIMIT $4`,
+    [roomId, known, String(seed), limit],
+  );
+  return rows.map(({ serverName }) => serverName);
+}

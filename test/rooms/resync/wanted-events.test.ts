@@ -1,0 +1,87 @@
+import { describe, expect, test } from 'vitest';
+import { type EventId, type KeyId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { WantedEvents } from '../../../src/rooms/resync/wanted-events.ts';
+
+const id = (name: string): EventId => `$${name}` as EventId;
+const SERVER = 'dead.test' as ServerName;
+const badlySigned = (eventId: EventId) =>
+  ({ outcome: 'bad-signature', eventId, serverName: SERVER, reason: 'wrong' }) as const;
+const keyless = (eventId: EventId) =>
+  ({ outcome: 'key-missing', eventId, serverName: SERVER, keyId: 'ed25519:old' as KeyId }) as const;
+const malformed = (eventId: EventId | null, rule = 'event.depth') =>
+  ({ outcome: 'malformed', eventId, rule, reason: 'depth is no number' }) as const;
+
+describe('the ledger of an answer', () => {
+  test('misses what is wanted and neither held nor taken', () => {
+    const ledger = new WantedEvents([id('a'), id('b'), id('c')], [id('a')]);
+    ledger.take(id('b'));
+    expect(ledger.missing()).toEqual(['$c']);
+    expect([ledger.isIdle(id('a')), ledger.isIdle(id('c')), ledger.isIdle(id('other'))]).toEqual([true, false, true]);
+  });
+
+  test('has nothing to say when all is at hand', () => {
+    expect(new WantedEvents([id('a')], [id('a')]).holes()).toBeUndefined();
+  });
+
+  test('tells what came and cannot be used from what did not come', () => {
+    const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), []);
+    ledger.refuse(badlySigned(id('a')));
+    ledger.refuse(keyless(id('b')));
+    ledger.refuse(malformed(id('c')));
+    expect(['a', 'b', 'c', 'd'].map((name) => ledger.why(id(name)))).toEqual([
+      'badly-signed',
+      'key-missing',
+      'malformed',
+      'not-delivered',
+    ]);
+    expect(ledger.holes()).toBe(
+      '1 events signed with keys that cannot be had (dead.test ed25519:old); 1 events with a wrong signature ($a); ' +
+        'malformed events ($c: depth is no number); 1 events named but not delivered ($d)',
+    );
+  });
+
+  test('says that others came malformed beyond an id, where events are missing', () => {
+    const ledger = new WantedEvents([id('a')], []);
+    ledger.refuse(malformed(null));
+    expect(ledger.holes()).toBe('1 events named but not delivered ($a; 1 others came malformed beyond an id)');
+  });
+
+  test('takes a good copy after a bad one, and minds no bad copy after a good one', () => {
+    const ledger = new WantedEvents([id('a')], []);
+    ledger.refuse(badlySigned(id('a')));
+    expect(ledger.signerOf(id('a'))).toBe(SERVER);
+    ledger.take(id('a'));
+    ledger.refuse(keyless(id('a')));
+    expect(ledger.holes()).toBeUndefined();
+  });
+
+  test('drops an event of another room at once, and what is badly signed or malformed when told to', () => {
+    const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), []);
+    ledger.refuse(malformed(id('a'), 'event.room'));
+    ledger.refuse(badlySigned(id('b')));
+    ledger.refuse(malformed(id('c')));
+    ledger.refuse(keyless(id('d')));
+    expect(ledger.missing()).toEqual(['$b', '$c', '$d']);
+    ledger.dropUnusable();
+    expect(ledger.missing()).toEqual(['$d']);
+    expect([...ledger.dropped()]).toEqual(['$a', '$b', '$c']);
+  });
+
+  test('remembers why it goes on without an event', () => {
+    const ledger = new WantedEvents([id('a'), id('b')], []);
+    ledger.refuse(keyless(id('a')));
+    ledger.goOnWithout(ledger.missing());
+    expect([...ledger.goneWithout()]).toEqual([
+      ['$a', 'key-missing'],
+      ['$b', 'not-delivered'],
+    ]);
+    expect([ledger.holes(), ledger.dropped().size]).toEqual([undefined, 0]);
+  });
+
+  test('counts no event that nobody wanted', () => {
+    const ledger = new WantedEvents([id('a')], [id('a')]);
+    ledger.refuse(badlySigned(id('x')));
+    ledger.dropUnusable();
+    expect([...ledger.dropped()]).toEqual([]);
+  });
+});
