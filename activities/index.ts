@@ -6,8 +6,13 @@ import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activit
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
+import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
+import { seekMissing } from '../src/rooms/resync/seek-missing.ts';
+import { type GapsDue } from '../src/resync/next-action.ts';
+import { readGapsDue } from '../src/store/events/gaps.ts';
+import { type RoomId } from '../src/matrix/identifiers.ts';
 import { type Progress } from '../src/rooms/resync/state-intake.ts';
 import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { initialResyncState } from '../src/resync/state.ts';
@@ -28,12 +33,17 @@ export function createActivities(dependencies: ActivityDependencies): Activities
   const { rooms } = dependencies;
   const { store } = rooms;
 
+  const gapsOf = async (roomId: RoomId, epoch: number): Promise<{ readonly gaps?: GapsDue }> => {
+    const gaps = await readGapsDue(store, roomId, epoch);
+    return gaps.open === 0 ? {} : { gaps };
+  };
   const eventsSince = async ({ roomId, epoch, sinceSeq }: RoomCursor): Promise<ControlEvents> => {
     const resync = await readResync(store, roomId);
     const events = await readResyncEvents(store, roomId, epoch, sinceSeq);
     return {
       epoch: resync?.epoch ?? 0,
       events: events.map(({ seq, event }) => ({ seq, event: trimForTransport(event) })),
+      ...(await gapsOf(roomId, epoch)),
     };
   };
   return translateFailures({
@@ -44,6 +54,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
         epoch: resync?.epoch ?? 0,
         seq: resync?.seq ?? 0,
         state: resync?.state ?? initialResyncState,
+        ...(await gapsOf(roomId, resync?.epoch ?? 0)),
       };
     },
     fetchState: async (input) => {
@@ -61,6 +72,14 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     },
     walkEvents: async (input) => {
       await whileAlive((beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat)));
+      return eventsSince(input);
+    },
+    fetchGaps: async (input) => {
+      await whileAlive((beat) => fetchGaps(rooms, input, progress(beat)));
+      return eventsSince(input);
+    },
+    seekMissing: async (input) => {
+      await whileAlive((beat) => seekMissing(rooms, input, progress(beat)));
       return eventsSince(input);
     },
     sweep: (input) => whileAlive((beat) => ringOverdue(dependencies, input, progress(beat))),

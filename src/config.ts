@@ -24,6 +24,7 @@ import {
 } from './config/sources.ts';
 import { parseDuration, parseSize } from './config/units.ts';
 import { invariant } from './invariant.ts';
+import { type DegradePolicy, defaultDegradePolicy } from './resync/policy.ts';
 import { type LogLevel } from './logging.ts';
 
 export interface ListenerConfig {
@@ -96,6 +97,7 @@ export interface Config {
     readonly sweepAfterMs: number;
     readonly firstRetryMs: number;
     readonly longestRetryMs: number;
+    readonly degrade: DegradePolicy;
   };
   readonly log: { readonly level: LogLevel };
   readonly telemetry: { readonly otlpEndpoint: string | null };
@@ -252,6 +254,11 @@ function toConfig(settings: Settings, base: string): Config {
       sweepAfterMs: milliseconds(resync.sweep_after),
       firstRetryMs: milliseconds(resync.first_retry),
       longestRetryMs: milliseconds(resync.longest_retry),
+      degrade: {
+        ...defaultDegradePolicy,
+        afterMs: milliseconds(resync.degrade_after),
+        atLastMs: milliseconds(resync.degrade_at_last),
+      },
     },
     log,
     telemetry: { otlpEndpoint: telemetry.otlp_endpoint ?? null },

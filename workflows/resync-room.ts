@@ -50,7 +50,7 @@ const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInter
 const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound'>>({ startToCloseTimeout: '1 minute', retry });
 
 /** Work that lasts: alive as long as it heartbeats. */
-const lasting = proxyActivities<Pick<Activities, 'fetchState' | 'walkEvents'>>({
+const lasting = proxyActivities<Pick<Activities, 'fetchState' | 'walkEvents' | 'fetchGaps' | 'seekMissing'>>({
   startToCloseTimeout: '6 hours',
   heartbeatTimeout: '30 seconds',
   retry,
@@ -87,7 +87,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
   for (;;) {
     setCurrentDetails(describeResync(resync.state));
     visibility.publishWhenDue(resync.state);
-    const action = nextAction(resync.state, Date.now());
+    const action = nextAction(resync.state, Date.now(), resync.gaps);
 
     if (action.type === 'close') {
       visibility.publish(resync.state);
@@ -99,7 +99,8 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
         visibility.publish(resync.state);
         await continueAsNew<typeof resyncRoom>({ roomId, waitingUntilMs: action.untilMs });
       }
-      const summary = `Wait for round ${action.round}`;
+      const isGap = resync.gaps?.nextAt === action.untilMs;
+      const summary = isGap ? 'Wait until a gap is due' : `Wait for round ${action.round}`;
       const rung = await condition(() => rings > heard, Math.min(waitMs, visibility.dueInMs(resync.state) ?? waitMs), {
         summary,
       });
@@ -107,7 +108,9 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
     } else {
       const seen = rings;
       const answer = await perform(action, resync);
-      const isNew = answer.events.length > 0 || answer.epoch !== resync.epoch;
+      // An attempt at a gap that failed is no control event; the gap is due later.
+      const isNew =
+        answer.events.length > 0 || answer.epoch !== resync.epoch || answer.gaps?.nextAt !== resync.gaps?.nextAt;
       stalled = isNew ? 0 : stalled + 1;
       if (isNew && answer.epoch === resync.epoch && seen === rings) {
         resync = fold(resync, answer);
@@ -125,7 +128,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
 
 function perform(
   action: Exclude<NextAction, { type: 'close' | 'sleep' }>,
-  { roomId, epoch, seq, state }: LoadedResync,
+  { roomId, epoch, seq, state, gaps }: LoadedResync,
 ): Promise<ControlEvents> {
   const cursor = { roomId, epoch, sinceSeq: seq };
   switch (action.type) {
@@ -141,12 +144,17 @@ function perform(
       ]);
     case 'walk':
       return lasting.walkEvents.executeWithOptions({ summary: `Judge partial events, ${state.walked} done` }, [cursor]);
+    case 'fetchGaps':
+      return lasting.fetchGaps.executeWithOptions({ summary: `State at gaps, ${gaps?.open ?? 0} open` }, [cursor]);
+    case 'seekMissing':
+      return lasting.seekMissing.executeWithOptions({ summary: 'Look for what the state lacks' }, [cursor]);
   }
 }
 
-function fold(resync: LoadedResync, { events }: ControlEvents): LoadedResync {
-  const state = events.reduce((folded, { event }) => evolve(folded, event), resync.state);
-  return { ...resync, seq: events.at(-1)?.seq ?? resync.seq, state };
+function fold({ roomId, epoch, seq, state }: LoadedResync, { events, gaps }: ControlEvents): LoadedResync {
+  const folded = events.reduce((before, { event }) => evolve(before, event), state);
+  const loaded = { roomId, epoch, seq: events.at(-1)?.seq ?? seq, state: folded };
+  return gaps === undefined ? loaded : { ...loaded, gaps };
 }
 
 /** A run that cannot go on fails, instead of spinning on one decision; the sweep then starts a fresh one. */

@@ -156,6 +156,8 @@ export const settingsSchema = section({
     sweep_after: duration.default('2m'),
     first_retry: duration.default('30s'),
     longest_retry: duration.default('1h'),
+    degrade_after: duration.default('10m'),
+    degrade_at_last: duration.default('24h'),
   }).prefault({}),
   log: section({
     level: z

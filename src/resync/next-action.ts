@@ -8,28 +8,59 @@ export type NextAction =
   /** No candidate is left in this round: journal when the next one starts. */
   | { readonly type: 'endRound'; readonly round: number }
   | { readonly type: 'sleep'; readonly untilMs: number; readonly round: number }
+  /** Ask for the states at the gaps that are due. */
+  | { readonly type: 'fetchGaps' }
+  /** Look for what the state of a degraded room lacks. */
+  | { readonly type: 'seekMissing' }
   /** Judge the partial events again, and complete when none is left. */
   | { readonly type: 'walk' }
   | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
 
 /** What a resync in this state does next. `now`: milliseconds since the Unix epoch. */
-export function nextAction(state: ResyncState, now: number): NextAction {
+/** What is known of a room's gaps, which are rows of their own. */
+export interface GapsDue {
+  /** At which somebody is still to be asked. */
+  readonly open: number;
+  /** When the first of them is due, milliseconds; `null`: none is open. */
+  readonly nextAt: number | null;
+  /** Of these, those that nobody was asked about yet. */
+  readonly untried: number;
+}
+
+export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0 };
+
+/**
+ * Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
+ * that build on them are judged better with their state, and in a whole room when they are due.
+ */
+export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGaps): NextAction {
+  const gapsAreDue = gaps.nextAt !== null && gaps.nextAt <= now;
   switch (state.phase) {
     case 'absent':
       return { type: 'close', because: 'absent' };
-    case 'complete':
     case 'ended':
-      return { type: 'close', because: state.phase };
+      return { type: 'close', because: 'ended' };
+    case 'complete':
+      if (gapsAreDue) return { type: 'fetchGaps' };
+      if (state.degraded !== null && isDue(state, now)) return { type: 'seekMissing' };
+      if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };
+      return { type: 'close', because: 'complete' };
     case 'walking':
-      return { type: 'walk' };
+      return gapsAreDue && gaps.untried > 0 ? { type: 'fetchGaps' } : { type: 'walk' };
     case 'waiting':
       if (state.nextWakeAt !== null && state.nextWakeAt > now) {
-        return { type: 'sleep', untilMs: state.nextWakeAt, round: state.round };
+        if (gapsAreDue) return { type: 'fetchGaps' };
+        const untilMs = Math.min(state.nextWakeAt, gaps.nextAt ?? state.nextWakeAt);
+        return { type: 'sleep', untilMs, round: state.round };
       }
       return nextFetch(state, now);
     case 'fetching':
       return nextFetch(state, now);
   }
+}
+
+function isDue({ nextWakeAt }: ResyncState, now: number): boolean {
+  return nextWakeAt !== null && nextWakeAt <= now;
 }
 
 function nextFetch(state: ResyncState, now: number): NextAction {

@@ -63,6 +63,20 @@ export function nextSeekAt(sought: number, now: number, jitter: number): number 
   return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
 }
 
+/** Residents asked for the state at a gap in one attempt. */
+export const GAP_RESIDENTS_AN_ATTEMPT = 3;
+/** Then a gap is given up: some four hours after it opened, and after 24 residents or each of fewer several times. */
+const GAP_ATTEMPTS_MAX = 8;
+/** An attempt that says nothing for so long was cut off; states of big rooms take minutes. */
+export const GAP_ATTEMPT_MS_MAX = 15 * 60_000;
+
+/** When a gap is tried next after an attempt that failed; `null`: it is given up. `jitter` is in [0, 1). */
+export function nextGapAttemptAt(attempts: number, policy: ResyncPolicy, now: number, jitter: number): number | null {
+  if (attempts >= GAP_ATTEMPTS_MAX) return null;
+  const pauseMs = Math.min(policy.firstRetryMs * 2 ** Math.max(0, attempts - 1), policy.longestRetryMs);
+  return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
+}
+
 /** Begins of an attempt that stored nothing: a fourth time it would end as before. */
 export const BEGINS_MAX = 3;
 

@@ -4,6 +4,7 @@
  */
 import { type RoomId } from '../matrix/identifiers.ts';
 import { type ResyncEvent } from '../resync/events.ts';
+import { type GapsDue } from '../resync/next-action.ts';
 import { type Attempt, type ResyncState } from '../resync/state.ts';
 
 export interface ResyncRoomInput {
@@ -28,6 +29,8 @@ export interface LoadedResync {
   readonly epoch: number;
   readonly seq: number;
   readonly state: ResyncState;
+  /** Absent: none is open. */
+  readonly gaps?: GapsDue;
 }
 
 /** Says which stay in which room is meant, and how much of its control stream the workflow has folded. */
@@ -41,6 +44,7 @@ export interface RoomCursor {
 export interface ControlEvents {
   readonly epoch: number;
   readonly events: readonly { readonly seq: number; readonly event: ResyncEvent }[];
+  readonly gaps?: GapsDue;
 }
 
 export interface FetchStateInput extends RoomCursor, Attempt {}
@@ -82,6 +86,8 @@ export interface Activities {
   fetchState(input: FetchStateInput): Promise<ControlEvents>;
   endRound(input: EndRoundInput): Promise<ControlEvents>;
   walkEvents(input: RoomCursor): Promise<ControlEvents>;
+  fetchGaps(input: RoomCursor): Promise<ControlEvents>;
+  seekMissing(input: RoomCursor): Promise<ControlEvents>;
   sweep(input: PassInput): Promise<SweepResult>;
   finishJoins(): Promise<FinishJoinsResult>;
   maintain(input: PassInput): Promise<MaintainResult>;

@@ -39,7 +39,12 @@ describe('a configuration', () => {
     expect(config.serverName).toBe('example.org');
     expect(config.signingKeyPath).toBe(join(folder, 'rejoinder-data', 'signing.key'));
     expect(config.listeners.federation).toEqual({ host: '0.0.0.0', port: 8448, tls: null });
-    expect(config.resync).toEqual({ sweepAfterMs: 120_000, firstRetryMs: 30_000, longestRetryMs: 3_600_000 });
+    expect(config.resync).toEqual({
+      sweepAfterMs: 120_000,
+      firstRetryMs: 30_000,
+      longestRetryMs: 3_600_000,
+      degrade: { rounds: 2, afterMs: 600_000, answers: 3, atLastMs: 86_400_000 },
+    });
     expect(config.federation.responseBytesMax).toBe(16 * 1024 * 1024);
     expect(config.database.url).toBeNull();
     expect(config.temporal).toEqual({

@@ -13,6 +13,9 @@ import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { endRound } from '../../src/rooms/resync/end-round.ts';
+import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
+import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
+import { readGapsDue } from '../../src/store/events/gaps.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
@@ -124,10 +127,12 @@ async function resync(context: RoomsContext, roomId: RoomId): Promise<string> {
     const loaded = await readResync(context.store, roomId);
     if (loaded === undefined) return 'absent';
     const { epoch, state } = loaded;
-    const action = nextAction(state, context.clock.now());
+    const action = nextAction(state, context.clock.now(), await readGapsDue(context.store, roomId, epoch));
     if (action.type === 'close' || action.type === 'sleep') return state.phase;
     if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);
     else if (action.type === 'endRound') await endRound(context, { roomId, epoch, round: action.round });
+    else if (action.type === 'fetchGaps') await fetchGaps(context, { roomId, epoch }, progress);
+    else if (action.type === 'seekMissing') await seekMissing(context, { roomId, epoch }, progress);
     else await walkPartialEvents(context, roomId, epoch, progress);
   }
 }

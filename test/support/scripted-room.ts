@@ -16,6 +16,9 @@ import { type ResyncState } from '../../src/resync/state.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { endRound } from '../../src/rooms/resync/end-round.ts';
+import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
+import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
+import { readGapsDue } from '../../src/store/events/gaps.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readResync } from '../../src/store/journal/rooms.ts';
@@ -276,11 +279,13 @@ export async function startScripted(
     resync: async () => {
       for (;;) {
         const { epoch, state: resync } = (await readResync(store, roomId))!;
-        const action = nextAction(resync, now);
+        const action = nextAction(resync, now, await readGapsDue(store, roomId, epoch));
         if (action.type === 'close' || action.type === 'sleep') return resync;
         const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
         if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);
         else if (action.type === 'endRound') await endRound(context, { roomId, epoch, round: action.round });
+        else if (action.type === 'fetchGaps') await fetchGaps(context, { roomId, epoch }, progress);
+        else if (action.type === 'seekMissing') await seekMissing(context, { roomId, epoch }, progress);
         else await walkPartialEvents(context, roomId, epoch, progress);
       }
     },
@@ -330,7 +335,7 @@ function scriptedClient(room: ScriptedRoom, script: Script, asked: string[]): Fe
           { membersOmitted: true, serversInRoom: [...script.serversInRoom] },
         );
       }),
-    stateIds: (server, _room, at, _rules) =>
+    stateIds: (server, _room, at) =>
       answer(`${server} state_ids ${at}`, () => {
         const { state, chain } = script.stateIds(server, at);
         return { stateIds: state, authChainIds: chain };

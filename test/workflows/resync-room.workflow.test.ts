@@ -301,10 +301,7 @@ test(
     const running = await start({
       policy: { firstRetryMs: day, longestRetryMs: day },
       // Looks at the journal twice where today's looks once. What today's does instead collides with a timer of the history.
-      bundle: await bundleWith(
-        /let resync = (await brief\.loadResync\.executeWithOptions\([^;]*;)/,
-        '$1 let resync = $1',
-      ),
+      bundle: await bundleWith(/let resync = (await load\([^;]*;)/, '$1 let resync = $1'),
     });
     const { joinRoom, run, resident, temporal, replaceWorker, sweep } = running;
     resident.isWilling = false;

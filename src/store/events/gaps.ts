@@ -1,7 +1,9 @@
 /** Gaps: missing events at which the state is still to be had from a resident. They are opened and closed by the journal. */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
+import { type GapsDue, noGaps } from '../../resync/next-action.ts';
 import { type Sql } from '../open-store.ts';
+import { displayable } from '../storable-text.ts';
 
 export interface Gap {
   readonly eventId: EventId;
@@ -39,4 +41,60 @@ export async function countOpenGaps(
     [roomId, origin],
   );
   return row ?? { ofRoom: 0, ofOrigin: 0 };
+}
+
+/** The gaps of a stay at which somebody is still to be asked. */
+export async function readGapsDue(sql: Sql, roomId: RoomId, epoch: number): Promise<GapsDue> {
+  const [row] = await sql.query<GapsDue>(
+    `SELECT count(*)::int AS open, min(wake_at) AS "nextAt", (count(*) FILTER (WHERE attempts = 0))::int AS untried
+       FROM gaps WHERE room_id = $1 AND epoch = $2 AND wake_at IS NOT NULL`,
+    [roomId, epoch],
+  );
+  return row ?? noGaps;
+}
+
+/**
+ * Begins an attempt at a gap that is due, and counts it at once: an attempt that ends its worker is one too. Nobody else tries
+ * it before `until`, milliseconds. `undefined`: it is closed, or not due.
+ */
+export async function beginGap(
+  sql: Sql,
+  gap: { readonly roomId: RoomId; readonly eventId: EventId; readonly now: number; readonly until: number },
+): Promise<number | undefined> {
+  const { roomId, eventId, now, until } = gap;
+  const [row] = await sql.query<{ attempts: number }>(
+    `UPDATE gaps SET attempts = attempts + 1, wake_at = $4
+      WHERE room_id = $1 AND event_id = $2 AND wake_at <= $3::bigint RETURNING attempts`,
+    [roomId, eventId, now, until],
+  );
+  return row?.attempts;
+}
+
+export interface GapFailure {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+  readonly resident: ServerName | null;
+  readonly failure: FailureClass | null;
+  readonly reason: string;
+  /** When it is tried next, milliseconds. */
+  readonly wakeAt: number;
+}
+
+/** Notes why an attempt at a gap failed. */
+export async function recordGapFailure(sql: Sql, gap: GapFailure): Promise<void> {
+  const { roomId, eventId, resident, failure, reason, wakeAt } = gap;
+  await sql.query(
+    `UPDATE gaps SET last_resident = $3, last_failure = $4, last_reason = $5, wake_at = $6
+      WHERE room_id = $1 AND event_id = $2 AND wake_at IS NOT NULL`,
+    [roomId, eventId, resident, failure, displayable(reason), wakeAt],
+  );
+}
+
+/** An attempt was ended in order: it does not count, and the gap is due. */
+export async function takeBackGapAttempt(sql: Sql, roomId: RoomId, eventId: EventId, now: number): Promise<void> {
+  await sql.query(
+    `UPDATE gaps SET attempts = greatest(attempts - 1, 0), wake_at = $3
+      WHERE room_id = $1 AND event_id = $2 AND wake_at IS NOT NULL`,
+    [roomId, eventId, now],
+  );
 }

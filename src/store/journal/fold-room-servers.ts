@@ -20,6 +20,7 @@ function serversOf(event: ResyncEvent): readonly [ServerSource, readonly ServerN
   return event.type === 'StateFetched' ? [['answered', [event.resident]]] : [];
 }
 
+/** Keeps every server that the events tell of, with the best that is known of how. */
 export async function foldRoomServers(
   tx: Transaction,
   { roomId }: LockedRoom,

@@ -144,7 +144,8 @@ export async function readRoom(sql: Sql, roomId: RoomId): Promise<RoomRow | unde
 /** How many rooms lack full state, by the phase of their resync; read from an index that holds no other rooms. */
 export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> {
   const rows = await sql.query<{ phase: string; rooms: number }>(
-    `SELECT phase, count(*) AS rooms FROM resyncs WHERE next_wake_at IS NOT NULL GROUP BY phase`,
+    `SELECT phase, count(*) AS rooms FROM resyncs
+      WHERE next_wake_at IS NOT NULL AND phase NOT IN ('complete', 'ended') GROUP BY phase`,
   );
   return new Map(rows.map(({ phase, rooms }) => [phase, rooms]));
 }

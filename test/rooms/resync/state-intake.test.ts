@@ -4,6 +4,7 @@ import { type Json, type JsonObject } from '../../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
 import { createStateIntake } from '../../../src/rooms/resync/state-intake.ts';
+import { WantedEvents } from '../../../src/rooms/resync/wanted-events.ts';
 import { type CheckOutcome } from '../../../src/verification/contract.ts';
 import { type CheckInput } from '../../../src/verification/pool.ts';
 import { prepareEvent } from '../../../src/verification/prepare.ts';
@@ -22,14 +23,16 @@ function intakeOf(version: string, eventId: EventId, keys = [keyOfServer(serverN
     return Promise.resolve(outcomes as CheckOutcome[]);
   };
   const context = { verification: { check }, keyRing: { resolve: () => Promise.resolve(keys) } };
-  return createStateIntake(context as unknown as RoomsContext, {
+  const wanted = new WantedEvents([eventId], []);
+  const intake = createStateIntake(context as unknown as RoomsContext, {
     roomId: ROOM,
     resident: serverName(0),
     rules,
-    wanted: new Set([eventId]),
-    held: new Set(),
+    wanted,
     progress: { signal, heartbeat: () => undefined },
+    onStored: () => Promise.resolve(),
   });
+  return { intake, wanted };
 }
 
 function nested(levels: number): Json {
@@ -52,12 +55,12 @@ test.each(MISSHAPEN)(
   async (version, _, changes) => {
     const event = { ...signedMember(version, 1), ...changes };
     const eventId = eventIdOf(event, rulesOf(version));
-    const intake = intakeOf(version, eventId);
+    const { intake, wanted } = intakeOf(version, eventId);
     await intake.take([bytesOf(event)]);
-    expect(intake.holes()).toMatch(/^malformed events \(/);
-    intake.dropUnusable();
-    expect(intake.holes()).toBeUndefined();
-    expect(intake.dropped()).toEqual(new Set([eventId]));
+    expect(wanted.holes()).toMatch(/^malformed events \(/);
+    wanted.dropUnusable();
+    expect(wanted.holes()).toBeUndefined();
+    expect(wanted.dropped()).toEqual(new Set([eventId]));
   },
 );
 
@@ -65,13 +68,13 @@ test('an event signed by a key that had ended counts as badly signed, and is dro
   const event = signedMember('11', 1, { origin_server_ts: 1_000 });
   const eventId = eventIdOf(event, rulesOf('11'));
   const ended = intakeOf('11', eventId, [keyOfServer(serverName(1), 999)]);
-  await ended.take([bytesOf(event)]);
-  expect(ended.holes()).toContain('wrong signature');
-  ended.dropUnusable();
-  expect(ended.holes()).toBeUndefined();
+  await ended.intake.take([bytesOf(event)]);
+  expect(ended.wanted.holes()).toContain('wrong signature');
+  ended.wanted.dropUnusable();
+  expect(ended.wanted.holes()).toBeUndefined();
   // One that a fresher answer could let be valid is waited for.
   const stale = intakeOf('11', eventId, [keyOfServer(serverName(1), 999, 1_000)]);
-  await stale.take([bytesOf(event)]);
-  stale.dropUnusable();
-  expect(stale.holes()).toContain('keys that cannot be had');
+  await stale.intake.take([bytesOf(event)]);
+  stale.wanted.dropUnusable();
+  expect(stale.wanted.holes()).toContain('keys that cannot be had');
 });

@@ -1,0 +1,87 @@
+/** Looks on for what the state of a degraded room lacks. What is found is stored, judged and marked; no state has it yet. */
+import pLimit from 'p-limit';
+import { FederationError } from '../../federation/error.ts';
+import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
+import { nextSeekAt } from '../../resync/policy.ts';
+import { countLacking, markFound, readGivenUp } from '../../store/events/missing-events.ts';
+import { heldEventIds } from '../../store/events/pdus.ts';
+import { append } from '../../store/journal/journal.ts';
+import { lockResync, readResync } from '../../store/journal/rooms.ts';
+import { withTransaction } from '../../store/open-store.ts';
+import { type RoomsContext } from '../context.ts';
+import { judgeOutliers } from '../judge/judge-outliers.ts';
+import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { askIfHealthy } from './destination-health.ts';
+import { type Stay } from './fetch-gaps.ts';
+import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
+import { WantedEvents } from './wanted-events.ts';
+
+/** Events looked for at a time, those first that are missing longest; and servers asked for them. */
+const SOUGHT_AT_A_TIME = 100;
+const SERVERS_ASKED = 3;
+const IN_FLIGHT = 8;
+
+/** Looks once, and journals `MissingSought`. Does nothing when the stay is over or nothing is due. */
+export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay, progress: Progress): Promise<void> {
+  const { store, clock, random } = context;
+  const resync = await readResync(store, roomId);
+  if (resync?.epoch !== epoch || resync.state.phase !== 'complete' || resync.state.degraded === null) return;
+  const { degraded, candidates, roomVersion } = resync.state;
+  const rules = rulesOfJoined(roomVersion ?? '');
+  const lacking = (await readGivenUp(store, roomId, SOUGHT_AT_A_TIME)).filter(({ foundAt }) => foundAt === null);
+  const ids = lacking.map(({ eventId }) => eventId);
+  const wanted = new WantedEvents(ids, await heldEventIds(store, ids));
+  for (const server of turnOf(candidates, degraded.sought)) {
+    if (wanted.missing().length === 0) break;
+    const onStored = (): Promise<void> => Promise.resolve();
+    const intake = createStateIntake(context, { roomId, resident: server, rules, wanted, progress, onStored });
+    await askOne(context, server, wanted.missing(), intake, progress.signal);
+  }
+  const atHand = ids.filter((eventId) => wanted.isAtHand(eventId));
+  // Those they cite were judged with the state, and are read with their verdicts.
+  const alone = await judgeOutliers(store, roomId, rules, atHand, progress.heartbeat);
+  const cited = [...alone.values()].flatMap(({ event }) => authEventIdsOf(event, rules));
+  const judged = await judgeOutliers(store, roomId, rules, [...new Set([...atHand, ...cited])], progress.heartbeat);
+  const found = atHand.filter((eventId) => (judged.get(eventId)?.verdict ?? 'unjudged') !== 'unjudged');
+
+  await withTransaction(store, async (tx) => {
+    const stay = await lockResync(tx, roomId, epoch);
+    if (stay?.resync.degraded?.sought !== degraded.sought) return;
+    const at = clock.now();
+    await markFound(tx, roomId, found, at);
+    const left = await countLacking(tx, roomId);
+    const wakeAt = left === 0 ? null : nextSeekAt(degraded.sought, at, random());
+    await append(tx, stay.room, [{ type: 'MissingSought', found: found.length, left, wakeAt, at }]);
+  });
+}
+
+/** A few candidates, others each time. */
+function turnOf(candidates: readonly ServerName[], sought: number): readonly ServerName[] {
+  const start = candidates.length === 0 ? 0 : (sought * SERVERS_ASKED) % candidates.length;
+  return [...candidates.slice(start), ...candidates.slice(0, start)].slice(0, SERVERS_ASKED);
+}
+
+/** Asks one server for each event; it is left once it fails by more than not having one. */
+async function askOne(
+  context: RoomsContext,
+  server: ServerName,
+  eventIds: readonly EventId[],
+  intake: StateIntake,
+  signal: AbortSignal,
+): Promise<void> {
+  const limit = pLimit(IN_FLIGHT);
+  const had: Uint8Array[] = [];
+  let gaveUp = false;
+  const fetchOne = async (eventId: EventId): Promise<void> => {
+    if (gaveUp) return;
+    try {
+      had.push(await askIfHealthy(context, server, () => context.federation.event(server, eventId, { signal })));
+    } catch (error) {
+      if (!(error instanceof FederationError) || signal.aborted) throw error;
+      gaveUp ||= error.kind !== 'not-found' && error.kind !== 'forbidden';
+    }
+  };
+  await Promise.all(eventIds.map((eventId) => limit(() => fetchOne(eventId))));
+  await intake.take(had);
+}
