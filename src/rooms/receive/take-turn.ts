@@ -8,13 +8,14 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
 import { heldEventIds, insertPdus } from '../../store/events/pdus.ts';
 import { type SetAside, type StagedPdu } from '../../store/tables/staged-pdus.ts';
-import { type MissingParent, readMissingParents, readPushedRooms } from '../../store/tables/staged-reads.ts';
+import { readMissingParents, readPushedRooms } from '../../store/tables/staged-reads.ts';
 import { type KeyResolver } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Admission } from '../judge/admission.ts';
 import { admitEvents } from '../judge/admit.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
 import { type UnjudgedEvent } from './fetch-auth-events.ts';
+import { type Wait, Waits } from './waits.ts';
 
 /** Events of one turn: what a transaction holds, and what is admitted at once. */
 export const TURN_EVENTS_MAX = 50;
@@ -26,6 +27,8 @@ const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
 const LONGEST_STAGED_MS = 24 * 3_600_000;
+/** Longer than an errand may take. */
+const ERRAND_LEASE_MS = 30_000;
 /** Named in a row; the others are settled by the time these are. */
 const AWAITED_MAX = 20;
 
@@ -238,75 +241,5 @@ class Turn {
 
   #isTooOften({ attempts, ageMs }: StagedPdu): boolean {
     return attempts >= ATTEMPTS_MAX || ageMs > LONGEST_STAGED_MS;
-  }
-}
-
-/** Longer than an errand may take. */
-const ERRAND_LEASE_MS = 30_000;
-
-/** What an event that waits for parents is to do. */
-interface Wait {
-  /** Parents that nothing is done about yet. */
-  readonly lacking: readonly EventId[];
-  /** What must be settled first: gaps and staged events. */
-  readonly pending: readonly EventId[];
-  readonly isForGap: boolean;
-  /** Why it can have no place. */
-  readonly refused?: string;
-}
-
-/**
- * Follows what events wait for to its roots, through those of this turn and those that are set aside: events behind one gap
- * all wait for the gap, and not each for the one before it, or they would be released one a turn.
- */
-class Waits {
-  readonly #missing: ReadonlyMap<EventId, readonly EventId[]>;
-  readonly #known: ReadonlyMap<EventId, MissingParent>;
-  readonly #waits = new Map<EventId, Wait>();
-
-  constructor(missing: ReadonlyMap<EventId, readonly EventId[]>, known: ReadonlyMap<EventId, MissingParent>) {
-    this.#missing = missing;
-    this.#known = known;
-  }
-
-  of(eventId: EventId): Wait {
-    const found = this.#waits.get(eventId);
-    if (found !== undefined) return found;
-    // Stands for it while its parents are looked at: events on a cycle wait for each other.
-    this.#waits.set(eventId, { lacking: [], pending: [eventId], isForGap: false });
-    const wait = this.#follow(eventId);
-    this.#waits.set(eventId, wait);
-    return wait;
-  }
-
-  #follow(eventId: EventId): Wait {
-    if (this.#known.get(eventId)?.gap === 'open') return { lacking: [], pending: [eventId], isForGap: true };
-    const lacking: EventId[] = [];
-    const pending = new Set<EventId>();
-    let isForGap = false;
-    for (const parentId of this.#missing.get(eventId) ?? []) {
-      const parent = this.#known.get(parentId);
-      if (parent?.isParent === true) continue;
-      if (parent?.gap === 'open') {
-        pending.add(parentId);
-        isForGap = true;
-      } else if (this.#missing.has(parentId)) {
-        const before = this.of(parentId);
-        const roots = before.lacking.length > 0 || before.refused !== undefined ? [parentId] : before.pending;
-        roots.forEach((root) => pending.add(root));
-        isForGap ||= before.isForGap;
-      } else if (parent?.isStaged === true) {
-        const roots = parent.waitsFor.length > 0 ? parent.waitsFor : [parentId];
-        roots.forEach((root) => pending.add(root));
-      } else if (parent?.isElsewhere === true) {
-        return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} is of another room` };
-      } else if (parent?.gap === 'given-up') {
-        const why = parent.gapReason ?? 'nobody has it';
-        return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} cannot be had: ${why}` };
-      } else {
-        lacking.push(parentId);
-      }
-    }
-    return { lacking, pending: [...pending], isForGap };
   }
 }

@@ -125,3 +125,19 @@ test('what is said to lie before our join is history: the state at it is asked f
   await expect(store.query(`SELECT FROM event_states WHERE event_id = $1`, [old])).resolves.toEqual([]);
   expect(asked.filter((what) => what.startsWith('getMissingEvents b'))).toHaveLength(1);
 });
+
+test('an event over a gap that nobody can close is given up with the reason, and what builds on it goes on from the state at it', async () => {
+  const { room, push, gaps, settled, giveUpGap, closeGap, taken } = await openWholeRoom();
+  const hidden = room.say(ALICE, 'm.room.message', { body: 'nobody gives it' }, { depth: 3 });
+  const over = room.message(BOB, 'over the gap');
+  await push(B, [over]);
+  await gaps(1);
+  await giveUpGap(hidden, 'no resident has it');
+  expect(await settled(over)).toEqual([`its prev event ${hidden} cannot be had: no resident has it`]);
+
+  const next = room.message(ALICE, 'next');
+  await push(A, [next]);
+  expect(await gaps(1)).toMatchObject([{ eventId: over, origin: A }]);
+  await closeGap(over, room.state());
+  expect(await taken(next)).toMatchObject([{ verdict: 'accepted', partial: false }]);
+});

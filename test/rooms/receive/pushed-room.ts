@@ -174,6 +174,8 @@ export interface PushedRoom {
   readonly gaps: (count: number) => Promise<Gap[]>;
   /** The state at a gap has come from a resident: `state`, and then the event. */
   readonly closeGap: (eventId: EventId, state: readonly EventId[]) => Promise<void>;
+  /** Nobody has the state at a gap. */
+  readonly giveUpGap: (eventId: EventId, reason: string) => Promise<void>;
   readonly extremities: () => Promise<readonly EventId[]>;
 }
 
@@ -284,6 +286,11 @@ export function openPushedRoom(
         await append(tx, locked, [{ type: 'GapClosed', eventId, ...fetched }]);
       });
     },
+    giveUpGap: (eventId, reason) =>
+      withTransaction(store, async (tx) => {
+        const locked = (await lockRoom(tx, roomId))!;
+        await append(tx, locked, [{ type: 'GapGivenUp', eventId, reason, at: 1 }]);
+      }),
     extremities: () => withTransaction(store, async (tx) => (await lockRoom(tx, roomId))!.extremities),
   };
 }

@@ -1,0 +1,72 @@
+/** What events whose parents are missing wait for. */
+import { type EventId } from '../../matrix/identifiers.ts';
+import { type MissingParent } from '../../store/tables/staged-reads.ts';
+
+/** What an event that waits for parents is to do. */
+export interface Wait {
+  /** Parents that nothing is done about yet. */
+  readonly lacking: readonly EventId[];
+  /** What must be settled first: gaps and staged events. */
+  readonly pending: readonly EventId[];
+  readonly isForGap: boolean;
+  /** Why it can have no place. */
+  readonly refused?: string;
+}
+
+/**
+ * Follows what events wait for to its roots, through those of this turn and those that are set aside: events behind one gap
+ * all wait for the gap, and not each for the one before it, or they would be released one a turn.
+ */
+export class Waits {
+  readonly #missing: ReadonlyMap<EventId, readonly EventId[]>;
+  readonly #known: ReadonlyMap<EventId, MissingParent>;
+  readonly #waits = new Map<EventId, Wait>();
+
+  /** `missing`: by event, the parents it lacks; `known`: what is known of these events and parents. */
+  constructor(missing: ReadonlyMap<EventId, readonly EventId[]>, known: ReadonlyMap<EventId, MissingParent>) {
+    this.#missing = missing;
+    this.#known = known;
+  }
+
+  /** What an event of `missing` is to do. */
+  of(eventId: EventId): Wait {
+    const found = this.#waits.get(eventId);
+    if (found !== undefined) return found;
+    // Stands for it while its parents are looked at: events on a cycle wait for each other.
+    this.#waits.set(eventId, { lacking: [], pending: [eventId], isForGap: false });
+    const wait = this.#follow(eventId);
+    this.#waits.set(eventId, wait);
+    return wait;
+  }
+
+  #follow(eventId: EventId): Wait {
+    if (this.#known.get(eventId)?.gap === 'open') return { lacking: [], pending: [eventId], isForGap: true };
+    const lacking: EventId[] = [];
+    const pending = new Set<EventId>();
+    let isForGap = false;
+    for (const parentId of this.#missing.get(eventId) ?? []) {
+      const parent = this.#known.get(parentId);
+      if (parent?.isParent === true) continue;
+      if (parent?.gap === 'open') {
+        pending.add(parentId);
+        isForGap = true;
+      } else if (this.#missing.has(parentId)) {
+        const before = this.of(parentId);
+        const roots = before.lacking.length > 0 || before.refused !== undefined ? [parentId] : before.pending;
+        roots.forEach((root) => pending.add(root));
+        isForGap ||= before.isForGap;
+      } else if (parent?.isStaged === true) {
+        const roots = parent.waitsFor.length > 0 ? parent.waitsFor : [parentId];
+        roots.forEach((root) => pending.add(root));
+      } else if (parent?.isElsewhere === true) {
+        return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} is of another room` };
+      } else if (parent?.gap === 'given-up') {
+        const why = parent.gapReason ?? 'nobody has it';
+        return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} cannot be had: ${why}` };
+      } else {
+        lacking.push(parentId);
+      }
+    }
+    return { lacking, pending: [...pending], isForGap };
+  }
+}
