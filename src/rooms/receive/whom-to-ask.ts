@@ -3,15 +3,13 @@
  * otherwise have us wait for it again and again, and believe what it makes up. Else residents are asked.
  */
 import { type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
-import { readRecentSenders } from '../../store/events/event-states.ts';
 import { type RoomRow } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { isBelievedIn, pickHints } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
 
 /** Servers asked about one event, one after the other. */
 const ASKED_MAX = 3;
-/** Events of the timeline whose senders' servers are believed to be in the room. */
-const RECENT_EVENTS = 50;
 
 export interface WhomToAsk {
   /** Best first; the origin leads where it is in the room. */
@@ -22,14 +20,13 @@ export interface WhomToAsk {
 
 /** `senders`: users of the origin whose events are in question; one who is joined makes it a server of the room. */
 export async function whomToAsk(
-  { store, serverName }: RoomsContext,
+  { store, clock, serverName }: RoomsContext,
   room: RoomRow,
   origin: ServerName,
   senders: readonly UserId[],
 ): Promise<WhomToAsk> {
-  const speaking = (await readRecentSenders(store, room.roomId, RECENT_EVENTS)).map((sender) => domainOf(sender));
-  const believed = new Set([...room.resync.candidates, ...speaking]);
-  let isOriginIn = believed.has(origin);
+  const candidates = room.resync.candidates.filter((server) => server !== origin && server !== serverName);
+  let isOriginIn = await isBelievedIn(store, room.roomId, origin);
   if (!isOriginIn && room.currentState !== null) {
     const keys = senders
       .filter((sender) => domainOf(sender) === origin)
@@ -37,8 +34,7 @@ export async function whomToAsk(
     const memberships = keys.length === 0 ? [] : await readSnapshot(store, room.roomId, room.currentState, { keys });
     isOriginIn = memberships.some(({ membership }) => membership === 'join');
   }
-  believed.delete(origin);
-  believed.delete(serverName);
-  const others = [...believed];
+  const hints = await pickHints(store, room.roomId, [origin, ...candidates], clock.now(), ASKED_MAX);
+  const others = [...candidates, ...hints];
   return { isOriginIn, servers: [...(isOriginIn ? [origin] : []), ...others].slice(0, ASKED_MAX) };
 }

@@ -1,5 +1,5 @@
 /** Verdicts on the events of the timeline and the states before and after them. */
-import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 
@@ -160,16 +160,4 @@ function parentsFirst(events: readonly StoredEventState[]): StoredEventState[] {
     }
   }
   return ordered;
-}
-
-/** Who sent the newest events of the timeline that were accepted, each user once. */
-export async function readRecentSenders(sql: Sql, roomId: RoomId, events: number): Promise<UserId[]> {
-  const rows = await sql.query<{ sender: UserId }>(
-    `SELECT DISTINCT p.sender
-       FROM (SELECT event_nid FROM event_states
-              WHERE room_id = $1 AND verdict = 'accepted' AND NOT soft_failed ORDER BY position DESC LIMIT $2) AS recent
-       JOIN pdus p ON p.nid = recent.event_nid`,
-    [roomId, events],
-  );
-  return rows.map(({ sender }) => sender);
 }

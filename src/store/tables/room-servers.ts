@@ -73,3 +73,9 @@ export async function pickHints(
   );
   return rows.map(({ serverName }) => serverName);
 }
+
+/** Whether a server is believed to be in the room, whoever said so. */
+export async function isBelievedIn(sql: Sql, roomId: RoomId, server: ServerName): Promise<boolean> {
+  const rows = await sql.query(`SELECT FROM room_servers WHERE room_id = $1 AND server_name = $2`, [roomId, server]);
+  return rows.length > 0;
+}
