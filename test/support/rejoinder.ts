@@ -52,14 +52,21 @@ export interface MeetsSimulator {
   readonly timeouts?: Partial<FederationTimeouts>;
 }
 
+/** Ports of a Rejoinder behind a proxy: its own, and the one that it is named by. */
+export interface BehindProxy {
+  readonly listensOn: number;
+  readonly reachedAt: number;
+}
+
 /** Starts a server that Synapse can reach, over an own database; everything ends with the test. */
 export async function startTestRejoinder(
   synapse: Pick<TestSynapse, 'certificates'>,
   simulator?: MeetsSimulator,
+  proxied?: BehindProxy,
 ): Promise<TestRejoinder> {
   const { authorityFile, certificateFile, keyFile } = synapse.certificates;
-  const port = await freePort();
-  const serverName = `localhost:${port}` as ServerName;
+  const port = proxied?.listensOn ?? (await freePort());
+  const serverName = `localhost:${proxied?.reachedAt ?? port}` as ServerName;
   const database = await createTestDatabase();
   const metrics = createMetrics({ version: 'test', role: 'test', clock: systemClock, logger: silent });
   const store = database.openStore({ serverName, onAppended: metrics.onAppended });
