@@ -31,6 +31,16 @@ const room = z.object({
   fetched: z.record(z.string(), z.number()).nullable(),
   next_wake_at: z.string().nullable(),
   last_failure: z.object({ resident: z.string(), failure: z.string(), reason: z.string() }).nullable(),
+  /** What the state lacks; `null`: nothing. Servers of an earlier version do not say. */
+  degraded: z
+    .object({
+      missing_events: z.number(),
+      found_later: z.number(),
+      fell_with_them: z.number(),
+      since: z.string(),
+      first: z.array(z.object({ event_id: z.string(), why: z.string() })),
+    })
+    .nullish(),
 });
 
 /** `GET /rooms`. */

@@ -61,6 +61,7 @@ export function progressAnswer(resync: ResyncState): JsonObject {
     digest: resync.digest,
     next_wake_at: iso(resync.nextWakeAt),
     completed_at: iso(resync.completedAt),
+    degraded: degradedAnswer(resync.degraded),
     last_failure:
       lastFailure === null
         ? null
@@ -70,6 +71,19 @@ export function progressAnswer(resync: ResyncState): JsonObject {
             reason: lastFailure.reason,
             at: iso(lastFailure.at),
           },
+  };
+}
+
+/** What the state lacks, where it could not be had whole; `null`: nothing. */
+function degradedAnswer(degraded: ResyncState['degraded']): JsonObject | null {
+  if (degraded === null) return null;
+  const { missing, count, found, fell, since } = degraded;
+  return {
+    missing_events: count,
+    found_later: found,
+    fell_with_them: fell,
+    since: isoTime(since),
+    first: missing.map(({ eventId, why }) => ({ event_id: eventId, why })),
   };
 }
 

@@ -48,7 +48,9 @@ export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
       const { waitMs, membership } = parseMembersQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);
       const answer = await ports.members(roomId, { waitMs, membership, signal: request.signal });
-      return rowsOf(answer, { room_id: roomId }, 'members', (member) => JSON.stringify(memberAnswer(member)));
+      return rowsOf(answer, { room_id: roomId, ...degradedOf(answer) }, 'members', (member) =>
+        JSON.stringify(memberAnswer(member)),
+      );
     },
   },
   {
@@ -58,7 +60,7 @@ export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
       const { waitMs, members } = parseStateQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);
       const answer = await ports.state(roomId, { waitMs, members, signal: request.signal });
-      const head = { room_id: roomId, members_included: members };
+      const head = { room_id: roomId, members_included: members, ...degradedOf(answer) };
       return rowsOf(
         answer,
         head,
@@ -68,6 +70,11 @@ export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
     },
   },
 ];
+
+/** A list of members or a state that lacks events says so before its rows. */
+function degradedOf(answer: Ready<unknown> | NotReady): { readonly degraded?: true } {
+  return answer.ready && answer.degraded === true ? { degraded: true } : {};
+}
 
 function roomOf({ params, signal }: OperatorRequest, ports: OperatorPorts): Promise<RoomId> {
   return ports.resolveRoom(parseRoomParameter(params['room'] ?? ''), signal);

@@ -79,6 +79,8 @@ export interface NotReady {
 
 export interface Ready<Row> {
   readonly ready: true;
+  /** The state could not be had whole: what follows lacks events. Absent: it does not. */
+  readonly degraded?: boolean;
   /** Pages of some thousand rows, read while they are sent; aborting the signal ends it. */
   readonly pages: AsyncIterable<readonly Row[]>;
 }

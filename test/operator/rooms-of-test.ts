@@ -107,7 +107,14 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       }));
       const progress =
         roomId === PARTIAL ? { step: 'fetch' as const, wanted: 13_412, held: 5_120, bytes: 4_194_304 } : null;
-      return Promise.resolve({ ...overview(roomId), progress, gaps: GAPS, backlog: BACKLOG, dropped: DROPPED, journal });
+      return Promise.resolve({
+        ...overview(roomId),
+        progress,
+        gaps: GAPS,
+        backlog: BACKLOG,
+        dropped: DROPPED,
+        journal,
+      });
     },
     members: (roomId, { membership }) => {
       if (roomId === PARTIAL) {

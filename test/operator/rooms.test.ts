@@ -109,6 +109,7 @@ describe('rooms', () => {
         phase: 'complete',
         members: 2,
         completed_at: '2026-01-01T00:02:00.000Z',
+        degraded: null,
         last_failure: { resident: 'hs1', failure: 'timeout', reason: 'no answer within 60 s' },
       },
       { room_id: PARTIAL, phase: 'fetching', members: null, servers: 2, joined_via: 'hs1', epoch: 1 },

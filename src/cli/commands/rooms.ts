@@ -36,7 +36,7 @@ function printList(found: readonly RoomAnswer[], output: Output): void {
   const rows = found.map((room) => [
     room.room_id,
     room.canonical_alias ?? room.name ?? '',
-    room.phase,
+    phaseOf(room),
     room.resident ?? room.joined_via ?? '',
     String(room.members ?? room.members_known),
     String(room.attempts),
@@ -51,6 +51,17 @@ function nextOf({ phase, next_wake_at: at, last_failure: failure }: RoomAnswer):
   if (phase !== 'waiting' || at === null) return '';
   const because = failure === null ? '' : ` (${failure.resident}: ${failure.reason})`;
   return `in ${humanDuration(Date.parse(at) - systemClock.now())}${because}`;
+}
+
+/** A room whose state could not be had whole is never called complete alone. */
+function phaseOf({ phase, degraded }: Pick<RoomAnswer, 'phase' | 'degraded'>): string {
+  return degraded == null ? phase : `${phase}, degraded`;
+}
+
+function lackedBy(degraded: NonNullable<RoomAnswer['degraded']>): string {
+  const { missing_events: count, found_later: found, fell_with_them: fell, since, first } = degraded;
+  const named = first.map(({ event_id: eventId, why }) => `${eventId}: ${why}`).join(', ');
+  return `${count} events of the state since ${since} (${named}); ${found} found later and not yet applied, ${fell} fell with them`;
 }
 
 function progressOf(now: ShownProgress): string {
@@ -69,7 +80,8 @@ function printDescription(room: z.output<typeof descriptionAnswer>, output: Outp
   const facts: [string, string][] = [
     ['room', room.room_id],
     ['alias', room.canonical_alias ?? 'none'],
-    ['phase', room.phase],
+    ['phase', phaseOf(room)],
+    ...(room.degraded == null ? [] : [['lacks', lackedBy(room.degraded)] satisfies [string, string]]),
     ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],

@@ -11,7 +11,7 @@ import { type Logger } from '../../logging.ts';
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
 import { checkSchema } from '../../store/migrate.ts';
-import { openStore } from '../../store/open-store.ts';
+import { type Appended, openStore } from '../../store/open-store.ts';
 import { warmUp } from '../../verification/warm-up.ts';
 import { CliError } from '../failure.ts';
 import { assembleRooms } from './assemble-rooms.ts';
@@ -38,7 +38,10 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     poolSizeMax: config.database.poolSize,
     applicationName: `rejoinder ${role}`,
     logger,
-    onAppended: metrics.onAppended,
+    onAppended: (appended) => {
+      metrics.onAppended(appended);
+      ringForSpeakers(appended, ring, logger);
+    },
   });
   shutdown.add('database', () => store.close());
   await checkSchema(store).catch((error: unknown) => {
@@ -84,6 +87,16 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     logger.debug({ err: error }, 'the verification threads were not warmed up');
   });
   return context;
+}
+
+/** A server that speaks for the first time ends the wait of its room's resync. A lost ring costs the time of a sweep. */
+function ringForSpeakers({ entries }: Appended, ring: RoomsContext['ring'], logger: Logger): void {
+  for (const { event, roomId } of entries) {
+    if (event.type !== 'SpeakersLearned') continue;
+    ring(roomId).catch((error: unknown) => {
+      logger.warn({ err: error, roomId }, 'a room could not be rung for a server that speaks; the sweep finds it');
+    });
+  }
 }
 
 async function readAuthority(path: string | null): Promise<string | undefined> {

@@ -59,12 +59,15 @@ export function operatorReads(context: RoomsContext): RoomReads {
     },
     members: async (roomId, options) => {
       const full = await fullState(context, look, roomId, options);
-      return full.ready ? { ready: true, pages: memberPages(context, roomId, full.state, options.membership) } : full;
+      if (!full.ready) return full;
+      const { degraded, state } = full;
+      return { ready: true, degraded, pages: memberPages(context, roomId, state, options.membership) };
     },
     state: async (roomId, options) => {
       if (options.members) {
         const full = await fullState(context, look, roomId, options);
-        return full.ready ? { ready: true, pages: statePages(context, roomId, full.state, true) } : full;
+        if (!full.ready) return full;
+        return { ready: true, degraded: full.degraded, pages: statePages(context, roomId, full.state, true) };
       }
       const { currentState } = await requireRoom(context, roomId);
       if (currentState === null) throw new RoomError('unknown-room', `${roomId} has no state here`);
@@ -99,9 +102,12 @@ async function fullState(
   look: ReturnType<typeof lookForFullState>,
   roomId: RoomId,
   { waitMs, signal }: WaitOptions,
-): Promise<{ readonly ready: true; readonly state: SnapshotId } | NotReady> {
+): Promise<{ readonly ready: true; readonly state: SnapshotId; readonly degraded: boolean } | NotReady> {
   const state = await context.notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS });
-  if (state !== undefined) return { ready: true, state };
+  if (state !== undefined) {
+    const { resync } = await requireRoom(context, roomId);
+    return { ready: true, state, degraded: resync.degraded !== null };
+  }
   const { resync } = await requireRoom(context, roomId);
   const untilNext =
     resync.phase === 'waiting' && resync.nextWakeAt !== null ? resync.nextWakeAt - context.clock.now() : 0;
