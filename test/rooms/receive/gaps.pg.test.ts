@@ -141,3 +141,17 @@ test('an event over a gap that nobody can close is given up with the reason, and
   await closeGap(over, room.state());
   expect(await taken(next)).toMatchObject([{ verdict: 'accepted', partial: false }]);
 });
+
+test('in a partial room what stands for a gap takes its own place when it is sent before what it builds on', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  await here.join();
+  answers.getMissingEvents = () => Promise.resolve([]);
+  const [first, second, third] = chain(room, 3) as [EventId, EventId, EventId];
+  await here.push(A, [third]);
+  await here.taken(third);
+  await here.push(B, [second]);
+  await here.push(A, [first]);
+  await here.taken(first, second, third);
+  expect(await here.gaps(0)).toEqual([]);
+});
