@@ -73,6 +73,16 @@ export function kindOfStatus(status: number, errcode: string | undefined): Failu
   return 'malformed';
 }
 
+const REFUSALS: ReadonlySet<FailureClass> = new Set(['forbidden', 'refused', 'incompatible-version', 'not-found']);
+
+/**
+ * Whether a Matrix server has looked at what was asked, and says no. An answer without errcode is of a proxy before it, whose
+ * server may have taken the same request a moment ago; nor does a server judge it that does not know us or the endpoint.
+ */
+export function isRefusal({ kind, status, errcode }: FederationError): boolean {
+  return REFUSALS.has(kind) && errcode !== undefined && errcode !== 'M_UNRECOGNIZED' && status !== 401;
+}
+
 const KIND_OF_CODE: ReadonlyMap<string, FailureClass> = new Map([
   ['UND_ERR_CONNECT_TIMEOUT', 'timeout'],
   ['UND_ERR_HEADERS_TIMEOUT', 'timeout'],

@@ -93,13 +93,13 @@ export function createTransport(dependencies: TransportDependencies): Transport 
         const found = await dependencies.discovery.resolve(destination, deadline.signal);
         const answer = await tryTargets(dependencies, request, found, deadline.signal);
         dependencies.onAnswered(request, answer.statusCode, clock.now() - startedAt);
+        if (answer.statusCode !== 200) throw await readError(destination, what, answer, clock.now());
         const encoding = answer.headers['content-encoding'];
         if (encoding !== undefined && encoding !== 'identity') {
           // Nothing else was asked for: a bomb is never unpacked.
           discardBody(answer.body);
           throw new FederationError(destination, 'malformed', `${what} came in an encoding that was not asked for`);
         }
-        if (answer.statusCode !== 200) throw await readError(destination, what, answer, clock.now());
         return { body: answer.body, signal: request.signal, translate, onEnd: () => deadline.dispose() };
       } catch (error) {
         deadline.dispose();

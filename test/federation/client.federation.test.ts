@@ -275,6 +275,15 @@ describe('answers', () => {
     expect(await failureOf(client.serverKeys(server.name, options))).toMatchObject({ kind: 'malformed' });
   });
 
+  test('that are compressed unasked are what their status says, where that is no success', async () => {
+    const server = await startTlsServer((_request, response) => {
+      response.writeHead(502, { 'content-encoding': 'gzip' }).end(gzipSync('bad gateway'));
+    });
+    const client = await testClient();
+    const failure = await failureOf(client.serverKeys(server.name, options));
+    expect(failure).toMatchObject({ kind: 'server-error', status: 502 });
+  });
+
   test('that never begin are given up', async () => {
     const server = await startTlsServer(() => undefined);
     const client = await testClient({

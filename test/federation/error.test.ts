@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import {
   FederationError,
   errorOfAnswer,
+  isRefusal,
   kindOfNetworkError,
   kindOfStatus,
   parseRetryAfter,
@@ -35,6 +36,22 @@ describe('what a failure means', () => {
     [204, undefined, 'malformed'],
   ])('status %i with %s is %s', (status, errcode, kind) => {
     expect(kindOfStatus(status, errcode)).toBe(kind);
+  });
+
+  test.each([
+    [403, 'M_FORBIDDEN', true],
+    [404, 'M_NOT_FOUND', true],
+    [400, 'M_INCOMPATIBLE_ROOM_VERSION', true],
+    [400, 'M_UNABLE_TO_GRANT_JOIN', true],
+    [403, undefined, false],
+    [404, undefined, false],
+    [410, undefined, false],
+    [404, 'M_UNRECOGNIZED', false],
+    [401, 'M_UNAUTHORIZED', false],
+    [429, 'M_LIMIT_EXCEEDED', false],
+    [500, 'M_UNKNOWN', false],
+  ])('status %i with %s is a refusal: %s', (status, errcode, expected) => {
+    expect(isRefusal(errorOfAnswer(remote, 'PUT /x', status, { errcode }, undefined, NOW))).toBe(expected);
   });
 
   test.each([

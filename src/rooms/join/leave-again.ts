@@ -1,5 +1,5 @@
 /** Leaves a room of which a resident took our join and we could not: make_leave and send_leave, at whoever answers. */
-import { FederationError } from '../../federation/error.ts';
+import { FederationError, isRefusal } from '../../federation/error.ts';
 import { buildLeaveEvent, readLeaveTemplate } from '../../federation/join-template.ts';
 import { sealEvent } from '../../matrix/compose.ts';
 import { parsePdu } from '../../matrix/event-format.ts';
@@ -49,5 +49,5 @@ async function leaveThrough(
 
 /** Who is not in a room, or banned from it, may not leave it. */
 function isOut(error: FederationError | RoomError): boolean {
-  return error.kind === 'forbidden';
+  return error instanceof FederationError && error.kind === 'forbidden' && isRefusal(error);
 }

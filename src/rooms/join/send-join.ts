@@ -2,7 +2,7 @@
  * One send_join of a recorded join at one resident, with all that may become of it. The event is sent again after an unclear
  * outcome, there or elsewhere: the same event is the same join, wherever it is taken.
  */
-import { FederationError } from '../../federation/error.ts';
+import { FederationError, isRefusal } from '../../federation/error.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { type JoinIntent } from '../../store/tables/intents.ts';
@@ -30,19 +30,20 @@ export interface SendOptions extends Pick<JoinRequest, 'omitMembers' | 'signal'>
   readonly limitMs?: number;
 }
 
-/** What a failed request says of the event; of a failure that is not here nothing is clear. */
-const OUTCOMES: Readonly<Partial<Record<FailureClass, 'refused' | 'not-now' | 'unusable'>>> = {
-  forbidden: 'refused',
-  refused: 'refused',
-  'incompatible-version': 'refused',
-  'not-found': 'refused',
-  'rate-limited': 'not-now',
-  'partial-state-there': 'not-now',
-  'refused-by-policy': 'not-now',
-  // What failed is our reading of a success.
-  malformed: 'unusable',
-  'too-large': 'unusable',
-};
+/** The request was not dealt with, whatever it held. */
+const NOT_NOW: ReadonlySet<FailureClass> = new Set(['rate-limited', 'partial-state-there', 'refused-by-policy']);
+const NOT_DEALT_WITH: ReadonlySet<number> = new Set([401, 413]);
+
+/** What a failed request says of the event. */
+function outcomeOf(error: FederationError): 'refused' | 'not-now' | 'unclear' | 'unusable' {
+  const { kind, status, errcode, cause } = error;
+  if (isRefusal(error)) return 'refused';
+  if (NOT_NOW.has(kind) || (status !== undefined && NOT_DEALT_WITH.has(status))) return 'not-now';
+  if (errcode === 'M_UNRECOGNIZED') return 'not-now';
+  // What failed is our reading of a success, unless there was another status, or what came was no HTTP.
+  const isOurReading = (kind === 'malformed' || kind === 'too-large') && status === undefined && cause === undefined;
+  return isOurReading ? 'unusable' : 'unclear';
+}
 
 /** Sends a recorded join to a resident and commits it. @throws only what is neither the resident's fault nor an outcome */
 export async function sendJoin(
@@ -57,7 +58,7 @@ export async function sendJoin(
     return { outcome: 'joined', joined: await sendAndCommit(context, intent, resident, { ...options, signal }) };
   } catch (error) {
     if (options.signal.aborted) throw error;
-    if (error instanceof FederationError) return { outcome: OUTCOMES[error.kind] ?? 'unclear', error };
+    if (error instanceof FederationError) return { outcome: outcomeOf(error), error };
     if (limit?.aborted === true) {
       return { outcome: 'unclear', error: new FederationError(resident, 'timeout', 'send_join took too long') };
     }

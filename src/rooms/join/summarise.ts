@@ -1,5 +1,5 @@
 /** What a join that nobody could give is told as. */
-import { FederationError } from '../../federation/error.ts';
+import { FederationError, isRefusal } from '../../federation/error.ts';
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { RoomError, type RoomErrorKind } from '../error.ts';
@@ -34,7 +34,9 @@ export function summarise(roomId: RoomId, failures: readonly Error[], isUnclear:
 
 function kindOf(failure: Error): RoomErrorKind | undefined {
   if (failure instanceof RoomError) return failure.kind;
-  return failure instanceof FederationError ? KINDS[failure.kind] : undefined;
+  if (!(failure instanceof FederationError)) return undefined;
+  // A proxy's 403 says nothing of the user.
+  return failure.kind === 'forbidden' && !isRefusal(failure) ? undefined : KINDS[failure.kind];
 }
 
 function headOf(kind: RoomErrorKind, roomId: RoomId): string {

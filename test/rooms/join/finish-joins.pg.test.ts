@@ -12,7 +12,18 @@ import {
   releaseIntent,
 } from '../../../src/store/tables/intents.ts';
 import { keyOf, rulesOf } from '../../matrix/sample-event.ts';
-import { ME, R1, R2, ScriptedRoom, type Stage, US, failing, losing, startStage } from './scripted-residents.ts';
+import {
+  ME,
+  R1,
+  R2,
+  ScriptedRoom,
+  type Stage,
+  US,
+  answering,
+  failing,
+  losing,
+  startStage,
+} from './scripted-residents.ts';
 
 const signal = new AbortController().signal;
 const DAY_MS = 24 * 3_600_000;
@@ -139,7 +150,7 @@ test('a join that was signed with a key we no longer have is signed anew, and is
 test('a join that the resident refuses when it is sent again is settled', async () => {
   const stage = await startStage();
   await lose(stage, stage.room);
-  stage.script(R1, 'send_join', failing('forbidden'));
+  stage.script(R1, 'send_join', answering(403, 'M_FORBIDDEN'));
   expect(await finishStaleJoins(stage.context, signal)).toBe(1);
   expect(await intents(stage, stage.room)).toEqual([]);
   expect(await joined(stage, stage.room)).toBe(false);
@@ -168,7 +179,7 @@ test.each([
   [
     'send_leave is refused',
     'send_leave',
-    failing('refused'),
+    answering(400, 'M_UNKNOWN'),
     [`${R1} send_leave`, `${R2} make_leave`, `${R2} send_leave`],
   ],
 ] as const)('it is left through another server where %s', async (_what, request, script, then) => {
@@ -195,6 +206,15 @@ test('a leave whose answer is lost is not sent a second time: the resident says 
   stage.now = intent?.notBefore ?? 0;
   expect(await finishStaleJoins(stage.context, signal)).toBe(1);
   expect(stage.asked).toEqual([`${R1} make_leave`, `${R1} send_leave`, `${R1} make_leave`]);
+});
+
+test('a proxy that answers 403 for the resident does not mean that there is nothing to leave', async () => {
+  const stage = await startStage();
+  const { event } = await lose(stage, stage.room, { what: 'leave', via: [] });
+  stage.room.take(event);
+  stage.script(R1, 'make_leave', answering(403));
+  expect(await finishStaleJoins(stage.context, signal)).toBe(0);
+  expect(await intents(stage, stage.room)).toMatchObject([{ what: 'leave' }]);
 });
 
 test('a process that is told to stop gives back what it was at, and counts no failure', async () => {

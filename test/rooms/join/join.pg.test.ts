@@ -5,7 +5,7 @@ import { type JoinedRoom } from '../../../src/rooms/contract.ts';
 import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
 import { readJoinIntents } from '../../../src/store/tables/intents.ts';
-import { ME, R1, R2, ScriptedRoom, type Stage, failing, losing, startStage } from './scripted-residents.ts';
+import { ME, R1, R2, ScriptedRoom, type Stage, answering, failing, losing, startStage } from './scripted-residents.ts';
 
 const signal = new AbortController().signal;
 
@@ -44,7 +44,7 @@ describe('a join whose answer is lost', () => {
   test('and that the next resident refuses is followed by one of the next resident', async () => {
     const stage = await startStage();
     stage.script(R1, 'send_join', failing('timeout'), failing('timeout'));
-    stage.script(R2, 'send_join', failing('refused', '400 unknown prev_events'));
+    stage.script(R2, 'send_join', answering(400, 'M_UNKNOWN', 'unknown prev_events'));
     const { joinedVia } = await join(stage);
     expect(joinedVia).toBe(R2);
     expect(kindsOf(stage.asked).slice(3)).toEqual([`${R2} send_join`, `${R2} make_join`, `${R2} send_join`]);
@@ -77,16 +77,47 @@ describe('a join whose answer is lost', () => {
 
   test('is settled by a refusal of the resident that may have had it', async () => {
     const stage = await startStage();
-    stage.script(R1, 'send_join', failing('unreachable'), failing('forbidden', '403 you are banned'));
+    stage.script(R1, 'send_join', failing('unreachable'), answering(403, 'M_FORBIDDEN', 'you are banned'));
     await expect(join(stage, [R1])).rejects.toMatchObject({ kind: 'forbidden' });
     expect(await intents(stage)).toEqual([]);
+  });
+
+  test.each([403, 404, 405, 410])('is no more settled by a proxy that answers %i for the resident', async (status) => {
+    const stage = await startStage();
+    stage.script(R1, 'send_join', losing, answering(status));
+    await expect(join(stage, [R1])).rejects.toMatchObject({
+      message: expect.stringContaining('may have taken the join'),
+    });
+    expect(await intents(stage)).toMatchObject([{ what: 'join', resident: R1 }]);
+  });
+});
+
+describe('a join that was not dealt with', () => {
+  test.each([
+    [413, undefined],
+    [413, 'M_TOO_LARGE'],
+    [401, 'M_UNAUTHORIZED'],
+    [404, 'M_UNRECOGNIZED'],
+  ])('leaves nothing to be finished or left: %i %s', async (status, errcode) => {
+    const stage = await startStage();
+    stage.script(R1, 'send_join', answering(status, errcode));
+    await expect(join(stage, [R1])).rejects.toMatchObject({ message: expect.stringContaining(String(status)) });
+    expect(kindsOf(stage.asked)).toEqual([`${R1} make_join`, `${R1} send_join`]);
+    expect(await intents(stage)).toEqual([]);
+  });
+
+  test('may have been taken before', async () => {
+    const stage = await startStage();
+    stage.script(R1, 'send_join', losing, answering(404, 'M_UNRECOGNIZED'));
+    await expect(join(stage, [R1])).rejects.toMatchObject({ kind: 'no-resident' });
+    expect(await intents(stage)).toMatchObject([{ what: 'join' }]);
   });
 });
 
 describe('a refusal', () => {
   test('ends its event, and the next resident makes one of its own', async () => {
     const stage = await startStage();
-    stage.script(R1, 'send_join', failing('refused'));
+    stage.script(R1, 'send_join', answering(400, 'M_UNKNOWN'));
     expect(await join(stage)).toMatchObject({ joinedVia: R2 });
     expect(kindsOf(stage.asked)).toEqual([`${R1} make_join`, `${R1} send_join`, `${R2} make_join`, `${R2} send_join`]);
   });
@@ -102,20 +133,22 @@ describe('a refusal', () => {
   });
 
   test.each([
-    ['incompatible-version', '400 M_INCOMPATIBLE_ROOM_VERSION (room version org.example.99)', 'unsupported-version'],
-    ['refused', '400 M_UNABLE_TO_AUTHORISE_JOIN', 'no-resident'],
-    ['refused', '400 M_UNABLE_TO_GRANT_JOIN', 'no-resident'],
-    ['forbidden', '403 M_FORBIDDEN', 'forbidden'],
-    ['not-found', '404 M_NOT_FOUND', 'no-resident'],
-  ] as const)('of the kind %s (%s) is told as %s', async (failure, words, kind) => {
+    [400, 'M_INCOMPATIBLE_ROOM_VERSION', 'unsupported-version'],
+    [400, 'M_UNABLE_TO_AUTHORISE_JOIN', 'no-resident'],
+    [400, 'M_UNABLE_TO_GRANT_JOIN', 'no-resident'],
+    [403, 'M_FORBIDDEN', 'forbidden'],
+    [403, undefined, 'no-resident'],
+    [404, 'M_NOT_FOUND', 'no-resident'],
+  ] as const)('by %i %s is told as %s', async (status, errcode, kind) => {
     const stage = await startStage();
-    stage.script(R1, 'make_join', failing(failure, words));
+    stage.script(R1, 'make_join', answering(status, errcode));
+    const words = errcode === undefined ? String(status) : `${status} ${errcode}`;
     await expect(join(stage, [R1])).rejects.toMatchObject({ kind, message: expect.stringContaining(words) });
   });
 
   test('for a version is told before the silence of others, and after a ban', async () => {
     const stage = await startStage();
-    stage.script(R1, 'make_join', failing('timeout'), failing('forbidden'));
+    stage.script(R1, 'make_join', failing('timeout'), answering(403, 'M_FORBIDDEN'));
     stage.script(R2, 'make_join', failing('incompatible-version'), failing('incompatible-version'));
     await expect(join(stage)).rejects.toMatchObject({ kind: 'unsupported-version' });
     await expect(join(stage)).rejects.toMatchObject({ kind: 'forbidden' });

@@ -4,7 +4,7 @@
  */
 import { onTestFinished } from 'vitest';
 import { type SendJoinHeader, type SendJoinStream, type TemplateAnswer } from '../../../src/federation/contract.ts';
-import { FederationError } from '../../../src/federation/error.ts';
+import { FederationError, errorOfAnswer } from '../../../src/federation/error.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
@@ -130,6 +130,16 @@ export function failing(kind: FailureClass, reason: string = kind, details = {})
   return () => Promise.reject(new FederationError(R1, kind, reason, details));
 }
 
+/** What a server answers that is no success, or a proxy before it: that one has no errcode. */
+export function answering(status: number, errcode?: string, error?: string): Script {
+  return () => Promise.reject(answerOf(status, errcode, error));
+}
+
+function answerOf(status: number, errcode?: string, error?: string): FederationError {
+  const body = errcode === undefined ? undefined : { errcode, error };
+  return errorOfAnswer(R1, 'the request', status, body, undefined, 0);
+}
+
 /** The resident does what it is asked, and the answer is lost. */
 export const losing: Script = async (honest) => {
   await honest();
@@ -169,13 +179,13 @@ export async function startStage(room = new ScriptedRoom()): Promise<Stage> {
   };
   const roomOf = (roomId: RoomId): ScriptedRoom => {
     const found = rooms.get(roomId);
-    if (found === undefined) throw new FederationError(R1, 'not-found', 'there is no such room');
+    if (found === undefined) throw answerOf(404, 'M_NOT_FOUND');
     return found;
   };
   const template = (roomId: RoomId, userId: UserId, membership: string): TemplateAnswer => {
     const from = roomOf(roomId).membershipOf(userId);
-    if (from === 'ban') throw new FederationError(R1, 'forbidden', `${userId} is banned from the room`);
-    if (membership === 'leave' && from !== 'join') throw new FederationError(R1, 'forbidden', 'not in the room');
+    if (from === 'ban') throw answerOf(403, 'M_FORBIDDEN', `${userId} is banned from the room`);
+    if (membership === 'leave' && from !== 'join') throw answerOf(403, 'M_FORBIDDEN');
     return roomOf(roomId).template(userId, membership);
   };
   const federation: Partial<RoomsContext['federation']> = {
