@@ -9,6 +9,7 @@ import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readParents } from '../../src/store/events/anchors.ts';
 import { countPartial } from '../../src/store/events/event-states.ts';
 import { readPdus } from '../../src/store/events/pdus.ts';
+import { summaryOf } from '../../src/store/journal/room-summaries.ts';
 import { type RoomRow, listRooms, readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { type Store } from '../../src/store/open-store.ts';
@@ -55,6 +56,16 @@ test('a database of the first schema, with rooms in the middle of a resync, is b
   const rooms = await listRooms(store);
   expect(rooms.map(({ resync }) => resync.phase).sort()).toEqual(['complete', 'fetching', 'waiting', 'walking']);
   expect(await migrate(database.url)).toBe(0);
+});
+
+test('how many are in a room from before is counted when somebody asks, and known from then on', async () => {
+  for (const room of await listRooms(store)) {
+    expect(room.summary).toBeNull();
+    const told = await summaryOf(store, room);
+    const places = await readSnapshot(store, room.roomId, room.currentState!);
+    expect(told.members).toBe(places.filter(({ membership }) => membership === 'join').length);
+    expect((await readRoom(store, room.roomId))?.summary).toEqual(told);
+  }
 });
 
 test('a room that was walking walks on, and becomes whole', async () => {

@@ -2,7 +2,7 @@
  * Reading rooms: what needs no memberships is answered at once, the rest waits for full state, bounded and visibly, and
  * ends when the caller goes away (MSC3902).
  */
-import { type RoomAlias, type RoomId, type UserId, parseRoomAlias, parseRoomId } from '../../matrix/identifiers.ts';
+import { type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
@@ -10,9 +10,9 @@ import { readResyncEvents } from '../../store/journal/journal.ts';
 import { readBacklog, readDropped } from '../../store/tables/staged-reads.ts';
 import { readGaps } from '../../store/events/gaps.ts';
 import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
-import { readPdus } from '../../store/events/pdus.ts';
+import { findRoomByAlias, summaryOf } from '../../store/journal/room-summaries.ts';
 import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
-import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { askAliasServer } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import {
@@ -169,46 +169,16 @@ async function* statePages(
   );
 }
 
-function contentOf(json: string): JsonObject {
-  const { content } = JSON.parse(json) as { content?: JsonObject };
-  return content ?? {};
-}
-
-async function overview(
-  { store }: RoomsContext,
-  { roomId, epoch, currentState, resync }: RoomRow,
-): Promise<RoomOverview> {
-  const told = { roomId, epoch, resync };
-  if (currentState === null) return { ...told, name: null, canonicalAlias: null, membersKnown: 0 };
-  const keys = [
-    { type: 'm.room.name', stateKey: '' },
-    { type: 'm.room.canonical_alias', stateKey: '' },
-  ];
-  const entries = await readSnapshot(store, roomId, currentState, { keys });
-  const bodies = await readPdus(
-    store,
-    roomId,
-    entries.map(({ eventId }) => eventId),
-  );
-  const content = (type: string): JsonObject => {
-    const body = bodies.find((pdu) => pdu.type === type);
-    return body === undefined ? {} : contentOf(body.json);
-  };
-  const name = content('m.room.name')['name'];
-  return {
-    ...told,
-    name: typeof name === 'string' ? name : null,
-    canonicalAlias: parseRoomAlias(content('m.room.canonical_alias')['alias']) ?? null,
-    membersKnown: await countMembers(store, roomId, currentState),
-  };
+async function overview({ store }: RoomsContext, room: RoomRow): Promise<RoomOverview> {
+  const { roomId, epoch, resync } = room;
+  const { members: membersKnown, ...names } = await summaryOf(store, room);
+  return { roomId, epoch, resync, membersKnown, ...names };
 }
 
 /** Looks among our rooms' canonical aliases, then asks the alias's server. */
 async function resolveRoom(context: RoomsContext, room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId> {
   const roomId = parseRoomId(room);
   if (roomId !== undefined) return roomId;
-  for (const held of await listRooms(context.store)) {
-    if ((await overview(context, held)).canonicalAlias === room) return held.roomId;
-  }
-  return (await askAliasServer(context, room as RoomAlias, signal)).roomId;
+  const alias = room as RoomAlias;
+  return (await findRoomByAlias(context.store, alias)) ?? (await askAliasServer(context, alias, signal)).roomId;
 }

@@ -12,7 +12,7 @@ import { countPartial, readEventStates, readPartialEvents } from '../../store/ev
 import { append, readResyncEvents } from '../../store/journal/journal.ts';
 import { type LockedRoom, isAnybodyIn, lockResync, lockRoom, readResync, readRoom } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { countMembers } from '../../store/snapshots/snapshots.ts';
+import { summaryOf } from '../../store/journal/room-summaries.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { resolveSnapshots } from '../judge/resolve.ts';
@@ -121,7 +121,9 @@ async function complete(
   const currentState = await stateOfExtremities(tx, room);
   const refused = await refusedJoins(tx, room, at);
   await append(tx, room, [{ type: 'CurrentStateResolved', currentState }, ...refused]);
-  const members = await countMembers(tx, roomId, currentState);
+  const resolved = await readRoom(tx, roomId);
+  invariant(resolved, `room ${roomId} is locked by this transaction`);
+  const { members } = await summaryOf(tx, resolved);
   const lacking = degraded === null ? {} : { lacking: degraded.count };
   const isOver = refused.length > 0 && !(await isAnybodyIn(tx, roomId));
   await append(tx, await relock(tx, roomId), [

@@ -1,11 +1,10 @@
-/** The folds of timeline entries: verdicts and states of events, forward extremities, memberships of local users. */
+/** The folds of timeline entries: verdicts and states of events, forward extremities, what follows the current state. */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Verdict } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
-import { diffSnapshotTries } from '../snapshots/snapshots.ts';
+import { foldCurrentState } from './fold-current-state.ts';
 import { type ChangedEvent, settleExtremities } from './fold-extremities.ts';
-import { stateKeyNidOf } from '../snapshots/snapshot-trie.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
 
@@ -113,7 +112,7 @@ export async function foldTimeline(
 
   const resolved = timeline.findLast((event) => 'currentState' in event);
   if (resolved && 'currentState' in resolved && resolved.currentState !== currentStateBefore) {
-    await foldLocalMembers(tx, roomId, currentStateBefore as SnapshotId | null, resolved.currentState);
+    await foldCurrentState(tx, roomId, currentStateBefore as SnapshotId | null, resolved.currentState);
   }
   const depths = new Map<EventId, number | null>();
   return judged.flatMap((event) => {
@@ -179,36 +178,4 @@ async function foldUnPartialStated(
   );
   const flipped = new Set(events.flatMap((event) => (event.was === event.is ? [] : [event.eventId])));
   return rows.filter(({ eventId }) => flipped.has(eventId));
-}
-
-/** Follows the memberships of this server's users from one current state to the next; costs what differs. */
-async function foldLocalMembers(
-  tx: Transaction,
-  roomId: RoomId,
-  before: SnapshotId | null,
-  after: SnapshotId,
-): Promise<void> {
-  const differences = await diffSnapshotTries(tx, roomId, before, after);
-  if (differences.length === 0) return;
-  await tx.query(
-    `WITH changed AS (
-       SELECT k.state_key AS user_id, p.membership, p.event_id
-         FROM unnest($3::bigint[], $4::bigint[]) AS d(key, after)
-         JOIN state_keys k ON k.nid = d.key
-         LEFT JOIN pdus p ON p.nid = d.after
-        WHERE k.type = 'm.room.member' AND substr(k.state_key, strpos(k.state_key, ':')) = $2
-     ), gone AS (
-       DELETE FROM local_members m USING changed c
-        WHERE m.room_id = $1 AND m.user_id = c.user_id AND c.membership IS NULL
-     )
-     INSERT INTO local_members (room_id, user_id, membership, event_id)
-     SELECT $1, user_id, membership, event_id FROM changed WHERE membership IS NOT NULL
-     ON CONFLICT (room_id, user_id) DO UPDATE SET (membership, event_id) = (excluded.membership, excluded.event_id)`,
-    [
-      roomId,
-      `:${tx.serverName}`,
-      int8Array(differences.map(({ key }) => stateKeyNidOf(key))),
-      `{${differences.map((difference) => difference.after ?? 'NULL').join(',')}}`,
-    ],
-  );
 }

@@ -1,11 +1,12 @@
 /** The rows of rooms and of their resyncs: locking, epochs, and reading them. */
 import { and, eq } from 'drizzle-orm';
 import { invariant } from '../../invariant.ts';
-import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState, asResyncState } from '../../resync/state.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { localMembers, resyncs, rooms } from '../schema/folds.ts';
+import { fromStorable } from '../storable-text.ts';
 
 /** What is decided about a room belongs to where it stands: its stay, its newest events, the state after them. */
 export interface RoomStanding {
@@ -23,10 +24,21 @@ export interface RoomStanding {
 /** Where a room stands whose row is locked by the open transaction, from when the lock was taken. */
 export type LockedRoom = RoomStanding;
 
+/** What a list says of a room, from its current state. */
+export interface RoomSummary {
+  /** Joined ones, as far as they are known. */
+  readonly members: number;
+  /** As the room says; nobody has checked it. */
+  readonly name: string | null;
+  readonly canonicalAlias: RoomAlias | null;
+}
+
 /** A room as readers see it. */
 export interface RoomRow extends Omit<LockedRoom, 'extremities'> {
   readonly joinEventId: EventId | null;
   readonly joinedVia: ServerName | null;
+  /** `null`: not in its row; `summaryOf` (room-summaries.ts) reads it. */
+  readonly summary: RoomSummary | null;
   /** Of the current epoch. */
   readonly resync: ResyncState;
 }
@@ -116,6 +128,9 @@ const roomColumns = {
   currentState: rooms.currentState,
   joinEventId: rooms.joinEventId,
   joinedVia: rooms.joinedVia,
+  members: rooms.members,
+  name: rooms.name,
+  canonicalAlias: rooms.canonicalAlias,
   resync: resyncs.state,
 };
 
@@ -126,8 +141,17 @@ function selectRooms(sql: Sql) {
     .leftJoin(resyncs, and(eq(resyncs.roomId, rooms.roomId), eq(resyncs.epoch, rooms.epoch)));
 }
 
-function toRoomRow(row: Awaited<ReturnType<typeof selectRooms>>[number]): RoomRow {
-  return { ...row, resync: asResyncState(row.resync) };
+function toRoomRow({
+  members,
+  name,
+  canonicalAlias,
+  ...row
+}: Awaited<ReturnType<typeof selectRooms>>[number]): RoomRow {
+  const names = {
+    name: name === null ? null : fromStorable(name),
+    canonicalAlias: canonicalAlias === null ? null : (fromStorable(canonicalAlias) as RoomAlias),
+  };
+  return { ...row, summary: members === null ? null : { members, ...names }, resync: asResyncState(row.resync) };
 }
 
 /** All rooms that have a row, by id. */

@@ -1,4 +1,7 @@
-/** Folds of the journal: written in the transaction that appends, and by nothing else. Times are milliseconds since the Unix epoch. */
+/**
+ * Folds of the journal: written in the transaction that appends, and by nothing else but who finds that a room's summary is
+ * not known. Times are milliseconds since the Unix epoch.
+ */
 import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
@@ -7,22 +10,35 @@ import { type ResyncState } from '../../resync/state.ts';
 import { hash16, int8 } from './columns.ts';
 
 /** The row whose lock orders everything that is decided about a room. */
-export const rooms = pgTable('rooms', {
-  roomId: text('room_id').$type<RoomId>().primaryKey(),
-  roomVersion: text().notNull(),
-  /** Counts the stays of our server in the room; 0 until the first one is opened. */
-  epoch: integer().notNull().default(0),
-  /** Moves with a verdict flip or completion, and with nothing else. */
-  stateVersion: int8().notNull().default(0),
-  partial: boolean().notNull().default(false),
-  currentState: hash16().$type<SnapshotId>(),
-  joinEventId: text().$type<EventId>(),
-  joinedVia: text().$type<ServerName>(),
-  resyncSeq: int8().notNull().default(0),
-  timelineSeq: int8().notNull().default(0),
-  /** When its snapshot chunks were last looked through; no fold. */
-  collectedAt: int8(),
-});
+export const rooms = pgTable(
+  'rooms',
+  {
+    roomId: text('room_id').$type<RoomId>().primaryKey(),
+    roomVersion: text().notNull(),
+    /** Counts the stays of our server in the room; 0 until the first one is opened. */
+    epoch: integer().notNull().default(0),
+    /** Moves with a verdict flip or completion, and with nothing else. */
+    stateVersion: int8().notNull().default(0),
+    partial: boolean().notNull().default(false),
+    currentState: hash16().$type<SnapshotId>(),
+    joinEventId: text().$type<EventId>(),
+    joinedVia: text().$type<ServerName>(),
+    resyncSeq: int8().notNull().default(0),
+    timelineSeq: int8().notNull().default(0),
+    /** Joined ones in the current state; null: not known, nor are `name` and `canonicalAlias` then (room-summaries.ts). */
+    members: integer(),
+    /** What the current state calls the room, as `storable` writes it. */
+    name: text(),
+    canonicalAlias: text(),
+    /** When its snapshot chunks were last looked through; no fold. */
+    collectedAt: int8(),
+  },
+  (table) => [
+    index('rooms_by_canonical_alias')
+      .on(table.canonicalAlias)
+      .where(sql`canonical_alias IS NOT NULL`),
+  ],
+);
 
 /** The fold of one epoch's control events (`evolve` of src/resync/state.ts). */
 export const resyncs = pgTable(

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../src/clock.ts';
-import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type RoomAlias, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
 import { type NotReady, type Ready, type RoomReads } from '../../../src/rooms/contract.ts';
+import { type SnapshotId } from '../../../src/resync/events.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { type Notifier, createNotifier } from '../../../src/store/notify.ts';
@@ -13,6 +14,7 @@ import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { ROOM, member, state } from '../../store/events.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { statementsOf } from '../../support/statements.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -55,15 +57,19 @@ beforeAll(async () => {
     ROOM,
     events.map(({ eventId }) => eventId),
   );
-  await withTransaction(store, async (tx) => {
-    const room = await openEpoch(tx, await createRoom(tx, ROOM, '11'));
-    await append(tx, room, [{ type: 'CurrentStateResolved', currentState }]);
-  });
+  await openRoom(ROOM, currentState);
 });
 afterAll(async () => {
   await notifier.close();
   await database.drop();
 });
+
+async function openRoom(roomId: RoomId, currentState: SnapshotId): Promise<void> {
+  await withTransaction(store, async (tx) => {
+    const room = await openEpoch(tx, await createRoom(tx, roomId, '11'));
+    await append(tx, room, [{ type: 'CurrentStateResolved', currentState }]);
+  });
+}
 
 async function rowsOf<Row>(answer: Ready<Row> | NotReady): Promise<Row[]> {
   if (!answer.ready) throw new Error(answer.reason);
@@ -106,4 +112,23 @@ test('the state is given as it was received, with memberships or without', async
   expect(await rowsOf(await reads.state(ROOM, { waitMs: 0, members: false, signal }))).toEqual([
     { eventId: '$create', json: '{"type":"m.room.create","state_key":"","n":1e3}' },
   ]);
+});
+
+test('all rooms are listed, and an alias among them is found, with as many statements for many rooms as for one', async () => {
+  const few = await statementsOf(async () => expect(await reads.listRooms()).toMatchObject([{ membersKnown: 802 }]));
+  expect(few).toHaveLength(1);
+  for (let i = 0; i < 20; i += 1) {
+    const roomId = `!listed-${i}:there.test` as RoomId;
+    const json = JSON.stringify({ content: { alias: `#listed-${i}:there.test` } });
+    const create = state(`$create-${i}`, 'm.room.create', '', { roomId });
+    const alias = state(`$alias-${i}`, 'm.room.canonical_alias', '', { roomId, json });
+    await insertPdus(store, [create, alias]);
+    await openRoom(roomId, await createSnapshot(store, roomId, [create.eventId, alias.eventId]));
+  }
+  const many = await statementsOf(async () => expect(await reads.listRooms()).toHaveLength(21));
+  expect(many).toHaveLength(1);
+  const found = await statementsOf(async () =>
+    expect(await reads.resolveRoom('#listed-19:there.test' as RoomAlias, signal)).toBe('!listed-19:there.test'),
+  );
+  expect(found).toHaveLength(1);
 });
