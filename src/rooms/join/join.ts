@@ -3,9 +3,9 @@
  * checks of its answer, and one transaction that opens the stay. The full state comes later, by the room's workflow; or with
  * the answer, where the caller wants a classic join.
  *
- * A join whose fate is unclear is sent again, first where it was and then to the next residents, instead of making another.
- * What is still unclear at the end stays recorded, and what a resident took and we cannot use is recorded to be left again
- * (`finish-joins.ts`).
+ * A join whose fate is unclear is sent again, first where it was and then to the next residents; a resident that does not take
+ * it makes another. What is still unclear at the end stays recorded, and what a resident took and we cannot use is recorded to
+ * be left again (`finish-joins.ts`).
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { FederationError } from '../../federation/error.ts';
@@ -181,17 +181,22 @@ async function askResidents(context: RoomsContext, run: Run): Promise<JoinedRoom
   throw summarise(roomId, failures, isUnclear);
 }
 
-/** Sends a resident the event that is out already. `undefined`: there is none for it, or it does not take that one. */
+/**
+ * Sends a resident the event that is out already: its own first. `undefined`: there is none for it, or it is to have a join of
+ * its own. That is so where it does not take the event, or says nothing clear of one that another made the template of: an
+ * event over parents that nobody else knows must not stop the join everywhere.
+ */
 async function repeatAt(
   context: RoomsContext,
   run: Run,
   resident: ServerName,
 ): Promise<JoinedRoom | 'next' | undefined> {
-  const out = run.open.find(({ intent }) => intent.resident === resident || isPortable(intent));
+  const own = run.open.find(({ intent }) => intent.resident === resident);
+  const out = own ?? run.open.find(({ intent }) => isPortable(intent));
   if (out === undefined) return undefined;
   const sent = await send(context, run, out, resident);
   if (sent.outcome === 'joined') return sent.joined;
-  return sent.outcome === 'refused' ? undefined : 'next';
+  return sent.outcome === 'refused' || (sent.outcome === 'unclear' && own === undefined) ? undefined : 'next';
 }
 
 /** Joins by a new event; one whose fate is unclear is sent again at once. */
@@ -246,10 +251,11 @@ async function send(
   return sent;
 }
 
-/** What was not joined is left again, or tried again later. */
+/** What was not joined is left again, or tried again later: not where the user has been told that he is not in. */
 async function settleOpen(context: RoomsContext, open: readonly OpenJoin[]): Promise<void> {
-  for (const { intent, resident, fate, reason } of open) {
-    if (fate === 'unusable') await intendToLeave(context, intent, resident, reason);
+  const isUnusable = open.some(({ fate }) => fate === 'unusable');
+  for (const { intent, resident, reason } of open) {
+    if (isUnusable) await intendToLeave(context, intent, resident, reason);
     else await postpone(context, intent, reason);
   }
 }

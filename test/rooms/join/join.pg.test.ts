@@ -51,6 +51,34 @@ describe('a join whose answer is lost', () => {
     expect(await intents(stage)).toEqual([]);
   });
 
+  test('and that the next resident can say nothing of is followed by one of that resident', async () => {
+    const stage = await startStage();
+    stage.script(R1, 'send_join', failing('timeout'), failing('timeout'));
+    // The parents that the first resident named are unknown to it.
+    stage.script(R2, 'send_join', answering(500, 'M_UNKNOWN'));
+    expect(await join(stage)).toMatchObject({ joinedVia: R2 });
+    expect(kindsOf(stage.asked).slice(3)).toEqual([`${R2} send_join`, `${R2} make_join`, `${R2} send_join`]);
+    expect(await intents(stage)).toEqual([]);
+  });
+
+  test('is sent to each resident that made one as its own', async () => {
+    const stage = await startStage();
+    const timeout = failing('timeout');
+    stage.script(R1, 'send_join', timeout, timeout, timeout);
+    stage.script(R2, 'send_join', timeout, timeout, timeout);
+    stage.script(R2, 'make_join', (honest) => {
+      stage.now += 1_000;
+      return honest();
+    });
+    await expect(join(stage)).rejects.toMatchObject({ kind: 'no-resident' });
+    const [first, second] = await intents(stage);
+    expect([first?.resident, second?.resident]).toEqual([R1, R2]);
+    stage.asked.length = 0;
+    expect(await join(stage)).toMatchObject({ eventId: second?.eventId, joinedVia: R2 });
+    expect(stage.asked).toEqual([`${R1} send_join ${first?.eventId}`, `${R2} send_join ${second?.eventId}`]);
+    expect(await intents(stage)).toEqual([]);
+  });
+
   test('for good stays recorded, and the next request of the user sends it again instead of making another', async () => {
     const stage = await startStage();
     stage.script(R1, 'send_join', losing, failing('server-error'));
@@ -237,13 +265,15 @@ describe('a join that a resident took and whose answer is of no use', () => {
   test('is told at once, and is to be left again where no resident answers better', async () => {
     const stage = await startStage();
     stage.script(R1, 'send_join', useless);
-    stage.script(R2, 'send_join', failing('timeout'));
+    stage.script(R2, 'send_join', failing('timeout'), failing('timeout'), failing('timeout'));
     await expect(join(stage)).rejects.toMatchObject({
       kind: 'unusable-answer',
       message: expect.stringContaining('members-omitted-type'),
     });
+    // Neither is that finished which the other resident may have taken: the user has been told that he is not in.
     expect(await intents(stage)).toMatchObject([
       { what: 'leave', resident: R1, attempts: 0, notBefore: stage.now, lastReason: expect.stringContaining(R1) },
+      { what: 'leave', resident: R2, attempts: 0, notBefore: stage.now },
     ]);
     expect(await readRoom(stage.context.store, stage.room.roomId)).toBeUndefined();
   });
