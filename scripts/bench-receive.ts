@@ -10,7 +10,7 @@ import { cpus } from 'node:os';
 import { readFlags } from './bench/flags.ts';
 import { assertLinux } from './bench/proc.ts';
 import { type ReceiveRun, runReceive } from './bench/receive-run.ts';
-import { processLines } from './bench/resync-report.ts';
+import { processLines, statementLines } from './bench/resync-report.ts';
 import { openStage } from './bench/stage.ts';
 import { count, quantile, seconds, tableLines } from './bench/table.ts';
 
@@ -68,6 +68,7 @@ function report(name: string, runs: readonly ReceiveRun[]): string[] {
       ],
     ),
     ...processLines(runs.map(({ use }) => use)),
+    ...runs.flatMap((run) => (run.statements === undefined ? [] : ['', ...statementLines(run)])),
   ];
 }
 

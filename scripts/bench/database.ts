@@ -74,7 +74,7 @@ export interface StatementUse {
 }
 
 /** Columns of a line in a terminal, less those of the numbers. */
-const STATEMENT_CHARACTERS = 90;
+const STATEMENT_CHARACTERS = 200;
 
 /** Whether the server was started with pg_stat_statements; makes its view here and starts its counts anew. */
 export async function watchStatements(client: pg.Client): Promise<boolean> {

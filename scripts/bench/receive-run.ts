@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { type EventId, domainOf } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
+import { type StatementUse, readStatements, watchStatements } from './database.ts';
 import { startMeasuring } from './measured.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { type OperatorCaller, operatorCaller, parsed } from './operator.ts';
@@ -12,6 +13,7 @@ import { type Stage } from './stage.ts';
 /** One cheap query each. */
 const LOOK_EVERY_MS = 25;
 const WAIT_MS_MAX = 300_000;
+const STATEMENTS_SHOWN = 15;
 
 const joinAnswer = z.object({ room_id: z.string(), partial: z.boolean() });
 const stateList = z.object({ state: z.array(z.object({ event_id: z.string() })) });
@@ -32,6 +34,13 @@ export interface ReceiveRun {
   /** From the answer of `/state_ids` until the room was whole; `null`: it was so before. */
   readonly whole: number | null;
   readonly use: Use;
+  /** The longest from the first transaction on, where PostgreSQL counts statements; and the time of all. */
+  readonly statements: StatementsOf | undefined;
+}
+
+export interface StatementsOf {
+  readonly allSeconds: number;
+  readonly statements: readonly StatementUse[];
 }
 
 /** Throws when a message is lost or rejected, or when the room does not become the simulator's. */
@@ -47,6 +56,7 @@ export async function runReceive(stage: Stage, pushed: PushedMessages): Promise<
     if (hang === undefined) await until(stage, async () => isWhole(stage));
     else await Promise.race([hang.held(), stage.failed]);
 
+    if (stage.countsStatements) await watchStatements(stage.database);
     const stopMeasuring = await startMeasuring(stage);
     const fromUs = monotonicUs();
     const eventIds = await emit(stage, pushed);
@@ -61,10 +71,11 @@ export async function runReceive(stage: Stage, pushed: PushedMessages): Promise<
       await until(stage, () => isWhole(stage));
     }
     const { use } = await stopMeasuring();
+    const statements = stage.countsStatements ? await readStatements(stage.database, STATEMENTS_SHOWN) : undefined;
     const whole = hang === undefined ? null : ((await wholeAtUs(stage)) - releasedUs) / 1e6;
     await compare(stage, caller, eventIds);
     await stage.stopSystem();
-    return { taken: (takenUs - fromUs) / 1e6, answered: (answeredUs - fromUs) / 1e6, whole, use };
+    return { taken: (takenUs - fromUs) / 1e6, answered: (answeredUs - fromUs) / 1e6, whole, use, statements };
   } finally {
     await caller.close();
   }

@@ -191,7 +191,7 @@ export function threadLines({ threads, workerPid }: SharesPass): string[] {
   return blocks.flatMap((block) => [...block, '']);
 }
 
-export function statementLines({ statements }: SharesPass): string[] {
+export function statementLines({ statements }: Pick<SharesPass, 'statements'>): string[] {
   if (statements === undefined) return ['  (this PostgreSQL has no pg_stat_statements: no times of statements)'];
   return [
     ...tableLines(
