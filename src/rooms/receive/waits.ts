@@ -14,8 +14,10 @@ export interface Wait {
 }
 
 /**
- * Follows what events wait for to its roots, through those of this turn and those that are set aside: events behind one gap
- * all wait for the gap, and not each for the one before it, or they would be released one a turn.
+ * Follows what events wait for to its roots, through those of this turn, and to the gaps of those that are set aside: events
+ * behind one gap all wait for the gap, and not each for the one before it. What follows an event that only waits for its turn
+ * waits for that very event, and is released with it, in the order of the graph (store/tables/staged-pdus.ts): released by
+ * the root of them all, a chain of some thousand would have turn after turn in vain.
  */
 export class Waits {
   readonly #missing: ReadonlyMap<EventId, readonly EventId[]>;
@@ -56,8 +58,9 @@ export class Waits {
         roots.forEach((root) => pending.add(root));
         isForGap ||= before.isForGap;
       } else if (parent?.isStaged === true) {
-        const roots = parent.waitsFor.length > 0 ? parent.waitsFor : [parentId];
+        const roots = parent.gaps.length > 0 ? parent.gaps : [parentId];
         roots.forEach((root) => pending.add(root));
+        isForGap ||= parent.gaps.length > 0;
       } else if (parent?.isElsewhere === true) {
         return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} is of another room` };
       } else if (parent?.gap === 'given-up') {

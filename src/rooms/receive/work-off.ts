@@ -122,7 +122,7 @@ class Worker implements WorkOff {
     }
     this.#inBackground(async () => {
       this.#waiting.delete(roomId);
-      if ((await settleStaged(this.#context.store, roomId, [])) === 0) this.#waiting.add(roomId);
+      if ((await this.#settle(roomId, [])) === 0) this.#waiting.add(roomId);
       else await this.#lease(roomId);
     });
   }
@@ -145,7 +145,7 @@ class Worker implements WorkOff {
       for (let turns = 0; turns < TURNS_IN_A_ROW && !this.#closing.signal.aborted; turns++) {
         const { release } = state;
         Object.assign(state, { again: false, release: false });
-        if (release) await settleStaged(store, roomId, []);
+        if (release) await this.#settle(roomId, []);
         const lease = { holder: this.#holder, leaseMs: LEASE_MS, limit: TURN_EVENTS_MAX };
         const rows = await takeStaged(store, roomId, lease);
         if (rows.length > 0) isLeft = (await this.#turn(roomId, rows)) || rows.length === TURN_EVENTS_MAX;
@@ -185,11 +185,8 @@ class Worker implements WorkOff {
     }
     if (outcome === 'not-ours') {
       // Nobody of ours is in the room, nor about to be: its events are nothing to us.
-      await settleStaged(
-        store,
-        roomId,
-        rows.map(({ nid }) => nid),
-      );
+      const nids = rows.map(({ nid }) => nid);
+      await this.#settle(roomId, nids);
       return false;
     }
     return this.#apply(roomId, outcome);
@@ -202,11 +199,18 @@ class Worker implements WorkOff {
     await setStagedAside(store, aside);
     await dropStaged(store, roomId, dropped);
     if (dropped.length > 0) logger.info({ roomId, dropped: dropped.length, first: dropped[0] }, 'events were given up');
-    // What is waited for may have come before this was written down: then nothing else would say so.
     const isSettling = isWaiting || done.length + dropped.length > 0;
-    const released = isSettling ? await settleStaged(store, roomId, done) : 0;
+    const released = isSettling ? await this.#settle(roomId, done) : 0;
     for (const errand of errands) await this.#start(errand);
     return released > 0 || aside.some(({ delayMs = 0, waitsFor = [] }) => delayMs === 0 && waitsFor.length === 0);
+  }
+
+  /** What is waited for may have come before this was written down: then nothing else would say so. */
+  async #settle(roomId: RoomId, nids: readonly number[]): Promise<number> {
+    // It sees what was appended so far, verdicts of our own among it, of which we hear too.
+    const working = this.#working.get(roomId);
+    if (working !== undefined) working.release = false;
+    return settleStaged(this.#context.store, roomId, nids, TURN_EVENTS_MAX);
   }
 
   async #start(errand: Errand): Promise<void> {

@@ -168,21 +168,25 @@ export async function wakeStaged(
 }
 
 /**
- * Takes away events on which there is a verdict, and releases those of the room that wait for nothing any more: for no
- * open gap, no event that is staged still, and no join under way. Gives how many were released.
+ * Takes away events on which there is a verdict, and releases up to `limit` of those of the room that wait for nothing any
+ * more: for no open gap, no event that is staged still, and no join under way. Events that wait for a released one alone are
+ * released with it, in the hope that they can be judged together. Gives how many were released.
  */
-export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly number[]): Promise<number> {
+export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly number[], limit: number): Promise<number> {
   const [row] = await sql.query<{ released: number }>(
-    `WITH gone AS (
+    `WITH RECURSIVE gone AS (
        DELETE FROM staged_pdus WHERE nid = ANY ($2::bigint[])
+     ), ${waitingRows('w.room_id = $1 AND w.nid <> ALL ($2::bigint[])', 's.room_id = $1 AND s.nid <> ALL ($2::bigint[])')},
+     next (nid, event_id) AS (
+       SELECT nid, event_id FROM waiting WHERE waits = 0
+       UNION
+       SELECT w.nid, w.event_id FROM next n JOIN waiting w ON w.waits = 1 AND w.pending_id = n.event_id
      ), released AS (
-       UPDATE staged_pdus w SET not_before = ${NOW_MS}, waits_for = '{}'
-        WHERE w.room_id = $1 AND w.dropped_at IS NULL AND w.waits_for <> '{}' AND w.nid <> ALL ($2::bigint[])
-          AND NOT EXISTS (SELECT FROM unnest(w.waits_for) AS awaited(event_id) WHERE ${isPending('w', '$2')})
-       RETURNING nid
+       UPDATE staged_pdus SET not_before = ${NOW_MS}, waits_for = '{}'
+        WHERE nid IN (SELECT nid FROM next LIMIT $3) RETURNING nid
      )
      SELECT count(*) AS released FROM released`,
-    [roomId, int8Array(nids)],
+    [roomId, int8Array(nids), limit],
   );
   return row?.released ?? 0;
 }
@@ -190,23 +194,43 @@ export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly numb
 /** Releases, in all rooms, what waits for nothing any more: what another process or nobody has seen end. */
 export async function releaseStaged(sql: Sql): Promise<void> {
   await sql.query(
-    `UPDATE staged_pdus w SET not_before = ${NOW_MS}, waits_for = '{}'
-      WHERE w.dropped_at IS NULL AND w.waits_for <> '{}'
-        AND NOT EXISTS (SELECT FROM unnest(w.waits_for) AS awaited(event_id) WHERE ${isPending('w', `'{}'`)})`,
+    `WITH ${waitingRows('true', 'true')}
+     UPDATE staged_pdus SET not_before = ${NOW_MS}, waits_for = '{}'
+      WHERE nid IN (SELECT nid FROM waiting WHERE waits = 0)`,
   );
 }
 
-/** Whether `awaited.event_id` is still to come to the room of the row `w`; rows of `gone` are as good as deleted. */
-function isPending(w: string, gone: string): string {
+/**
+ * A common table `waiting`: rows that wait for others, how many of these are still to come, and one of them. Whether an event is
+ * still to come is asked once for each event that is waited for, not for each row that waits, and of whole sets: a look-up a
+ * row took 4 of the 6 seconds that PostgreSQL worked for 400 events.
+ *
+ * @param waits which rows `w` of staged events
+ * @param staged which rows `s` count as staged
+ */
+function waitingRows(waits: string, staged: string): string {
   return `
-    EXISTS (SELECT FROM join_intents j WHERE j.event_id = awaited.event_id)
-    OR (NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = awaited.event_id AND e.room_id = ${w}.room_id)
-        AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = awaited.event_id AND a.room_id = ${w}.room_id)
-        AND (EXISTS (SELECT FROM gaps g
-                      WHERE g.room_id = ${w}.room_id AND g.event_id = awaited.event_id AND g.wake_at IS NOT NULL)
-             OR EXISTS (SELECT FROM staged_pdus s
-                         WHERE s.room_id = ${w}.room_id AND s.event_id = awaited.event_id AND s.dropped_at IS NULL
-                           AND s.nid <> ALL (${gone}::bigint[]))))`;
+     wait AS MATERIALIZED (
+       SELECT w.nid, w.room_id, w.event_id, awaited.event_id AS awaited
+         FROM staged_pdus w CROSS JOIN unnest(w.waits_for) AS awaited(event_id)
+        WHERE ${waits} AND w.dropped_at IS NULL AND w.waits_for <> '{}'
+     ), asked AS MATERIALIZED (
+       SELECT DISTINCT room_id, awaited AS event_id FROM wait
+     ), to_come AS (
+       SELECT s.room_id, s.event_id FROM staged_pdus s WHERE ${staged} AND s.dropped_at IS NULL
+       UNION ALL
+       SELECT g.room_id, g.event_id FROM asked JOIN gaps g USING (room_id, event_id) WHERE g.wake_at IS NOT NULL
+     ), pending AS MATERIALIZED (
+       SELECT room_id, event_id FROM asked JOIN to_come USING (room_id, event_id)
+        WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = asked.event_id AND e.room_id = asked.room_id)
+          AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = asked.event_id AND a.room_id = asked.room_id)
+       UNION
+       SELECT room_id, event_id FROM asked WHERE event_id IN (SELECT event_id FROM join_intents)
+     ), waiting AS MATERIALIZED (
+       SELECT w.nid, w.event_id, count(p.event_id) AS waits, min(p.event_id) AS pending_id
+         FROM wait w LEFT JOIN pending p ON p.room_id = w.room_id AND p.event_id = w.awaited
+        GROUP BY w.nid, w.event_id
+     )`;
 }
 
 /** Gives events up, each for a reason that people can read; their texts go, and so do the oldest of many. */

@@ -57,8 +57,8 @@ export interface MissingParent {
   readonly isElsewhere: boolean;
   /** It is staged itself. */
   readonly isStaged: boolean;
-  /** What it waits for in turn. */
-  readonly waitsFor: readonly EventId[];
+  /** Open gaps that it waits for in turn. */
+  readonly gaps: readonly EventId[];
 }
 
 /** What is known of each of `eventIds` in the room. */
@@ -77,8 +77,11 @@ export async function readMissingParents(
             EXISTS (SELECT FROM pdus p WHERE p.event_id = i.event_id AND p.room_id <> $1) AS "isElsewhere",
             EXISTS (SELECT FROM staged_pdus s
                      WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL) AS "isStaged",
-            ARRAY(SELECT DISTINCT unnest(s.waits_for) FROM staged_pdus s
-                   WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL LIMIT 20) AS "waitsFor"
+            ARRAY(SELECT DISTINCT behind.event_id
+                    FROM staged_pdus s CROSS JOIN unnest(s.waits_for) AS awaited(event_id)
+                    JOIN gaps behind ON behind.room_id = $1 AND behind.event_id = awaited.event_id
+                                    AND behind.wake_at IS NOT NULL
+                   WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL LIMIT 20) AS gaps
        FROM unnest($2::text[]) AS i(event_id) LEFT JOIN gaps g ON g.room_id = $1 AND g.event_id = i.event_id`,
     [roomId, eventIds],
   );

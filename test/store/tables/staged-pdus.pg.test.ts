@@ -1,0 +1,115 @@
+/** When events that wait for others have their turn. The events themselves are of no concern here. */
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import {
+  dropStaged,
+  releaseStaged,
+  setStagedAside,
+  settleStaged,
+  stagePdus,
+} from '../../../src/store/tables/staged-pdus.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+
+let rooms = 0;
+let roomId: RoomId;
+beforeEach(() => {
+  roomId = `!staged-${(rooms += 1)}:a.test` as RoomId;
+});
+
+const SERVER = 'a.test' as ServerName;
+
+/** Stages an event for each name, which waits for those named. */
+async function stage(waits: Readonly<Record<string, readonly string[]>>): Promise<void> {
+  const names = Object.keys(waits);
+  await stagePdus(
+    store,
+    SERVER,
+    names.map((name) => ({ roomId, eventId: idOf(name), raw: Buffer.from('{}'), waitsFor: [] })),
+  );
+  const aside = names.map(async (name) => ({
+    nid: await nidOf(name),
+    reason: 'waits',
+    waitsFor: (waits[name] ?? []).map(idOf),
+  }));
+  await setStagedAside(
+    store,
+    (await Promise.all(aside)).filter(({ waitsFor }) => waitsFor.length > 0),
+  );
+}
+
+const idOf = (name: string): EventId => `$${name}-${roomId}` as EventId;
+
+async function nidOf(name: string): Promise<number> {
+  const [row] = await store.query<{ nid: number }>(`SELECT nid FROM staged_pdus WHERE event_id = $1`, [idOf(name)]);
+  return row!.nid;
+}
+
+/** Staged events that wait for nothing, in the order they came. */
+async function due(): Promise<string[]> {
+  const rows = await store.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM staged_pdus
+      WHERE room_id = $1 AND waits_for = '{}' AND dropped_at IS NULL ORDER BY nid`,
+    [roomId],
+  );
+  return rows.map(({ eventId }) => eventId.slice(1, eventId.indexOf('-')));
+}
+
+const settle = async (name: string, limit: number) => settleStaged(store, roomId, [await nidOf(name)], limit);
+
+test('a chain of events that wait for each other is released from its start, as many as have a turn', async () => {
+  await stage({ one: [], two: ['one'], three: ['two'], four: ['three'], five: ['four'] });
+  expect(await settle('one', 2)).toBe(2);
+  expect(await due()).toEqual(['two', 'three']);
+  expect(await settle('two', 2)).toBe(0);
+  expect(await settle('three', 2)).toBe(2);
+  expect(await due()).toEqual(['four', 'five']);
+});
+
+test('an event that waits for several is released when the last of them is settled or released', async () => {
+  await stage({ one: [], other: [], merge: ['one', 'other'], after: ['merge', 'one'] });
+  expect(await settle('one', 50)).toBe(0);
+  expect(await settle('other', 50)).toBe(2);
+  expect(await due()).toEqual(['merge', 'after']);
+});
+
+test('what waits for a gap stays when something else is settled, and so does what waits for it', async () => {
+  await store.query(
+    `INSERT INTO gaps (room_id, event_id, epoch, origin, opened_at, wake_at) VALUES ($1, $2, 1, $3, 0, 0)`,
+    [roomId, idOf('gap'), SERVER],
+  );
+  await stage({ one: [], behind: ['gap'], later: ['behind', 'one'] });
+  expect(await settle('one', 50)).toBe(0);
+  await releaseStaged(store);
+  expect(await due()).toEqual([]);
+  await store.query(`UPDATE gaps SET wake_at = NULL WHERE room_id = $1`, [roomId]);
+  await releaseStaged(store);
+  expect(await due()).toEqual(['behind']);
+});
+
+test('what waits for an event that is given up is released, to learn of it', async () => {
+  await stage({ one: [], two: ['one'] });
+  await dropStaged(store, roomId, [{ nid: await nidOf('one'), reason: 'malformed' }]);
+  expect(await settleStaged(store, roomId, [], 50)).toBe(1);
+});
+
+test('events that wait for each other in a circle are released by nothing', async () => {
+  await stage({ one: [], egg: ['hen'], hen: ['egg'], self: ['self'] });
+  expect(await settle('one', 50)).toBe(0);
+  expect(await due()).toEqual([]);
+});
+
+test('an event of another room of the same id settles nothing here', async () => {
+  await stage({ one: [], two: ['one'] });
+  const elsewhere = '!elsewhere:a.test' as RoomId;
+  expect(await settleStaged(store, elsewhere, [], 50)).toBe(0);
+  expect(await due()).toEqual(['one']);
+});
