@@ -3,7 +3,7 @@ import { type AuthRule } from '../../matrix/auth/auth-verdict.ts';
 import { type EventId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
-import { readEventStates } from '../../store/events/event-states.ts';
+import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';
 import { deleteJoinIntents } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -23,6 +23,8 @@ export interface AnsweredJoin extends SentJoin {
 }
 
 export interface CommittedJoin {
+  /** By which the user is in: the join, or another one of his that the state prefers to it. */
+  readonly eventId: EventId;
   readonly partial: boolean;
   readonly membersOmitted: boolean;
 }
@@ -37,7 +39,8 @@ const KEPT_OUT: ReadonlySet<string> = new Set([
 ] satisfies AuthRule[]);
 
 /**
- * Idempotent: a join that is in the timeline of this stay already changes nothing. Settles all intents of the user.
+ * Idempotent: a join that is in the timeline of this stay already changes nothing, and is told as joined where the user is in
+ * by the current state. Settles all intents of the user.
  *
  * @returns `became-whole` when the room became whole while the resident answered: a whole room never becomes partial again,
  * so the whole state is wanted now.
@@ -51,8 +54,9 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     await checkSameRoom(tx, join, room);
     const [known] = (await readEventStates(tx, roomId, [eventId])).values();
     if (known?.epoch === room.epoch) {
+      const joinedBy = await joinIn(tx, join, room.currentState, known);
       await deleteJoinIntents(tx, roomId, userId);
-      return { partial: room.partial, membersOmitted };
+      return { eventId: joinedBy, partial: room.partial, membersOmitted };
     }
     const staying = room.epoch > 0 && (await isAnybodyIn(tx, roomId));
     const parents = await readParents(tx, roomId, template.prevEventIds);
@@ -66,13 +70,13 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const { admissions, entries } = await prepareAdmission(tx, room, [eventId], { anchors: place.unknown });
     const [entry] = entries;
     if (entry?.type !== 'PduAccepted') throw notLetIn(join, admissions.get(eventId), entry);
-    await checkStandsInState(tx, join, entry.currentState);
+    const joinedBy = await joinIn(tx, join, entry.currentState);
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
     const standing = { ...place, partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
     const control = await controlEvent(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
     await append(tx, room, [...control, entry]);
-    return { partial: standing.partial, membersOmitted };
+    return { eventId: joinedBy, partial: standing.partial, membersOmitted };
   });
 }
 
@@ -93,15 +97,25 @@ export function otherRoom(resident: ServerName, said: string, held: string): Roo
   return new RoomError('unusable-answer', `${resident} tells of another room: of ${said}, and ours is of ${held}`);
 }
 
-/** A join may pass by the state before it and lose to a ban beside it, which we hold and the resident does not. */
-async function checkStandsInState(tx: Transaction, join: AnsweredJoin, currentState: SnapshotId): Promise<void> {
-  const { roomId, eventId, userId, resident } = join;
-  const [own] = await readSnapshot(tx, roomId, currentState, { userIds: [userId] });
-  if (own?.eventId === eventId) return;
+/**
+ * The join that the user has in the current state. One that passes by the state before it may lose to a ban beside it, which we
+ * hold and the resident does not; one that came by push may have been rejected, soft-failed, or followed by a kick.
+ *
+ * @throws RoomError `forbidden` when there is none
+ */
+async function joinIn(
+  tx: Transaction,
+  { roomId, userId, resident }: AnsweredJoin,
+  currentState: SnapshotId | null,
+  known?: StoredEventState,
+): Promise<EventId> {
+  const [own] = currentState === null ? [] : await readSnapshot(tx, roomId, currentState, { userIds: [userId] });
+  if (own?.membership === 'join') return own.eventId;
+  const verdict = known?.verdict === 'rejected' ? `; the join was rejected: ${known.reason} (${known.rule})` : '';
   const membership = own?.membership ?? 'nothing';
   throw new RoomError(
     'forbidden',
-    `the room does not let you in, though ${resident} did: in its state you have the membership ${membership}`,
+    `the room does not let you in, though ${resident} did: in its state you have the membership ${membership}${verdict}`,
   );
 }
 

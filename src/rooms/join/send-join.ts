@@ -73,7 +73,7 @@ async function sendAndCommit(
   resident: ServerName,
   { omitMembers = true, signal, timings }: SendOptions,
 ): Promise<JoinedRoom> {
-  const { roomId, eventId } = intent;
+  const { roomId } = intent;
   const template = templateOf(intent);
   const event = signedAnew(context, intent, template);
   const sent = { ...intent, event, resident, template, omitMembers };
@@ -87,7 +87,7 @@ async function sendAndCommit(
         context.logger.warn({ err: error, roomId }, 'the workflow could not be started; the sweep will find the room');
       });
     }
-    return { roomId, eventId, joinedVia: resident, ...joined, timingsMs: timings.byStep };
+    return { roomId, joinedVia: resident, ...joined, timingsMs: timings.byStep };
   }
   throw new RoomError('busy', `${roomId} has become whole twice while ${resident} answered`);
 }

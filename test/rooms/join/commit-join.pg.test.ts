@@ -1,0 +1,143 @@
+/** Joins that meet what we hold of the room by now: what was pushed, and other joins of the user. */
+import { describe, expect, test } from 'vitest';
+import { type EventId, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../../src/matrix/pdu.ts';
+import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
+import { signEvent } from '../../../src/matrix/signing/signatures.ts';
+import { type JoinedRoom } from '../../../src/rooms/contract.ts';
+import { joinRoom } from '../../../src/rooms/join/join.ts';
+import { type Admission } from '../../../src/rooms/judge/admission.ts';
+import { admitEvents } from '../../../src/rooms/judge/admit.ts';
+import { checkEvents, passed } from '../../../src/rooms/judge/check-events.ts';
+import { insertPdus } from '../../../src/store/events/pdus.ts';
+import { readLocalMembers } from '../../../src/store/journal/rooms.ts';
+import { readJoinIntents } from '../../../src/store/tables/intents.ts';
+import { keyOf, rulesOf } from '../../matrix/sample-event.ts';
+import { ME, R1, type Stage, US, answering, losing, startStage } from './scripted-residents.ts';
+
+const signal = new AbortController().signal;
+const OTHER = '@other:us.test' as UserId;
+const OWNER = '@owner:r1.test';
+
+function join({ context, room }: Stage, more: { userId?: UserId; omitMembers?: boolean } = {}): Promise<JoinedRoom> {
+  return joinRoom(context, { room: room.roomId, userId: ME, via: [R1], signal, ...more });
+}
+
+const intents = ({ context, room }: Stage) => readJoinIntents(context.store, room.roomId, ME);
+
+async function membershipOfMe({ context, room }: Stage): Promise<string | undefined> {
+  return (await readLocalMembers(context.store, room.roomId)).find(({ userId }) => userId === ME)?.membership;
+}
+
+/** Another server pushes the event to us. */
+async function push({ context, room }: Stage, event: JsonObject): Promise<Admission | undefined> {
+  const { roomId, version } = room;
+  const raws = [Buffer.from(JSON.stringify(event))];
+  const pdus = passed(await checkEvents(context, { roomId, rules: rulesOf(version), events: raws, signal }));
+  await insertPdus(context.store, pdus);
+  const eventId = eventIdOf(event, rulesOf(version));
+  return (await admitEvents(context, roomId, [eventId])).get(eventId);
+}
+
+/** An event of the room's owner beside what comes next: nobody but us is given it. */
+function beside({ room }: Stage, type: string, stateKey: string, content: JsonObject): JsonObject {
+  const unsigned = { ...room.place(OWNER, type, stateKey, content), origin_server_ts: 1_600_000_900_000 };
+  return signEvent(unsigned, rulesOf(room.version), R1, keyOf(R1));
+}
+
+/** @other is in, R1 has taken the join of @me, and we have not heard of it. */
+async function loseJoin(stage: Stage): Promise<JsonObject> {
+  stage.script(R1, 'send_join', losing, answering(500, 'M_UNKNOWN'));
+  await expect(join(stage)).rejects.toMatchObject({ kind: 'no-resident' });
+  const [intent] = await intents(stage);
+  return stage.room.events.get(intent?.eventId as EventId) as JsonObject;
+}
+
+describe('a join that was lost and has come by push', () => {
+  test('is told as joined when it is sent again, and settled', async () => {
+    const stage = await startStage();
+    await join(stage, { userId: OTHER, omitMembers: false });
+    const lost = await loseJoin(stage);
+    const eventId = eventIdOf(lost, rulesOf(stage.room.version));
+    stage.script(R1, 'send_join', async (honest) => {
+      expect(await push(stage, lost)).toEqual({ outcome: 'admitted', verdict: 'accepted' });
+      return honest();
+    });
+    expect(await join(stage)).toMatchObject({ eventId });
+    expect(await membershipOfMe(stage)).toBe('join');
+    expect(await intents(stage)).toEqual([]);
+  });
+
+  test('is forbidden where a ban beside it that we hold made it soft-fail, and left again', async () => {
+    const stage = await startStage();
+    await join(stage, { userId: OTHER, omitMembers: false });
+    const ban = beside(stage, 'm.room.member', ME, { membership: 'ban' });
+    const lost = await loseJoin(stage);
+    expect(await push(stage, ban)).toMatchObject({ verdict: 'accepted' });
+    expect(await push(stage, lost)).toMatchObject({ verdict: 'softFailed' });
+    await expect(join(stage)).rejects.toMatchObject({
+      kind: 'forbidden',
+      message: expect.stringContaining('the membership ban'),
+    });
+    expect(await membershipOfMe(stage)).toBe('ban');
+    expect(await intents(stage)).toMatchObject([{ what: 'leave', resident: R1 }]);
+  });
+
+  test('is forbidden where it was rejected, in the words of the verdict', async () => {
+    const stage = await startStage();
+    const { room } = stage;
+    await join(stage, { userId: OTHER, omitMembers: false });
+    const template = room.template(ME, 'join');
+    const ban = room.add(OWNER, 'm.room.member', ME, { membership: 'ban' });
+    expect(await push(stage, room.events.get(ban) as JsonObject)).toMatchObject({ verdict: 'accepted' });
+    stage.script(R1, 'make_join', () => ({ ...template, event: { ...template.event, prev_events: [ban] } }));
+    const lost = await loseJoin(stage);
+    expect(await push(stage, lost)).toMatchObject({ verdict: 'rejected' });
+    await expect(join(stage)).rejects.toMatchObject({
+      kind: 'forbidden',
+      message: expect.stringMatching(/the membership ban; the join was rejected: .*join-banned/),
+    });
+    expect(await intents(stage)).toMatchObject([{ what: 'leave', resident: R1 }]);
+  });
+
+  test.each([
+    ['the user was kicked since', [ME]],
+    ['nobody of ours is in any more', [OTHER, ME]],
+  ])('is forbidden where %s, and another request makes a join of its own', async (_what, kicked) => {
+    const stage = await startStage();
+    const { room } = stage;
+    await join(stage, { userId: OTHER, omitMembers: false });
+    const lost = await loseJoin(stage);
+    expect(await push(stage, lost)).toMatchObject({ verdict: 'accepted' });
+    for (const userId of kicked) {
+      const kick = room.events.get(room.add(OWNER, 'm.room.member', userId, { membership: 'leave' })) as JsonObject;
+      expect(await push(stage, kick)).toMatchObject({ verdict: 'accepted' });
+    }
+    await expect(join(stage)).rejects.toMatchObject({
+      kind: 'forbidden',
+      message: expect.stringContaining('the membership leave'),
+    });
+    expect(await intents(stage)).toMatchObject([{ what: 'leave', resident: R1 }]);
+    stage.now += 1_000;
+    await join(stage);
+    expect(await membershipOfMe(stage)).toBe('join');
+    expect(await intents(stage)).toEqual([]);
+  });
+
+  test('is told by the join that the user is in by, where that is another one', async () => {
+    const stage = await startStage();
+    const { room } = stage;
+    await join(stage, { userId: OTHER, omitMembers: false });
+    const lost = await loseJoin(stage);
+    stage.now += 1_000;
+    const again = { ...room.template(ME, 'join').event, origin_server_ts: stage.now };
+    const newer = room.take(signEvent(again, rulesOf(room.version), US, keyOf(US)));
+    stage.script(R1, 'send_join', async (honest) => {
+      expect(await push(stage, lost)).toMatchObject({ verdict: 'accepted' });
+      expect(await push(stage, room.events.get(newer) as JsonObject)).toMatchObject({ verdict: 'accepted' });
+      return honest();
+    });
+    expect(await join(stage)).toMatchObject({ eventId: newer });
+    expect(await intents(stage)).toEqual([]);
+  });
+});
