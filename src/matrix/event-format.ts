@@ -245,7 +245,7 @@ function roomOf(
   json: JsonObject,
   rules: RoomVersionRules,
   eventId: EventId,
-  { label }: ParseOptions,
+  { label, knownId }: ParseOptions,
 ): RoomId | Refusal {
   const given = json['room_id'];
   const isCreate = json['type'] === 'm.room.create' && json['state_key'] === '';
@@ -256,5 +256,8 @@ function roomOf(
   if (label !== undefined && typeof given === 'string' && given.startsWith('!')) return given as RoomId;
   if (!rules.roomIdIsCreateHash) return parseRoomId(given) ?? wrong('room_id', 'a room id');
   const roomId = parseRoomId(given);
-  return roomId === undefined || roomId.includes(':') ? wrong('room_id', "the create event's hash") : roomId;
+  // What is known by its id is not hashed, and no more is what names its room.
+  return roomId === undefined || (knownId === undefined && roomId.includes(':'))
+    ? wrong('room_id', "the create event's hash")
+    : roomId;
 }

@@ -16,7 +16,6 @@ export type NextAction =
   | { readonly type: 'walk' }
   | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
 
-/** What a resync in this state does next. `now`: milliseconds since the Unix epoch. */
 /** What is known of a room's gaps, which are rows of their own. */
 export interface GapsDue {
   /** At which somebody is still to be asked. */
@@ -29,8 +28,11 @@ export interface GapsDue {
 
 export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0 };
 
+/** A room whose state has come is walked after this, whatever gaps are open, milliseconds. */
+const GAPS_BEFORE_WALK_MS = 30_000;
+
 /**
- * Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
+ * What a resync in this state does next. `now`: milliseconds since the Unix epoch. Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
  * that build on them are judged better with their state, and in a whole room when they are due.
  */
 export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGaps): NextAction {
@@ -45,8 +47,11 @@ export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGa
       if (state.degraded !== null && isDue(state, now)) return { type: 'seekMissing' };
       if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };
       return { type: 'close', because: 'complete' };
-    case 'walking':
-      return gapsAreDue && gaps.untried > 0 ? { type: 'fetchGaps' } : { type: 'walk' };
+    case 'walking': {
+      // Who can open a gap can open the next one: a walk waits for them once, and not for long.
+      const mayWait = state.walked === 0 && now < (state.nextWakeAt ?? 0) + GAPS_BEFORE_WALK_MS;
+      return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
+    }
     case 'waiting':
       if (state.nextWakeAt !== null && state.nextWakeAt > now) {
         if (gapsAreDue) return { type: 'fetchGaps' };

@@ -28,6 +28,15 @@ describe('what a resync does next', () => {
     expect(nextAction(given(joined(), fetched(1, 'a'), completed), 0)).toEqual({ type: 'close', because: 'complete' });
   });
 
+  test('looks at open gaps once before a walk, and lets nobody put it off by opening more', () => {
+    const walking = given(joined(), fetched(1, 'a', { at: 2_000 }));
+    const gaps = { open: 1, untried: 1, nextAt: 2_000 };
+    expect(nextAction(walking, 2_000, gaps)).toEqual({ type: 'fetchGaps' });
+    expect(nextAction(walking, 2_000, { ...gaps, untried: 0 })).toEqual({ type: 'walk' });
+    expect(nextAction(walking, 2_000 + 30_000, gaps)).toEqual({ type: 'walk' });
+    expect(nextAction(evolve(walking, walked(1, 0)), 2_001, gaps)).toEqual({ type: 'walk' });
+  });
+
   test('asks the server that let us in first, for the first state wanted', () => {
     expect(nextAction(given(joined()), 1_000)).toEqual({
       type: 'fetchState',

@@ -17,5 +17,7 @@ export type Admission =
     }
   /** Check 4 cannot be made: auth events that are not held, or not judged. */
   | { readonly outcome: 'unjudged'; readonly missingAuthEvents: readonly EventId[]; readonly reason: string }
+  /** The event held under that id is one of another room: ids are chosen by senders in versions 1 and 2. */
+  | { readonly outcome: 'foreign' }
   /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */
   | { readonly outcome: 'too-large'; readonly reason: string };

@@ -22,7 +22,7 @@ const PREPARED_MAX = 3;
  * Admits stored events of a joined room, given in any order, into its timeline, those first that others cite. An event at
  * which there is a gap fills it, and the journal says so.
  *
- * @param eventIds at most `ADMITTED_AT_ONCE_MAX`
+ * @param eventIds at most `ADMITTED_AT_ONCE_MAX`, all stored
  * @returns what became of each
  */
 export async function admitEvents(
@@ -37,15 +37,23 @@ export async function admitEvents(
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
     const prepared = await prepareAdmission(store, room, eventIds);
-    if (await appendPrepared(store, clock, room, prepared)) return prepared.admissions;
+    if (await appendPrepared(store, clock, room, prepared)) return withForeign(eventIds, prepared.admissions);
   }
   return withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
     const prepared = await prepareAdmission(tx, room, eventIds);
     await append(tx, room, journalOf(prepared, clock));
-    return prepared.admissions;
+    return withForeign(eventIds, prepared.admissions);
   });
+}
+
+/** What is stored, and not as an event of this room, was not looked at. */
+function withForeign(
+  eventIds: readonly EventId[],
+  admissions: PreparedAdmission['admissions'],
+): ReadonlyMap<EventId, Admission> {
+  return new Map(eventIds.map((eventId) => [eventId, admissions.get(eventId) ?? { outcome: 'foreign' }]));
 }
 
 /** Whether it was appended: the room stands where it stood, and nobody else has taken in one of the events. */

@@ -22,6 +22,8 @@ import { type PduResults } from '../contract.ts';
 const STAGED_OF_ORIGIN_MAX = 2_000;
 /** Events of one room that wait here: more than a busy room says in an hour, while its gap is closed. */
 const STAGED_OF_ROOM_MAX = 5_000;
+/** Who has fewer than these in a room may send more, however many others have: a flood keeps nobody else out. */
+const STAGED_OF_SENDER_IN_ROOM_MIN = 200;
 /** Verdicts of ACLs: one for each state of a room and server that sends. */
 const ACL_VERDICTS_MAX = 10_000;
 
@@ -72,7 +74,9 @@ export function createScreen({ store }: Pick<RoomsContext, 'store'>): Screen {
       const roomIds = [...new Set(read.map(({ roomId }) => roomId))];
       const { rooms, stagedOfOrigin } = await readPushedRooms(store, origin, roomIds, STAGED_OF_ROOM_MAX);
       if (stagedOfOrigin >= STAGED_OF_ORIGIN_MAX) return { outcome: 'limited' };
-      if ([...rooms.values()].some(({ staged }) => staged >= STAGED_OF_ROOM_MAX)) return { outcome: 'limited' };
+      const isFull = ({ staged, stagedOfOrigin: own }: PushedRoom): boolean =>
+        staged >= STAGED_OF_ROOM_MAX && own >= STAGED_OF_SENDER_IN_ROOM_MIN;
+      if ([...rooms.values()].some(isFull)) return { outcome: 'limited' };
 
       const results: Record<EventId, { error?: string }> = {};
       const pdus = new Map<EventId, PduToStage>();

@@ -26,7 +26,7 @@ const ATTEMPTS_MAX = 20;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
-const LONGEST_STAGED_MS = 24 * 3_600_000;
+export const LONGEST_STAGED_MS = 24 * 3_600_000;
 /** Longer than an errand may take. */
 const ERRAND_LEASE_MS = 30_000;
 /** Named in a row; the others are settled by the time these are. */
@@ -197,6 +197,9 @@ class Turn {
         }
         case 'too-large':
           this.retry(row, admission.reason);
+          break;
+        case 'foreign':
+          this.drop(row, 'an event of another room has its id');
           break;
         case undefined:
       }

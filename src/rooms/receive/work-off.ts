@@ -23,7 +23,14 @@ import { type RoomsContext } from '../context.ts';
 import { type Spending, createBudgets } from './budgets.ts';
 import { fetchAuthEvents } from './fetch-auth-events.ts';
 import { fillGap } from './fill-gap.ts';
-import { type Errand, TURN_EVENTS_MAX, type TurnOutcome, pauseAfter, takeTurn } from './take-turn.ts';
+import {
+  type Errand,
+  LONGEST_STAGED_MS,
+  TURN_EVENTS_MAX,
+  type TurnOutcome,
+  pauseAfter,
+  takeTurn,
+} from './take-turn.ts';
 
 /** Rooms that one process works at, at a time. */
 const ROOMS_AT_ONCE = 8;
@@ -178,6 +185,10 @@ class Worker implements WorkOff {
       }
       logger.error({ err: error, roomId, eventId: only.eventId }, 'a pushed event could not be judged');
       const reason = `our own trouble: ${error instanceof Error ? error.message : String(error)}`;
+      if (only.ageMs > LONGEST_STAGED_MS) {
+        await dropStaged(store, roomId, [{ nid: only.nid, reason }]);
+        return false;
+      }
       await setStagedAside(store, [
         { nid: only.nid, reason, delayMs: Math.max(POLL_MS, pauseAfter(only.attempts)), isAttempt: true },
       ]);

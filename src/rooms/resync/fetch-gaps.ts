@@ -21,6 +21,10 @@ import { type Progress } from './state-intake.ts';
 const DROP_UNUSABLE_FROM_ATTEMPT = 2;
 /** And from this one on the state at a gap is taken without what nobody gives: few events, at the edge of the graph. */
 const GO_ON_FROM_ATTEMPT = 4;
+/** No further gap is begun in a pass after this; who asks is asked how things stand then. */
+const PASS_MS_MAX = 60_000;
+/** For the whole state from one resident, however slowly it sends: others may be waiting for the pass to end. */
+const RESIDENT_MS_MAX = 5 * 60_000;
 
 export interface Stay {
   readonly roomId: RoomId;
@@ -36,6 +40,7 @@ export async function fetchGaps(context: RoomsContext, { roomId, epoch }: Stay, 
   );
   for (const gap of due) {
     progress.signal.throwIfAborted();
+    if (clock.now() > now + PASS_MS_MAX) return;
     progress.heartbeat();
     await tryGap(context, { roomId, epoch }, gap, progress);
   }
@@ -51,15 +56,19 @@ async function tryGap(context: RoomsContext, stay: Stay, gap: Gap, progress: Pro
   let failure: FederationError | undefined;
   try {
     for (const resident of await residentsFor(context, stay, gap, attempts)) {
+      const late = AbortSignal.timeout(RESIDENT_MS_MAX);
       try {
+        const bounded = { ...progress, signal: AbortSignal.any([progress.signal, late]) };
         const state = await askIfHealthy(context, resident, () =>
-          stateAtGap(context, stay, eventId, resident, attempts, progress),
+          stateAtGap(context, stay, eventId, resident, attempts, bounded),
         );
         await close(context, stay, eventId, resident, state);
         return;
       } catch (error) {
-        if (!(error instanceof FederationError) || progress.signal.aborted) throw error;
-        failure = error;
+        if (progress.signal.aborted) throw error;
+        if (late.aborted) failure = new FederationError(resident, 'timeout', 'the state at the gap took too long');
+        else if (error instanceof FederationError) failure = error;
+        else throw error;
       }
     }
   } catch (error) {

@@ -17,14 +17,21 @@ import { type Sql } from '../../store/open-store.ts';
 import { changeSnapshot } from '../../store/snapshots/snapshots.ts';
 import { authStatesOf } from '../judge/auth-state.ts';
 import { loadPdus } from '../judge/load-pdus.ts';
-import { ResolutionTooLarge, resolveSnapshots } from '../judge/resolve.ts';
+import { resolveInSteps } from '../judge/resolve-in-steps.ts';
 
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
 
 export interface JudgedBatch {
   readonly timeline: readonly UnPartialStated[];
-  /** Verdicts that changed. */
-  readonly corrected: number;
+}
+
+export interface Judging {
+  /** Nothing else can be judged: what cites a partial event that is not among these is on a cycle with it. */
+  readonly refusesUnlisted: boolean;
+  /** Called before each event. */
+  readonly onEvent: () => void;
+  /** Ends the batch after the event that is being judged. */
+  readonly isTimeUp: () => boolean;
 }
 
 /** An event whose state before is known, and whose verdict is not yet. */
@@ -54,6 +61,7 @@ export async function judgeAgain(
   roomId: RoomId,
   rules: RoomVersionRules,
   partial: readonly StoredEventState[],
+  { refusesUnlisted, onEvent, isTimeUp }: Judging,
 ): Promise<JudgedBatch> {
   const cited = new Set(
     partial.flatMap(({ eventId, prevEvents, authEvents }) => [eventId, ...prevEvents, ...authEvents]),
@@ -62,6 +70,7 @@ export async function judgeAgain(
   const loaded = await loadPdus(sql, roomId, rules, [...cited]);
   const parents = await readParents(sql, roomId, [...cited]);
 
+  const listed = new Set(partial.map(({ eventId }) => eventId));
   const timeline: UnPartialStated[] = [];
   const verdicts = new Map<EventId, Verdict>();
   const after = new Map<EventId, SnapshotId>();
@@ -116,7 +125,7 @@ export async function judgeAgain(
     );
     if (needsVerdict) await judgePlaced();
     const states = event.prevEvents.flatMap((prev) => after.get(prev) ?? parents.get(prev)?.stateAfter ?? []);
-    const stateBefore = await resolveSnapshots(sql, roomId, rules, states);
+    const stateBefore = await resolveInSteps(sql, roomId, rules, states);
     after.set(event.eventId, stateBefore);
     placed.push({ event, pdu, stateBefore });
   };
@@ -128,42 +137,44 @@ export async function judgeAgain(
   };
 
   for (const event of partial) {
+    if (timeline.length + placed.length > 0 && isTimeUp()) break;
+    onEvent();
     const cites = [...event.prevEvents, ...event.authEvents];
     const isOpenGap = (id: EventId): boolean => parents.get(id)?.isAnchor === true && parents.get(id)?.partial === true;
     if (cites.some((id) => isOpenGap(id) || left.has(id))) {
       left.add(event.eventId);
       continue;
     }
-    const refusal = refusalByPlace(event, parents, (id) => after.has(id));
+    // A partial event that is not listed has come since: it is judged with the next batch, and this one after it.
+    const isAhead = (id: EventId): boolean => parents.get(id)?.partial === true && !after.has(id);
+    if (!refusesUnlisted && cites.some((id) => isAhead(id) && !listed.has(id))) {
+      left.add(event.eventId);
+      continue;
+    }
+    const refusal = refusalByPlace(event, parents, cites.find(isAhead));
     if (refusal !== undefined) {
       await refuseAt(event, refusal);
       continue;
     }
-    try {
-      await place(event);
-    } catch (error) {
-      if (!(error instanceof ResolutionTooLarge)) throw error;
-      await refuseAt(event, refuse('state-too-large', error.message));
-    }
+    await place(event);
   }
   await judgePlaced();
-  return { timeline, corrected: timeline.filter(({ was, is }) => was !== is).length };
+  return { timeline };
 }
 
 function fullStateAfter(parent: Parent | undefined): SnapshotId | undefined {
   return parent?.partial === false ? parent.stateAfter : undefined;
 }
 
-/** Why an event has no state before it that anybody could work out. */
+/** Why an event has no state before it that anybody could work out. `ahead`: what it cites and stands before. */
 function refusalByPlace(
-  { prevEvents, authEvents }: StoredEventState,
+  { prevEvents }: StoredEventState,
   parents: ReadonlyMap<EventId, Parent>,
-  isPlaced: (id: EventId) => boolean,
+  ahead: EventId | undefined,
 ): Refusal | undefined {
   const missing = prevEvents.find((id) => !parents.has(id));
   if (missing !== undefined) {
     return refuse('prev-event-missing', `its prev_event ${missing} is no event of this room that can be had`);
   }
-  const ahead = [...prevEvents, ...authEvents].find((id) => parents.get(id)?.partial === true && !isPlaced(id));
   return ahead === undefined ? undefined : refuse('graph-cycle', `it is its own ancestor, through ${ahead}`);
 }

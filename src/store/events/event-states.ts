@@ -161,3 +161,17 @@ function parentsFirst(events: readonly StoredEventState[]): StoredEventState[] {
   }
   return ordered;
 }
+
+/** Those of `events` that are still to be judged again: somebody else may have done so. */
+export async function stillPartial<Event extends { readonly eventId: EventId }>(
+  sql: Sql,
+  roomId: RoomId,
+  events: readonly Event[],
+): Promise<Event[]> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM event_states WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND partial`,
+    [roomId, events.map(({ eventId }) => eventId)],
+  );
+  const partial = new Set(rows.map(({ eventId }) => eventId));
+  return events.filter(({ eventId }) => partial.has(eventId));
+}

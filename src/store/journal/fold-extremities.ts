@@ -92,9 +92,12 @@ async function settleAround(
   // Parents are followed through events of the timeline and anchors; an outlier says nothing about the timeline.
   const doubtful = await tx.query<{ eventId: EventId; isTip: boolean }>(
     `WITH RECURSIVE stay AS (
-       SELECT coalesce((SELECT e.position
-                          FROM rooms r JOIN event_states e ON e.room_id = r.room_id AND e.event_id = r.join_event_id
-                         WHERE r.room_id = $1), 0) AS position
+       SELECT CASE WHEN r.join_event_id IS NULL THEN 0
+                   -- The row of a join that is being appended is not written yet: nothing that is there is of its stay.
+                   ELSE coalesce((SELECT e.position FROM event_states e
+                                   WHERE e.room_id = r.room_id AND e.event_id = r.join_event_id AND e.epoch = r.epoch),
+                                 9223372036854775807) END AS position
+         FROM rooms r WHERE r.room_id = $1
      ), up (event_id, passes) AS (
        SELECT unnest($2::text[]), true
        UNION

@@ -225,7 +225,7 @@ function waitingRows(waits: string, staged: string): string {
         WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = asked.event_id AND e.room_id = asked.room_id)
           AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = asked.event_id AND a.room_id = asked.room_id)
        UNION
-       SELECT room_id, event_id FROM asked WHERE event_id IN (SELECT event_id FROM join_intents)
+       SELECT room_id, event_id FROM asked WHERE event_id IN (SELECT event_id FROM join_intents WHERE what = 'join')
      ), waiting AS MATERIALIZED (
        SELECT w.nid, w.event_id, count(p.event_id) AS waits, min(p.event_id) AS pending_id
          FROM wait w LEFT JOIN pending p ON p.room_id = w.room_id AND p.event_id = w.awaited

@@ -15,6 +15,8 @@ export interface PushedRoom {
   readonly intents: readonly EventId[];
   /** Events of it that are staged, counted up to the share's end. */
   readonly staged: number;
+  /** And of these, those that the server sent that is asked about. */
+  readonly stagedOfOrigin: number;
 }
 
 /** Rooms, in no particular order, and how many events of `origin` are staged; each counted up to `countMax`. */
@@ -25,23 +27,28 @@ export async function readPushedRooms(
   countMax: number,
 ): Promise<{ readonly rooms: ReadonlyMap<RoomId, PushedRoom>; readonly stagedOfOrigin: number }> {
   if (roomIds.length === 0) return { rooms: new Map(), stagedOfOrigin: 0 };
-  const rows = await sql.query<PushedRoom & { stagedOfOrigin: number }>(
+  const rows = await sql.query<PushedRoom & { stagedOfOriginAnywhere: number }>(
     `SELECT i.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState",
-            coalesce(r.room_version, (SELECT min(room_version) FROM join_intents j WHERE j.room_id = i.room_id))
+            coalesce(r.room_version, (SELECT min(room_version) FROM join_intents j
+                                      WHERE j.room_id = i.room_id AND j.what = 'join'))
               AS "roomVersion",
             EXISTS (SELECT FROM local_members m WHERE m.room_id = i.room_id AND m.membership = 'join') AS "isAnybodyIn",
-            ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id ORDER BY created_at DESC LIMIT 10)
+            ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id AND j.what = 'join'
+                   ORDER BY created_at DESC LIMIT 10)
               AS intents,
             (SELECT count(*) FROM (SELECT FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared) AS staged,
             (SELECT count(*) FROM (SELECT FROM staged_pdus s
-                                    WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $3) AS shared) AS "stagedOfOrigin"
+                                    WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $3) AS shared) AS "stagedOfOriginAnywhere",
+            (SELECT count(*) FROM (SELECT FROM staged_pdus s
+                                    WHERE s.room_id = i.room_id AND s.origin = $1 AND s.dropped_at IS NULL LIMIT $3)
+                                  AS shared) AS "stagedOfOrigin"
        FROM unnest($2::text[]) AS i(room_id) LEFT JOIN rooms r ON r.room_id = i.room_id AND r.epoch > 0`,
     [origin, roomIds, countMax],
   );
   return {
     rooms: new Map(rows.map((row) => [row.roomId, row])),
-    stagedOfOrigin: rows[0]?.stagedOfOrigin ?? 0,
+    stagedOfOrigin: rows[0]?.stagedOfOriginAnywhere ?? 0,
   };
 }
 

@@ -151,9 +151,9 @@ export class PartialRoom {
     );
   }
 
-  async walk(): Promise<RoomRow> {
+  async walk(store: Store = this.#store): Promise<RoomRow> {
     const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
-    await walkPartialEvents(this.context, this.roomId, 1, progress);
+    await walkPartialEvents({ ...this.context, store }, this.roomId, 1, progress);
     return (await readRoom(this.#store, this.roomId))!;
   }
 

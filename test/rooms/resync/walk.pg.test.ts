@@ -1,5 +1,10 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
+import { type SnapshotId } from '../../../src/resync/events.ts';
+import { resolveInSteps } from '../../../src/rooms/judge/resolve-in-steps.ts';
+import { resolveSnapshots } from '../../../src/rooms/judge/resolve.ts';
+import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { countPartial, readAuthStateOf } from '../../../src/store/events/event-states.ts';
 import { isAnybodyIn } from '../../../src/store/journal/rooms.ts';
@@ -121,4 +126,40 @@ test('an event that cites a refused join as auth event is rejected with it', asy
   await room.fetch(...KNOWN, 'ban');
   await room.walk();
   expect(await room.event('mine')).toMatchObject({ verdict: 'rejected' });
+});
+
+test('an auth event that comes into the timeline while a batch is judged makes no cycle of what cites it', async () => {
+  const room = await joined();
+  const bob = member('bob', BOB, 'join', { prev: ['join'], auth: AUTH });
+  await room.hold(bob);
+  await room.push(message('bobs', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+  await room.fetch(...KNOWN, 'bob');
+  let isPushed = false;
+  const query: Store['query'] = async (statement, values) => {
+    const rows = await store.query(statement, values);
+    if (!isPushed && statement.includes('RECURSIVE wanted')) {
+      isPushed = true;
+      await room.push(bob);
+    }
+    return rows as never;
+  };
+  expect(await room.walk({ ...store, query })).toMatchObject({ partial: false });
+  expect(isPushed).toBe(true);
+  expect(await room.event('bobs')).toMatchObject({ verdict: 'accepted' });
+});
+
+test('more extremities than are resolved at once are resolved in steps: the room is completed all the same', async () => {
+  const room = await joined();
+  await room.fetch(...KNOWN);
+  const rules = roomVersionRules('10')!;
+  const topics = Array.from({ length: 520 }, (_, i) => `topic-${i}`);
+  await room.hold(
+    ...topics.map((id, i) => ({ id, type: 'x', stateKey: String(i), auth: ['create', 'power', 'admin'] })),
+  );
+  const states: SnapshotId[] = [];
+  for (const id of topics) states.push(await room.state(...KNOWN, id));
+  await expect(resolveSnapshots(store, room.roomId, rules, states)).rejects.toThrow('too much to resolve');
+  const resolved = await resolveInSteps(store, room.roomId, rules, states);
+  expect(await resolveInSteps(store, room.roomId, rules, states.toReversed())).toBe(resolved);
+  expect(await readSnapshot(store, room.roomId, resolved)).toHaveLength(KNOWN.length + topics.length);
 });

@@ -53,25 +53,30 @@ class Room {
     return `$${this.roomId.slice(1)}-${i}` as EventId;
   }
 
-  /** Opens a stay with a join that cites nothing that we hold. */
-  async join(): Promise<void> {
+  /** Opens a stay with a join on top of an event that is no event of the timeline, and is held where it cites another. */
+  async join(anchorCites?: number): Promise<void> {
     this.stay += 1;
     const join = this.nodes.push({ parents: [], verdict: 'accepted', stay: this.stay }) - 1;
     await insertPdus(store, [member(this.id(join), '@me:here.test', 'join', { roomId: this.roomId })]);
     const state = await createSnapshot(store, this.roomId, [this.id(join)]);
     this.#state = state;
+    const anchor = `$anchor-${this.id(join).slice(1)}` as EventId;
+    if (anchorCites !== undefined) {
+      const prevEvents = [this.id(anchorCites)];
+      await insertPdus(store, [message(anchor, { roomId: this.roomId, prevEvents })]);
+    }
     await withTransaction(store, async (tx) => {
       const room = await openEpoch(tx, await createRoom(tx, this.roomId, '11'));
       await append(tx, room, [
         {
-          type: 'PartialStateJoined',
+          type: 'FullStateJoined',
           joinEventId: this.id(join),
           userId: '@me:here.test' as UserId,
           roomVersion: '11',
           joinedVia: 'there.test' as ServerName,
-          serversInRoom: ['there.test' as ServerName],
-          fetchAt: [],
+          anchors: [anchor],
           stateBefore: state,
+          members: 1,
           at: 1,
         },
         this.#taken(join, 'accepted'),
@@ -206,4 +211,12 @@ test('an event that is taken in after what cites it, also through refused events
   expect(await room.extremities()).toEqual([2]);
   await room.flip([2]);
   expect(await room.extremities()).toEqual([3]);
+});
+
+test('a new join, on top of an event that was made while we were away, leaves nothing of the earlier stay an extremity', async () => {
+  const room = new Room();
+  await room.join();
+  await room.take([{ parents: [0], verdict: 'accepted' }]);
+  await room.join(1);
+  expect(await room.extremities()).toEqual([2]);
 });
