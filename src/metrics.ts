@@ -12,12 +12,12 @@ import { createInstruments } from './metrics/instruments.ts';
 import { countJournal } from './metrics/journal.ts';
 import { type JoinRoom, type OpenJoins, countJoins } from './metrics/joins.ts';
 import {
+  type BacklogEverywhere,
   type CountPartialRooms,
   type PartialRoomsLogger,
   collectBacklog,
   collectPartialRooms,
 } from './metrics/partial-rooms.ts';
-import { type Backlog } from './store/tables/staged-reads.ts';
 import { countKeys, countVerifications } from './metrics/verification.ts';
 import { type StoreOptions } from './store/open-store.ts';
 import { type VerificationPool } from './verification/pool.ts';
@@ -32,7 +32,7 @@ export interface Metrics {
   /** From now on the gauge of partial rooms asks this. */
   watchPartialRooms(count: CountPartialRooms): void;
   /** From now on the gauges of what waits to be judged ask this. */
-  watchBacklog(read: () => Promise<Backlog>): void;
+  watchBacklog(read: () => Promise<BacklogEverywhere>): void;
   /** From now on the gauge of open joins asks this. */
   watchOpenJoins(joins: OpenJoins): void;
   /** Adds Node's and the process's own: CPU, memory, event loop, garbage collection. Measuring them costs a timer. */

@@ -111,7 +111,7 @@ const VERIFICATION_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 export type Instruments = ReturnType<typeof createInstruments>;
 
 /** What of `Backlog` a gauge tells: a number, or the age in seconds of what is oldest. */
-export type BacklogNumber = 'staged' | 'stagedAge' | 'gaps' | 'gapsAge';
+export type BacklogNumber = 'staged' | 'stagedAge' | 'gaps' | 'gapsAge' | 'lacking' | 'lackingAge';
 
 export interface InstrumentSources {
   readonly version: string;
@@ -299,6 +299,12 @@ function backlogGauges(collectBacklog: InstrumentSources['collectBacklog'], regi
       'rejoinder_open_gaps_age_seconds',
       'How long the oldest of them is open; 0: there is none.',
       'gapsAge',
+    ),
+    lackingEvents: gauge('rejoinder_lacking_events', 'Events that degraded rooms go on without.', 'lacking'),
+    lackingAge: gauge(
+      'rejoinder_lacking_age_seconds',
+      'How long the oldest of them is looked for; 0: there is none.',
+      'lackingAge',
     ),
   };
 }

@@ -4,6 +4,7 @@
  */
 import { type Gauge } from 'prom-client';
 import { type Clock } from '../clock.ts';
+import { type LackingEverywhere } from '../store/events/missing-events.ts';
 import { type Backlog } from '../store/tables/staged-reads.ts';
 import { type BacklogNumber, type PartialPhase } from './instruments.ts';
 
@@ -36,9 +37,12 @@ export function collectPartialRooms(
   };
 }
 
+/** What waits to be judged in all rooms, and what degraded rooms lack. */
+export type BacklogEverywhere = Backlog & LackingEverywhere;
+
 /** What sets the gauges of the backlog of all rooms, which share one question. */
 export function collectBacklog(
-  read: () => Promise<Backlog>,
+  read: () => Promise<BacklogEverywhere>,
   clock: Clock,
   logger: PartialRoomsLogger,
 ): (gauge: Gauge, number: BacklogNumber) => Promise<void> {
@@ -49,8 +53,9 @@ export function collectBacklog(
     const backlog = await ask();
     gauge.remove();
     if (backlog === undefined) return;
-    const { staged, oldestStagedAt, gaps, oldestGapAt } = backlog;
-    gauge.set({ staged, gaps, stagedAge: ageOf(oldestStagedAt), gapsAge: ageOf(oldestGapAt) }[number]);
+    const { staged, gaps, lacking } = backlog;
+    const [stagedAge, gapsAge] = [ageOf(backlog.oldestStagedAt), ageOf(backlog.oldestGapAt)];
+    gauge.set({ staged, stagedAge, gaps, gapsAge, lacking, lackingAge: ageOf(backlog.oldestLackingSince) }[number]);
   };
 }
 

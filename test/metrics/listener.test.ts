@@ -110,3 +110,23 @@ test('a database that is silent does not hold up a scrape', async () => {
   expect(await scraping).toEqual({});
   expect(warnings).toHaveLength(1);
 });
+
+test('what waits to be judged and what degraded rooms lack are told with the age of the oldest', async () => {
+  const clock = { now: () => 100_000 };
+  const metrics = createMetrics({ version: 'test', role: 'test', clock, logger: { warn: () => undefined } });
+  metrics.watchBacklog(() =>
+    Promise.resolve({
+      ...{ staged: 3, oldestStagedAt: 90_000, gaps: 1, oldestGapAt: 40_000 },
+      ...{ lacking: 2, oldestLackingSince: null },
+    }),
+  );
+  const series = parseSeries(await metrics.scrape());
+  expect(Object.fromEntries([...series].filter(([name]) => /_(staged|open_gaps|lacking)_?/.test(name)))).toEqual({
+    rejoinder_staged_events: 3,
+    rejoinder_staged_age_seconds: 10,
+    rejoinder_open_gaps: 1,
+    rejoinder_open_gaps_age_seconds: 60,
+    rejoinder_lacking_events: 2,
+    rejoinder_lacking_age_seconds: 0,
+  });
+});

@@ -7,6 +7,7 @@ import { type KeyRingConfig, createKeyRing } from '../../federation/key-ring.ts'
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
 import { countPartialRooms } from '../../store/journal/rooms.ts';
+import { countLackingEverywhere } from '../../store/events/missing-events.ts';
 import { readBacklog } from '../../store/tables/staged-reads.ts';
 import { createNotifier } from '../../store/notify.ts';
 import { type Store } from '../../store/open-store.ts';
@@ -30,7 +31,10 @@ export interface RoomsParts extends Pick<RoomsContext, Given | 'policy' | 'ring'
 export function assembleRooms(parts: RoomsParts): RoomsContext {
   const { serverName, signingKey, store, clock, random, logger, metrics, onClose } = parts;
   metrics.watchPartialRooms(() => countPartialRooms(store));
-  metrics.watchBacklog(() => readBacklog(store, null));
+  metrics.watchBacklog(async () => ({
+    ...(await readBacklog(store, null)),
+    ...(await countLackingEverywhere(store)),
+  }));
   const client = createFederationClient({ ...parts.federation, serverName, signingKey, clock, random, logger });
   onClose('federation client', () => client.close());
   const federation = metrics.countRequests(client);

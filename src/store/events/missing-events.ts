@@ -93,17 +93,17 @@ export async function markFound(sql: Sql, roomId: RoomId, eventIds: readonly Eve
 }
 
 export interface LackingEverywhere {
-  readonly events: number;
+  readonly lacking: number;
   /** Since when the longest of them is missing; `null`: there is none. */
-  readonly oldestSince: number | null;
+  readonly oldestLackingSince: number | null;
 }
 
 /** Of all rooms: what they go on without and nobody has found; read from an index that holds nothing else. */
 export async function countLackingEverywhere(sql: Sql): Promise<LackingEverywhere> {
   const [row] = await sql.query<LackingEverywhere>(
-    `SELECT count(*) AS events, min(since) AS "oldestSince" FROM missing_events WHERE is_given_up AND found_at IS NULL`,
+    `SELECT count(*) AS lacking, min(since) AS "oldestLackingSince" FROM missing_events WHERE is_given_up AND found_at IS NULL`,
   );
-  return row ?? { events: 0, oldestSince: null };
+  return row ?? { lacking: 0, oldestLackingSince: null };
 }
 
 /** Those of `eventIds` that events among `citing` of the room name as auth events. */
