@@ -54,6 +54,7 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'PartialStateJoined':
       case 'FullStateJoined':
       case 'ResidentsLearned':
+      case 'ParentsLearned':
       // Gaps are counted as rows, open ones with their age.
       case 'GapOpened':
       case 'GapClosed':

@@ -111,6 +111,17 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
+      /** A join came with the whole state before it, over parents that we do not hold, into a stay that goes on. */
+      readonly type: 'ParentsLearned';
+      readonly joinEventId: EventId;
+      readonly userId: UserId;
+      readonly joinedVia: ServerName;
+      /** As in `FullStateJoined`: others may build on these parents too. */
+      readonly anchors: readonly EventId[];
+      readonly stateBefore: SnapshotId;
+      readonly at: number;
+    }
+  | {
       /** Servers that were not known to be in the room have spoken in it. */
       readonly type: 'SpeakersLearned';
       readonly servers: readonly ServerName[];

@@ -22,6 +22,8 @@ export function explain(event: ResyncEvent): string {
       return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members`;
     case 'ResidentsLearned':
       return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
+    case 'ParentsLearned':
+      return `A further join via ${event.joinedVia} came with the whole state, over parents that were not held: ${event.anchors.length}`;
     case 'SpeakersLearned':
       return `Servers that speak in the room: ${event.servers.slice(0, NAMED_MAX).join(', ')}`;
     case 'StateFetchStarted': {

@@ -267,6 +267,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'StayEnded':
       return { ...state, phase: 'ended', attempt: null, completedAt: event.at, nextWakeAt: null };
     case 'GapsAssumed':
+    case 'ParentsLearned':
       return state;
     case 'GapOpened':
       return { ...state, gapsOpen: state.gapsOpen + event.eventIds.length };

@@ -155,6 +155,7 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     ...join,
   }),
   fc.record({ type: fc.constant('ResidentsLearned' as const), ...join, ...hint }),
+  fc.record({ type: fc.constant('ParentsLearned' as const), anchors: hint.fetchAt, stateBefore, ...join }),
   fc.record({ type: fc.constant('StateFetchStarted' as const), ...attempt }),
   fc.record(
     {

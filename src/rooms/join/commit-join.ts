@@ -73,7 +73,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const joinedBy = await joinIn(tx, join, entry.currentState);
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
     const standing = { ...place, partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
-    const control = await controlEvent(context, tx, join, room, standing);
+    const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
     await append(tx, room, [...control, entry]);
     return { eventId: joinedBy, partial: standing.partial, membersOmitted };
@@ -156,7 +156,7 @@ function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventI
   return { unknown, fetchAt, partial: fetchAt.length > 0 || usable.some((parent) => parent.partial) };
 }
 
-async function controlEvent(
+async function controlEvents(
   context: RoomsContext,
   tx: Transaction,
   { roomId, eventId, userId, resident, template, answer, via = [] }: AnsweredJoin,
@@ -168,10 +168,12 @@ async function controlEvent(
   const at = context.clock.now();
   const joined = { joinEventId: eventId, userId, joinedVia: resident };
   const learned = { ...joined, serversInRoom, via, fetchAt, stateBefore, at };
-  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }] : [];
+  const anchors = unknown.flatMap((parent) => (parent.partial ? [] : [parent.eventId]));
+  const parents: ResyncEvent[] =
+    anchors.length === 0 ? [] : [{ type: 'ParentsLearned', ...joined, anchors, stateBefore, at }];
+  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : parents;
   const roomVersion = template.rules.version;
-  if (partial) return [{ type: 'PartialStateJoined', ...learned, roomVersion }];
+  if (partial) return [{ type: 'PartialStateJoined', ...learned, roomVersion }, ...parents];
   const members = await countMembers(tx, roomId, place.after);
-  const anchors = unknown.map((parent) => parent.eventId);
   return [{ type: 'FullStateJoined', ...joined, roomVersion, anchors, stateBefore, members, at }];
 }

@@ -18,6 +18,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'ResidentsLearned':
       return event.fetchAt.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: true }));
     case 'FullStateJoined':
+    case 'ParentsLearned':
       return event.anchors.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: false }));
     case 'StateFetched':
       return [{ eventId: event.atEventId, stateAfter: event.snapshotId, partial: false }];

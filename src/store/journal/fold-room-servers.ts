@@ -16,7 +16,7 @@ function serversOf(event: ResyncEvent): readonly [ServerSource, readonly ServerN
       ['hint', event.serversInRoom],
     ];
   }
-  if (event.type === 'FullStateJoined') return [['answered', [event.joinedVia]]];
+  if (event.type === 'FullStateJoined' || event.type === 'ParentsLearned') return [['answered', [event.joinedVia]]];
   return event.type === 'StateFetched' ? [['answered', [event.resident]]] : [];
 }
 

@@ -10,7 +10,7 @@ import { type Admission } from '../../../src/rooms/judge/admission.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { checkEvents, passed } from '../../../src/rooms/judge/check-events.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
-import { readLocalMembers } from '../../../src/store/journal/rooms.ts';
+import { readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
 import { readJoinIntents } from '../../../src/store/tables/intents.ts';
 import { keyOf, rulesOf } from '../../matrix/sample-event.ts';
 import { ME, R1, type Stage, US, answering, losing, startStage } from './scripted-residents.ts';
@@ -139,5 +139,21 @@ describe('a join that was lost and has come by push', () => {
     });
     expect(await join(stage)).toMatchObject({ eventId: newer });
     expect(await intents(stage)).toEqual([]);
+  });
+});
+
+describe('a further join, with the whole state and over a parent that nobody gave us', () => {
+  test.each([
+    ['whole', false],
+    ['partial', true],
+  ])('lets others build on that parent, in a %s room', async (_what, omitMembers) => {
+    const stage = await startStage();
+    const { room } = stage;
+    await join(stage, { userId: OTHER, omitMembers });
+    room.add(OWNER, 'm.room.topic', '', { topic: 'news' });
+    const next = beside(stage, 'm.room.name', '', { name: 'News' });
+    await join(stage, { omitMembers: false });
+    expect(await push(stage, next)).toEqual({ outcome: 'admitted', verdict: 'accepted' });
+    expect(await readRoom(stage.context.store, room.roomId)).toMatchObject({ partial: omitMembers });
   });
 });
