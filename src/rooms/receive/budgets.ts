@@ -13,8 +13,11 @@ const ERRAND_REQUESTS_MAX = 66;
 /** A round of missing events is at most 20 × 64 KiB; an auth chain of 10,000 events some 10 MB. */
 const ERRAND_BYTES_MAX = 16 * 1024 * 1024;
 const ERRANDS_MAX = 32;
-const ERRANDS_OF_ROOM_MAX = 4;
+/** Of a big room's servers many send events of members whom a partial state lacks. */
+const ERRANDS_OF_ROOM_MAX = 8;
 const ERRANDS_OF_ORIGIN_MAX = 2;
+/** Of a share, for what no event's turn waits for yet: what an event lacks now finds a place beside it. */
+const SHARE_AHEAD = 0.5;
 const WINDOW_MS = 60_000;
 /** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
 const REQUESTS_OF_ORIGIN_MAX = 600;
@@ -30,9 +33,17 @@ export interface Spending {
   received(raws: readonly Uint8Array[]): void;
 }
 
+/** Whose shares an errand is counted to. */
+export interface Errands {
+  readonly roomId: RoomId;
+  readonly origin: ServerName;
+  /** Its events wait for others anyway, and would need it only when these are judged. */
+  readonly isAhead: boolean;
+}
+
 export interface Budgets {
   /** Runs an errand now; `false`: the room, its sender or everybody has enough under way, and it is to be asked for later. */
-  tryRun(roomId: RoomId, origin: ServerName, errand: (spending: Spending) => Promise<void>): boolean;
+  tryRun(of: Errands, errand: (spending: Spending) => Promise<void>): boolean;
   /** Resolves when no errand runs. */
   idle(): Promise<void>;
 }
@@ -65,17 +76,18 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
   };
 
   return {
-    tryRun(roomId, origin, errand) {
+    tryRun({ roomId, origin, isAhead }, errand) {
       forgetIdle(origins);
       forgetIdle(rooms);
       const ofOrigin = share(origins, origin);
       const ofRoom = share(rooms, roomId);
+      const part = isAhead ? SHARE_AHEAD : 1;
       const isEnough =
-        running.size >= ERRANDS_MAX ||
-        ofRoom.running >= ERRANDS_OF_ROOM_MAX ||
-        ofOrigin.running >= ERRANDS_OF_ORIGIN_MAX ||
-        ofRoom.requests >= REQUESTS_OF_ROOM_MAX ||
-        ofOrigin.requests >= REQUESTS_OF_ORIGIN_MAX;
+        running.size >= ERRANDS_MAX * part ||
+        ofRoom.running >= ERRANDS_OF_ROOM_MAX * part ||
+        ofOrigin.running >= ERRANDS_OF_ORIGIN_MAX * part ||
+        ofRoom.requests >= REQUESTS_OF_ROOM_MAX * part ||
+        ofOrigin.requests >= REQUESTS_OF_ORIGIN_MAX * part;
       if (isEnough || closing.aborted) return false;
 
       const signal = AbortSignal.any([closing, AbortSignal.timeout(ERRAND_MS_MAX)]);

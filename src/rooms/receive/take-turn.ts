@@ -46,6 +46,7 @@ export interface Errand {
   readonly roomId: RoomId;
   readonly rules: RoomVersionRules;
   readonly origin: ServerName;
+  /** What has no turn before the errand is over; events that wait for others are not among it. */
   readonly rows: readonly Pick<StagedPdu, 'nid' | 'attempts'>[];
   readonly lacksParents: readonly EventId[];
   readonly lacksAuthEvents: readonly UnjudgedEvent[];
@@ -204,12 +205,13 @@ class Turn {
         case undefined:
       }
     }
-    // What events behind it lack is fetched with what the first one lacks, or each would have an errand after the other's.
+    // What events lack that wait for others is fetched meanwhile, or a chain over many servers would have an errand after
+    // the other: each server's when its first event's turn has come.
     for (const row of rows) {
       const admission = admissions.get(row.eventId);
       if (admission?.outcome !== 'waits' || admission.missingAuthEvents.length === 0) continue;
       const { missingAuthEvents } = admission;
-      this.#errands.get(row.origin)?.lacksAuthEvents.push({ eventId: row.eventId, missingAuthEvents });
+      this.#errandOf(row.origin).lacksAuthEvents.push({ eventId: row.eventId, missingAuthEvents });
     }
   }
 
@@ -240,12 +242,17 @@ class Turn {
       this.drop(row, reason);
       return undefined;
     }
-    const known = this.#errands.get(row.origin) ?? { rows: [], lacksParents: [], lacksAuthEvents: [] };
-    this.#errands.set(row.origin, known);
-    known.rows.push(row);
+    const errand = this.#errandOf(row.origin);
+    errand.rows.push(row);
     // Whoever runs the errand wakes it; a process that dies leaves it to the next after the pause.
     this.#aside.push({ nid: row.nid, reason, delayMs: ERRAND_LEASE_MS, isAttempt: true });
-    return known;
+    return errand;
+  }
+
+  #errandOf(origin: ServerName) {
+    const errand = this.#errands.get(origin) ?? { rows: [], lacksParents: [], lacksAuthEvents: [] };
+    this.#errands.set(origin, errand);
+    return errand;
   }
 
   #isTooOften({ attempts, ageMs }: StagedPdu): boolean {

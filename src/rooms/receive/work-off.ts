@@ -227,19 +227,20 @@ class Worker implements WorkOff {
   async #start(errand: Errand): Promise<void> {
     const { roomId, origin, rows } = errand;
     const nids = rows.map(({ nid }) => nid);
-    const attempts = Math.max(...rows.map((row) => row.attempts));
+    const attempts = Math.max(0, ...rows.map((row) => row.attempts));
+    const isAhead = rows.length === 0;
     const run = async (spending: Spending): Promise<void> => {
       const isDone = await this.#run(errand, spending);
-      if (this.#closing.signal.aborted) return;
+      if (isAhead || this.#closing.signal.aborted) return;
       await wakeStaged(this.#context.store, nids, { delayMs: isDone ? 0 : pauseAfter(attempts), wasAttempt: true });
       if (isDone) this.poke(roomId);
     };
-    const started = this.#budgets.tryRun(roomId, origin, (spending) =>
+    const started = this.#budgets.tryRun({ roomId, origin, isAhead }, (spending) =>
       run(spending).catch((error: unknown) => {
         this.#context.logger.warn({ err: error, roomId }, 'what pushed events lack could not be looked for');
       }),
     );
-    if (!started) await wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
+    if (!started && !isAhead) await wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
   }
 
   async #run(errand: Errand, spending: Spending): Promise<boolean> {

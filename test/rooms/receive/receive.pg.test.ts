@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
 import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
 import { leaseStagedRooms } from '../../../src/store/tables/staged-rooms.ts';
@@ -135,6 +135,36 @@ test('power levels that somebody without power made up are no proof of anything'
   await here.push(B, [topic]);
   expect(await here.taken(topic)).toMatchObject([{ verdict: 'rejected' }]);
   expect(here.asked.filter((what) => what.startsWith('eventAuth'))).toEqual(['eventAuth b.test']);
+});
+
+test('what an event lacks that waits for another one is fetched meanwhile, and only once', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  const join = await here.join();
+  const carol = '@carol:b.test' as UserId;
+  const first = room.message(ALICE, 'first', [join]);
+  const carolJoin = room.join(carol);
+  const auth = [room.create, room.power, carolJoin];
+  const second = room.say(carol, 'm.room.message', { body: 'second' }, { prev: [first], auth });
+  const { eventAuth } = answers;
+  const asked: string[] = [];
+  answers.eventAuth = (server, roomId, eventId, options) => {
+    if (eventId === second) asked.push(server);
+    return eventAuth(server, roomId, eventId, options);
+  };
+  // The first one's turn is far away.
+  await store.query(
+    `INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before) VALUES ($1, $2, $3, $4, 9e15, 9e15)`,
+    [room.roomId, first, A, Buffer.from(room.raw(first))],
+  );
+  await here.push(B, [second]);
+  const judged = (): Promise<unknown[]> =>
+    store.query(`SELECT FROM pdus JOIN outlier_verdicts ON event_nid = nid WHERE event_id = $1`, [carolJoin]);
+  await vi.waitUntil(async () => (await judged()).length > 0, { timeout: 15_000, interval: 20 });
+  await store.query(`UPDATE staged_pdus SET not_before = 0 WHERE event_id = $1`, [first]);
+  expect(await here.settled(first, second)).toEqual([null, null]);
+  expect(await here.taken(second)).toMatchObject([{ verdict: 'accepted' }]);
+  expect(asked).toEqual([B]);
 });
 
 test('a PDU nested too deep to be read costs the one beside it nothing', async () => {
