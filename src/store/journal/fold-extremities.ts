@@ -7,6 +7,7 @@
  * event is taken in after its children, the neighbourhood of what changed is looked at anew.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { REFUSED_ANCESTRY_MAX } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
 
 /** An event whose verdict is new, or has changed. */
@@ -47,7 +48,7 @@ async function writeEdges(tx: Transaction, roomId: RoomId, takenIn: readonly Tak
   return cited.map(({ eventId }) => eventId);
 }
 
-/** New solid events take the place of their ancestors, as far as edges lead through what is not solid. */
+/** New solid events take the place of their ancestors, as far as edges lead through what is not solid, within its bound. */
 async function advance(tx: Transaction, roomId: RoomId, takenIn: readonly TakenInEvent[]): Promise<void> {
   const parentsOf = new Map(takenIn.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
   const solid = new Set(takenIn.flatMap(({ eventId, isSolid }) => (isSolid ? [eventId] : [])));
@@ -69,10 +70,11 @@ async function advance(tx: Transaction, roomId: RoomId, takenIn: readonly TakenI
                                       AND (e.verdict = 'rejected' OR e.soft_failed)
          JOIN pdus p ON p.nid = e.event_nid CROSS JOIN unnest(p.prev_events) AS prev(event_id)
      ), removed AS (
-       DELETE FROM forward_extremities x USING gone WHERE x.room_id = $1 AND x.event_id = gone.event_id
+       DELETE FROM forward_extremities x USING (SELECT event_id FROM gone LIMIT $4) AS gone
+        WHERE x.room_id = $1 AND x.event_id = gone.event_id
      )
      INSERT INTO forward_extremities (room_id, event_id) SELECT $1, unnest($3::text[]) ON CONFLICT DO NOTHING`,
-    [roomId, [...gone], [...solid].filter((eventId) => !gone.has(eventId))],
+    [roomId, [...gone], [...solid].filter((eventId) => !gone.has(eventId)), gone.size + REFUSED_ANCESTRY_MAX],
   );
 }
 

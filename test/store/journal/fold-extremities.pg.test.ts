@@ -4,6 +4,7 @@ import { type EventId, type RoomId, type ServerName, type UserId } from '../../.
 import { type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { REFUSED_ANCESTRY_MAX, readRefusedAncestry } from '../../../src/store/events/event-states.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
@@ -219,4 +220,25 @@ test('a new join, on top of an event that was made while we were away, leaves no
   await room.take([{ parents: [0], verdict: 'accepted' }]);
   await room.join(1);
   expect(await room.extremities()).toEqual([2]);
+});
+
+test('a chain of refused events is followed for some hundred events, and what lies further behind stays an extremity', async () => {
+  const room = new Room();
+  await room.join();
+  const chain = async (from: number, length: number): Promise<number> => {
+    const first = room.nodes.length;
+    const parentOf = (i: number): number => (i === 0 ? from : first + i - 1);
+    await room.take(Array.from({ length }, (_, i) => ({ parents: [parentOf(i)], verdict: 'rejected' as const })));
+    return room.nodes.length - 1;
+  };
+  const tip = await chain(0, REFUSED_ANCESTRY_MAX);
+  expect((await readRefusedAncestry(store, room.roomId, [room.id(tip)])).size).toBe(REFUSED_ANCESTRY_MAX);
+  await room.take([{ parents: [tip], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([tip + 1]);
+  const longTip = await chain(tip + 1, REFUSED_ANCESTRY_MAX + 50);
+  expect((await readRefusedAncestry(store, room.roomId, [room.id(longTip)])).size).toBe(REFUSED_ANCESTRY_MAX + 1);
+  await room.take([{ parents: [longTip], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([tip + 1, longTip + 1]);
+  await room.take([{ parents: [tip + 1, longTip + 1], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([longTip + 2]);
 });
