@@ -16,7 +16,7 @@ import { append } from '../../store/journal/journal.ts';
 import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { stagePdus } from '../../store/tables/staged-pdus.ts';
-import { readMissingParents } from '../../store/tables/staged-reads.ts';
+import { readDroppedOf, readMissingParents } from '../../store/tables/staged-reads.ts';
 import { type RoomsContext } from '../context.ts';
 import { parentsFirst } from '../judge/parents-first.ts';
 import { type Spending } from './budgets.ts';
@@ -115,10 +115,13 @@ async function askForMissing(
   // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
   // history, whatever its server says: the state at its edge says all of it that counts.
   const taken: Offered[] = [];
+  // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again: at such an
+  // event only the state can be had.
+  const useless = await readDroppedOf(context.store, roomId, server, [...offered.keys()]);
   const toLook = [...missing];
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
-    if (event === undefined || graph.has(eventId) || event.depth < minDepth) continue;
+    if (event === undefined || graph.has(eventId) || event.depth < minDepth || useless.has(eventId)) continue;
     graph.set(eventId, event);
     taken.push(event);
     toLook.push(...event.prevEvents);

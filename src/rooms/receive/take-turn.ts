@@ -23,10 +23,11 @@ export const TURN_EVENTS_MAX = 50;
 const KEY_WAIT_MS = 250;
 /** Turns that ended with a request in vain; with the pauses between them some three hours. */
 const ATTEMPTS_MAX = 20;
+const TRIES_OF_A_DAY_MIN = 3;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
-export const LONGEST_STAGED_MS = 24 * 3_600_000;
+const LONGEST_STAGED_MS = 24 * 3_600_000;
 /** Longer than an errand may take. */
 const ERRAND_LEASE_MS = 30_000;
 /** Named in a row; the others are settled by the time these are. */
@@ -227,7 +228,7 @@ class Turn {
     } else if (wait.lacking.length > 0) {
       const reason = `${wait.lacking.length} of its prev_events are not held, ${wait.lacking[0] ?? ''} first`;
       this.#errand(row, reason)?.lacksParents.push(row.eventId);
-    } else if (row.ageMs > LONGEST_STAGED_MS && !wait.isForGap) {
+    } else if (row.isTriedBefore && row.ageMs > LONGEST_STAGED_MS && !wait.isForGap) {
       this.drop(row, 'its prev_events did not come within a day');
     } else {
       const waitsFor = wait.pending.slice(0, AWAITED_MAX);
@@ -256,6 +257,7 @@ class Turn {
   }
 
   #isTooOften({ attempts, ageMs }: StagedPdu): boolean {
-    return attempts >= ATTEMPTS_MAX || ageMs > LONGEST_STAGED_MS;
+    // A day in which no process of ours ran is no try.
+    return attempts >= ATTEMPTS_MAX || (attempts >= TRIES_OF_A_DAY_MIN && ageMs > LONGEST_STAGED_MS);
   }
 }

@@ -23,14 +23,7 @@ import { type RoomsContext } from '../context.ts';
 import { type Spending, createBudgets } from './budgets.ts';
 import { fetchAuthEvents } from './fetch-auth-events.ts';
 import { fillGap } from './fill-gap.ts';
-import {
-  type Errand,
-  LONGEST_STAGED_MS,
-  TURN_EVENTS_MAX,
-  type TurnOutcome,
-  pauseAfter,
-  takeTurn,
-} from './take-turn.ts';
+import { type Errand, TURN_EVENTS_MAX, type TurnOutcome, pauseAfter, takeTurn } from './take-turn.ts';
 
 /** Rooms that one process works at, at a time. */
 const ROOMS_AT_ONCE = 8;
@@ -40,6 +33,8 @@ const TURNS_IN_A_ROW = 4;
 const LEASE_MS = 30_000;
 /** How long events wait that another process has staged, or whose pause is over. */
 const POLL_MS = 1_000;
+/** With a quarter of an hour between them a day of trying: then it is the event, and no passing trouble of ours. */
+const OWN_TROUBLE_TURNS_MAX = 100;
 /** How long what waits for others may have waited in vain when no notification came. */
 const RELEASE_EVERY_MS = 5_000;
 
@@ -185,7 +180,7 @@ class Worker implements WorkOff {
       }
       logger.error({ err: error, roomId, eventId: only.eventId }, 'a pushed event could not be judged');
       const reason = `our own trouble: ${error instanceof Error ? error.message : String(error)}`;
-      if (only.ageMs > LONGEST_STAGED_MS) {
+      if (only.attempts >= OWN_TROUBLE_TURNS_MAX) {
         await dropStaged(store, roomId, [{ nid: only.nid, reason }]);
         return false;
       }

@@ -95,6 +95,21 @@ export async function readMissingParents(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
+/** Those of `eventIds` that `origin` sent us in a form that was given up. */
+export async function readDroppedOf(
+  sql: Sql,
+  roomId: RoomId,
+  origin: ServerName,
+  eventIds: readonly EventId[],
+): Promise<Set<EventId>> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM staged_pdus
+      WHERE room_id = $1 AND origin = $2 AND event_id = ANY ($3::text[]) AND dropped_at IS NOT NULL`,
+    [roomId, origin, eventIds],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
+}
+
 /** Of staged events and gaps, the times in milliseconds since the Unix epoch; `null` where there is none. */
 export interface Backlog {
   /** Events that wait for their turn, their parents or a request. */

@@ -2,7 +2,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { type EventId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { startReceiver } from '../../../src/rooms/receive/receive.ts';
+import { stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { A, ALICE, B, BOB, SignedRoom, isPartial, openPushedRoom } from './pushed-room.ts';
 
 let database: TestDatabase;
@@ -97,6 +99,50 @@ test('in a partial room an event over a gap is judged provisionally and shown at
   expect(await here.taken(last)).toMatchObject([{ verdict: 'accepted', partial: true }]);
   expect(await here.gaps(1)).toMatchObject([{ eventId: room.prevOf(last)[0] }]);
   expect(here.rung).toContain(room.roomId);
+});
+
+test('a parent that every copy of is badly signed becomes a gap, and what builds on it is not lost', async () => {
+  const { room, push, gaps, closeGap, taken, answers } = await openWholeRoom();
+  const bad = room.message(ALICE, 'bad here, and good elsewhere');
+  const last = room.message(BOB, 'last');
+  const given = answers.getMissingEvents;
+  answers.getMissingEvents = async (...query) =>
+    (await given(...query)).map((raw) => {
+      const spoilt = Buffer.from(raw)
+        .toString()
+        .replaceAll(/("ed25519:[^"]*":")[^"]{8}/g, '$1AAAAAAAA');
+      return Buffer.from(spoilt);
+    });
+  await push(B, [last]);
+  expect(await gaps(1)).toMatchObject([{ eventId: bad }]);
+  await closeGap(bad, room.state());
+  expect(await taken(last)).toMatchObject([{ verdict: 'accepted' }]);
+});
+
+test('events that waited while no process of ours ran for a day are looked at all the same', async () => {
+  const here = openPushedRoom(store, verification, { room: new SignedRoom() });
+  const { room } = here;
+  await here.join(false);
+  await here.receiver.close();
+  const events = Array.from({ length: 60 }, (_, i) => room.message(ALICE, `missed ${i}`));
+  const after = room.message(BOB, 'and this follows them');
+  const stage = (origin: ServerName, ids: readonly EventId[]): Promise<void> =>
+    stagePdus(
+      store,
+      origin,
+      ids.map((eventId) => ({ roomId: room.roomId, eventId, raw: room.raw(eventId), waitsFor: [] })),
+    );
+  await stage(A, events);
+  await stage(B, [after]);
+  await store.query(`UPDATE staged_pdus SET received_at = received_at - 25 * 3600000 WHERE room_id = $1`, [
+    room.roomId,
+  ]);
+  const again = startReceiver(here.context);
+  try {
+    expect((await here.taken(...events, after)).map(({ verdict }) => verdict)).toEqual(Array(61).fill('accepted'));
+  } finally {
+    await again.close();
+  }
 });
 
 test('of an answer to get_missing_events one bad event costs the others nothing, and claimed depths order nothing', async () => {
