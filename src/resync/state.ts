@@ -278,9 +278,11 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'MissingSought': {
       if (state.degraded === null) return state;
       const { degraded } = state;
+      // What several states lack is counted as the most that one of them does, until it is looked for.
+      const count = Math.max(degraded.count, event.left);
       return {
         ...state,
-        degraded: { ...degraded, found: degraded.count - event.left, sought: degraded.sought + 1 },
+        degraded: { ...degraded, count, found: count - event.left, sought: degraded.sought + 1 },
         nextWakeAt: state.phase === 'complete' ? event.wakeAt : state.nextWakeAt,
       };
     }

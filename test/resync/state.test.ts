@@ -77,6 +77,23 @@ describe('the fold of control events', () => {
     expect(state.fetchAt).toEqual(['$before', '$later']);
   });
 
+  test('of what a degraded room lacks no fewer than none were found, however many states lacked what', () => {
+    const missing = (name: string) => ({
+      listed: [{ eventId: eventId(name), why: 'not-delivered' as const }],
+      count: 2,
+      fell: 0,
+    });
+    const wanted = joined({ fetchAt: [eventId('before'), eventId('before2')] });
+    const degraded = given(
+      wanted,
+      fetched(1, 'a', { missing: missing('x') }),
+      fetched(2, 'a', { atEventId: eventId('before2'), missing: missing('y') }),
+      completed,
+      { type: 'MissingSought', found: 0, left: 4, wakeAt: 9_000, at: 8_000 },
+    );
+    expect(degraded.degraded).toMatchObject({ count: 4, found: 0 });
+  });
+
   test('what two joins want is fetched once', () => {
     const state = given(joined(), learned({ fetchAt: [eventId('before'), eventId('beside')] }));
     expect(state).toMatchObject({ phase: 'fetching', fetchAt: ['$before', '$beside'] });

@@ -4,7 +4,7 @@ import { FederationError } from '../../federation/error.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { nextSeekAt } from '../../resync/policy.ts';
-import { countLacking, markFound, readGivenUp } from '../../store/events/missing-events.ts';
+import { countLacking, markFound, readLacking } from '../../store/events/missing-events.ts';
 import { heldEventIds } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
@@ -17,7 +17,7 @@ import { type Stay } from './fetch-gaps.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
 import { WantedEvents } from './wanted-events.ts';
 
-/** Events looked for at a time, those first that are missing longest; and servers asked for them. */
+/** Events looked for at a time, the next ones each time; and servers asked for them. */
 const SOUGHT_AT_A_TIME = 100;
 const SERVERS_ASKED = 3;
 const IN_FLIGHT = 8;
@@ -29,7 +29,9 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   if (resync?.epoch !== epoch || resync.state.phase !== 'complete' || resync.state.degraded === null) return;
   const { degraded, candidates, roomVersion } = resync.state;
   const rules = rulesOfJoined(roomVersion ?? '');
-  const lacking = (await readGivenUp(store, roomId, SOUGHT_AT_A_TIME)).filter(({ foundAt }) => foundAt === null);
+  const start = degraded.sought * SOUGHT_AT_A_TIME;
+  const skip = start % Math.max(1, await countLacking(store, roomId));
+  const lacking = await readLacking(store, roomId, { skip, limit: SOUGHT_AT_A_TIME });
   const ids = lacking.map(({ eventId }) => eventId);
   const wanted = new WantedEvents(ids, await heldEventIds(store, ids));
   for (const server of turnOf(candidates, degraded.sought)) {

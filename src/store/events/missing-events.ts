@@ -66,12 +66,25 @@ export async function forgetMissingSoFar(sql: Sql, roomId: RoomId): Promise<void
   await sql.query(`DELETE FROM missing_events WHERE room_id = $1 AND NOT is_given_up`, [roomId]);
 }
 
-/** What the room goes on without, the longest missing first; with those that were found later. */
+/** What the room goes on without, found meanwhile or not; those first that are still missing, and longest. */
 export function readGivenUp(sql: Sql, roomId: RoomId, limit: number): Promise<MissingEvent[]> {
   return sql.query(
     `SELECT ${COLUMNS} FROM missing_events WHERE room_id = $1 AND is_given_up
       ORDER BY found_at IS NOT NULL, since, event_id LIMIT $2`,
     [roomId, limit],
+  );
+}
+
+/** Some of those that the room goes on without and that were not found yet, from the `skip`th on. */
+export function readLacking(
+  sql: Sql,
+  roomId: RoomId,
+  { skip, limit }: { readonly skip: number; readonly limit: number },
+): Promise<MissingEvent[]> {
+  return sql.query(
+    `SELECT ${COLUMNS} FROM missing_events WHERE room_id = $1 AND is_given_up AND found_at IS NULL
+      ORDER BY since, event_id OFFSET $2 LIMIT $3`,
+    [roomId, skip, limit],
   );
 }
 
