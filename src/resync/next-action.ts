@@ -32,7 +32,9 @@ export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0 };
 const GAPS_BEFORE_WALK_MS = 30_000;
 
 /**
- * What a resync in this state does next. `now`: milliseconds since the Unix epoch. Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
+ * What a resync in this state does next. `now`: milliseconds since the Unix epoch.
+ *
+ * Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
  * that build on them are judged better with their state, and in a whole room when they are due.
  */
 export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGaps): NextAction {

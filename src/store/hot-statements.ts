@@ -1,7 +1,7 @@
 /**
  * Names for the statements that run again and again, under which PostgreSQL keeps them parsed and, where one plan fits all
- * values, planned. An event that is pushed is some thirty statements, and planning took a quarter to three quarters of
- * PostgreSQL's time for them. Which ones are hot shows in use, so that no list has to be kept; rare ones take no memory of
+ * values, planned: an event that is pushed alone is some twenty statements. What that gives was measured on a loaded machine
+ * only, and not clearly. Which ones are hot shows in use, so that no list has to be kept; rare ones take no memory of
  * each connection.
  *
  * A pooler in between must know named statements: PgBouncer from 1.21 on, with `max_prepared_statements` above 0. `DISCARD

@@ -39,17 +39,6 @@ export async function loadPdus(
   return into;
 }
 
-/** One stored event of the room, judged or not; `undefined`: it is not held. */
-export async function loadPdu(
-  sql: Sql,
-  roomId: RoomId,
-  rules: RoomVersionRules,
-  eventId: EventId,
-): Promise<Pdu | undefined> {
-  const [row] = await readPdus(sql, roomId, [eventId]);
-  return row && parseStored(row.json, rules, eventId);
-}
-
 /**
  * A stored event passed the format check when it came in; one that fails it now is a fault of ours. Versions 1 to 5 let
  * numbers pass that JavaScript cannot hold, and outliers may be older than the limits on references.
