@@ -246,6 +246,8 @@ export type ResyncEvent =
       /** The missing event came, with parents that we hold: it has its place, and nobody need be asked. */
       readonly type: 'GapFilled';
       readonly eventId: EventId;
+      /** Present when the gap was given up before: it was open no longer. */
+      readonly wasGivenUp?: boolean;
       readonly at: number;
     }
   | {

@@ -271,8 +271,9 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return state;
     case 'GapOpened':
       return { ...state, gapsOpen: state.gapsOpen + event.eventIds.length };
-    case 'GapClosed':
     case 'GapFilled':
+      return event.wasGivenUp === true ? state : { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
+    case 'GapClosed':
     case 'GapGivenUp':
       return { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
     case 'MissingSought': {

@@ -219,7 +219,15 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     digest: fc.constant('d'.repeat(64)),
     at: aTime,
   }),
-  fc.record({ type: fc.constant('GapFilled' as const), eventId: anEventId, at: aTime }),
+  fc.record(
+    {
+      type: fc.constant('GapFilled' as const),
+      eventId: anEventId,
+      wasGivenUp: fc.boolean(),
+      at: aTime,
+    },
+    { requiredKeys: ['type', 'eventId', 'at'] },
+  ),
   fc.record({ type: fc.constant('GapGivenUp' as const), eventId: anEventId, reason: fc.string(), at: aTime }),
   fc.record({
     type: fc.constant('SpeakersLearned' as const),

@@ -79,5 +79,8 @@ async function appendPrepared(
 
 function journalOf({ entries, filled }: PreparedAdmission, clock: Clock): (ResyncEvent | TimelineEvent)[] {
   const at = clock.now();
-  return [...filled.map((eventId) => ({ type: 'GapFilled', eventId, at }) as const), ...entries];
+  const gapsFilled = filled.map(
+    ({ eventId, wasGivenUp }) => ({ type: 'GapFilled', eventId, ...(wasGivenUp ? { wasGivenUp } : {}), at }) as const,
+  );
+  return [...gapsFilled, ...entries];
 }

@@ -25,12 +25,18 @@ import { ResolutionTooLarge } from './resolve.ts';
 /** Events that a verdict names as what it was made by: an event may cite ten, and in version 12 the create event comes on top. */
 const AUTH_STATE_MAX = 12;
 
+export interface FilledGap {
+  readonly eventId: EventId;
+  /** Nobody was asked about it any more. */
+  readonly wasGivenUp: boolean;
+}
+
 export interface PreparedAdmission {
   readonly admissions: ReadonlyMap<EventId, Admission>;
   /** Of the admitted events, parents before children; to be appended in one go. */
   readonly entries: readonly TimelineEvent[];
   /** Admitted events that were missed until now: their gaps are filled with it. */
-  readonly filled: readonly EventId[];
+  readonly filled: readonly FilledGap[];
 }
 
 /** What the batch is judged by, read before the first verdict. */
@@ -48,7 +54,7 @@ interface Given {
   /** Events of the batch that accepted events reach, since these came first: no extremities. */
   readonly reached: ReadonlySet<EventId>;
   /** Events of the batch that were missed. */
-  readonly gaps: ReadonlySet<EventId>;
+  readonly gaps: ReadonlyMap<EventId, 'open' | 'given-up'>;
 }
 
 /** An event of the batch that has its verdict. */
@@ -113,7 +119,7 @@ async function readGiven(
       roomId,
       rows.flatMap(({ eventId, isCited }) => (isCited && wanted.has(eventId) ? [eventId] : [])),
     ),
-    gaps: new Set(rows.flatMap(({ eventId, isGap }) => (isGap ? [eventId] : []))),
+    gaps: new Map(rows.flatMap(({ eventId, gap }) => (gap === null ? [] : [[eventId, gap]]))),
   };
 }
 
@@ -149,7 +155,9 @@ class Batch {
       this.#remaining = this.#given.events.slice(i + 1);
       admissions.set(event.eventId, await this.#admit(event));
     }
-    const filled = [...this.#judged.keys()].filter((id) => this.#given.gaps.has(id));
+    const filled = [...this.#given.gaps].flatMap(([eventId, gap]) =>
+      this.#judged.has(eventId) ? [{ eventId, wasGivenUp: gap === 'given-up' }] : [],
+    );
     return { admissions, entries: await this.#entries(), filled };
   }
 

@@ -151,17 +151,18 @@ export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]
 export interface PlacedPdu extends StoredPdu {
   /** Events of the timeline or anchors cite it as a parent. */
   readonly isCited: boolean;
-  /** It is a missing event at which the state is looked for. */
-  readonly isGap: boolean;
+  /** It is a missing event at which the state is looked for, or was until that was given up; `null`: neither. */
+  readonly gap: 'open' | 'given-up' | null;
 }
 
 /** As `readPdus`, of `ids` and of the auth events that these cite, in one statement. */
 export async function readPdusAndAuthEvents(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<PlacedPdu[]> {
   if (ids.length === 0) return [];
-  const rows = await sql.query<StoredRow & { isCited: boolean; isGap: boolean }>(
+  const rows = await sql.query<StoredRow & Pick<PlacedPdu, 'isCited' | 'gap'>>(
     `SELECT ${COLUMNS},
             EXISTS (SELECT FROM event_edges c WHERE c.room_id = $1 AND c.prev_event_id = p.event_id) AS "isCited",
-            EXISTS (SELECT FROM gaps g WHERE g.room_id = $1 AND g.event_id = p.event_id) AS "isGap"
+            (SELECT CASE WHEN g.wake_at IS NULL THEN 'given-up' ELSE 'open' END
+               FROM gaps g WHERE g.room_id = $1 AND g.event_id = p.event_id) AS gap
        FROM ${TABLES}
       WHERE p.room_id = $1 AND p.event_id = ANY (ARRAY(
               SELECT unnest($2::text[])
@@ -169,7 +170,7 @@ export async function readPdusAndAuthEvents(sql: Sql, roomId: RoomId, ids: reado
               SELECT unnest(auth_events) FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])))`,
     [roomId, ids],
   );
-  return rows.map((row) => ({ ...fromRow(row), isCited: row.isCited, isGap: row.isGap }));
+  return rows.map((row) => ({ ...fromRow(row), isCited: row.isCited, gap: row.gap }));
 }
 
 type StoredRow = Omit<StoredPdu, 'prevEvents' | 'authEvents'> & { prevs: string; auths: string };

@@ -4,6 +4,8 @@ import { type VerificationPool, createVerificationPool } from '../../../src/veri
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
+import { readGaps } from '../../../src/store/events/gaps.ts';
+import { readResync } from '../../../src/store/journal/rooms.ts';
 import { stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { A, ALICE, B, BOB, SignedRoom, isPartial, openPushedRoom } from './pushed-room.ts';
 
@@ -186,6 +188,24 @@ test('an event over a gap that nobody can close is given up with the reason, and
   expect(await gaps(1)).toMatchObject([{ eventId: over, origin: A }]);
   await closeGap(over, room.state());
   expect(await taken(next)).toMatchObject([{ verdict: 'accepted', partial: false }]);
+});
+
+test('a gap that was given up and is filled by its event after all is counted as open no longer only once', async () => {
+  const { room, push, gaps, giveUpGap, taken, answers } = await openWholeRoom();
+  answers.getMissingEvents = () => Promise.resolve([]);
+  const base = room.last;
+  const late = room.message(ALICE, 'it comes late');
+  await push(B, [room.message(BOB, 'over it', [late])]);
+  await gaps(1);
+  await giveUpGap(late, 'no resident has it');
+  const hidden = room.message(ALICE, 'nobody gives it', [base]);
+  await push(B, [room.message(BOB, 'over the other', [hidden])]);
+  expect(await gaps(1)).toMatchObject([{ eventId: hidden }]);
+
+  await push(A, [late]);
+  await taken(late);
+  expect((await readGaps(store, room.roomId)).map(({ eventId }) => eventId)).toEqual([hidden]);
+  expect((await readResync(store, room.roomId))?.state.gapsOpen).toBe(1);
 });
 
 test('in a partial room what stands for a gap takes its own place when it is sent before what it builds on', async () => {
