@@ -111,7 +111,7 @@ async function take(
 ): Promise<void> {
   spending.received(raws);
   if (raws.length === 0) return;
-  const isHeld = (ids: readonly EventId[]) => heldEventIds(context.store, ids);
+  const isHeld = (ids: readonly EventId[]) => heldEventIds(context.store, roomId, ids);
   const { signal } = spending;
   const outcomes = await checkEvents(context, { roomId, rules, events: raws, capReferences: false, isHeld, signal });
   await insertPdus(context.store, passed(outcomes));

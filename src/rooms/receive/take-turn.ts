@@ -97,7 +97,7 @@ async function check(
   const resolveKeys = patientOnly(context.keyRing.resolve);
   // What had a turn before is stored most likely: then it is not verified again.
   const isHeld = rows.some(({ isTriedBefore }) => isTriedBefore)
-    ? { isHeld: (ids: readonly EventId[]) => heldEventIds(context.store, ids) }
+    ? { isHeld: (ids: readonly EventId[]) => heldEventIds(context.store, roomId, ids) }
     : {};
   const ring = { verification: context.verification, keyRing: { resolve: resolveKeys } };
   const outcomes = await checkEvents(ring, { roomId, rules, events, signal, ...isHeld });

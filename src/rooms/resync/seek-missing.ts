@@ -5,7 +5,7 @@ import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { nextSeekAt } from '../../resync/policy.ts';
 import { countLacking, markFound, readLacking } from '../../store/events/missing-events.ts';
-import { heldEventIds } from '../../store/events/pdus.ts';
+import { readHeldEvents } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
@@ -33,7 +33,7 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   const skip = start % Math.max(1, await countLacking(store, roomId));
   const lacking = await readLacking(store, roomId, { skip, limit: SOUGHT_AT_A_TIME });
   const ids = lacking.map(({ eventId }) => eventId);
-  const wanted = new WantedEvents(ids, await heldEventIds(store, ids));
+  const wanted = new WantedEvents(ids, await readHeldEvents(store, roomId, ids));
   for (const server of turnOf(candidates, degraded.sought)) {
     if (wanted.missing().length === 0) break;
     const onStored = (): Promise<void> => Promise.resolve();

@@ -12,7 +12,7 @@ import { stateDigest } from '../../matrix/state-digest.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type MissingWhy, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
-import { heldEventIds } from '../../store/events/pdus.ts';
+import { readHeldEvents } from '../../store/events/pdus.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Outlier, judgeOutliers } from '../judge/judge-outliers.ts';
@@ -74,7 +74,7 @@ export async function fetchStateAt(
   const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal });
   const stateIds = before === undefined ? ids.stateIds : beforeTheJoin(ids.stateIds, before);
   const all = new Set([...stateIds, ...ids.authChainIds, ...(before === undefined ? [request.atEventId] : [])]);
-  const wanted = new WantedEvents(all, await heldEventIds(store, [...all]));
+  const wanted = new WantedEvents(all, await readHeldEvents(store, roomId, [...all]));
   const alreadyHeld = wanted.heldBefore;
   const { onStored } = request;
   const intake = createStateIntake(context, { roomId, resident, rules, wanted, progress, onStored });
@@ -173,7 +173,7 @@ async function judgeWithAuthEvents(
     const next = [...absent].filter((id) => !judged.has(id) && !sought.has(id) && !wanted.isGone(id));
     if (next.length === 0 || next.length > SINGLE_EVENTS_MAX || generation >= AUTH_GENERATIONS_MAX) return judged;
     for (const eventId of next) sought.add(eventId);
-    wanted.want(next, await heldEventIds(store, next));
+    wanted.want(next, await readHeldEvents(store, roomId, next));
     await takeSingly(context, intake, wanted.missing(), () => resident, progress.signal);
     // What cannot be had is no event of the state: nothing is missing of it but what cites it.
     wanted.leave(wanted.missing());

@@ -4,6 +4,7 @@
  */
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { type MissingWhy } from '../../resync/events.ts';
+import { type HeldEvents } from '../../store/events/pdus.ts';
 import { type CheckOutcome } from '../../verification/contract.ts';
 
 /** An event of another room. No resident has a better copy, so it is dropped at once. */
@@ -29,10 +30,11 @@ export class WantedEvents {
   /** Malformed beyond an id: any of the missing ones may have been among them. */
   private nameless = 0;
 
-  /** `held`: those of the wanted ones that are stored with their body. */
-  constructor(wanted: Iterable<EventId>, held: Iterable<EventId>) {
+  /** `known`: what is stored of the wanted ones. What is an event of another room is none of a state of this one. */
+  constructor(wanted: Iterable<EventId>, known: HeldEvents) {
     this.wanted = new Set(wanted);
-    this.held = new Set(held);
+    this.held = new Set(known.held);
+    this.passOver(known.foreign);
   }
 
   get count(): number {
@@ -52,10 +54,11 @@ export class WantedEvents {
     return this.held.has(eventId) || this.taken.has(eventId);
   }
 
-  /** Further events are wanted; `held` as in the constructor. */
-  want(eventIds: Iterable<EventId>, held: Iterable<EventId>): void {
+  /** Further events are wanted; `known` as in the constructor. */
+  want(eventIds: Iterable<EventId>, known: HeldEvents): void {
     for (const eventId of eventIds) this.wanted.add(eventId);
-    for (const eventId of held) this.held.add(eventId);
+    for (const eventId of known.held) this.held.add(eventId);
+    this.passOver(known.foreign);
   }
 
   /** It came and passed its checks. */

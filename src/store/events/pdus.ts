@@ -112,17 +112,31 @@ function insertMany(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {
   });
 }
 
-/** Those of `ids` that are stored with their body; a hollow event does not count as held. */
-export async function heldEventIds(sql: Sql, ids: readonly EventId[]): Promise<Set<EventId>> {
+export interface HeldEvents {
+  /** Events of the room, stored with their body; a hollow event does not count as held. */
+  readonly held: ReadonlySet<EventId>;
+  /** Stored as events of another room: the room can have none under these ids, here at least. */
+  readonly foreign: ReadonlySet<EventId>;
+}
+
+/** What is stored under `ids`, as the room sees it. */
+export async function readHeldEvents(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<HeldEvents> {
   const held = new Set<EventId>();
+  const foreign = new Set<EventId>();
   for (let start = 0; start < ids.length; start += LOOKED_UP_AT_A_TIME) {
-    const rows = await sql.query<{ eventId: EventId }>(
-      `SELECT event_id AS "eventId" FROM pdus WHERE event_id = ANY ($1::text[]) AND NOT hollow`,
-      [ids.slice(start, start + LOOKED_UP_AT_A_TIME)],
+    const rows = await sql.query<{ eventId: EventId; isForeign: boolean }>(
+      `SELECT event_id AS "eventId", room_id <> $2 AS "isForeign"
+         FROM pdus WHERE event_id = ANY ($1::text[]) AND (room_id <> $2 OR NOT hollow)`,
+      [ids.slice(start, start + LOOKED_UP_AT_A_TIME), roomId],
     );
-    for (const { eventId } of rows) held.add(eventId);
+    for (const { eventId, isForeign } of rows) (isForeign ? foreign : held).add(eventId);
   }
-  return held;
+  return { held, foreign };
+}
+
+/** Those of `ids` that are events of the room and stored with their body. */
+export async function heldEventIds(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<ReadonlySet<EventId>> {
+  return (await readHeldEvents(sql, roomId, ids)).held;
 }
 
 /** The room of a stored event. */

@@ -1,10 +1,11 @@
 /** Attempts at residents that answer as they like, over a real database. */
 import { describe, expect, test } from 'vitest';
-import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { nextAction } from '../../../src/resync/next-action.ts';
 import { fetchState } from '../../../src/rooms/resync/fetch-state.ts';
 import { readGivenUp } from '../../../src/store/events/missing-events.ts';
 import { readResync } from '../../../src/store/journal/rooms.ts';
+import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { readRoomServers } from '../../../src/store/tables/room-servers.ts';
 import { stateDigest } from '../../../src/matrix/state-digest.ts';
 import {
@@ -18,6 +19,7 @@ import {
   smallRoom,
   startScripted,
 } from '../../support/scripted-room.ts';
+import { message } from '../../store/events.ts';
 
 const MINUTE = 60_000;
 
@@ -329,4 +331,24 @@ describe('the servers of a room', () => {
     const asked = new Set(here.asked.filter((what) => what.includes('state_ids')).map((what) => what.split(' ')[0]));
     expect(asked.size).toBeGreaterThan(200);
   });
+});
+
+describe('an id that an event of another room has', () => {
+  /** In the first two versions a sender chooses the ids of his events, and may have used one elsewhere before. */
+  test.each([true, false])(
+    'is none of an event of the state, and ends no attempt; stored redacted: %s',
+    async (hollow) => {
+      const small = smallRoom('2');
+      const here = await startScripted(small.room, honestScript(small));
+      const foreign = { ...message(small.bobJoin), roomId: '!other:there.test' as RoomId, hollow };
+      await insertPdus(here.store, [foreign]);
+      await here.join();
+      expect(await here.resync()).toMatchObject({
+        phase: 'complete',
+        degraded: null,
+        members: 2,
+        lastFetch: { dropped: 1 },
+      });
+    },
+  );
 });

@@ -23,7 +23,7 @@ function intakeOf(version: string, eventId: EventId, keys = [keyOfServer(serverN
     return Promise.resolve(outcomes as CheckOutcome[]);
   };
   const context = { verification: { check }, keyRing: { resolve: () => Promise.resolve(keys) } };
-  const wanted = new WantedEvents([eventId], []);
+  const wanted = new WantedEvents([eventId], { held: new Set(), foreign: new Set() });
   const intake = createStateIntake(context as unknown as RoomsContext, {
     roomId: ROOM,
     resident: serverName(0),

@@ -3,6 +3,7 @@ import { type EventId, type KeyId, type ServerName } from '../../../src/matrix/i
 import { WantedEvents } from '../../../src/rooms/resync/wanted-events.ts';
 
 const id = (name: string): EventId => `$${name}` as EventId;
+const known = (...held: EventId[]) => ({ held: new Set(held), foreign: new Set<EventId>() });
 const SERVER = 'dead.test' as ServerName;
 const badlySigned = (eventId: EventId) =>
   ({ outcome: 'bad-signature', eventId, serverName: SERVER, reason: 'wrong' }) as const;
@@ -13,18 +14,18 @@ const malformed = (eventId: EventId | null, rule = 'event.depth') =>
 
 describe('the ledger of an answer', () => {
   test('misses what is wanted and neither held nor taken', () => {
-    const ledger = new WantedEvents([id('a'), id('b'), id('c')], [id('a')]);
+    const ledger = new WantedEvents([id('a'), id('b'), id('c')], known(id('a')));
     ledger.take(id('b'));
     expect(ledger.missing()).toEqual(['$c']);
     expect([ledger.isIdle(id('a')), ledger.isIdle(id('c')), ledger.isIdle(id('other'))]).toEqual([true, false, true]);
   });
 
   test('has nothing to say when all is at hand', () => {
-    expect(new WantedEvents([id('a')], [id('a')]).holes()).toBeUndefined();
+    expect(new WantedEvents([id('a')], known(id('a'))).holes()).toBeUndefined();
   });
 
   test('tells what came and cannot be used from what did not come', () => {
-    const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), []);
+    const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), known());
     ledger.refuse(badlySigned(id('a')));
     ledger.refuse(keyless(id('b')));
     ledger.refuse(malformed(id('c')));
@@ -41,13 +42,13 @@ describe('the ledger of an answer', () => {
   });
 
   test('says that others came malformed beyond an id, where events are missing', () => {
-    const ledger = new WantedEvents([id('a')], []);
+    const ledger = new WantedEvents([id('a')], known());
     ledger.refuse(malformed(null));
     expect(ledger.holes()).toBe('1 events named but not delivered ($a; 1 others came malformed beyond an id)');
   });
 
   test('takes a good copy after a bad one, and minds no bad copy after a good one', () => {
-    const ledger = new WantedEvents([id('a')], []);
+    const ledger = new WantedEvents([id('a')], known());
     ledger.refuse(badlySigned(id('a')));
     expect(ledger.signerOf(id('a'))).toBe(SERVER);
     ledger.take(id('a'));
@@ -55,8 +56,16 @@ describe('the ledger of an answer', () => {
     expect(ledger.holes()).toBeUndefined();
   });
 
+  test('wants no event that is stored as one of another room, whoever names it', () => {
+    const ledger = new WantedEvents([id('a'), id('b')], { held: new Set(), foreign: new Set([id('b')]) });
+    ledger.want([id('c')], { held: new Set(), foreign: new Set([id('c')]) });
+    expect(ledger.missing()).toEqual(['$a']);
+    expect(ledger.isIdle(id('b'))).toBe(true);
+    expect(ledger.dropped()).toEqual(new Set(['$b', '$c']));
+  });
+
   test('drops an event of another room at once, and what is badly signed or malformed when told to', () => {
-    const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), []);
+    const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), known());
     ledger.refuse(malformed(id('a'), 'event.room'));
     ledger.refuse(badlySigned(id('b')));
     ledger.refuse(malformed(id('c')));
@@ -68,7 +77,7 @@ describe('the ledger of an answer', () => {
   });
 
   test('remembers why it goes on without an event', () => {
-    const ledger = new WantedEvents([id('a'), id('b')], []);
+    const ledger = new WantedEvents([id('a'), id('b')], known());
     ledger.refuse(keyless(id('a')));
     ledger.goOnWithout(ledger.missing());
     expect([...ledger.goneWithout()]).toEqual([
@@ -79,7 +88,7 @@ describe('the ledger of an answer', () => {
   });
 
   test('counts no event that nobody wanted', () => {
-    const ledger = new WantedEvents([id('a')], [id('a')]);
+    const ledger = new WantedEvents([id('a')], known(id('a')));
     ledger.refuse(badlySigned(id('x')));
     ledger.dropUnusable();
     expect([...ledger.dropped()]).toEqual([]);

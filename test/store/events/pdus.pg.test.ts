@@ -4,6 +4,7 @@ import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import {
   heldEventIds,
   insertPdus,
+  readHeldEvents,
   readPdus,
   recordOutlierVerdicts,
   streamPdus,
@@ -119,7 +120,7 @@ test('event ids with quotes and backslashes, as room version 1 allows them, are 
     message(odd),
     message('$cites-odd', { authEvents: ids(odd, '$plain'), prevEvents: ids(odd) }),
   ]);
-  expect(await heldEventIds(store, ids(odd))).toEqual(new Set([odd]));
+  expect(await heldEventIds(store, ROOM, ids(odd))).toEqual(new Set([odd]));
   expect((await readPdus(store, ROOM, ids('$cites-odd')))[0]).toMatchObject({
     authEvents: [odd, '$plain'],
     prevEvents: [odd],
@@ -134,7 +135,7 @@ test('a hollow event is not held, and is completed by its body, once', async () 
   await recordOutlierVerdicts(store, ROOM, [
     { eventId: hollow.eventId, verdict: 'rejected', authDepth: 3, rule: 'some-rule', reason: 'as redacted' },
   ]);
-  expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set());
+  expect(await heldEventIds(store, ROOM, [hollow.eventId])).toEqual(new Set());
   expect(await insertPdus(store, [hollow])).toEqual({ stored: 0, alreadyHeld: 1 });
   const [before] = await readPdus(store, ROOM, [hollow.eventId]);
   expect(await insertPdus(store, [whole])).toEqual({ stored: 1, alreadyHeld: 0 });
@@ -145,7 +146,19 @@ test('a hollow event is not held, and is completed by its body, once', async () 
   expect(await readPdus(store, ROOM, [hollow.eventId])).toEqual([
     { ...before, hollow: false, json: '{"whole":true}', verdict: 'unjudged', authDepth: null },
   ]);
-  expect(await heldEventIds(store, [hollow.eventId])).toEqual(new Set([hollow.eventId]));
+  expect(await heldEventIds(store, ROOM, [hollow.eventId])).toEqual(new Set([hollow.eventId]));
+});
+
+test('an event is held by its own room alone, with its body or without', async () => {
+  const other = '!other:there.test' as RoomId;
+  await insertPdus(store, [message('$here'), message('$hollow-here', { hollow: true })]);
+  const asked = ids('$here', '$hollow-here', '$nowhere');
+  expect(await readHeldEvents(store, ROOM, asked)).toEqual({ held: new Set(['$here']), foreign: new Set() });
+  expect(await readHeldEvents(store, other, asked)).toEqual({
+    held: new Set(),
+    foreign: new Set(['$here', '$hollow-here']),
+  });
+  expect(await heldEventIds(store, other, asked)).toEqual(new Set());
 });
 
 test.each([
@@ -186,7 +199,7 @@ test('of a hollow event and its body in one batch the body is stored', async () 
     stored: 1,
     alreadyHeld: 0,
   });
-  expect(await heldEventIds(store, [whole.eventId])).toEqual(new Set(['$both']));
+  expect(await heldEventIds(store, ROOM, [whole.eventId])).toEqual(new Set(['$both']));
 });
 
 test.each([
@@ -274,11 +287,11 @@ test('several batches fit in one transaction, and none of them stays when it fai
     withTransaction(store, async (tx) => {
       await insertPdus(tx, [message('$tx-1')]);
       await insertPdus(tx, many('tx'));
-      expect(await heldEventIds(tx, ids('$tx-1', '$tx-500'))).toEqual(new Set(['$tx-1', '$tx-500']));
+      expect(await heldEventIds(tx, ROOM, ids('$tx-1', '$tx-500'))).toEqual(new Set(['$tx-1', '$tx-500']));
       throw new Error('no');
     }),
   ).rejects.toThrow('no');
-  expect(await heldEventIds(store, ids('$tx-1', '$tx-500'))).toEqual(new Set());
+  expect(await heldEventIds(store, ROOM, ids('$tx-1', '$tx-500'))).toEqual(new Set());
 });
 
 test('an outlier is unjudged until its first verdict, which stays and is of its room; reasons may quote anything', async () => {
