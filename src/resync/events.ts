@@ -292,6 +292,17 @@ export type TimelineEvent =
       readonly authState?: readonly EventId[];
     }
   | {
+      /**
+       * Check 6, which a partial room does not make on receipt, was made at its completion, by the current state at the event's
+       * place in the journal. The event stays accepted, is no extremity any more, and is not shown to who has not seen it.
+       */
+      readonly type: 'EventSoftFailed';
+      readonly eventId: EventId;
+      readonly rule: string;
+      readonly reason: string;
+      readonly authState: readonly EventId[];
+    }
+  | {
       /** The current state was worked out again from full states, at completion or after a correction. */
       readonly type: 'CurrentStateResolved';
       readonly currentState: SnapshotId;

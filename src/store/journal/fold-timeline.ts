@@ -10,6 +10,7 @@ import { displayable } from '../storable-text.ts';
 
 type Judged = Extract<TimelineEvent, { type: 'PduAccepted' | 'PduRejected' }>;
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
+type SoftFailed = Extract<TimelineEvent, { type: 'EventSoftFailed' }>;
 
 /** A row of `event_states`, but for what the journal entry itself gives it. */
 export interface EventStateRow {
@@ -88,7 +89,7 @@ export async function timelineFacts(
 }
 
 /** The nids of what a verdict was made by, as an array of the database; `null`: the entry does not say. */
-function authStateOf({ authState }: Judged | UnPartialStated, { nids }: TimelineFacts): string | null {
+function authStateOf({ authState }: Judged | UnPartialStated | SoftFailed, { nids }: TimelineFacts): string | null {
   return authState === undefined ? null : int8Array(authState.flatMap((eventId) => nids.get(eventId) ?? []));
 }
 
@@ -103,6 +104,8 @@ export async function foldTimeline(
   const judged = timeline.filter(isJudged);
   const unPartialStated = timeline.filter((event) => event.type === 'EventUnPartialStated');
   const flipped = unPartialStated.length > 0 ? await foldUnPartialStated(tx, roomId, unPartialStated, facts) : [];
+  const softFailed = timeline.filter((event) => event.type === 'EventSoftFailed');
+  if (softFailed.length > 0) flipped.push(...(await foldSoftFailed(tx, roomId, softFailed, facts)));
   const takenIn = judged.map((event) => ({
     eventId: event.eventId,
     isSolid: event.type === 'PduAccepted' && !event.softFailed,
@@ -178,4 +181,20 @@ async function foldUnPartialStated(
   );
   const flipped = new Set(events.flatMap((event) => (event.was === event.is ? [] : [event.eventId])));
   return rows.filter(({ eventId }) => flipped.has(eventId));
+}
+
+/** Makes accepted events soft-failed ones; returns those that were not. */
+async function foldSoftFailed(
+  tx: Transaction,
+  roomId: RoomId,
+  events: readonly SoftFailed[],
+  facts: TimelineFacts,
+): Promise<ChangedEvent[]> {
+  return tx.query<ChangedEvent>(
+    `UPDATE event_states e SET soft_failed = true, auth_state = s.auth_state::bigint[]
+       FROM unnest($2::text[], $3::text[]) AS s(event_id, auth_state)
+      WHERE e.event_id = s.event_id AND e.room_id = $1 AND e.verdict = 'accepted' AND NOT e.soft_failed
+      RETURNING e.event_id AS "eventId", false AS "isSolid"`,
+    [roomId, events.map(({ eventId }) => eventId), textArray(events.map((event) => authStateOf(event, facts)))],
+  );
 }

@@ -37,6 +37,7 @@ const TIMELINE_TYPES: Readonly<Record<TimelineEvent['type'], true>> = {
   PduAccepted: true,
   PduRejected: true,
   EventUnPartialStated: true,
+  EventSoftFailed: true,
   CurrentStateResolved: true,
 };
 

@@ -111,6 +111,15 @@ class Room {
     );
   }
 
+  /** What check 6 finds at completion: it looks at accepted events only. */
+  async softFail(indices: readonly number[]): Promise<void> {
+    const failed = indices.filter((i) => this.nodes[i]!.verdict === 'accepted');
+    for (const i of failed) this.nodes[i]!.verdict = 'softFailed';
+    await this.#append(
+      failed.map((i) => ({ type: 'EventSoftFailed', eventId: this.id(i), rule: 'r', reason: 'no', authState: [] })),
+    );
+  }
+
   async extremities(): Promise<number[]> {
     const held = await withTransaction(store, async (tx) => (await lockRoom(tx, this.roomId))!.extremities);
     return held.map((id) => Number(id.split('-').at(-1))).sort((a, b) => a - b);
@@ -145,6 +154,7 @@ const aStep = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.record({ flips: fc.array(fc.nat(1_000), { minLength: 1, maxLength: 3 }) }) },
+  { weight: 1, arbitrary: fc.record({ softFails: fc.array(fc.nat(1_000), { minLength: 1, maxLength: 3 }) }) },
   { weight: 1, arbitrary: fc.constant({ rejoin: true as const }) },
 );
 
@@ -170,6 +180,8 @@ test('extremities are what no accepted event of this stay reaches, after every a
           const flips = chosen.filter((index) => !judgedAgain.has(index));
           flips.forEach((index) => judgedAgain.add(index));
           await room.flip(flips);
+        } else if ('softFails' in step) {
+          await room.softFail([...new Set(step.softFails.map((index) => index % room.nodes.length))]);
         } else {
           await room.join();
         }
