@@ -6,7 +6,7 @@
  */
 import pg from 'pg';
 import { type RoomId } from '../matrix/identifiers.ts';
-import { NOTIFY_CHANNEL } from './journal/journal.ts';
+import { NOTIFY_CHANNEL } from './journal/write-entries.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
 import { Watch } from './watch.ts';
 

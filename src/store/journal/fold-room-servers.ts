@@ -32,16 +32,20 @@ export async function foldRoomServers(
   }
 }
 
-/**
- * Learns of servers that speak in the room for the first time. In a partial room the resync is told of those that it has a
- * place for, by the control event returned, to be appended with what they said.
- */
-export async function learnSpeakers(
+/** Servers that spoke in the room for the first time, and when that was learned, milliseconds. */
+interface Speakers {
+  readonly servers: readonly ServerName[];
+  readonly at: number;
+}
+
+/** Keeps the servers that speak in the room for the first time. `at`: as for `learnSpeakingServers`. */
+export async function foldSpeakers(
   tx: Transaction,
-  room: LockedRoom,
+  { roomId }: LockedRoom,
   timeline: readonly TimelineEvent[],
   facts: ReadonlyMap<EventId, EventFacts>,
-): Promise<ResyncEvent | undefined> {
+  at?: number,
+): Promise<Speakers | undefined> {
   const speakers = new Set<ServerName>();
   for (const event of timeline) {
     if (event.type !== 'PduAccepted') continue;
@@ -50,9 +54,21 @@ export async function learnSpeakers(
     if (server !== undefined && server !== tx.serverName) speakers.add(server);
   }
   if (speakers.size === 0) return undefined;
-  const at = await learnSpeakingServers(tx, room.roomId, [...speakers]);
-  if (!room.partial) return undefined;
+  const servers = [...speakers];
+  return { servers, at: await learnSpeakingServers(tx, roomId, servers, at) };
+}
+
+/**
+ * In a partial room the resync is told of those servers that it has a place for, by the control event returned, to be appended
+ * with what they said.
+ */
+export async function toldOfSpeakers(
+  tx: Transaction,
+  room: LockedRoom,
+  speakers: Speakers | undefined,
+): Promise<ResyncEvent | undefined> {
+  if (speakers === undefined || !room.partial) return undefined;
   const state = (await readResync(tx, room.roomId))?.state;
-  const servers = [...speakers].filter((server) => state !== undefined && hasPlaceForSpeaker(state, server));
-  return servers.length === 0 ? undefined : { type: 'SpeakersLearned', servers, at };
+  const servers = speakers.servers.filter((server) => state !== undefined && hasPlaceForSpeaker(state, server));
+  return servers.length === 0 ? undefined : { type: 'SpeakersLearned', servers, at: speakers.at };
 }

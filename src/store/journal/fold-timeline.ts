@@ -1,9 +1,8 @@
-/** The folds of timeline entries: verdicts and states of events, forward extremities, what follows the current state. */
+/** The folds of timeline entries: verdicts and states of events, forward extremities. */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Verdict } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
-import { foldCurrentState } from './fold-current-state.ts';
 import { type ChangedEvent, settleExtremities } from './fold-extremities.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
@@ -99,7 +98,6 @@ export async function foldTimeline(
   roomId: RoomId,
   timeline: readonly TimelineEvent[],
   facts: TimelineFacts,
-  currentStateBefore: string | null,
 ): Promise<EventStateRow[]> {
   const judged = timeline.filter(isJudged);
   const unPartialStated = timeline.filter((event) => event.type === 'EventUnPartialStated');
@@ -113,10 +111,6 @@ export async function foldTimeline(
   }));
   await settleExtremities(tx, roomId, takenIn, flipped);
 
-  const resolved = timeline.findLast((event) => 'currentState' in event);
-  if (resolved && 'currentState' in resolved && resolved.currentState !== currentStateBefore) {
-    await foldCurrentState(tx, roomId, currentStateBefore as SnapshotId | null, resolved.currentState);
-  }
   const depths = new Map<EventId, number | null>();
   return judged.flatMap((event) => {
     const fact = facts.events.get(event.eventId);

@@ -27,16 +27,23 @@ export async function learnServers(
   );
 }
 
-/** Servers that speak in the room; gives the time by the database's clock, milliseconds since the Unix epoch. */
-export async function learnSpeakingServers(sql: Sql, roomId: RoomId, servers: readonly ServerName[]): Promise<number> {
+/** Servers that speak in the room, since `at`; absent: since now, by the database's clock. Gives the time, milliseconds. */
+export async function learnSpeakingServers(
+  sql: Sql,
+  roomId: RoomId,
+  servers: readonly ServerName[],
+  at?: number,
+): Promise<number> {
   const [row] = await sql.query<{ at: number }>(
-    `WITH now AS (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at), learned AS (
+    `WITH now AS (
+       SELECT coalesce($3, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS at
+     ), learned AS (
        INSERT INTO room_servers AS s (room_id, server_name, source, since)
        SELECT $1, name, 'spoke', now.at FROM now, unnest($2::text[]) AS i(name)
        ON CONFLICT (room_id, server_name) DO UPDATE SET source = excluded.source WHERE s.source = 'hint'
      )
      SELECT at FROM now`,
-    [roomId, [...servers].sort()],
+    [roomId, [...servers].sort(), at ?? null],
   );
   return row?.at ?? 0;
 }

@@ -4,13 +4,8 @@ import { type EventId, type RoomId, type ServerName, type UserId, domainOf } fro
 import { learnServers } from '../../../src/store/tables/room-servers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { countPartial, readEventStates, readPartialEvents } from '../../../src/store/events/event-states.ts';
-import {
-  AlreadyJournalledError,
-  append,
-  readHead,
-  readJournal,
-  readResyncEvents,
-} from '../../../src/store/journal/journal.ts';
+import { append, readHead, readJournal, readResyncEvents } from '../../../src/store/journal/journal.ts';
+import { AlreadyJournalledError } from '../../../src/store/journal/write-entries.ts';
 import { type Appended, type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import {

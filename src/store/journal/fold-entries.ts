@@ -1,0 +1,113 @@
+/**
+ * What journal entries mean for the tables that are folds of them, all in one place: `append` runs it under the room's lock,
+ * and a rebuild (rebuild.ts) over the recorded entries. The rows of `event_states` are given back, since they need the
+ * positions of their entries; what follows the current state is a fold of its own (fold-current-state.ts).
+ */
+import { invariant } from '../../invariant.ts';
+import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { type ResyncState } from '../../resync/state.ts';
+import { type Transaction } from '../open-store.ts';
+import { foldAnchors } from './fold-anchors.ts';
+import { foldGaps } from './fold-gaps.ts';
+import { foldResync } from './fold-resync.ts';
+import { foldRoomServers } from './fold-room-servers.ts';
+import { type EventStateRow, type TimelineFacts, foldTimeline } from './fold-timeline.ts';
+import { type LockedRoom } from './rooms.ts';
+
+export type JournalEvent = ResyncEvent | TimelineEvent;
+
+/** A record, so that a new type of event does not compile until it is here. */
+const TIMELINE_TYPES: Readonly<Record<TimelineEvent['type'], true>> = {
+  PduAccepted: true,
+  PduRejected: true,
+  EventUnPartialStated: true,
+  EventSoftFailed: true,
+  CurrentStateResolved: true,
+};
+
+export function isTimelineEvent(event: JournalEvent): event is TimelineEvent {
+  return Object.hasOwn(TIMELINE_TYPES, event.type);
+}
+
+/** The counters that an append moves, after it, and the current state before it. */
+interface MovedRoom {
+  readonly resyncSeq: number;
+  readonly timelineSeq: number;
+  readonly currentStateBefore: SnapshotId | null;
+}
+
+export interface Folded {
+  readonly moved: MovedRoom;
+  /** Of the room's epoch after the entries; `null` when none of them is a control event. */
+  readonly resync: ResyncState | null;
+  /** For the events that are taken in. */
+  readonly rows: readonly EventStateRow[];
+}
+
+/** The room's state after the entries, where one of them says it. */
+export function currentStateOf(timeline: readonly TimelineEvent[]): SnapshotId | undefined {
+  const resolved = timeline.findLast((event) => 'currentState' in event);
+  return resolved && 'currentState' in resolved ? resolved.currentState : undefined;
+}
+
+/** Folds entries, in their order, into the tables of a locked room. `facts` are those of their events before them. */
+export async function foldEntries(
+  tx: Transaction,
+  room: LockedRoom,
+  events: readonly JournalEvent[],
+  facts: TimelineFacts,
+): Promise<Folded> {
+  const timeline = events.filter(isTimelineEvent);
+  const control = events.filter((event) => !isTimelineEvent(event));
+  const moved = await moveRoom(tx, room, timeline, control);
+  const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
+  await foldAnchors(tx, room, control);
+  await foldGaps(tx, room, control);
+  await foldRoomServers(tx, room, control);
+  return { moved, resync, rows: await foldTimeline(tx, room.roomId, timeline, facts) };
+}
+
+/** Whether the room is partial after a control event that decides it. */
+const IS_PARTIAL_AFTER: Readonly<Partial<Record<ResyncEvent['type'], boolean>>> = {
+  PartialStateJoined: true,
+  FullStateJoined: false,
+  ResyncCompleted: false,
+  StayEnded: false,
+};
+
+/** Applies what the entries mean for the room's row; the epoch fences off whoever locked another stay. */
+async function moveRoom(
+  tx: Transaction,
+  room: LockedRoom,
+  timeline: readonly TimelineEvent[],
+  control: readonly ResyncEvent[],
+): Promise<MovedRoom> {
+  const joined = control.findLast(({ type }) => type === 'PartialStateJoined' || type === 'FullStateJoined');
+  const settled = control.findLast(({ type }) => type in IS_PARTIAL_AFTER);
+  const flips = timeline.filter((event) => event.type === 'EventUnPartialStated' && event.was !== event.is).length;
+  const completions = control.filter(({ type }) => type === 'ResyncCompleted' || type === 'StayEnded').length;
+  const [moved] = await tx.query<MovedRoom>(
+    `WITH before AS (SELECT current_state FROM rooms WHERE room_id = $1)
+     UPDATE rooms r
+        SET resync_seq = resync_seq + $3, timeline_seq = timeline_seq + $4, state_version = state_version + $5,
+            partial = coalesce($6, r.partial), current_state = coalesce(decode($7, 'hex'), r.current_state),
+            join_event_id = coalesce($8, join_event_id), joined_via = coalesce($9, joined_via)
+       FROM before
+      WHERE r.room_id = $1 AND r.epoch = $2
+      RETURNING r.resync_seq AS "resyncSeq", r.timeline_seq AS "timelineSeq",
+                encode(before.current_state, 'hex') AS "currentStateBefore"`,
+    [
+      room.roomId,
+      room.epoch,
+      control.length,
+      timeline.length,
+      flips + completions,
+      settled === undefined ? null : (IS_PARTIAL_AFTER[settled.type] ?? null),
+      currentStateOf(timeline) ?? null,
+      joined && 'joinEventId' in joined ? joined.joinEventId : null,
+      joined && 'joinedVia' in joined ? joined.joinedVia : null,
+    ],
+  );
+  invariant(moved, `${room.roomId} is locked in epoch ${room.epoch} by the transaction that appends`);
+  return moved;
+}

@@ -1,0 +1,152 @@
+/**
+ * The statement that writes journal entries, with the rows that need their positions and the notification. It is the last one
+ * of its transaction, and travels in one message with COMMIT.
+ */
+import { invariant } from '../../invariant.ts';
+import { type RoomId } from '../../matrix/identifiers.ts';
+import { type JournalStream } from '../../resync/events.ts';
+import { type Transaction, constraintOf } from '../open-store.ts';
+import { booleanArray, int8Array, textArray } from '../sql-values.ts';
+import { type JournalEvent } from './fold-entries.ts';
+import { type EventStateRow } from './fold-timeline.ts';
+import { type LockedRoom } from './rooms.ts';
+
+/** The channel on which `position room_id` is sent for the last entry of each append. */
+export const NOTIFY_CHANNEL = 'rejoinder';
+
+/** What is appended was journalled before, by somebody else or by an earlier try of the same work. */
+export class AlreadyJournalledError extends Error {
+  override readonly name = 'AlreadyJournalledError';
+}
+
+/**
+ * Rows of `event_states` for what `entry` takes into the timeline of room `$1` in epoch `$2`; their columns are the arrays from
+ * `$first` on, as `rowValues` gives them.
+ */
+function insertJudged(first: number): string {
+  const at = (column: number): string => `$${first + column}`;
+  return `
+    INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict,
+                              soft_failed, rule, reason, partial, auth_depth, auth_state)
+    SELECT s.event_nid, s.event_id, $1, $2, entry.position, decode(s.state_before, 'hex'), decode(s.state_after, 'hex'),
+           s.verdict, s.soft_failed, s.rule, s.reason, s.partial, s.auth_depth,
+           s.auth_state::bigint[]
+      FROM unnest(${at(0)}::bigint[], ${at(1)}::text[], ${at(2)}::text[], ${at(3)}::text[], ${at(4)}::text[],
+                  ${at(5)}::boolean[], ${at(6)}::text[], ${at(7)}::text[], ${at(8)}::boolean[], ${at(9)}::int[],
+                  ${at(10)}::text[])
+           AS s(event_nid, event_id, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth,
+                auth_state)
+      JOIN entry ON entry.event_id = s.event_id AND entry.type IN ('PduAccepted', 'PduRejected')
+    ON CONFLICT (event_nid) DO UPDATE
+       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth, auth_state) =
+           (excluded.epoch, excluded.position, excluded.state_before, excluded.state_after, excluded.verdict,
+            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth, excluded.auth_state)`;
+}
+
+function rowValues(rows: readonly EventStateRow[]): string[] {
+  return [
+    int8Array(rows.map(({ eventNid }) => eventNid)),
+    textArray(rows.map(({ eventId }) => eventId)),
+    textArray(rows.map(({ stateBefore }) => stateBefore)),
+    textArray(rows.map(({ stateAfter }) => stateAfter)),
+    textArray(rows.map(({ verdict }) => verdict)),
+    booleanArray(rows.map(({ softFailed }) => softFailed)),
+    textArray(rows.map(({ rule }) => rule)),
+    textArray(rows.map(({ reason }) => reason)),
+    booleanArray(rows.map(({ partial }) => partial)),
+    int8Array(rows.map(({ authDepth }) => authDepth)),
+    textArray(rows.map(({ authState }) => authState)),
+  ];
+}
+
+const WRITE_ENTRIES = {
+  name: 'write_entries',
+  text: `
+  WITH head AS (
+    UPDATE journal_head SET position = position + $3::int RETURNING position - $3::int AS base
+  ), entry AS (
+    SELECT head.base + e.ordinal AS position, e.*
+      FROM head, unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[])
+           WITH ORDINALITY AS e(stream, seq, type, data, attempt_no, event_id, ordinal)
+  ), written AS (
+    INSERT INTO journal (position, room_id, epoch, stream, seq, type, data, attempt_no, event_id, recorded_at)
+    SELECT position, $1, $2, stream, seq, type, data::json, attempt_no, event_id,
+           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+      FROM entry
+  ), judged AS (${insertJudged(10)}
+  )
+  SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`,
+};
+
+interface Entry {
+  readonly stream: JournalStream;
+  readonly seq: number;
+  readonly event: JournalEvent;
+}
+
+/** From this statement to COMMIT, which comes with it, all other appends wait. Gives the position before the first entry. */
+export function writeEntries(
+  tx: Transaction,
+  room: LockedRoom,
+  entries: readonly Entry[],
+  rows: readonly EventStateRow[],
+  onWritten: (base: number) => void,
+): void {
+  const events = entries.map(({ event }) => event);
+  const values = [
+    room.roomId,
+    String(room.epoch),
+    String(entries.length),
+    textArray(entries.map(({ stream }) => stream)),
+    int8Array(entries.map(({ seq }) => seq)),
+    textArray(events.map(({ type }) => type)),
+    textArray(events.map((event) => JSON.stringify(event))),
+    int8Array(events.map((event) => ('attemptNo' in event ? event.attemptNo : null))),
+    textArray(events.map((event) => ('eventId' in event ? event.eventId : null))),
+    ...rowValues(rows),
+  ];
+  tx.queryLast({
+    statement: WRITE_ENTRIES,
+    values,
+    onRows: ([head]) => {
+      invariant(head, 'journal_head has its row');
+      onWritten(Number(head[0]));
+    },
+    translate: (error) => asAlreadyJournalled(room.roomId, error),
+  });
+}
+
+/** The unique indexes of the journal that say "once" are named so that their names say what was there already. */
+function asAlreadyJournalled(roomId: RoomId, error: unknown): unknown {
+  const constraint = constraintOf(error);
+  if (constraint?.startsWith('journal_one_') !== true) return error;
+  const what = constraint.slice('journal_'.length).replaceAll('_', ' ');
+  return new AlreadyJournalledError(`${roomId}: ${what}`, { cause: error });
+}
+
+const WRITE_JUDGED = `
+  WITH entry AS (
+    SELECT * FROM unnest($3::bigint[], $4::text[], $5::text[]) AS e(position, type, event_id)
+  )
+  ${insertJudged(6)}`;
+
+/** Writes the rows that need positions for entries that have theirs already: for a rebuild. */
+export async function writeJudged(
+  tx: Transaction,
+  { roomId, epoch }: LockedRoom,
+  entries: readonly { readonly position: number; readonly event: JournalEvent }[],
+  rows: readonly EventStateRow[],
+): Promise<void> {
+  if (rows.length === 0) return;
+  const judged = entries.flatMap(({ position, event }) =>
+    'eventId' in event ? [{ position, type: event.type, eventId: event.eventId }] : [],
+  );
+  await tx.query(WRITE_JUDGED, [
+    roomId,
+    epoch,
+    int8Array(judged.map(({ position }) => position)),
+    textArray(judged.map(({ type }) => type)),
+    textArray(judged.map(({ eventId }) => eventId)),
+    ...rowValues(rows),
+  ]);
+}
