@@ -127,6 +127,11 @@ export function idOfMalformed(json: JsonObject, rules: RoomVersionRules): EventI
   return rules.eventIdFormat === 'given' ? (parseEventId(json['event_id']) ?? null) : eventIdOf(json, rules);
 }
 
+/** The type of an event that breaks the format, where it has one that an event may have. */
+export function typeOfMalformed({ type }: JsonObject): string | null {
+  return typeof type === 'string' && type.length <= IDENTIFIER_BYTES_MAX ? type : null;
+}
+
 /**
  * Versions before 11 limited types and state keys to 255 characters in practice; 255 bytes are the spec's limit, and an
  * event between the two is rejected, not dropped: other servers hold it, rejected, and later events may cite it.

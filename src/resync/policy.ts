@@ -16,9 +16,9 @@ export interface ResyncPolicy {
 export interface DegradePolicy {
   /** Rounds that failed: what one resident lacks another may have, and what it lacks now it may have in the next round. */
   readonly rounds: number;
-  /** And since the first failure, milliseconds: an outage of some minutes costs no room its wholeness. */
+  /** And since it was first missing, milliseconds: an outage of some minutes costs no room its wholeness. */
   readonly afterMs: number;
-  /** Servers in whose answers it was missing, or all that are known: one of them alone may hide it. */
+  /** Servers that answered and did not give it, or all that are known: one of them alone may hide it. */
   readonly answers: number;
   /** After this long it is enough that one answers: whoever else there is does not come back in time. */
   readonly atLastMs: number;
@@ -28,29 +28,37 @@ export const defaultDegradePolicy: DegradePolicy = { rounds: 2, afterMs: 600_000
 
 export const defaultResyncPolicy: ResyncPolicy = { firstRetryMs: 30_000, longestRetryMs: 3_600_000 };
 
+/** From this round on what came in bad copies only is dropped: the first one gives every resident the chance of a better copy. */
+const DROP_FROM_ROUND = 2;
+
 /** An event that an answer lacks, as far as it matters here. */
 export interface Lacking {
-  /** Servers in whose answers it was missing. */
-  readonly askedOf: number;
-  /** Another event of the state cites it as auth event, which falls with it. */
-  readonly isCited: boolean;
+  /** Servers that answered and did not give it, or gave what cannot be used. One that was out of reach is none of them. */
+  readonly answers: number;
+  /** When it was first missing, milliseconds since the Unix epoch. */
+  readonly since: number;
+  /** Others are judged by it: an event of the state or a join of ours cites it, or it is of a type that the auth rules read. */
+  readonly isNeeded: boolean;
+  /** It came, badly signed or malformed. */
+  readonly isUnusable: boolean;
 }
 
 /**
- * Whether a room goes on without what an answer lacks. What others of the state are judged by is waited for a day; a lone
- * membership for two rounds and ten minutes.
+ * What becomes of an event that an answer lacks: it is waited for, so that the answer is of no use; it is dropped, since every
+ * copy of it is bad; or the room goes on without it, as degraded. What others are judged by is waited for a day.
  */
-export function mayGoOnWithout(
-  state: Pick<ResyncState, 'candidates' | 'failedRounds' | 'failingSince'>,
-  lacking: readonly Lacking[],
+export function settleLacking(
+  { candidates, failedRounds }: Pick<ResyncState, 'candidates' | 'failedRounds'>,
+  { answers, since, isNeeded, isUnusable }: Lacking,
   now: number,
-  { rounds, afterMs, answers, atLastMs }: DegradePolicy = defaultDegradePolicy,
-): boolean {
-  const failingMs = state.failingSince === null ? 0 : now - state.failingSince;
-  if (failingMs >= atLastMs) return true;
-  if (state.failedRounds < rounds || failingMs < afterMs) return false;
-  const answersMin = Math.min(answers, state.candidates.length);
-  return lacking.every(({ askedOf, isCited }) => !isCited && askedOf >= answersMin);
+  policy: DegradePolicy = defaultDegradePolicy,
+): 'awaited' | 'dropped' | 'gone-without' {
+  const missingMs = now - since;
+  const isLookedFor = !isNeeded && answers >= Math.min(policy.answers, candidates.length);
+  if (isUnusable && isLookedFor && failedRounds + 1 >= DROP_FROM_ROUND) return 'dropped';
+  // A day on which nothing of ours ran is no try.
+  if (failedRounds < policy.rounds || missingMs < policy.afterMs) return 'awaited';
+  return isLookedFor || missingMs >= policy.atLastMs ? 'gone-without' : 'awaited';
 }
 
 /** Pauses between looking for what a room goes on without: it is no hurry, and somebody's server may come back. */

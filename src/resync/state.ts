@@ -64,8 +64,7 @@ export interface ResyncState {
   readonly failuresThisRound: number;
   /** The candidate that this round begins with, by its place. */
   readonly startAt: number;
-  /** Of those since `fetchAt` was last empty: when the first attempt failed, and how many rounds did. */
-  readonly failingSince: number | null;
+  /** How many rounds failed since `fetchAt` was last empty. */
   readonly failedRounds: number;
   /** Residents that said when they want to be asked again. */
   readonly notBefore: Readonly<Record<string, number>>;
@@ -131,7 +130,6 @@ export const initialResyncState: ResyncState = {
   atJoins: false,
   failuresThisRound: 0,
   startAt: 0,
-  failingSince: null,
   failedRounds: 0,
   notBefore: {},
   lastFailure: null,
@@ -323,7 +321,6 @@ function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): Re
     asked,
     unknown: UNKNOWN_THERE.has(failure) && !state.atJoins ? wantedOf([...state.unknown, atEventId]) : state.unknown,
     failuresThisRound: state.failuresThisRound + 1,
-    failingSince: state.failingSince ?? at,
     notBefore: event.retryAt === undefined ? notBefore : { ...notBefore, [resident]: event.retryAt },
     lastFailure: { resident, failure, reason, at },
     nextWakeAt: at,
@@ -345,7 +342,6 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
     attempt: null,
     fetchAt,
     round: 1,
-    failingSince: isAllThere ? null : state.failingSince,
     failedRounds: isAllThere ? 0 : state.failedRounds,
     lastFetch: event.counts,
     digest: event.digest,

@@ -31,19 +31,27 @@ export type CheckOutcome =
   | {
       readonly outcome: 'key-missing';
       readonly eventId: EventId;
+      readonly type: string;
       readonly serverName: ServerName;
       readonly keyId: KeyId | null;
     }
   | {
       readonly outcome: 'bad-signature';
       readonly eventId: EventId;
+      readonly type: string;
       readonly serverName: ServerName;
       readonly reason: string;
     }
   /** Already known by id: neither verified nor returned. */
   | { readonly outcome: 'skipped'; readonly eventId: EventId }
-  /** Not an event of this room version and room; `eventId` where one could be computed. */
-  | { readonly outcome: 'malformed'; readonly eventId: EventId | null; readonly rule: string; readonly reason: string };
+  /** Not an event of this room version and room; `eventId` and `type` where it has them all the same. */
+  | {
+      readonly outcome: 'malformed';
+      readonly eventId: EventId | null;
+      readonly type: string | null;
+      readonly rule: string;
+      readonly reason: string;
+    };
 
 /** A key that some event's required signature names. */
 export interface KeyRequest {

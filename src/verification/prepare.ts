@@ -2,7 +2,7 @@
  * The first half of checking a chunk, in a thread: read each event strictly, check its format and room, work out its id,
  * and find which keys its required signatures name. Nothing is verified yet, since an event may turn out to be held.
  */
-import { idOfMalformed, preparePdu } from '../matrix/event-format.ts';
+import { idOfMalformed, preparePdu, typeOfMalformed } from '../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
@@ -33,16 +33,19 @@ export interface PrepareOptions {
 /** Parses an event and works out its id and its signers; never throws for what a stranger sent. */
 export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: PrepareOptions): PreparedEvent {
   const json = parseJsonObject(raw);
-  if (!json.ok) return malformed(null, json);
+  if (!json.ok) return malformed(null, null, json);
   const prepared = preparePdu(json.value, rules, { wireBytes: raw.length, capReferences });
-  if (!prepared.ok) return malformed(idOfMalformed(json.value, rules), prepared);
+  if (!prepared.ok) return malformed(idOfMalformed(json.value, rules), typeOfMalformed(json.value), prepared);
   const { pdu, signed } = prepared;
   if (pdu.roomId !== roomId) {
-    return malformed(pdu.eventId, { rule: 'event.room', reason: `the event is of another room, ${pdu.roomId}` });
+    return malformed(pdu.eventId, pdu.type, {
+      rule: 'event.room',
+      reason: `the event is of another room, ${pdu.roomId}`,
+    });
   }
 
   const required = requiredSigners(pdu, rules);
-  if (!required.ok) return malformed(pdu.eventId, required);
+  if (!required.ok) return malformed(pdu.eventId, pdu.type, required);
   const signers = required.servers.map((serverName) => ({
     serverName,
     signatures: signaturesOf(pdu.json, serverName),
@@ -50,14 +53,19 @@ export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: 
   const unsigned = signers.find((signer) => signer.signatures.length === 0);
   if (unsigned !== undefined) {
     const { serverName } = unsigned;
+    const { eventId, type } = pdu;
     const reason = `not signed by ${serverName}`;
-    return { ready: false, outcome: { outcome: 'bad-signature', eventId: pdu.eventId, serverName, reason } };
+    return { ready: false, outcome: { outcome: 'bad-signature', eventId, type, serverName, reason } };
   }
   return { ready: true, pdu, signed, signers, wireBytes: raw.length };
 }
 
-function malformed(eventId: EventId | null, { rule, reason }: { rule: string; reason: string }): PreparedEvent {
-  return { ready: false, outcome: { outcome: 'malformed', eventId, rule, reason } };
+function malformed(
+  eventId: EventId | null,
+  type: string | null,
+  { rule, reason }: { rule: string; reason: string },
+): PreparedEvent {
+  return { ready: false, outcome: { outcome: 'malformed', eventId, type, rule, reason } };
 }
 
 /** Prepares a chunk; the reply tells the pool what it must find out before the chunk can be verified. */

@@ -54,6 +54,7 @@ function checkSignatures(
   rules: RoomVersionRules,
   findKey: KeyLookup,
 ): ThreadOutcome | undefined {
+  const { eventId, type } = pdu;
   let message: Buffer | undefined;
   let missing: ThreadOutcome | undefined;
   for (const { serverName, signatures } of signers) {
@@ -75,15 +76,15 @@ function checkSignatures(
       const verdict = verifyText(message, signature, key.publicKey);
       if (!verdict.ok) {
         const reason = `${serverName}, ${keyId}: ${verdict.reason}`;
-        return { outcome: 'bad-signature', eventId: pdu.eventId, serverName, reason };
+        return { outcome: 'bad-signature', eventId, type, serverName, reason };
       }
       verified = true;
     }
     if (verified) continue;
     if (wanted === undefined && ended !== undefined) {
-      return { outcome: 'bad-signature', eventId: pdu.eventId, serverName, reason: ended };
+      return { outcome: 'bad-signature', eventId, type, serverName, reason: ended };
     }
-    missing ??= { outcome: 'key-missing', eventId: pdu.eventId, serverName, keyId: wanted ?? null };
+    missing ??= { outcome: 'key-missing', eventId, type, serverName, keyId: wanted ?? null };
   }
   return missing;
 }
@@ -98,7 +99,13 @@ function checkContent({ pdu, wireBytes }: PreparedEvent & { ready: true }, rules
   switch (checkContentHash(pdu.json)) {
     case 'unreadable':
       return {
-        outcome: { outcome: 'malformed', eventId: pdu.eventId, rule: 'event.hashes', reason: 'no content hash' },
+        outcome: {
+          outcome: 'malformed',
+          eventId: pdu.eventId,
+          type: pdu.type,
+          rule: 'event.hashes',
+          reason: 'no content hash',
+        },
       };
     case 'mismatch':
       return { outcome: passed(pdu, true), rewritten: canonicalJson(redact(pdu.json, rules)) };

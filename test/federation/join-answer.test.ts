@@ -363,15 +363,25 @@ describe('at a restricted join', () => {
   test.each<[string, JoinAnswer['returnedEvent'], string]>([
     ['no event', undefined, 'returned-event-missing'],
     ['another event', { outcome: 'passed', pdu: { ...joined, eventId: '$x' as EventId } }, 'returned-event-id'],
-    ['no event at all', { outcome: 'malformed', eventId: null, rule: 'x', reason: 'y' }, 'returned-event-id'],
+    [
+      'no event at all',
+      { outcome: 'malformed', eventId: null, type: null, rule: 'x', reason: 'y' },
+      'returned-event-id',
+    ],
     [
       'an event with a wrong signature',
-      { outcome: 'bad-signature', eventId: '$join' as EventId, serverName: resident, reason: 'x' },
+      {
+        outcome: 'bad-signature',
+        eventId: '$join' as EventId,
+        type: 'm.room.member',
+        serverName: resident,
+        reason: 'x',
+      },
       'returned-event-signature',
     ],
     [
       'an event whose key cannot be had',
-      { outcome: 'key-missing', eventId: '$join' as EventId, serverName: resident, keyId: null },
+      { outcome: 'key-missing', eventId: '$join' as EventId, type: 'm.room.member', serverName: resident, keyId: null },
       'returned-event-signature',
     ],
     ['an event with a wrong hash', { outcome: 'passed', pdu: { ...joined, hollow: true } }, 'returned-event-signature'],

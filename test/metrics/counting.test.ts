@@ -153,7 +153,13 @@ test('verified events are counted by outcome, and stand in the queue until then'
   expect(await nonZero(metrics, 'rejoinder_verif')).toEqual({ rejoinder_verification_queue_events: 5 });
 
   const passed = (hollow: boolean) => ({ outcome: 'passed', pdu: { hollow } }) as CheckOutcome;
-  const badlySigned: CheckOutcome = { outcome: 'bad-signature', eventId: event, serverName: there, reason: '' };
+  const badlySigned: CheckOutcome = {
+    outcome: 'bad-signature',
+    eventId: event,
+    type: 'm.room.message',
+    serverName: there,
+    reason: '',
+  };
   answer([passed(false), passed(false), passed(true), { outcome: 'skipped', eventId: event }, badlySigned]);
   await checking;
   expect(await nonZero(metrics, 'rejoinder_verif')).toEqual({

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
-import { defaultResyncPolicy, mayGoOnWithout, nextRoundAt } from '../../src/resync/policy.ts';
+import { defaultResyncPolicy, nextRoundAt, settleLacking } from '../../src/resync/policy.ts';
 import { type ResyncState, evolve, willingFrom } from '../../src/resync/state.ts';
 import {
   anEvent,
@@ -219,32 +219,61 @@ describe('whoever turns up', () => {
 
 describe('going on without events that cannot be had', () => {
   const HOUR = 3_600_000;
-  const lacking = [{ askedOf: 3, isCited: false }];
-  const state = { candidates: ['a', 'b', 'c', 'd'].map(server), failedRounds: 2, failingSince: 0 };
+  const state = { candidates: ['a', 'b', 'c', 'd'].map(server), failedRounds: 2 };
+  const lone = { answers: 3, since: 0, isNeeded: false, isUnusable: false };
+  const bad = { ...lone, isUnusable: true };
 
   test.each([
-    ['after two rounds and ten minutes, missing at three servers', state, lacking, HOUR / 6, true],
-    ['not before ten minutes', state, lacking, HOUR / 6 - 1, false],
-    ['not before two rounds', { ...state, failedRounds: 1 }, lacking, HOUR, false],
-    ['not before three servers lacked it', state, [...lacking, { askedOf: 2, isCited: false }], HOUR, false],
+    ['after two rounds and ten minutes, when three servers did not have it', state, lone, HOUR / 6, 'gone-without'],
+    ['not before ten minutes since it was first missing', state, { ...lone, since: 1 }, HOUR / 6, 'awaited'],
+    ['not before two rounds', { ...state, failedRounds: 1 }, lone, 48 * HOUR, 'awaited'],
+    ['not before three servers have answered', state, { ...lone, answers: 2 }, 23 * HOUR, 'awaited'],
     [
       'where two servers are known, when both lacked it',
       { ...state, candidates: [server('a'), server('b')] },
-      [{ askedOf: 2, isCited: false }],
+      { ...lone, answers: 2 },
       HOUR,
-      true,
+      'gone-without',
     ],
     [
-      'not within a day, when another event of the state cites it',
+      'not within a day, when others are judged by it',
       state,
-      [{ askedOf: 9, isCited: true }],
+      { ...lone, answers: 9, isNeeded: true },
       23 * HOUR,
-      false,
+      'awaited',
     ],
-    ['after a day, whatever it is and whoever answers', state, [{ askedOf: 1, isCited: true }], 24 * HOUR, true],
-    ['not when nothing has failed before', { ...state, failingSince: null }, lacking, 48 * HOUR, false],
-  ])('%s', (_, resync, missing, now, expected) => {
-    expect(mayGoOnWithout(resync, missing, now)).toBe(expected);
+    [
+      'after a day, whatever it is and whoever answers',
+      state,
+      { ...lone, answers: 0, isNeeded: true },
+      24 * HOUR,
+      'gone-without',
+    ],
+    ['not in the first round, though every copy is bad', { ...state, failedRounds: 0 }, bad, 0, 'awaited'],
+    [
+      'by dropping it from the second round on, when three servers gave bad copies',
+      { ...state, failedRounds: 1 },
+      bad,
+      0,
+      'dropped',
+    ],
+    ['not when one server of several gave a bad copy', state, { ...bad, answers: 1 }, HOUR, 'awaited'],
+    [
+      'not within a day, when others are judged by what is bad',
+      state,
+      { ...bad, isNeeded: true },
+      23 * HOUR,
+      'awaited',
+    ],
+    [
+      'after a day as degraded, when one server alone gave a bad copy',
+      state,
+      { ...bad, answers: 1 },
+      24 * HOUR,
+      'gone-without',
+    ],
+  ])('%s', (_, resync, lacking, now, expected) => {
+    expect(settleLacking(resync, lacking, now)).toBe(expected);
   });
 });
 

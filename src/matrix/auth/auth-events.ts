@@ -13,6 +13,15 @@ import { type RoomVersionRules } from '../room-versions.ts';
 import { stateMapKey } from '../state-map.ts';
 import { isJsonObject } from '../json/strict-json.ts';
 
+/** Types of the places that the selection names: by events of these others are judged. */
+export const AUTH_EVENT_TYPES: ReadonlySet<string> = new Set([
+  'm.room.create',
+  'm.room.power_levels',
+  'm.room.join_rules',
+  'm.room.member',
+  'm.room.third_party_invite',
+]);
+
 /** What the selection looks at; a template of ours has no id yet. */
 export type SelectionSubject = Pick<Pdu, 'type' | 'stateKey' | 'sender' | 'content'>;
 

@@ -14,8 +14,9 @@ import { readRoomServers } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
-import { type FetchedState, fetchStateAt } from './state-at.ts';
+import { type FetchedState, type Settlement, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
+import { type LackedEvent } from './wanted-events.ts';
 
 /** From this attempt on events that are badly signed or malformed everywhere are dropped, as in a later round of a join. */
 const DROP_UNUSABLE_FROM_ATTEMPT = 2;
@@ -94,11 +95,17 @@ async function stateAtGap(
     rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
     resident,
     atEventId,
-    dropsUnusable: attempts >= DROP_UNUSABLE_FROM_ATTEMPT,
-    goesOnWithout: () => Promise.resolve(attempts >= GO_ON_FROM_ATTEMPT),
+    settle: (lacked: readonly LackedEvent[]) => Promise.resolve(settle(lacked, attempts)),
     onStored: () => Promise.resolve(),
   };
   return fetchStateAt(context, request, progress);
+}
+
+function settle(lacked: readonly LackedEvent[], attempts: number): Settlement {
+  const isUnusable = ({ why }: LackedEvent): boolean => why === 'badly-signed' || why === 'malformed';
+  const dropped = attempts >= DROP_UNUSABLE_FROM_ATTEMPT ? lacked.filter(isUnusable) : [];
+  const others = attempts >= GO_ON_FROM_ATTEMPT ? lacked.filter((event) => !isUnusable(event)) : [];
+  return { dropped: dropped.map(({ eventId }) => eventId), goneWithout: others.map(({ eventId }) => eventId) };
 }
 
 /** Whoever sent what builds on it knows it best, if it is in the room; then candidates, others at each attempt. */

@@ -3,9 +3,10 @@
  * Whatever a resident does, the attempt ends: by an outcome, or, when its worker died of it again and again, as abandoned.
  */
 import { FederationError } from '../../federation/error.ts';
+import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type MissingEvents, type MissingWhy, type ResyncEvent } from '../../resync/events.ts';
-import { BEGINS_MAX, mayGoOnWithout } from '../../resync/policy.ts';
+import { BEGINS_MAX, settleLacking } from '../../resync/policy.ts';
 import { type Attempt, MISSING_LISTED_MAX, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
 import {
@@ -16,18 +17,18 @@ import {
 } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { lockResync, readResync } from '../../store/journal/rooms.ts';
+import { lockResync, readLocalMembers, readResync } from '../../store/journal/rooms.ts';
 import { type FetchAttempt } from '../../store/tables/fetch-progress.ts';
 import { countBegin, forgetBegins, takeBackBegin } from '../../store/tables/fetch-attempts.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
-import { type FetchedState, fetchStateAt } from './state-at.ts';
+import { type FetchedState, type Settlement, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
+import { type LackedEvent } from './wanted-events.ts';
 
-/** From this round on an event that is badly signed or malformed everywhere is dropped instead of failing the whole answer. */
-const DROP_UNUSABLE_FROM_ROUND = 2;
+const NOTHING_SETTLED: Settlement = { dropped: [], goneWithout: [] };
 /** More than this a room never goes on without: such an answer is no state of it. */
 const MISSING_MAX = 10_000;
 
@@ -60,8 +61,10 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
     if (event.type === 'StateFetched') {
       const { roomId, epoch } = fetch;
       if (missing.size > 0) await giveUpMissing(tx, { roomId, epoch, missing, at: event.at });
-      else await forgetMissingSoFar(tx, roomId);
-      await append(tx, stay.room, [{ ...event, ...(await furtherAnchors(tx, fetch, stay.resync)) }]);
+      const further = await furtherAnchors(tx, fetch, stay.resync);
+      // What other states lack is missing still, and since when it is.
+      if (further.length === 0 && isLast(fetch, stay.resync)) await forgetMissingSoFar(tx, roomId);
+      await append(tx, stay.room, [further.length === 0 ? event : { ...event, further }]);
     } else {
       await append(tx, stay.room, [event]);
     }
@@ -128,9 +131,7 @@ async function run(
     resident,
     atEventId,
     before,
-    dropsUnusable: resync.round >= DROP_UNUSABLE_FROM_ROUND,
-    goesOnWithout: (missing: ReadonlyMap<EventId, MissingWhy>, wanted: readonly EventId[]) =>
-      goesOnWithout(context, fetch, missing, wanted),
+    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => settle(context, fetch, lacked, wanted),
     onStored: () => forgetBegins(context.store, fetch),
   };
   const state = await askIfHealthy(context, resident, () => fetchStateAt(context, request, progress));
@@ -149,30 +150,52 @@ function lackingOf({ missing, fell }: FetchedState): { readonly missing?: Missin
 }
 
 /** Notes what an answer lacks, and whether everything has been done to have it. */
-async function goesOnWithout(
+async function settle(
   context: RoomsContext,
   { roomId, epoch, resident }: StateFetch,
-  missing: ReadonlyMap<EventId, MissingWhy>,
+  lacked: readonly LackedEvent[],
   wanted: readonly EventId[],
-): Promise<boolean> {
+): Promise<Settlement> {
   const { store, clock, policy } = context;
-  if (missing.size > MISSING_MAX) return false;
+  if (lacked.length > MISSING_MAX) return NOTHING_SETTLED;
   const at = clock.now();
-  const rows = await recordMissing(store, { roomId, epoch, missing, at }, resident);
+  const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
   const resync = await readResync(store, roomId);
-  if (resync?.epoch !== epoch) return false;
-  const cited = await citedAsAuthEvents(store, roomId, [...missing.keys()], wanted);
-  const lacking = rows.map(({ eventId, askedOf }) => ({ askedOf: askedOf.length, isCited: cited.has(eventId) }));
-  return mayGoOnWithout(resync.state, lacking, at, policy.degrade);
+  if (resync?.epoch !== epoch) return NOTHING_SETTLED;
+  const ours = (await readLocalMembers(store, roomId)).map(({ eventId }) => eventId);
+  const ids = rows.map(({ eventId }) => eventId);
+  const cited = await citedAsAuthEvents(store, roomId, ids, [...wanted, ...ours]);
+  const outcomes = rows.map(({ eventId, askedOf, since, why, type }) => ({
+    eventId,
+    outcome: settleLacking(
+      resync.state,
+      {
+        answers: askedOf.length,
+        since,
+        isNeeded: cited.has(eventId) || isAuthEvent(type),
+        isUnusable: why === 'badly-signed' || why === 'malformed',
+      },
+      at,
+      policy.degrade,
+    ),
+  }));
+  const those = (wish: string): EventId[] =>
+    outcomes.flatMap(({ eventId, outcome }) => (outcome === wish ? [eventId] : []));
+  return { dropped: those('dropped'), goneWithout: those('gone-without') };
+}
+
+/** Of a type by which others are judged. Most of a state are memberships, and of a lone one nothing hangs. */
+function isAuthEvent(type: string | null): boolean {
+  return type !== null && type !== 'm.room.member' && AUTH_EVENT_TYPES.has(type);
+}
+
+/** Nothing else is wanted that the state of the resync has a place for. */
+function isLast({ atEventId }: StateFetch, { fetchAt }: ResyncState): boolean {
+  return fetchAt.every((eventId) => eventId === atEventId);
 }
 
 /** When what the state of the resync has places for is fetched: the anchors beyond. */
-async function furtherAnchors(
-  tx: Transaction,
-  { roomId, atEventId }: StateFetch,
-  { fetchAt }: ResyncState,
-): Promise<{ readonly further?: readonly EventId[] }> {
-  if (fetchAt.some((eventId) => eventId !== atEventId)) return {};
-  const further = (await readAnchorsToFetch(tx, roomId)).filter((eventId) => eventId !== atEventId);
-  return further.length === 0 ? {} : { further };
+async function furtherAnchors(tx: Transaction, fetch: StateFetch, resync: ResyncState): Promise<readonly EventId[]> {
+  if (!isLast(fetch, resync)) return [];
+  return (await readAnchorsToFetch(tx, fetch.roomId)).filter((eventId) => eventId !== fetch.atEventId);
 }

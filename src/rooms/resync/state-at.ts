@@ -5,19 +5,20 @@
  */
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
-import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { type MissingWhy, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
+import { type FailureClass, type MissingWhy, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
+import { readAuthChainIds } from '../../store/events/auth-events.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Outlier, judgeOutliers } from '../judge/judge-outliers.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
-import { WantedEvents } from './wanted-events.ts';
+import { fallenWith, lackedForVerdicts } from './unjudged.ts';
+import { type LackedEvent, WantedEvents } from './wanted-events.ts';
 
 /** Below this share of unknown events single `/event` requests move less than a whole `/state` body (Synapse's rule). */
 const WHOLE_STATE_SHARE_MIN = 0.1;
@@ -35,12 +36,18 @@ export interface StateRequest {
   readonly atEventId: EventId;
   /** Nobody knows `atEventId`: the state before this join, which cites it, stands for the state after it. */
   readonly before?: JoinThatCites | undefined;
-  /** Events that are badly signed or malformed everywhere are dropped, instead of failing the whole answer. */
-  readonly dropsUnusable: boolean;
-  /** Told what the answer lacks, and which events of the state there are; says whether the room goes on without. */
-  readonly goesOnWithout: (missing: ReadonlyMap<EventId, MissingWhy>, wanted: readonly EventId[]) => Promise<boolean>;
+  /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
+  readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
   /** Events were stored that had not been there. */
   readonly onStored: () => Promise<void>;
+}
+
+/** Of what an answer lacks. What is in neither is waited for: the answer is of no use. */
+export interface Settlement {
+  /** Every copy of them is bad. */
+  readonly dropped: readonly EventId[];
+  /** The state is taken without them, and is not whole. */
+  readonly goneWithout: readonly EventId[];
 }
 
 export interface JoinThatCites {
@@ -82,12 +89,14 @@ export async function fetchStateAt(
   const missing = wanted.missing().length;
   if (missing > SINGLE_EVENTS_MAX || missing > WHOLE_STATE_SHARE_MIN * wanted.count) {
     await intake.takeStream((whileTaking) => federation.state(resident, roomId, askedAt, { signal: whileTaking }));
+    const left = wanted.missing();
+    // Too many to be asked for one by one: a whole answer without them is an answer.
+    if (left.length > SINGLE_EVENTS_MAX) wanted.deny(left);
   }
-  await takeSingly(context, intake, wanted.missing(), () => resident, signal);
-  await takeSingly(context, intake, wanted.badlySigned(), (eventId) => wanted.signerOf(eventId), signal);
-  await settleMissing(request, wanted);
+  await takeFrom(context, request, intake, wanted, signal);
+  await settleLacked(request, wanted);
 
-  const judged = await judgeWithAuthEvents(context, request, intake, wanted, progress);
+  const judged = await judgeWithAuthEvents(context, request, intake, wanted, stateIds, progress);
   const built = await buildState(context, request, stateIds, judged, wanted);
   const counts: StateFetchCounts = {
     state: stateIds.length,
@@ -116,68 +125,101 @@ function beforeTheJoin(
 }
 
 /** Goes on without what is missing, where that is allowed. The room stays partial rather than wrong. */
-async function settleMissing(request: StateRequest, wanted: WantedEvents): Promise<void> {
-  if (request.dropsUnusable) wanted.dropUnusable();
+async function settleLacked(request: StateRequest, wanted: WantedEvents): Promise<void> {
+  const lacked = wanted.lacked();
+  if (lacked.length === 0) return;
+  const { dropped, goneWithout } = await request.settle(lacked, wanted.ids());
+  wanted.drop(dropped);
+  wanted.goOnWithout(goneWithout);
   const holes = wanted.holes();
-  if (holes === undefined) return;
-  const missing = wanted.missing();
-  const reasons = new Map(missing.map((eventId) => [eventId, wanted.why(eventId)]));
-  if (!(await request.goesOnWithout(reasons, wanted.ids()))) {
-    throw new FederationError(request.resident, 'incomplete', holes);
-  }
-  wanted.goOnWithout(missing);
+  if (holes !== undefined) throw new FederationError(request.resident, 'incomplete', holes);
 }
 
+/** Fetches what is missing one by one: from the resident, and what is badly signed there from whoever signs it. */
+async function takeFrom(
+  context: RoomsContext,
+  { resident }: StateRequest,
+  intake: StateIntake,
+  wanted: WantedEvents,
+  signal: AbortSignal,
+  eventIds: readonly EventId[] = wanted.missing(),
+): Promise<void> {
+  await takeSingly(context, intake, wanted, eventIds, () => resident, signal);
+  const asked = new Set(eventIds);
+  const badlySigned = wanted.badlySigned().filter((eventId) => asked.has(eventId));
+  await takeSingly(context, intake, wanted, badlySigned, (eventId) => wanted.signerOf(eventId), signal);
+}
+
+/** Kinds of failure by which a server says that it has no such event, or none for us. */
+const DENIALS: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden']);
+
 /** Fetches events one by one from the server named for each; one that cannot be had stays missing. */
-export async function takeSingly(
+async function takeSingly(
   context: RoomsContext,
   intake: StateIntake,
+  wanted: WantedEvents,
   eventIds: readonly EventId[],
   serverFor: (eventId: EventId) => ServerName | undefined,
   signal: AbortSignal,
 ): Promise<void> {
   if (eventIds.length === 0 || eventIds.length > SINGLE_EVENTS_MAX) return;
   const limit = pLimit(SINGLE_EVENTS_IN_FLIGHT);
+  const answered: EventId[] = [];
   const fetchOne = async (eventId: EventId): Promise<Uint8Array | undefined> => {
     const server = serverFor(eventId);
     if (server === undefined || server === context.serverName) return undefined;
     try {
-      return await context.federation.event(server, eventId, { signal });
+      const body = await context.federation.event(server, eventId, { signal });
+      answered.push(eventId);
+      return body;
     } catch (error) {
-      if (error instanceof FederationError && !signal.aborted) return undefined;
-      throw error;
+      if (!(error instanceof FederationError) || signal.aborted) throw error;
+      if (DENIALS.has(error.kind)) answered.push(eventId);
+      return undefined;
     }
   };
   const bodies = await Promise.all(eventIds.map((eventId) => limit(() => fetchOne(eventId))));
   await intake.take(bodies.filter((body) => body !== undefined));
+  // What came may be another event than the one asked for, or none that has an id.
+  wanted.deny(answered.filter((eventId) => !wanted.isAtHand(eventId)));
 }
 
 /**
  * Judges everything wanted. Auth events that the answer's auth chain left out, as those of the event itself may be, are looked up
- * and asked for; what still lacks one is unjudged.
+ * and asked for. Those without which an event of the state has no verdict are missing as any other.
  */
 async function judgeWithAuthEvents(
   context: RoomsContext,
-  { roomId, rules, resident }: StateRequest,
+  request: StateRequest,
   intake: StateIntake,
   wanted: WantedEvents,
+  stateIds: readonly EventId[],
   progress: Progress,
 ): Promise<ReadonlyMap<EventId, Outlier>> {
   const { store } = context;
+  const { roomId, rules } = request;
   const outliers = intake.outliers();
   const sought = new Set<EventId>();
   for (let generation = 0; ; generation += 1) {
     const judged = await judgeOutliers(store, roomId, rules, wanted.ids(), progress.heartbeat, outliers);
-    const unjudged = [...judged.values()].filter(({ verdict }) => verdict === 'unjudged');
-    const absent = new Set(unjudged.flatMap(({ event }) => authEventIdsOf(event, rules)));
-    const next = [...absent].filter((id) => !judged.has(id) && !sought.has(id) && !wanted.isGone(id));
-    if (next.length === 0 || next.length > SINGLE_EVENTS_MAX || generation >= AUTH_GENERATIONS_MAX) return judged;
+    const absent = lackedForVerdicts(judged, [...stateIds, request.atEventId], rules).filter(
+      (eventId) => !wanted.isGone(eventId) && !wanted.isAtHand(eventId),
+    );
+    const next = absent.filter((eventId) => !sought.has(eventId)).slice(0, SINGLE_EVENTS_MAX);
+    if (next.length === 0 || generation >= AUTH_GENERATIONS_MAX) {
+      // Whoever names no end of them is asked for no more, and his answer is as incomplete.
+      wanted.want(absent, { held: new Set(), foreign: new Set() });
+      await settleLacked(request, wanted);
+      return judged;
+    }
     for (const eventId of next) sought.add(eventId);
-    wanted.want(next, await readHeldEvents(store, roomId, next));
-    await takeSingly(context, intake, wanted.missing(), () => resident, progress.signal);
-    // What cannot be had is no event of the state: nothing is missing of it but what cites it.
-    wanted.leave(wanted.missing());
-    for (const outlier of unjudged) outlier.verdict = 'waiting';
+    // With what is held of their chains: whatever is here costs no generation.
+    const { held, foreign } = await readHeldEvents(store, roomId, next);
+    const chain = await readAuthChainIds(store, roomId, [...held]);
+    wanted.want([...next, ...chain], { held: new Set([...held, ...chain]), foreign });
+    const missing = next.filter((eventId) => !wanted.isIdle(eventId));
+    await takeFrom(context, request, intake, wanted, progress.signal, missing);
+    for (const outlier of judged.values()) if (outlier.verdict === 'unjudged') outlier.verdict = 'waiting';
   }
 }
 
@@ -185,7 +227,7 @@ interface BuiltState {
   readonly snapshotId: SnapshotId;
   readonly digest: string;
   readonly members: number;
-  /** Gone on without: not usable, refused, no state event, or a second one for its place. */
+  /** Not usable, refused, no state event, or a second one for its place. */
   readonly dropped: number;
   readonly fell: number;
 }
@@ -193,19 +235,24 @@ interface BuiltState {
 /** Folds what is accepted, one event a (type, state_key), into a snapshot. */
 async function buildState(
   { store }: RoomsContext,
-  { roomId, atEventId, before }: StateRequest,
+  { roomId, rules, atEventId, before }: StateRequest,
   stateIds: readonly EventId[],
   judged: ReadonlyMap<EventId, Outlier>,
   wanted: WantedEvents,
 ): Promise<BuiltState> {
   const byPlace = new Map<string, Pdu>();
+  const missing = wanted.goneWithout();
+  const fallen = fallenWith(judged, missing.keys(), rules);
+  const fell = new Set<EventId>();
   const dropped = new Set(wanted.dropped());
-  let fell = 0;
+  const leaveOut = (eventId: EventId): void => {
+    if (fallen.has(eventId)) fell.add(eventId);
+    else if (!missing.has(eventId)) dropped.add(eventId);
+  };
   for (const eventId of stateIds) {
     const { event, verdict } = judged.get(eventId) ?? {};
     if (event?.stateKey === undefined || verdict !== 'accepted') {
-      if (verdict === 'unjudged' && wanted.goneWithout().size > 0) fell += 1;
-      if (!wanted.goneWithout().has(eventId)) dropped.add(eventId);
+      leaveOut(eventId);
       continue;
     }
     const place = stateMapKey(event.type, event.stateKey);
@@ -216,12 +263,12 @@ async function buildState(
   const at = before === undefined ? judged.get(atEventId) : undefined;
   if (at?.event.stateKey !== undefined) {
     if (at.verdict === 'accepted') byPlace.set(stateMapKey(at.event.type, at.event.stateKey), at.event);
-    else dropped.add(atEventId);
+    else leaveOut(atEventId);
   }
 
   const events = [...byPlace.values()];
   const members = events.filter(({ type, content }) => type === 'm.room.member' && content['membership'] === 'join');
   const eventIds = events.map(({ eventId }) => eventId);
   const snapshotId = await createSnapshot(store, roomId, eventIds);
-  return { snapshotId, digest: stateDigest(eventIds), members: members.length, dropped: dropped.size, fell };
+  return { snapshotId, digest: stateDigest(eventIds), members: members.length, dropped: dropped.size, fell: fell.size };
 }

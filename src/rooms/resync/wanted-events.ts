@@ -13,10 +13,21 @@ const OTHER_ROOM = 'event.room';
 const IDS_NAMED_MAX = 3;
 
 /** What came and could not be used. */
-type Unusable =
+type Unusable = { readonly type: string | null } & (
   | { readonly why: 'badly-signed'; readonly signer: ServerName }
   | { readonly why: 'key-missing'; readonly key: string }
-  | { readonly why: 'malformed'; readonly reason: string };
+  | { readonly why: 'malformed'; readonly reason: string }
+);
+
+/** An event that is wanted and was not had in a form that can be used. */
+export interface LackedEvent {
+  readonly eventId: EventId;
+  readonly why: MissingWhy;
+  /** Known of a copy that came; `null`: none did, or it has none. */
+  readonly type: string | null;
+  /** Whoever was asked has had his say: he does not give it, or gave what cannot be used. No answer, or a late one, is none. */
+  readonly isAnswered: boolean;
+}
 
 export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>;
 
@@ -25,6 +36,7 @@ export class WantedEvents {
   private readonly held: Set<EventId>;
   private readonly taken = new Set<EventId>();
   private readonly unusable = new Map<EventId, Unusable>();
+  private readonly denied = new Set<EventId>();
   private readonly gone = new Map<EventId, MissingWhy>();
   private readonly passedOver = new Set<EventId>();
   /** Malformed beyond an id: any of the missing ones may have been among them. */
@@ -34,7 +46,7 @@ export class WantedEvents {
   constructor(wanted: Iterable<EventId>, known: HeldEvents) {
     this.wanted = new Set(wanted);
     this.held = new Set(known.held);
-    this.passOver(known.foreign);
+    this.drop(known.foreign);
   }
 
   get count(): number {
@@ -58,7 +70,7 @@ export class WantedEvents {
   want(eventIds: Iterable<EventId>, known: HeldEvents): void {
     for (const eventId of eventIds) this.wanted.add(eventId);
     for (const eventId of known.held) this.held.add(eventId);
-    this.passOver(known.foreign);
+    this.drop(known.foreign);
   }
 
   /** It came and passed its checks. */
@@ -75,20 +87,26 @@ export class WantedEvents {
       return;
     }
     if (this.isIdle(eventId)) return;
+    const { type } = outcome;
     switch (outcome.outcome) {
       case 'bad-signature':
-        this.unusable.set(eventId, { why: 'badly-signed', signer: outcome.serverName });
+        this.unusable.set(eventId, { why: 'badly-signed', type, signer: outcome.serverName });
         return;
       case 'key-missing': {
         const key = `${outcome.serverName} ${outcome.keyId ?? ''}`.trim();
-        this.unusable.set(eventId, { why: 'key-missing', key });
+        this.unusable.set(eventId, { why: 'key-missing', type, key });
         return;
       }
       case 'malformed':
-        if (outcome.rule === OTHER_ROOM) this.passOver([eventId]);
-        else this.unusable.set(eventId, { why: 'malformed', reason: outcome.reason });
+        if (outcome.rule === OTHER_ROOM) this.drop([eventId]);
+        else this.unusable.set(eventId, { why: 'malformed', type, reason: outcome.reason });
         return;
     }
+  }
+
+  /** Whoever was asked has answered, and does not give them. */
+  deny(eventIds: Iterable<EventId>): void {
+    for (const eventId of eventIds) this.denied.add(eventId);
   }
 
   ids(): EventId[] {
@@ -97,6 +115,14 @@ export class WantedEvents {
 
   missing(): EventId[] {
     return [...this.wanted].filter((eventId) => !this.isAtHand(eventId));
+  }
+
+  lacked(): LackedEvent[] {
+    return this.missing().map((eventId) => {
+      const unusable = this.unusable.get(eventId);
+      const isAnswered = unusable !== undefined || this.denied.has(eventId);
+      return { eventId, why: this.why(eventId), type: unusable?.type ?? null, isAnswered };
+    });
   }
 
   why(eventId: EventId): MissingWhy {
@@ -114,13 +140,8 @@ export class WantedEvents {
   }
 
   /** Goes on without what can never be used: it came, and every copy of it is bad. */
-  dropUnusable(): void {
-    this.passOver(
-      this.missing().filter((eventId) => {
-        const why = this.why(eventId);
-        return why === 'badly-signed' || why === 'malformed';
-      }),
-    );
+  drop(eventIds: Iterable<EventId>): void {
+    for (const eventId of eventIds) if (this.wanted.delete(eventId)) this.passedOver.add(eventId);
   }
 
   /** Goes on without what could not be had, and remembers it as missing. */
@@ -133,11 +154,6 @@ export class WantedEvents {
 
   isGone(eventId: EventId): boolean {
     return this.gone.has(eventId) || this.passedOver.has(eventId);
-  }
-
-  /** They are wanted no longer, and nothing is missing without them. */
-  leave(eventIds: Iterable<EventId>): void {
-    for (const eventId of eventIds) this.wanted.delete(eventId);
   }
 
   /** Wanted, and gone on without, because it could not be had. */
@@ -182,10 +198,6 @@ export class WantedEvents {
       return unusable?.why === 'key-missing' ? unusable.key : '';
     });
     return [...new Set(keys)].slice(0, IDS_NAMED_MAX).join(', ');
-  }
-
-  private passOver(eventIds: Iterable<EventId>): void {
-    for (const eventId of eventIds) if (this.wanted.delete(eventId)) this.passedOver.add(eventId);
   }
 }
 

@@ -5,6 +5,7 @@
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type MissingWhy } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { fromStorable, storable } from '../storable-text.ts';
 
 /** Ids in one query: those of a state are megabytes. */
 const CITING_AT_A_TIME = 20_000;
@@ -14,9 +15,11 @@ const ASKED_OF_MAX = 10;
 export interface MissingEvent {
   readonly eventId: EventId;
   readonly why: MissingWhy;
+  /** Of a copy that came and could not be used; `null`: none came. */
+  readonly type: string | null;
   /** Milliseconds since the Unix epoch. */
   readonly since: number;
-  /** In whose answers it was missing, the first few. */
+  /** Servers that answered and did not give it, or gave what cannot be used; the first few. */
   readonly askedOf: readonly ServerName[];
   /** When it was stored and judged after all; no state has it yet. */
   readonly foundAt: number | null;
@@ -29,25 +32,51 @@ export interface MissingInRoom {
   readonly at: number;
 }
 
-const COLUMNS = `event_id AS "eventId", why, since, asked_of AS "askedOf", found_at AS "foundAt"`;
+const COLUMNS = `event_id AS "eventId", why, type, since, asked_of AS "askedOf", found_at AS "foundAt"`;
 
-/** Notes that events were missing in the answer of `resident`, and gives them as they are now. */
-export function recordMissing(
+/** An event that an answer of `resident` lacks. */
+export interface Lacked {
+  readonly eventId: EventId;
+  readonly why: MissingWhy;
+  readonly type: string | null;
+  /** The resident has had its say about it, as opposed to not having answered in time. */
+  readonly isAnswered: boolean;
+}
+
+/** Notes what the answer of a resident lacks, and gives it as it is known now. What was known of an event's type stays known. */
+export async function recordMissing(
   sql: Sql,
-  { roomId, epoch, missing, at }: MissingInRoom,
-  resident: ServerName,
+  about: { readonly roomId: RoomId; readonly epoch: number; readonly resident: ServerName; readonly at: number },
+  lacked: readonly Lacked[],
 ): Promise<MissingEvent[]> {
-  return sql.query(
-    `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, since, asked_of, is_given_up)
-     SELECT $1, event_id, $2, why, $5::bigint, ARRAY[$6], false FROM unnest($3::text[], $4::text[]) AS i(event_id, why)
+  const { roomId, epoch, resident, at } = about;
+  const rows = await sql.query<MissingEvent>(
+    `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, type, since, asked_of, is_given_up)
+     SELECT $1, event_id, $2, why, type, $5::bigint, CASE WHEN is_answered THEN ARRAY[$6] ELSE '{}' END, false
+       FROM unnest($3::text[], $4::text[], $8::text[], $9::boolean[]) AS i(event_id, why, type, is_answered)
       ORDER BY event_id
      ON CONFLICT (room_id, event_id) DO UPDATE
-        SET why = excluded.why, epoch = excluded.epoch,
-            asked_of = CASE WHEN $6 = ANY (m.asked_of) OR cardinality(m.asked_of) >= $7 THEN m.asked_of
-                            ELSE m.asked_of || $6 END
+        SET why = excluded.why, epoch = excluded.epoch, type = coalesce(excluded.type, m.type),
+            asked_of = CASE WHEN excluded.asked_of <@ m.asked_of OR cardinality(m.asked_of) >= $7 THEN m.asked_of
+                            ELSE m.asked_of || excluded.asked_of END
      RETURNING ${COLUMNS}`,
-    [roomId, epoch, [...missing.keys()], [...missing.values()], at, resident, ASKED_OF_MAX],
+    [
+      roomId,
+      epoch,
+      lacked.map(({ eventId }) => eventId),
+      lacked.map(({ why }) => why),
+      at,
+      resident,
+      ASKED_OF_MAX,
+      lacked.map(({ type }) => (type === null ? null : storable(type))),
+      lacked.map(({ isAnswered }) => isAnswered),
+    ],
   );
+  return rows.map(fromRow);
+}
+
+function fromRow(row: MissingEvent): MissingEvent {
+  return { ...row, type: row.type === null ? null : fromStorable(row.type) };
 }
 
 /** The room goes on without these; from now on they are looked for. */
@@ -61,31 +90,33 @@ export async function giveUpMissing(sql: Sql, { roomId, epoch, missing, at }: Mi
   );
 }
 
-/** A state was had without these after all: they are missing no longer. */
+/** Every state was had without these after all: they are missing no longer. */
 export async function forgetMissingSoFar(sql: Sql, roomId: RoomId): Promise<void> {
   await sql.query(`DELETE FROM missing_events WHERE room_id = $1 AND NOT is_given_up`, [roomId]);
 }
 
 /** What the room goes on without, found meanwhile or not; those first that are still missing, and longest. */
-export function readGivenUp(sql: Sql, roomId: RoomId, limit: number): Promise<MissingEvent[]> {
-  return sql.query(
+export async function readGivenUp(sql: Sql, roomId: RoomId, limit: number): Promise<MissingEvent[]> {
+  const rows = await sql.query<MissingEvent>(
     `SELECT ${COLUMNS} FROM missing_events WHERE room_id = $1 AND is_given_up
       ORDER BY found_at IS NOT NULL, since, event_id LIMIT $2`,
     [roomId, limit],
   );
+  return rows.map(fromRow);
 }
 
 /** Some of those that the room goes on without and that were not found yet, from the `skip`th on. */
-export function readLacking(
+export async function readLacking(
   sql: Sql,
   roomId: RoomId,
   { skip, limit }: { readonly skip: number; readonly limit: number },
 ): Promise<MissingEvent[]> {
-  return sql.query(
+  const rows = await sql.query<MissingEvent>(
     `SELECT ${COLUMNS} FROM missing_events WHERE room_id = $1 AND is_given_up AND found_at IS NULL
       ORDER BY since, event_id OFFSET $2 LIMIT $3`,
     [roomId, skip, limit],
   );
+  return rows.map(fromRow);
 }
 
 /** How many events the room goes on without that were not found yet. */

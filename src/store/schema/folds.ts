@@ -170,8 +170,10 @@ export const missingEvents = pgTable(
     eventId: text('event_id').$type<EventId>().notNull(),
     epoch: integer().notNull(),
     why: text({ enum: ['not-delivered', 'key-missing', 'badly-signed', 'malformed'] }).notNull(),
+    /** Of a copy that came and could not be used, as `storable` writes it; null: none came. */
+    type: text(),
     since: int8().notNull(),
-    /** Servers in whose answers it was missing, the first few. */
+    /** Servers that answered and did not give it, or gave what cannot be used; the first few. */
     askedOf: text('asked_of').array().$type<ServerName[]>().notNull(),
     /** The room goes on without it. Before that it is only missing so far. */
     isGivenUp: boolean('is_given_up').notNull(),

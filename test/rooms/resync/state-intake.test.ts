@@ -51,30 +51,27 @@ const MISSHAPEN: readonly [string, string, JsonObject][] = [
 ];
 
 test.each(MISSHAPEN)(
-  'an event of version %s with %s counts as malformed, and is dropped',
+  'an event of version %s with %s counts as malformed, and its type is known',
   async (version, _, changes) => {
     const event = { ...signedMember(version, 1), ...changes };
     const eventId = eventIdOf(event, rulesOf(version));
     const { intake, wanted } = intakeOf(version, eventId);
     await intake.take([bytesOf(event)]);
     expect(wanted.holes()).toMatch(/^malformed events \(/);
-    wanted.dropUnusable();
-    expect(wanted.holes()).toBeUndefined();
-    expect(wanted.dropped()).toEqual(new Set([eventId]));
+    const type = changes['type'] ?? 'm.room.member';
+    expect(wanted.lacked()).toEqual([{ eventId, why: 'malformed', type, isAnswered: true }]);
   },
 );
 
-test('an event signed by a key that had ended counts as badly signed, and is dropped', async () => {
+test('an event signed by a key that had ended counts as badly signed', async () => {
   const event = signedMember('11', 1, { origin_server_ts: 1_000 });
   const eventId = eventIdOf(event, rulesOf('11'));
   const ended = intakeOf('11', eventId, [keyOfServer(serverName(1), 999)]);
   await ended.intake.take([bytesOf(event)]);
   expect(ended.wanted.holes()).toContain('wrong signature');
-  ended.wanted.dropUnusable();
-  expect(ended.wanted.holes()).toBeUndefined();
+  expect(ended.wanted.lacked()).toEqual([{ eventId, why: 'badly-signed', type: 'm.room.member', isAnswered: true }]);
   // One that a fresher answer could let be valid is waited for.
   const stale = intakeOf('11', eventId, [keyOfServer(serverName(1), 999, 1_000)]);
   await stale.intake.take([bytesOf(event)]);
-  stale.wanted.dropUnusable();
   expect(stale.wanted.holes()).toContain('keys that cannot be had');
 });

@@ -6,11 +6,17 @@ const id = (name: string): EventId => `$${name}` as EventId;
 const known = (...held: EventId[]) => ({ held: new Set(held), foreign: new Set<EventId>() });
 const SERVER = 'dead.test' as ServerName;
 const badlySigned = (eventId: EventId) =>
-  ({ outcome: 'bad-signature', eventId, serverName: SERVER, reason: 'wrong' }) as const;
+  ({ outcome: 'bad-signature', eventId, type: 'm.room.topic', serverName: SERVER, reason: 'wrong' }) as const;
 const keyless = (eventId: EventId) =>
-  ({ outcome: 'key-missing', eventId, serverName: SERVER, keyId: 'ed25519:old' as KeyId }) as const;
+  ({
+    outcome: 'key-missing',
+    eventId,
+    type: 'm.room.power_levels',
+    serverName: SERVER,
+    keyId: 'ed25519:old' as KeyId,
+  }) as const;
 const malformed = (eventId: EventId | null, rule = 'event.depth') =>
-  ({ outcome: 'malformed', eventId, rule, reason: 'depth is no number' }) as const;
+  ({ outcome: 'malformed', eventId, type: null, rule, reason: 'depth is no number' }) as const;
 
 describe('the ledger of an answer', () => {
   test('misses what is wanted and neither held nor taken', () => {
@@ -64,14 +70,14 @@ describe('the ledger of an answer', () => {
     expect(ledger.dropped()).toEqual(new Set(['$b', '$c']));
   });
 
-  test('drops an event of another room at once, and what is badly signed or malformed when told to', () => {
+  test('drops an event of another room at once, and others when told to', () => {
     const ledger = new WantedEvents(['a', 'b', 'c', 'd'].map(id), known());
     ledger.refuse(malformed(id('a'), 'event.room'));
     ledger.refuse(badlySigned(id('b')));
     ledger.refuse(malformed(id('c')));
     ledger.refuse(keyless(id('d')));
     expect(ledger.missing()).toEqual(['$b', '$c', '$d']);
-    ledger.dropUnusable();
+    ledger.drop([id('b'), id('c')]);
     expect(ledger.missing()).toEqual(['$d']);
     expect([...ledger.dropped()]).toEqual(['$a', '$b', '$c']);
   });
@@ -87,10 +93,21 @@ describe('the ledger of an answer', () => {
     expect([ledger.holes(), ledger.dropped().size]).toEqual([undefined, 0]);
   });
 
+  test('tells what was answered from what was not, and the type where a copy of no use has one', () => {
+    const ledger = new WantedEvents(['a', 'b', 'c'].map(id), known());
+    ledger.refuse(keyless(id('a')));
+    ledger.deny([id('b')]);
+    expect(ledger.lacked()).toEqual([
+      { eventId: '$a', why: 'key-missing', type: 'm.room.power_levels', isAnswered: true },
+      { eventId: '$b', why: 'not-delivered', type: null, isAnswered: true },
+      { eventId: '$c', why: 'not-delivered', type: null, isAnswered: false },
+    ]);
+  });
+
   test('counts no event that nobody wanted', () => {
     const ledger = new WantedEvents([id('a')], known(id('a')));
     ledger.refuse(badlySigned(id('x')));
-    ledger.dropUnusable();
+    ledger.drop([id('x')]);
     expect([...ledger.dropped()]).toEqual([]);
   });
 });

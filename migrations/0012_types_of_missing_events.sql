@@ -1,0 +1,1 @@
+ALTER TABLE "missing_events" ADD COLUMN "type" text;
