@@ -1,6 +1,7 @@
 /** Endpoints as data, a list a chapter of the specification: what they answer, knowing nothing of Fastify. */
 import { Readable } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from 'fastify';
+import { EventStream, sendEventStream } from './event-stream.ts';
 import { sendJsonStream } from './json-stream.ts';
 import { MatrixError } from './matrix-error.ts';
 
@@ -14,7 +15,7 @@ export interface Endpoint<Request, Context> {
   readonly method: 'GET' | 'POST' | 'PUT';
   /** Segments with `:` before them are variable. */
   readonly path: string;
-  /** Gives what is sent with status 200: a value as JSON, or a stream of JSON. Throws a `MatrixError` to refuse. */
+  /** Gives what is sent with status 200: a value as JSON, a stream of JSON, or an `EventStream`. Throws a `MatrixError` to refuse. */
   readonly answer: (request: Request, context: Context) => unknown;
 }
 
@@ -36,6 +37,7 @@ export function addEndpoints<Request, Context>(
       url: path,
       handler: async (request, reply) => {
         const answered = await answer(requestOf(request, reply), context);
+        if (answered instanceof EventStream) return sendEventStream(reply, answered);
         return answered instanceof Readable ? sendJsonStream(reply, answered) : answered;
       },
     });

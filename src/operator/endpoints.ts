@@ -1,4 +1,5 @@
 /** The operator API, `/_rejoinder/v1`: join a room, list and explain rooms, read members and state. */
+import { type IncomingHttpHeaders } from 'node:http';
 import { type Readable } from 'node:stream';
 import { type Endpoint, type OpenRequest } from '../http/endpoint.ts';
 import { streamRows } from '../http/json-stream.ts';
@@ -13,6 +14,7 @@ export interface OperatorRequest extends OpenRequest {
   readonly query: unknown;
   /** The JSON of the body, parsed. */
   readonly body: unknown;
+  readonly headers: IncomingHttpHeaders;
   /** Aborted when the caller goes away. */
   readonly signal: AbortSignal;
 }

@@ -11,6 +11,8 @@ import {
   parseServerName,
   parseUserId,
 } from '../matrix/identifiers.ts';
+import { ENTRY_TYPES, type EntryType } from '../resync/entries.ts';
+import { type JournalQuery } from '../rooms/contract.ts';
 import { invalidParam } from './errors.ts';
 
 /** A join asks these servers one after the other; more is a mistake, or a way to make us knock at many doors. */
@@ -61,6 +63,31 @@ const stateQuery = z.strictObject({
   members: z.enum(['true', 'false'], { error: 'true or false' }).default('false'),
 });
 
+const ENTRIES_DEFAULT = 100;
+/** Of one page: half a megabyte. */
+const ENTRIES_MAX = 1_000;
+
+const position = z
+  .string({ error: 'a position of the journal (0 is its beginning), or now' })
+  .regex(/^(now|\d{1,15})$/, { error: 'a position of the journal (0 is its beginning), or now' })
+  .transform((text) => (text === 'now' ? text : Number(text)));
+
+const journalQuery = z.strictObject({
+  from: position.default(0),
+  limit: z
+    .string()
+    .regex(/^\d{1,9}$/, { error: 'a whole number' })
+    .transform(Number)
+    .refine((limit) => limit >= 1 && limit <= ENTRIES_MAX, { error: `1 to ${ENTRIES_MAX}` })
+    .optional(),
+  room_id: parsed('a room id (!…)', parseRoomId).optional(),
+  types: z
+    .string({ error: 'types of entries, comma-separated' })
+    .transform((text) => text.split(','))
+    .pipe(z.array(z.enum(ENTRY_TYPES, { error: `some of ${ENTRY_TYPES.join(', ')}` })))
+    .optional(),
+});
+
 export interface ParsedJoin {
   readonly room: RoomId | RoomAlias;
   readonly userId: UserId;
@@ -95,6 +122,27 @@ export function parseMembersQuery(query: unknown, waitMaxMs: number): { waitMs: 
 export function parseStateQuery(query: unknown, waitMaxMs: number): { waitMs: number; members: boolean } {
   const { wait_ms: wait = waitMaxMs, members } = parse(stateQuery, query, 'query');
   return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true' };
+}
+
+/** Which page of the journal is asked for. Throws a `MatrixError`. */
+export function parseJournalPageQuery(query: unknown): JournalQuery & { readonly limit: number } {
+  const { from, limit = ENTRIES_DEFAULT, room_id: roomId, types } = parse(journalQuery, query, 'query');
+  return { after: from, limit, roomId, types: typesOf(types) };
+}
+
+/**
+ * From where on the journal is to be followed: a reader who comes back says so in `Last-Event-ID`, and goes on there. Throws a
+ * `MatrixError`.
+ */
+export function parseJournalFollowQuery(query: unknown, lastEventId: string | undefined): JournalQuery {
+  const { from, limit, room_id: roomId, types } = parse(journalQuery, query, 'query');
+  if (limit !== undefined) throw invalidParam('limit: not known here, events are sent as they come');
+  if (lastEventId === undefined || lastEventId === '') return { after: from, roomId, types: typesOf(types) };
+  return { after: parse(position, lastEventId, 'Last-Event-ID'), roomId, types: typesOf(types) };
+}
+
+function typesOf(types: readonly EntryType[] | undefined): ReadonlySet<EntryType> | undefined {
+  return types === undefined ? undefined : new Set(types);
 }
 
 function parse<Schema extends z.ZodType>(schema: Schema, input: unknown, whole: string): z.output<Schema> {

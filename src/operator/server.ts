@@ -12,6 +12,7 @@ import { goneSignal } from '../http/gone-signal.ts';
 import { type Logger } from '../logging.ts';
 import { requireBearer } from './auth.ts';
 import { type OperatorContext, type OperatorRequest, ROOM_ENDPOINTS } from './endpoints.ts';
+import { JOURNAL_ENDPOINTS } from './endpoints-journal.ts';
 import { translateRoomError } from './errors.ts';
 
 /** The largest body is a join request: an alias, a user and twenty server names. */
@@ -72,13 +73,13 @@ export function createOperatorServer(options: OperatorServerOptions): FastifyIns
       checkBearer(request.headers.authorization, request.query);
       next();
     });
-    addEndpoints(app, api, ROOM_ENDPOINTS, operatorRequest, options);
+    addEndpoints(app, api, [...ROOM_ENDPOINTS, ...JOURNAL_ENDPOINTS], operatorRequest, options);
     done();
   });
   return app;
 }
 
 function operatorRequest(request: FastifyRequest, reply: FastifyReply): OperatorRequest {
-  const { query, body } = request;
-  return { ...openRequest(request), query, body, signal: goneSignal(reply) };
+  const { query, body, headers } = request;
+  return { ...openRequest(request), query, body, headers, signal: goneSignal(reply) };
 }

@@ -1,10 +1,12 @@
 /** What may be asked of rooms and what they answer; shapes only, for the use cases and the edges that offer them. */
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
+import { type EntryType } from '../resync/entries.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { type Backlog, type DroppedEvent } from '../store/tables/staged-reads.ts';
 import { type Gap } from '../store/events/gaps.ts';
+import { type JournalPage, type RecordedEntry } from '../store/journal/journal-pages.ts';
 import { type RoomProgress } from './resync/fetch-progress.ts';
 
 export interface JoinRequest {
@@ -105,6 +107,40 @@ export interface RoomReads {
   ): Promise<Ready<Member> | NotReady>;
   /** The current state: without memberships at once, with them once the room has full state. */
   state(roomId: RoomId, options: WaitOptions & { readonly members: boolean }): Promise<Ready<StateEvent> | NotReady>;
+}
+
+/** Which entries of the journal are wanted; all where nothing is said. */
+export interface JournalFilter {
+  readonly roomId?: RoomId | undefined;
+  readonly types?: ReadonlySet<EntryType> | undefined;
+}
+
+export interface JournalQuery extends JournalFilter {
+  /** The entries after this position; 0 is the beginning, `now` the newest. */
+  readonly after: number | 'now';
+}
+
+/** What comes next in the journal, in order. */
+export interface JournalPart {
+  /** Empty: nothing that is wanted came for a while, up to `next`. */
+  readonly entries: readonly RecordedEntry[];
+  /** Reading goes on after this position, also another time. */
+  readonly next: number;
+}
+
+/** Somebody who follows the journal. */
+export interface JournalFollower {
+  /** Without end, but for the caller's; each is read when it is asked for. */
+  readonly parts: AsyncIterable<JournalPart>;
+  /** Says that the reader took nothing for too long, and is given nothing more. */
+  cut(): void;
+}
+
+/** Reading the journal of all rooms. Throws `RoomError` `invalid` for a position beyond the newest. */
+export interface JournalReads {
+  page(query: JournalQuery & { readonly limit: number }): Promise<JournalPage>;
+  /** Throws `RoomError` `too-many` where as many follow as this process bears. Aborting the signal ends it. */
+  follow(query: JournalQuery, signal: AbortSignal): Promise<JournalFollower>;
 }
 
 /** `absent`: we are not in the room, or know nothing of it. `denied`: its ACL shuts out the server that asks. */

@@ -28,12 +28,12 @@ export interface WaitOptions {
 export interface Notifier {
   /**
    * Waits until `look` gives something other than `undefined`, and gives that; `undefined` after `timeoutMs`. It looks at
-   * once, after each append to the room and now and then, never twice at a time; errors reject the wait. Waiters of a room
-   * with the same function share its looks, and its first waiter's `pollMs`.
+   * once, after each append to the room (`null`: to any) and now and then, never twice at a time; errors reject the wait.
+   * Waiters of a room with the same function share its looks, and its first waiter's `pollMs`.
    */
-  waitFor<Result>(
-    roomId: RoomId,
-    look: (roomId: RoomId) => Promise<Result | undefined>,
+  waitFor<Topic extends RoomId | null, Result>(
+    topic: Topic,
+    look: (topic: Topic) => Promise<Result | undefined>,
     options: WaitOptions,
   ): Promise<Result | undefined>;
   /** Calls `listener` for every append; `null` when some may have been missed. Gives the function that ends it. */
@@ -55,14 +55,15 @@ const SAFETY_POLL_STEPS = 30;
 const WAKE_STEP_MS = 50;
 const WAKE_STEPS = 20;
 
-type Look = (roomId: RoomId) => Promise<unknown>;
+type Topic = RoomId | null;
+type Look = (topic: Topic) => Promise<unknown>;
 
 /** Connects in the background; until that succeeds, and while the connection is lost, waits go on by polling. */
 export function createNotifier(store: Store, logger?: StoreLogger): Notifier {
-  const rooms = new Map<RoomId, Map<Look, Watch<unknown>>>();
+  const topics = new Map<Topic, Map<Look, Watch<unknown>>>();
   const listeners = new Set<(notification: Notification | null) => void>();
   let made = 0;
-  const watches = (): Watch<unknown>[] => [...rooms.values()].flatMap((room) => [...room.values()]);
+  const watches = (): Watch<unknown>[] => [...topics.values()].flatMap((topic) => [...topic.values()]);
 
   /** Not all in the same moment. */
   const wakeAll = (): void => {
@@ -75,38 +76,41 @@ export function createNotifier(store: Store, logger?: StoreLogger): Notifier {
     if (notification === null) {
       wakeAll();
     } else {
-      for (const watch of rooms.get(notification.roomId)?.values() ?? []) watch.wake();
+      for (const topic of [notification.roomId, null]) {
+        for (const watch of topics.get(topic)?.values() ?? []) watch.wake();
+      }
     }
   };
   const listening = new ListenConnection(store, hear, wakeAll, logger);
 
-  const watchOf = (roomId: RoomId, look: Look, pollMs: number): Watch<unknown> => {
-    const room = rooms.get(roomId) ?? new Map<Look, Watch<unknown>>();
-    rooms.set(roomId, room);
-    const known = room.get(look);
+  const watchOf = (topic: Topic, look: Look, pollMs: number): Watch<unknown> => {
+    const ofTopic = topics.get(topic) ?? new Map<Look, Watch<unknown>>();
+    topics.set(topic, ofTopic);
+    const known = ofTopic.get(look);
     if (known !== undefined) return known;
     const turn = made++ % SAFETY_POLL_STEPS;
     const safetyMs = SAFETY_POLL_MS * (1 + turn / SAFETY_POLL_STEPS);
     const watch = new Watch<unknown>({
-      look: () => look(roomId),
+      look: () => look(topic),
       pauseMs: () => (listening.isUp ? safetyMs : pollMs),
       onIdle: () => {
-        room.delete(look);
-        if (room.size === 0 && rooms.get(roomId) === room) rooms.delete(roomId);
+        ofTopic.delete(look);
+        if (ofTopic.size === 0 && topics.get(topic) === ofTopic) topics.delete(topic);
       },
     });
-    room.set(look, watch);
+    ofTopic.set(look, watch);
     return watch;
   };
 
   return {
-    waitFor: async <Result>(
-      roomId: RoomId,
-      look: (roomId: RoomId) => Promise<Result | undefined>,
+    waitFor: async <T extends Topic, Result>(
+      topic: T,
+      look: (topic: T) => Promise<Result | undefined>,
       { signal, timeoutMs, pollMs }: WaitOptions,
     ) => {
       signal.throwIfAborted();
-      return (await watchOf(roomId, look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
+      // A watch calls `look` with the topic it was made for.
+      return (await watchOf(topic, look as Look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
     },
     subscribe: (listener) => {
       listeners.add(listener);

@@ -129,6 +129,10 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       return Promise.resolve({ ready: true as const, pages: paged(rows, 2) });
     },
     state: () => Promise.resolve({ ready: true as const, pages: paged(state, 10) }),
+    journal: {
+      page: () => Promise.resolve({ entries: [], next: 0, head: 0 }),
+      follow: () => Promise.reject(new RoomError('too-many', 'nobody is let in')),
+    },
     ...over,
   };
 }

@@ -196,7 +196,7 @@ test('an append that rolls back wakes nobody', async () => {
 test('a wait ends without a result after its time, and a failing look fails the wait', async () => {
   const roomId = await openRoom();
   const brief = { ...never, timeoutMs: 20 };
-  const nothing: unknown = await notifier.waitFor<number>(roomId, () => Promise.resolve(undefined), brief);
+  const nothing: unknown = await notifier.waitFor<RoomId, number>(roomId, () => Promise.resolve(undefined), brief);
   expect(nothing).toBeUndefined();
   await expect(notifier.waitFor(roomId, () => Promise.reject(new Error('the look failed')), never)).rejects.toThrow(
     'the look failed',
@@ -236,4 +236,19 @@ test('after the listening connection is cut everybody looks, and hears again', a
   await reconnected;
   await appendTo(roomId);
   expect(await wait).toBe(1);
+});
+
+test('who waits for any room hears of appends to each', async () => {
+  await listening();
+  const [one, other] = [await openRoom(), await openRoom()];
+  let looked = 0;
+  let until = 1;
+  const look = (): Promise<number | undefined> => Promise.resolve(++looked > until ? looked : undefined);
+  for (const roomId of [one, other]) {
+    const waited = notifier.waitFor(null, look, never);
+    await appendTo(roomId);
+    expect(await waited).toBe(until + 1);
+    until = looked + 1;
+  }
+  expect(notifier.waiting).toBe(0);
 });

@@ -11,6 +11,7 @@ import { createMetrics } from '../../metrics.ts';
 import { type JoinRoom } from '../../metrics/joins.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
+import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startTelemetry } from '../../telemetry.ts';
@@ -85,7 +86,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     serverName: config.serverName,
     token: await loadOperatorToken(config),
     membersWaitMaxMs: config.operator.membersWaitMaxMs,
-    ports: { ...operatorReads(rooms), joinRoom: metrics.countJoins(join) },
+    ports: { ...operatorReads(rooms), joinRoom: metrics.countJoins(join), journal: journalReads(rooms) },
     logger,
     clock: systemClock,
   });

@@ -4,6 +4,7 @@
  * positions of their entries; what follows the current state is a fold of its own (fold-current-state.ts).
  */
 import { invariant } from '../../invariant.ts';
+import { type JournalEvent, isTimelineEvent } from '../../resync/entries.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { type Transaction } from '../open-store.ts';
@@ -13,21 +14,6 @@ import { foldResync } from './fold-resync.ts';
 import { foldRoomServers } from './fold-room-servers.ts';
 import { type EventStateRow, type TimelineFacts, foldTimeline } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
-
-export type JournalEvent = ResyncEvent | TimelineEvent;
-
-/** A record, so that a new type of event does not compile until it is here. */
-const TIMELINE_TYPES: Readonly<Record<TimelineEvent['type'], true>> = {
-  PduAccepted: true,
-  PduRejected: true,
-  EventUnPartialStated: true,
-  EventSoftFailed: true,
-  CurrentStateResolved: true,
-};
-
-export function isTimelineEvent(event: JournalEvent): event is TimelineEvent {
-  return Object.hasOwn(TIMELINE_TYPES, event.type);
-}
 
 /** The counters that an append moves, after it, and the current state before it. */
 interface MovedRoom {

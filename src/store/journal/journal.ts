@@ -12,10 +12,11 @@
  */
 import { invariant } from '../../invariant.ts';
 import { type RoomId } from '../../matrix/identifiers.ts';
-import { type JournalStream, type Journalled, type ResyncEvent } from '../../resync/events.ts';
+import { type JournalEvent, isTimelineEvent, streamOf } from '../../resync/entries.ts';
+import { type Journalled, type ResyncEvent } from '../../resync/events.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { foldCurrentState } from './fold-current-state.ts';
-import { type JournalEvent, currentStateOf, foldEntries, isTimelineEvent } from './fold-entries.ts';
+import { currentStateOf, foldEntries } from './fold-entries.ts';
 import { foldSpeakers, toldOfSpeakers } from './fold-room-servers.ts';
 import { timelineFacts } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
@@ -43,7 +44,7 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
   let resyncSeq = moved.resyncSeq - (events.length - timeline.length);
   let timelineSeq = moved.timelineSeq - timeline.length;
   const numbered = events.map((event) => {
-    const stream: JournalStream = isTimelineEvent(event) ? 'timeline' : 'resync';
+    const stream = streamOf(event);
     return { stream, seq: stream === 'timeline' ? ++timelineSeq : ++resyncSeq, event };
   });
   const { roomId, epoch } = room;

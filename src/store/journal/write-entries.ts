@@ -7,7 +7,7 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
-import { type JournalEvent } from './fold-entries.ts';
+import { type JournalEvent } from '../../resync/entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
 

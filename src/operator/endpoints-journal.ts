@@ -1,0 +1,46 @@
+/** The journal of all rooms for third parties, `/_rejoinder/v1/journal`: in pages, or as server-sent events. */
+import { type Endpoint } from '../http/endpoint.ts';
+import { EventStream, eventFrame, idFrame } from '../http/event-stream.ts';
+import { type JournalFollower, type JournalPart } from '../rooms/contract.ts';
+import { type OperatorContext, type OperatorRequest } from './endpoints.ts';
+import { entryAnswer } from './journal-answers.ts';
+import { parseJournalFollowQuery, parseJournalPageQuery } from './requests.ts';
+
+export const JOURNAL_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>[] = [
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/journal',
+    answer: async ({ query, headers, signal }, { ports: { journal } }) => {
+      if (headers.accept?.includes('text/event-stream') === true) {
+        const lastEventId = headers['last-event-id'];
+        const follow = parseJournalFollowQuery(query, typeof lastEventId === 'string' ? lastEventId : undefined);
+        return eventsOf(await journal.follow(follow, signal));
+      }
+      const { entries, next, head } = await journal.page(parseJournalPageQuery(query));
+      return { entries: entries.map(entryAnswer), next, head };
+    },
+  },
+];
+
+type Entry = JournalPart['entries'][number];
+
+/** Those who follow at once are told of the same entry, which is written once for all of them. */
+const written = new WeakMap<Entry, string>();
+
+function frameOf(entry: Entry): string {
+  const known = written.get(entry);
+  if (known !== undefined) return known;
+  const frame = eventFrame(entry.position, entryAnswer(entry));
+  written.set(entry, frame);
+  return frame;
+}
+
+function eventsOf(follower: JournalFollower): EventStream {
+  async function* frames(): AsyncGenerator<string> {
+    for await (const { entries, next } of follower.parts) {
+      const isLast = entries.at(-1)?.position === next;
+      yield entries.map(frameOf).join('') + (isLast ? '' : idFrame(next));
+    }
+  }
+  return new EventStream(frames(), () => follower.cut());
+}

@@ -1,0 +1,48 @@
+/** The types of the journal's entries, and the stream of each: what those may ask for who follow the journal. */
+import { type JournalStream, type ResyncEvent, type TimelineEvent } from './events.ts';
+
+export type JournalEvent = ResyncEvent | TimelineEvent;
+export type EntryType = JournalEvent['type'];
+
+type StreamOf<Type extends EntryType> = Type extends TimelineEvent['type'] ? 'timeline' : 'resync';
+
+/** A record, so that a new type of entry does not compile until it is here. */
+const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
+  PartialStateJoined: 'resync',
+  FullStateJoined: 'resync',
+  ResidentsLearned: 'resync',
+  ParentsLearned: 'resync',
+  SpeakersLearned: 'resync',
+  StateFetchStarted: 'resync',
+  StateFetchFailed: 'resync',
+  StateFetched: 'resync',
+  RoundFailed: 'resync',
+  EventsWalked: 'resync',
+  ResyncCompleted: 'resync',
+  MissingSought: 'resync',
+  JoinRejected: 'resync',
+  StayEnded: 'resync',
+  GapOpened: 'resync',
+  GapClosed: 'resync',
+  GapsAssumed: 'resync',
+  GapFilled: 'resync',
+  GapGivenUp: 'resync',
+  PduAccepted: 'timeline',
+  PduRejected: 'timeline',
+  EventUnPartialStated: 'timeline',
+  EventSoftFailed: 'timeline',
+  CurrentStateResolved: 'timeline',
+};
+
+/** Every type, in the order of the vocabulary. */
+export const ENTRY_TYPES: readonly EntryType[] = Object.keys(STREAMS) as EntryType[];
+
+/** The stream of its room that an entry belongs to. */
+export function streamOf({ type }: JournalEvent): JournalStream {
+  return STREAMS[type];
+}
+
+/** Whether an entry is a verdict, or the current state that came of verdicts. */
+export function isTimelineEvent(event: JournalEvent): event is TimelineEvent {
+  return streamOf(event) === 'timeline';
+}
