@@ -5,12 +5,14 @@
 import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
+import { correctEvents } from '../src/rooms/resync/correct-events.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
 import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
 import { seekMissing } from '../src/rooms/resync/seek-missing.ts';
 import { type GapsDue } from '../src/resync/next-action.ts';
+import { countCorrectionsDue } from '../src/store/events/corrections.ts';
 import { readGapsDue } from '../src/store/events/gaps.ts';
 import { type RoomId } from '../src/matrix/identifiers.ts';
 import { type Progress } from '../src/rooms/resync/state-intake.ts';
@@ -33,9 +35,14 @@ export function createActivities(dependencies: ActivityDependencies): Activities
   const { rooms } = dependencies;
   const { store } = rooms;
 
-  const gapsOf = async (roomId: RoomId, epoch: number): Promise<{ readonly gaps?: GapsDue }> => {
+  /** What is rows of its own, as far as there is any. */
+  const dueOf = async (
+    roomId: RoomId,
+    epoch: number,
+  ): Promise<{ readonly gaps?: GapsDue; readonly corrections?: number }> => {
     const gaps = await readGapsDue(store, roomId, epoch);
-    return gaps.open === 0 ? {} : { gaps };
+    const corrections = await countCorrectionsDue(store, roomId);
+    return { ...(gaps.open === 0 ? {} : { gaps }), ...(corrections === 0 ? {} : { corrections }) };
   };
   const eventsSince = async ({ roomId, epoch, sinceSeq }: RoomCursor): Promise<ControlEvents> => {
     const resync = await readResync(store, roomId);
@@ -43,7 +50,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     return {
       epoch: resync?.epoch ?? 0,
       events: events.map(({ seq, event }) => ({ seq, event: trimForTransport(event) })),
-      ...(await gapsOf(roomId, epoch)),
+      ...(await dueOf(roomId, epoch)),
     };
   };
   return translateFailures({
@@ -54,7 +61,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
         epoch: resync?.epoch ?? 0,
         seq: resync?.seq ?? 0,
         state: resync?.state ?? initialResyncState,
-        ...(await gapsOf(roomId, resync?.epoch ?? 0)),
+        ...(await dueOf(roomId, resync?.epoch ?? 0)),
       };
     },
     fetchState: async (input) => {
@@ -72,6 +79,10 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     },
     walkEvents: async (input) => {
       await whileAlive((beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat)));
+      return eventsSince(input);
+    },
+    correctEvents: async (input) => {
+      await whileAlive((beat) => correctEvents(rooms, input, progress(beat)));
       return eventsSince(input);
     },
     fetchGaps: async (input) => {

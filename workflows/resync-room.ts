@@ -1,5 +1,5 @@
 /**
- * One workflow a partial-state room: it makes the room whole and closes.
+ * One workflow a partial-state room: it makes the room whole, carries corrections on, and closes.
  *
  *     load ──▶ fetch state from a resident ──▶ walk the partial events ──▶ complete ──▶ close
  *                │        ▲      │ fails: next resident
@@ -22,7 +22,7 @@ import {
   upsertSearchAttributes,
 } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
-import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
+import { type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
 import { type ResyncState, asResyncState, evolve } from '../src/resync/state.ts';
 import {
@@ -50,7 +50,9 @@ const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInter
 const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound'>>({ startToCloseTimeout: '1 minute', retry });
 
 /** Work that lasts: alive as long as it heartbeats. */
-const lasting = proxyActivities<Pick<Activities, 'fetchState' | 'walkEvents' | 'fetchGaps' | 'seekMissing'>>({
+const lasting = proxyActivities<
+  Pick<Activities, 'fetchState' | 'walkEvents' | 'correctEvents' | 'fetchGaps' | 'seekMissing'>
+>({
   startToCloseTimeout: '6 hours',
   heartbeatTimeout: '30 seconds',
   retry,
@@ -87,7 +89,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
   for (;;) {
     setCurrentDetails(describeResync(resync.state));
     visibility.publishWhenDue(resync.state);
-    const action = nextAction(resync.state, Date.now(), resync.gaps);
+    const action = nextAction(resync.state, Date.now(), resync.gaps, resync.corrections);
 
     if (action.type === 'close') {
       visibility.publish(resync.state);
@@ -108,7 +110,12 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
     } else {
       const seen = rings;
       const answer = await perform(action, resync);
-      const isNew = answer.events.length > 0 || answer.epoch !== resync.epoch || isTried(resync.gaps, answer.gaps);
+      // An attempt at a gap that failed is no control event; the gap is due later. Nor is a look that changed nothing.
+      const isNew =
+        answer.events.length > 0 ||
+        answer.epoch !== resync.epoch ||
+        answer.gaps?.nextAt !== resync.gaps?.nextAt ||
+        answer.corrections !== resync.corrections;
       stalled = isNew ? 0 : stalled + 1;
       if (isNew && answer.epoch === resync.epoch && seen === rings) {
         resync = fold(resync, answer);
@@ -126,7 +133,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
 
 function perform(
   action: Exclude<NextAction, { type: 'close' | 'sleep' }>,
-  { roomId, epoch, seq, state, gaps }: LoadedResync,
+  { roomId, epoch, seq, state, gaps, corrections }: LoadedResync,
 ): Promise<ControlEvents> {
   const cursor = { roomId, epoch, sinceSeq: seq };
   switch (action.type) {
@@ -142,6 +149,10 @@ function perform(
       ]);
     case 'walk':
       return lasting.walkEvents.executeWithOptions({ summary: `Judge partial events, ${state.walked} done` }, [cursor]);
+    case 'correct':
+      return lasting.correctEvents.executeWithOptions({ summary: `Correct what follows, ${corrections ?? 0} due` }, [
+        cursor,
+      ]);
     case 'fetchGaps':
       return lasting.fetchGaps.executeWithOptions({ summary: `State at gaps, ${gaps?.open ?? 0} open` }, [cursor]);
     case 'seekMissing':
@@ -149,10 +160,14 @@ function perform(
   }
 }
 
-function fold({ roomId, epoch, seq, state }: LoadedResync, { events, gaps }: ControlEvents): LoadedResync {
+function fold({ roomId, epoch, seq, state }: LoadedResync, { events, gaps, corrections }: ControlEvents): LoadedResync {
   const folded = events.reduce((before, { event }) => evolve(before, event), state);
   const loaded = { roomId, epoch, seq: events.at(-1)?.seq ?? seq, state: folded };
-  return gaps === undefined ? loaded : { ...loaded, gaps };
+  return {
+    ...loaded,
+    ...(gaps === undefined ? {} : { gaps }),
+    ...(corrections === undefined ? {} : { corrections }),
+  };
 }
 
 /** A run that cannot go on fails, instead of spinning on one decision; the sweep then starts a fresh one. */
@@ -164,11 +179,6 @@ async function pauseStalled(rounds: number, isRung: () => boolean): Promise<void
     );
   }
   await condition(isRung, STALLED_PAUSE_MS, { summary: 'Nothing new was journalled: look again' });
-}
-
-/** An attempt at a gap that failed is no control event: it was counted, or the gap is due later. */
-function isTried(before: GapsDue | undefined, after: GapsDue | undefined): boolean {
-  return after?.attempts !== before?.attempts || after?.nextAt !== before?.nextAt;
 }
 
 function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {

@@ -111,7 +111,8 @@ const VERIFICATION_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 export type Instruments = ReturnType<typeof createInstruments>;
 
 /** What of `Backlog` a gauge tells: a number, or the age in seconds of what is oldest. */
-export type BacklogNumber = 'staged' | 'stagedAge' | 'gaps' | 'gapsAge' | 'lacking' | 'lackingAge';
+export type BacklogNumber =
+  'staged' | 'stagedAge' | 'gaps' | 'gapsAge' | 'lacking' | 'lackingAge' | 'corrections' | 'correctionsAge';
 
 export interface InstrumentSources {
   readonly version: string;
@@ -205,6 +206,11 @@ export function createInstruments({
     correctedEvents: new Counter({
       name: 'rejoinder_corrected_events_total',
       help: 'Events whose verdict by partial state turned out to be wrong.',
+      registers,
+    }),
+    changedEvents: new Counter({
+      name: 'rejoinder_changed_events_total',
+      help: 'Events judged for good that got another verdict or other states, since something that they rest on had changed.',
       registers,
     }),
     fetchedEvents: new Counter({
@@ -305,6 +311,16 @@ function backlogGauges(collectBacklog: InstrumentSources['collectBacklog'], regi
       'rejoinder_lacking_age_seconds',
       'How long the oldest of them is looked for; 0: there is none.',
       'lackingAge',
+    ),
+    correctionsDue: gauge(
+      'rejoinder_corrections_due',
+      'Events to be looked at again, since something that they rest on has changed.',
+      'corrections',
+    ),
+    correctionsAge: gauge(
+      'rejoinder_corrections_due_age_seconds',
+      'How long the oldest of them is due; 0: there is none.',
+      'correctionsAge',
     ),
   };
 }

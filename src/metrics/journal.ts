@@ -43,6 +43,9 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
         instruments.walkedEvents.inc(event.walked);
         instruments.correctedEvents.inc(event.corrected);
         break;
+      case 'EventsCorrected':
+        instruments.changedEvents.inc(event.changed);
+        break;
       case 'ResyncCompleted': {
         const outcome: ResyncOutcome = resync.lastFailure === null ? 'straight' : 'retried';
         if (resync.joinedAt !== null) {
@@ -65,6 +68,8 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'JoinRejected':
       case 'StayEnded':
       case 'SpeakersLearned':
+      // What it leads to is counted.
+      case 'AnchorCorrected':
       // Events that are missing are counted as rows, with their age.
       case 'MissingSought':
         break;

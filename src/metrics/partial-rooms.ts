@@ -4,6 +4,7 @@
  */
 import { type Gauge } from 'prom-client';
 import { type Clock } from '../clock.ts';
+import { type CorrectionsEverywhere } from '../store/events/corrections.ts';
 import { type LackingEverywhere } from '../store/events/missing-events.ts';
 import { type Backlog } from '../store/tables/staged-reads.ts';
 import { type BacklogNumber, type PartialPhase } from './instruments.ts';
@@ -37,8 +38,8 @@ export function collectPartialRooms(
   };
 }
 
-/** What waits to be judged in all rooms, and what degraded rooms lack. */
-export type BacklogEverywhere = Backlog & LackingEverywhere;
+/** What waits to be judged, or to be judged again, in all rooms, and what degraded rooms lack. */
+export type BacklogEverywhere = Backlog & LackingEverywhere & CorrectionsEverywhere;
 
 /** What sets the gauges of the backlog of all rooms, which share one question. */
 export function collectBacklog(
@@ -53,9 +54,17 @@ export function collectBacklog(
     const backlog = await ask();
     gauge.remove();
     if (backlog === undefined) return;
-    const { staged, gaps, lacking } = backlog;
-    const [stagedAge, gapsAge] = [ageOf(backlog.oldestStagedAt), ageOf(backlog.oldestGapAt)];
-    gauge.set({ staged, stagedAge, gaps, gapsAge, lacking, lackingAge: ageOf(backlog.oldestLackingSince) }[number]);
+    const numbers: Readonly<Record<BacklogNumber, number>> = {
+      staged: backlog.staged,
+      stagedAge: ageOf(backlog.oldestStagedAt),
+      gaps: backlog.gaps,
+      gapsAge: ageOf(backlog.oldestGapAt),
+      lacking: backlog.lacking,
+      lackingAge: ageOf(backlog.oldestLackingSince),
+      corrections: backlog.corrections,
+      correctionsAge: ageOf(backlog.oldestCorrectionSince),
+    };
+    gauge.set(numbers[number]);
   };
 }
 

@@ -27,10 +27,14 @@ const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   GapsAssumed: 'resync',
   GapFilled: 'resync',
   GapGivenUp: 'resync',
+  AnchorCorrected: 'resync',
+  EventsCorrected: 'resync',
   PduAccepted: 'timeline',
   PduRejected: 'timeline',
   EventUnPartialStated: 'timeline',
   EventSoftFailed: 'timeline',
+  VerdictChanged: 'timeline',
+  StatesChanged: 'timeline',
   CurrentStateResolved: 'timeline',
 };
 

@@ -189,9 +189,11 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
-      /** What a state lacks was asked for once more. What is found is stored and judged; it changes no state yet. */
+      /** What a state lacks was asked for once more. What is found is stored and judged, and put in its place as a correction. */
       readonly type: 'MissingSought';
       readonly found: number;
+      /** Those that were found; absent: none, or an entry from before they were named. */
+      readonly foundIds?: readonly EventId[];
       /** Still missing. */
       readonly left: number;
       /** When it is asked for next; `null`: nothing is left. */
@@ -256,6 +258,36 @@ export type ResyncEvent =
       readonly eventId: EventId;
       readonly reason: string;
       readonly at: number;
+    }
+  | {
+      /**
+       * The state after an anchor is another than a resident's answer had made it: events that the answer names were found,
+       * or the verdict on them is another now. What builds on the anchor is looked at again.
+       */
+      readonly type: 'AnchorCorrected';
+      readonly eventId: EventId;
+      readonly was: SnapshotId;
+      readonly snapshotId: SnapshotId;
+      readonly because: 'found' | 'verdict-changed';
+      /** State events of the answer that are in the state now, and were not. */
+      readonly putIn: readonly EventId[];
+      /** Those that were in it, and are rejected now. */
+      readonly takenOut: readonly EventId[];
+      /** Position of the entry that made it due. */
+      readonly cause: number;
+      readonly at: number;
+    }
+  | {
+      /** Progress: events were looked at again, since something that they build on had changed. */
+      readonly type: 'EventsCorrected';
+      readonly judged: number;
+      /** Of these, those that got another verdict or other states. */
+      readonly changed: number;
+      /** Events known to be looked at yet; each may make others due. */
+      readonly remaining: number;
+      /** Joined members in the current state; given when nothing remains. */
+      readonly members?: number;
+      readonly at: number;
     };
 
 /** The `timeline` stream. `authState` are the events that a verdict was made by, at most 12; absent in old entries. `currentState` is the room's state after the entry: the fold of the extremities needs it. */
@@ -301,6 +333,38 @@ export type TimelineEvent =
       readonly rule: string;
       readonly reason: string;
       readonly authState: readonly EventId[];
+    }
+  | {
+      /**
+       * An event that was judged for good has another verdict, since something that it rests on has one, or another state. Of an
+       * outlier there are no states. Journalled once for an event and a cause.
+       */
+      readonly type: 'VerdictChanged';
+      readonly eventId: EventId;
+      readonly was: 'accepted' | 'rejected';
+      readonly is: 'accepted' | 'rejected';
+      /** Position of the entry that made it due. */
+      readonly cause: number;
+      /** The event, or the anchor, whose change directly led to it. */
+      readonly through?: EventId;
+      readonly stateBefore?: SnapshotId;
+      readonly stateAfter?: SnapshotId;
+      /** Present when `is` is `rejected`. */
+      readonly rule?: string;
+      readonly reason?: string;
+      readonly authState?: readonly EventId[];
+      /** Present when the events that build on the state after it were looked at together with it. */
+      readonly followed?: true;
+    }
+  | {
+      /** Events keep their verdict, and the states before and after them are others now: these, for all of them. */
+      readonly type: 'StatesChanged';
+      readonly eventIds: readonly EventId[];
+      readonly stateBefore: SnapshotId;
+      readonly stateAfter: SnapshotId;
+      /** As in `VerdictChanged`. */
+      readonly cause: number;
+      readonly followed?: true;
     }
   | {
       /** The current state was worked out again from full states, at completion or after a correction. */

@@ -20,6 +20,12 @@ function explainVerdict(event: TimelineEvent): string {
         : `${event.eventId} is judged by the full state: ${event.was} before, ${event.is} now${because(event)}`;
     case 'EventSoftFailed':
       return `${event.eventId} is soft-failed: the current state at its place refuses it: ${event.reason} (${event.rule})`;
+    case 'VerdictChanged': {
+      const through = event.through === undefined ? '' : `, through ${event.through}`;
+      return `${event.eventId} is judged again, since what it rests on has changed${through}: ${event.was} before, ${event.is} now${because(event)}`;
+    }
+    case 'StatesChanged':
+      return `The state before events is another now: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first`;
     case 'CurrentStateResolved':
       return 'The current state was worked out again';
   }

@@ -64,6 +64,12 @@ export function explain(event: ResyncEvent): string {
       return `The gap ${event.eventId} is filled: the event came, and has its place`;
     case 'GapGivenUp':
       return `The gap ${event.eventId} is given up: ${event.reason}`;
+    case 'AnchorCorrected': {
+      const why = event.because === 'found' ? 'what it lacked was found' : 'verdicts on its events are others now';
+      return `The state at ${event.eventId} is corrected, since ${why}: ${event.putIn.length} events put in, ${event.takenOut.length} taken out`;
+    }
+    case 'EventsCorrected':
+      return `Events looked at again after a correction: ${event.judged}; changed: ${event.changed}; left: ${event.remaining}`;
     case 'MissingSought':
       return `What the state lacks was asked for again: ${event.found} found, ${event.left} missing still${event.wakeAt === null ? '' : `; next at ${isoTime(event.wakeAt)}`}`;
   }
@@ -98,7 +104,7 @@ export function describeResync(state: ResyncState): string {
     const { missing, count, found, fell, since } = state.degraded;
     const named = missing.map(({ eventId, why }) => `${quoted(eventId)} (${why})`).join(', ');
     lines.push(
-      `Degraded since ${isoTime(since)}: ${count} events of the state could not be had, ${found} of them were found later and are not yet applied, ${fell} fell with them: ${named}.`,
+      `Degraded since ${isoTime(since)}: ${count} events of the state could not be had, ${found} of them were found later, ${fell} fell with them: ${named}.`,
     );
   }
   if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);

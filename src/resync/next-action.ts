@@ -12,6 +12,8 @@ export type NextAction =
   | { readonly type: 'fetchGaps' }
   /** Look for what the state of a degraded room lacks. */
   | { readonly type: 'seekMissing' }
+  /** Look again at what builds on a verdict or a state that has changed. */
+  | { readonly type: 'correct' }
   /** Judge the partial events again, and complete when none is left. */
   | { readonly type: 'walk' }
   | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
@@ -24,32 +26,22 @@ export interface GapsDue {
   readonly nextAt: number | null;
   /** Of these, those that nobody was asked about yet. */
   readonly untried: number;
-  /** Attempts made at them: one that failed is no control event, and yet something was done. */
-  readonly attempts: number;
 }
 
-export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0, attempts: 0 };
+export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0 };
 
 /** A room whose state has come is walked after this, whatever gaps are open, milliseconds. */
 const GAPS_BEFORE_WALK_MS = 30_000;
-
-/**
- * When trying gaps has to end, since other work of the room is due then, milliseconds since the Unix epoch; `null`: nothing
- * else is waited for. Before a walk all gaps together have half a minute; in the pauses between rounds at least as long.
- */
-export function gapsEndAt(state: ResyncState, now: number): number | null {
-  if (state.phase === 'walking') return (state.nextWakeAt ?? 0) + GAPS_BEFORE_WALK_MS;
-  if (state.phase === 'waiting') return Math.max(state.nextWakeAt ?? now, now + GAPS_BEFORE_WALK_MS);
-  return null;
-}
 
 /**
  * What a resync in this state does next. `now`: milliseconds since the Unix epoch.
  *
  * Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
  * that build on them are judged better with their state, and in a whole room when they are due.
+ *
+ * @param correctionsDue events, or the changes of events, that can be looked at now.
  */
-export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGaps): NextAction {
+export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGaps, correctionsDue = 0): NextAction {
   const gapsAreDue = gaps.nextAt !== null && gaps.nextAt <= now;
   switch (state.phase) {
     case 'absent':
@@ -57,13 +49,15 @@ export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGa
     case 'ended':
       return { type: 'close', because: 'ended' };
     case 'complete':
+      if (correctionsDue > 0) return { type: 'correct' };
       if (gapsAreDue) return { type: 'fetchGaps' };
       if (state.degraded !== null && isDue(state, now)) return { type: 'seekMissing' };
       if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };
       return { type: 'close', because: 'complete' };
     case 'walking': {
+      if (correctionsDue > 0) return { type: 'correct' };
       // Who can open a gap can open the next one: a walk waits for them once, and not for long.
-      const mayWait = state.walked === 0 && now < (gapsEndAt(state, now) ?? 0);
+      const mayWait = state.walked === 0 && now < (state.nextWakeAt ?? 0) + GAPS_BEFORE_WALK_MS;
       return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
     }
     case 'waiting':

@@ -105,7 +105,7 @@ export interface Degraded {
   readonly missing: readonly { readonly eventId: EventId; readonly why: MissingWhy }[];
   readonly count: number;
   readonly fell: number;
-  /** Of these, those that came later: stored, judged and not yet applied. */
+  /** Of these, those that came later; once they have their places and nothing is lacking the room is whole. */
   readonly found: number;
   readonly since: number;
   /** How often it was looked for since. */
@@ -264,8 +264,11 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
     case 'StayEnded':
       return { ...state, phase: 'ended', attempt: null, completedAt: event.at, nextWakeAt: null };
+    case 'EventsCorrected':
+      return eventsCorrected(state, event);
     case 'GapsAssumed':
     case 'ParentsLearned':
+    case 'AnchorCorrected':
       return state;
     case 'GapOpened':
       return { ...state, gapsOpen: state.gapsOpen + event.eventIds.length };
@@ -361,6 +364,20 @@ function degradedBy(before: Degraded | null, { listed, count, fell }: MissingEve
     found: before?.found ?? 0,
     since: before?.since ?? at,
     sought: before?.sought ?? 0,
+  };
+}
+
+/** What was found is in its places once nothing is to be corrected any more: a room that lacks nothing then is whole. */
+function eventsCorrected(state: ResyncState, { changed, remaining, members }: Of<'EventsCorrected'>): ResyncState {
+  const { degraded } = state;
+  const isWhole =
+    state.phase === 'complete' && remaining === 0 && degraded !== null && degraded.found >= degraded.count;
+  return {
+    ...state,
+    corrected: state.corrected + changed,
+    members: members ?? state.members,
+    degraded: isWhole ? null : degraded,
+    nextWakeAt: isWhole ? null : state.nextWakeAt,
   };
 }
 

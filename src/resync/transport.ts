@@ -9,6 +9,8 @@ export function trimForTransport(event: ResyncEvent): ResyncEvent {
     return { ...event, serversInRoom: headOf(event.serversInRoom), ...(via === undefined ? {} : { via: headOf(via) }) };
   }
   if (event.type === 'SpeakersLearned') return { ...event, servers: headOf(event.servers) };
+  if (event.type === 'AnchorCorrected') return { ...event, putIn: [], takenOut: [] };
+  if (event.type === 'MissingSought') return { ...event, foundIds: [] };
   if (event.type === 'RoundFailed' && event.hints !== undefined) return { ...event, hints: headOf(event.hints) };
   return event;
 }

@@ -31,6 +31,8 @@ export interface LoadedResync {
   readonly state: ResyncState;
   /** Absent: none is open. */
   readonly gaps?: GapsDue;
+  /** What can be looked at again now; absent: nothing. */
+  readonly corrections?: number;
 }
 
 /** Says which stay in which room is meant, and how much of its control stream the workflow has folded. */
@@ -45,6 +47,7 @@ export interface ControlEvents {
   readonly epoch: number;
   readonly events: readonly { readonly seq: number; readonly event: ResyncEvent }[];
   readonly gaps?: GapsDue;
+  readonly corrections?: number;
 }
 
 export interface FetchStateInput extends RoomCursor, Attempt {}
@@ -86,6 +89,7 @@ export interface Activities {
   fetchState(input: FetchStateInput): Promise<ControlEvents>;
   endRound(input: EndRoundInput): Promise<ControlEvents>;
   walkEvents(input: RoomCursor): Promise<ControlEvents>;
+  correctEvents(input: RoomCursor): Promise<ControlEvents>;
   fetchGaps(input: RoomCursor): Promise<ControlEvents>;
   seekMissing(input: RoomCursor): Promise<ControlEvents>;
   sweep(input: PassInput): Promise<SweepResult>;

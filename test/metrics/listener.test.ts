@@ -117,7 +117,7 @@ test('what waits to be judged and what degraded rooms lack are told with the age
   metrics.watchBacklog(() =>
     Promise.resolve({
       ...{ staged: 3, oldestStagedAt: 90_000, gaps: 1, oldestGapAt: 40_000 },
-      ...{ lacking: 2, oldestLackingSince: null },
+      ...{ lacking: 2, oldestLackingSince: null, corrections: 3, oldestCorrectionSince: null },
     }),
   );
   const series = parseSeries(await metrics.scrape());

@@ -230,15 +230,41 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   ),
   fc.record({ type: fc.constant('GapGivenUp' as const), eventId: anEventId, reason: fc.string(), at: aTime }),
   fc.record({
+    type: fc.constant('AnchorCorrected' as const),
+    eventId: anEventId,
+    was: fc.constant(ANY_STATE),
+    snapshotId: fc.constant(ANY_STATE),
+    because: fc.constantFrom('found' as const, 'verdict-changed' as const),
+    putIn: fc.array(anEventId, { maxLength: 300 }),
+    takenOut: fc.array(anEventId, { maxLength: 300 }),
+    cause: aCount,
+    at: aTime,
+  }),
+  fc.record(
+    {
+      type: fc.constant('EventsCorrected' as const),
+      judged: aCount,
+      changed: aCount,
+      remaining: aCount,
+      members: aCount,
+      at: aTime,
+    },
+    { requiredKeys: ['type', 'judged', 'changed', 'remaining', 'at'] },
+  ),
+  fc.record({
     type: fc.constant('SpeakersLearned' as const),
     servers: fc.array(aServer, { maxLength: 3 }),
     at: aTime,
   }),
-  fc.record({
-    type: fc.constant('MissingSought' as const),
-    found: aCount,
-    left: aCount,
-    wakeAt: fc.option(aTime),
-    at: aTime,
-  }),
+  fc.record(
+    {
+      type: fc.constant('MissingSought' as const),
+      found: aCount,
+      foundIds: fc.array(anEventId, { maxLength: 100 }),
+      left: aCount,
+      wakeAt: fc.option(aTime),
+      at: aTime,
+    },
+    { requiredKeys: ['type', 'found', 'left', 'wakeAt', 'at'] },
+  ),
 );

@@ -7,6 +7,7 @@ import { type KeyRingConfig, createKeyRing } from '../../federation/key-ring.ts'
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
 import { countPartialRooms } from '../../store/journal/rooms.ts';
+import { countCorrectionsEverywhere } from '../../store/events/corrections.ts';
 import { countLackingEverywhere } from '../../store/events/missing-events.ts';
 import { readBacklog } from '../../store/tables/staged-reads.ts';
 import { createNotifier } from '../../store/notify.ts';
@@ -34,6 +35,7 @@ export function assembleRooms(parts: RoomsParts): RoomsContext {
   metrics.watchBacklog(async () => ({
     ...(await readBacklog(store, null)),
     ...(await countLackingEverywhere(store)),
+    ...(await countCorrectionsEverywhere(store)),
   }));
   const client = createFederationClient({ ...parts.federation, serverName, signingKey, clock, random, logger });
   onClose('federation client', () => client.close());

@@ -59,6 +59,21 @@ export async function judgeOutliers(
     onProgress();
   }
 
+  await recordOutlierVerdicts(sql, roomId, await judgeLoaded(byId, rules, onProgress));
+  onProgress();
+
+  return byId;
+}
+
+/**
+ * Judges those of the loaded events that wait for a verdict, by the others, and gives the verdicts, auth events before what cites
+ * them. What cannot be judged is `unjudged` in its record.
+ */
+export async function judgeLoaded(
+  byId: ReadonlyMap<EventId, Outlier>,
+  rules: RoomVersionRules,
+  onProgress: () => void,
+): Promise<OutlierVerdict[]> {
   const verdicts: OutlierVerdict[] = [];
   const judge = (outlier: Outlier): JudgedOutlier => {
     const { event } = outlier;
@@ -107,8 +122,5 @@ export async function judgeOutliers(
       stack.pop();
     }
   }
-  await recordOutlierVerdicts(sql, roomId, verdicts);
-  onProgress();
-
-  return byId;
+  return verdicts;
 }

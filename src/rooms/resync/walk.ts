@@ -4,10 +4,11 @@
  * phase or other extremities make it void, and it is worked out again.
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
-import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
+import { type ResyncEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { invariant } from '../../invariant.ts';
 import { readPartialAnchors } from '../../store/events/anchors.ts';
+import { countCorrectionsDue } from '../../store/events/corrections.ts';
 import { countPartial, readEventStates, readPartialEvents, stillPartial } from '../../store/events/event-states.ts';
 import { append, readResyncEvents } from '../../store/journal/journal.ts';
 import {
@@ -20,12 +21,13 @@ import {
   readStanding,
   standsStill,
 } from '../../store/journal/rooms.ts';
-import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
+import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { summaryOf } from '../../store/journal/room-summaries.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
-import { resolveInSteps } from '../judge/resolve-in-steps.ts';
+import { correctSome } from './correct-events.ts';
 import { type JudgedBatch, judgeAgain } from './judge-again.ts';
+import { stateOfExtremities } from './state-of-extremities.ts';
 
 /** Events judged between two appends, */
 const BATCH_EVENTS_MAX = 200;
@@ -66,6 +68,8 @@ async function walkOn(walk: Walk): Promise<boolean> {
   const { store, clock } = context;
   const before = await readResync(store, roomId);
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
+  // What is judged next rests on what is corrected now.
+  if ((await correctSome(context, { roomId, epoch }, progress)) !== 'nothing due') return false;
   const events = await readPartialEvents(store, roomId, BATCH_EVENTS_MAX);
   if (events.length === 0) return complete(walk, before.stateVersion);
 
@@ -122,28 +126,6 @@ async function assumeGaps(walk: Walk, stateVersion: number): Promise<boolean> {
   return true;
 }
 
-/** The resolution of the full states after the extremities; where none has one, the state at the join. */
-async function stateOfExtremities(
-  sql: Sql,
-  roomId: RoomId,
-  extremities: LockedRoom['extremities'],
-): Promise<SnapshotId> {
-  const room = await readRoom(sql, roomId);
-  invariant(room !== undefined, 'the row of a room stays');
-  const { joinEventId, roomVersion } = room;
-  const events = await readEventStates(sql, roomId, [...extremities, ...(joinEventId === null ? [] : [joinEventId])]);
-  const full = extremities.flatMap((eventId) => events.get(eventId) ?? []).filter(({ partial }) => !partial);
-  const join = joinEventId === null ? undefined : events.get(joinEventId);
-  const states = full.length > 0 || join === undefined ? full : [join];
-  invariant(states.length > 0, `the join that opened the stay in ${roomId} is in its timeline`);
-  return resolveInSteps(
-    sql,
-    roomId,
-    rulesOfJoined(roomVersion),
-    states.map(({ stateAfter }) => stateAfter),
-  );
-}
-
 /**
  * Works the current state out again from the full states of the extremities and closes the resync. Joins of ours that the full
  * state refuses have failed; where they leave nobody of us in the room, the stay ends.
@@ -157,7 +139,7 @@ async function complete(walk: Walk, stateVersion: number): Promise<boolean> {
   let isDone = false;
   await withWalkingRoom(walk, stateVersion, async (tx, room, { degraded }) => {
     const stands = standsStill(standing, room);
-    if ((await countPartial(tx, roomId)) > 0) return;
+    if ((await countPartial(tx, roomId)) > 0 || (await countCorrectionsDue(tx, roomId)) > 0) return;
     if (!stands && walk.completionsTried < COMPLETIONS_TRIED_MAX) return;
     const currentState = stands ? decided : await stateOfExtremities(tx, roomId, room.extremities);
     const at = context.clock.now();

@@ -50,6 +50,21 @@ export async function readPartialAnchors(sql: Sql, roomId: RoomId): Promise<Even
   return rows.map(({ eventId }) => eventId);
 }
 
+/** An anchor whose state is known, or assumed. */
+export interface FullAnchor {
+  readonly eventId: EventId;
+  readonly stateAfter: SnapshotId;
+}
+
+/** All of a room that have a state which is not to be fetched first, by id. */
+export function readFullAnchors(sql: Sql, roomId: RoomId): Promise<FullAnchor[]> {
+  return sql.query(
+    `SELECT event_id AS "eventId", encode(state_after, 'hex') AS "stateAfter" FROM anchors
+      WHERE room_id = $1 AND NOT partial ORDER BY event_id`,
+    [roomId],
+  );
+}
+
 /** The full state at one of the anchors of the newest stay that has anchors; always the same one. */
 export async function readFullAnchorState(sql: Sql, roomId: RoomId): Promise<SnapshotId | undefined> {
   const [row] = await sql.query<{ stateAfter: SnapshotId }>(

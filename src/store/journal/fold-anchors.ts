@@ -1,5 +1,5 @@
 /** The fold of control events that make anchors and give them their full state (src/store/events/anchors.ts). */
-import { type EventId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { type Transaction } from '../open-store.ts';
 import { settleBelowAnchors } from './fold-extremities.ts';
@@ -9,6 +9,8 @@ interface AnchorRow {
   readonly eventId: EventId;
   readonly stateAfter: SnapshotId;
   readonly partial: boolean;
+  /** Nobody has told the state. */
+  readonly assumed?: boolean;
 }
 
 /** The anchors that a control event makes or settles. */
@@ -31,13 +33,21 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
         : eventIds.map((eventId) => ({ eventId, stateAfter: assumedState, partial: true }));
     }
     case 'GapsAssumed':
-      return event.eventIds.map((eventId) => ({ eventId, stateAfter: event.assumedState, partial: false }));
+      return event.eventIds.map((eventId) => ({
+        eventId,
+        stateAfter: event.assumedState,
+        partial: false,
+        assumed: true,
+      }));
+    // Its row is there.
+    case 'AnchorCorrected':
     case 'JoinRejected':
     case 'StayEnded':
     case 'GapFilled':
     case 'GapGivenUp':
     case 'SpeakersLearned':
     case 'MissingSought':
+    case 'EventsCorrected':
     case 'StateFetchStarted':
     case 'StateFetchFailed':
     case 'RoundFailed':
@@ -47,8 +57,25 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
   }
 }
 
+/** Those of the anchors that entries settle whose state nobody has told so far: what builds on them was judged by a guess. */
+export async function readAssumed(
+  tx: Transaction,
+  roomId: RoomId,
+  events: readonly ResyncEvent[],
+): Promise<ReadonlySet<EventId>> {
+  const settled = events.flatMap((event) =>
+    event.type === 'GapClosed' || event.type === 'GapFilled' ? [event.eventId] : [],
+  );
+  if (settled.length === 0) return new Set();
+  const rows = await tx.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND assumed`,
+    [roomId, settled],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
+}
+
 /**
- * An anchor that has its full state keeps it; one whose event has come is none any more. What an anchor cites is known where its
+ * An anchor that has its full state, and not a guess, keeps it until it is corrected; one whose event has come is none any more. What an anchor cites is known where its
  * body is held, as it is once its state is fetched.
  */
 export async function foldAnchors(
@@ -66,18 +93,20 @@ export async function foldAnchors(
           WHERE p.room_id = $1 AND p.event_id = ANY ($3::text[])
          ON CONFLICT DO NOTHING
        )
-       INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial)
-       SELECT $1, event_id, $2, decode(state_after, 'hex'), partial
-         FROM unnest($3::text[], $4::text[], $5::boolean[]) AS i(event_id, state_after, partial)
+       INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial, assumed)
+       SELECT $1, event_id, $2, decode(state_after, 'hex'), partial, assumed
+         FROM unnest($3::text[], $4::text[], $5::boolean[], $6::boolean[]) AS i(event_id, state_after, partial, assumed)
        ON CONFLICT (room_id, event_id) DO UPDATE
-          SET (epoch, state_after, partial) = (excluded.epoch, excluded.state_after, excluded.partial)
-        WHERE a.partial`,
+          SET (epoch, state_after, partial, assumed) =
+              (excluded.epoch, excluded.state_after, excluded.partial, excluded.assumed)
+        WHERE a.partial OR a.assumed AND NOT excluded.partial`,
       [
         roomId,
         epoch,
         rows.map(({ eventId }) => eventId),
         rows.map(({ stateAfter }) => stateAfter),
         rows.map(({ partial }) => partial),
+        rows.map(({ assumed }) => assumed === true),
       ],
     );
     await settleBelowAnchors(
@@ -86,10 +115,28 @@ export async function foldAnchors(
       rows.flatMap(({ eventId, partial }) => (partial ? [] : [eventId])),
     );
   }
+  for (const event of events) if (event.type === 'AnchorCorrected') await correctAnchor(tx, roomId, event);
   const filled = events.flatMap((event) => (event.type === 'GapFilled' ? [event.eventId] : []));
   if (filled.length === 0) return;
-  await tx.query(`DELETE FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND partial`, [
+  await tx.query(`DELETE FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND (partial OR assumed)`, [
     roomId,
     filled,
   ]);
+}
+
+/** A state that was corrected: what was put in is left out no longer, and what was taken out may come back. */
+async function correctAnchor(
+  tx: Transaction,
+  roomId: RoomId,
+  { eventId, snapshotId, putIn, takenOut }: Extract<ResyncEvent, { type: 'AnchorCorrected' }>,
+): Promise<void> {
+  await tx.query(
+    `WITH corrected AS (
+       UPDATE anchors SET state_after = decode($3, 'hex') WHERE room_id = $1 AND event_id = $2
+     ), put_in AS (
+       DELETE FROM left_out WHERE room_id = $1 AND anchor_id = $2 AND event_id = ANY ($4::text[])
+     )
+     INSERT INTO left_out (room_id, event_id, anchor_id) SELECT $1, unnest($5::text[]), $2 ON CONFLICT DO NOTHING`,
+    [roomId, eventId, snapshotId, putIn, takenOut],
+  );
 }

@@ -8,7 +8,8 @@ import { type JournalEvent, isTimelineEvent } from '../../resync/entries.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { type Transaction } from '../open-store.ts';
-import { foldAnchors } from './fold-anchors.ts';
+import { foldAnchors, readAssumed } from './fold-anchors.ts';
+import { type Change, changesOf, movesStateVersion } from './fold-corrections.ts';
 import { foldGaps } from './fold-gaps.ts';
 import { foldResync } from './fold-resync.ts';
 import { foldRoomServers } from './fold-room-servers.ts';
@@ -28,6 +29,8 @@ export interface Folded {
   readonly resync: ResyncState | null;
   /** For the events that are taken in. */
   readonly rows: readonly EventStateRow[];
+  /** What others rest on and is another now. */
+  readonly changes: readonly Change[];
 }
 
 /** The room's state after the entries, where one of them says it. */
@@ -45,12 +48,15 @@ export async function foldEntries(
 ): Promise<Folded> {
   const timeline = events.filter(isTimelineEvent);
   const control = events.filter((event) => !isTimelineEvent(event));
-  const moved = await moveRoom(tx, room, timeline, control);
+  const assumed = await readAssumed(tx, room.roomId, control);
+  const moves = events.filter((event) => movesStateVersion(event, assumed)).length;
+  const moved = await moveRoom(tx, room, timeline, control, moves);
   const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
   await foldAnchors(tx, room, control);
   await foldGaps(tx, room, control);
   await foldRoomServers(tx, room, control);
-  return { moved, resync, rows: await foldTimeline(tx, room.roomId, timeline, facts) };
+  const rows = await foldTimeline(tx, room.roomId, timeline, facts);
+  return { moved, resync, rows, changes: changesOf(room, events, { stateEvents: facts.stateEvents, assumed }) };
 }
 
 /** Whether the room is partial after a control event that decides it. */
@@ -67,11 +73,10 @@ async function moveRoom(
   room: LockedRoom,
   timeline: readonly TimelineEvent[],
   control: readonly ResyncEvent[],
+  moves: number,
 ): Promise<MovedRoom> {
   const joined = control.findLast(({ type }) => type === 'PartialStateJoined' || type === 'FullStateJoined');
   const settled = control.findLast(({ type }) => type in IS_PARTIAL_AFTER);
-  const flips = timeline.filter((event) => event.type === 'EventUnPartialStated' && event.was !== event.is).length;
-  const completions = control.filter(({ type }) => type === 'ResyncCompleted' || type === 'StayEnded').length;
   const [moved] = await tx.query<MovedRoom>(
     `WITH before AS (SELECT current_state FROM rooms WHERE room_id = $1)
      UPDATE rooms r
@@ -87,7 +92,7 @@ async function moveRoom(
       room.epoch,
       control.length,
       timeline.length,
-      flips + completions,
+      moves,
       settled === undefined ? null : (IS_PARTIAL_AFTER[settled.type] ?? null),
       currentStateOf(timeline) ?? null,
       joined && 'joinEventId' in joined ? joined.joinEventId : null,

@@ -3,6 +3,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Verdict } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
+import { type OutlierBefore } from './fold-corrections.ts';
 import { type ChangedEvent, settleExtremities } from './fold-extremities.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
@@ -10,6 +11,11 @@ import { displayable } from '../storable-text.ts';
 type Judged = Extract<TimelineEvent, { type: 'PduAccepted' | 'PduRejected' }>;
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
 type SoftFailed = Extract<TimelineEvent, { type: 'EventSoftFailed' }>;
+type StatesChanged = Extract<TimelineEvent, { type: 'StatesChanged' }>;
+type VerdictChanged = Extract<TimelineEvent, { type: 'VerdictChanged' }>;
+/** A verdict on an event of the timeline, with its states. */
+type JudgedAgain =
+  UnPartialStated | (VerdictChanged & { readonly stateBefore: SnapshotId; readonly stateAfter: SnapshotId });
 
 /** A row of `event_states`, but for what the journal entry itself gives it. */
 export interface EventStateRow {
@@ -33,6 +39,8 @@ export interface TimelineFacts {
   readonly events: ReadonlyMap<EventId, EventFacts>;
   /** Of these, and of the events that verdicts were made by. */
   readonly nids: ReadonlyMap<EventId, number>;
+  /** Of the state events that entries are about. */
+  readonly stateEvents: ReadonlyMap<EventId, OutlierBefore>;
 }
 
 /** What the folds need to know of an event that is taken in. */
@@ -59,14 +67,20 @@ export async function timelineFacts(
   timeline: readonly TimelineEvent[],
 ): Promise<TimelineFacts> {
   const judged = timeline.filter(isJudged).map(({ eventId }) => eventId);
+  const named = timeline.flatMap((event) => ('eventId' in event ? [event.eventId] : []));
   const authStates = timeline.flatMap((event) => ('authState' in event ? event.authState : []));
-  if (judged.length === 0 && authStates.length === 0) return { events: new Map(), nids: new Map() };
-  const rows = await tx.query<EventFacts & { eventId: EventId }>(
+  if (named.length + authStates.length === 0) return { events: new Map(), nids: new Map(), stateEvents: new Map() };
+  const rows = await tx.query<
+    EventFacts & { eventId: EventId; isState: boolean; outlierVerdict: Verdict | null; isAwaited: boolean }
+  >(
     `SELECT p.event_id AS "eventId", p.nid, p.type, p.sender,
             EXISTS (SELECT FROM room_servers s
                      WHERE s.room_id = p.room_id AND s.server_name = substr(p.sender, strpos(p.sender, ':') + 1)
                        AND s.source <> 'hint') AS "isSpeakerKnown",
-            p.prev_events AS "prevEvents", p.auth_events AS "authEvents",
+            p.prev_events AS "prevEvents", p.auth_events AS "authEvents", p.state_key_nid IS NOT NULL AS "isState",
+            (SELECT o.verdict FROM outlier_verdicts o WHERE o.event_nid = p.nid) AS "outlierVerdict",
+            EXISTS (SELECT FROM awaited_events w WHERE w.room_id = p.room_id AND w.event_id = p.event_id)
+              OR EXISTS (SELECT FROM left_out l WHERE l.room_id = p.room_id AND l.event_id = p.event_id) AS "isAwaited",
             CASE WHEN p.event_id = ANY ($3::text[]) THEN
               ARRAY(SELECT coalesce(e.auth_depth, o.auth_depth)
                       FROM unnest(p.auth_events) WITH ORDINALITY AS cited(event_id, ordinal)
@@ -75,7 +89,7 @@ export async function timelineFacts(
                       LEFT JOIN outlier_verdicts o ON o.event_nid = a.nid
                      ORDER BY ordinal) END AS "authDepths"
        FROM pdus p WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
-    [roomId, [...new Set([...judged, ...authStates])], judged],
+    [roomId, [...new Set([...named, ...authStates])], judged],
   );
   const byId = new Map(rows.map((row) => [row.eventId, row]));
   const events = new Map<EventId, EventFacts>();
@@ -84,11 +98,16 @@ export async function timelineFacts(
     if (facts === undefined) throw new Error(`${eventId} is not a stored event of ${roomId}`);
     events.set(eventId, facts);
   }
-  return { events, nids: new Map(rows.map(({ eventId, nid }) => [eventId, nid])) };
+  const about = new Set(named);
+  const stateEvents = new Map<EventId, OutlierBefore>();
+  for (const { eventId, isState, outlierVerdict, isAwaited } of rows) {
+    if (isState && about.has(eventId)) stateEvents.set(eventId, { verdict: outlierVerdict, isAwaited });
+  }
+  return { events, nids: new Map(rows.map(({ eventId, nid }) => [eventId, nid])), stateEvents };
 }
 
 /** The nids of what a verdict was made by, as an array of the database; `null`: the entry does not say. */
-function authStateOf({ authState }: Judged | UnPartialStated | SoftFailed, { nids }: TimelineFacts): string | null {
+function authStateOf({ authState }: Judged | JudgedAgain | SoftFailed, { nids }: TimelineFacts): string | null {
   return authState === undefined ? null : int8Array(authState.flatMap((eventId) => nids.get(eventId) ?? []));
 }
 
@@ -100,10 +119,16 @@ export async function foldTimeline(
   facts: TimelineFacts,
 ): Promise<EventStateRow[]> {
   const judged = timeline.filter(isJudged);
-  const unPartialStated = timeline.filter((event) => event.type === 'EventUnPartialStated');
-  const flipped = unPartialStated.length > 0 ? await foldUnPartialStated(tx, roomId, unPartialStated, facts) : [];
+  const judgedAgain = timeline.filter(isJudgedAgain);
+  const flipped = judgedAgain.length > 0 ? await foldJudgedAgain(tx, roomId, judgedAgain, facts) : [];
   const softFailed = timeline.filter((event) => event.type === 'EventSoftFailed');
   if (softFailed.length > 0) flipped.push(...(await foldSoftFailed(tx, roomId, softFailed, facts)));
+  await foldStatesChanged(
+    tx,
+    roomId,
+    timeline.filter((event) => event.type === 'StatesChanged'),
+  );
+  await foldOutliers(tx, roomId, timeline.filter(isOutlierChanged));
   const takenIn = judged.map((event) => ({
     eventId: event.eventId,
     isSolid: event.type === 'PduAccepted' && !event.softFailed,
@@ -147,11 +172,20 @@ function toRow(event: Judged, eventNid: number, authDepth: number | null, authSt
   return { ...row, stateAfter: stateBefore, verdict: 'rejected', softFailed: false, rule, reason };
 }
 
-/** Gives events their full state and final verdict; returns those whose verdict has changed. */
-async function foldUnPartialStated(
+function isJudgedAgain(event: TimelineEvent): event is JudgedAgain {
+  if (event.type === 'EventUnPartialStated') return true;
+  return event.type === 'VerdictChanged' && event.stateBefore !== undefined && event.stateAfter !== undefined;
+}
+
+function isOutlierChanged(event: TimelineEvent): event is VerdictChanged {
+  return event.type === 'VerdictChanged' && !isJudgedAgain(event);
+}
+
+/** Gives events their full state and another verdict, or the final one; returns those whose verdict has changed. */
+async function foldJudgedAgain(
   tx: Transaction,
   roomId: RoomId,
-  events: readonly UnPartialStated[],
+  events: readonly JudgedAgain[],
   facts: TimelineFacts,
 ): Promise<ChangedEvent[]> {
   const rows = await tx.query<ChangedEvent>(
@@ -190,5 +224,41 @@ async function foldSoftFailed(
       WHERE e.event_id = s.event_id AND e.room_id = $1 AND e.verdict = 'accepted' AND NOT e.soft_failed
       RETURNING e.event_id AS "eventId", false AS "isSolid"`,
     [roomId, events.map(({ eventId }) => eventId), textArray(events.map((event) => authStateOf(event, facts)))],
+  );
+}
+
+/** What events that keep their verdict were judged by is not kept again for each: it follows from the state before them. */
+async function foldStatesChanged(tx: Transaction, roomId: RoomId, entries: readonly StatesChanged[]): Promise<void> {
+  const rows = entries.flatMap(({ eventIds, ...states }) => eventIds.map((eventId) => ({ eventId, ...states })));
+  if (rows.length === 0) return;
+  await tx.query(
+    `UPDATE event_states e
+        SET state_before = decode(c.state_before, 'hex'), state_after = decode(c.state_after, 'hex'),
+            auth_state = CASE WHEN e.soft_failed THEN e.auth_state END
+       FROM unnest($2::text[], $3::text[], $4::text[]) AS c(event_id, state_before, state_after)
+      WHERE e.event_id = c.event_id AND e.room_id = $1`,
+    [
+      roomId,
+      rows.map(({ eventId }) => eventId),
+      rows.map(({ stateBefore }) => stateBefore),
+      rows.map(({ stateAfter }) => stateAfter),
+    ],
+  );
+}
+
+async function foldOutliers(tx: Transaction, roomId: RoomId, entries: readonly VerdictChanged[]): Promise<void> {
+  if (entries.length === 0) return;
+  await tx.query(
+    `UPDATE outlier_verdicts o SET verdict = c.verdict, rule = c.rule, reason = c.reason
+       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS c(event_id, verdict, rule, reason)
+       JOIN pdus p ON p.event_id = c.event_id AND p.room_id = $1
+      WHERE o.event_nid = p.nid`,
+    [
+      roomId,
+      entries.map(({ eventId }) => eventId),
+      entries.map(({ is }) => is),
+      entries.map(({ rule }) => (rule === undefined ? null : displayable(rule))),
+      entries.map(({ reason }) => (reason === undefined ? null : displayable(reason))),
+    ],
   );
 }

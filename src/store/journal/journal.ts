@@ -21,6 +21,7 @@ import { foldSpeakers, toldOfSpeakers } from './fold-room-servers.ts';
 import { timelineFacts } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
 import { writeEntries } from './write-entries.ts';
+import { int8Array } from '../sql-values.ts';
 
 /**
  * Appends to the journal of a locked room, in the order given, and applies every fold. The events that timeline entries
@@ -35,7 +36,7 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
   const facts = await timelineFacts(tx, room.roomId, timeline);
   const learned = await toldOfSpeakers(tx, room, await foldSpeakers(tx, room, timeline, facts.events));
   const events = learned === undefined ? given : [...given, learned];
-  const { moved, resync, rows } = await foldEntries(tx, room, events, facts);
+  const { moved, resync, rows, changes } = await foldEntries(tx, room, events, facts);
   const currentState = currentStateOf(timeline);
   if (currentState !== undefined && currentState !== moved.currentStateBefore) {
     await foldCurrentState(tx, room.roomId, moved.currentStateBefore, currentState);
@@ -48,7 +49,7 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
     return { stream, seq: stream === 'timeline' ? ++timelineSeq : ++resyncSeq, event };
   });
   const { roomId, epoch } = room;
-  writeEntries(tx, room, numbered, rows, (base) => {
+  writeEntries(tx, room, numbered, { rows, changes }, (base) => {
     tx.tell({ entries: numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry })), resync });
   });
 }
@@ -67,6 +68,15 @@ export function readResyncEvents(
       WHERE room_id = $1 AND stream = 'resync' AND seq > $3 AND epoch = $2 ORDER BY seq`,
     [roomId, epoch, sinceSeq],
   );
+}
+
+/** The types of the entries at these positions. */
+export async function readEntryTypes(sql: Sql, positions: readonly number[]): Promise<Map<number, string>> {
+  const rows = await sql.query<{ position: number; type: string }>(
+    `SELECT position, type FROM journal WHERE position = ANY ($1::bigint[])`,
+    [int8Array(positions)],
+  );
+  return new Map(rows.map(({ position, type }) => [position, type]));
 }
 
 export interface JournalQuery {

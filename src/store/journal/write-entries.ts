@@ -8,6 +8,7 @@ import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
+import { type Folded } from './fold-entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
 
@@ -66,14 +67,22 @@ const WRITE_ENTRIES = {
     UPDATE journal_head SET position = position + $3::int RETURNING position - $3::int AS base
   ), entry AS (
     SELECT head.base + e.ordinal AS position, e.*
-      FROM head, unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[])
-           WITH ORDINALITY AS e(stream, seq, type, data, attempt_no, event_id, ordinal)
+      FROM head, unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[], $10::bigint[])
+           WITH ORDINALITY AS e(stream, seq, type, data, attempt_no, event_id, cause, ordinal)
   ), written AS (
-    INSERT INTO journal (position, room_id, epoch, stream, seq, type, data, attempt_no, event_id, recorded_at)
-    SELECT position, $1, $2, stream, seq, type, data::json, attempt_no, event_id,
+    INSERT INTO journal (position, room_id, epoch, stream, seq, type, data, attempt_no, event_id, cause, recorded_at)
+    SELECT position, $1, $2, stream, seq, type, data::json, attempt_no, event_id, cause,
            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
       FROM entry
-  ), judged AS (${insertJudged(10)}
+  ), changed AS (
+    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+    SELECT $1, d.event_id, head.base + d.entry + 1, d.verdict, d.states, d.verdict,
+           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+      FROM head, unnest($11::text[], $12::bigint[], $13::boolean[], $14::boolean[]) AS d(event_id, entry, verdict, states)
+    ON CONFLICT (room_id, event_id) DO UPDATE
+       SET (cause, verdict, states, anchors) =
+           (excluded.cause, c.verdict OR excluded.verdict, c.states OR excluded.states, c.anchors OR excluded.anchors)
+  ), judged AS (${insertJudged(15)}
   )
   SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`,
 };
@@ -89,7 +98,7 @@ export function writeEntries(
   tx: Transaction,
   room: LockedRoom,
   entries: readonly Entry[],
-  rows: readonly EventStateRow[],
+  { rows, changes }: Pick<Folded, 'rows' | 'changes'>,
   onWritten: (base: number) => void,
 ): void {
   const events = entries.map(({ event }) => event);
@@ -103,6 +112,11 @@ export function writeEntries(
     textArray(events.map((event) => JSON.stringify(event))),
     int8Array(events.map((event) => ('attemptNo' in event ? event.attemptNo : null))),
     textArray(events.map((event) => ('eventId' in event ? event.eventId : null))),
+    int8Array(events.map((event) => (event.type === 'VerdictChanged' ? event.cause : null))),
+    textArray(changes.map(({ eventId }) => eventId)),
+    int8Array(changes.map(({ entry }) => entry)),
+    booleanArray(changes.map(({ verdict }) => verdict)),
+    booleanArray(changes.map(({ states }) => states)),
     ...rowValues(rows),
   ];
   tx.queryLast({

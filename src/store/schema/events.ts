@@ -3,7 +3,7 @@
  * rewrites `1e3`. `type`, `state_key` and `membership` of events are written by `storable` (storable-text.ts), since text
  * cannot hold NUL.
  */
-import { boolean, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { bytea, hash16, int8 } from './columns.ts';
 
 /** Interned (type, state_key) pairs: what a snapshot maps from. */
@@ -18,28 +18,34 @@ export const stateKeys = pgTable(
 );
 
 /** Events as received after the checks. Immutable, but for a hollow one that is completed. */
-export const pdus = pgTable('pdus', {
-  nid: int8().generatedAlwaysAsIdentity().primaryKey(),
-  eventId: text('event_id').notNull().unique('pdus_by_event_id'),
-  roomId: text('room_id').notNull(),
-  /** Null: not a state event. */
-  stateKeyNid: int8(),
-  type: text().notNull(),
-  sender: text().notNull(),
-  membership: text(),
-  depth: int8().notNull(),
-  originServerTs: int8().notNull(),
-  /**
-   * Also in `json`, where SQL cannot reach them: `->` fails on a document that holds `\u0000` anywhere, so that one event
-   * would block every query that walks the graph.
-   */
-  prevEvents: text().array().notNull(),
-  authEvents: text().array().notNull(),
-  json: json().notNull(),
-  /** Stored redacted, because the content hash did not match. */
-  hollow: boolean().notNull(),
-  storedAt: int8().notNull(),
-});
+export const pdus = pgTable(
+  'pdus',
+  {
+    nid: int8().generatedAlwaysAsIdentity().primaryKey(),
+    eventId: text('event_id').notNull().unique('pdus_by_event_id'),
+    roomId: text('room_id').notNull(),
+    /** Null: not a state event. */
+    stateKeyNid: int8(),
+    type: text().notNull(),
+    sender: text().notNull(),
+    membership: text(),
+    depth: int8().notNull(),
+    originServerTs: int8().notNull(),
+    /**
+     * Also in `json`, where SQL cannot reach them: `->` fails on a document that holds `\u0000` anywhere, so that one event
+     * would block every query that walks the graph.
+     */
+    prevEvents: text().array().notNull(),
+    authEvents: text().array().notNull(),
+    json: json().notNull(),
+    /** Stored redacted, because the content hash did not match. */
+    hollow: boolean().notNull(),
+    storedAt: int8().notNull(),
+  },
+  // The events of a room lie together as they came. A summary of each range of pages costs a bulk insert nothing that could
+  // be measured, and spares who looks for all that cites an event the events of other rooms.
+  (table) => [index('pdus_by_room').using('brin', table.roomId)],
+);
 
 /**
  * Verdicts on events that were fetched as state or auth chain, by their own auth events alone; in the timeline that of

@@ -106,12 +106,82 @@ export const anchors = pgTable(
     stateAfter: hash16().$type<SnapshotId>().notNull(),
     /** `stateAfter` is what a resident returned without memberships: the full state is still to be fetched. */
     partial: boolean().notNull(),
+    /** No resident has told `stateAfter`: it stands for a state that is still looked for. */
+    assumed: boolean().notNull().default(false),
   },
   (table) => [
     primaryKey({ columns: [table.roomId, table.eventId] }),
     index('anchors_partial')
       .on(table.roomId)
       .where(sql`partial`),
+  ],
+);
+
+/**
+ * What a resident's answer names as the state at an anchor and the state there does not hold: events that are rejected, that
+ * nobody gave us, or that cite such. One that is accepted later gets its place.
+ */
+export const leftOut = pgTable(
+  'left_out',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    anchorId: text('anchor_id').$type<EventId>().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.eventId, table.anchorId] })],
+);
+
+/** Auth events that are not held, or not judged, and for want of which events of a state are not judged either. */
+export const awaitedEvents = pgTable(
+  'awaited_events',
+  { roomId: text('room_id').$type<RoomId>().notNull(), eventId: text('event_id').$type<EventId>().notNull() },
+  (table) => [primaryKey({ columns: [table.roomId, table.eventId] })],
+);
+
+/**
+ * Events, and anchors, that changed, and whose dependants are not known yet. The row without an event says that the current state
+ * is to be worked out again (src/rooms/resync/correct-events.ts).
+ */
+export const correctionCauses = pgTable(
+  'correction_causes',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    /** Position of the entry by which it changed. */
+    cause: int8().notNull(),
+    /** Its verdict is another: what cites it as an auth event, and where states were resolved, is to be looked at. */
+    verdict: boolean().notNull(),
+    /** The state after it is another: its children are. */
+    states: boolean().notNull(),
+    /** The states at anchors are still to be looked at. */
+    anchors: boolean().notNull(),
+    since: int8().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.eventId] }),
+    index('correction_causes_by_time').on(table.since),
+  ],
+);
+
+/** Events that are to be looked at again, outliers among them. */
+export const correctionTargets = pgTable(
+  'correction_targets',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    /** As in `correction_causes`, of the event `through`. */
+    cause: int8().notNull(),
+    through: text().$type<EventId>().notNull(),
+    /** The state before it may be another. */
+    states: boolean().notNull(),
+    /** Those that others may rest on come first: outliers by auth depth, then events of the timeline by position. */
+    rank: int8().notNull(),
+    since: int8().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.eventId] }),
+    index('correction_targets_by_rank').on(table.roomId, table.rank),
+    index('correction_targets_by_time').on(table.since),
   ],
 );
 
@@ -128,10 +198,7 @@ export const gaps = pgTable(
     /** Who sent the event that cites it: none may open many. */
     origin: text().$type<ServerName>().notNull(),
     openedAt: int8().notNull(),
-    /** In which somebody was asked. */
     attempts: integer().notNull().default(0),
-    /** Begun since one ended or stored something, and not ended in order: they end their worker. */
-    begins: integer().notNull().default(0),
     /** When it is tried next; null: given up. */
     wakeAt: int8(),
     lastResident: text().$type<ServerName>(),
@@ -164,7 +231,7 @@ export const roomServers = pgTable(
 
 /**
  * Events that a room's state lacks, or that nobody gave us so far. One that is found later keeps its row: it is stored and
- * judged, and no state has it yet.
+ * judged, and gets its places as a correction.
  */
 export const missingEvents = pgTable(
   'missing_events',

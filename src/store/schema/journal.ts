@@ -25,6 +25,8 @@ export const journal = pgTable(
     attemptNo: integer('attempt_no'),
     /** Of an entry about one event; each kind of verdict is journalled once in an epoch. */
     eventId: text('event_id'),
+    /** Of a change of a verdict: the position of the entry that made it due. */
+    cause: int8(),
     recordedAt: int8().notNull(),
   },
   (table) => [
@@ -42,5 +44,8 @@ export const journal = pgTable(
     uniqueIndex('journal_one_un_partial_stating_an_event')
       .on(table.roomId, table.epoch, table.eventId)
       .where(sql`type = 'EventUnPartialStated'`),
+    uniqueIndex('journal_one_change_a_cause')
+      .on(table.eventId, table.cause)
+      .where(sql`type = 'VerdictChanged'`),
   ],
 );

@@ -2,10 +2,11 @@
 import { systemClock } from '../../../src/clock.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
-import { type ResyncEvent, type SnapshotId } from '../../../src/resync/events.ts';
+import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
+import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
 import { walkPartialEvents } from '../../../src/rooms/resync/walk.ts';
 import { type StoredEventState, readEventStates } from '../../../src/store/events/event-states.ts';
 import { insertPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
@@ -136,7 +137,7 @@ export class PartialRoom {
     );
   }
 
-  async journal(...events: readonly ResyncEvent[]): Promise<void> {
+  async journal(...events: readonly (ResyncEvent | TimelineEvent)[]): Promise<void> {
     await withTransaction(this.#store, async (tx) => append(tx, (await lockRoom(tx, this.roomId))!, events));
   }
 
@@ -154,6 +155,13 @@ export class PartialRoom {
   async walk(store: Store = this.#store): Promise<RoomRow> {
     const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
     await walkPartialEvents({ ...this.context, store }, this.roomId, 1, progress);
+    return (await readRoom(this.#store, this.roomId))!;
+  }
+
+  /** What the workflow does of a room in which something is due. */
+  async correct(store: Store = this.#store): Promise<RoomRow> {
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    await correctEvents({ ...this.context, store }, { roomId: this.roomId, epoch: 1 }, progress);
     return (await readRoom(this.#store, this.roomId))!;
   }
 

@@ -1,1 +1,0 @@
-ALTER TABLE "gaps" ADD COLUMN "begins" integer DEFAULT 0 NOT NULL;

@@ -1,0 +1,75 @@
+/** Judges outliers again whose auth events have another verdict, or a first one. */
+import { type EventId } from '../../matrix/identifiers.ts';
+import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { type TimelineEvent } from '../../resync/events.ts';
+import { type CorrectionTarget, addFirstVerdicts, deleteTargets } from '../../store/events/corrections.ts';
+import { type OutlierVerdict, type StoredPdu, readPdus, recordOutlierVerdicts } from '../../store/events/pdus.ts';
+import { createAuthViews } from '../judge/auth-view.ts';
+import { type Outlier, judgeLoaded } from '../judge/judge-outliers.ts';
+import { type Correcting, commitCorrections, correctedEvent } from './correction-step.ts';
+import { changesBefore } from './verdict-changes.ts';
+
+type VerdictChanged = Extract<TimelineEvent, { type: 'VerdictChanged' }>;
+
+/**
+ * Judges these outliers, those that others of them cite first; `false`: somebody else came in between. A first verdict is no
+ * correction and is recorded only; what waited for it is looked at next.
+ */
+export async function correctOutliers(correcting: Correcting, targets: readonly CorrectionTarget[]): Promise<boolean> {
+  const { context, roomId, rules, progress } = correcting;
+  const { store } = context;
+  const ids = targets.map(({ eventId }) => eventId);
+  const before = new Map<EventId, StoredPdu['verdict']>();
+  const byId = await loadOutliers(correcting, ids, before);
+  const verdicts = await judgeLoaded(byId, rules, progress.heartbeat);
+
+  const first = verdicts.filter(({ eventId }) => before.get(eventId) === 'unjudged');
+  const flipped = verdicts.filter(({ eventId, verdict }) => ![verdict, 'unjudged'].includes(before.get(eventId) ?? ''));
+  const dueTo = new Map(targets.map((target) => [target.eventId, target]));
+  const changes = await changesBefore(
+    store,
+    flipped.map(({ eventId }) => eventId),
+  );
+  const entries = flipped.flatMap((verdict): VerdictChanged[] => {
+    const due = dueTo.get(verdict.eventId);
+    return due === undefined ? [] : [changes.limit(changeOf(verdict, due))];
+  });
+  return commitCorrections(correcting, async (tx) => {
+    if ((await deleteTargets(tx, roomId, ids)) === 0) return [];
+    await recordOutlierVerdicts(tx, roomId, first);
+    await addFirstVerdicts(
+      tx,
+      roomId,
+      first.map(({ eventId }) => ({ eventId, cause: dueTo.get(eventId)?.cause ?? 0 })),
+    );
+    return [...entries, await correctedEvent(tx, correcting, ids.length, entries.length + first.length)];
+  });
+}
+
+/** The outliers as judging wants them, and what they cite with the verdicts of now. */
+async function loadOutliers(
+  { context, roomId, rules }: Correcting,
+  ids: readonly EventId[],
+  before: Map<EventId, StoredPdu['verdict']>,
+): Promise<Map<EventId, Outlier>> {
+  const views = createAuthViews(roomId, rules);
+  const byId = new Map<EventId, Outlier>();
+  for (const row of await readPdus(context.store, roomId, ids)) {
+    before.set(row.eventId, row.verdict);
+    byId.set(row.eventId, { event: views.view(row), verdict: 'waiting', authDepth: null });
+  }
+  const cited = [...byId.values()].flatMap(({ event }) => authEventIdsOf(event, rules)).filter((id) => !byId.has(id));
+  for (const row of await readPdus(context.store, roomId, [...new Set(cited)])) {
+    byId.set(row.eventId, { event: views.view(row), verdict: row.verdict, authDepth: row.authDepth });
+  }
+  return byId;
+}
+
+function changeOf(
+  { eventId, verdict, rule, reason }: OutlierVerdict,
+  { cause, through }: CorrectionTarget,
+): VerdictChanged {
+  const was = verdict === 'accepted' ? 'rejected' : 'accepted';
+  const why = rule === undefined ? {} : { rule, ...(reason === undefined ? {} : { reason }) };
+  return { type: 'VerdictChanged', eventId, was, is: verdict, cause, through, ...why };
+}

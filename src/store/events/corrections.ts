@@ -1,0 +1,253 @@
+/**
+ * What is to be judged again, since something that it rests on has changed: first the changes, a row each as the journal's fold
+ * writes them, then the events that rest on these, found by sets. Nothing here needs the room's lock: a row that is taken, or
+ * written twice, stays right.
+ */
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type Sql } from '../open-store.ts';
+import { int8Array, textArray } from '../sql-values.ts';
+import { CURRENT_STATE } from '../journal/fold-corrections.ts';
+
+/** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
+export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
+
+/** Types that auth rules read: an event that cites another one as auth event is rejected for that alone. */
+const AUTH_TYPES = `('m.room.create', 'm.room.member', 'm.room.power_levels', 'm.room.join_rules', 'm.room.third_party_invite')`;
+/** For people and for the workflow's decision; nobody counts further. */
+const COUNTED_MAX = 10_000;
+
+/** An event or an anchor that changed. */
+export interface CorrectionCause {
+  readonly eventId: EventId;
+  /** Position of the entry by which it changed. */
+  readonly cause: number;
+  /** Its verdict is another: what cites it as an auth event is to be looked at. */
+  readonly verdict: boolean;
+  /** The states at anchors are still to be looked at. */
+  readonly anchors: boolean;
+}
+
+/** An event to be looked at again. */
+export interface CorrectionTarget {
+  readonly eventId: EventId;
+  readonly cause: number;
+  /** The event, or the anchor, by whose change it is due. */
+  readonly through: EventId;
+  /** It has no place in the timeline. */
+  readonly isOutlier: boolean;
+}
+
+/** Its verdict counts: it is no event whose verdict is provisional, which others are looked at for later. */
+const IS_SETTLED = `NOT EXISTS (SELECT FROM event_states x WHERE x.room_id = $1 AND x.event_id = c.event_id AND x.partial)`;
+
+/** None of what a target cites is provisional; what is has its full state soon, and the target is looked at then. */
+const RESTS_ON_SETTLED = `
+  NOT EXISTS (SELECT FROM pdus p CROSS JOIN unnest(p.prev_events || p.auth_events) AS cited(event_id)
+               JOIN event_states x ON x.room_id = $1 AND x.event_id = cited.event_id AND x.partial
+              WHERE p.room_id = $1 AND p.event_id = t.event_id)`;
+
+/** The first changes of a room whose dependants are not known yet, those before others by which others changed. */
+export function readCorrectionCauses(sql: Sql, roomId: RoomId, limit: number): Promise<CorrectionCause[]> {
+  return sql.query(
+    `SELECT event_id AS "eventId", cause, verdict, anchors FROM correction_causes c
+      WHERE room_id = $1 AND event_id <> '${CURRENT_STATE}' AND ${IS_SETTLED} ORDER BY cause, event_id LIMIT $2`,
+    [roomId, limit],
+  );
+}
+
+/** The states at anchors are as these changes make them. A change that has come since keeps its mark. */
+export async function settleAnchorsOf(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<void> {
+  await sql.query(
+    `UPDATE correction_causes c SET anchors = false
+       FROM unnest($2::text[], $3::bigint[]) AS done(event_id, cause)
+      WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause`,
+    [roomId, textArray(causes.map(({ eventId }) => eventId)), int8Array(causes.map(({ cause }) => cause))],
+  );
+}
+
+/**
+ * Replaces changes by the events that rest on them: the children of what has another state after it, what cites an event with
+ * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided. One
+ * statement, whatever it finds; a change that has come since is left.
+ */
+export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<void> {
+  const citing = `
+    UNION ALL
+    SELECT p.event_id, c.cause, c.event_id, false
+      FROM pdus p CROSS JOIN unnest(p.auth_events) AS cited(event_id) JOIN proof c ON c.event_id = cited.event_id
+     WHERE p.room_id = $1
+    UNION ALL
+    SELECT e.event_id, c.cause, c.event_id, true
+      FROM (SELECT * FROM proof ORDER BY cause DESC LIMIT 1) AS c
+      JOIN event_states e ON e.room_id = $1 JOIN pdus p ON p.nid = e.event_nid
+     WHERE cardinality(p.prev_events) > 1
+       AND (SELECT count(DISTINCT coalesce(s.state_after, a.state_after))
+              FROM unnest(p.prev_events) AS prev(event_id)
+              LEFT JOIN event_states s ON s.room_id = $1 AND s.event_id = prev.event_id
+              LEFT JOIN anchors a ON a.room_id = $1 AND a.event_id = prev.event_id) > 1`;
+  await sql.query(
+    `WITH taken AS (
+       DELETE FROM correction_causes c USING unnest($2::text[], $3::bigint[]) AS done(event_id, cause)
+        WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause AND NOT c.anchors
+       RETURNING c.event_id, c.cause, c.verdict, c.states
+     ), proof AS (
+       SELECT t.* FROM taken t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
+        WHERE t.verdict AND p.state_key_nid IS NOT NULL AND p.type IN ${AUTH_TYPES}
+     ), found (event_id, cause, through, states) AS (
+       SELECT edge.event_id, c.cause, c.event_id, true
+         FROM taken c JOIN event_edges edge ON edge.room_id = $1 AND edge.prev_event_id = c.event_id WHERE c.states
+       ${causes.some(({ verdict }) => verdict) ? citing : ''}
+     )
+     INSERT INTO correction_targets AS t (room_id, event_id, cause, through, states, rank, since)
+     SELECT $1, f.event_id, (min(ARRAY[f.cause::text, f.through]))[1]::bigint, (min(ARRAY[f.cause::text, f.through]))[2],
+            bool_or(f.states), min(coalesce(e.position, coalesce(o.auth_depth, 1000000) - 1000000000)),
+            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+       FROM found f JOIN pdus p ON p.event_id = f.event_id AND p.room_id = $1
+       LEFT JOIN event_states e ON e.event_nid = p.nid LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
+      WHERE e.partial IS NOT TRUE AND coalesce(e.rule, o.rule, '') <> ALL ($4::text[])
+      GROUP BY f.event_id
+     ON CONFLICT (room_id, event_id) DO UPDATE SET states = t.states OR excluded.states`,
+    [
+      roomId,
+      textArray(causes.map(({ eventId }) => eventId)),
+      int8Array(causes.map(({ cause }) => cause)),
+      REFUSED_BY_PLACE,
+    ],
+  );
+}
+
+/**
+ * The first events that are to be looked at again: outliers, or events of the timeline.
+ *
+ * @param limit for outliers and events of the timeline each; the latter are left out while there are outliers.
+ */
+export async function readCorrectionTargets(sql: Sql, roomId: RoomId, limit: number): Promise<CorrectionTarget[]> {
+  const targets = await sql.query<CorrectionTarget>(
+    `SELECT t.event_id AS "eventId", t.cause, t.through,
+            NOT EXISTS (SELECT FROM event_states e WHERE e.room_id = $1 AND e.event_id = t.event_id) AS "isOutlier"
+       FROM correction_targets t WHERE t.room_id = $1 AND ${RESTS_ON_SETTLED} ORDER BY t.rank, t.event_id LIMIT $2`,
+    [roomId, limit],
+  );
+  const outliers = targets.filter(({ isOutlier }) => isOutlier);
+  return outliers.length > 0 ? outliers : targets;
+}
+
+/**
+ * The ids of events of the timeline that stand on one of the targets by prev edges, the nearest `limit`, where the states before
+ * them may be others: full ones, not refused for their place, that rest on nothing provisional.
+ */
+export async function readStandingOn(
+  sql: Sql,
+  roomId: RoomId,
+  targets: readonly EventId[],
+  limit: number,
+): Promise<EventId[]> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `WITH RECURSIVE below (event_id) AS (
+       SELECT c.event_id FROM correction_targets c JOIN pdus p ON p.event_id = c.event_id AND p.room_id = $1
+        WHERE c.room_id = $1 AND c.event_id = ANY ($2::text[]) AND (c.states OR p.state_key_nid IS NOT NULL)
+       UNION
+       SELECT t.event_id
+         FROM below b JOIN event_edges t ON t.room_id = $1 AND t.prev_event_id = b.event_id
+         JOIN event_states e ON e.room_id = $1 AND e.event_id = t.event_id AND NOT e.partial
+          AND coalesce(e.rule, '') <> ALL ($3::text[])
+        WHERE ${RESTS_ON_SETTLED}
+     )
+     SELECT event_id AS "eventId" FROM below LIMIT $4`,
+    [roomId, textArray(targets), REFUSED_BY_PLACE, limit],
+  );
+  return rows.map(({ eventId }) => eventId);
+}
+
+/** Those of `changed` that have children in the timeline beyond `judged`: what was judged does not say all of what follows. */
+export async function readUnfollowed(
+  sql: Sql,
+  roomId: RoomId,
+  changed: readonly EventId[],
+  judged: readonly EventId[],
+): Promise<Set<EventId>> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT DISTINCT prev_event_id AS "eventId" FROM event_edges
+      WHERE room_id = $1 AND prev_event_id = ANY ($2::text[]) AND event_id <> ALL ($3::text[])`,
+    [roomId, textArray(changed), textArray(judged)],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
+}
+
+/** Removes targets that were looked at; gives how many were still there. */
+export async function deleteTargets(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<number> {
+  const rows = await sql.query(
+    `DELETE FROM correction_targets WHERE room_id = $1 AND event_id = ANY ($2::text[]) RETURNING 1`,
+    [roomId, textArray(eventIds)],
+  );
+  return rows.length;
+}
+
+/** Outliers that have a first verdict now: what names them or cites them is to be looked at, as by the change `cause`. */
+export async function addFirstVerdicts(
+  sql: Sql,
+  roomId: RoomId,
+  judged: readonly { readonly eventId: EventId; readonly cause: number }[],
+): Promise<void> {
+  await sql.query(
+    `INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+     SELECT $1, event_id, cause, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+       FROM unnest($2::text[], $3::bigint[]) AS i(event_id, cause)
+     ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`,
+    [roomId, textArray(judged.map(({ eventId }) => eventId)), int8Array(judged.map(({ cause }) => cause))],
+  );
+}
+
+/** Whether the current state is to be worked out again. */
+export async function isCurrentStateDue(sql: Sql, roomId: RoomId): Promise<boolean> {
+  const rows = await sql.query(`SELECT FROM correction_causes WHERE room_id = $1 AND event_id = $2`, [
+    roomId,
+    CURRENT_STATE,
+  ]);
+  return rows.length > 0;
+}
+
+/** It was worked out. */
+export async function settleCurrentState(sql: Sql, roomId: RoomId): Promise<void> {
+  await sql.query(`DELETE FROM correction_causes WHERE room_id = $1 AND event_id = $2`, [roomId, CURRENT_STATE]);
+}
+
+/** How many changes and events of a room can be looked at now, as far as anybody counts. */
+export async function countCorrectionsDue(sql: Sql, roomId: RoomId): Promise<number> {
+  const [row] = await sql.query<{ due: number }>(
+    `SELECT count(*) AS due FROM (
+       (SELECT FROM correction_causes c WHERE c.room_id = $1 AND ${IS_SETTLED} LIMIT $2)
+        UNION ALL
+       (SELECT FROM correction_targets t WHERE t.room_id = $1 AND ${RESTS_ON_SETTLED} LIMIT $2)) AS due`,
+    [roomId, COUNTED_MAX],
+  );
+  return row?.due ?? 0;
+}
+
+/** How often the verdicts on these events have changed by corrections; none are absent. With the causes of these changes. */
+export async function readVerdictChanges(
+  sql: Sql,
+  eventIds: readonly EventId[],
+): Promise<Map<EventId, { readonly causes: readonly number[]; readonly last: number }>> {
+  const rows = await sql.query<{ eventId: EventId; causes: number[]; last: number }>(
+    `SELECT event_id AS "eventId", array_agg(cause) AS causes, max(position) AS last
+       FROM journal WHERE type = 'VerdictChanged' AND event_id = ANY ($1::text[]) GROUP BY event_id`,
+    [textArray(eventIds)],
+  );
+  return new Map(rows.map(({ eventId, causes, last }) => [eventId, { causes: causes.map(Number), last }]));
+}
+
+export interface CorrectionsEverywhere {
+  readonly corrections: number;
+  /** Since when the first of them is due, milliseconds; `null`: there is none. */
+  readonly oldestCorrectionSince: number | null;
+}
+
+/** Of all rooms. */
+export async function countCorrectionsEverywhere(sql: Sql): Promise<CorrectionsEverywhere> {
+  const [row] = await sql.query<CorrectionsEverywhere>(
+    `SELECT count(*) AS corrections, min(since) AS "oldestCorrectionSince"
+       FROM (SELECT since FROM correction_causes UNION ALL SELECT since FROM correction_targets) AS due`,
+  );
+  return row ?? { corrections: 0, oldestCorrectionSince: null };
+}

@@ -1,0 +1,49 @@
+/**
+ * What residents name in the state at an anchor, and the state there does not hold: rejected, missing, or citing what is
+ * missing. It is remembered, since any of it may turn out accepted.
+ */
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type Sql } from '../open-store.ts';
+import { textArray } from '../sql-values.ts';
+
+/** Of one answer. An honest one has a handful; of what a liar's has beyond, nothing is put in later. */
+const LEFT_OUT_MAX = 20_000;
+
+/** What an answer names and its state lacks. */
+export interface Omissions {
+  /** State events. */
+  readonly leftOut: readonly EventId[];
+  /** Auth events that were not had, and for want of which others of these are not judged. */
+  readonly awaited: readonly EventId[];
+}
+
+/** Remembers the omissions of the state at an anchor; in the transaction that makes it the anchor's state. */
+export async function recordOmissions(
+  sql: Sql,
+  roomId: RoomId,
+  anchorId: EventId,
+  { leftOut, awaited }: Omissions,
+): Promise<void> {
+  if (leftOut.length + awaited.length === 0) return;
+  await sql.query(
+    `WITH awaited AS (
+       INSERT INTO awaited_events (room_id, event_id) SELECT $1, unnest($4::text[]) ON CONFLICT DO NOTHING
+     )
+     INSERT INTO left_out (room_id, event_id, anchor_id) SELECT $1, unnest($3::text[]), $2 ON CONFLICT DO NOTHING`,
+    [roomId, anchorId, textArray(leftOut.slice(0, LEFT_OUT_MAX)), textArray(awaited.slice(0, LEFT_OUT_MAX))],
+  );
+}
+
+/** Those of `eventIds` that states at anchors lack, by anchor. */
+export async function readLeftOut(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<Map<EventId, Set<EventId>>> {
+  const rows = await sql.query<{ anchorId: EventId; eventIds: EventId[] }>(
+    `SELECT anchor_id AS "anchorId", array_agg(event_id) AS "eventIds" FROM left_out
+      WHERE room_id = $1 AND event_id = ANY ($2::text[]) GROUP BY anchor_id`,
+    [roomId, textArray(eventIds)],
+  );
+  return new Map(rows.map(({ anchorId, eventIds: ids }) => [anchorId, new Set(ids)]));
+}

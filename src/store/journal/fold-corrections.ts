@@ -1,0 +1,129 @@
+/**
+ * The fold of what changed after it had been judged: for each such event or anchor a row, written with the entries. What builds
+ * on it is worked out later and outside the room's lock (src/rooms/resync/correct-events.ts), so that an append costs what it says
+ * and not what follows from it.
+ */
+import { type EventId } from '../../matrix/identifiers.ts';
+import { type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
+import { type LockedRoom } from './rooms.ts';
+
+/** The name of the current state among the things that are to be corrected; no event has it. */
+export const CURRENT_STATE = '' as EventId;
+
+/** Something that changed, by the entry with this index in its append. */
+export interface Change {
+  readonly eventId: EventId;
+  readonly entry: number;
+  /** Its verdict is another, or a first one that was waited for. */
+  readonly verdict: boolean;
+  /** The state after it is another. */
+  readonly states: boolean;
+}
+
+/** What was known before the append. */
+export interface KnownBefore {
+  /** State events among those that entries name, each with the verdict on it as an outlier. */
+  readonly stateEvents: ReadonlyMap<EventId, OutlierBefore>;
+  /** Anchors whose state nobody had told. */
+  readonly assumed: ReadonlySet<EventId>;
+}
+
+export interface OutlierBefore {
+  readonly verdict: 'accepted' | 'rejected' | null;
+  /** States lack it, or events that they name wait for it. */
+  readonly isAwaited: boolean;
+}
+
+/** What these entries change of what others rest on. A message changes nothing for anybody. */
+export function changesOf(
+  room: LockedRoom,
+  entries: readonly (ResyncEvent | TimelineEvent)[],
+  known: KnownBefore,
+): Change[] {
+  const changes = new Map<EventId, Change>();
+  const add = (
+    eventId: EventId,
+    entry: number,
+    what: { readonly verdict: boolean; readonly states: boolean },
+  ): void => {
+    const before = changes.get(eventId);
+    const verdict = what.verdict || before?.verdict === true;
+    changes.set(eventId, { eventId, entry, verdict, states: what.states || before?.states === true });
+  };
+  const isNews = (eventId: EventId, is: 'accepted' | 'rejected'): boolean => {
+    const outlier = known.stateEvents.get(eventId);
+    return outlier !== undefined && (outlier.isAwaited || (outlier.verdict !== null && outlier.verdict !== is));
+  };
+  for (const [i, event] of entries.entries()) {
+    switch (event.type) {
+      case 'PduAccepted':
+      case 'PduRejected': {
+        const is = event.type === 'PduAccepted' ? 'accepted' : 'rejected';
+        const isAwaited = known.stateEvents.get(event.eventId)?.isAwaited === true;
+        // A provisional verdict is none that others are judged again for; the one that counts comes.
+        if (event.partial ? isAwaited : isNews(event.eventId, is)) {
+          add(event.eventId, i, { verdict: true, states: true });
+        }
+        break;
+      }
+      case 'EventUnPartialStated':
+        if (isNews(event.eventId, event.is) || (event.was !== event.is && known.stateEvents.has(event.eventId))) {
+          add(event.eventId, i, { verdict: true, states: true });
+        }
+        break;
+      case 'VerdictChanged': {
+        const states = event.stateAfter !== undefined && event.followed !== true;
+        if (known.stateEvents.has(event.eventId)) add(event.eventId, i, { verdict: true, states });
+        break;
+      }
+      case 'StatesChanged':
+        if (event.followed !== true) for (const id of event.eventIds) add(id, i, { verdict: false, states: true });
+        break;
+      case 'AnchorCorrected':
+        add(event.eventId, i, { verdict: false, states: true });
+        break;
+      case 'GapClosed':
+      case 'GapFilled':
+        if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true });
+        break;
+      case 'MissingSought':
+        for (const id of event.foundIds ?? []) add(id, i, { verdict: true, states: false });
+        break;
+      case 'PartialStateJoined':
+      case 'FullStateJoined':
+      case 'ResidentsLearned':
+      case 'ParentsLearned':
+      case 'SpeakersLearned':
+      case 'StateFetchStarted':
+      case 'StateFetchFailed':
+      case 'StateFetched':
+      case 'RoundFailed':
+      case 'EventsWalked':
+      case 'EventsCorrected':
+      case 'ResyncCompleted':
+      case 'JoinRejected':
+      case 'StayEnded':
+      case 'GapOpened':
+      case 'GapsAssumed':
+      case 'GapGivenUp':
+      case 'EventSoftFailed':
+      case 'CurrentStateResolved':
+        break;
+    }
+    if (!room.partial && isCorrection(event, known.assumed)) add(CURRENT_STATE, i, { verdict: false, states: false });
+  }
+  return [...changes.values()];
+}
+
+/** Whether what was worked out before this entry may be void: verdicts, or states that events build on, are others now. */
+export function movesStateVersion(event: ResyncEvent | TimelineEvent, assumed: ReadonlySet<EventId>): boolean {
+  if (event.type === 'EventUnPartialStated') return event.was !== event.is;
+  if (event.type === 'EventsCorrected') return event.changed > 0;
+  return event.type === 'ResyncCompleted' || event.type === 'StayEnded' || isCorrection(event, assumed);
+}
+
+function isCorrection(event: ResyncEvent | TimelineEvent, assumed: ReadonlySet<EventId>): boolean {
+  if (event.type === 'GapClosed' || event.type === 'GapFilled') return assumed.has(event.eventId);
+  if (event.type === 'MissingSought') return (event.foundIds?.length ?? 0) > 0;
+  return event.type === 'VerdictChanged' || event.type === 'StatesChanged' || event.type === 'AnchorCorrected';
+}
