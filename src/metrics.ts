@@ -10,6 +10,7 @@ import { type KeyRing } from './federation/key-ring.ts';
 import { countRequests } from './metrics/federation.ts';
 import { createInstruments } from './metrics/instruments.ts';
 import { countJournal } from './metrics/journal.ts';
+import { countJournalReaders } from './metrics/journal-readers.ts';
 import { type JoinRoom, type OpenJoins, countJoins } from './metrics/joins.ts';
 import {
   type BacklogEverywhere,
@@ -19,6 +20,7 @@ import {
   collectPartialRooms,
 } from './metrics/partial-rooms.ts';
 import { countKeys, countVerifications } from './metrics/verification.ts';
+import { type JournalReads } from './rooms/contract.ts';
 import { type StoreOptions } from './store/open-store.ts';
 import { type VerificationPool } from './verification/pool.ts';
 
@@ -41,6 +43,7 @@ export interface Metrics {
   countKeys(keyRing: KeyRing): KeyRing;
   countVerifications(pool: VerificationPool): VerificationPool;
   countJoins(join: JoinRoom): JoinRoom;
+  countJournalReaders(reads: JournalReads): JournalReads;
 }
 
 export interface MetricsOptions {
@@ -87,5 +90,6 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
     countKeys: (keyRing) => countKeys(keyRing, instruments),
     countVerifications: (pool) => countVerifications(pool, instruments, clock),
     countJoins: (join) => countJoins(join, instruments, clock),
+    countJournalReaders: (reads) => countJournalReaders(reads, instruments),
   };
 }

@@ -86,6 +86,15 @@ export const membersAnswer = z.object({
 /** `GET /rooms/{room}/state`, of which readers compare the ids. */
 export const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
+/** An entry of `GET /journal`, of which each is one in its pages and one event of its stream. */
+export const journalEntry = z.object({
+  position: z.number(),
+  room_id: z.string(),
+  recorded_at: z.string(),
+  type: z.string(),
+  explanation: z.string(),
+});
+
 /** With status 503: the room has no full state yet. */
 export const notReadyAnswer = z.object({ retry_after_ms: z.number() });
 

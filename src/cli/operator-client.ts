@@ -4,8 +4,12 @@ import { type Config, loadConfig } from '../config.ts';
 import { readSecretFile } from '../secret-file.ts';
 import { CliError } from './failure.ts';
 import { printable } from './output.ts';
+import { type ServerEvent, readServerEvents } from './server-events.ts';
 import { UP_DEFAULTS } from './defaults.ts';
 import { type Environment } from '../config/sources.ts';
+
+/** The server says that it lives every 15 s. */
+const SILENCE_MS_MAX = 60_000;
 
 export interface ClientOptions {
   readonly env: Environment;
@@ -23,8 +27,22 @@ export interface ApiAnswer {
 export interface OperatorClient {
   /** Throws `CliError` for anything but the status 200 and those in `expected`. */
   ask(path: string, options?: { readonly post?: object; readonly expected?: readonly number[] }): Promise<ApiAnswer>;
+  /**
+   * Follows server-sent events until the signal is aborted, then ends. Throws `LostConnectionError` where trying again may
+   * help, and `CliError` where it does not.
+   */
+  follow(path: string, options: FollowOptions): AsyncIterable<ServerEvent>;
   close(): Promise<void>;
 }
+
+export interface FollowOptions {
+  /** Of the last event that was had; absent: none was. */
+  readonly lastEventId?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** The server cannot be reached, or not now; another try may help. */
+export class LostConnectionError extends CliError {}
 
 /** Finds server and token: `--url` or REJOINDER_URL, else the listener in the configuration; the token likewise there. */
 export async function connectOperator(options: ClientOptions): Promise<OperatorClient> {
@@ -60,6 +78,24 @@ export async function connectOperator(options: ClientOptions): Promise<OperatorC
       if (body !== undefined && (status === 200 || expected.includes(status))) return { status, body, text };
       throw refused(base, status, body, source);
     },
+    async *follow(path, { lastEventId, signal }) {
+      const url = new URL(`/_rejoinder/v1${path}`, base);
+      const headers = {
+        authorization: `Bearer ${token}`,
+        accept: 'text/event-stream',
+        ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }),
+      };
+      try {
+        const options = { dispatcher: agent, headers, signal, bodyTimeout: SILENCE_MS_MAX };
+        const { statusCode: status, body } = await request(url, options);
+        if (status === 200) yield* readServerEvents(body);
+        else throw whyRefused(base, status, parseObject(await body.text()), source);
+      } catch (error) {
+        if (signal.aborted) return;
+        throw error instanceof CliError ? error : unreachable(base, error);
+      }
+      throw new LostConnectionError(`${base.origin} ended the connection`);
+    },
     close: () => agent.close(),
   };
 }
@@ -94,9 +130,20 @@ function parseObject(text: string): Record<string, unknown> | undefined {
   }
 }
 
-function unreachable(base: URL, error: unknown): CliError {
+/** What is refused for a while only is another thing than what is refused for good. */
+function whyRefused(
+  base: URL,
+  status: number,
+  body: Record<string, unknown> | undefined,
+  tokenSource: string,
+): CliError {
+  const error = refused(base, status, body, tokenSource);
+  return status === 429 || status >= 500 ? new LostConnectionError(error.message, { cause: error }) : error;
+}
+
+function unreachable(base: URL, error: unknown): LostConnectionError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-  return new CliError(`no server answers at ${base.origin} (${code})`, {
+  return new LostConnectionError(`no server answers at ${base.origin} (${code})`, {
     hint: 'Start it with "rejoinder up" or "rejoinder serve", or say where it is with --url.',
     cause: error,
   });

@@ -5,6 +5,7 @@ import { NAMED_FAULTS } from '../simulator/named-faults.ts';
 import { describeFailure } from './failure.ts';
 import { type DemoFlags } from './demo/plan.ts';
 import { addInspectCommands } from './inspect.ts';
+import { addJournalCommands } from './journal.ts';
 import { type Output, printable } from './output.ts';
 
 export interface ProgramContext {
@@ -21,7 +22,7 @@ interface ConfigFlag {
   readonly config?: string;
 }
 
-interface ClientFlags extends ConfigFlag {
+export interface ClientFlags extends ConfigFlag {
   readonly url?: string;
   readonly json?: true;
 }
@@ -64,8 +65,8 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
     .option('-c, --config <file>', 'configuration file (default: REJOINDER_CONFIG, then ./rejoinder.yaml)');
 
   const configFlag = (): ConfigFlag => program.opts<ConfigFlag>();
-  const client = (name: string, description: string): Command =>
-    program
+  const client = (name: string, description: string, parent = program): Command =>
+    parent
       .command(name)
       .description(description)
       .option('--url <url>', 'the operator listener (default: REJOINDER_URL, then the configuration)')
@@ -104,6 +105,8 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
       const { rooms } = await import('./commands/rooms.ts');
       await rooms(room, clientOptions(flags), output);
     });
+
+  addJournalCommands(program, { client, clientOptions, listenForStop, output });
 
   program
     .command('up')

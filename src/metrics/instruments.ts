@@ -174,6 +174,21 @@ export function createInstruments({
       buckets: JOIN_SECONDS,
       registers,
     }),
+    journalReaders: new Gauge({
+      name: 'rejoinder_journal_readers',
+      help: 'Readers that follow the journal in this process now.',
+      registers,
+    }),
+    journalEntriesSent: new Counter({
+      name: 'rejoinder_journal_entries_sent_total',
+      help: 'Entries handed to readers that follow the journal.',
+      registers,
+    }),
+    journalReadersCut: new Counter({
+      name: 'rejoinder_journal_readers_cut_total',
+      help: 'Readers of the journal that took nothing for too long and lost their connection.',
+      registers,
+    }),
     resyncSeconds: new Histogram({
       name: 'rejoinder_resync_seconds',
       help: 'Time from the join to full state, of rooms that became whole; retried: an attempt had failed before.',

@@ -86,7 +86,11 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     serverName: config.serverName,
     token: await loadOperatorToken(config),
     membersWaitMaxMs: config.operator.membersWaitMaxMs,
-    ports: { ...operatorReads(rooms), joinRoom: metrics.countJoins(join), journal: journalReads(rooms) },
+    ports: {
+      ...operatorReads(rooms),
+      joinRoom: metrics.countJoins(join),
+      journal: metrics.countJournalReaders(journalReads(rooms)),
+    },
     logger,
     clock: systemClock,
   });

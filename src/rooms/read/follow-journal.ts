@@ -64,6 +64,8 @@ export function journalReads(
 
   async function* partsAfter(from: number, filter: JournalFilter, signal: AbortSignal): AsyncGenerator<JournalPart> {
     let after = from;
+    // At once, so that he knows where he stands before anything happens.
+    yield { entries: [], next: after };
     let dueAt = clock.now() + heartbeatMs;
     const isOver = (): boolean => signal.aborted;
     while (!isOver()) {

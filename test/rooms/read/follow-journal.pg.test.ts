@@ -87,8 +87,9 @@ test('a reader goes on at any position, old or new, as if he had never been away
   }
   const { parts } = await journal.follow({ after: 'now' }, leaving.signal);
   await appendTo(one);
-  const next = await parts[Symbol.asyncIterator]().next();
-  expect(positionsOf(next.value as JournalPart)).toEqual([before + 121]);
+  const iterator = parts[Symbol.asyncIterator]();
+  expect((await iterator.next()).value).toEqual({ entries: [], next: before + 120 });
+  expect(positionsOf((await iterator.next()).value as JournalPart)).toEqual([before + 121]);
 });
 
 test('a reader who takes nothing for long while much is appended has missed nothing when he goes on', async () => {
@@ -96,6 +97,7 @@ test('a reader who takes nothing for long while much is appended has missed noth
   const before = await readHead(store);
   const slow = (await journal.follow({ after: before }, leaving.signal)).parts[Symbol.asyncIterator]();
   await appendTo(one);
+  await slow.next();
   const positions = positionsOf((await slow.next()).value as JournalPart);
   const quick = told(journal, { after: before }, 1_801);
   for (let i = 0; i < 6; i += 1) await appendTo(one, 300);
@@ -109,7 +111,7 @@ test('a hundred readers cost one connection that listens, and share their looks 
   const before = await readHead(store);
   const readers = await Promise.all(
     numbers(0, 100).map(async () => {
-      const { parts } = await journal.follow({ after: before }, leaving.signal);
+      const { parts } = await journal.follow({ after: before }, AbortSignal.any([leaving.signal]));
       const iterator = parts[Symbol.asyncIterator]();
       let last = before;
       return async (until: number) => {
@@ -141,7 +143,9 @@ test('readers who go away leave nothing, whether or not they ever read', async (
     kind: 'too-many',
     retryAfterMs: expect.any(Number),
   });
-  const pending = parts[Symbol.asyncIterator]().next();
+  const iterator = parts[Symbol.asyncIterator]();
+  await iterator.next();
+  const pending = iterator.next();
   await notifier.waitFor(null, () => Promise.resolve(notifier.waiting > 1 ? true : undefined), {
     signal: leaving.signal,
     timeoutMs: NEVER_MS,

@@ -1,0 +1,33 @@
+/** The `journal` commands on the command line: arguments and help. What they do is loaded when they are called. */
+import { type Command } from 'commander';
+import { type ClientOptions } from './operator-client.ts';
+import { type Output } from './output.ts';
+
+interface JournalFlags {
+  readonly url?: string;
+  readonly json?: true;
+}
+
+/** What every command has that asks a running server. */
+export interface ClientCommands {
+  readonly client: (name: string, description: string, parent?: Command) => Command;
+  readonly clientOptions: (flags: JournalFlags) => ClientOptions & { readonly json: boolean };
+  /** Called by commands that run until they are asked to stop. */
+  readonly listenForStop: () => AbortSignal;
+  readonly output: Output;
+}
+
+/** Adds `rejoinder journal` with what can be done with it. */
+export function addJournalCommands(program: Command, commands: ClientCommands): void {
+  const { client, clientOptions, listenForStop, output } = commands;
+  const journal = program.command('journal').description('Read what was decided about the rooms.');
+  client('tail', 'Print what is decided, as it happens, until Ctrl-C; a lost connection is taken up again.', journal)
+    .option('--from <position>', 'begin after this position of the journal, 0 for its beginning', 'now')
+    .option('--room <room>', 'of this room only: room id or alias')
+    .option('--types <types>', 'of these types only, comma-separated, such as EventUnPartialStated,ResyncCompleted')
+    .action(async (flags: JournalFlags & { from: string; room?: string; types?: string }) => {
+      const { tailJournal } = await import('./commands/journal-tail.ts');
+      const { from, room, types } = flags;
+      await tailJournal({ ...clientOptions(flags), from, room, types, stop: listenForStop() }, output);
+    });
+}
