@@ -22,7 +22,7 @@ import {
   upsertSearchAttributes,
 } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
-import { type NextAction, nextAction } from '../src/resync/next-action.ts';
+import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
 import { type ResyncState, asResyncState, evolve } from '../src/resync/state.ts';
 import {
@@ -110,11 +110,11 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
     } else {
       const seen = rings;
       const answer = await perform(action, resync);
-      // An attempt at a gap that failed is no control event; the gap is due later. Nor is a look that changed nothing.
+      // A look for corrections that changed nothing is no news.
       const isNew =
         answer.events.length > 0 ||
         answer.epoch !== resync.epoch ||
-        answer.gaps?.nextAt !== resync.gaps?.nextAt ||
+        isTried(resync.gaps, answer.gaps) ||
         answer.corrections !== resync.corrections;
       stalled = isNew ? 0 : stalled + 1;
       if (isNew && answer.epoch === resync.epoch && seen === rings) {
@@ -179,6 +179,11 @@ async function pauseStalled(rounds: number, isRung: () => boolean): Promise<void
     );
   }
   await condition(isRung, STALLED_PAUSE_MS, { summary: 'Nothing new was journalled: look again' });
+}
+
+/** An attempt at a gap that failed is no control event: it was counted, or the gap is due later. */
+function isTried(before: GapsDue | undefined, after: GapsDue | undefined): boolean {
+  return after?.attempts !== before?.attempts || after?.nextAt !== before?.nextAt;
 }
 
 function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {

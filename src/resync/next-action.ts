@@ -26,12 +26,24 @@ export interface GapsDue {
   readonly nextAt: number | null;
   /** Of these, those that nobody was asked about yet. */
   readonly untried: number;
+  /** Attempts made at them: one that failed is no control event, and yet something was done. */
+  readonly attempts: number;
 }
 
-export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0 };
+export const noGaps: GapsDue = { open: 0, nextAt: null, untried: 0, attempts: 0 };
 
 /** A room whose state has come is walked after this, whatever gaps are open, milliseconds. */
 const GAPS_BEFORE_WALK_MS = 30_000;
+
+/**
+ * When trying gaps has to end, since other work of the room is due then, milliseconds since the Unix epoch; `null`: nothing
+ * else is waited for. Before a walk all gaps together have half a minute; in the pauses between rounds at least as long.
+ */
+export function gapsEndAt(state: ResyncState, now: number): number | null {
+  if (state.phase === 'walking') return (state.nextWakeAt ?? 0) + GAPS_BEFORE_WALK_MS;
+  if (state.phase === 'waiting') return Math.max(state.nextWakeAt ?? now, now + GAPS_BEFORE_WALK_MS);
+  return null;
+}
 
 /**
  * What a resync in this state does next. `now`: milliseconds since the Unix epoch.
@@ -57,7 +69,7 @@ export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGa
     case 'walking': {
       if (correctionsDue > 0) return { type: 'correct' };
       // Who can open a gap can open the next one: a walk waits for them once, and not for long.
-      const mayWait = state.walked === 0 && now < (state.nextWakeAt ?? 0) + GAPS_BEFORE_WALK_MS;
+      const mayWait = state.walked === 0 && now < (gapsEndAt(state, now) ?? 0);
       return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
     }
     case 'waiting':

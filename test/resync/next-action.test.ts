@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
-import { nextAction } from '../../src/resync/next-action.ts';
+import { gapsEndAt, nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy, nextRoundAt, settleLacking } from '../../src/resync/policy.ts';
 import { type ResyncState, evolve, willingFrom } from '../../src/resync/state.ts';
 import {
@@ -30,11 +30,20 @@ describe('what a resync does next', () => {
 
   test('looks at open gaps once before a walk, and lets nobody put it off by opening more', () => {
     const walking = given(joined(), fetched(1, 'a', { at: 2_000 }));
-    const gaps = { open: 1, untried: 1, nextAt: 2_000 };
+    const gaps = { open: 1, untried: 1, nextAt: 2_000, attempts: 0 };
     expect(nextAction(walking, 2_000, gaps)).toEqual({ type: 'fetchGaps' });
     expect(nextAction(walking, 2_000, { ...gaps, untried: 0 })).toEqual({ type: 'walk' });
     expect(nextAction(walking, 2_000 + 30_000, gaps)).toEqual({ type: 'walk' });
     expect(nextAction(evolve(walking, walked(1, 0)), 2_001, gaps)).toEqual({ type: 'walk' });
+  });
+
+  test('gives all gaps together half a minute before a walk, and as long as nothing else is due otherwise', () => {
+    const walking = given(joined(), fetched(1, 'a', { at: 2_000 }));
+    expect(gapsEndAt(walking, 20_000)).toBe(32_000);
+    const waiting = given(joined(), failed(1, 'a'), roundFailed(1, 90_000));
+    expect(gapsEndAt(waiting, 5_000)).toBe(90_000);
+    expect(gapsEndAt(waiting, 89_000)).toBe(119_000);
+    expect(gapsEndAt(given(joined(), fetched(1, 'a'), completed), 5_000)).toBeNull();
   });
 
   test('asks the server that let us in first, for the first state wanted', () => {

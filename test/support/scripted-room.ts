@@ -160,6 +160,11 @@ export function smallRoom(version = '11'): SmallRoom {
   };
 }
 
+export interface StateIdsInTest {
+  readonly state: readonly EventId[];
+  readonly chain: readonly EventId[];
+}
+
 /** How the residents answer; each may be replaced, for one server or all. */
 export interface Script {
   /** Of make_join. */
@@ -169,10 +174,7 @@ export interface Script {
   returned: readonly EventId[];
   returnedChain: readonly EventId[];
   serversInRoom: readonly ServerName[];
-  stateIds: (
-    server: ServerName,
-    at: EventId,
-  ) => { readonly state: readonly EventId[]; readonly chain: readonly EventId[] };
+  stateIds: (server: ServerName, at: EventId, signal?: AbortSignal) => StateIdsInTest | Promise<StateIdsInTest>;
   /** What `/state` holds, of what `/state_ids` names. */
   state: (server: ServerName, at: EventId) => readonly Uint8Array[];
   event: (server: ServerName, eventId: EventId) => Uint8Array;
@@ -305,7 +307,7 @@ function streamOf<Name extends string>(batches: readonly EventBatch<Name>[], hea
 function scriptedClient(room: ScriptedRoom, script: Script, asked: string[]): FederationClient {
   const raws = (ids: readonly EventId[]): Uint8Array[] => ids.map((eventId) => room.raw(eventId));
   const reference = (id: EventId): Json => (room.rules.eventIdFormat === 'given' ? [id, { sha256: 'AAAA' }] : id);
-  const answer = async <T>(what: string, make: () => T): Promise<T> => {
+  const answer = async <T>(what: string, make: () => T | Promise<T>): Promise<T> => {
     asked.push(what);
     return Promise.resolve().then(make);
   };
@@ -335,9 +337,9 @@ function scriptedClient(room: ScriptedRoom, script: Script, asked: string[]): Fe
           { membersOmitted: true, serversInRoom: [...script.serversInRoom] },
         );
       }),
-    stateIds: (server, _room, at) =>
-      answer(`${server} state_ids ${at}`, () => {
-        const { state, chain } = script.stateIds(server, at);
+    stateIds: (server, _room, at, _rules, { signal }) =>
+      answer(`${server} state_ids ${at}`, async () => {
+        const { state, chain } = await script.stateIds(server, at, signal);
         return { stateIds: state, authChainIds: chain };
       }),
     state: (server, _room, at) =>

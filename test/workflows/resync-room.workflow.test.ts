@@ -245,6 +245,32 @@ test('a run looks again when an activity found that nothing was to be journalled
   expect(refusals).toBe(-1);
 });
 
+test('a run whose attempts at gaps all fail goes on, though nothing is journalled and other gaps are due still', async () => {
+  const nextAt = 1;
+  let attempts = 0;
+  const { joinRoom, run, resident } = await start({
+    activities: (real) => ({
+      loadResync: async (input) => {
+        const loaded = await real.loadResync(input);
+        const isOpen = loaded.state.phase === 'complete' && attempts < 5;
+        return isOpen ? { ...loaded, gaps: { open: 2, nextAt, untried: 0, attempts } } : loaded;
+      },
+      fetchGaps: ({ epoch }): Promise<ControlEvents> => {
+        attempts += 1;
+        const gaps = { open: 2, nextAt, untried: 0, attempts };
+        return Promise.resolve({ epoch, events: [], ...(attempts < 5 ? { gaps } : {}) });
+      },
+      walkEvents: async (input) => {
+        const walked = await real.walkEvents(input);
+        return { ...walked, gaps: { open: 2, nextAt, untried: 0, attempts } };
+      },
+    }),
+  });
+  await joinRoom();
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  expect(attempts).toBe(5);
+});
+
 test('a run whose activities never write anything fails after three rounds', async () => {
   let rounds = 0;
   const { joinRoom, run } = await start({

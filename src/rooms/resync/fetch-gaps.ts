@@ -4,16 +4,25 @@
  */
 import { FederationError } from '../../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
-import { GAP_ATTEMPT_MS_MAX, GAP_RESIDENTS_AN_ATTEMPT, nextGapAttemptAt } from '../../resync/policy.ts';
-import { type Gap, beginGap, readGaps, recordGapFailure, takeBackGapAttempt } from '../../store/events/gaps.ts';
-import { append } from '../../store/journal/journal.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
+import { gapsEndAt } from '../../resync/next-action.ts';
+import { BEGINS_MAX, GAP_ATTEMPT_MS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
+import {
+  type BegunGap,
+  type Gap,
+  beginGap,
+  forgetGapBegins,
+  readGaps,
+  recordGapFailure,
+  takeBackGapAttempt,
+} from '../../store/events/gaps.ts';
+import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
-import { readRoomServers } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
+import { chooseGapResidents } from './gap-residents.ts';
 import { type FetchedState, type Settlement, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
 import { type LackedEvent } from './wanted-events.ts';
@@ -26,59 +35,102 @@ const GO_ON_FROM_ATTEMPT = 4;
 const PASS_MS_MAX = 60_000;
 /** For the whole state from one resident, however slowly it sends: others may be waiting for the pass to end. */
 const RESIDENT_MS_MAX = 5 * 60_000;
+const ABANDONED = `the state at it was begun ${BEGINS_MAX} times, and each time nothing of it was stored before the work ended`;
 
 export interface Stay {
   readonly roomId: RoomId;
   readonly epoch: number;
 }
 
-/** Tries each gap of the stay that is due once. Throws only for faults of ours. */
+/** Tries each gap of the stay that is due once, as long as nothing else of the room is due. Throws only for faults of ours. */
 export async function fetchGaps(context: RoomsContext, { roomId, epoch }: Stay, progress: Progress): Promise<void> {
   const { store, clock } = context;
   const now = clock.now();
+  const resync = await readResync(store, roomId);
+  if (resync?.epoch !== epoch) return;
+  const endAt = gapsEndAt(resync.state, now);
+  const cutOff = endAt === null ? NEVER : AbortSignal.timeout(Math.max(0, endAt - now));
   const due = (await readGaps(store, roomId)).filter(
     (gap) => gap.epoch === epoch && gap.wakeAt !== null && gap.wakeAt <= now,
   );
   for (const gap of due) {
     progress.signal.throwIfAborted();
-    if (clock.now() > now + PASS_MS_MAX) return;
+    if (cutOff.aborted || clock.now() > now + PASS_MS_MAX) return;
     progress.heartbeat();
-    await tryGap(context, { roomId, epoch }, gap, progress);
+    await tryGap(context, { roomId, epoch }, gap, progress, cutOff);
   }
 }
 
-async function tryGap(context: RoomsContext, stay: Stay, gap: Gap, progress: Progress): Promise<void> {
+const NEVER = new AbortController().signal;
+
+async function tryGap(
+  context: RoomsContext,
+  stay: Stay,
+  gap: Gap,
+  progress: Progress,
+  cutOff: AbortSignal,
+): Promise<void> {
   const { store, clock } = context;
   const { roomId } = stay;
   const { eventId } = gap;
   const now = clock.now();
-  const attempts = await beginGap(store, { roomId, eventId, now, until: now + GAP_ATTEMPT_MS_MAX });
-  if (attempts === undefined) return;
-  let failure: FederationError | undefined;
+  const begun = await beginGap(store, { roomId, eventId, now, until: now + GAP_ATTEMPT_MS_MAX });
+  if (begun === undefined) return;
+  if (begun.begins > BEGINS_MAX) return giveUp(context, stay, eventId, ABANDONED);
+  const signal = AbortSignal.any([progress.signal, cutOff]);
   try {
-    for (const resident of await residentsFor(context, stay, gap, attempts)) {
-      const late = AbortSignal.timeout(RESIDENT_MS_MAX);
-      try {
-        const bounded = { ...progress, signal: AbortSignal.any([progress.signal, late]) };
-        const state = await askIfHealthy(context, resident, () =>
-          stateAtGap(context, stay, eventId, resident, attempts, bounded),
-        );
-        await close(context, stay, eventId, resident, state);
-        return;
-      } catch (error) {
-        if (progress.signal.aborted) throw error;
-        if (late.aborted) failure = new FederationError(resident, 'timeout', 'the state at the gap took too long');
-        else if (error instanceof FederationError) failure = error;
-        else throw error;
-      }
-    }
+    const outcome = await askResidents(context, stay, gap, begun, { ...progress, signal });
+    if (outcome.type === 'fetched') await close(context, stay, eventId, outcome);
+    else if (outcome.type === 'failed') await postpone(context, stay, eventId, begun.attempts, outcome.failure);
+    else await rest(context, stay, eventId, outcome.until);
   } catch (error) {
-    if (progress.signal.aborted && progress.isOrderly?.() !== false) {
-      await takeBackGapAttempt(store, roomId, eventId, clock.now()).catch(() => undefined);
+    const isOrderly = progress.signal.aborted && progress.isOrderly?.() !== false;
+    const isCutOff = cutOff.aborted && !progress.signal.aborted;
+    if (isOrderly || isCutOff) {
+      await takeBackGapAttempt(store, { roomId, eventId, wakeAt: clock.now() }).catch(() => undefined);
     }
-    throw error;
+    if (!isCutOff) throw error;
   }
-  await postpone(context, stay, eventId, attempts, failure);
+}
+
+type Outcome =
+  | { readonly type: 'fetched'; readonly resident: ServerName; readonly state: FetchedState }
+  /** Absent: no server is known that could be asked. */
+  | { readonly type: 'failed'; readonly failure: FederationError | undefined }
+  /** Nobody could be asked: all that are known are out of reach, or want to be left alone. */
+  | { readonly type: 'nobody-asked'; readonly until: number };
+
+/** Asks one resident after the other. Rejects when `progress` is aborted, and for faults of ours. */
+async function askResidents(
+  context: RoomsContext,
+  stay: Stay,
+  gap: Gap,
+  begun: BegunGap,
+  progress: Progress,
+): Promise<Outcome> {
+  const { residents, restingUntil } = await chooseGapResidents(context, stay.roomId, gap, begun);
+  let failure: FederationError | undefined;
+  let until = restingUntil;
+  const asked: ServerName[] = [];
+  for (const resident of residents) {
+    const late = AbortSignal.timeout(RESIDENT_MS_MAX);
+    const bounded = { ...progress, signal: AbortSignal.any([progress.signal, late]) };
+    try {
+      const state = await askIfHealthy(context, resident, () => {
+        asked.push(resident);
+        return stateAtGap(context, stay, gap.eventId, resident, begun.attempts, bounded);
+      });
+      return { type: 'fetched', resident, state };
+    } catch (error) {
+      if (progress.signal.aborted) throw error;
+      if (late.aborted) failure = new FederationError(resident, 'timeout', 'the state at the gap took too long');
+      else if (error instanceof FederationError) failure = error;
+      else throw error;
+      // Another room has asked it since the others were chosen.
+      if (asked.length === 0) until = Math.min(until ?? Infinity, context.clock.now() + (failure.retryAfterMs ?? 0));
+    }
+  }
+  return asked.length > 0 || until === null ? { type: 'failed', failure } : { type: 'nobody-asked', until };
 }
 
 async function stateAtGap(
@@ -96,7 +148,7 @@ async function stateAtGap(
     resident,
     atEventId,
     settle: (lacked: readonly LackedEvent[]) => Promise.resolve(settle(lacked, attempts)),
-    onStored: () => Promise.resolve(),
+    onStored: () => forgetGapBegins(context.store, roomId, atEventId),
   };
   return fetchStateAt(context, request, progress);
 }
@@ -108,30 +160,11 @@ function settle(lacked: readonly LackedEvent[], attempts: number): Settlement {
   return { dropped: dropped.map(({ eventId }) => eventId), goneWithout: others.map(({ eventId }) => eventId) };
 }
 
-/** Whoever sent what builds on it knows it best, if it is in the room; then candidates, others at each attempt. */
-async function residentsFor(
-  { store, serverName }: RoomsContext,
-  { roomId }: Stay,
-  { origin }: Gap,
-  attempts: number,
-): Promise<ServerName[]> {
-  const servers = await readRoomServers(store, roomId);
-  const candidates = (await readResync(store, roomId))?.state.candidates ?? [];
-  const known = servers.filter(({ source }) => source !== 'hint').map((server) => server.serverName);
-  const isIn = known.includes(origin);
-  const others = [...new Set([...candidates, ...known])].filter((name) => name !== origin && name !== serverName);
-  const places = GAP_RESIDENTS_AN_ATTEMPT - (isIn ? 1 : 0);
-  const start = others.length === 0 ? 0 : ((attempts - 1) * places) % others.length;
-  const some = [...others.slice(start), ...others.slice(0, start)].slice(0, places);
-  return isIn ? [origin, ...some] : some;
-}
-
 async function close(
   context: RoomsContext,
   stay: Stay,
   eventId: EventId,
-  resident: ServerName,
-  { snapshotId, counts, digest }: FetchedState,
+  { resident, state: { snapshotId, counts, digest } }: Extract<Outcome, { readonly type: 'fetched' }>,
 ): Promise<void> {
   const at = context.clock.now();
   await journalIfOpen(context, stay, eventId, { type: 'GapClosed', eventId, resident, snapshotId, counts, digest, at });
@@ -156,7 +189,19 @@ async function postpone(
     failure: failure?.kind ?? null,
     wakeAt: wakeAt ?? at,
   });
-  if (wakeAt === null) await journalIfOpen(context, stay, eventId, { type: 'GapGivenUp', eventId, reason, at });
+  if (wakeAt === null) await giveUp(context, stay, eventId, reason);
+}
+
+/** Nobody could be asked: that is no attempt, and the gap is tried when the first of those known may be. */
+async function rest(context: RoomsContext, { roomId }: Stay, eventId: EventId, until: number): Promise<void> {
+  const { store, clock, policy, random } = context;
+  const reason = 'all servers that are known in the room are out of reach, or want to be left alone';
+  const wakeAt = Math.max(until, nextGapAttemptAt(1, policy, clock.now(), random()) ?? until);
+  await takeBackGapAttempt(store, { roomId, eventId, wakeAt, reason });
+}
+
+async function giveUp(context: RoomsContext, stay: Stay, eventId: EventId, reason: string): Promise<void> {
+  await journalIfOpen(context, stay, eventId, { type: 'GapGivenUp', eventId, reason, at: context.clock.now() });
 }
 
 /** Somebody may have settled the gap meanwhile: its event may have come. */

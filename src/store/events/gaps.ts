@@ -46,11 +46,19 @@ export async function countOpenGaps(
 /** The gaps of a stay at which somebody is still to be asked. */
 export async function readGapsDue(sql: Sql, roomId: RoomId, epoch: number): Promise<GapsDue> {
   const [row] = await sql.query<GapsDue>(
-    `SELECT count(*)::int AS open, min(wake_at) AS "nextAt", (count(*) FILTER (WHERE attempts = 0))::int AS untried
+    `SELECT count(*)::int AS open, min(wake_at) AS "nextAt", (count(*) FILTER (WHERE attempts = 0))::int AS untried,
+            coalesce(sum(attempts), 0)::int AS attempts
        FROM gaps WHERE room_id = $1 AND epoch = $2 AND wake_at IS NOT NULL`,
     [roomId, epoch],
   );
   return row ?? noGaps;
+}
+
+export interface BegunGap {
+  /** This one included. */
+  readonly attempts: number;
+  /** Since an attempt ended or stored something, this one included. */
+  readonly begins: number;
 }
 
 /**
@@ -60,14 +68,19 @@ export async function readGapsDue(sql: Sql, roomId: RoomId, epoch: number): Prom
 export async function beginGap(
   sql: Sql,
   gap: { readonly roomId: RoomId; readonly eventId: EventId; readonly now: number; readonly until: number },
-): Promise<number | undefined> {
+): Promise<BegunGap | undefined> {
   const { roomId, eventId, now, until } = gap;
-  const [row] = await sql.query<{ attempts: number }>(
-    `UPDATE gaps SET attempts = attempts + 1, wake_at = $4
-      WHERE room_id = $1 AND event_id = $2 AND wake_at <= $3::bigint RETURNING attempts`,
+  const [row] = await sql.query<BegunGap>(
+    `UPDATE gaps SET attempts = attempts + 1, begins = begins + 1, wake_at = $4
+      WHERE room_id = $1 AND event_id = $2 AND wake_at <= $3::bigint RETURNING attempts, begins`,
     [roomId, eventId, now, until],
   );
-  return row?.attempts;
+  return row;
+}
+
+/** The attempt has stored something: it is worth to be begun again. */
+export async function forgetGapBegins(sql: Sql, roomId: RoomId, eventId: EventId): Promise<void> {
+  await sql.query(`UPDATE gaps SET begins = 0 WHERE room_id = $1 AND event_id = $2`, [roomId, eventId]);
 }
 
 export interface GapFailure {
@@ -80,21 +93,26 @@ export interface GapFailure {
   readonly wakeAt: number;
 }
 
-/** Notes why an attempt at a gap failed. */
+/** Notes why an attempt at a gap failed. It has ended, whatever ended those before. */
 export async function recordGapFailure(sql: Sql, gap: GapFailure): Promise<void> {
   const { roomId, eventId, resident, failure, reason, wakeAt } = gap;
   await sql.query(
-    `UPDATE gaps SET last_resident = $3, last_failure = $4, last_reason = $5, wake_at = $6
+    `UPDATE gaps SET last_resident = $3, last_failure = $4, last_reason = $5, wake_at = $6, begins = 0
       WHERE room_id = $1 AND event_id = $2 AND wake_at IS NOT NULL`,
     [roomId, eventId, resident, failure, displayable(reason), wakeAt],
   );
 }
 
-/** An attempt was ended in order: it does not count, and the gap is due. */
-export async function takeBackGapAttempt(sql: Sql, roomId: RoomId, eventId: EventId, now: number): Promise<void> {
+/** An attempt was ended in order, or nobody could be asked: it does not count, and the gap is due at `wakeAt`. */
+export async function takeBackGapAttempt(
+  sql: Sql,
+  gap: { readonly roomId: RoomId; readonly eventId: EventId; readonly wakeAt: number; readonly reason?: string },
+): Promise<void> {
+  const { roomId, eventId, wakeAt, reason } = gap;
   await sql.query(
-    `UPDATE gaps SET attempts = greatest(attempts - 1, 0), wake_at = $3
+    `UPDATE gaps SET attempts = greatest(attempts - 1, 0), begins = greatest(begins - 1, 0), wake_at = $3,
+                     last_reason = coalesce($4, last_reason)
       WHERE room_id = $1 AND event_id = $2 AND wake_at IS NOT NULL`,
-    [roomId, eventId, now],
+    [roomId, eventId, wakeAt, reason === undefined ? null : displayable(reason)],
   );
 }

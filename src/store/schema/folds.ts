@@ -198,7 +198,10 @@ export const gaps = pgTable(
     /** Who sent the event that cites it: none may open many. */
     origin: text().$type<ServerName>().notNull(),
     openedAt: int8().notNull(),
+    /** In which somebody was asked. */
     attempts: integer().notNull().default(0),
+    /** Begun since one ended or stored something, and not ended in order: they end their worker. */
+    begins: integer().notNull().default(0),
     /** When it is tried next; null: given up. */
     wakeAt: int8(),
     lastResident: text().$type<ServerName>(),

@@ -19,6 +19,21 @@ export async function readDestination(sql: Sql, serverName: ServerName): Promise
   return row;
 }
 
+/** Those of `serverNames` of which nothing is asked now, and until when, milliseconds. */
+export async function readResting(
+  sql: Sql,
+  serverNames: readonly ServerName[],
+  now: number,
+): Promise<ReadonlyMap<ServerName, number>> {
+  if (serverNames.length === 0) return new Map();
+  const rows = await sql.query<{ serverName: ServerName; notBefore: number }>(
+    `SELECT server_name AS "serverName", not_before AS "notBefore"
+       FROM destinations WHERE server_name = ANY ($1::text[]) AND not_before > $2::bigint`,
+    [serverNames, now],
+  );
+  return new Map(rows.map(({ serverName, notBefore }) => [serverName, notBefore]));
+}
+
 export interface DestinationFailure {
   readonly serverName: ServerName;
   readonly failure: FailureClass;

@@ -1,8 +1,11 @@
 /** The states at gaps, and what a degraded room looks for on, over a real database. */
+import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../../src/matrix/state-digest.ts';
 import { type ResyncEvent } from '../../../src/resync/events.ts';
+import { nextAction } from '../../../src/resync/next-action.ts';
+import { fetchState } from '../../../src/rooms/resync/fetch-state.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { readGivenUp } from '../../../src/store/events/missing-events.ts';
@@ -55,6 +58,24 @@ const opened = (here: ScriptedRejoinder, small: SmallRoom, eventId: EventId, ori
 
 const gapsOf = (here: ScriptedRejoinder, { room }: SmallRoom) => readGaps(here.store, room.roomId);
 
+/** They are known to be in the room, by what they said in it. */
+async function speak({ store }: ScriptedRejoinder, { room }: SmallRoom, servers: readonly ServerName[]): Promise<void> {
+  await store.query(
+    `INSERT INTO room_servers (room_id, server_name, source, since) SELECT $1, name, 'spoke', 0 FROM unnest($2::text[]) AS i(name)
+     ON CONFLICT (room_id, server_name) DO UPDATE SET source = 'spoke'`,
+    [room.roomId, servers],
+  );
+}
+
+async function leftAlone({ store }: ScriptedRejoinder, servers: readonly ServerName[], until: number): Promise<void> {
+  await store.query(
+    `INSERT INTO destinations (server_name, failures, not_before, last_failure, last_failed_at)
+     SELECT name, 1, $2, 'unreachable', 0 FROM unnest($1::text[]) AS i(name)
+     ON CONFLICT (server_name) DO UPDATE SET not_before = excluded.not_before`,
+    [servers, until],
+  );
+}
+
 async function typesOf({ store }: ScriptedRejoinder): Promise<string[]> {
   const rows = await store.query<{ type: string }>(`SELECT type FROM journal WHERE stream = 'resync' ORDER BY seq`);
   return rows.map(({ type }) => type);
@@ -77,11 +98,7 @@ describe('a gap', () => {
 
   test('is asked of whoever sent what builds on it first, where that server is known to be in the room', async () => {
     const { small, here, missing } = await wholeRoomWithGap();
-    await here.store.query(
-      `INSERT INTO room_servers (room_id, server_name, source, since) VALUES ($1, $2, 'spoke', 0)
-       ON CONFLICT (room_id, server_name) DO UPDATE SET source = 'spoke'`,
-      [small.room.roomId, B],
-    );
+    await speak(here, small, [B]);
     here.asked.length = 0;
     await opened(here, small, missing, B);
     await here.resync();
@@ -133,6 +150,122 @@ describe('a gap', () => {
     here.wait(15 * MINUTE);
     await here.resync();
     expect(await gapsOf(here, small)).toEqual([]);
+  });
+
+  test('whose answers end the worker again and again is given up, and says so', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    script.stateIds = () => {
+      throw new RangeError('Set maximum size exceeded');
+    };
+    await opened(here, small, missing);
+    for (let begun = 0; begun < 3; begun += 1) {
+      await expect(here.resync()).rejects.toThrow('maximum size');
+      here.wait(15 * MINUTE);
+    }
+    expect((await here.resync()).phase).toBe('complete');
+    expect(await gapsOf(here, small)).toMatchObject([
+      { wakeAt: null, lastReason: expect.stringContaining('begun 3 times') as string },
+    ]);
+    expect((await typesOf(here)).at(-1)).toBe('GapGivenUp');
+  });
+
+  test('whose attempts end their worker is tried on while each stores something new', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    const { room, auth, bobJoin } = small;
+    const others = Array.from({ length: 5 }, (_, i) => {
+      const user = `@member-${i}:${B}`;
+      return room.make(user, 'm.room.member', user, { membership: 'join' }, { prev: [bobJoin], auth });
+    });
+    const chain = [...auth, small.aliceJoin];
+    script.stateIds = () => ({ state: [...small.state, ...others], chain });
+    let asked = 0;
+    script.state = () => [room.raw(others[asked++]!)];
+    script.event = () => {
+      throw new RangeError('Set maximum size exceeded');
+    };
+    await opened(here, small, missing);
+    for (let begun = 0; begun < 5; begun += 1) {
+      await expect(here.resync()).rejects.toThrow('maximum size');
+      here.wait(15 * MINUTE);
+    }
+    expect(await gapsOf(here, small)).toMatchObject([{ attempts: 5, wakeAt: expect.any(Number) as number }]);
+  });
+
+  test('is asked of its sender last, when the attempt before ended its worker', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    await speak(here, small, [B]);
+    const honest = script.stateIds;
+    script.stateIds = (server, at) => {
+      if (server === B) throw new RangeError('Set maximum size exceeded');
+      return honest(server, at);
+    };
+    await opened(here, small, missing, B);
+    await expect(here.resync()).rejects.toThrow('maximum size');
+    here.wait(15 * MINUTE);
+    await here.resync();
+    expect(await gapsOf(here, small)).toEqual([]);
+  });
+
+  test('is not tried while all who are known want to be left alone, and waits for them without being given up', async () => {
+    const { small, here, missing } = await wholeRoomWithGap();
+    await speak(here, small, [B]);
+    await opened(here, small, missing);
+    here.asked.length = 0;
+    for (let passed = 0; passed < 10; passed += 1) {
+      const until = here.context.clock.now() + 20 * MINUTE;
+      await leftAlone(here, [A, B], until);
+      await here.resync();
+      expect(await gapsOf(here, small)).toMatchObject([
+        { attempts: 0, wakeAt: until, lastReason: expect.stringContaining('out of reach') as string },
+      ]);
+      here.wait(20 * MINUTE);
+    }
+    expect(here.asked).toEqual([]);
+    await here.resync();
+    expect(await gapsOf(here, small)).toEqual([]);
+  });
+
+  test('is asked of those who answer, however many others of the room are out of reach', async () => {
+    const { small, here, missing } = await wholeRoomWithGap();
+    const dead = Array.from({ length: 50 }, (_, i) => `dead-${i}.test` as ServerName);
+    await speak(here, small, dead);
+    await leftAlone(here, dead, here.context.clock.now() + MINUTE);
+    await opened(here, small, missing, dead[0]);
+    await here.resync();
+    expect(await gapsOf(here, small)).toEqual([]);
+  });
+
+  test('that is not settled when the walk is due is cut off, which is no attempt, and is tried on afterwards', async () => {
+    const small = smallRoom();
+    const script = honestScript(small);
+    const here = await startScripted(small.room, script);
+    await here.join();
+    const { room, message, aliceJoin, create, levels } = small;
+    const auth = [create, levels, aliceJoin];
+    const slow = room.make(`@alice:${A}`, 'm.room.message', undefined, { body: 'slow' }, { prev: [message], auth });
+    await opened(here, small, slow);
+    const honest = script.stateIds;
+    let asked = 0;
+    script.stateIds = async (server, at, signal) => {
+      if (at !== slow) return honest(server, at);
+      asked += 1;
+      if (asked > 1) return { state: small.state, chain: [...small.auth, small.aliceJoin] };
+      await once(signal!, 'abort');
+      here.wait(MINUTE);
+      throw signal!.reason;
+    };
+    const { roomId } = room;
+    const action = nextAction(await here.state(), here.context.clock.now());
+    if (action.type !== 'fetchState') throw new Error('the state is wanted first');
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    await fetchState(here.context, { roomId, epoch: 1, ...action }, progress);
+    // Of the half minute that a walk waits for gaps a tenth of a second is left.
+    here.wait(29_900);
+    expect((await here.resync()).phase).toBe('complete');
+    expect(asked).toBe(2);
+    expect(await gapsOf(here, small)).toEqual([]);
+    const types = await typesOf(here);
+    expect(types.indexOf('GapClosed')).toBeGreaterThan(types.indexOf('ResyncCompleted'));
   });
 
   test('in a partial room is tried before the walk, once, and keeps the room from nothing', async () => {

@@ -1,0 +1,1 @@
+ALTER TABLE "gaps" ADD COLUMN "begins" integer DEFAULT 0 NOT NULL;

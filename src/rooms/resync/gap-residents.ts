@@ -1,0 +1,42 @@
+/** Who is asked for the state at a gap: servers that are in the room and answer, others at each attempt. */
+import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { GAP_RESIDENTS_AN_ATTEMPT } from '../../resync/policy.ts';
+import { type BegunGap, type Gap } from '../../store/events/gaps.ts';
+import { readResync } from '../../store/journal/rooms.ts';
+import { readResting } from '../../store/tables/destinations.ts';
+import { readRoomServers } from '../../store/tables/room-servers.ts';
+import { type RoomsContext } from '../context.ts';
+
+export interface GapResidents {
+  readonly residents: readonly ServerName[];
+  /** When the first of those may be asked that want to be left alone, milliseconds; `null`: there is none. */
+  readonly restingUntil: number | null;
+}
+
+/**
+ * Whoever sent what builds on it knows it best, if it is in the room; then candidates, others at each attempt. After an
+ * attempt that ended its worker the sender comes last: it may have been its answer.
+ */
+export async function chooseGapResidents(
+  { store, serverName, clock }: RoomsContext,
+  roomId: RoomId,
+  { origin }: Gap,
+  { attempts, begins }: BegunGap,
+): Promise<GapResidents> {
+  const servers = await readRoomServers(store, roomId);
+  const candidates = (await readResync(store, roomId))?.state.candidates ?? [];
+  const known = servers.filter(({ source }) => source !== 'hint').map((server) => server.serverName);
+  const others = [...new Set([...candidates, ...known])].filter((name) => name !== origin && name !== serverName);
+  const isIn = known.includes(origin);
+  const resting = await readResting(store, isIn ? [origin, ...others] : others, clock.now());
+  const isAsked = isIn && !resting.has(origin);
+  const places = GAP_RESIDENTS_AN_ATTEMPT - (isAsked ? 1 : 0);
+  const start = others.length === 0 ? 0 : ((attempts - 1) * places) % others.length;
+  const inTurn = [...others.slice(start), ...others.slice(0, start)];
+  const some = inTurn.filter((name) => !resting.has(name)).slice(0, places);
+  const sender = isAsked ? [origin] : [];
+  return {
+    residents: begins > 1 ? [...some, ...sender] : [...sender, ...some],
+    restingUntil: resting.size === 0 ? null : Math.min(...resting.values()),
+  };
+}
