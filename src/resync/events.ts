@@ -233,8 +233,9 @@ export type ResyncEvent =
       /** The state after `eventId`. */
       readonly snapshotId: SnapshotId;
       readonly counts: StateFetchCounts;
-      /** As in `StateFetched`. */
+      /** As in `StateFetched`, both. */
       readonly digest: string;
+      readonly missing?: MissingEvents;
       readonly at: number;
     }
   | {

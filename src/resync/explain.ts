@@ -59,7 +59,7 @@ export function explain(event: ResyncEvent): string {
       return `A gap before events of ${event.origin}: parents that nobody gave us: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first; the state there is asked for, and ${meanwhile}`;
     }
     case 'GapClosed':
-      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members`;
+      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members${lacking(event.missing)}`;
     case 'GapFilled':
       return `The gap ${event.eventId} is filled: the event came, and has its place`;
     case 'GapGivenUp':

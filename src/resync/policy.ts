@@ -74,7 +74,9 @@ export function nextSeekAt(sought: number, now: number, jitter: number): number 
 /** Residents asked for the state at a gap in one attempt. */
 export const GAP_RESIDENTS_AN_ATTEMPT = 3;
 /** Then a gap is given up: some four hours after it opened, and after 24 residents or each of fewer several times. */
-const GAP_ATTEMPTS_MAX = 8;
+export const GAP_ATTEMPTS_MAX = 8;
+/** One whose state somebody gives in part is given up after this: in a day a state is taken without what cannot be had. */
+export const GAP_INCOMPLETE_MS_MAX = 30 * 3_600_000;
 /** An attempt that says nothing for so long was cut off; states of big rooms take minutes. */
 export const GAP_ATTEMPT_MS_MAX = 15 * 60_000;
 

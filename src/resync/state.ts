@@ -275,6 +275,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'GapFilled':
       return event.wasGivenUp === true ? state : { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
     case 'GapClosed':
+      return gapClosed(state, event);
     case 'GapGivenUp':
       return { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
     case 'MissingSought': {
@@ -351,6 +352,14 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
     degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
     nextWakeAt: at,
   };
+}
+
+function gapClosed(state: ResyncState, { missing, at }: Of<'GapClosed'>): ResyncState {
+  const closed = { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
+  if (missing === undefined) return closed;
+  const degraded = degradedBy(state.degraded, missing, at);
+  // What is missing is looked for on, as what the state of a join lacks.
+  return { ...closed, degraded, nextWakeAt: state.phase === 'complete' ? at : state.nextWakeAt };
 }
 
 function degradedBy(before: Degraded | null, { listed, count, fell }: MissingEvents, at: number): Degraded {

@@ -114,6 +114,11 @@ const aFailure = fc.constantFrom<FailureClass>(
   'not-found',
 );
 const aWhy = fc.constantFrom<MissingWhy>('not-delivered', 'key-missing', 'badly-signed', 'malformed');
+const someMissing = fc.record({
+  listed: fc.array(fc.record({ eventId: anEventId, why: aWhy }), { maxLength: 7 }),
+  count: aCount,
+  fell: aCount,
+});
 const attempt = {
   attemptNo: fc.integer({ min: 1, max: 9 }),
   resident: aServer,
@@ -179,11 +184,7 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     snapshotId: fc.constant(ANY_STATE),
     counts: fc.constant({ state: 1, authChain: 1, members: 1, fetched: 1, alreadyHeld: 1, dropped: 1 }),
     digest: fc.constant('d'.repeat(64)),
-    missing: fc.record({
-      listed: fc.array(fc.record({ eventId: anEventId, why: aWhy }), { maxLength: 7 }),
-      count: aCount,
-      fell: aCount,
-    }),
+    missing: someMissing,
     further: fc.array(anEventId, { maxLength: 3 }),
     ...attempt,
   }),
@@ -210,15 +211,19 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     origin: aServer,
     at: aTime,
   }),
-  fc.record({
-    type: fc.constant('GapClosed' as const),
-    eventId: anEventId,
-    resident: aServer,
-    snapshotId: fc.constant(ANY_STATE),
-    counts: someCounts,
-    digest: fc.constant('d'.repeat(64)),
-    at: aTime,
-  }),
+  fc.record(
+    {
+      type: fc.constant('GapClosed' as const),
+      eventId: anEventId,
+      resident: aServer,
+      snapshotId: fc.constant(ANY_STATE),
+      counts: someCounts,
+      digest: fc.constant('d'.repeat(64)),
+      missing: someMissing,
+      at: aTime,
+    },
+    { requiredKeys: ['type', 'eventId', 'resident', 'snapshotId', 'counts', 'digest', 'at'] },
+  ),
   fc.record(
     {
       type: fc.constant('GapFilled' as const),

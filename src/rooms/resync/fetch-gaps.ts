@@ -6,7 +6,13 @@ import { FederationError } from '../../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { gapsEndAt } from '../../resync/next-action.ts';
-import { BEGINS_MAX, GAP_ATTEMPT_MS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
+import {
+  BEGINS_MAX,
+  GAP_ATTEMPTS_MAX,
+  GAP_ATTEMPT_MS_MAX,
+  GAP_INCOMPLETE_MS_MAX,
+  nextGapAttemptAt,
+} from '../../resync/policy.ts';
 import {
   type BegunGap,
   type Gap,
@@ -16,21 +22,19 @@ import {
   recordGapFailure,
   takeBackGapAttempt,
 } from '../../store/events/gaps.ts';
+import { giveUpMissing } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
-import { withTransaction } from '../../store/open-store.ts';
+import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { chooseGapResidents } from './gap-residents.ts';
-import { type FetchedState, type Settlement, fetchStateAt } from './state-at.ts';
+import { lackingOf, settleAnswer } from './settle-answer.ts';
+import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
 import { type LackedEvent } from './wanted-events.ts';
 
-/** From this attempt on events that are badly signed or malformed everywhere are dropped, as in a later round of a join. */
-const DROP_UNUSABLE_FROM_ATTEMPT = 2;
-/** And from this one on the state at a gap is taken without what nobody gives: few events, at the edge of the graph. */
-const GO_ON_FROM_ATTEMPT = 4;
 /** No further gap is begun in a pass after this; who asks is asked how things stand then. */
 const PASS_MS_MAX = 60_000;
 /** For the whole state from one resident, however slowly it sends: others may be waiting for the pass to end. */
@@ -81,7 +85,7 @@ async function tryGap(
   try {
     const outcome = await askResidents(context, stay, gap, begun, { ...progress, signal });
     if (outcome.type === 'fetched') await close(context, stay, eventId, outcome);
-    else if (outcome.type === 'failed') await postpone(context, stay, eventId, begun.attempts, outcome.failure);
+    else if (outcome.type === 'failed') await postpone(context, stay, gap, begun.attempts, outcome.failure);
     else await rest(context, stay, eventId, outcome.until);
   } catch (error) {
     const isOrderly = progress.signal.aborted && progress.isOrderly?.() !== false;
@@ -123,19 +127,24 @@ async function askResidents(
       return { type: 'fetched', resident, state };
     } catch (error) {
       if (progress.signal.aborted) throw error;
-      if (late.aborted) failure = new FederationError(resident, 'timeout', 'the state at the gap took too long');
-      else if (error instanceof FederationError) failure = error;
-      else throw error;
+      const told = late.aborted ? tookTooLong(resident) : error;
+      if (!(told instanceof FederationError)) throw error;
+      // Who gave most of the state says more of the gap than who was out of reach.
+      if (failure?.kind !== 'incomplete') failure = told;
       // Another room has asked it since the others were chosen.
-      if (asked.length === 0) until = Math.min(until ?? Infinity, context.clock.now() + (failure.retryAfterMs ?? 0));
+      if (asked.length === 0) until = Math.min(until ?? Infinity, context.clock.now() + (told.retryAfterMs ?? 0));
     }
   }
   return asked.length > 0 || until === null ? { type: 'failed', failure } : { type: 'nobody-asked', until };
 }
 
+function tookTooLong(resident: ServerName): FederationError {
+  return new FederationError(resident, 'timeout', 'the state at the gap took too long');
+}
+
 async function stateAtGap(
   context: RoomsContext,
-  { roomId }: Stay,
+  { roomId, epoch }: Stay,
   atEventId: EventId,
   resident: ServerName,
   attempts: number,
@@ -147,34 +156,32 @@ async function stateAtGap(
     rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
     resident,
     atEventId,
-    settle: (lacked: readonly LackedEvent[]) => Promise.resolve(settle(lacked, attempts)),
+    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
+      settleAnswer(context, { roomId, epoch, resident, failedRounds: attempts - 1 }, lacked, wanted),
     onStored: () => forgetGapBegins(context.store, roomId, atEventId),
   };
   return fetchStateAt(context, request, progress);
-}
-
-function settle(lacked: readonly LackedEvent[], attempts: number): Settlement {
-  const isUnusable = ({ why }: LackedEvent): boolean => why === 'badly-signed' || why === 'malformed';
-  const dropped = attempts >= DROP_UNUSABLE_FROM_ATTEMPT ? lacked.filter(isUnusable) : [];
-  const others = attempts >= GO_ON_FROM_ATTEMPT ? lacked.filter((event) => !isUnusable(event)) : [];
-  return { dropped: dropped.map(({ eventId }) => eventId), goneWithout: others.map(({ eventId }) => eventId) };
 }
 
 async function close(
   context: RoomsContext,
   stay: Stay,
   eventId: EventId,
-  { resident, state: { snapshotId, counts, digest } }: Extract<Outcome, { readonly type: 'fetched' }>,
+  { resident, state }: Extract<Outcome, { readonly type: 'fetched' }>,
 ): Promise<void> {
+  const { snapshotId, counts, digest, missing } = state;
   const at = context.clock.now();
-  await journalIfOpen(context, stay, eventId, { type: 'GapClosed', eventId, resident, snapshotId, counts, digest, at });
+  const outcome = { eventId, resident, snapshotId, counts, digest, ...lackingOf(state), at };
+  await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, (tx) =>
+    missing.size === 0 ? Promise.resolve() : giveUpMissing(tx, { ...stay, missing, at }),
+  );
 }
 
 /** Notes the failure with when it is tried next, or gives the gap up. */
 async function postpone(
   context: RoomsContext,
   stay: Stay,
-  eventId: EventId,
+  { eventId, openedAt }: Gap,
   attempts: number,
   failure: FederationError | undefined,
 ): Promise<void> {
@@ -182,7 +189,14 @@ async function postpone(
   const { roomId } = stay;
   const at = clock.now();
   const reason = failure?.message ?? 'no server is known that could be asked';
-  const wakeAt = nextGapAttemptAt(attempts, policy, at, random());
+  // What somebody gives in part is taken without the rest in a day, which is longer than a gap is tried otherwise.
+  const isAwaited = failure?.kind === 'incomplete' && at < openedAt + GAP_INCOMPLETE_MS_MAX;
+  const wakeAt = nextGapAttemptAt(
+    isAwaited ? Math.min(attempts, GAP_ATTEMPTS_MAX - 1) : attempts,
+    policy,
+    at,
+    random(),
+  );
   const resident = failure?.serverName ?? null;
   await recordGapFailure(store, {
     ...{ roomId, eventId, resident, reason },
@@ -205,13 +219,21 @@ async function giveUp(context: RoomsContext, stay: Stay, eventId: EventId, reaso
 }
 
 /** Somebody may have settled the gap meanwhile: its event may have come. */
-async function journalIfOpen(context: RoomsContext, stay: Stay, eventId: EventId, event: ResyncEvent): Promise<void> {
+async function journalIfOpen(
+  context: RoomsContext,
+  stay: Stay,
+  eventId: EventId,
+  event: ResyncEvent,
+  before: (tx: Transaction) => Promise<void> = () => Promise.resolve(),
+): Promise<void> {
   const { roomId, epoch } = stay;
   await withTransaction(context.store, async (tx) => {
     const locked = await lockResync(tx, roomId, epoch);
     if (locked === undefined) return;
     const gaps = await readGaps(tx, roomId);
     const isOpen = gaps.some((gap) => gap.eventId === eventId && gap.epoch === epoch && gap.wakeAt !== null);
-    if (isOpen) await append(tx, locked.room, [event]);
+    if (!isOpen) return;
+    await before(tx);
+    await append(tx, locked.room, [event]);
   });
 }

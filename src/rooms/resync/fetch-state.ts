@@ -3,34 +3,25 @@
  * Whatever a resident does, the attempt ends: by an outcome, or, when its worker died of it again and again, as abandoned.
  */
 import { FederationError } from '../../federation/error.ts';
-import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
-import { type MissingEvents, type MissingWhy, type ResyncEvent } from '../../resync/events.ts';
-import { BEGINS_MAX, settleLacking } from '../../resync/policy.ts';
-import { type Attempt, MISSING_LISTED_MAX, type ResyncState } from '../../resync/state.ts';
+import { type MissingWhy, type ResyncEvent } from '../../resync/events.ts';
+import { BEGINS_MAX } from '../../resync/policy.ts';
+import { type Attempt, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
-import {
-  citedAsAuthEvents,
-  forgetMissingSoFar,
-  giveUpMissing,
-  recordMissing,
-} from '../../store/events/missing-events.ts';
+import { forgetMissingSoFar, giveUpMissing } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { lockResync, readLocalMembers, readResync } from '../../store/journal/rooms.ts';
+import { lockResync } from '../../store/journal/rooms.ts';
 import { type FetchAttempt } from '../../store/tables/fetch-progress.ts';
 import { countBegin, forgetBegins, takeBackBegin } from '../../store/tables/fetch-attempts.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
-import { type FetchedState, type Settlement, fetchStateAt } from './state-at.ts';
+import { lackingOf, settleAnswer } from './settle-answer.ts';
+import { fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
 import { type LackedEvent } from './wanted-events.ts';
-
-const NOTHING_SETTLED: Settlement = { dropped: [], goneWithout: [] };
-/** More than this a room never goes on without: such an answer is no state of it. */
-const MISSING_MAX = 10_000;
 
 export interface StateFetch extends FetchAttempt, Attempt {}
 
@@ -131,7 +122,8 @@ async function run(
     resident,
     atEventId,
     before,
-    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => settle(context, fetch, lacked, wanted),
+    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
+      settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
     onStored: () => forgetBegins(context.store, fetch),
   };
   const state = await askIfHealthy(context, resident, () => fetchStateAt(context, request, progress));
@@ -141,52 +133,6 @@ async function run(
     event: { type: 'StateFetched', ...outcome, ...lackingOf(state), at: context.clock.now() },
     missing: state.missing,
   };
-}
-
-function lackingOf({ missing, fell }: FetchedState): { readonly missing?: MissingEvents } {
-  if (missing.size === 0) return {};
-  const listed = [...missing].slice(0, MISSING_LISTED_MAX).map(([eventId, why]) => ({ eventId, why }));
-  return { missing: { listed, count: missing.size, fell } };
-}
-
-/** Notes what an answer lacks, and whether everything has been done to have it. */
-async function settle(
-  context: RoomsContext,
-  { roomId, epoch, resident }: StateFetch,
-  lacked: readonly LackedEvent[],
-  wanted: readonly EventId[],
-): Promise<Settlement> {
-  const { store, clock, policy } = context;
-  if (lacked.length > MISSING_MAX) return NOTHING_SETTLED;
-  const at = clock.now();
-  const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
-  const resync = await readResync(store, roomId);
-  if (resync?.epoch !== epoch) return NOTHING_SETTLED;
-  const ours = (await readLocalMembers(store, roomId)).map(({ eventId }) => eventId);
-  const ids = rows.map(({ eventId }) => eventId);
-  const cited = await citedAsAuthEvents(store, roomId, ids, [...wanted, ...ours]);
-  const outcomes = rows.map(({ eventId, askedOf, since, why, type }) => ({
-    eventId,
-    outcome: settleLacking(
-      resync.state,
-      {
-        answers: askedOf.length,
-        since,
-        isNeeded: cited.has(eventId) || isAuthEvent(type),
-        isUnusable: why === 'badly-signed' || why === 'malformed',
-      },
-      at,
-      policy.degrade,
-    ),
-  }));
-  const those = (wish: string): EventId[] =>
-    outcomes.flatMap(({ eventId, outcome }) => (outcome === wish ? [eventId] : []));
-  return { dropped: those('dropped'), goneWithout: those('gone-without') };
-}
-
-/** Of a type by which others are judged. Most of a state are memberships, and of a lone one nothing hangs. */
-function isAuthEvent(type: string | null): boolean {
-  return type !== null && type !== 'm.room.member' && AUTH_EVENT_TYPES.has(type);
 }
 
 /** Nothing else is wanted that the state of the resync has a place for. */

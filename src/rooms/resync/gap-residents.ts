@@ -26,8 +26,10 @@ export async function chooseGapResidents(
   const servers = await readRoomServers(store, roomId);
   const candidates = (await readResync(store, roomId))?.state.candidates ?? [];
   const known = servers.filter(({ source }) => source !== 'hint').map((server) => server.serverName);
-  const others = [...new Set([...candidates, ...known])].filter((name) => name !== origin && name !== serverName);
   const isIn = known.includes(origin);
+  // One that is said to be in the room, and no more, has its turn among the others.
+  const first = isIn ? origin : undefined;
+  const others = [...new Set([...candidates, ...known])].filter((name) => name !== first && name !== serverName);
   const resting = await readResting(store, isIn ? [origin, ...others] : others, clock.now());
   const isAsked = isIn && !resting.has(origin);
   const places = GAP_RESIDENTS_AN_ATTEMPT - (isAsked ? 1 : 0);

@@ -24,6 +24,7 @@ import {
 } from '../../support/scripted-room.ts';
 
 const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 
 /** A whole room of which Bob's server has told nothing since: two of his events are missing, the second a topic. */
 async function wholeRoomWithGap(): Promise<{
@@ -57,6 +58,22 @@ const opened = (here: ScriptedRejoinder, small: SmallRoom, eventId: EventId, ori
   journal(here, small, (at) => ({ type: 'GapOpened', eventIds: [eventId], origin, assumedState: null, at }));
 
 const gapsOf = (here: ScriptedRejoinder, { room }: SmallRoom) => readGaps(here.store, room.roomId);
+
+/** The state at gaps has a further event, which nobody gives. */
+function withhold(script: ReturnType<typeof honestScript>, { room, state, auth, aliceJoin }: SmallRoom, lost: EventId) {
+  const given = [...state, ...auth, aliceJoin];
+  script.stateIds = () => ({ state: [...state, lost], chain: [...auth, aliceJoin] });
+  script.state = () => given.map((eventId) => room.raw(eventId));
+  script.event = (server, eventId) => (eventId === lost ? refuse(server, 'not-found') : room.raw(eventId));
+}
+
+async function letPass(here: ScriptedRejoinder, ms: number, stepMs = MINUTE): Promise<void> {
+  for (let passed = 0; passed < ms; passed += stepMs) {
+    await here.resync();
+    here.wait(stepMs);
+  }
+  await here.resync();
+}
 
 /** They are known to be in the room, by what they said in it. */
 async function speak({ store }: ScriptedRejoinder, { room }: SmallRoom, servers: readonly ServerName[]): Promise<void> {
@@ -103,6 +120,56 @@ describe('a gap', () => {
     await opened(here, small, missing, B);
     await here.resync();
     expect(here.asked[0]).toBe(`${B} state_ids ${missing}`);
+  });
+
+  test('whose state lacks a lone membership is closed without it after ten minutes, and says what the room lacks since', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    const { room, auth, bobJoin } = small;
+    const carol = `@carol:${B}`;
+    const lost = room.make(carol, 'm.room.member', carol, { membership: 'join' }, { prev: [bobJoin], auth });
+    withhold(script, small, lost);
+    await opened(here, small, missing);
+    await letPass(here, 9 * MINUTE);
+    expect(await gapsOf(here, small)).toMatchObject([{ lastFailure: 'incomplete' }]);
+    await letPass(here, 10 * MINUTE);
+    expect(await gapsOf(here, small)).toEqual([]);
+    expect(await here.state()).toMatchObject({
+      phase: 'complete',
+      gapsOpen: 0,
+      degraded: { count: 1, missing: [{ eventId: lost, why: 'not-delivered' }] },
+    });
+    expect(await readGivenUp(here.store, room.roomId, 10)).toMatchObject([{ eventId: lost }]);
+    const [{ missing: journalled } = {}] = await here.store.query<{ missing: unknown }>(
+      `SELECT data -> 'missing' AS missing FROM journal WHERE type = 'GapClosed'`,
+    );
+    expect(journalled).toEqual({ listed: [{ eventId: lost, why: 'not-delivered' }], count: 1, fell: 0 });
+
+    script.event = (_server, eventId) => room.raw(eventId);
+    await letPass(here, 30 * MINUTE);
+    expect((await here.state()).degraded).toMatchObject({ found: 1 });
+  });
+
+  test('whose state lacks what others are judged by is waited for a day, and is not given up meanwhile', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    const { room, create, levels, aliceJoin } = small;
+    const auth = [create, levels, aliceJoin];
+    const invite = room.make(`@alice:${A}`, 'm.room.third_party_invite', 'token', {}, { prev: [levels], auth });
+    const cites = room.make(
+      `@alice:${A}`,
+      'm.room.name',
+      '',
+      { name: 'x' },
+      { prev: [levels], auth: [...auth, invite] },
+    );
+    withhold(script, { ...small, state: [...small.state, cites] }, invite);
+    await opened(here, small, missing);
+    await letPass(here, 23 * HOUR, HOUR);
+    const [gap] = await gapsOf(here, small);
+    expect(gap?.wakeAt).not.toBeNull();
+    expect(gap?.attempts).toBeGreaterThan(8);
+    await letPass(here, 4 * HOUR, HOUR);
+    expect(await gapsOf(here, small)).toEqual([]);
+    expect((await here.state()).degraded).toMatchObject({ count: 1 });
   });
 
   test('is not asked of a stranger who only pushes', async () => {

@@ -1,0 +1,68 @@
+/**
+ * What becomes of the events that a resident's answer lacks, whether it was asked for the state of a join or for that at a gap:
+ * one rule, by what is known of them from all answers (src/resync/policy.ts).
+ */
+import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type MissingEvents } from '../../resync/events.ts';
+import { settleLacking } from '../../resync/policy.ts';
+import { MISSING_LISTED_MAX } from '../../resync/state.ts';
+import { citedAsAuthEvents, recordMissing } from '../../store/events/missing-events.ts';
+import { readLocalMembers, readResync } from '../../store/journal/rooms.ts';
+import { type RoomsContext } from '../context.ts';
+import { type FetchedState, type Settlement } from './state-at.ts';
+import { type LackedEvent } from './wanted-events.ts';
+
+const NOTHING_SETTLED: Settlement = { dropped: [], goneWithout: [] };
+/** More than this a room never goes on without: such an answer is no state of it. */
+const MISSING_MAX = 10_000;
+
+export interface LackingAnswer {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly resident: ServerName;
+  /** How often everybody was asked in vain; absent: as often as rounds of the room's resync failed. */
+  readonly failedRounds?: number;
+}
+
+/** Notes what an answer lacks, and whether everything has been done to have it. */
+export async function settleAnswer(
+  { store, clock, policy }: Pick<RoomsContext, 'store' | 'clock' | 'policy'>,
+  { roomId, epoch, resident, failedRounds }: LackingAnswer,
+  lacked: readonly LackedEvent[],
+  wanted: readonly EventId[],
+): Promise<Settlement> {
+  if (lacked.length > MISSING_MAX) return NOTHING_SETTLED;
+  const at = clock.now();
+  const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
+  const resync = await readResync(store, roomId);
+  if (resync?.epoch !== epoch) return NOTHING_SETTLED;
+  const { candidates } = resync.state;
+  const rounds = { candidates, failedRounds: failedRounds ?? resync.state.failedRounds };
+  const ours = (await readLocalMembers(store, roomId)).map(({ eventId }) => eventId);
+  const ids = rows.map(({ eventId }) => eventId);
+  const cited = await citedAsAuthEvents(store, roomId, ids, [...wanted, ...ours]);
+  const outcomes = rows.map(({ eventId, askedOf, since, why, type }) => {
+    const isNeeded = cited.has(eventId) || isAuthEvent(type);
+    const isUnusable = why === 'badly-signed' || why === 'malformed';
+    const lacking = { answers: askedOf.length, since, isNeeded, isUnusable };
+    return { eventId, outcome: settleLacking(rounds, lacking, at, policy.degrade) };
+  });
+  const those = (wish: string): EventId[] =>
+    outcomes.flatMap(({ eventId, outcome }) => (outcome === wish ? [eventId] : []));
+  return { dropped: those('dropped'), goneWithout: those('gone-without') };
+}
+
+/** Of a type by which others are judged. Most of a state are memberships, and of a lone one nothing hangs. */
+function isAuthEvent(type: string | null): boolean {
+  return type !== null && type !== 'm.room.member' && AUTH_EVENT_TYPES.has(type);
+}
+
+/** What a state that was taken without some of its events lacks, as the journal has it. */
+export function lackingOf({ missing, fell }: Pick<FetchedState, 'missing' | 'fell'>): {
+  readonly missing?: MissingEvents;
+} {
+  if (missing.size === 0) return {};
+  const listed = [...missing].slice(0, MISSING_LISTED_MAX).map(([eventId, why]) => ({ eventId, why }));
+  return { missing: { listed, count: missing.size, fell } };
+}
