@@ -98,6 +98,7 @@ export interface Config {
     readonly firstRetryMs: number;
     readonly longestRetryMs: number;
     readonly degrade: DegradePolicy;
+    readonly retroSoftFail: boolean;
   };
   readonly log: { readonly level: LogLevel };
   readonly telemetry: { readonly otlpEndpoint: string | null };
@@ -259,6 +260,7 @@ function toConfig(settings: Settings, base: string): Config {
         afterMs: milliseconds(resync.degrade_after),
         atLastMs: milliseconds(resync.degrade_at_last),
       },
+      retroSoftFail: resync.retro_soft_fail,
     },
     log,
     telemetry: { otlpEndpoint: telemetry.otlp_endpoint ?? null },

@@ -19,6 +19,7 @@ const duration = text(
   (value) => parseDuration(value) !== undefined,
 );
 const size = text('a size such as 512K, 10M or 2G', (value) => parseSize(value) !== undefined);
+const onOff = z.boolean({ error: 'true or false' });
 const serverName = text(
   'a Matrix server name such as example.org or 192.0.2.1:8448',
   (value) => parseServerName(value) !== undefined,
@@ -158,6 +159,7 @@ export const settingsSchema = section({
     longest_retry: duration.default('1h'),
     degrade_after: duration.default('10m'),
     degrade_at_last: duration.default('24h'),
+    retro_soft_fail: onOff.default(true),
   }).prefault({}),
   log: section({
     level: z

@@ -72,12 +72,21 @@ export function checkReceived(input: JudgedOnReceipt): PduVerdict {
   return failedCheck(6, authoriseAgainstState(event, currentState, rules)) ?? judged;
 }
 
-/** Judges a partial event anew once the full state before it is known: checks 4 and 5. Soft failure is not revisited. */
+/** Judges a partial event anew once the full state before it is known: checks 4 and 5. Check 6 follows for all, by `checkReplayed`. */
 export function checkUnPartialStated(input: JudgedAgainstState): PduVerdict {
   const { event, rules, stateBefore } = input;
   const judged = checkOutlier(input);
   if (judged.outcome !== 'accept') return judged;
   return failedCheck(5, authoriseAgainstState(event, stateBefore, rules)) ?? judged;
+}
+
+/**
+ * Check 6 for an event that was accepted while its room was partial, once the room is not.
+ *
+ * @param currentState as in `JudgedOnReceipt`: the one there was when the event was taken in, as it is known now
+ */
+export function checkReplayed(event: Pdu, rules: RoomVersionRules, currentState: AuthState): PduVerdict {
+  return failedCheck(6, authoriseAgainstState(event, currentState, rules)) ?? { outcome: 'accept' };
 }
 
 /** Judges an outlier, an event fetched as part of a state or an auth chain, outside the timeline: check 4. */

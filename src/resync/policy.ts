@@ -10,6 +10,8 @@ export interface ResyncPolicy {
   readonly longestRetryMs: number;
   /** When a room goes on without events that cannot be had; absent: `defaultDegradePolicy`. */
   readonly degrade?: DegradePolicy;
+  /** Whether check 6 is made at completion for what was taken in while a room was partial; absent: it is. */
+  readonly retroSoftFail?: boolean;
 }
 
 /** How long, and at how many servers, an event is looked for before its room goes on without it, as degraded. */

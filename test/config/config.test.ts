@@ -44,6 +44,7 @@ describe('a configuration', () => {
       firstRetryMs: 30_000,
       longestRetryMs: 3_600_000,
       degrade: { rounds: 2, afterMs: 600_000, answers: 3, atLastMs: 86_400_000 },
+      retroSoftFail: true,
     });
     expect(config.federation.responseBytesMax).toBe(16 * 1024 * 1024);
     expect(config.database.url).toBeNull();
@@ -54,6 +55,12 @@ describe('a configuration', () => {
       cachedWorkflows: 500,
       tls: null,
     });
+  });
+
+  test('a switch is true or false, in a file as in the environment', () => {
+    const path = file('server_name: example.org\n');
+    expect(loadConfig({ path, env: { REJOINDER_RESYNC_RETRO_SOFT_FAIL: 'false' } }).resync.retroSoftFail).toBe(false);
+    expect(errorOf({ path, env: { REJOINDER_RESYNC_RETRO_SOFT_FAIL: 'perhaps' } }).message).toContain('true or false');
   });
 
   test('old keys of ours are read as they are published', () => {

@@ -15,6 +15,7 @@ import { type Sql } from '../../store/open-store.ts';
 import { type SnapshotStep, changeSnapshots } from '../../store/snapshots/snapshots.ts';
 import { authStatesOf } from './auth-state.ts';
 import { type AgainstPartialSnapshot, partialAuthStatesOf } from './partial-auth-state.ts';
+import { type resolveInSteps } from './resolve-in-steps.ts';
 import { resolveSnapshots } from './resolve.ts';
 
 /** Two are the same state if they are the same object; others may be equal once they are stored. */
@@ -36,6 +37,7 @@ export class BatchStates {
   readonly #sql: Sql;
   readonly #roomId: RoomId;
   readonly #rules: RoomVersionRules;
+  readonly #resolve: typeof resolveInSteps;
   readonly #bySnapshot = new Map<SnapshotId, BatchState>();
   readonly #written = new Map<BatchState, SnapshotId>();
   /** State events that were accepted and that the database does not know to be judged. */
@@ -44,10 +46,12 @@ export class BatchStates {
   readonly #authStates = new Map<SnapshotId, Map<EventId, AuthState>>();
   readonly #partialAuthStates = new Map<SnapshotId, Map<EventId, AuthState>>();
 
-  constructor(sql: Sql, roomId: RoomId, rules: RoomVersionRules) {
+  /** @param resolve how states that differ are resolved */
+  constructor(sql: Sql, roomId: RoomId, rules: RoomVersionRules, resolve: typeof resolveInSteps = resolveSnapshots) {
     this.#sql = sql;
     this.#roomId = roomId;
     this.#rules = rules;
+    this.#resolve = resolve;
   }
 
   stored(snapshot: SnapshotId): BatchState {
@@ -58,15 +62,15 @@ export class BatchStates {
     return state;
   }
 
-  /** The state after an accepted event. */
-  after(before: BatchState, event: Pdu, authDepth: number | null): BatchState {
+  /** The state after an accepted event. `authDepth`: absent of an event that the database knows to be accepted. */
+  after(before: BatchState, event: Pdu, authDepth?: number | null): BatchState {
     if (event.stateKey === undefined) return before;
-    this.#unrecorded.push({ eventId: event.eventId, verdict: 'accepted', authDepth });
+    if (authDepth !== undefined) this.#unrecorded.push({ eventId: event.eventId, verdict: 'accepted', authDepth });
     const changes = new Map(before.changes).set(stateMapKey(event.type, event.stateKey), event);
     return { snapshot: before.snapshot, changes, last: { before, event } };
   }
 
-  /** @throws ResolutionTooLarge */
+  /** @throws ResolutionTooLarge unless it was given another way to resolve */
   async resolve(states: Iterable<BatchState>): Promise<BatchState> {
     const distinct = [...new Set(states)];
     const [only, ...others] = distinct;
@@ -74,7 +78,7 @@ export class BatchStates {
     const snapshots = new Set(await this.write(distinct));
     if (only !== undefined && snapshots.size === 1) return only;
     await this.#record();
-    return this.stored(await resolveSnapshots(this.#sql, this.#roomId, this.#rules, [...snapshots]));
+    return this.stored(await this.#resolve(this.#sql, this.#roomId, this.#rules, [...snapshots]));
   }
 
   /** Stores states that are not yet, all in the same few statements; gives their ids in order. */

@@ -9,14 +9,13 @@ import { checkUnPartialStated } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type Refusal, refuse } from '../../matrix/refusal.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readFullAnchorState, readParents } from '../../store/events/anchors.ts';
-import { type StoredEventState, type Verdict } from '../../store/events/event-states.ts';
+import { type StoredEventState } from '../../store/events/event-states.ts';
 import { invariant } from '../../invariant.ts';
 import { type Sql } from '../../store/open-store.ts';
-import { changeSnapshot } from '../../store/snapshots/snapshots.ts';
-import { authStatesOf } from '../judge/auth-state.ts';
-import { loadPdus } from '../judge/load-pdus.ts';
+import { type BatchState, BatchStates } from '../judge/batch-states.ts';
+import { type LoadedPdus, loadPdus } from '../judge/load-pdus.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
 
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
@@ -34,24 +33,26 @@ export interface Judging {
   readonly isTimeUp: () => boolean;
 }
 
-/** An event whose state before is known, and whose verdict is not yet. */
-interface Placed {
-  readonly event: StoredEventState;
-  readonly pdu: Pdu;
-  readonly stateBefore: SnapshotId;
-}
-
 interface Decided {
-  readonly stateBefore: SnapshotId;
-  /** Absent: the event changes nothing. */
-  readonly stateAfter?: SnapshotId;
+  readonly event: StoredEventState;
+  readonly before: BatchState;
+  readonly after: BatchState;
+  /** Absent: it is accepted. */
   readonly refusal?: Refusal;
   /** The events that decided it. */
   readonly authState: readonly EventId[];
 }
 
+/** What events are judged by, read before the first verdict. */
+interface Given {
+  readonly loaded: LoadedPdus;
+  /** Of the events and of what they cite, those that others may build on. */
+  readonly parents: ReadonlyMap<EventId, Parent>;
+}
+
 /**
- * Judges what can be judged of these events, in their order; what builds on an open gap is left out.
+ * Judges what can be judged of these events, in their order; what builds on an open gap is left out. A batch costs a few
+ * statements, however long it is, and what its forks cost to resolve.
  *
  * @param partial as `readPartialEvents` gives them: an event stands after all partial ones that it cites, but for those with
  * which it is on a cycle.
@@ -61,109 +62,150 @@ export async function judgeAgain(
   roomId: RoomId,
   rules: RoomVersionRules,
   partial: readonly StoredEventState[],
-  { refusesUnlisted, onEvent, isTimeUp }: Judging,
+  judging: Judging,
 ): Promise<JudgedBatch> {
-  const cited = new Set(
-    partial.flatMap(({ eventId, prevEvents, authEvents }) => [eventId, ...prevEvents, ...authEvents]),
-  );
-  if (rules.roomIdIsCreateHash) cited.add(`$${roomId.slice(1)}` as EventId);
-  const loaded = await loadPdus(sql, roomId, rules, [...cited]);
+  const cited = new Set(partial.flatMap(({ eventId, authEvents }) => [eventId, ...authEvents]));
+  const loaded = await loadPdus(sql, roomId, rules, [
+    ...cited,
+    ...(rules.roomIdIsCreateHash ? [`$${roomId.slice(1)}` as EventId] : []),
+  ]);
+  for (const { prevEvents } of partial) prevEvents.forEach((eventId) => cited.add(eventId));
   const parents = await readParents(sql, roomId, [...cited]);
-
-  const listed = new Set(partial.map(({ eventId }) => eventId));
-  const timeline: UnPartialStated[] = [];
-  const verdicts = new Map<EventId, Verdict>();
-  const after = new Map<EventId, SnapshotId>();
-  const left = new Set<EventId>();
-  /** Judged together, when a later event needs to know one of the verdicts. */
-  let placed: Placed[] = [];
-
-  const decide = (
-    { eventId, verdict: was }: StoredEventState,
-    { stateBefore, stateAfter = stateBefore, refusal, authState }: Decided,
-  ): void => {
-    const is = refusal === undefined ? 'accepted' : 'rejected';
-    verdicts.set(eventId, is);
-    after.set(eventId, stateAfter);
-    const why = refusal === undefined ? {} : { rule: refusal.rule, reason: refusal.reason };
-    timeline.push({ type: 'EventUnPartialStated', eventId, stateBefore, stateAfter, was, is, ...why, authState });
-  };
-  const judgePlaced = async (): Promise<void> => {
-    const events = placed;
-    placed = [];
-    const wanted = events.map(({ pdu, stateBefore }) => ({ event: pdu, snapshot: stateBefore }));
-    const authStates = await authStatesOf(sql, roomId, rules, wanted);
-    for (const [i, { event, pdu, stateBefore }] of events.entries()) {
-      const state = authStates[i] ?? (() => undefined);
-      const verdict = checkUnPartialStated({
-        event: pdu,
-        rules,
-        authEvents: authEventIdsOf(pdu, rules).flatMap((id) => loaded.pdus.get(id) ?? []),
-        isRejected: (id) => (verdicts.get(id) ?? (loaded.rejected.has(id) ? 'rejected' : 'accepted')) === 'rejected',
-        stateBefore: state,
-      });
-      const authState = authEventsAmong(state, pdu, rules);
-      if (verdict.outcome !== 'accept') {
-        decide(event, { stateBefore, refusal: refuse(verdict.rule, verdict.reason), authState });
-      } else if (pdu.stateKey === undefined) {
-        decide(event, { stateBefore, authState });
-      } else {
-        const stateAfter = await changeSnapshot(sql, roomId, stateBefore, [{ eventId: event.eventId }]);
-        decide(event, { stateBefore, stateAfter, authState });
-      }
-    }
-  };
-  const place = async (event: StoredEventState): Promise<void> => {
-    const pdu = loaded.pdus.get(event.eventId);
-    invariant(pdu !== undefined, `partial event ${event.eventId} has a body`);
-    const needed = new Set([...event.prevEvents, ...event.authEvents]);
-    // A message leaves the state as it was whatever is thought of it; of a state event, and of an auth event, that is asked.
-    const needsVerdict = placed.some(
-      (other) =>
-        needed.has(other.event.eventId) &&
-        (other.pdu.stateKey !== undefined || event.authEvents.includes(other.event.eventId)),
-    );
-    if (needsVerdict) await judgePlaced();
-    const states = event.prevEvents.flatMap((prev) => after.get(prev) ?? parents.get(prev)?.stateAfter ?? []);
-    const stateBefore = await resolveInSteps(sql, roomId, rules, states);
-    after.set(event.eventId, stateBefore);
-    placed.push({ event, pdu, stateBefore });
-  };
-  /** Others may build on a refused event: the state there is that of a parent which has one, or the one where we joined. */
-  const refuseAt = async (event: StoredEventState, refusal: Refusal): Promise<void> => {
-    const known = event.prevEvents.map((prev) => after.get(prev) ?? fullStateAfter(parents.get(prev)));
-    const state = known.find((id) => id !== undefined) ?? (await readFullAnchorState(sql, roomId)) ?? event.stateBefore;
-    decide(event, { stateBefore: state, refusal, authState: [] });
-  };
-
-  for (const event of partial) {
-    if (timeline.length + placed.length > 0 && isTimeUp()) break;
-    onEvent();
-    const cites = [...event.prevEvents, ...event.authEvents];
-    const isOpenGap = (id: EventId): boolean => parents.get(id)?.isAnchor === true && parents.get(id)?.partial === true;
-    if (cites.some((id) => isOpenGap(id) || left.has(id))) {
-      left.add(event.eventId);
-      continue;
-    }
-    // A partial event that is not listed has come since: it is judged with the next batch, and this one after it.
-    const isAhead = (id: EventId): boolean => parents.get(id)?.partial === true && !after.has(id);
-    if (!refusesUnlisted && cites.some((id) => isAhead(id) && !listed.has(id))) {
-      left.add(event.eventId);
-      continue;
-    }
-    const refusal = refusalByPlace(event, parents, cites.find(isAhead));
-    if (refusal !== undefined) {
-      await refuseAt(event, refusal);
-      continue;
-    }
-    await place(event);
-  }
-  await judgePlaced();
-  return { timeline };
+  return new Batch(sql, roomId, rules, { loaded, parents }).judge(partial, judging);
 }
 
-function fullStateAfter(parent: Parent | undefined): SnapshotId | undefined {
-  return parent?.partial === false ? parent.stateAfter : undefined;
+class Batch {
+  readonly #sql: Sql;
+  readonly #roomId: RoomId;
+  readonly #rules: RoomVersionRules;
+  readonly #given: Given;
+  readonly #states: BatchStates;
+  readonly #decided = new Map<EventId, Decided>();
+  /** Events that cannot be judged yet. */
+  readonly #left = new Set<EventId>();
+  #hasFlipped = false;
+
+  constructor(sql: Sql, roomId: RoomId, rules: RoomVersionRules, given: Given) {
+    this.#sql = sql;
+    this.#roomId = roomId;
+    this.#rules = rules;
+    this.#given = given;
+    this.#states = new BatchStates(sql, roomId, rules, resolveInSteps);
+  }
+
+  async judge(
+    partial: readonly StoredEventState[],
+    { refusesUnlisted, onEvent, isTimeUp }: Judging,
+  ): Promise<JudgedBatch> {
+    const listed = new Set(partial.map(({ eventId }) => eventId));
+    for (const [i, event] of partial.entries()) {
+      if (this.#decided.size > 0 && isTimeUp()) break;
+      onEvent();
+      const ahead = this.#ahead(event);
+      // A partial event that is not listed has come since: it is judged with the next batch, and this one after it.
+      if (this.#isOverGap(event) || (!refusesUnlisted && ahead.some((id) => !listed.has(id)))) {
+        this.#left.add(event.eventId);
+        continue;
+      }
+      const refusal = refusalByPlace(event, this.#given.parents, ahead[0]);
+      if (refusal !== undefined) {
+        await this.#refuseAt(event, refusal);
+        continue;
+      }
+      const states = new Set(event.prevEvents.flatMap((prev) => this.#stateAfter(prev) ?? []));
+      // Resolution reads verdicts from the database, and one of those that were reversed here is not there yet.
+      if (states.size > 1 && this.#hasFlipped) break;
+      await this.#judgeBy(await this.#states.resolve(states), event, partial.slice(i + 1));
+    }
+    return { timeline: await this.#entries() };
+  }
+
+  /** What an event cites and stands before, or is not listed. */
+  #ahead({ prevEvents, authEvents }: StoredEventState): EventId[] {
+    return [...prevEvents, ...authEvents].filter(
+      (id) => this.#given.parents.get(id)?.partial === true && !this.#decided.has(id),
+    );
+  }
+
+  #isOverGap({ prevEvents, authEvents }: StoredEventState): boolean {
+    return [...prevEvents, ...authEvents].some((id) => {
+      const parent = this.#given.parents.get(id);
+      return this.#left.has(id) || (parent?.isAnchor === true && parent.partial);
+    });
+  }
+
+  /** The full state after an event, as far as it is known. */
+  #stateAfter(id: EventId): BatchState | undefined {
+    const decided = this.#decided.get(id);
+    if (decided !== undefined) return decided.after;
+    const parent = this.#given.parents.get(id);
+    return parent?.partial === false ? this.#states.stored(parent.stateAfter) : undefined;
+  }
+
+  /** Others may build on a refused event: the state there is that of a parent which has one, or the one where we joined. */
+  async #refuseAt(event: StoredEventState, refusal: Refusal): Promise<void> {
+    const known = event.prevEvents.map((prev) => this.#stateAfter(prev)).find((state) => state !== undefined);
+    const before =
+      known ?? this.#states.stored((await readFullAnchorState(this.#sql, this.#roomId)) ?? event.stateBefore);
+    this.#decide({ event, before, after: before, refusal, authState: [] });
+  }
+
+  async #judgeBy(before: BatchState, event: StoredEventState, following: readonly StoredEventState[]): Promise<void> {
+    const pdu = this.#pduOf(event);
+    const authState = await this.#states.authState(before, pdu, this.#standingOn(before, following));
+    const verdict = checkUnPartialStated({
+      event: pdu,
+      rules: this.#rules,
+      authEvents: authEventIdsOf(pdu, this.#rules).flatMap((id) => this.#given.loaded.pdus.get(id) ?? []),
+      isRejected: (id) => this.#isRejected(id),
+      stateBefore: authState,
+    });
+    const decided = { event, before, authState: authEventsAmong(authState, pdu, this.#rules) };
+    if (verdict.outcome === 'accept') this.#decide({ ...decided, after: this.#states.after(before, pdu) });
+    else this.#decide({ ...decided, after: before, refusal: refuse(verdict.rule, verdict.reason) });
+  }
+
+  #decide(decided: Decided): void {
+    const { event, refusal } = decided;
+    this.#decided.set(event.eventId, decided);
+    if ((event.verdict === 'rejected') !== (refusal !== undefined)) this.#hasFlipped = true;
+  }
+
+  #isRejected(id: EventId): boolean {
+    const decided = this.#decided.get(id);
+    return decided === undefined ? this.#given.loaded.rejected.has(id) : decided.refusal !== undefined;
+  }
+
+  #pduOf({ eventId }: StoredEventState): Pdu {
+    const pdu = this.#given.loaded.pdus.get(eventId);
+    invariant(pdu !== undefined, `partial event ${eventId} has a body`);
+    return pdu;
+  }
+
+  /** Events to come that stand on the same stored state, as far as it can be told: what is read for one is read for all. */
+  #standingOn({ snapshot }: BatchState, following: readonly StoredEventState[]): Pdu[] {
+    const standing = new Map<EventId, Pdu>();
+    for (const event of following) {
+      const leads = event.prevEvents.every(
+        (prev) => standing.has(prev) || (this.#stateAfter(prev)?.snapshot ?? snapshot) === snapshot,
+      );
+      if (leads) standing.set(event.eventId, this.#pduOf(event));
+    }
+    return [...standing.values()];
+  }
+
+  /** What is to be journalled, once the states are stored. */
+  async #entries(): Promise<UnPartialStated[]> {
+    const decided = [...this.#decided.values()];
+    const written = await this.#states.write(decided.flatMap(({ before, after }) => [before, after]));
+    return decided.map(({ event: { eventId, verdict: was }, refusal, authState }, i): UnPartialStated => {
+      const [stateBefore, stateAfter] = written.slice(2 * i);
+      invariant(stateBefore !== undefined && stateAfter !== undefined, 'every state of a verdict is written');
+      const is = refusal === undefined ? 'accepted' : 'rejected';
+      const why = refusal === undefined ? {} : { rule: refusal.rule, reason: refusal.reason };
+      return { type: 'EventUnPartialStated', eventId, stateBefore, stateAfter, was, is, ...why, authState };
+    });
+  }
 }
 
 /** Why an event has no state before it that anybody could work out. `ahead`: what it cites and stands before. */

@@ -2,29 +2,21 @@
  * Walks a room's partial events in order, auth events and parents first, and judges each again with full state (checks 4
  * and 5). Everything is worked out outside the room's lock, and appended under it when it still holds: a verdict flip, another
  * phase or other extremities make it void, and it is worked out again.
+ *
+ * In a busy room events come while a batch is judged, and build on partial ones. Where so many come that the walk gets no
+ * nearer to its end, a batch is judged under the lock, for a short time: whoever brings more waits meanwhile, and it ends.
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
-import { type ResyncState } from '../../resync/state.ts';
-import { invariant } from '../../invariant.ts';
 import { readPartialAnchors } from '../../store/events/anchors.ts';
 import { countCorrectionsDue } from '../../store/events/corrections.ts';
-import { countPartial, readEventStates, readPartialEvents, stillPartial } from '../../store/events/event-states.ts';
-import { append, readResyncEvents } from '../../store/journal/journal.ts';
-import {
-  type LockedRoom,
-  isAnybodyIn,
-  lockResync,
-  lockRoom,
-  readResync,
-  readRoom,
-  readStanding,
-  standsStill,
-} from '../../store/journal/rooms.ts';
-import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { summaryOf } from '../../store/journal/room-summaries.ts';
+import { countPartial, readPartialEvents, stillPartial } from '../../store/events/event-states.ts';
+import { append } from '../../store/journal/journal.ts';
+import { type LockedResync, lockResync, readResync, readStanding } from '../../store/journal/rooms.ts';
+import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { Completion } from './complete-walk.ts';
 import { correctSome } from './correct-events.ts';
 import { type JudgedBatch, judgeAgain } from './judge-again.ts';
 import { stateOfExtremities } from './state-of-extremities.ts';
@@ -33,15 +25,26 @@ import { stateOfExtremities } from './state-of-extremities.ts';
 const BATCH_EVENTS_MAX = 200;
 /** which come after this long at the latest: what is decided is kept, and who watches sees that it goes on. */
 const BATCH_MS_MAX = 5_000;
-/** In a room where something always comes in between, the completion is worked out under the lock after so many tries. */
-const COMPLETIONS_TRIED_MAX = 5;
+/** Rounds in a row that bring a walk no nearer to its end than it was; then one is made under the lock, */
+const VAIN_ROUNDS_MAX = 5;
+/** which holds it for this long, and for what was begun by then. */
+const LOCKED_MS_MAX = 1_000;
+
+export interface WalkProgress {
+  readonly signal: AbortSignal;
+  readonly heartbeat: () => void;
+}
 
 interface Walk {
   readonly context: RoomsContext;
   readonly roomId: RoomId;
   readonly epoch: number;
-  readonly progress: { readonly signal: AbortSignal; readonly heartbeat: () => void };
-  completionsTried: number;
+  readonly progress: WalkProgress;
+  readonly completion: Completion;
+  /** The fewest partial events that a round has left. */
+  fewestLeft: number;
+  /** Rounds since. */
+  vainRounds: number;
 }
 
 /**
@@ -52,59 +55,89 @@ export async function walkPartialEvents(
   context: RoomsContext,
   roomId: RoomId,
   epoch: number,
-  progress: Walk['progress'],
+  progress: WalkProgress,
 ): Promise<void> {
-  const walk = { context, roomId, epoch, progress, completionsTried: 0 };
+  const completion = new Completion(context, roomId, progress.heartbeat);
+  const walk: Walk = {
+    ...{ context, roomId, epoch, progress, completion },
+    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0 },
+  };
   for (let isOver = false; !isOver;) {
     progress.signal.throwIfAborted();
     progress.heartbeat();
-    isOver = await walkOn(walk);
+    // What is judged next rests on what is corrected now.
+    if ((await correctSome(context, { roomId, epoch }, progress)) !== 'nothing due') continue;
+    isOver = walk.vainRounds < VAIN_ROUNDS_MAX ? await walkOn(walk) : await walkUnderLock(walk);
   }
 }
 
 /** One batch, one assumption about gaps, or the completion; true: there is nothing left to do in this stay. */
 async function walkOn(walk: Walk): Promise<boolean> {
-  const { context, roomId, epoch, progress } = walk;
-  const { store, clock } = context;
+  const { context, roomId, epoch } = walk;
+  const { store } = context;
   const before = await readResync(store, roomId);
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
-  // What is judged next rests on what is corrected now.
-  if ((await correctSome(context, { roomId, epoch }, progress)) !== 'nothing due') return false;
   const events = await readPartialEvents(store, roomId, BATCH_EVENTS_MAX);
   if (events.length === 0) return complete(walk, before.stateVersion);
 
-  const rules = rulesOfJoined(before.state.roomVersion ?? '');
-  const until = clock.now() + BATCH_MS_MAX;
-  const judge = (refusesUnlisted: boolean): Promise<JudgedBatch> =>
-    judgeAgain(store, roomId, rules, events, {
-      refusesUnlisted,
-      onEvent: progress.heartbeat,
-      isTimeUp: () => clock.now() >= until,
-    });
-  let judged = await judge(false);
-  if (judged.timeline.length === 0) {
-    if (await assumeGaps(walk, before.stateVersion)) return false;
-    // What is left waits for each other: a cycle that is longer than a batch.
-    judged = await judge(true);
-  }
-  await withWalkingRoom(walk, before.stateVersion, async (tx, room) => {
-    const open = await stillPartial(tx, roomId, judged.timeline);
-    const remaining = (await countPartial(tx, roomId)) - open.length;
-    if (open.length > 0) await append(tx, room, [...open, walkedEvent(context, open, remaining)]);
-  });
+  const judged = await judge(walk, store, before.state.roomVersion, events, BATCH_MS_MAX);
+  // What is left waits for gaps, or for each other: a cycle that is longer than a batch.
+  if (judged.timeline.length === 0) return (await assumeGaps(walk, before.stateVersion)) ? false : walkUnderLock(walk);
+  const left = await withWalkingRoom(walk, before.stateVersion, (tx, { room }) => appendJudged(walk, tx, room, judged));
+  if (left === undefined) walk.vainRounds += 1;
   return false;
 }
 
+function judge(
+  { context: { clock }, roomId, progress }: Walk,
+  sql: Sql,
+  roomVersion: string | null,
+  events: Parameters<typeof judgeAgain>[3],
+  msMax: number,
+  refusesUnlisted = false,
+): Promise<JudgedBatch> {
+  const until = clock.now() + msMax;
+  const isTimeUp = (): boolean => clock.now() >= until;
+  const judging = { refusesUnlisted, onEvent: progress.heartbeat, isTimeUp };
+  return judgeAgain(sql, roomId, rulesOfJoined(roomVersion ?? ''), events, judging);
+}
+
+/** Appends what is still to be judged of a batch; gives how many partial events are left. */
+async function appendJudged(
+  walk: Walk,
+  tx: Transaction,
+  room: LockedResync['room'],
+  { timeline }: JudgedBatch,
+): Promise<number> {
+  const { context, roomId } = walk;
+  const open = await stillPartial(tx, roomId, timeline);
+  const remaining = (await countPartial(tx, roomId)) - open.length;
+  if (open.length > 0) {
+    const corrected = open.filter(({ was, is }) => was !== is).length;
+    const walked = { walked: open.length, corrected, remaining, at: context.clock.now() };
+    await append(tx, room, [...open, { type: 'EventsWalked', ...walked } satisfies ResyncEvent]);
+    walk.completion.flipped(room.stateVersion, corrected);
+  }
+  countRound(walk, remaining);
+  return remaining;
+}
+
+function countRound(walk: Walk, left: number): void {
+  walk.vainRounds = left < walk.fewestLeft ? 0 : walk.vainRounds + 1;
+  walk.fewestLeft = Math.min(walk.fewestLeft, left);
+}
+
 /** Runs `work` under the room's lock, unless what was read before it no longer holds: then nothing happens. */
-async function withWalkingRoom(
+async function withWalkingRoom<Result>(
   { context, roomId, epoch }: Walk,
-  stateVersion: number,
-  work: (tx: Transaction, room: LockedRoom, resync: ResyncState) => Promise<void>,
-): Promise<void> {
-  await withTransaction(context.store, async (tx) => {
+  stateVersion: number | undefined,
+  work: (tx: Transaction, stay: LockedResync) => Promise<Result>,
+): Promise<Result | undefined> {
+  return withTransaction(context.store, async (tx) => {
     const stay = await lockResync(tx, roomId, epoch);
-    if (stay?.resync.phase !== 'walking' || stay.room.stateVersion !== stateVersion) return;
-    await work(tx, stay.room, stay.resync);
+    if (stay?.resync.phase !== 'walking') return undefined;
+    if (stateVersion !== undefined && stay.room.stateVersion !== stateVersion) return undefined;
+    return work(tx, stay);
   });
 }
 
@@ -114,81 +147,74 @@ async function withWalkingRoom(
  */
 async function assumeGaps(walk: Walk, stateVersion: number): Promise<boolean> {
   const { context, roomId } = walk;
-  const { store, clock } = context;
+  const { store } = context;
   if ((await readPartialAnchors(store, roomId)).length === 0) return false;
   const { extremities = [] } = (await readStanding(store, roomId)) ?? {};
   const assumedState = await stateOfExtremities(store, roomId, extremities);
-  await withWalkingRoom(walk, stateVersion, async (tx, room) => {
-    // A walking room has fetched all that its joins want: anchors that are partial now are those of gaps.
-    const eventIds = await readPartialAnchors(tx, roomId);
-    if (eventIds.length > 0) await append(tx, room, [{ type: 'GapsAssumed', eventIds, assumedState, at: clock.now() }]);
-  });
+  await withWalkingRoom(walk, stateVersion, (tx, { room }) => appendAssumed(walk, tx, room, assumedState));
   return true;
 }
 
-/**
- * Works the current state out again from the full states of the extremities and closes the resync. Joins of ours that the full
- * state refuses have failed; where they leave nobody of us in the room, the stay ends.
- */
+/** Whether there was a gap to assume something of. */
+async function appendAssumed(
+  { context, roomId }: Walk,
+  tx: Transaction,
+  room: LockedResync['room'],
+  assumedState?: Awaited<ReturnType<typeof stateOfExtremities>>,
+): Promise<boolean> {
+  // A walking room has fetched all that its joins want: anchors that are partial now are those of gaps.
+  const eventIds = await readPartialAnchors(tx, roomId);
+  if (eventIds.length === 0) return false;
+  const state = assumedState ?? (await stateOfExtremities(tx, roomId, room.extremities));
+  await append(tx, room, [{ type: 'GapsAssumed', eventIds, assumedState: state, at: context.clock.now() }]);
+  return true;
+}
+
+/** Nothing is to be corrected first; or there always is, and that can be done in a whole room as well. */
+async function mayComplete({ roomId, vainRounds }: Walk, tx: Transaction): Promise<boolean> {
+  return vainRounds >= 2 * VAIN_ROUNDS_MAX || (await countCorrectionsDue(tx, roomId)) === 0;
+}
+
+/** Whether the resync is over. */
 async function complete(walk: Walk, stateVersion: number): Promise<boolean> {
-  const { context, roomId } = walk;
-  const standing = await readStanding(context.store, roomId);
-  if (standing === undefined) return true;
-  const decided = await stateOfExtremities(context.store, roomId, standing.extremities);
-  walk.completionsTried += 1;
-  let isDone = false;
-  await withWalkingRoom(walk, stateVersion, async (tx, room, { degraded }) => {
-    const stands = standsStill(standing, room);
-    if ((await countPartial(tx, roomId)) > 0 || (await countCorrectionsDue(tx, roomId)) > 0) return;
-    if (!stands && walk.completionsTried < COMPLETIONS_TRIED_MAX) return;
-    const currentState = stands ? decided : await stateOfExtremities(tx, roomId, room.extremities);
-    const at = context.clock.now();
-    const refused = await refusedJoins(tx, room, at);
-    await append(tx, room, [{ type: 'CurrentStateResolved', currentState }, ...refused]);
-    const resolved = await readRoom(tx, roomId);
-    invariant(resolved, `room ${roomId} is locked by this transaction`);
-    const { members } = await summaryOf(tx, resolved);
-    const lacking = degraded === null ? {} : { lacking: degraded.count };
-    const isOver = refused.length > 0 && !(await isAnybodyIn(tx, roomId));
-    await append(tx, await relock(tx, roomId), [
-      isOver
-        ? { type: 'StayEnded', because: 'join-rejected', at }
-        : { type: 'ResyncCompleted', members, ...lacking, at },
-    ]);
-    isDone = true;
+  const { context, roomId, completion } = walk;
+  await completion.prepare(context.store, stateVersion);
+  const isDone = await withWalkingRoom(walk, stateVersion, async (tx, stay) => {
+    const left = await countPartial(tx, roomId);
+    const isDone = left === 0 && (await mayComplete(walk, tx)) && (await completion.append(tx, stay, 0));
+    if (!isDone) countRound(walk, left);
+    return isDone;
   });
-  return isDone;
+  if (isDone === undefined) walk.vainRounds += 1;
+  return isDone === true;
 }
 
-/** The joins of this stay that were rejected, as the journal will name them. */
-async function refusedJoins(tx: Transaction, room: LockedRoom, at: number): Promise<ResyncEvent[]> {
-  const journal = await readResyncEvents(tx, room.roomId, room.epoch, 0);
-  const joins = journal.flatMap(({ event }) =>
-    event.type === 'PartialStateJoined' || event.type === 'ResidentsLearned' ? [event] : [],
-  );
-  const verdicts = await readEventStates(
-    tx,
-    room.roomId,
-    joins.map(({ joinEventId }) => joinEventId),
-  );
-  return joins.flatMap(({ joinEventId, userId }): ResyncEvent[] => {
-    const { verdict, rule, reason } = verdicts.get(joinEventId) ?? { verdict: 'accepted', rule: null, reason: null };
-    if (verdict === 'accepted') return [];
-    return [{ type: 'JoinRejected', joinEventId, userId, rule: rule ?? '', reason: reason ?? '', at }];
+/**
+ * The next batch, judged while nobody else can bring events, and the completion where it was the last. Nothing that a batch
+ * reads changes under the lock: so what cites a partial event that is not listed is on a cycle with it.
+ */
+async function walkUnderLock(walk: Walk): Promise<boolean> {
+  const { context, roomId, completion } = walk;
+  const { store } = context;
+  const before = await readResync(store, roomId);
+  if (before?.epoch !== walk.epoch || before.state.phase !== 'walking') return true;
+  // What was found before is gone through outside as far as it goes.
+  await completion.prepare(store, before.stateVersion);
+  const isDone = await withWalkingRoom(walk, undefined, async (tx, stay) => {
+    const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX);
+    if (events.length === 0) {
+      countRound(walk, 0);
+      return (await mayComplete(walk, tx)) && completion.append(tx, stay, LOCKED_MS_MAX);
+    }
+    const { roomVersion } = stay.resync;
+    let judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX);
+    if (judged.timeline.length === 0) {
+      if (await appendAssumed(walk, tx, stay.room)) return false;
+      judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX, true);
+    }
+    if ((await appendJudged(walk, tx, stay.room, judged)) > 0 || !(await mayComplete(walk, tx))) return false;
+    const judgedStay = await lockResync(tx, roomId, walk.epoch);
+    return judgedStay !== undefined && completion.append(tx, judgedStay, LOCKED_MS_MAX);
   });
-}
-
-function walkedEvent(
-  context: RoomsContext,
-  timeline: JudgedBatch['timeline'],
-  remaining: number,
-): Extract<ResyncEvent, { type: 'EventsWalked' }> {
-  const corrected = timeline.filter(({ was, is }) => was !== is).length;
-  return { type: 'EventsWalked', walked: timeline.length, corrected, remaining, at: context.clock.now() };
-}
-
-async function relock(tx: Transaction, roomId: RoomId): Promise<LockedRoom> {
-  const room = await lockRoom(tx, roomId);
-  invariant(room !== undefined, `room ${roomId} is locked by this transaction`);
-  return room;
+  return isDone === true;
 }

@@ -2,6 +2,7 @@
 import { systemClock } from '../../../src/clock.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
+import { type ResyncPolicy, defaultResyncPolicy } from '../../../src/resync/policy.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
@@ -39,14 +40,15 @@ export class PartialRoom {
   readonly context: RoomsContext;
   readonly #store: Store;
 
-  constructor(store: Store, version = '10') {
+  constructor(store: Store, version = '10', policy: Partial<ResyncPolicy> = {}) {
     this.version = version;
     this.#store = store;
-    const used: Pick<RoomsContext, 'store' | 'clock' | 'serverName' | 'random'> = {
+    const used: Pick<RoomsContext, 'store' | 'clock' | 'serverName' | 'random' | 'policy'> = {
       store,
       clock: systemClock,
       serverName: 'here.test' as ServerName,
       random: () => 0.5,
+      policy: { ...defaultResyncPolicy, ...policy },
     };
     this.context = used as RoomsContext;
   }

@@ -1,0 +1,168 @@
+/**
+ * Check 6 for what was taken in while a room was partial. On receipt it is not made there: the current state was not known.
+ * Once all events have their verdict by full state, the timeline of the stay is gone through in the order of the journal: each
+ * event is judged by the current state at its place, the resolution of the states after all extremities among the events
+ * before it. Who says something after a ban is soft-failed then, as at every server that knew of the ban.
+ *
+ * Nothing is written here. The replay goes on where it stopped when events have come since, and holds while no verdict or
+ * state of those that it has passed changes. Costs little where an event stands on the current state, as most do.
+ */
+import { type EventId, type RoomId, domainOf } from '../../matrix/identifiers.ts';
+import { type AuthState } from '../../matrix/auth/auth-rules.ts';
+import { authEventsAmong } from '../../matrix/auth/auth-events.ts';
+import { checkReplayed } from '../../matrix/pdu-checks.ts';
+import { type Pdu } from '../../matrix/pdu.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { invariant } from '../../invariant.ts';
+import { type Sql } from '../../store/open-store.ts';
+import {
+  type OrderedEvent,
+  type StayStart,
+  readGraphAhead,
+  readTimelineSince,
+} from '../../store/events/timeline-order.ts';
+import { authStatesOf } from '../judge/auth-state.ts';
+import { loadPdus } from '../judge/load-pdus.ts';
+import { resolveInSteps } from '../judge/resolve-in-steps.ts';
+import { OrderedExtremities } from './ordered-extremities.ts';
+
+/** Events read at a time. */
+const PAGE_EVENTS = 200;
+/** Events for which the current state is looked at together, while it stays the same. */
+const LOOKED_AT_MAX = 64;
+
+type SoftFailed = Extract<TimelineEvent, { type: 'EventSoftFailed' }>;
+
+/** Some events of the timeline, in order. */
+interface Page {
+  readonly events: readonly OrderedEvent[];
+  /** Their bodies, once one is needed. */
+  pdus?: ReadonlyMap<EventId, Pdu>;
+}
+
+/** What the rules read of one state for events of a page. */
+interface Looked {
+  readonly state: SnapshotId;
+  readonly authStates: Map<EventId, AuthState>;
+  /** For so many events it is looked at next: for more and more while the state stays the same. */
+  next: number;
+}
+
+export interface ReplayProgress {
+  /** Called before each event. */
+  readonly onEvent: () => void;
+  readonly isTimeUp: () => boolean;
+}
+
+export class Check6Replay {
+  readonly #roomId: RoomId;
+  readonly #rules: RoomVersionRules;
+  readonly #start: StayStart;
+  readonly #extremities = new OrderedExtremities();
+  readonly #softFailed: SoftFailed[] = [];
+  /** Of the last event that was gone through. */
+  #position: number;
+  /** The last resolution, which most events share with the one before. */
+  #resolved: { readonly states: string; readonly state: SnapshotId } | undefined;
+  #looked: Looked | undefined;
+
+  constructor(roomId: RoomId, rules: RoomVersionRules, start: StayStart) {
+    this.#roomId = roomId;
+    this.#rules = rules;
+    this.#start = start;
+    this.#position = start.position - 1;
+  }
+
+  /** Events that check 6 refuses, in the order of the journal. */
+  get softFailed(): readonly SoftFailed[] {
+    return this.#softFailed;
+  }
+
+  /** The extremities after all events that were gone through. */
+  get extremities(): EventId[] {
+    return this.#extremities.eventIds;
+  }
+
+  /** The current state after all events that were gone through. */
+  async currentState(sql: Sql): Promise<SnapshotId> {
+    const { states } = this.#extremities;
+    const [only = this.#start.stateAfter, ...others] = states;
+    if (others.length === 0) return only;
+    const key = states.join();
+    if (this.#resolved?.states !== key) {
+      this.#resolved = { states: key, state: await resolveInSteps(sql, this.#roomId, this.#rules, states) };
+    }
+    return this.#resolved.state;
+  }
+
+  /** Goes through what has come since; `false` when the time was up before its end. */
+  async catchUp(sql: Sql, { onEvent, isTimeUp }: ReplayProgress): Promise<boolean> {
+    for (;;) {
+      const read = await readTimelineSince(sql, this.#roomId, this.#position, PAGE_EVENTS);
+      const partial = read.findIndex((event) => event.partial);
+      const events = partial < 0 ? read : read.slice(0, partial);
+      if (events.length === 0) return true;
+      if (isTimeUp()) return false;
+      await this.#learnAhead(sql, events);
+      this.#looked = undefined;
+      const page: Page = { events };
+      for (const [i, event] of events.entries()) {
+        if (isTimeUp()) return false;
+        onEvent();
+        const refused = event.isSolid ? await this.#refusal(sql, event, page, i) : undefined;
+        if (refused !== undefined) this.#softFailed.push(refused);
+        this.#extremities.take({ ...event, isSolid: event.isSolid && refused === undefined });
+        this.#position = event.position;
+      }
+      if (partial >= 0) return true;
+    }
+  }
+
+  async #learnAhead(sql: Sql, events: readonly OrderedEvent[]): Promise<void> {
+    const cited = new Set(events.flatMap(({ prevEvents }) => prevEvents));
+    this.#extremities.learn(await readGraphAhead(sql, this.#roomId, [...cited], this.#position));
+  }
+
+  /** The `i`th event of a page, where check 6 refuses it. Whatever we sent stays as it is: others have it from us. */
+  async #refusal(sql: Sql, event: OrderedEvent, page: Page, i: number): Promise<SoftFailed | undefined> {
+    if (domainOf(event.sender) === sql.serverName) return undefined;
+    const current = await this.currentState(sql);
+    const { stateBefore, isBeyondGap, eventId } = event;
+    // Check 5 was passed by the very same state.
+    if (stateBefore === current) return undefined;
+    const state = isBeyondGap ? await resolveInSteps(sql, this.#roomId, this.#rules, [current, stateBefore]) : current;
+    if (stateBefore === state) return undefined;
+    page.pdus ??= (await loadPdus(sql, this.#roomId, this.#rules, idsOf(page.events.slice(i)))).pdus;
+    const pdu = page.pdus.get(eventId);
+    invariant(pdu !== undefined, `${eventId} of the timeline has a body`);
+    const authState = await this.#look(sql, state, page, i);
+    const verdict = checkReplayed(pdu, this.#rules, authState);
+    if (verdict.outcome === 'accept') return undefined;
+    const { rule, reason } = verdict;
+    return { type: 'EventSoftFailed', eventId, rule, reason, authState: authEventsAmong(authState, pdu, this.#rules) };
+  }
+
+  /** What the rules read of `state` for the `i`th event of a page; it is likely looked at for those after it, too. */
+  async #look(sql: Sql, state: SnapshotId, { events, pdus }: Page, i: number): Promise<AuthState> {
+    if (this.#looked?.state !== state) this.#looked = { state, authStates: new Map(), next: 1 };
+    const { authStates, next } = this.#looked;
+    const wanted = events[i]?.eventId;
+    invariant(wanted !== undefined, 'the event is of the page');
+    if (!authStates.has(wanted)) {
+      const pending = events.slice(i).filter(({ isSolid, stateBefore }) => isSolid && stateBefore !== state);
+      const together = idsOf(pending.slice(0, next)).flatMap((eventId) => pdus?.get(eventId) ?? []);
+      const against = together.map((event) => ({ snapshot: state, event }));
+      const read = await authStatesOf(sql, this.#roomId, this.#rules, against);
+      read.forEach((authState, k) => authStates.set(together[k]?.eventId ?? wanted, authState));
+      this.#looked.next = Math.min(next * 2, LOOKED_AT_MAX);
+    }
+    const authState = authStates.get(wanted);
+    invariant(authState !== undefined, 'a state was read for each event');
+    return authState;
+  }
+}
+
+function idsOf(events: readonly OrderedEvent[]): EventId[] {
+  return events.map(({ eventId }) => eventId);
+}

@@ -1,0 +1,89 @@
+/** The timeline of a stay in the order of the journal, for who goes through it again (src/rooms/resync/replay-check-6.ts). */
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../open-store.ts';
+
+/** Where the timeline of the room's stay begins: with the join that opened it. */
+export interface StayStart {
+  readonly position: number;
+  /** The state after that join. */
+  readonly stateAfter: SnapshotId;
+}
+
+/** `undefined`: nobody of us is in the room. */
+export async function readStayStart(sql: Sql, roomId: RoomId): Promise<StayStart | undefined> {
+  const [start] = await sql.query<StayStart>(
+    `SELECT e.position, encode(e.state_after, 'hex') AS "stateAfter"
+       FROM rooms r JOIN event_states e ON e.room_id = r.room_id AND e.event_id = r.join_event_id AND e.epoch = r.epoch
+      WHERE r.room_id = $1`,
+    [roomId],
+  );
+  return start;
+}
+
+/** An event as it was taken in, with the verdict of now. */
+export interface OrderedEvent {
+  readonly eventId: EventId;
+  readonly position: number;
+  readonly sender: UserId;
+  readonly prevEvents: readonly EventId[];
+  readonly stateBefore: SnapshotId;
+  readonly stateAfter: SnapshotId;
+  /** Accepted, and not soft-failed. */
+  readonly isSolid: boolean;
+  readonly partial: boolean;
+  /** A parent is no event of the timeline, but one at which the graph that we hold begins. */
+  readonly isBeyondGap: boolean;
+}
+
+/** Up to `limit` events of the timeline after `position`, in order. */
+export async function readTimelineSince(
+  sql: Sql,
+  roomId: RoomId,
+  position: number,
+  limit: number,
+): Promise<OrderedEvent[]> {
+  return sql.query<OrderedEvent>(
+    `SELECT e.event_id AS "eventId", e.position, p.sender, p.prev_events AS "prevEvents",
+            encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter",
+            e.verdict = 'accepted' AND NOT e.soft_failed AS "isSolid", e.partial,
+            EXISTS (SELECT FROM unnest(p.prev_events) AS prev(event_id)
+                     WHERE NOT EXISTS (SELECT FROM event_states o
+                                        WHERE o.event_id = prev.event_id AND o.room_id = $1)) AS "isBeyondGap"
+       FROM event_states e JOIN pdus p ON p.nid = e.event_nid
+      WHERE e.room_id = $1 AND e.position > $2 ORDER BY e.position LIMIT $3`,
+    [roomId, position, limit],
+  );
+}
+
+/**
+ * What `eventIds` lead to upwards through events that were taken in after `position`, and through anchors, as far as these
+ * are held: each of them with its prev_events. Who follows the timeline in order does not know them yet.
+ */
+export async function readGraphAhead(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  position: number,
+): Promise<Map<EventId, readonly EventId[]>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; prevEvents: EventId[] }>(
+    `WITH RECURSIVE up (event_id, prev_events) AS (
+       SELECT p.event_id, p.prev_events FROM pdus p
+        WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[]) AND ${IS_AHEAD}
+       UNION
+       SELECT p.event_id, p.prev_events
+         FROM up CROSS JOIN unnest(up.prev_events) AS prev(event_id)
+         JOIN pdus p ON p.event_id = prev.event_id AND p.room_id = $1
+        WHERE ${IS_AHEAD}
+     )
+     SELECT event_id AS "eventId", prev_events AS "prevEvents" FROM up`,
+    [roomId, eventIds, position],
+  );
+  return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
+}
+
+const IS_AHEAD = `
+  CASE WHEN EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)
+       THEN EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid AND e.position > $3)
+       ELSE EXISTS (SELECT FROM anchors a WHERE a.room_id = $1 AND a.event_id = p.event_id) END`;

@@ -1,0 +1,233 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type TimelineEvent } from '../../../src/resync/events.ts';
+import { readAuthStateOf } from '../../../src/store/events/event-states.ts';
+import { readJournal } from '../../../src/store/journal/journal.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+
+const BOB = '@bob:there.test';
+const AUTH = ['create', 'power', 'rules'];
+const KNOWN = ['create', 'admin', 'power', 'rules'];
+const ADMINS = { auth: ['create', 'power', 'admin'] };
+const BOBS = { auth: ['create', 'power', 'bob'] };
+
+/** A room that we have joined, of which Bob was a member then. */
+async function joined(policy: { readonly retroSoftFail?: boolean } = {}): Promise<PartialRoom> {
+  const room = new PartialRoom(store, '10', policy);
+  await room.join();
+  await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+  return room;
+}
+
+async function entries(room: PartialRoom): Promise<TimelineEvent[]> {
+  const journal = await readJournal(store, { roomId: room.roomId, sincePosition: 0, limit: 1_000 });
+  return journal.flatMap(({ stream, event }) => (stream === 'timeline' ? [event as TimelineEvent] : []));
+}
+
+/** A store over which something happens each time that the partial events were read outside of the room's lock. */
+function afterEachLook(happens: (look: number) => Promise<void>): Store {
+  let looks = 0;
+  const query: Store['query'] = async (statement, values) => {
+    const rows = await store.query(statement, values);
+    if (statement.includes('RECURSIVE wanted')) await happens((looks += 1));
+    return rows as never;
+  };
+  return { ...store, query };
+}
+
+describe('a room in which somebody speaks all the time', () => {
+  test('is completed, though there is something partial whenever the walk looks', async () => {
+    const room = await joined();
+    await room.fetch(...KNOWN);
+    let last = 'join';
+    const speaking = afterEachLook(async (look) => {
+      const next = `said-${look}`;
+      await room.push(message(next, ADMIN, { prev: [last], ...ADMINS }));
+      last = next;
+    });
+    expect(await room.walk(speaking)).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(await room.event(last)).toMatchObject({ partial: false, verdict: 'accepted' });
+    expect(await room.extremities()).toEqual([room.id(last)]);
+  });
+
+  test('is completed, though its newest events are others whenever the walk is about to complete', async () => {
+    for (const retroSoftFail of [true, false]) {
+      const room = await joined({ retroSoftFail });
+      await room.fetch(...KNOWN);
+      let last = 'join';
+      const speaking = afterEachLook(async (look) => {
+        if (look === 1) return;
+        const next = `said-${look}`;
+        await room.push(message(next, ADMIN, { prev: [last], ...ADMINS }));
+        last = next;
+      });
+      expect(await room.walk(speaking)).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+      expect(await room.extremities()).toEqual([room.id(last)]);
+    }
+  });
+
+  test('has ever fewer partial events, when fewer come than are judged meanwhile', async () => {
+    const room = await joined();
+    let last = 'join';
+    let said = 0;
+    const say = async (count: number): Promise<void> => {
+      const some: EventInTest[] = [];
+      for (let i = 0; i < count; i += 1) {
+        const next = `said-${(said += 1)}`;
+        some.push(message(next, ADMIN, { prev: [last], ...ADMINS }));
+        last = next;
+      }
+      await room.push(...some);
+    };
+    for (let i = 0; i < 12; i += 1) await say(50);
+    await room.fetch(...KNOWN);
+    await room.walk(afterEachLook(() => say(20)));
+    const journal = await readJournal(store, { roomId: room.roomId, sincePosition: 0, limit: 10_000 });
+    const left = journal.flatMap(({ event }) => (event.type === 'EventsWalked' ? [event.remaining] : []));
+    expect(left.slice(0, 4)).toEqual([421, 241, 61, 20]);
+    expect(left.at(-1)).toBe(0);
+    expect(await room.event(last)).toMatchObject({ partial: false });
+  });
+});
+
+describe('check 6 at completion', () => {
+  const ban = member('ban', BOB, 'ban', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'bob'] });
+  const evading = message('evading', BOB, { prev: ['join'], ...BOBS });
+
+  test('soft-fails what somebody said beside a ban that had come before: it is accepted, and no extremity', async () => {
+    const room = await joined();
+    await room.push(ban);
+    expect(await room.push(evading)).toMatchObject([{ verdict: 'accepted' }]);
+    await room.fetch(...KNOWN, 'bob');
+    const whole = await room.walk();
+    expect(await room.event('evading')).toMatchObject({ verdict: 'accepted', softFailed: true, partial: false });
+    expect(await room.extremities()).toEqual([room.id('ban')]);
+    expect(whole.currentState).toBe(await room.state(...KNOWN, 'join', 'ban'));
+    expect((await entries(room)).filter(({ type }) => type === 'EventSoftFailed')).toMatchObject([
+      { eventId: room.id('evading'), rule: 'sender-not-joined' },
+    ]);
+    const decidedBy = await readAuthStateOf(store, room.roomId, room.id('evading'));
+    expect(decidedBy).toContain(room.id('ban'));
+  });
+
+  test('lets pass what came before the ban', async () => {
+    const room = await joined();
+    await room.push(evading);
+    await room.push(ban);
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    expect(await room.event('evading')).toMatchObject({ softFailed: false });
+    expect(await room.extremities()).toEqual([room.id('ban'), room.id('evading')].sort());
+  });
+
+  test('counts what it refuses through those who build on it: the ban and what came after both stand', async () => {
+    const room = await joined();
+    await room.push(ban);
+    await room.push(evading);
+    await room.push(message('again', BOB, { prev: ['evading'], ...BOBS }));
+    await room.push(message('unaware', ADMIN, { prev: ['again'], ...ADMINS }));
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    for (const name of ['evading', 'again']) expect(await room.event(name)).toMatchObject({ softFailed: true });
+    expect(await room.event('unaware')).toMatchObject({ softFailed: false });
+    expect(await room.extremities()).toEqual([room.id('ban'), room.id('unaware')].sort());
+  });
+
+  test('judges by the verdicts that full state gives: a ban that turns out to be refused fails nobody', async () => {
+    const room = await joined();
+    const carol = '@carol:there.test';
+    await room.hold(member('carol', carol, 'join', { auth: AUTH }));
+    // By full state Carol had left before she banned Bob.
+    await room.hold({ ...member('left', carol, 'leave'), auth: ['create', 'power', 'carol'] });
+    await room.hold({
+      id: 'power2',
+      type: 'm.room.power_levels',
+      stateKey: '',
+      content: { users: { [ADMIN]: 100, [carol]: 50 } },
+      auth: ['create', 'admin', 'power'],
+    });
+    const auth = ['create', 'power2', 'carol', 'bob'];
+    await room.push(member('ban', BOB, 'ban', { sender: carol, prev: ['join'], auth }));
+    await room.push(evading);
+    await room.fetch('create', 'admin', 'power2', 'rules', 'bob', 'left');
+    await room.walk();
+    expect(await room.event('ban')).toMatchObject({ verdict: 'rejected' });
+    expect(await room.event('evading')).toMatchObject({ verdict: 'accepted', softFailed: false });
+  });
+
+  test('leaves what we sent as it is', async () => {
+    const room = await joined();
+    await room.push(
+      member('kick', ME, 'leave', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'join'] }),
+    );
+    await room.push(message('mine', ME, { prev: ['join'], auth: ['create', 'power', 'join'] }));
+    await room.fetch(...KNOWN);
+    await room.walk();
+    expect(await room.event('mine')).toMatchObject({ verdict: 'accepted', softFailed: false });
+  });
+
+  test('is made for what comes while it is made, too', async () => {
+    const room = await joined();
+    await room.push(ban);
+    await room.fetch(...KNOWN, 'bob');
+    // The second look finds nothing partial: the completion is being worked out.
+    await room.walk(
+      afterEachLook(async (look) => {
+        if (look === 2) await room.push(evading);
+      }),
+    );
+    expect(await room.event('evading')).toMatchObject({ softFailed: true });
+    expect(await room.extremities()).toEqual([room.id('ban')]);
+  });
+
+  test('is left out where the operator wants no event to be soft-failed late', async () => {
+    const room = await joined({ retroSoftFail: false });
+    await room.push(ban);
+    await room.push(evading);
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    expect(await room.event('evading')).toMatchObject({ softFailed: false });
+    expect(await room.extremities()).toEqual([room.id('ban'), room.id('evading')].sort());
+  });
+
+  test('a run that is cut off before the end loses nothing: the next one begins with what is journalled', async () => {
+    const room = await joined();
+    await room.push(ban);
+    await room.push(evading);
+    await room.fetch(...KNOWN, 'bob');
+    const cut = afterEachLook((look) =>
+      look === 2 ? Promise.reject(new Error('the worker was killed')) : Promise.resolve(),
+    );
+    await expect(room.walk(cut)).rejects.toThrow('killed');
+    expect(await room.walk()).toMatchObject({ partial: false });
+    expect(await room.event('evading')).toMatchObject({ softFailed: true });
+  });
+
+  test('costs no statement an event where all stand on the current state', async () => {
+    const statements = async (count: number): Promise<number> => {
+      const room = await joined();
+      const names = Array.from({ length: count }, (_, i) => `said-${i}`);
+      const said = names.map((name, i) => message(name, ADMIN, { prev: [names[i - 1] ?? 'join'], ...ADMINS }));
+      for (let i = 0; i < count; i += 50) await room.push(...said.slice(i, i + 50));
+      await room.fetch(...KNOWN);
+      let sent = 0;
+      const query: Store['query'] = (statement, values) => {
+        sent += 1;
+        return store.query(statement, values);
+      };
+      await room.walk({ ...store, query });
+      return sent;
+    };
+    const [few, many] = [await statements(20), await statements(150)];
+    expect(many).toBe(few);
+  });
+});
