@@ -24,7 +24,7 @@ import {
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
-import { type ResyncState, asResyncState, evolve } from '../src/resync/state.ts';
+import { type ResyncState, asResyncState, evolve, shownPhase } from '../src/resync/state.ts';
 import {
   type Activities,
   type ControlEvents,
@@ -187,8 +187,9 @@ function isTried(before: GapsDue | undefined, after: GapsDue | undefined): boole
 }
 
 function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {
-  const { phase, members, walked, corrected } = state;
-  return { roomId, epoch, phase, members, walked, corrected };
+  const { members, walked, corrected, degraded } = state;
+  const result = { roomId, epoch, phase: shownPhase(state), members, walked, corrected };
+  return degraded === null ? result : { ...result, degraded };
 }
 
 /** Keeps the search attributes true without writing them on every step. */
@@ -200,14 +201,14 @@ function createVisibility(): {
   let published: string | null = null;
   let publishedAt = Number.NEGATIVE_INFINITY;
   const residentOf = (state: ResyncState): string | null => state.attempt?.resident ?? state.joinedVia;
-  const key = (state: ResyncState): string => `${state.phase} ${residentOf(state) ?? ''}`;
+  const key = (state: ResyncState): string => `${shownPhase(state)} ${residentOf(state) ?? ''}`;
 
   const publish = (state: ResyncState): void => {
     if (key(state) === published) return;
     published = key(state);
     publishedAt = Date.now();
     upsertSearchAttributes([
-      { key: phaseKey, value: state.phase },
+      { key: phaseKey, value: shownPhase(state) },
       { key: residentKey, value: residentOf(state) },
     ]);
   };

@@ -68,6 +68,32 @@ export const descriptionAnswer = room.extend({
   dropped_events: z.array(
     z.object({ event_id: z.string(), origin: z.string(), dropped_at: z.string(), reason: z.string() }),
   ),
+  /** Servers of an earlier version do not say. */
+  missing_events: z
+    .array(
+      z.object({
+        event_id: z.string(),
+        why: z.string(),
+        type: z.string().nullable(),
+        since: z.string(),
+        asked_of: z.array(z.string()),
+        found_at: z.string().nullable(),
+      }),
+    )
+    .default([]),
+  open_joins: z
+    .array(
+      z.object({
+        what: z.enum(['join', 'leave']),
+        user_id: z.string(),
+        resident: z.string(),
+        since: z.string(),
+        attempts: z.number(),
+        next_try_at: z.string(),
+        last_reason: z.string().nullable(),
+      }),
+    )
+    .default([]),
   journal: z.array(z.object({ seq: z.number(), at: z.string(), type: z.string(), explanation: z.string() })),
 });
 

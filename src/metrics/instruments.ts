@@ -33,7 +33,7 @@ export type RequestOutcome = 'ok' | 'aborted' | 'error' | FailureClass;
 export type JoinOutcome = 'partial' | 'whole' | 'held' | 'aborted' | 'error' | RoomErrorKind;
 export type StateFetchOutcome = 'fetched' | FailureClass;
 /** `retried`: some attempt to fetch the state had failed before. */
-export type ResyncOutcome = 'straight' | 'retried';
+export type ResyncOutcome = 'straight' | 'retried' | 'degraded';
 /** `hollow`: passed redacted, for its content hash is wrong. `unfinished`: the check was aborted, or its thread died. */
 export type VerificationOutcome = CheckOutcome['outcome'] | 'hollow' | 'unfinished';
 export type PartialPhase = Exclude<ResyncPhase, 'absent' | 'complete' | 'ended'>;
@@ -96,7 +96,7 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   notary_query: { carriesEvents: false },
   version: { carriesEvents: false },
 };
-const RESYNC_OUTCOMES: Readonly<Record<ResyncOutcome, true>> = { straight: true, retried: true };
+const RESYNC_OUTCOMES: Readonly<Record<ResyncOutcome, true>> = { straight: true, retried: true, degraded: true };
 
 /** From an answer of the same house to the minute at which a small request is given up. */
 const REQUEST_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
@@ -112,7 +112,15 @@ export type Instruments = ReturnType<typeof createInstruments>;
 
 /** What of `Backlog` a gauge tells: a number, or the age in seconds of what is oldest. */
 export type BacklogNumber =
-  'staged' | 'stagedAge' | 'gaps' | 'gapsAge' | 'lacking' | 'lackingAge' | 'corrections' | 'correctionsAge';
+  | 'staged'
+  | 'stagedAge'
+  | 'gaps'
+  | 'gapsAge'
+  | 'lacking'
+  | 'lackingAge'
+  | 'degraded'
+  | 'corrections'
+  | 'correctionsAge';
 
 export interface InstrumentSources {
   readonly version: string;
@@ -191,7 +199,7 @@ export function createInstruments({
     }),
     resyncSeconds: new Histogram({
       name: 'rejoinder_resync_seconds',
-      help: 'Time from the join to full state, of rooms that became whole; retried: an attempt had failed before.',
+      help: 'Time from the join until the room was whole; retried: an attempt had failed before; degraded: it is not whole.',
       labelNames: ['outcome'],
       buckets: RESYNC_SECONDS,
       registers,
@@ -321,6 +329,7 @@ function backlogGauges(collectBacklog: InstrumentSources['collectBacklog'], regi
       'How long the oldest of them is open; 0: there is none.',
       'gapsAge',
     ),
+    degradedRooms: gauge('rejoinder_degraded_rooms', 'Rooms whose state lacks events that nobody gave.', 'degraded'),
     lackingEvents: gauge('rejoinder_lacking_events', 'Events that degraded rooms go on without.', 'lacking'),
     lackingAge: gauge(
       'rejoinder_lacking_age_seconds',

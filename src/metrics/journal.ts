@@ -47,7 +47,8 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
         instruments.changedEvents.inc(event.changed);
         break;
       case 'ResyncCompleted': {
-        const outcome: ResyncOutcome = resync.lastFailure === null ? 'straight' : 'retried';
+        const whole: ResyncOutcome = resync.lastFailure === null ? 'straight' : 'retried';
+        const outcome = event.lacking === undefined ? whole : 'degraded';
         if (resync.joinedAt !== null) {
           instruments.resyncSeconds.observe({ outcome }, secondsBetween(resync.joinedAt, event.at));
         }

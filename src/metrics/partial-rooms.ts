@@ -61,6 +61,7 @@ export function collectBacklog(
       gapsAge: ageOf(backlog.oldestGapAt),
       lacking: backlog.lacking,
       lackingAge: ageOf(backlog.oldestLackingSince),
+      degraded: backlog.degraded,
       corrections: backlog.corrections,
       correctionsAge: ageOf(backlog.oldestCorrectionSince),
     };

@@ -2,7 +2,7 @@
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { explain, isoTime } from '../resync/explain.ts';
-import { type ResyncState } from '../resync/state.ts';
+import { type ResyncState, shownPhase } from '../resync/state.ts';
 import { type JoinedRoom, type Member, type RoomDescription, type RoomOverview } from '../rooms/contract.ts';
 
 const iso = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
@@ -38,7 +38,7 @@ export function roomAnswer({ roomId, epoch, name, canonicalAlias, membersKnown, 
 export function progressAnswer(resync: ResyncState): JsonObject {
   const { lastFailure, lastFetch } = resync;
   return {
-    phase: resync.phase,
+    phase: shownPhase(resync),
     resident: resync.attempt?.resident ?? null,
     servers: resync.candidates.length,
     attempts: resync.attempts,
@@ -123,7 +123,24 @@ export function descriptionAnswer(room: RoomDescription): object {
       dropped_at: isoTime(droppedAt),
       reason,
     })),
+    missing_events: room.missing.map(missingAnswer),
+    open_joins: room.openIntents.map(intentAnswer),
     journal: room.journal.map(journalAnswer),
+  };
+}
+
+function missingAnswer({ eventId, why, type, since, askedOf, foundAt }: RoomDescription['missing'][number]): object {
+  return { event_id: eventId, why, type, since: isoTime(since), asked_of: askedOf, found_at: iso(foundAt) };
+}
+
+/** `what`: whether the join is to be finished, or the room left again. */
+function intentAnswer(intent: RoomDescription['openIntents'][number]): object {
+  const { what, userId, eventId, resident, createdAt, attempts, notBefore, lastReason } = intent;
+  return {
+    ...{ what, user_id: userId, event_id: eventId, resident, attempts },
+    since: isoTime(createdAt),
+    next_try_at: isoTime(notBefore),
+    last_reason: lastReason,
   };
 }
 

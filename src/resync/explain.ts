@@ -46,7 +46,7 @@ export function explain(event: ResyncEvent): string {
     case 'ResyncCompleted':
       return event.lacking === undefined
         ? `The room is whole: ${event.members} members`
-        : `The room is usable and not whole: ${event.members} members, and ${event.lacking} events of the state could not be had`;
+        : `The room is degraded: ${event.members} members, and ${event.lacking} events of the state could not be had`;
     case 'JoinRejected':
       return `The full state does not let ${event.userId} in: ${event.reason} (${event.rule})`;
     case 'StayEnded':
@@ -78,7 +78,7 @@ export function explain(event: ResyncEvent): string {
 function lacking(missing: MissingEvents | undefined): string {
   if (missing === undefined) return '';
   const named = missing.listed.slice(0, NAMED_MAX).map(({ eventId, why }) => `${eventId}: ${why}`);
-  return `; not whole: ${missing.count} events could not be had (${named.join(', ')}), and ${missing.fell} fell with them`;
+  return `; degraded: ${missing.count} events could not be had (${named.join(', ')}), and ${missing.fell} fell with them`;
 }
 
 /** A stranger's words, which must not become links or headings where Markdown is shown. */
@@ -128,7 +128,7 @@ function headline(state: ResyncState): string {
     case 'complete':
       return state.degraded === null
         ? `Complete: ${state.members ?? 0} members`
-        : `Complete but degraded: ${state.members ?? 0} members, and ${state.degraded.count} events that could not be had`;
+        : `Degraded: ${state.members ?? 0} members, and ${state.degraded.count} events of the state could not be had`;
     case 'ended':
       return state.refusedJoin === null
         ? 'Over'

@@ -151,6 +151,14 @@ export function willingFrom(state: ResyncState, resident: ServerName): number {
   return Object.hasOwn(state.notBefore, resident) ? (state.notBefore[resident] ?? 0) : 0;
 }
 
+/**
+ * What people are told a resync is at: a room that is complete and lacks events is `degraded`, one word wherever rooms are
+ * shown, and never `complete`.
+ */
+export function shownPhase({ phase, degraded }: Pick<ResyncState, 'phase' | 'degraded'>): ResyncPhase | 'degraded' {
+  return phase === 'complete' && degraded !== null ? 'degraded' : phase;
+}
+
 /** A state as an earlier version wrote it, with what has been added since. */
 export function asResyncState(stored: Partial<ResyncState> | null): ResyncState {
   return { ...initialResyncState, ...stored };

@@ -6,6 +6,8 @@ import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { type Backlog, type DroppedEvent } from '../store/tables/staged-reads.ts';
 import { type Gap } from '../store/events/gaps.ts';
+import { type MissingEvent } from '../store/events/missing-events.ts';
+import { type OpenIntent } from '../store/tables/intents.ts';
 import { type JournalPage, type RecordedEntry } from '../store/journal/journal-pages.ts';
 import { type RoomProgress } from './resync/fetch-progress.ts';
 
@@ -55,6 +57,10 @@ export interface RoomDescription extends RoomOverview {
   readonly backlog: Backlog;
   /** What they sent and was given up, the newest first, a few. */
   readonly dropped: readonly DroppedEvent[];
+  /** What the state lacks, those first that nobody has found yet, some hundred. */
+  readonly missing: readonly MissingEvent[];
+  /** Joins whose fate is unclear, and rooms to be left again, the oldest first, some. */
+  readonly openIntents: readonly OpenIntent[];
 }
 
 export interface Member {
@@ -98,7 +104,7 @@ export interface RoomReads {
   listRooms(): Promise<readonly RoomOverview[]>;
   /** The room that an id or alias means here; throws `unknown-alias` or `unknown-room`. */
   resolveRoom(room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId>;
-  /** Throws `unknown-room`. */
+  /** Of a room that nobody is in the open joins, if there are any; else throws `unknown-room`. */
   describeRoom(roomId: RoomId): Promise<RoomDescription>;
   /** Members of the current state, those with `membership` only when it is given, once the room has full state. */
   members(

@@ -5,7 +5,7 @@
 import { type RoomId } from '../matrix/identifiers.ts';
 import { type ResyncEvent } from '../resync/events.ts';
 import { type GapsDue } from '../resync/next-action.ts';
-import { type Attempt, type ResyncState } from '../resync/state.ts';
+import { type Attempt, type Degraded, type ResyncState } from '../resync/state.ts';
 
 export interface ResyncRoomInput {
   readonly roomId: RoomId;
@@ -17,10 +17,13 @@ export interface ResyncRoomInput {
 export interface ResyncRoomResult {
   readonly roomId: RoomId;
   readonly epoch: number;
+  /** `degraded` where the state could not be had whole. */
   readonly phase: string;
   readonly members: number | null;
   readonly walked: number;
   readonly corrected: number;
+  /** What the state lacks; absent: nothing. */
+  readonly degraded?: Degraded;
 }
 
 /** The journal's word on a room: the fold of its control events up to `seq`. */

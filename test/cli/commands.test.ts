@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type OperatorPorts } from '../../src/operator/ports.ts';
 import {
   ALIAS,
+  DEGRADED,
   PARTIAL,
   type RunningServer,
   TOKEN,
@@ -171,6 +172,18 @@ describe('a command that talks to the server', () => {
     expect(one).toContain('2026-01-01T00:01:00.000Z  Attempt 1 at hs1 failed (timeout): no answer within 60 s');
     expect(one).not.toMatch(/[\u001b\u2028]/);
     expect(one).not.toMatch(/^ {2}now/m);
+  });
+
+  test('calls a degraded room that, and says what it lacks and which joins are open', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['rooms']);
+    expect(stdout).toMatch(/!degraded:hs1 .* degraded +hs1/);
+    const env = { REJOINDER_OPERATOR_TOKEN: TOKEN, REJOINDER_URL: server?.url ?? '' };
+    const { stdout: one } = await run(['rooms', DEGRADED], env);
+    expect(one).toMatch(/^ {2}phase {4}degraded$/m);
+    expect(one).toMatch(/^ {2}missing {2}\$lost, a m.room.member: key-missing since .*, asked hs1, hs2$/m);
+    expect(one).toMatch(/^ {2}join {5}@b:here.test may be joined via hs2 since .*\(no answer within 60 s\)$/m);
+    expect(one).not.toMatch(/is whole|complete/i);
+    expect((await run(['members', DEGRADED], env)).stderr).toContain('the room is degraded');
   });
 
   test('shows how far a running fetch is', async () => {

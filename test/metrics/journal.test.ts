@@ -88,6 +88,13 @@ test('a resync that goes straight through is one fetch, its walk, and the time f
   });
 });
 
+test('a resync that ended as degraded is counted apart from those that made their rooms whole', async () => {
+  const degraded: ResyncEvent = { type: 'ResyncCompleted', members: 5, lacking: 2, at: JOINED_AT + 4_000 };
+  expect(await after([joined, started(1, 1), fetched(1, 3), degraded])).toMatchObject({
+    'rejoinder_resync_seconds_count{outcome="degraded"}': 1,
+  });
+});
+
 test('failed attempts are counted by kind, and a resync that had one is a retried one', async () => {
   const round: ResyncEvent = { type: 'RoundFailed', round: 1, wakeAt: 0, reason: 'timeout', at: JOINED_AT };
   const events = [joined, started(1, 1), failed(1, 2), round, started(2, 30), fetched(2, 35), completed(40)];

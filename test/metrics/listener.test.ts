@@ -117,15 +117,18 @@ test('what waits to be judged and what degraded rooms lack are told with the age
   metrics.watchBacklog(() =>
     Promise.resolve({
       ...{ staged: 3, oldestStagedAt: 90_000, gaps: 1, oldestGapAt: 40_000 },
-      ...{ lacking: 2, oldestLackingSince: null, corrections: 3, oldestCorrectionSince: null },
+      ...{ lacking: 2, degraded: 1, oldestLackingSince: null, corrections: 3, oldestCorrectionSince: null },
     }),
   );
   const series = parseSeries(await metrics.scrape());
-  expect(Object.fromEntries([...series].filter(([name]) => /_(staged|open_gaps|lacking)_?/.test(name)))).toEqual({
+  expect(
+    Object.fromEntries([...series].filter(([name]) => /_(staged|open_gaps|lacking|degraded)(_|$)/.test(name))),
+  ).toEqual({
     rejoinder_staged_events: 3,
     rejoinder_staged_age_seconds: 10,
     rejoinder_open_gaps: 1,
     rejoinder_open_gaps_age_seconds: 60,
+    rejoinder_degraded_rooms: 1,
     rejoinder_lacking_events: 2,
     rejoinder_lacking_age_seconds: 0,
   });

@@ -17,6 +17,7 @@ import { RoomError } from '../../src/rooms/error.ts';
 
 export const TOKEN = 'a-token-of-the-tests-0123456789';
 export const WHOLE = '!whole:hs1' as RoomId;
+export const DEGRADED = '!degraded:hs1' as RoomId;
 export const PARTIAL = '!partial:hs1' as RoomId;
 export const ALIAS = '#whole:hs1' as RoomAlias;
 export const EVIL_NAME = '<script>alert(1)</script>\u2028\n\u001b[31m';
@@ -41,7 +42,22 @@ const failed: ResyncEvent = {
   reason: 'no answer within 60 s',
   at: Date.UTC(2026, 0, 1, 0, 1),
 };
-const completed: ResyncEvent = { type: 'ResyncCompleted', members: 2, at: Date.UTC(2026, 0, 1, 0, 2) };
+const degradedFetch: ResyncEvent = {
+  type: 'StateFetched',
+  attemptNo: 1,
+  resident: 'hs1' as ServerName,
+  atEventId: '$prev' as EventId,
+  snapshotId: '0'.repeat(32) as never,
+  counts: { state: 9, authChain: 0, members: 2, fetched: 9, alreadyHeld: 0, dropped: 0 },
+  digest: 'd'.repeat(64),
+  missing: { listed: [{ eventId: '$lost' as EventId, why: 'key-missing' }], count: 1, fell: 2 },
+  at: Date.UTC(2026, 0, 1, 0, 1),
+};
+const completed: Extract<ResyncEvent, { type: 'ResyncCompleted' }> = {
+  type: 'ResyncCompleted',
+  members: 2,
+  at: Date.UTC(2026, 0, 1, 0, 2),
+};
 
 const at = Date.UTC(2026, 0, 1, 0, 3);
 const GAPS: RoomDescription['gaps'] = [
@@ -55,7 +71,24 @@ const DROPPED: RoomDescription['dropped'] = [
   { eventId: '$late' as EventId, origin: 'hs2' as ServerName, receivedAt: at, reason: EVIL_NAME, droppedAt: at },
 ];
 
-export const JOURNALS: Record<string, ResyncEvent[]> = { [WHOLE]: [joined, failed, completed], [PARTIAL]: [joined] };
+const MISSING: RoomDescription['missing'] = [
+  {
+    ...{ eventId: '$lost' as EventId, why: 'key-missing', type: 'm.room.member', since: at },
+    ...{ askedOf: ['hs1', 'hs2'] as ServerName[], foundAt: null },
+  },
+];
+const INTENTS: RoomDescription['openIntents'] = [
+  {
+    ...{ what: 'join', userId: '@b:here.test' as UserId, eventId: '$open' as EventId, resident: 'hs2' as ServerName },
+    ...{ createdAt: at, attempts: 1, notBefore: at, lastReason: 'no answer within 60 s' },
+  },
+];
+
+export const JOURNALS: Record<string, ResyncEvent[]> = {
+  [WHOLE]: [joined, failed, completed],
+  [PARTIAL]: [joined],
+  [DEGRADED]: [joined, degradedFetch, { ...completed, lacking: 1 }],
+};
 
 const fold = (roomId: RoomId) => (JOURNALS[roomId] ?? []).reduce(evolve, initialResyncState);
 
@@ -88,7 +121,7 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         membersOmitted: true,
         timingsMs: { make_join: 12 },
       }),
-    listRooms: () => Promise.resolve([overview(WHOLE), overview(PARTIAL)]),
+    listRooms: () => Promise.resolve([overview(WHOLE), overview(PARTIAL), overview(DEGRADED)]),
     resolveRoom: (room) => {
       if (room === ALIAS) return Promise.resolve(WHOLE);
       if (room.startsWith('#')) return Promise.reject(new RoomError('unknown-alias', `hs1 knows no alias ${room}`));
@@ -113,6 +146,8 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         gaps: GAPS,
         backlog: BACKLOG,
         dropped: DROPPED,
+        missing: MISSING,
+        openIntents: INTENTS,
         journal,
       });
     },
@@ -126,7 +161,8 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         });
       }
       const rows = members.filter((member) => membership === null || member.membership === membership);
-      return Promise.resolve({ ready: true as const, pages: paged(rows, 2) });
+      const degraded = roomId === DEGRADED;
+      return Promise.resolve({ ready: true as const, degraded, pages: paged(rows, 2) });
     },
     state: () => Promise.resolve({ ready: true as const, pages: paged(state, 10) }),
     journal: {

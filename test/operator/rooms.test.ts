@@ -7,6 +7,7 @@ import { type JoinRequest, type Member, type WaitOptions } from '../../src/rooms
 import { RoomError, type RoomErrorKind } from '../../src/rooms/error.ts';
 import {
   ALIAS,
+  DEGRADED,
   EVIL_NAME,
   PARTIAL,
   type RunningServer,
@@ -113,6 +114,7 @@ describe('rooms', () => {
         last_failure: { resident: 'hs1', failure: 'timeout', reason: 'no answer within 60 s' },
       },
       { room_id: PARTIAL, phase: 'fetching', members: null, servers: 2, joined_via: 'hs1', epoch: 1 },
+      { room_id: DEGRADED, phase: 'degraded', members: 2, degraded: { missing_events: 1, fell_with_them: 2 } },
     ]);
   });
 
@@ -143,6 +145,20 @@ describe('rooms', () => {
       oldest_staged_at: '2026-01-01T00:03:00.000Z',
       gaps: [{ event_id: '$gap', cited_by_event_of: 'hs2', next_try_at: null, last_reason: 'nobody has it' }],
       dropped_events: [{ event_id: '$late', origin: 'hs2', reason: EVIL_NAME }],
+    });
+  });
+
+  test('tell what their state lacks, and which joins are open', async () => {
+    server = await startServer();
+    const { body } = await ask(server, path(DEGRADED));
+    expect(body).toMatchObject({
+      phase: 'degraded',
+      missing_events: [
+        { event_id: '$lost', why: 'key-missing', type: 'm.room.member', asked_of: ['hs1', 'hs2'], found_at: null },
+      ],
+      open_joins: [
+        { what: 'join', user_id: '@b:here.test', resident: 'hs2', attempts: 1, last_reason: 'no answer within 60 s' },
+      ],
     });
   });
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { describeResync } from '../../src/resync/explain.ts';
-import { anEvent, completed, failed, fetched, given, joined, roundFailed, started, walked } from './events.ts';
+import { describeResync, explain } from '../../src/resync/explain.ts';
+import { shownPhase } from '../../src/resync/state.ts';
+import { anEvent, completed, eventId, failed, fetched, given, joined, roundFailed, started, walked } from './events.ts';
 
 test('a room without a resync says so and nothing else', () => {
   expect(describeResync(given())).toBe('**Nothing to do: the room has no resync**');
@@ -41,6 +42,24 @@ test('a walk says what was fetched, judged and corrected', () => {
 
 test('a whole room says how many members it has', () => {
   expect(describeResync(given(joined(), fetched(1, 'a'), completed))).toContain('**Complete: 180 members**');
+});
+
+test('a degraded room is called that and never complete or whole, with what it lacks', () => {
+  const listed = [{ eventId: eventId('lost'), why: 'key-missing' as const }];
+  const state = given(joined(), fetched(1, 'a', { missing: { listed, count: 3, fell: 2 } }), {
+    type: 'ResyncCompleted',
+    members: 180,
+    lacking: 3,
+    at: 7_000,
+  });
+  expect(shownPhase(state)).toBe('degraded');
+  const text = describeResync(state);
+  expect(text).toContain('**Degraded: 180 members, and 3 events of the state could not be had**');
+  expect(text).toContain('`$lost` (key-missing)');
+  const told = explain({ type: 'ResyncCompleted', members: 180, lacking: 3, at: 7_000 });
+  expect(told).toBe('The room is degraded: 180 members, and 3 events of the state could not be had');
+  expect(`${text} ${told}`).not.toMatch(/whole|complete/i);
+  expect(shownPhase(given(joined(), fetched(1, 'a'), completed))).toBe('complete');
 });
 
 test('every state can be described, in few lines', () => {

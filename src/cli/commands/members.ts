@@ -1,4 +1,4 @@
-/** `rejoinder members <room>`: the members once the room is whole, with its progress while it is not. */
+/** `rejoinder members <room>`: the members once the room is whole or degraded, with its progress while it is neither. */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseDuration } from '../../config/units.ts';
@@ -35,7 +35,12 @@ export async function members(room: string, options: MembersOptions, output: Out
     const cell = (value: unknown): string => (typeof value === 'string' ? value : '');
     const rows = found.map((one) => [cell(one['user_id']), cell(one['membership']), cell(one['display_name'])]);
     await output.raw(`${table(['USER', 'MEMBERSHIP', 'NAME'], rows).join('\n')}\n`);
-    output.note(`${found.length} members`);
+    const isDegraded = body['degraded'] === true;
+    output.note(
+      isDegraded
+        ? `${found.length} members; the room is degraded, its state lacks events: rejoinder rooms ROOM names them`
+        : `${found.length} members`,
+    );
   } finally {
     await client.close();
   }

@@ -11,6 +11,8 @@ import {
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, humanDuration, humanSize, printable, table } from '../output.ts';
 
+type Description = z.output<typeof descriptionAnswer>;
+
 export interface RoomsOptions extends ClientOptions {
   readonly json: boolean;
 }
@@ -53,15 +55,29 @@ function nextOf({ phase, next_wake_at: at, last_failure: failure }: RoomAnswer):
   return `in ${humanDuration(Date.parse(at) - systemClock.now())}${because}`;
 }
 
-/** A room whose state could not be had whole is never called complete alone. */
+/** A server of an earlier version calls a degraded room complete. */
 function phaseOf({ phase, degraded }: Pick<RoomAnswer, 'phase' | 'degraded'>): string {
-  return degraded == null ? phase : `${phase}, degraded`;
+  return degraded != null && phase === 'complete' ? 'degraded' : phase;
 }
 
 function lackedBy(degraded: NonNullable<RoomAnswer['degraded']>): string {
   const { missing_events: count, found_later: found, fell_with_them: fell, since, first } = degraded;
   const named = first.map(({ event_id: eventId, why }) => `${eventId}: ${why}`).join(', ');
-  return `${count} events of the state since ${since} (${named}); ${found} found later and not yet applied, ${fell} fell with them`;
+  return `${count} events of the state since ${since} (${named}); ${found} found later, ${fell} fell with them`;
+}
+
+function missingOf(event: Description['missing_events'][number]): string {
+  const { event_id: eventId, why, type, since, asked_of: askedOf, found_at: foundAt } = event;
+  const what = type === null ? eventId : `${eventId}, a ${type}`;
+  const by = askedOf.length === 0 ? 'nobody answered' : `asked ${askedOf.join(', ')}`;
+  return `${what}: ${why} since ${since}, ${by}${foundAt === null ? '' : `; found at ${foundAt}`}`;
+}
+
+function intentOf(intent: Description['open_joins'][number]): string {
+  const { what, user_id: userId, resident, since, attempts, next_try_at: next, last_reason: reason } = intent;
+  const doing = what === 'join' ? 'may be joined' : 'is to leave again';
+  const why = reason === null ? '' : ` (${reason})`;
+  return `${userId} ${doing} via ${resident} since ${since}, tried ${attempts} times, next at ${next}${why}`;
 }
 
 function progressOf(now: ShownProgress): string {
@@ -69,13 +85,13 @@ function progressOf(now: ShownProgress): string {
   return `${now.held} of ${now.wanted} events held, ${humanSize(now.bytes)} received`;
 }
 
-function gapOf(gap: z.output<typeof descriptionAnswer>['gaps'][number]): string {
+function gapOf(gap: Description['gaps'][number]): string {
   const next = gap.next_try_at === null ? 'given up' : `tried next at ${gap.next_try_at}`;
   const why = gap.last_reason === null ? '' : ` (${gap.last_reason})`;
   return `${gap.event_id} since ${gap.opened_at}, asked ${gap.attempts} times, ${next}${why}`;
 }
 
-function printDescription(room: z.output<typeof descriptionAnswer>, output: Output): void {
+function printDescription(room: Description, output: Output): void {
   output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
   const facts: [string, string][] = [
     ['room', room.room_id],
@@ -94,6 +110,8 @@ function printDescription(room: z.output<typeof descriptionAnswer>, output: Outp
             string,
           ],
         ]),
+    ...room.missing_events.map((event): [string, string] => ['missing', missingOf(event)]),
+    ...room.open_joins.map((intent): [string, string] => [intent.what, intentOf(intent)]),
     ...room.gaps.map((gap): [string, string] => ['gap', gapOf(gap)]),
     ...room.dropped_events.map((event): [string, string] => [
       'given up',

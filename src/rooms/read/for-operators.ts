@@ -5,10 +5,12 @@
 import { type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { type ResyncState } from '../../resync/state.ts';
+import { type ResyncState, initialResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
 import { readBacklog, readDropped } from '../../store/tables/staged-reads.ts';
 import { readGaps } from '../../store/events/gaps.ts';
+import { readGivenUp } from '../../store/events/missing-events.ts';
+import { readOpenIntents } from '../../store/tables/intents.ts';
 import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
 import { findRoomByAlias, summaryOf } from '../../store/journal/room-summaries.ts';
 import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
@@ -18,6 +20,7 @@ import { type RoomsContext } from '../context.ts';
 import {
   type Member,
   type NotReady,
+  type RoomDescription,
   type RoomOverview,
   type RoomReads,
   type StateEvent,
@@ -28,6 +31,9 @@ import { readProgress } from '../resync/fetch-progress.ts';
 
 /** Events that were given up, in a description. */
 const DROPPED_SHOWN = 10;
+/** Events that the state lacks, and open intents: what people read through. */
+const MISSING_SHOWN = 100;
+const INTENTS_SHOWN = 20;
 /** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
 const PAGE_ROWS = 500;
 /** While notifications cannot be heard, a waiter hears of a change this late. */
@@ -47,13 +53,17 @@ export function operatorReads(context: RoomsContext): RoomReads {
     },
     resolveRoom: (room, signal) => resolveRoom(context, room, signal),
     describeRoom: async (roomId) => {
-      const room = await requireRoom(context, roomId);
+      const openIntents = await readOpenIntents(store, roomId, INTENTS_SHOWN);
+      const room = openIntents.length > 0 ? await readRoom(store, roomId) : await requireRoom(context, roomId);
+      if (room === undefined || room.epoch === 0) return { ...nobodyIn(roomId), openIntents };
       return {
         ...(await overview(context, room)),
         progress: await readProgress(context, room),
         gaps: await readGaps(store, roomId),
         backlog: await readBacklog(store, roomId),
         dropped: await readDropped(store, roomId, DROPPED_SHOWN),
+        missing: await readGivenUp(store, roomId, MISSING_SHOWN),
+        openIntents,
         journal: await readResyncEvents(store, roomId, room.epoch, 0),
       };
     },
@@ -82,6 +92,15 @@ async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<Roo
     throw new RoomError('unknown-room', `${roomId} is not a room of this server`);
   }
   return room;
+}
+
+/** A room that we know of by joins that are open alone. */
+function nobodyIn(roomId: RoomId): Omit<RoomDescription, 'openIntents'> {
+  return {
+    ...{ roomId, epoch: 0, name: null, canonicalAlias: null, membersKnown: 0, resync: initialResyncState },
+    ...{ progress: null, gaps: [], dropped: [], missing: [], journal: [] },
+    backlog: { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null },
+  };
 }
 
 /** Looks for the current state of a whole room. One function for all who wait, so that they share its looks. */

@@ -138,16 +138,18 @@ export async function markFound(sql: Sql, roomId: RoomId, eventIds: readonly Eve
 
 export interface LackingEverywhere {
   readonly lacking: number;
+  /** Rooms that lack them. */
+  readonly degraded: number;
   /** Since when the longest of them is missing; `null`: there is none. */
   readonly oldestLackingSince: number | null;
 }
 
-/** Of all rooms: what they go on without and nobody has found; read from an index that holds nothing else. */
+/** Of all rooms: what they go on without and nobody has found; found by an index that holds nothing else. */
 export async function countLackingEverywhere(sql: Sql): Promise<LackingEverywhere> {
   const [row] = await sql.query<LackingEverywhere>(
-    `SELECT count(*) AS lacking, min(since) AS "oldestLackingSince" FROM missing_events WHERE is_given_up AND found_at IS NULL`,
+    `SELECT count(*) AS lacking, count(DISTINCT room_id) AS degraded, min(since) AS "oldestLackingSince" FROM missing_events WHERE is_given_up AND found_at IS NULL`,
   );
-  return row ?? { lacking: 0, oldestLackingSince: null };
+  return row ?? { lacking: 0, degraded: 0, oldestLackingSince: null };
 }
 
 /** Those of `eventIds` that events among `citing` of the room name as auth events. */

@@ -135,6 +135,20 @@ export async function readJoinIntents(sql: Sql, roomId: RoomId, userId: UserId):
   return rows.map(intentOf);
 }
 
+/** An intent as people see it. */
+export type OpenIntent = Omit<JoinIntent, 'event' | 'roomVersion' | 'roomId' | 'via'>;
+
+/** Intents of a room that nobody has settled, the oldest first. */
+export function readOpenIntents(sql: Sql, roomId: RoomId, limit: number): Promise<OpenIntent[]> {
+  const { what, userId, eventId, resident, createdAt, attempts, notBefore, lastReason } = joinIntents;
+  return sql.db
+    .select({ what, userId, eventId, resident, createdAt, attempts, notBefore, lastReason })
+    .from(joinIntents)
+    .where(eq(joinIntents.roomId, roomId))
+    .orderBy(asc(createdAt), asc(eventId))
+    .limit(limit);
+}
+
 function intentOf({ event, ...row }: Omit<JoinIntent, 'event'> & { readonly event: string }): JoinIntent {
   const parsed = parseJsonObject(event);
   invariant(parsed.ok, 'a recorded join is JSON');

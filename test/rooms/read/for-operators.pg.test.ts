@@ -1,6 +1,12 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../../src/clock.ts';
-import { type RoomAlias, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import {
+  type EventId,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+} from '../../../src/matrix/identifiers.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
 import { type NotReady, type Ready, type RoomReads } from '../../../src/rooms/contract.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
@@ -11,6 +17,7 @@ import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { recordJoinIntent } from '../../../src/store/tables/intents.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { ROOM, member, state } from '../../store/events.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
@@ -131,4 +138,23 @@ test('all rooms are listed, and an alias among them is found, with as many state
     expect(await reads.resolveRoom('#listed-19:there.test' as RoomAlias, signal)).toBe('!listed-19:there.test'),
   );
   expect(found).toHaveLength(1);
+});
+
+test('a room that nobody is in yet is described by the joins of it that are open, without their events', async () => {
+  const roomId = '!open:there.test' as RoomId;
+  await expect(reads.describeRoom(roomId)).rejects.toMatchObject({ kind: 'unknown-room' });
+  const intent = {
+    ...{ what: 'join' as const, roomId, roomVersion: '11', via: [], event: {}, attempts: 2, notBefore: 9 },
+    ...{ userId: '@me:here.test' as UserId, eventId: '$open' as EventId, resident: 'there.test' as ServerName },
+    ...{ createdAt: 5, lastReason: 'no answer within 60 s' },
+  };
+  await recordJoinIntent(store, intent);
+  const { openIntents, epoch, resync } = await reads.describeRoom(roomId);
+  expect({ epoch, phase: resync.phase }).toEqual({ epoch: 0, phase: 'absent' });
+  expect(openIntents).toEqual([
+    {
+      ...{ what: 'join', userId: '@me:here.test', eventId: '$open', resident: 'there.test', createdAt: 5, attempts: 2 },
+      ...{ notBefore: 9, lastReason: 'no answer within 60 s' },
+    },
+  ]);
 });
