@@ -30,4 +30,16 @@ export function addJournalCommands(program: Command, commands: ClientCommands): 
       const { from, room, types } = flags;
       await tailJournal({ ...clientOptions(flags), from, room, types, stop: listenForStop() }, output);
     });
+  journal
+    .command('rebuild')
+    .description(
+      'Fold the journal once more and compare with what the tables hold, while servers go on. Changes nothing; exits with 1 if something differs.',
+    )
+    .option('--room <room>', 'room id (default: all rooms)')
+    .option('--json', 'print each room that differs as a line of JSON')
+    .action(async (flags: JournalFlags & { room?: string }) => {
+      const { rebuildJournal } = await import('./commands/journal-rebuild.ts');
+      const { env, config, json } = clientOptions(flags);
+      await rebuildJournal({ env, config, room: flags.room, json, stop: listenForStop() }, output);
+    });
 }

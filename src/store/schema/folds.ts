@@ -1,6 +1,6 @@
 /**
- * Folds of the journal: written in the transaction that appends, and by nothing else but who finds that a room's summary is
- * not known. Times are milliseconds since the Unix epoch.
+ * Folds of the journal: written in the transaction that appends; `journal/fold-tables.ts` names the columns that others write,
+ * and `rejoinder journal rebuild` compares the rest with the journal. Times are milliseconds since the Unix epoch.
  */
 import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
@@ -19,6 +20,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await verification.close();
+  await expectFoldsRebuilt(store);
   await database.drop();
 });
 

@@ -6,6 +6,7 @@ import { leaseStagedRooms } from '../../../src/store/tables/staged-rooms.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
@@ -19,6 +20,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await verification.close();
+  await expectFoldsRebuilt(store);
   await database.drop();
 });
 

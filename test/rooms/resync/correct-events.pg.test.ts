@@ -6,6 +6,7 @@ import { readParents } from '../../../src/store/events/anchors.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, member, message } from './partial-room.ts';
 
@@ -15,7 +16,10 @@ beforeAll(async () => {
   database = await createTestDatabase();
   store = database.openStore();
 });
-afterAll(() => database.drop());
+afterAll(async () => {
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];

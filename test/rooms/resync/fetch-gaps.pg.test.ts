@@ -76,8 +76,9 @@ async function letPass(here: ScriptedRejoinder, ms: number, stepMs = MINUTE): Pr
 }
 
 /** They are known to be in the room, by what they said in it. */
-async function speak({ store }: ScriptedRejoinder, { room }: SmallRoom, servers: readonly ServerName[]): Promise<void> {
-  await store.query(
+async function speak(here: ScriptedRejoinder, { room }: SmallRoom, servers: readonly ServerName[]): Promise<void> {
+  here.changedByHand();
+  await here.store.query(
     `INSERT INTO room_servers (room_id, server_name, source, since) SELECT $1, name, 'spoke', 0 FROM unnest($2::text[]) AS i(name)
      ON CONFLICT (room_id, server_name) DO UPDATE SET source = 'spoke'`,
     [room.roomId, servers],

@@ -8,6 +8,7 @@ import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { countPartial, readAuthStateOf } from '../../../src/store/events/event-states.ts';
 import { isAnybodyIn } from '../../../src/store/journal/rooms.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, ME, PartialRoom, member, message } from './partial-room.ts';
 
@@ -17,7 +18,10 @@ beforeAll(async () => {
   database = await createTestDatabase();
   store = database.openStore();
 });
-afterAll(() => database.drop());
+afterAll(async () => {
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];

@@ -8,6 +8,7 @@ import { REFUSED_ANCESTRY_MAX, readRefusedAncestry } from '../../../src/store/ev
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { member, message } from '../events.ts';
 
@@ -17,7 +18,10 @@ beforeAll(async () => {
   database = await createTestDatabase();
   store = database.openStore();
 });
-afterAll(() => database.drop());
+afterAll(async () => {
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
 
 type Verdict = 'accepted' | 'softFailed' | 'rejected';
 

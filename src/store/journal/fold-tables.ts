@@ -1,0 +1,140 @@
+/**
+ * The tables that are folds of the journal, and what of them is: a rebuild (rebuild.ts) makes them anew from the recorded
+ * entries and compares. What is written beside the journal has its reason here, column by column.
+ */
+
+/** When a value of a live row, `l`, contradicts the one that was folded again, `r`. */
+export type ColumnCheck = { readonly differs: string } | { readonly noFold: string };
+
+export interface FoldTable {
+  readonly name: string;
+  readonly key: readonly string[];
+  /** All columns but those of the key. */
+  readonly columns: Readonly<Record<string, ColumnCheck>>;
+  /** When a row that only one side has contradicts the other; absent: always. */
+  readonly lone?: string;
+  /** Present: its rows are no fold, though folds write some, or take some away. */
+  readonly noFold?: string;
+  /** The rows of the table called `$table` that are compared in room `$1`; absent: those that name the room. */
+  readonly rows?: string;
+}
+
+/** The value is the same on both sides. */
+const same = (column: string): ColumnCheck => ({ differs: `l.${column} IS DISTINCT FROM r.${column}` });
+const allSame = (...columns: readonly string[]): Record<string, ColumnCheck> =>
+  Object.fromEntries(columns.map((column) => [column, same(column)]));
+/** Readers may fill it in, or an entry of today's code may know what an older one did not: it is compared where both know it. */
+const whereBothKnow = (column: string): ColumnCheck => ({ differs: `l.${column} <> r.${column}` });
+const noFold = (why: string): ColumnCheck => ({ noFold: why });
+
+const TRIED = noFold('written by who asks for the state at the gap, as often as it is tried');
+const CALLED = (column: string): ColumnCheck => ({
+  differs: `l.members IS NOT NULL AND r.members IS NOT NULL AND l.${column} IS DISTINCT FROM r.${column}`,
+});
+
+export const FOLD_TABLES: readonly FoldTable[] = [
+  {
+    name: 'rooms',
+    key: ['room_id'],
+    columns: {
+      ...allSame('room_version', 'epoch', 'state_version', 'partial', 'current_state', 'join_event_id', 'joined_via'),
+      ...allSame('resync_seq', 'timeline_seq'),
+      // Not known while a body is missing, and filled in by the next reader (room-summaries.ts).
+      members: whereBothKnow('members'),
+      name: CALLED('name'),
+      canonical_alias: CALLED('canonical_alias'),
+      collected_at: noFold('when the maintenance was there last'),
+    },
+  },
+  {
+    name: 'resyncs',
+    key: ['room_id', 'epoch'],
+    columns: {
+      ...allSame('seq', 'phase', 'next_wake_at'),
+      // JSON has no equality of its own, and `jsonb` refuses what strings may hold: our own text of it is compared.
+      state: { differs: 'l.state::text IS DISTINCT FROM r.state::text' },
+      rung_at: noFold('when the sweep rang'),
+    },
+  },
+  {
+    name: 'event_states',
+    key: ['event_nid'],
+    columns: {
+      ...allSame('event_id', 'room_id', 'epoch', 'position', 'state_before', 'state_after', 'verdict', 'soft_failed'),
+      ...allSame('rule', 'reason', 'partial', 'auth_state'),
+      // Those of outliers, on which it rests, may have become known since.
+      auth_depth: whereBothKnow('auth_depth'),
+    },
+  },
+  { name: 'anchors', key: ['room_id', 'event_id'], columns: allSame('epoch', 'state_after', 'partial', 'assumed') },
+  {
+    name: 'gaps',
+    key: ['room_id', 'event_id'],
+    columns: {
+      ...allSame('epoch', 'origin', 'opened_at'),
+      // When it is tried next is of who tries; whether at all is journalled.
+      wake_at: { differs: '(l.wake_at IS NULL) <> (r.wake_at IS NULL)' },
+      attempts: TRIED,
+      begins: TRIED,
+      last_resident: TRIED,
+      last_failure: TRIED,
+      last_reason: TRIED,
+    },
+  },
+  {
+    name: 'room_servers',
+    key: ['room_id', 'server_name'],
+    columns: {
+      source: same('source'),
+      // Since when a server speaks was read off the clock while what it said was appended: a rebuild writes 0.
+      since: { differs: 'r.since <> 0 AND l.since <> r.since' },
+    },
+  },
+  {
+    name: 'event_edges',
+    key: ['room_id', 'prev_event_id', 'event_id'],
+    columns: {},
+    // What an anchor cites is known once its body is held, which it may be today and was not then.
+    lone: `r.event_id IS NULL OR EXISTS (SELECT FROM event_states s WHERE s.event_id = r.event_id)`,
+  },
+  { name: 'forward_extremities', key: ['room_id', 'event_id'], columns: {} },
+  { name: 'local_members', key: ['room_id', 'user_id'], columns: allSame('membership', 'event_id') },
+  {
+    name: 'missing_events',
+    key: ['room_id', 'event_id'],
+    columns: {},
+    noFold: 'what residents could not give is noted as they are asked; a new stay forgets it',
+  },
+  {
+    name: 'left_out',
+    key: ['room_id', 'event_id', 'anchor_id'],
+    columns: {},
+    noFold: 'what an answer names and its state lacks is noted with the state; corrections of an anchor follow it',
+  },
+  {
+    name: 'awaited_events',
+    key: ['room_id', 'event_id'],
+    columns: {},
+    noFold: 'noted with the state of an answer',
+  },
+  {
+    name: 'correction_causes',
+    key: ['room_id', 'event_id'],
+    columns: {},
+    noFold: 'work that entries make; the row goes when what rests on the change is known',
+  },
+  {
+    name: 'correction_targets',
+    key: ['room_id', 'event_id'],
+    columns: {},
+    noFold: 'work that was found; the row goes when it is done',
+  },
+  {
+    // First verdicts are no journal entries, and are taken over where entries are about an event or one that cites it.
+    name: 'outlier_verdicts',
+    key: ['event_nid'],
+    columns: { ...allSame('verdict', 'rule', 'reason'), auth_depth: noFold('worked out with the first verdict') },
+    rows: `SELECT p.room_id, o.* FROM $table o JOIN pdus p ON p.nid = o.event_nid
+            WHERE p.room_id = $1 AND o.event_nid IN (SELECT event_nid FROM pg_temp.outlier_verdicts)`,
+  },
+];
