@@ -30,6 +30,8 @@ const LONGEST_PAUSE_MS = 15 * 60_000;
 const LONGEST_STAGED_MS = 24 * 3_600_000;
 /** Longer than an errand may take. */
 const ERRAND_LEASE_MS = 30_000;
+/** How much is staged says nothing here. */
+const NOTHING_COUNTED = { ofRoom: 1, ofOrigin: 1 };
 /** Named in a row; the others are settled by the time these are. */
 const AWAITED_MAX = 20;
 
@@ -66,7 +68,8 @@ export async function takeTurn(
   signal: AbortSignal,
 ): Promise<TurnOutcome | 'not-ours'> {
   const [first] = rows;
-  const standing = first && (await readPushedRooms(context.store, first.origin, [roomId], 1)).rooms.get(roomId);
+  const standing =
+    first && (await readPushedRooms(context.store, first.origin, [roomId], NOTHING_COUNTED)).rooms.get(roomId);
   const rules = standing?.roomVersion == null ? undefined : roomVersionRules(standing.roomVersion);
   if (standing === undefined || rules === undefined || (!standing.isAnybodyIn && standing.intents.length === 0)) {
     return 'not-ours';
