@@ -176,18 +176,13 @@ class Turn {
     for (const [eventId, admission] of admissions) {
       if (admission.outcome === 'waits') waiting.set(eventId, admission.missingParents);
     }
-    const known = [...admissions].flatMap(([eventId, { outcome }]) => (outcome === 'known' ? [eventId] : []));
-    const asked = [...new Set([...known, ...waiting.keys(), ...[...waiting.values()].flat()])];
+    const asked = [...new Set([...waiting.keys(), ...[...waiting.values()].flat()])];
     const about = await readMissingParents(context.store, this.roomId, asked);
     const waits = new Waits(waiting, about);
     for (const row of rows) {
       const admission = admissions.get(row.eventId);
       switch (admission?.outcome) {
         case 'known':
-          // It stands for what lies before it, and takes its own place once that has come.
-          if (about.get(row.eventId)?.gap === 'open') this.retry(row, 'its own prev_events have not come');
-          else this.#done.push(row.nid);
-          break;
         case 'admitted':
           this.#done.push(row.nid);
           break;
