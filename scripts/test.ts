@@ -16,7 +16,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const isBuildMachine = process.env['CI'] === 'true';
 
 /** In the order in which a failure says most; names are those of vitest.config.ts. */
-const SUITES = ['unit', 'pg', 'workflow', 'federation', 'interop', 'differential'] as const;
+const SUITES = ['unit', 'pg', 'workflow', 'federation', 'interop', 'simulation', 'differential'] as const;
 
 interface Part {
   readonly name: string;

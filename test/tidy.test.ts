@@ -87,7 +87,7 @@ test('every exported function of src says in a docstring what its name cannot', 
 
 test('the name of every test file ends in a kind that vitest.config.ts knows', async () => {
   const files = (await filesIn('test')).filter((file) => file.endsWith('.test.ts'));
-  const kinds = /^[a-z0-9-]+(\.(pg|workflow|federation|interop))?\.test\.ts$/;
+  const kinds = /^[a-z0-9-]+(\.(pg|workflow|federation|interop|simulation))?\.test\.ts$/;
   expect(files.filter((file) => !kinds.test(file.split('/').at(-1) ?? ''))).toEqual([]);
 });
 

@@ -4,6 +4,7 @@
  * again, so a kill costs at most one more `/state` body.
  */
 import pLimit from 'p-limit';
+import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
 import { FederationError } from '../../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
@@ -262,8 +263,13 @@ async function buildState(
   // The answer is the state before the event; what builds on it comes after it.
   const at = before === undefined ? judged.get(atEventId) : undefined;
   if (at?.event.stateKey !== undefined) {
-    if (at.verdict === 'accepted') byPlace.set(stateMapKey(at.event.type, at.event.stateKey), at.event);
-    else leaveOut(atEventId);
+    // Outside the timeline only check 4 is made of an event; of this one the state is here that check 5 asks for.
+    const isRefused =
+      missing.size === 0 &&
+      !authoriseAgainstState(at.event, (type, key) => byPlace.get(stateMapKey(type, key)), rules).ok;
+    if (at.verdict !== 'accepted') leaveOut(atEventId);
+    else if (isRefused) dropped.add(atEventId);
+    else byPlace.set(stateMapKey(at.event.type, at.event.stateKey), at.event);
   }
 
   const events = [...byPlace.values()];

@@ -32,10 +32,9 @@ export interface LackedEvent {
 export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>;
 
 export class WantedEvents {
-  private readonly wanted = new Set<EventId>();
-  /** Those of the wanted ones that are not at hand: one look for each event that comes. */
-  private readonly lacking = new Set<EventId>();
-  private held = 0;
+  private readonly wanted: Set<EventId>;
+  private readonly held: Set<EventId>;
+  private readonly taken = new Set<EventId>();
   private readonly unusable = new Map<EventId, Unusable>();
   private readonly denied = new Set<EventId>();
   private readonly gone = new Map<EventId, MissingWhy>();
@@ -45,7 +44,9 @@ export class WantedEvents {
 
   /** `known`: what is stored of the wanted ones. What is an event of another room is none of a state of this one. */
   constructor(wanted: Iterable<EventId>, known: HeldEvents) {
-    this.want(wanted, known);
+    this.wanted = new Set(wanted);
+    this.held = new Set(known.held);
+    this.drop(known.foreign);
   }
 
   get count(): number {
@@ -53,32 +54,28 @@ export class WantedEvents {
   }
 
   get heldBefore(): number {
-    return this.held;
+    return this.held.size;
   }
 
   /** Neither to be verified nor to be stored: it is at hand, or nobody wants it. */
   isIdle(eventId: EventId): boolean {
-    return !this.lacking.has(eventId);
+    return this.isAtHand(eventId) || !this.wanted.has(eventId);
   }
 
   isAtHand(eventId: EventId): boolean {
-    return this.wanted.has(eventId) && !this.lacking.has(eventId);
+    return this.held.has(eventId) || this.taken.has(eventId);
   }
 
   /** Further events are wanted; `known` as in the constructor. */
   want(eventIds: Iterable<EventId>, known: HeldEvents): void {
-    for (const eventId of eventIds) {
-      if (this.wanted.has(eventId)) continue;
-      this.wanted.add(eventId);
-      this.lacking.add(eventId);
-    }
-    for (const eventId of known.held) if (this.lacking.delete(eventId)) this.held += 1;
+    for (const eventId of eventIds) this.wanted.add(eventId);
+    for (const eventId of known.held) this.held.add(eventId);
     this.drop(known.foreign);
   }
 
   /** It came and passed its checks. */
   take(eventId: EventId): void {
-    this.lacking.delete(eventId);
+    this.taken.add(eventId);
     this.unusable.delete(eventId);
   }
 
@@ -117,7 +114,7 @@ export class WantedEvents {
   }
 
   missing(): EventId[] {
-    return [...this.lacking];
+    return [...this.wanted].filter((eventId) => !this.isAtHand(eventId));
   }
 
   lacked(): LackedEvent[] {
@@ -144,14 +141,14 @@ export class WantedEvents {
 
   /** Goes on without what can never be used: it came, and every copy of it is bad. */
   drop(eventIds: Iterable<EventId>): void {
-    for (const eventId of eventIds) if (this.unwant(eventId)) this.passedOver.add(eventId);
+    for (const eventId of eventIds) if (this.wanted.delete(eventId)) this.passedOver.add(eventId);
   }
 
   /** Goes on without what could not be had, and remembers it as missing. */
   goOnWithout(eventIds: Iterable<EventId>): void {
     for (const eventId of eventIds) {
       this.gone.set(eventId, this.why(eventId));
-      this.unwant(eventId);
+      this.wanted.delete(eventId);
     }
   }
 
@@ -193,11 +190,6 @@ export class WantedEvents {
       reasons.push(`${absent.length} events named but not delivered (${named(absent)}${nameless})`);
     }
     return reasons.join('; ');
-  }
-
-  private unwant(eventId: EventId): boolean {
-    this.lacking.delete(eventId);
-    return this.wanted.delete(eventId);
   }
 
   private keysOf(eventIds: readonly EventId[]): string {

@@ -1,0 +1,61 @@
+/**
+ * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--shrink]`: plays simulated rooms by consecutive seeds
+ * against the real code over a PostgreSQL of its own, and compares each with an oracle (test/simulation/). Prints what differs,
+ * with the seed that shows it again, and what the series has covered; with `--shrink` the shortest plan that still fails.
+ * Exits 1 if anything differed.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { openMachines } from '../test/simulation/machines.ts';
+import { type Ran, runSeries } from '../test/simulation/series.ts';
+import { shrink } from '../test/simulation/shrink.ts';
+
+/** Differences printed of a run: the first ones mostly make the others. */
+const TOLD_MAX = 5;
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '100' },
+    seed: { type: 'string', default: '1' },
+    lanes: { type: 'string', default: '2' },
+    shrink: { type: 'boolean', default: false },
+  },
+});
+const [runs, first, lanes] = [values.runs, values.seed, values.lanes].map(Number) as [number, number, number];
+if (![runs, first, lanes].every((value) => Number.isSafeInteger(value) && value > 0)) {
+  console.error('usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--shrink]');
+  process.exit(2);
+}
+
+const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulation-'));
+const machines = await openMachines(folder);
+const started = performance.now();
+try {
+  const { failed, coverage, delivered, crashed } = await runSeries(machines, { first, runs, lanes }, tell);
+  console.log(coverage.lines().join('\n'));
+  const median = delivered.toSorted((a, b) => a - b)[Math.floor(delivered.length / 2)] ?? 0;
+  const seconds = ((performance.now() - started) / 1_000).toFixed(1);
+  console.log(
+    `${runs} runs from seed ${first}: ${failed.length} differ; a median of ${median} events delivered, ${crashed} with a crash; ${seconds} s`,
+  );
+  process.exitCode = failed.length > 0 ? 1 : 0;
+  for (const ran of values.shrink ? failed : []) await tellShrunk(ran);
+} finally {
+  await machines.close();
+  await rm(folder, { recursive: true, force: true });
+}
+
+function tell({ plan, delivered, differences }: Ran): void {
+  console.log(`seed ${plan.seed} (version ${plan.version}, ${delivered} delivered):`);
+  for (const difference of differences.slice(0, TOLD_MAX)) console.log(`  ${difference}`);
+}
+
+async function tellShrunk(ran: Ran): Promise<void> {
+  const shortest = await shrink(machines, ran, ({ plan }) => {
+    process.stderr.write(`seed ${plan.seed}: ${plan.past.length} + ${plan.steps.length} steps\n`);
+  });
+  tell(shortest);
+  for (const line of shortest.story) console.log(`    ${line}`);
+}

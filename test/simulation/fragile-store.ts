@@ -1,0 +1,155 @@
+/**
+ * A store of a process that is going to die: the n-th commit from now fails, before or after it took effect, and nothing that
+ * is sent to the database afterwards gets there. It also knows whether anything is under way.
+ */
+import type pg from 'pg';
+import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
+
+/** Work that is under way, so that a simulation can wait until there is none. */
+export class Activity {
+  #running = 0;
+  #waiting: (() => void)[] = [];
+
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    const over = this.begin();
+    try {
+      return await work();
+    } finally {
+      over();
+    }
+  }
+
+  /** Something has begun; gives what says that it is over. */
+  begin(): () => void {
+    this.#running += 1;
+    let isOver = false;
+    return () => {
+      if (isOver) return;
+      isOver = true;
+      this.#running -= 1;
+      if (this.#running === 0) for (const wake of this.#waiting.splice(0)) wake();
+    };
+  }
+
+  /** Resolves when nothing has been under way for some turns of the event loop. */
+  async idle(): Promise<void> {
+    for (let quiet = 0; quiet < QUIET_TURNS; quiet += 1) {
+      if (this.#running > 0) {
+        quiet = 0;
+        await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+/** What follows from an answer starts within a turn or two. */
+const QUIET_TURNS = 6;
+
+export class Crash extends Error {
+  override readonly name = 'Crash';
+}
+
+export interface FragileStore {
+  readonly store: Store;
+  /** The n-th commit from now on fails; `after` it took effect, or before. */
+  arm(commits: number, when: 'before' | 'after'): void;
+  /** Nothing fails any more; true if it had been armed and had not failed yet. */
+  disarm(): boolean;
+  isDead(): boolean;
+}
+
+/** What a client's `query` is given and gives, in its three forms. */
+type Query = (...args: unknown[]) => unknown;
+type Done = (error: Error | null, result?: unknown) => void;
+
+export function openFragileStore(options: StoreOptions, activity: Activity): FragileStore {
+  const store = openStore(options);
+  let commitsLeft: number | undefined;
+  let when: 'before' | 'after' = 'before';
+  let isDead = false;
+
+  /** What becomes of a statement: it may be the one at which the process dies. */
+  const fateOf = (isCommit: boolean): 'sent' | 'dead' | 'dies-after' => {
+    if (isDead) return 'dead';
+    if (!isCommit || commitsLeft === undefined) return 'sent';
+    commitsLeft -= 1;
+    if (commitsLeft > 0) return 'sent';
+    commitsLeft = undefined;
+    if (when === 'after') return 'dies-after';
+    isDead = true;
+    return 'dead';
+  };
+
+  const fragile = (client: pg.PoolClient): void => {
+    const query = client.query.bind(client) as Query;
+    let isOpen = false;
+    client.query = ((...args: unknown[]) => {
+      const text = textOf(args[0]);
+      const isCommit = text === 'COMMIT' || isSubmittable(args[0]) || (!isOpen && WRITES.test(text));
+      if (text === 'BEGIN') isOpen = true;
+      if (text === 'COMMIT' || text === 'ROLLBACK') isOpen = false;
+      const fate = fateOf(isCommit);
+      const over = activity.begin();
+      const finish = (error: Error | null, done: Done, result?: unknown): void => {
+        over();
+        if (fate === 'dies-after') isDead = true;
+        done(error ?? (isDead ? new Crash('the process has died') : null), result);
+      };
+      const send = (done: Done): void => {
+        if (fate === 'dead') process.nextTick(finish, new Crash('the process has died'), done);
+        else query(...argumentsWith(args, (error, result) => finish(error, done, result)));
+      };
+      if (isSubmittable(args[0])) {
+        const submitted = args[0] as { callback: Done };
+        const { callback } = submitted;
+        if (fate === 'dead') {
+          process.nextTick(finish, new Crash('the process has died'), callback);
+          return submitted;
+        }
+        submitted.callback = (error, result) => finish(error, callback, result);
+        return query(submitted);
+      }
+      const last = args.at(-1);
+      if (typeof last === 'function') {
+        send(last as Done);
+        return;
+      }
+      return new Promise((resolve, reject) => {
+        send((error, result) => (error === null ? resolve(result) : reject(error)));
+      });
+    }) as typeof client.query;
+  };
+  store.pool.on('connect', fragile);
+  return {
+    store,
+    arm: (commits, at) => {
+      commitsLeft = commits;
+      when = at;
+    },
+    disarm: () => {
+      const wasArmed = commitsLeft !== undefined;
+      commitsLeft = undefined;
+      return wasArmed;
+    },
+    isDead: () => isDead,
+  };
+}
+
+const WRITES = /^\s*(INSERT|UPDATE|DELETE|WITH[\s\S]*\b(INSERT INTO|UPDATE|DELETE FROM)\b)/i;
+
+function isSubmittable(config: unknown): boolean {
+  return typeof config === 'object' && config !== null && 'submit' in config && 'callback' in config;
+}
+
+function textOf(config: unknown): string {
+  if (typeof config === 'string') return config;
+  if (typeof config === 'object' && config !== null && 'text' in config) return String(config.text);
+  return '';
+}
+
+/** The arguments of a query with another callback. */
+function argumentsWith(args: readonly unknown[], done: Done): unknown[] {
+  const given = typeof args.at(-1) === 'function' ? args.slice(0, -1) : args;
+  return [...given.filter((arg) => arg !== undefined), done];
+}

@@ -1,0 +1,84 @@
+/** Machines to simulate on: a PostgreSQL for all, a database, a clock and a verification thread for each. */
+import pg from 'pg';
+import { launchPostgres } from '../../src/launch/postgres.ts';
+import { migrate } from '../../src/store/migrate.ts';
+import { createVerificationPool } from '../../src/verification/pool.ts';
+import { type Machine, SimulatedClock } from './process.ts';
+import { BEGINNING } from './world.ts';
+
+/** A machine that takes its database with it when it goes. */
+export interface OwnMachine extends Machine {
+  close(): Promise<void>;
+}
+
+export interface Machines {
+  /** One more, with an empty database. */
+  open(): Promise<OwnMachine>;
+  /** Those that are open are to be closed before. */
+  close(): Promise<void>;
+}
+
+const TEMPLATE = 'simulation_template';
+
+/** Machines on a server of their own, in `folder`. */
+export async function openMachines(folder: string): Promise<Machines> {
+  const server = await launchPostgres({
+    dataDirectory: folder,
+    durability: 'throw-away',
+    env: process.env,
+    progress: () => undefined,
+  });
+  const machines = await machinesOn(server.databaseUrl);
+  return {
+    ...machines,
+    close: async () => {
+      await machines.close();
+      await server.stop();
+    },
+  };
+}
+
+/** Machines on a server that runs already, by the address of its superuser. */
+export async function machinesOn(url: string): Promise<Machines> {
+  const template = `${TEMPLATE}_${process.pid}`;
+  await run(url, `CREATE DATABASE ${template}`);
+  await migrate(inDatabase(url, template));
+  const verification = createVerificationPool({ threads: 1 });
+  let opened = 0;
+  return {
+    open: async () => {
+      opened += 1;
+      const name = `simulation_${process.pid}_${opened}`;
+      await run(url, `CREATE DATABASE ${name} TEMPLATE ${template}`);
+      const databaseUrl = inDatabase(url, name);
+      const clock = await SimulatedClock.install(databaseUrl, BEGINNING);
+      return {
+        ...{ databaseUrl, verification, clock },
+        close: async () => {
+          await clock.close();
+          await run(url, `DROP DATABASE ${name} WITH (FORCE)`);
+        },
+      };
+    },
+    close: async () => {
+      await verification.close();
+      await run(url, `DROP DATABASE ${template} WITH (FORCE)`);
+    },
+  };
+}
+
+async function run(url: string, statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+function inDatabase(server: string, name: string): string {
+  const url = new URL(server);
+  url.pathname = `/${name}`;
+  return url.href;
+}

@@ -1,0 +1,121 @@
+/**
+ * What happens in one run, as data: a seed makes a plan, and a plan is played the same way each time. A step names what it
+ * is about by numbers that are taken modulo what there is, so that steps can be taken out of a plan and the rest still plays.
+ */
+import { type Random, createRandom } from '../differential/random.ts';
+
+/** Kinds of things that may be in a run; what the product is known not to do yet stays off. */
+export const FEATURES = ['crash', 'down', 'missing', 'late', 'duplicates', 'relays', 'joins', 'forked-joins'] as const;
+export type Feature = (typeof FEATURES)[number];
+
+const NOT_YET: readonly Feature[] = ['joins', 'forked-joins'];
+const ENABLED: readonly Feature[] = FEATURES.filter((feature) => !NOT_YET.includes(feature));
+
+export type Step =
+  /** Somebody of a server does something. */
+  | { readonly do: 'act'; readonly server: number; readonly seed: number; readonly send: 'soon' | 'late' | 'never' }
+  /** All servers, or one of another, hear of what a server knows. */
+  | { readonly do: 'gossip'; readonly from: number; readonly to: number | 'all' }
+  /** A server sends us a transaction of what waits to be sent. */
+  | {
+      readonly do: 'send';
+      readonly server: number;
+      readonly count: number;
+      readonly order: 'kept' | 'reversed' | 'shuffled';
+      readonly seed: number;
+      /** Sends again so many of those that were sent before, whoever sent them. */
+      readonly again: number;
+    }
+  /** The workflow does so many things. */
+  | { readonly do: 'work'; readonly actions: number }
+  | { readonly do: 'wait'; readonly ms: number }
+  | { readonly do: 'join'; readonly user: number; readonly via: number }
+  | { readonly do: 'crash'; readonly commits: number; readonly when: 'before' | 'after' }
+  /** A server answers nothing, or not what it is asked for mostly. */
+  | { readonly do: 'down'; readonly server: number; readonly how: Outage }
+  | { readonly do: 'up'; readonly server: number };
+
+/** `few`: gives a few events at a time when it is asked for missing ones; `mute`: gives none of them. */
+export type Outage = 'unreachable' | 'server-error' | 'mute' | 'few';
+
+export interface Plan {
+  readonly seed: number;
+  readonly version: string;
+  readonly servers: number;
+  readonly features: readonly Feature[];
+  /** Whether check 6 is replayed at completion for what came while the room was partial. */
+  readonly retroSoftFail: boolean;
+  /** Acts before we join. */
+  readonly past: readonly Step[];
+  readonly steps: readonly Step[];
+}
+
+const VERSIONS = ['1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '10', '11', '11', '11', '12', '12'];
+
+export function planOf(seed: number, enabled: readonly Feature[] = ENABLED): Plan {
+  const random = createRandom(seed);
+  const has = (feature: Feature): boolean => enabled.includes(feature);
+  const servers = random.pick([3, 3, 4, 4, 5]);
+  const past: Step[] = [];
+  for (let acts = 15 + random.integer(25); acts > 0; acts -= 1) past.push(...actStep(random, servers, has));
+  past.push({ do: 'gossip', from: 0, to: 'all' });
+  for (let i = 0; i < servers; i += 1) past.push({ do: 'gossip', from: i, to: 'all' });
+
+  const steps: Step[] = [{ do: 'join', user: 0, via: random.integer(servers) }];
+  const size = 55 + random.integer(35);
+  const crashes = has('crash') && random.chance(0.4) ? 1 + random.integer(2) : 0;
+  const hasOutages = has('down') && random.chance(0.5);
+  for (let acts = 0; acts < size;) {
+    const dice = random.next();
+    if (dice < 0.62) {
+      acts += 1;
+      steps.push(...actStep(random, servers, has));
+    } else if (dice < 0.82) {
+      steps.push(sendStep(random, servers, has));
+    } else if (dice < 0.9) {
+      steps.push({ do: 'work', actions: 1 + random.integer(2) });
+    } else if (dice < 0.92) {
+      steps.push({ do: 'wait', ms: random.pick([1_000, 20_000, 60_000]) });
+    } else if (dice < 0.94) {
+      if (has('joins')) steps.push({ do: 'join', user: 1 + random.integer(2), via: random.integer(servers) });
+    } else if (hasOutages) {
+      const server = random.integer(servers);
+      const how = random.pick<Outage>(['unreachable', 'server-error', 'mute', 'few']);
+      steps.push(random.chance(0.6) ? { do: 'down', server, how } : { do: 'up', server });
+    }
+  }
+  for (let i = 0; i < crashes; i += 1) {
+    const crash: Step = { do: 'crash', commits: 1 + random.integer(12), when: random.pick(['before', 'after']) };
+    steps.splice(1 + random.integer(steps.length), 0, crash);
+  }
+  return {
+    seed,
+    version: random.pick(VERSIONS),
+    servers,
+    features: enabled,
+    retroSoftFail: random.chance(0.8),
+    past,
+    steps,
+  };
+}
+
+function actStep(random: Random, servers: number, has: (feature: Feature) => boolean): Step[] {
+  const server = random.integer(servers);
+  const dice = random.next();
+  const send = dice < 0.12 && has('missing') ? 'never' : dice < 0.2 && has('late') ? 'late' : 'soon';
+  const act: Step = { do: 'act', server, seed: random.integer(1_000_000_000), send };
+  if (random.chance(0.7)) return [act, { do: 'gossip', from: server, to: 'all' }];
+  if (random.chance(0.5)) return [act, { do: 'gossip', from: server, to: random.integer(servers) }];
+  return [act];
+}
+
+function sendStep(random: Random, servers: number, has: (feature: Feature) => boolean): Step {
+  return {
+    do: 'send',
+    server: random.integer(servers),
+    count: 1 + random.integer(8),
+    order: random.pick(['kept', 'kept', 'kept', 'reversed', 'shuffled']),
+    seed: random.integer(1_000_000_000),
+    again: has('duplicates') && random.chance(0.2) ? 1 + random.integer(3) : 0,
+  };
+}

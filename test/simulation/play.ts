@@ -1,0 +1,288 @@
+/**
+ * Plays a plan: the other servers act, send and fail, our process takes it in, dies and is started again, and at the end
+ * everything that was sent has come and everything that can be settled is.
+ */
+import { type EventId, type ServerName, domainOf } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { joinRoom } from '../../src/rooms/join/join.ts';
+import { createRandom } from '../differential/random.ts';
+import { actOf, sceneAt } from './acts.ts';
+import { Coverage } from './coverage.ts';
+import { foundRoom } from './founding.ts';
+import { Activity } from './fragile-store.ts';
+import { type Plan, type Step } from './plan.ts';
+import { type Machine, Process } from './process.ts';
+import { Residents } from './residents.ts';
+import { BEGINNING, type SimulatedServer, World } from './world.ts';
+
+/** Rounds of sending, working and waiting until all is settled; back-offs double, so that a few dozen are months. */
+const SETTLING_ROUNDS_MAX = 80;
+/** After this long another process takes the leases of a dead one, and finishes what it had claimed. */
+const REBOOT_MS = 16 * 60_000;
+/** How often a server builds on an event of its own that the others reject. */
+const STUBBORN = 0.3;
+
+/** Something went wrong that is no difference between verdicts: an error of ours, or a room that does not come to rest. */
+export class Stuck extends Error {
+  override readonly name = 'Stuck';
+}
+
+interface Unsent {
+  readonly server: SimulatedServer;
+  readonly eventIds: EventId[];
+}
+
+export class Play {
+  readonly plan: Plan;
+  readonly world: World;
+  readonly residents: Residents;
+  readonly coverage = new Coverage();
+  /** Pushed to us and taken without an error. */
+  readonly pushed = new Set<EventId>();
+  /** Joins that we were told to have succeeded. */
+  readonly joined = new Set<EventId>();
+  crashes = 0;
+  /** Of ours, is there anybody in the room, as far as he was told? */
+  isJoined = false;
+  readonly #machine: Machine;
+  readonly #activity = new Activity();
+  readonly #outboxes = new Map<ServerName, Unsent>();
+  readonly #late: (() => void)[] = [];
+  #process: Process;
+  #transactions = 0;
+  #isWhole = false;
+
+  constructor(machine: Machine, plan: Plan) {
+    this.plan = plan;
+    this.#machine = machine;
+    this.world = new World(String(plan.seed), plan.version, plan.seed, plan.servers);
+    this.residents = new Residents(this.world, this.#activity);
+    this.#process = this.#start();
+  }
+
+  get process(): Process {
+    return this.#process;
+  }
+
+  /** Plays everything. @throws Stuck */
+  async run(): Promise<void> {
+    await this.#machine.clock.set(BEGINNING);
+    foundRoom(this.world, createRandom(this.plan.seed + 1));
+    for (const step of this.plan.past) await this.#take(step);
+    for (const step of this.plan.steps) {
+      await this.#take(step);
+      await this.#rest();
+    }
+    await this.#settle();
+  }
+
+  async end(): Promise<void> {
+    await this.#process.end();
+  }
+
+  async #take(step: Step): Promise<void> {
+    const { servers } = this.world;
+    const serverOf = (index: number): SimulatedServer => servers[index % servers.length]!;
+    switch (step.do) {
+      case 'act': {
+        this.#act(serverOf(step.server), step);
+        return;
+      }
+      case 'gossip': {
+        const from = serverOf(step.from);
+        for (const to of step.to === 'all' ? servers : [serverOf(step.to)]) this.world.gossip(from, to);
+        return;
+      }
+      case 'send':
+        return this.#send(serverOf(step.server), step);
+      case 'work':
+        if (this.isJoined) await this.#alive(() => this.#work(step.actions));
+        return;
+      case 'wait':
+        return this.#machine.clock.advance(step.ms);
+      case 'join':
+        return this.#join(step.user, serverOf(step.via));
+      case 'crash':
+        this.#process.fragile.arm(step.commits, step.when);
+        return;
+      case 'down':
+        this.residents.outages.set(serverOf(step.server).name, step.how);
+        return;
+      case 'up':
+        this.residents.outages.delete(serverOf(step.server).name);
+        return;
+    }
+  }
+
+  #start(): Process {
+    return new Process(this.#machine, this.world, this.residents.client(), this.#activity, {
+      retroSoftFail: this.plan.retroSoftFail,
+    });
+  }
+
+  /** Waits until nothing is under way any more; what has died is started again. */
+  async #rest(): Promise<void> {
+    await this.#activity.idle();
+    const { troubles } = this.#process;
+    if (troubles.length > 0) throw new Stuck(`an error was logged: ${troubles[0] ?? ''}`);
+    if (!this.#process.isDead()) return;
+    this.crashes += 1;
+    await this.#process.end();
+    await this.#machine.clock.advance(REBOOT_MS);
+    this.#process = this.#start();
+    await this.#activity.idle();
+  }
+
+  /** Does something that a crash may cut off; gives nothing then. */
+  async #alive<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      if (this.#process.isDead()) return undefined;
+      throw new Stuck(`an error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    }
+  }
+
+  #act(server: SimulatedServer, { seed, send }: Extract<Step, { do: 'act' }>): void {
+    const { world } = this;
+    const random = createRandom(seed);
+    const { name, act } = actOf(sceneAt(world, server, random));
+    const eventId = world.say(act, server, random.chance(STUBBORN));
+    this.coverage.count(`act ${name}`);
+    // Who does not know that we are in does not send us anything.
+    const knowsUs = this.residents.joins.some(
+      (join) => server.tips.includes(join.eventId) || world.ancestorsOf([...server.tips, eventId]).has(join.eventId),
+    );
+    if (!knowsUs || send === 'never') {
+      if (this.isJoined) this.coverage.count(knowsUs ? 'never sent' : 'beside the join');
+      return;
+    }
+    const queue = (): void => void this.#outbox(server).eventIds.push(eventId);
+    if (send === 'late') this.#late.push(queue);
+    else queue();
+  }
+
+  #outbox(server: SimulatedServer): Unsent {
+    const outbox = this.#outboxes.get(server.name) ?? { server, eventIds: [] };
+    this.#outboxes.set(server.name, outbox);
+    return outbox;
+  }
+
+  async #send(server: SimulatedServer, { count, order, seed, again }: Extract<Step, { do: 'send' }>): Promise<void> {
+    const random = createRandom(seed);
+    const eventIds = this.#outbox(server).eventIds.splice(0, count);
+    if (order === 'reversed') eventIds.reverse();
+    if (order === 'shuffled') eventIds.sort(() => random.next() - 0.5);
+    const sent = [...this.pushed];
+    for (let i = 0; i < again && sent.length > 0; i += 1) eventIds.push(random.pick(sent));
+    await this.#push(server, eventIds);
+  }
+
+  /** One transaction, sent again until it is answered. */
+  async #push(server: SimulatedServer, eventIds: readonly EventId[]): Promise<void> {
+    if (eventIds.length === 0) return;
+    this.#transactions += 1;
+    const txnId = `t${this.#transactions}`;
+    const pdus = eventIds.map((eventId) => this.world.raw(eventId));
+    for (let tries = 0; tries < 5; tries += 1) {
+      const answer = await this.#alive(() =>
+        this.#process.receiver.receiveTransaction(server.name, txnId, { pdus, edus: [] }),
+      );
+      await this.#rest();
+      if (answer?.outcome !== 'answered') continue;
+      const results = answer.response['pdus'] as JsonObject;
+      for (const eventId of eventIds) {
+        const result = results[eventId] as JsonObject | undefined;
+        if (result !== undefined && result['error'] === undefined) this.pushed.add(eventId);
+      }
+      return;
+    }
+    throw new Stuck('a transaction was not answered');
+  }
+
+  async #join(user: number, via: SimulatedServer): Promise<void> {
+    const { world } = this;
+    if (this.#isWhole && via.tips.length > 1 && !this.plan.features.includes('forked-joins')) return;
+    const userId = world.ourUsers[user % world.ourUsers.length]!;
+    const others = world.servers.filter((server) => server !== via).map(({ name }) => name);
+    const signal = new AbortController().signal;
+    const request = { room: world.roomId, userId, via: [via.name, ...others], signal };
+    try {
+      const joined = await joinRoom(this.#process.context, request);
+      this.isJoined = true;
+      this.joined.add(joined.eventId);
+      this.coverage.count(joined.partial ? 'join partial' : 'join full');
+    } catch (error) {
+      if (this.#process.isDead()) {
+        // The join may have been taken: it is finished like any that got lost.
+        this.coverage.count('join cut off');
+        await this.#rest();
+        await this.#alive(() => this.#process.finishJoins());
+        this.isJoined ||= this.residents.joins.length > 0;
+        return;
+      }
+      if (!(error instanceof Error) || error.name !== 'RoomError') throw error;
+      this.coverage.count('join refused');
+      await this.#alive(() => this.#process.finishJoins());
+    }
+  }
+
+  async #work(actions: number) {
+    const worked = await this.#process.work(this.world.roomId, actions, (action) => {
+      this.coverage.count(`action ${action.type}`);
+    });
+    this.#isWhole = worked.state.phase === 'complete';
+    return worked;
+  }
+
+  /** Everybody is up and honest now, sends what is left, and time passes until nothing is to be done any more. */
+  async #settle(): Promise<void> {
+    this.residents.outages.clear();
+    this.#process.fragile.disarm();
+    for (const queue of this.#late) queue();
+    for (const { server, eventIds } of this.#outboxes.values()) {
+      while (eventIds.length > 0) await this.#push(server, eventIds.splice(0, 20));
+    }
+    const { roomId } = this.world;
+    for (let rounds = 0; rounds < SETTLING_ROUNDS_MAX; rounds += 1) {
+      await this.#alive(() => this.#process.finishJoins());
+      const next = await this.#alive(() => this.#work(50));
+      await this.#rest();
+      const staged = await this.#process.fragile.store.query<{ at: number }>(
+        `SELECT not_before AS at FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL ORDER BY not_before`,
+        [roomId],
+      );
+      const intents = await this.#process.fragile.store.query(`SELECT FROM join_intents WHERE room_id = $1`, [roomId]);
+      const isOver = next?.action.type === 'close';
+      if (isOver && staged.length === 0 && intents.length === 0) return;
+      const now = this.#machine.clock.now();
+      const wakeAt = next?.action.type === 'sleep' ? next.action.untilMs : Infinity;
+      const due = Math.min(wakeAt, staged[0]?.at ?? Infinity, intents.length > 0 ? now + 60_000 : Infinity);
+      await this.#machine.clock.set(Math.max(now + 1_000, Number.isFinite(due) ? due : now));
+      await this.#process.restartReceiver();
+      await this.#rest();
+    }
+    throw new Stuck(`it does not come to rest: ${await this.#whatIsLeft()}`);
+  }
+
+  async #whatIsLeft(): Promise<string> {
+    const { store } = this.#process.fragile;
+    const { roomId } = this.world;
+    const staged = await store.query(
+      `SELECT event_id, reason, waits_for, attempts FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL LIMIT 5`,
+      [roomId],
+    );
+    const gaps = await store.query(`SELECT * FROM gaps WHERE room_id = $1`, [roomId]);
+    const intents = await store.query(
+      `SELECT what, event_id, resident, not_before, attempts, last_reason FROM join_intents WHERE room_id = $1`,
+      [roomId],
+    );
+    const { action } = await this.#work(0);
+    return JSON.stringify({ staged, gaps, intents, action });
+  }
+
+  /** The server of one of our users is ours. */
+  isOurs(eventId: EventId): boolean {
+    return domainOf(this.world.truth.event(eventId).sender) === this.world.us;
+  }
+}

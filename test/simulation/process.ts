@@ -1,0 +1,233 @@
+/**
+ * Our server as one process of a simulation: the real store, receiver, use cases and activities, with simulated time and
+ * network. Time does not pass by itself, neither here nor in the database.
+ */
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import pg from 'pg';
+import pino from 'pino';
+import { createActivities } from '../../activities/index.ts';
+import { type FederationClient } from '../../src/federation/contract.ts';
+import { type RoomId } from '../../src/matrix/identifiers.ts';
+import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
+import { defaultResyncPolicy } from '../../src/resync/policy.ts';
+import { type RoomsContext } from '../../src/rooms/context.ts';
+import { type Receiver, startReceiver } from '../../src/rooms/receive/receive.ts';
+import { type Notification, type Notifier } from '../../src/store/notify.ts';
+import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
+import { type VerificationPool } from '../../src/verification/pool.ts';
+import { keyOf } from '../matrix/sample-event.ts';
+import { type Activity, type FragileStore, openFragileStore } from './fragile-store.ts';
+import { type Plan } from './plan.ts';
+import { type World } from './world.ts';
+
+/** The worker's own: an activity of a process that dies fails, and that is no news. */
+const quiet = new DefaultLogger('ERROR', () => undefined);
+const FOREVER = Number.MAX_SAFE_INTEGER;
+
+/** What outlives a process: the database, the machine's clock, the threads. */
+export interface Machine {
+  readonly databaseUrl: string;
+  readonly verification: VerificationPool;
+  readonly clock: SimulatedClock;
+}
+
+/** As an operator has set it. */
+export type Settings = Pick<Plan, 'retroSoftFail'>;
+
+/** One clock for our code and for the database's. */
+export class SimulatedClock {
+  readonly #client: pg.Client;
+  #now: number;
+
+  private constructor(client: pg.Client, now: number) {
+    this.#client = client;
+    this.#now = now;
+  }
+
+  /** Puts a clock before that of PostgreSQL, for connections that are opened later. */
+  static async install(databaseUrl: string, now: number): Promise<SimulatedClock> {
+    const client = new pg.Client({ connectionString: databaseUrl });
+    await client.connect();
+    await client.query(`
+      CREATE SCHEMA simulated;
+      CREATE TABLE simulated.clock (at timestamptz NOT NULL);
+      INSERT INTO simulated.clock VALUES (to_timestamp(${now} / 1000.0));
+      CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+        AS 'SELECT at FROM simulated.clock';
+      DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET search_path = simulated, pg_catalog, public', current_database());
+      END $$`);
+    return new SimulatedClock(client, now);
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  async set(now: number): Promise<void> {
+    this.#now = now;
+    await this.#client.query('UPDATE simulated.clock SET at = to_timestamp($1::bigint / 1000.0)', [now]);
+  }
+
+  async advance(ms: number): Promise<void> {
+    await this.set(this.#now + ms);
+  }
+
+  async close(): Promise<void> {
+    await this.#client.end();
+  }
+}
+
+/** A process, from its start to its end or death. */
+export class Process {
+  readonly context: RoomsContext;
+  readonly fragile: FragileStore;
+  readonly activity: Activity;
+  /** What was logged as a failure of ours while it was alive. */
+  readonly troubles: string[] = [];
+  readonly #activities: Activities;
+  readonly #listeners: Set<(notification: Notification | null) => void>;
+  #receiver: Receiver;
+
+  constructor(machine: Machine, world: World, federation: FederationClient, activity: Activity, settings: Settings) {
+    this.activity = activity;
+    this.#listeners = new Set();
+    const hear = (roomId: RoomId, position: number): void => {
+      const over = activity.begin();
+      setImmediate(() => {
+        for (const listener of [...this.#listeners]) listener({ roomId, position });
+        over();
+      });
+    };
+    this.fragile = openFragileStore(
+      {
+        databaseUrl: machine.databaseUrl,
+        serverName: world.us,
+        poolSizeMax: 8,
+        applicationName: 'rejoinder simulation',
+        onAppended: ({ entries }) => {
+          const last = entries.at(-1);
+          if (last !== undefined) hear(last.roomId, last.position);
+        },
+      },
+      activity,
+    );
+    const { verification } = machine;
+    this.context = {
+      ...{ serverName: world.us, signingKey: keyOf(world.us), store: this.fragile.store, federation },
+      notifier: this.#notifier(),
+      keyRing: {
+        resolve: (requests) =>
+          Promise.resolve(
+            requests.map(({ serverName }) => {
+              const { keyId, publicKey } = keyOf(serverName);
+              return { serverName, keyId, publicKey, validUntilTs: FOREVER, renewableUntilTs: FOREVER };
+            }),
+          ),
+      },
+      verification: {
+        check: (input) => activity.during(() => verification.check(input)),
+        close: () => verification.close(),
+      },
+      clock: machine.clock,
+      random: () => world.random.next(),
+      logger: this.#logger(),
+      policy: { ...defaultResyncPolicy, ...settings },
+      ring: () => Promise.resolve(),
+    };
+    this.#receiver = startReceiver(this.context);
+    this.#activities = createActivities({
+      rooms: this.context,
+      sweepAfterMs: 120_000,
+      endWedged: () => Promise.resolve(false),
+    });
+  }
+
+  get receiver(): Receiver {
+    return this.#receiver;
+  }
+
+  isDead(): boolean {
+    return this.fragile.isDead();
+  }
+
+  /** Looks again at what is staged, as polls do when time has passed. */
+  async restartReceiver(): Promise<void> {
+    await this.#receiver.close();
+    this.#receiver = startReceiver(this.context);
+  }
+
+  /** Does what the workflow would, up to so many things; gives what it wants to do next. */
+  async work(roomId: RoomId, actionsMax: number, onAction: (action: NextAction) => void = () => undefined) {
+    for (let actions = 0; ; actions += 1) {
+      const { epoch, seq, state, gaps, corrections } = await this.#run(() => this.#activities.loadResync({ roomId }));
+      const action = nextAction(state, this.context.clock.now(), gaps, corrections);
+      if (actions >= actionsMax || action.type === 'close' || action.type === 'sleep') return { action, state };
+      onAction(action);
+      await this.#perform({ roomId, epoch, sinceSeq: seq }, action);
+    }
+  }
+
+  async finishJoins(): Promise<void> {
+    await this.#run(() => this.#activities.finishJoins());
+  }
+
+  /** Ends it; of a dead one only memory is left to drop. */
+  async end(): Promise<void> {
+    await this.#receiver.close();
+    await this.activity.idle();
+    await this.fragile.store.close();
+  }
+
+  async #perform(
+    cursor: { readonly roomId: RoomId; readonly epoch: number; readonly sinceSeq: number },
+    action: Exclude<NextAction, { type: 'close' | 'sleep' }>,
+  ): Promise<ControlEvents> {
+    const activities = this.#activities;
+    switch (action.type) {
+      case 'fetchState': {
+        const { attemptNo, resident, atEventId, atJoin } = action;
+        const attempt = { attemptNo, resident, atEventId, ...(atJoin === undefined ? {} : { atJoin }) };
+        return this.#run(() => activities.fetchState({ ...cursor, ...attempt }));
+      }
+      case 'endRound':
+        return this.#run(() => activities.endRound({ ...cursor, round: action.round }));
+      case 'walk':
+        return this.#run(() => activities.walkEvents(cursor));
+      case 'correct':
+        return this.#run(() => activities.correctEvents(cursor));
+      case 'fetchGaps':
+        return this.#run(() => activities.fetchGaps(cursor));
+      case 'seekMissing':
+        return this.#run(() => activities.seekMissing(cursor));
+    }
+  }
+
+  #run<Result>(activity: () => Promise<Result>): Promise<Result> {
+    return this.activity.during(() => new MockActivityEnvironment({}, { logger: quiet }).run(activity));
+  }
+
+  #logger(): RoomsContext['logger'] {
+    return pino(
+      { level: 'error' },
+      {
+        write: (line) => {
+          if (!this.isDead()) this.troubles.push(line);
+        },
+      },
+    );
+  }
+
+  #notifier(): Notifier {
+    return {
+      waitFor: (roomId, look) => look(roomId),
+      subscribe: (listener) => {
+        this.#listeners.add(listener);
+        return () => this.#listeners.delete(listener);
+      },
+      waiting: 0,
+      close: () => Promise.resolve(),
+    };
+  }
+}

@@ -1,0 +1,30 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { openMachines } from './machines.ts';
+import { runSeries } from './series.ts';
+
+/** Consecutive seeds; the first ones, so that everybody's runs are the same. */
+const RUNS = 40;
+const LANES = 2;
+const SERIES_MS_MAX = 15 * 60_000;
+
+test(
+  `${RUNS} simulated rooms end as a classic join would have them`,
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulation-'));
+    const machines = await openMachines(folder);
+    try {
+      const { failed, delivered, crashed } = await runSeries(machines, { first: 1, runs: RUNS, lanes: LANES });
+      expect(failed.map(({ plan, differences }) => ({ seed: plan.seed, differences }))).toEqual([]);
+      const median = delivered.toSorted((a, b) => a - b)[Math.floor(RUNS / 2)];
+      expect(median).toBeGreaterThanOrEqual(40);
+      expect(crashed).toBeGreaterThanOrEqual(RUNS / 3);
+    } finally {
+      await machines.close();
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+  SERIES_MS_MAX,
+);

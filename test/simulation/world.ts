@@ -1,0 +1,235 @@
+/**
+ * The room as its other servers have it: every event that anybody ever made, signed, and what is true of each. A server
+ * builds on what it knows; news passes from one to another when the schedule says so, and until then the graph forks.
+ */
+import { depthAfter, givenEventId, sealEvent, unsignedEvent } from '../../src/matrix/compose.ts';
+import { authEventKeys } from '../../src/matrix/auth/auth-events.ts';
+import { type AuthState } from '../../src/matrix/auth/auth-rules.ts';
+import { parsePdu } from '../../src/matrix/event-format.ts';
+import { type EventId, type RoomId, type ServerName, type UserId, domainOf } from '../../src/matrix/identifiers.ts';
+import { type Json, type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
+import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
+import { requiredSigners, signEvent } from '../../src/matrix/signing/signatures.ts';
+import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
+import { type Random, createRandom } from '../differential/random.ts';
+import { keyOf, rulesOf } from '../matrix/sample-event.ts';
+import { type Judgement, Oracle } from './oracle.ts';
+
+/** Simulated time begins here, milliseconds since the Unix epoch. */
+export const BEGINNING = 1_800_000_000_000;
+/** A chain of more than this is not built on: no server is asked for so much in one request. */
+const PARENTS_MAX = 10;
+const HASH = { sha256: 'A'.repeat(43) };
+
+/** What somebody does. */
+export interface Act {
+  readonly sender: UserId;
+  readonly type: string;
+  readonly stateKey?: string;
+  readonly content: JsonObject;
+  readonly redacts?: string;
+  /** Cited in the place of what the state there names. */
+  readonly auth?: readonly EventId[];
+  /** Followed in the place of what the server knows as newest. */
+  readonly prev?: readonly EventId[];
+  /** Signed by somebody else's key. */
+  readonly signedBy?: ServerName;
+}
+
+export interface SimulatedServer {
+  readonly name: ServerName;
+  readonly users: readonly UserId[];
+  /** The newest events it knows, on which it builds. */
+  tips: EventId[];
+}
+
+export class World {
+  readonly rules: RoomVersionRules;
+  readonly us: ServerName;
+  readonly ourUsers: readonly UserId[];
+  readonly servers: readonly SimulatedServer[];
+  readonly events = new Map<EventId, Pdu>();
+  /** By a server that knows them all. */
+  readonly truth: Oracle;
+  readonly random: Random;
+  roomId: RoomId;
+  #creation: EventId | undefined;
+
+  /** `label` makes names and ids of this world its own. */
+  constructor(label: string, version: string, seed: number, serverCount: number) {
+    this.rules = rulesOf(version);
+    this.random = createRandom(seed);
+    this.us = `us-${label}.sim` as ServerName;
+    this.ourUsers = ['me', 'you', 'them'].map((name) => `@${name}:${this.us}` as UserId);
+    this.servers = ['a', 'b', 'c', 'd', 'e'].slice(0, serverCount).map((letter) => {
+      const name = `${letter}-${label}.sim` as ServerName;
+      return { name, users: [1, 2, 3].map((i) => `@${letter}${i}:${name}` as UserId), tips: [] };
+    });
+    this.roomId = `!room-${label}:${this.servers[0]!.name}` as RoomId;
+    this.truth = this.oracle(
+      () => true,
+      () => new Map(),
+    );
+  }
+
+  get create(): EventId {
+    if (this.#creation === undefined) throw new Error('the room is not made yet');
+    return this.#creation;
+  }
+
+  get users(): UserId[] {
+    return this.servers.flatMap(({ users }) => users);
+  }
+
+  oracle(isInTimeline: (id: EventId) => boolean, stateAfterOutside: (id: EventId) => StateMap): Oracle {
+    const { rules, events } = this;
+    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateAfterOutside });
+  }
+
+  server(name: string): SimulatedServer | undefined {
+    return this.servers.find((server) => server.name === name);
+  }
+
+  serverOf(user: UserId): SimulatedServer {
+    return this.server(domainOf(user)) ?? this.servers[0]!;
+  }
+
+  /** The state as a server sees it. */
+  stateAt(server: SimulatedServer): StateMap {
+    return this.truth.resolve(server.tips.map((tip) => this.truth.stateAfter(tip)));
+  }
+
+  lookUpAt(server: SimulatedServer): AuthState {
+    return this.truth.lookUp(this.stateAt(server));
+  }
+
+  /** References as the room version writes them. */
+  references(ids: readonly EventId[]): Json[] {
+    return this.rules.eventReferences === 'ids' ? [...ids] : ids.map((id) => [id, HASH]);
+  }
+
+  /** The event that an act makes, put nowhere yet. */
+  compose(act: Act, server: SimulatedServer): Pdu {
+    const { rules, random } = this;
+    const prev = act.prev ?? server.tips.slice(-PARENTS_MAX);
+    const before = this.truth.resolve(prev.map((id) => this.truth.stateAfter(id)));
+    const subject = { ...act, stateKey: act.stateKey };
+    const auth = act.auth ?? this.truth.authEventsFor(subject, before);
+    const isCreation = act.type === 'm.room.create' && this.events.size === 0;
+    const unsigned = {
+      ...unsignedEvent(
+        { sender: act.sender, type: act.type, stateKey: act.stateKey, content: act.content },
+        {
+          roomId: isCreation && rules.roomIdIsCreateHash ? undefined : this.roomId,
+          prevEvents: this.references(prev),
+          authEvents: this.references(auth),
+          depth: depthAfter(
+            prev.map((id) => this.truth.event(id)),
+            rules,
+          ),
+          originServerTs: BEGINNING - 1_000_000 + this.events.size,
+        },
+        givenEventId(rules, act.sender, () => random.next()),
+      ),
+      ...(act.redacts === undefined ? {} : { redacts: act.redacts }),
+    };
+    const signer = act.signedBy ?? domainOf(act.sender);
+    return this.cosigned(sealEvent(unsigned, rules, domainOf(act.sender), keyOf(signer)).event);
+  }
+
+  /** Adds the signature of every other server that has to sign it. */
+  cosigned(event: JsonObject): Pdu {
+    const { rules } = this;
+    const pdu = this.read(event);
+    const required = requiredSigners(pdu, rules);
+    const others = required.ok ? required.servers.filter((name) => name !== domainOf(pdu.sender)) : [];
+    if (others.length === 0) return pdu;
+    return this.read(others.reduce((signed, name) => signEvent(signed, rules, name, keyOf(name)), event));
+  }
+
+  read(event: JsonObject): Pdu {
+    const parsed = parsePdu(event, this.rules, { capReferences: false });
+    if (!parsed.ok) throw new Error(`the simulation made a malformed event: ${parsed.reason}`);
+    return parsed.pdu;
+  }
+
+  /** Takes an event in; its server builds on it, unless it is rejected and `stubborn` is false. */
+  add(event: Pdu, server: SimulatedServer, isStubborn = false): EventId {
+    const { eventId } = event;
+    if (event.type === 'm.room.create' && this.events.size === 0) {
+      this.#creation = eventId;
+      this.roomId = event.roomId;
+    }
+    this.events.set(eventId, event);
+    if (event.type !== 'm.room.create' && event.roomId !== this.roomId) return eventId;
+    if (isStubborn || !this.truth.isRejected(eventId)) this.follow(server, [eventId]);
+    return eventId;
+  }
+
+  /** What a server that holds everything would say to an event that nobody has yet. */
+  judge(event: Pdu): Judgement {
+    const isHeld = this.events.has(event.eventId);
+    this.events.set(event.eventId, event);
+    const judgement = this.truth.judgementOf(event.eventId);
+    if (!isHeld) this.events.delete(event.eventId);
+    return judgement;
+  }
+
+  say(act: Act, server = this.serverOf(act.sender), isStubborn = false): EventId {
+    return this.add(this.compose(act, server), server, isStubborn);
+  }
+
+  /** A server hears of events, and builds on them from then on. */
+  follow(server: SimulatedServer, news: readonly EventId[]): void {
+    const all = [...new Set([...server.tips, ...news])];
+    server.tips = all.filter((tip) => !all.some((other) => other !== tip && this.isAncestor(tip, other)));
+  }
+
+  gossip(from: SimulatedServer, to: SimulatedServer): void {
+    if (from !== to) this.follow(to, from.tips);
+  }
+
+  isAncestor(eventId: EventId, of: EventId): boolean {
+    return this.ancestorsOf([of]).has(eventId);
+  }
+
+  /** Over prev edges, without the events themselves unless they are ancestors of each other. */
+  ancestorsOf(eventIds: readonly EventId[]): Set<EventId> {
+    return this.#reach(eventIds, (event) => event.prevEvents);
+  }
+
+  authChainOf(eventIds: readonly EventId[]): Set<EventId> {
+    const { rules } = this;
+    const create = rules.roomIdIsCreateHash ? [this.create] : [];
+    return this.#reach(eventIds, (event) => (event.type === 'm.room.create' ? [] : [...event.authEvents, ...create]));
+  }
+
+  #reach(from: readonly EventId[], next: (event: Pdu) => readonly EventId[]): Set<EventId> {
+    const found = new Set<EventId>();
+    const toLook = [...from];
+    for (let id = toLook.pop(); id !== undefined; id = toLook.pop()) {
+      const event = this.events.get(id);
+      for (const parent of event === undefined ? [] : next(event)) {
+        if (found.has(parent)) continue;
+        found.add(parent);
+        toLook.push(parent);
+      }
+    }
+    return found;
+  }
+
+  raw(eventId: EventId): Uint8Array {
+    return Buffer.from(JSON.stringify(this.truth.event(eventId).json));
+  }
+
+  membershipAt(server: SimulatedServer, user: UserId): string | undefined {
+    const id = this.stateAt(server).get(stateMapKey('m.room.member', user));
+    const membership = id === undefined ? undefined : this.truth.event(id).content['membership'];
+    return typeof membership === 'string' ? membership : undefined;
+  }
+
+  /** The places that an act of ours would be judged by. */
+  selectionOf(subject: Parameters<typeof authEventKeys>[0]): ReturnType<typeof authEventKeys> {
+    return authEventKeys(subject, this.rules);
+  }
+}
