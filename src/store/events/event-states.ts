@@ -63,6 +63,14 @@ export async function readAuthStateOf(sql: Sql, roomId: RoomId, eventId: EventId
  */
 export const REFUSED_ANCESTRY_MAX = 500;
 
+/** Of several events at once: each its share of what a batch may cost under the room's lock, some 100 ms. */
+const REFUSED_TOGETHER_MAX = 10_000;
+
+/** Events that are looked at around so many that have changed or are cited: the nearest ones. */
+export function followedMax(roots: number): number {
+  return roots + Math.min(REFUSED_ANCESTRY_MAX * roots, REFUSED_TOGETHER_MAX);
+}
+
 /**
  * Those of `eventIds` that were rejected or soft-failed, and what is reached from them through such events alone, each with
  * its prev_events; of the latter the nearest `REFUSED_ANCESTRY_MAX`.
@@ -91,7 +99,10 @@ export async function readRefusedAncestry(
   return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
 }
 
-/** Those of `eventIds` that an accepted event of the timeline reaches, through events that are rejected or soft-failed if need be. */
+/**
+ * Those of `eventIds` that an accepted event of the timeline reaches, through events that are rejected or soft-failed if need be:
+ * as far as these are followed (`followedMax`). One that is reached from further away counts as a tip, and is one until it is cited.
+ */
 export async function readReached(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Set<EventId>> {
   if (eventIds.length === 0) return new Set();
   const rows = await sql.query<{ eventId: EventId }>(
@@ -102,8 +113,8 @@ export async function readReached(sql: Sql, roomId: RoomId, eventIds: readonly E
        SELECT b.root, edge.event_id, ${IS_SOLID}
          FROM below b JOIN event_edges edge ON edge.room_id = $1 AND edge.prev_event_id = b.event_id WHERE NOT b.solid
      )
-     SELECT DISTINCT root AS "eventId" FROM below WHERE solid`,
-    [roomId, eventIds],
+     SELECT DISTINCT root AS "eventId" FROM (SELECT root, solid FROM below LIMIT $3) AS below WHERE solid`,
+    [roomId, eventIds, followedMax(eventIds.length)],
   );
   return new Set(rows.map(({ eventId }) => eventId));
 }

@@ -7,7 +7,7 @@
  * event is taken in after its children, the neighbourhood of what changed is looked at anew.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
-import { REFUSED_ANCESTRY_MAX } from '../events/event-states.ts';
+import { REFUSED_ANCESTRY_MAX, followedMax } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
 
 /** An event whose verdict is new, or has changed. */
@@ -80,7 +80,9 @@ async function advance(tx: Transaction, roomId: RoomId, takenIn: readonly TakenI
 
 /**
  * Decides anew for what changed and for its nearest solid ancestors: each is an extremity when it is solid, of this stay, and
- * reaches no solid event downwards. Costs what lies between them.
+ * reaches no solid event downwards. Costs what lies between them, within a bound (`followedMax`): chains of refused events are as
+ * long as strangers make them. New events take the place of no extremity that lies further behind (`advance`), so none beyond
+ * it needs to become one again; one with so many refused events below it that no other is found is one, until it is cited.
  */
 async function settleAround(
   tx: Transaction,
@@ -112,19 +114,21 @@ async function settleAround(
               ${isSolid('up')} AND (up.event_id = ANY ($3::text[]) OR EXISTS (
                 SELECT FROM event_states e WHERE e.room_id = $1 AND e.event_id = up.event_id
                    AND e.position >= (SELECT position FROM stay))) AS solid
-         FROM up
+         FROM (SELECT event_id FROM up LIMIT $5) AS up
      ), down (root, event_id, passes) AS (
        SELECT tip.event_id, c.event_id, NOT ${isSolid('c')}
          FROM tip JOIN event_edges c ON c.room_id = $1 AND c.prev_event_id = tip.event_id WHERE tip.solid
        UNION
        SELECT down.root, c.event_id, NOT ${isSolid('c')}
          FROM down JOIN event_edges c ON c.room_id = $1 AND c.prev_event_id = down.event_id WHERE down.passes
+     ), below AS MATERIALIZED (
+       SELECT root, event_id, passes FROM down LIMIT $5
      )
      SELECT tip.event_id AS "eventId",
-            tip.solid AND NOT EXISTS (SELECT FROM down WHERE root = tip.event_id AND NOT passes
-                                         AND down.event_id <> tip.event_id) AS "isTip"
+            tip.solid AND NOT EXISTS (SELECT FROM below WHERE root = tip.event_id AND NOT passes
+                                         AND below.event_id <> tip.event_id) AS "isTip"
        FROM tip`,
-    [roomId, changed, fresh, freshSolid],
+    [roomId, changed, fresh, freshSolid, followedMax(changed.length)],
   );
   const tips = doubtful.flatMap(({ eventId, isTip }) => (isTip ? [eventId] : []));
   const others = doubtful.flatMap(({ eventId, isTip }) => (isTip ? [] : [eventId]));

@@ -4,7 +4,7 @@ import { type EventId, type RoomId, type ServerName, type UserId } from '../../.
 import { type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
-import { REFUSED_ANCESTRY_MAX, readRefusedAncestry } from '../../../src/store/events/event-states.ts';
+import { REFUSED_ANCESTRY_MAX, readReached, readRefusedAncestry } from '../../../src/store/events/event-states.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
@@ -257,4 +257,23 @@ test('a chain of refused events is followed for some hundred events, and what li
   expect(await room.extremities()).toEqual([tip + 1, longTip + 1]);
   await room.take([{ parents: [tip + 1, longTip + 1], verdict: 'accepted' }]);
   expect(await room.extremities()).toEqual([longTip + 2]);
+});
+
+test('a flip looks at some hundred refused events around it, and takes no extremity away for good that lies behind them', async () => {
+  const room = new Room();
+  await room.join();
+  await room.take([{ parents: [0], verdict: 'rejected' }]);
+  const length = REFUSED_ANCESTRY_MAX + 50;
+  await room.take(Array.from({ length }, (_, i) => ({ parents: [i + 1], verdict: 'rejected' as const })));
+  const far = room.nodes.length;
+  await room.take([{ parents: [far - 1], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([0, far]);
+  expect(await readReached(store, room.roomId, [room.id(1)])).toEqual(new Set());
+  expect(await readReached(store, room.roomId, [room.id(far - 1)])).toEqual(new Set([room.id(far - 1)]));
+  await room.flip([1]);
+  expect(await room.extremities()).toEqual([1, far]);
+  await room.flip([far]);
+  expect(await room.extremities()).toEqual([1]);
+  await room.take([{ parents: [1], verdict: 'accepted' }]);
+  expect(await room.extremities()).toEqual([far + 1]);
 });
