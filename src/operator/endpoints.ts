@@ -59,10 +59,11 @@ export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
     method: 'GET',
     path: '/_rejoinder/v1/rooms/:room/state',
     answer: async (request, { ports, membersWaitMaxMs }) => {
-      const { waitMs, members } = parseStateQuery(request.query, membersWaitMaxMs);
+      const { waitMs, members, at } = parseStateQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);
-      const answer = await ports.state(roomId, { waitMs, members, signal: request.signal });
-      const head = { room_id: roomId, members_included: members, ...degradedOf(answer) };
+      const answer = await ports.state(roomId, { waitMs, members, at, signal: request.signal });
+      const before = at === undefined ? {} : { before: at };
+      const head = { room_id: roomId, ...before, members_included: members, ...degradedOf(answer) };
       return rowsOf(
         answer,
         head,

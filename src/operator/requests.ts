@@ -1,11 +1,13 @@
 /** What the operator API is asked, parsed at the edge into branded ids and milliseconds, or refused by name. */
 import { z } from 'zod';
 import {
+  type EventId,
   type RoomAlias,
   type RoomId,
   type ServerName,
   type UserId,
   domainOf,
+  parseEventId,
   parseRoomAlias,
   parseRoomId,
   parseServerName,
@@ -61,6 +63,7 @@ const membersQuery = z.strictObject({
 const stateQuery = z.strictObject({
   wait_ms: waitMs,
   members: z.enum(['true', 'false'], { error: 'true or false' }).default('false'),
+  at: parsed('an event id such as $abc', parseEventId).optional(),
 });
 
 const ENTRIES_DEFAULT = 100;
@@ -119,9 +122,12 @@ export function parseMembersQuery(query: unknown, waitMaxMs: number): { waitMs: 
 }
 
 /** The query of a room's state; `waitMs` as in `parseMembersQuery`. Throws a `MatrixError`. */
-export function parseStateQuery(query: unknown, waitMaxMs: number): { waitMs: number; members: boolean } {
-  const { wait_ms: wait = waitMaxMs, members } = parse(stateQuery, query, 'query');
-  return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true' };
+export function parseStateQuery(
+  query: unknown,
+  waitMaxMs: number,
+): { waitMs: number; members: boolean; at: EventId | undefined } {
+  const { wait_ms: wait = waitMaxMs, members, at } = parse(stateQuery, query, 'query');
+  return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true', at };
 }
 
 /** Which page of the journal is asked for. Throws a `MatrixError`. */

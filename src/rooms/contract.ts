@@ -111,8 +111,14 @@ export interface RoomReads {
     roomId: RoomId,
     options: WaitOptions & { readonly membership: string | null },
   ): Promise<Ready<Member> | NotReady>;
-  /** The current state: without memberships at once, with them once the room has full state. */
-  state(roomId: RoomId, options: WaitOptions & { readonly members: boolean }): Promise<Ready<StateEvent> | NotReady>;
+  /**
+   * The current state, or the one before an event: without memberships at once, with them once it is full state, which that of an
+   * event may be long before the room's. Throws `unknown-room` for an event that is not in the timeline.
+   */
+  state(
+    roomId: RoomId,
+    options: WaitOptions & { readonly members: boolean; readonly at?: EventId | undefined },
+  ): Promise<Ready<StateEvent> | NotReady>;
 }
 
 /** Which entries of the journal are wanted; all where nothing is said. */

@@ -5,7 +5,7 @@
 
 /**
  * - `unknown-alias`: the alias's server does not know it;
- * - `unknown-room`: we hold nothing about the room;
+ * - `unknown-room`: we hold nothing about the room, or not the event of it;
  * - `unknown-user`: the user is not one of this server's;
  * - `forbidden`: the room's rules or the residents refuse it (banned, invite only);
  * - `no-resident`: no server that was asked could help; trying later may work;

@@ -2,12 +2,13 @@
  * Reading rooms: what needs no memberships is answered at once, the rest waits for full state, bounded and visibly, and
  * ends when the caller goes away (MSC3902).
  */
-import { type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState, initialResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
 import { readBacklog, readDropped } from '../../store/tables/staged-reads.ts';
+import { readEventStates } from '../../store/events/event-states.ts';
 import { readGaps } from '../../store/events/gaps.ts';
 import { readGivenUp } from '../../store/events/missing-events.ts';
 import { readOpenIntents } from '../../store/tables/intents.ts';
@@ -20,6 +21,7 @@ import { type RoomsContext } from '../context.ts';
 import {
   type Member,
   type NotReady,
+  type Ready,
   type RoomDescription,
   type RoomOverview,
   type RoomReads,
@@ -74,6 +76,7 @@ export function operatorReads(context: RoomsContext): RoomReads {
       return { ready: true, degraded, pages: memberPages(context, roomId, state, options.membership) };
     },
     state: async (roomId, options) => {
+      if (options.at !== undefined) return stateAt(context, roomId, options.at, options);
       if (options.members) {
         const full = await fullState(context, look, roomId, options);
         if (!full.ready) return full;
@@ -84,6 +87,25 @@ export function operatorReads(context: RoomsContext): RoomReads {
       return { ready: true, pages: statePages(context, roomId, currentState, false) };
     },
   };
+}
+
+/** The state before an event. Who waits is woken when this very event has full state. */
+async function stateAt(
+  context: RoomsContext,
+  roomId: RoomId,
+  eventId: EventId,
+  { members, waitMs, signal }: WaitOptions & { readonly members: boolean },
+): Promise<Ready<StateEvent> | NotReady> {
+  await requireRoom(context, roomId);
+  const look = async (): Promise<SnapshotId | undefined> => {
+    const event = (await readEventStates(context.store, roomId, [eventId])).get(eventId);
+    if (event === undefined) throw new RoomError('unknown-room', `${eventId} is not in the timeline of ${roomId} here`);
+    return event.partial && members ? undefined : event.stateBefore;
+  };
+  const state = await context.notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS });
+  if (state === undefined) return notReady(context, roomId);
+  const { resync } = await requireRoom(context, roomId);
+  return { ready: true, degraded: resync.degraded !== null, pages: statePages(context, roomId, state, members) };
 }
 
 async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<RoomRow> {
@@ -127,6 +149,11 @@ async function fullState(
     const { resync } = await requireRoom(context, roomId);
     return { ready: true, state, degraded: resync.degraded !== null };
   }
+  return notReady(context, roomId);
+}
+
+/** How far a room is, for who does not wait longer. */
+async function notReady(context: RoomsContext, roomId: RoomId): Promise<NotReady> {
   const { resync } = await requireRoom(context, roomId);
   const untilNext =
     resync.phase === 'waiting' && resync.nextWakeAt !== null ? resync.nextWakeAt - context.clock.now() : 0;
