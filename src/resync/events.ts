@@ -93,6 +93,8 @@ export type ResyncEvent =
       /** Prev_events of the join that we do not hold: the state after them is what the resident returned. */
       readonly anchors: readonly EventId[];
       readonly stateBefore: SnapshotId;
+      /** The join has several parents: the state before it is what those after them resolve to, and only a guess for each. */
+      readonly isGuess?: true;
       readonly members: number;
       readonly at: number;
     }
@@ -119,6 +121,7 @@ export type ResyncEvent =
       /** As in `FullStateJoined`: others may build on these parents too. */
       readonly anchors: readonly EventId[];
       readonly stateBefore: SnapshotId;
+      readonly isGuess?: true;
       readonly at: number;
     }
   | {

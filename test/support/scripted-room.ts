@@ -17,7 +17,9 @@ import { type RoomsContext } from '../../src/rooms/context.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { endRound } from '../../src/rooms/resync/end-round.ts';
 import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
+import { correctEvents } from '../../src/rooms/resync/correct-events.ts';
 import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
+import { countCorrectionsDue } from '../../src/store/events/corrections.ts';
 import { readGapsDue } from '../../src/store/events/gaps.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
@@ -175,6 +177,8 @@ export interface Script {
   returned: readonly EventId[];
   returnedChain: readonly EventId[];
   serversInRoom: readonly ServerName[];
+  /** Absent: memberships are left out of it. */
+  isWhole?: boolean;
   stateIds: (server: ServerName, at: EventId, signal?: AbortSignal) => StateIdsInTest | Promise<StateIdsInTest>;
   /** What `/state` holds, of what `/state_ids` names. */
   state: (server: ServerName, at: EventId) => readonly Uint8Array[];
@@ -289,13 +293,19 @@ export async function startScripted(
     resync: async () => {
       for (;;) {
         const { epoch, state: resync } = (await readResync(store, roomId))!;
-        const action = nextAction(resync, now, await readGapsDue(store, roomId, epoch));
+        const action = nextAction(
+          resync,
+          now,
+          await readGapsDue(store, roomId, epoch),
+          await countCorrectionsDue(store, roomId),
+        );
         if (action.type === 'close' || action.type === 'sleep') return resync;
         const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
         if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);
         else if (action.type === 'endRound') await endRound(context, { roomId, epoch, round: action.round });
         else if (action.type === 'fetchGaps') await fetchGaps(context, { roomId, epoch }, progress);
         else if (action.type === 'seekMissing') await seekMissing(context, { roomId, epoch }, progress);
+        else if (action.type === 'correct') await correctEvents(context, { roomId, epoch }, progress);
         else await walkPartialEvents(context, roomId, epoch, progress);
       }
     },
@@ -342,7 +352,7 @@ function scriptedClient(room: ScriptedRoom, script: Script, asked: string[]): Fe
             { array: 'state' as const, events: raws(script.returned) },
             { array: 'auth_chain' as const, events: raws(script.returnedChain) },
           ],
-          { membersOmitted: true, serversInRoom: [...script.serversInRoom] },
+          script.isWhole === true ? {} : { membersOmitted: true, serversInRoom: [...script.serversInRoom] },
         );
       }),
     stateIds: (server, _room, at, _rules, { signal }) =>

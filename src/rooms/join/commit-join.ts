@@ -23,6 +23,8 @@ export interface AnsweredJoin extends SentJoin {
 }
 
 export interface CommittedJoin {
+  /** The room's workflow has something to fetch. */
+  readonly isToRing: boolean;
   /** By which the user is in: the join, or another one of his that the state prefers to it. */
   readonly eventId: EventId;
   readonly partial: boolean;
@@ -56,7 +58,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     if (known?.epoch === room.epoch) {
       const joinedBy = await joinIn(tx, join, room.currentState, known);
       await deleteJoinIntents(tx, roomId, userId);
-      return { eventId: joinedBy, partial: room.partial, membersOmitted };
+      return { eventId: joinedBy, partial: room.partial, membersOmitted, isToRing: room.partial };
     }
     const staying = room.epoch > 0 && (await isAnybodyIn(tx, roomId));
     const parents = await readParents(tx, roomId, template.prevEventIds);
@@ -76,7 +78,8 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
     await append(tx, room, [...control, entry]);
-    return { eventId: joinedBy, partial: standing.partial, membersOmitted };
+    const isToRing = standing.partial || control.some(({ type }) => type === 'GapOpened');
+    return { eventId: joinedBy, partial: standing.partial, membersOmitted, isToRing };
   });
 }
 
@@ -169,11 +172,15 @@ async function controlEvents(
   const joined = { joinEventId: eventId, userId, joinedVia: resident };
   const learned = { ...joined, serversInRoom, via, fetchAt, stateBefore, at };
   const anchors = unknown.flatMap((parent) => (parent.partial ? [] : [parent.eventId]));
-  const parents: ResyncEvent[] =
-    anchors.length === 0 ? [] : [{ type: 'ParentsLearned', ...joined, anchors, stateBefore, at }];
+  // Others may build on one of several parents alone: the state after each is asked for, and what was judged by a guess corrected.
+  const isGuess = anchors.length > 0 && template.prevEventIds.length > 1;
+  const known = { ...joined, anchors, stateBefore, ...(isGuess ? { isGuess } : {}), at };
+  const origin = context.serverName;
+  const gaps: ResyncEvent[] = isGuess ? [{ type: 'GapOpened', eventIds: anchors, origin, assumedState: null, at }] : [];
+  const parents: ResyncEvent[] = anchors.length === 0 ? [] : [{ type: 'ParentsLearned', ...known }, ...gaps];
   if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : parents;
   const roomVersion = template.rules.version;
   if (partial) return [{ type: 'PartialStateJoined', ...learned, roomVersion }, ...parents];
   const members = await countMembers(tx, roomId, place.after);
-  return [{ type: 'FullStateJoined', ...joined, roomVersion, anchors, stateBefore, members, at }];
+  return [{ type: 'FullStateJoined', ...known, roomVersion, members }, ...gaps];
 }

@@ -82,12 +82,13 @@ async function sendAndCommit(
     const answer = await timings.measure('send_join', () => takeJoinAnswer(context, sent, signal));
     const joined = await timings.measure('commit', () => commitJoin(context, { ...sent, answer }));
     if (joined === 'became-whole') continue;
-    if (joined.partial) {
+    const { isToRing, ...outcome } = joined;
+    if (isToRing) {
       await context.ring(roomId).catch((error: unknown) => {
         context.logger.warn({ err: error, roomId }, 'the workflow could not be started; the sweep will find the room');
       });
     }
-    return { roomId, joinedVia: resident, ...joined, timingsMs: timings.byStep };
+    return { roomId, joinedVia: resident, ...outcome, timingsMs: timings.byStep };
   }
   throw new RoomError('busy', `${roomId} has become whole twice while ${resident} answered`);
 }

@@ -21,7 +21,10 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
       return event.fetchAt.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: true }));
     case 'FullStateJoined':
     case 'ParentsLearned':
-      return event.anchors.map((eventId) => ({ eventId, stateAfter: event.stateBefore, partial: false }));
+      return event.anchors.map((eventId) => ({
+        ...{ eventId, stateAfter: event.stateBefore, partial: false },
+        assumed: event.isGuess === true,
+      }));
     case 'StateFetched':
       return [{ eventId: event.atEventId, stateAfter: event.snapshotId, partial: false }];
     case 'GapClosed':
