@@ -26,13 +26,13 @@ export type Share =
 /** The first that matches a file's URL. Of Node's insides those that a share has to itself; `node:` else counts with its caller. */
 const FILES: readonly (readonly [RegExp, Share])[] = [
   [
-    /\/src\/matrix\/(ed25519|signatures|signing-key)\.|node_modules\/sodium-native\/|node:internal\/crypto\/sig/,
+    /\/src\/matrix\/signing\/(ed25519|signatures|signing-key)\.|node_modules\/sodium-native\/|node:internal\/crypto\/sig/,
     'verification',
   ],
-  [/\/src\/matrix\/(hashes|canonical-json|redaction|base64)\.|node:internal\/crypto\/hash/, 'hashing'],
-  [/\/src\/matrix\/(strict-json|json-[a-z]+|event-format|event-values|identifiers|content|pdu)\./, 'parsing'],
-  [/\/src\/federation\/(event-splitter|event-stream)\./, 'parsing'],
-  [/\/src\/(matrix|rooms\/(judge-[a-z]+|auth-[a-z]+))/, 'judging'],
+  [/\/src\/matrix\/(signing\/(hashes|redaction|base64)|json\/canonical-json)\.|node:internal\/crypto\/hash/, 'hashing'],
+  [/\/src\/matrix\/(json\/|(event-format|event-ids|event-values|identifiers|content|depth|pdu)\.)/, 'parsing'],
+  [/\/src\/federation\/(event-splitter|event-stream|state-ids)\./, 'parsing'],
+  [/\/src\/(matrix|rooms\/judge)\//, 'judging'],
   [/\/src\/store\/|node_modules\/(pg|pg-[a-z-]+|postgres-[a-z]+|drizzle-orm|split2)\//, 'SQL client'],
   [
     /\/src\/verification\/|node:internal\/(worker|per_context\/messageport|structured_clone)/,

@@ -76,15 +76,30 @@ export function nextSeekAt(sought: number, now: number, jitter: number): number 
 /** Residents asked for the state at a gap in one attempt. */
 export const GAP_RESIDENTS_AN_ATTEMPT = 3;
 /** Then a gap is given up: some four hours after it opened, and after 24 residents or each of fewer several times. */
-export const GAP_ATTEMPTS_MAX = 8;
-/** One whose state somebody gives in part is given up after this: in a day a state is taken without what cannot be had. */
-export const GAP_INCOMPLETE_MS_MAX = 30 * 3_600_000;
+const GAP_ATTEMPTS_MAX = 8;
+/** Then also one whose state somebody gives in part is given up: by `atLastMs` a state is taken without what cannot be had. */
+const GAP_AFTER_AT_LAST_MS = 6 * 3_600_000;
 /** An attempt that says nothing for so long was cut off; states of big rooms take minutes. */
 export const GAP_ATTEMPT_MS_MAX = 15 * 60_000;
 
+/** Attempts that failed at a gap so far. */
+export interface GapAttempts {
+  readonly attempts: number;
+  readonly openedAt: number;
+  /** In the last one somebody gave the state, and not all of it. */
+  readonly isGivenInPart: boolean;
+}
+
 /** When a gap is tried next after an attempt that failed; `null`: it is given up. `jitter` is in [0, 1). */
-export function nextGapAttemptAt(attempts: number, policy: ResyncPolicy, now: number, jitter: number): number | null {
-  if (attempts >= GAP_ATTEMPTS_MAX) return null;
+export function nextGapAttemptAt(
+  { attempts, openedAt, isGivenInPart }: GapAttempts,
+  policy: ResyncPolicy,
+  now: number,
+  jitter: number,
+): number | null {
+  const { atLastMs } = policy.degrade ?? defaultDegradePolicy;
+  const isAwaited = isGivenInPart && now < openedAt + atLastMs + GAP_AFTER_AT_LAST_MS;
+  if (attempts >= GAP_ATTEMPTS_MAX && !isAwaited) return null;
   const pauseMs = Math.min(policy.firstRetryMs * 2 ** Math.max(0, attempts - 1), policy.longestRetryMs);
   return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
 }

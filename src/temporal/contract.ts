@@ -83,6 +83,8 @@ export interface MaintainResult {
   readonly keys: number;
   /** Events that were given up. */
   readonly staged: number;
+  /** Events without a verdict that nothing needs. */
+  readonly outliers: number;
   readonly chunks: number;
 }
 

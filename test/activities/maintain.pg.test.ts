@@ -1,7 +1,11 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { maintain } from '../../activities/maintain.ts';
+import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
+import { insertPdus, recordOutlierVerdicts } from '../../src/store/events/pdus.ts';
 import { type Store } from '../../src/store/open-store.ts';
+import { type CheckedPdu } from '../../src/verification/contract.ts';
 import { silent } from '../federation/tls-server.ts';
+import { message } from '../store/events.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
 
 let database: TestDatabase;
@@ -13,6 +17,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 const DAY = 86_400_000;
+const WHOLE = '!whole:t' as RoomId;
 const now = 1_700_000_000_000;
 
 function pass(budgetMs: number, clock: { now(): number } = { now: () => now }) {
@@ -42,11 +47,11 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
             ('young.test', 'ed25519:1', 'k', $1, true, $3)`,
     [old, now + DAY, now - DAY],
   );
-  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, staged: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, staged: 0, outliers: 0, chunks: 0 });
   expect(await answersLeft()).toBe(100);
   const keys = await store.query<{ name: string }>('SELECT server_name AS name FROM server_keys ORDER BY 1');
   expect(keys.map(({ name }) => name)).toEqual(['valid.test', 'young.test']);
-  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, staged: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, staged: 0, outliers: 0, chunks: 0 });
 });
 
 test('a pass whose time is over leaves the rest to the next one', async () => {
@@ -72,4 +77,58 @@ test('what was given up is forgotten after a day, and the row of a room with not
   expect(left.map((row) => row.event_id)).toEqual(['$waits', '$young']);
   const rooms = await store.query<{ room_id: string }>('SELECT room_id FROM staged_rooms ORDER BY 1');
   expect(rooms.map((row) => row.room_id)).toEqual(['!a:t', '!b:t']);
+});
+
+test('of events that nobody has judged those that nothing needs are deleted after a day, and no others', async () => {
+  const unjudged = (name: string, about: Partial<CheckedPdu> = {}): CheckedPdu =>
+    message(`$${name}`, { roomId: WHOLE, authEvents: ['$nobody-has-it' as EventId], ...about });
+  const outliers = [
+    unjudged('lost'),
+    unjudged('cites-lost', { authEvents: ['$lost' as EventId] }),
+    unjudged('of-no-room', { roomId: '!nobody:t' as RoomId }),
+    unjudged('young'),
+    unjudged('judged'),
+    unjudged('in-the-timeline'),
+    unjudged('parent'),
+    unjudged('anchor'),
+    unjudged('left-out'),
+    unjudged('awaited'),
+    unjudged('could-be-judged', { authEvents: ['$judged' as EventId] }),
+    ...['partial', 'gap', 'lacking', 'joining', 'staged'].map((why) =>
+      unjudged(`room-${why}`, { roomId: `!${why}:t` as RoomId }),
+    ),
+  ];
+  await insertPdus(store, outliers);
+  await store.query(`UPDATE pdus SET stored_at = CASE WHEN event_id = '$young' THEN $1::bigint ELSE $2::bigint END`, [
+    now - DAY / 2,
+    now - 2 * DAY,
+  ]);
+  await recordOutlierVerdicts(store, WHOLE, [{ eventId: '$judged' as EventId, verdict: 'rejected', authDepth: null }]);
+  for (const sql of [
+    `INSERT INTO rooms (room_id, room_version, partial) VALUES ('!whole:t', '11', false), ('!partial:t', '11', true)`,
+    `INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict, soft_failed, partial)
+     SELECT nid, event_id, room_id, 1, 1, '', '', 'rejected', false, false FROM pdus WHERE event_id = '$in-the-timeline'`,
+    `INSERT INTO event_edges (room_id, prev_event_id, event_id) VALUES ('!whole:t', '$parent', '$in-the-timeline')`,
+    `INSERT INTO anchors (room_id, event_id, epoch, state_after, partial) VALUES ('!whole:t', '$anchor', 1, '', false)`,
+    `INSERT INTO left_out (room_id, event_id, anchor_id) VALUES ('!whole:t', '$left-out', '$anchor')`,
+    `INSERT INTO awaited_events (room_id, event_id) VALUES ('!whole:t', '$awaited')`,
+    `INSERT INTO gaps (room_id, event_id, epoch, origin, opened_at, wake_at) VALUES ('!gap:t', '$far', 1, 't', 0, 0)`,
+    `INSERT INTO missing_events (room_id, event_id, epoch, why, since, asked_of, is_given_up)
+     VALUES ('!lacking:t', '$far', 1, 'not-delivered', 0, '{}', true)`,
+    `INSERT INTO join_intents (event_id, room_id, user_id, event, room_version, resident, via, created_at)
+     VALUES ('$join', '!joining:t', '@me:t', '{}', '11', 't', '{}', 0)`,
+    `INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before)
+     VALUES ('!staged:t', '$far', 't', '', 0, 0)`,
+  ]) {
+    await store.query(sql);
+  }
+  expect(await pass(10_000)).toMatchObject({ outliers: 3 });
+  const left = await store.query<{ id: string }>('SELECT event_id AS id FROM pdus ORDER BY nid');
+  expect(left.map(({ id }) => id).sort()).toEqual(
+    outliers
+      .map(({ eventId }) => eventId)
+      .filter((id) => !['$lost', '$cites-lost', '$of-no-room'].includes(id))
+      .sort(),
+  );
+  expect(await pass(10_000)).toMatchObject({ outliers: 0 });
 });

@@ -67,12 +67,12 @@ test('an integer that JavaScript cannot hold exactly is an error, not another in
   await expect(store.query('SELECT 9007199254740993::bigint AS n')).rejects.toThrow('not exact');
 });
 
-test('every connection has its limits: on idle transactions, locks, statements and silent peers', async () => {
+test('every connection has its limits: on idle transactions, locks, statements and silent peers, and compiles no plan', async () => {
   const names = ['idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'];
   const tcp = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout'];
   const rows = await store.query<{ name: string; setting: string }>(
     'SELECT name, setting FROM pg_settings WHERE name = ANY ($1)',
-    [[...names, ...tcp]],
+    [[...names, ...tcp, 'jit']],
   );
   expect(Object.fromEntries(rows.map(({ name, setting }) => [name, setting]))).toEqual({
     idle_in_transaction_session_timeout: '10000',
@@ -82,6 +82,7 @@ test('every connection has its limits: on idle transactions, locks, statements a
     tcp_keepalives_interval: '5',
     tcp_keepalives_count: '3',
     tcp_user_timeout: '20000',
+    jit: 'off',
   });
 });
 

@@ -154,7 +154,7 @@ function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventI
   const { stateBefore: stateAfter, membersOmitted: partial } = answer;
   const unknown = template.prevEventIds
     .filter((eventId) => !known.has(eventId))
-    .map((eventId) => ({ eventId, stateAfter, partial, isAnchor: true, isRefused: false }));
+    .map((eventId) => ({ eventId, stateAfter, partial, isAnchor: true, isHistory: false, isRefused: false }));
   const fetchAt = partial ? unknown.map(({ eventId }) => eventId) : [];
   return { unknown, fetchAt, partial: fetchAt.length > 0 || usable.some((parent) => parent.partial) };
 }

@@ -4,7 +4,7 @@ import { type EventId } from '../../matrix/identifiers.ts';
 /** What became of an event that was given to be admitted. */
 export type Admission =
   | { readonly outcome: 'admitted'; readonly verdict: 'accepted' | 'softFailed' | 'rejected' }
-  /** It is in the timeline already, or an anchor. */
+  /** It is in the timeline already, or an anchor at which a stay of ours begins. */
   | { readonly outcome: 'known' }
   /**
    * Prev_events that are neither events of the timeline nor anchors, and were not admitted before it. When these are there, it

@@ -175,12 +175,13 @@ class Batch {
     }
   }
 
-  /** A gap whose state is provisional is no longer one when its event comes with parents. */
+  /**
+   * What our stay begins with stands for all that lies before it. Any other anchor, a gap's or one that a further join cites,
+   * takes its own place once its event has come and its parents have theirs.
+   */
   #isKnown({ eventId, prevEvents }: Pdu): boolean {
     const itself = this.#given.parents.get(eventId);
-    if (itself === undefined) return false;
-    const fillsGap = itself.isAnchor && itself.partial && this.#given.gaps.has(eventId);
-    return !fillsGap || prevEvents.some((id) => id === eventId || this.#stateAfter(id) === undefined);
+    return itself !== undefined && (!itself.isAnchor || itself.isHistory || prevEvents.includes(eventId));
   }
 
   async #judge(event: Pdu): Promise<Admission> {

@@ -18,8 +18,12 @@ import { type PushedRoom, readPushedRooms } from '../../store/tables/staged-read
 import { type RoomsContext } from '../context.ts';
 import { type PduResults } from '../contract.ts';
 
-/** Events of one server that wait here; it sends 50 at a time, and a turn takes as many. */
+/** Events of one server that wait here, but for a gap; it sends 50 at a time, and a turn takes as many. */
 const STAGED_OF_ORIGIN_MAX = 2_000;
+/** And of these in one room, those that wait for a gap too: what one room lacks keeps no other room of the server waiting. */
+const STAGED_OF_ORIGIN_IN_ROOM_MAX = 2_000;
+/** Whatever they wait for, in all rooms. */
+const STAGED_OF_ORIGIN_AT_ALL_MAX = 20_000;
 /** Events of one room that wait here: more than a busy room says in an hour, while its gap is closed. */
 const STAGED_OF_ROOM_MAX = 5_000;
 /** Who has fewer than these in a room may send more, however many others have: a flood keeps nobody else out. */
@@ -72,10 +76,12 @@ export function createScreen({ store }: Pick<RoomsContext, 'store'>): Screen {
         return json.ok && roomId !== undefined ? [{ raw, json: json.value, roomId }] : [];
       });
       const roomIds = [...new Set(read.map(({ roomId }) => roomId))];
-      const { rooms, stagedOfOrigin } = await readPushedRooms(store, origin, roomIds, STAGED_OF_ROOM_MAX);
-      if (stagedOfOrigin >= STAGED_OF_ORIGIN_MAX) return { outcome: 'limited' };
+      const counted = { ofRoom: STAGED_OF_ROOM_MAX, ofOrigin: STAGED_OF_ORIGIN_AT_ALL_MAX };
+      const { rooms, ofOrigin } = await readPushedRooms(store, origin, roomIds, counted);
+      const isOver = ofOrigin.staged >= STAGED_OF_ORIGIN_AT_ALL_MAX || ofOrigin.beforeNoGap >= STAGED_OF_ORIGIN_MAX;
+      if (isOver) return { outcome: 'limited' };
       const isFull = ({ staged, stagedOfOrigin: own }: PushedRoom): boolean =>
-        staged >= STAGED_OF_ROOM_MAX && own >= STAGED_OF_SENDER_IN_ROOM_MIN;
+        own >= STAGED_OF_ORIGIN_IN_ROOM_MAX || (staged >= STAGED_OF_ROOM_MAX && own >= STAGED_OF_SENDER_IN_ROOM_MIN);
       if ([...rooms.values()].some(isFull)) return { outcome: 'limited' };
 
       const results: Record<EventId, { error?: string }> = {};

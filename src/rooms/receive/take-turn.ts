@@ -30,6 +30,8 @@ const LONGEST_PAUSE_MS = 15 * 60_000;
 const LONGEST_STAGED_MS = 24 * 3_600_000;
 /** Longer than an errand may take. */
 const ERRAND_LEASE_MS = 30_000;
+/** How much is staged says nothing here. */
+const NOTHING_COUNTED = { ofRoom: 1, ofOrigin: 1 };
 /** Named in a row; the others are settled by the time these are. */
 const AWAITED_MAX = 20;
 
@@ -66,7 +68,8 @@ export async function takeTurn(
   signal: AbortSignal,
 ): Promise<TurnOutcome | 'not-ours'> {
   const [first] = rows;
-  const standing = first && (await readPushedRooms(context.store, first.origin, [roomId], 1)).rooms.get(roomId);
+  const standing =
+    first && (await readPushedRooms(context.store, first.origin, [roomId], NOTHING_COUNTED)).rooms.get(roomId);
   const rules = standing?.roomVersion == null ? undefined : roomVersionRules(standing.roomVersion);
   if (standing === undefined || rules === undefined || (!standing.isAnybodyIn && standing.intents.length === 0)) {
     return 'not-ours';
@@ -173,18 +176,13 @@ class Turn {
     for (const [eventId, admission] of admissions) {
       if (admission.outcome === 'waits') waiting.set(eventId, admission.missingParents);
     }
-    const known = [...admissions].flatMap(([eventId, { outcome }]) => (outcome === 'known' ? [eventId] : []));
-    const asked = [...new Set([...known, ...waiting.keys(), ...[...waiting.values()].flat()])];
+    const asked = [...new Set([...waiting.keys(), ...[...waiting.values()].flat()])];
     const about = await readMissingParents(context.store, this.roomId, asked);
     const waits = new Waits(waiting, about);
     for (const row of rows) {
       const admission = admissions.get(row.eventId);
       switch (admission?.outcome) {
         case 'known':
-          // It stands for what lies before it, and takes its own place once that has come.
-          if (about.get(row.eventId)?.gap === 'open') this.retry(row, 'its own prev_events have not come');
-          else this.#done.push(row.nid);
-          break;
         case 'admitted':
           this.#done.push(row.nid);
           break;

@@ -6,13 +6,7 @@ import { FederationError } from '../../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { gapsEndAt } from '../../resync/next-action.ts';
-import {
-  BEGINS_MAX,
-  GAP_ATTEMPTS_MAX,
-  GAP_ATTEMPT_MS_MAX,
-  GAP_INCOMPLETE_MS_MAX,
-  nextGapAttemptAt,
-} from '../../resync/policy.ts';
+import { BEGINS_MAX, GAP_ATTEMPT_MS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
 import {
   type BegunGap,
   type Gap,
@@ -189,14 +183,8 @@ async function postpone(
   const { roomId } = stay;
   const at = clock.now();
   const reason = failure?.message ?? 'no server is known that could be asked';
-  // What somebody gives in part is taken without the rest in a day, which is longer than a gap is tried otherwise.
-  const isAwaited = failure?.kind === 'incomplete' && at < openedAt + GAP_INCOMPLETE_MS_MAX;
-  const wakeAt = nextGapAttemptAt(
-    isAwaited ? Math.min(attempts, GAP_ATTEMPTS_MAX - 1) : attempts,
-    policy,
-    at,
-    random(),
-  );
+  const tried = { attempts, openedAt, isGivenInPart: failure?.kind === 'incomplete' };
+  const wakeAt = nextGapAttemptAt(tried, policy, at, random());
   const resident = failure?.serverName ?? null;
   await recordGapFailure(store, {
     ...{ roomId, eventId, resident, reason },
@@ -208,9 +196,9 @@ async function postpone(
 
 /** Nobody could be asked: that is no attempt, and the gap is tried when the first of those known may be. */
 async function rest(context: RoomsContext, { roomId }: Stay, eventId: EventId, until: number): Promise<void> {
-  const { store, clock, policy, random } = context;
+  const { store, clock, policy } = context;
   const reason = 'all servers that are known in the room are out of reach, or want to be left alone';
-  const wakeAt = Math.max(until, nextGapAttemptAt(1, policy, clock.now(), random()) ?? until);
+  const wakeAt = Math.max(until, clock.now() + policy.firstRetryMs);
   await takeBackGapAttempt(store, { roomId, eventId, wakeAt, reason });
 }
 

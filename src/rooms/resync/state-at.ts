@@ -4,8 +4,8 @@
  * again, so a kill costs at most one more `/state` body.
  */
 import pLimit from 'p-limit';
-import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
 import { FederationError } from '../../federation/error.ts';
+import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';

@@ -32,9 +32,10 @@ export interface LackedEvent {
 export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>;
 
 export class WantedEvents {
-  private readonly wanted: Set<EventId>;
-  private readonly held: Set<EventId>;
-  private readonly taken = new Set<EventId>();
+  private readonly wanted = new Set<EventId>();
+  /** Those of the wanted ones that are not at hand: one look for each event that comes. */
+  private readonly lacking = new Set<EventId>();
+  private held = 0;
   private readonly unusable = new Map<EventId, Unusable>();
   private readonly denied = new Set<EventId>();
   private readonly gone = new Map<EventId, MissingWhy>();
@@ -44,9 +45,7 @@ export class WantedEvents {
 
   /** `known`: what is stored of the wanted ones. What is an event of another room is none of a state of this one. */
   constructor(wanted: Iterable<EventId>, known: HeldEvents) {
-    this.wanted = new Set(wanted);
-    this.held = new Set(known.held);
-    this.drop(known.foreign);
+    this.want(wanted, known);
   }
 
   get count(): number {
@@ -54,28 +53,32 @@ export class WantedEvents {
   }
 
   get heldBefore(): number {
-    return this.held.size;
+    return this.held;
   }
 
   /** Neither to be verified nor to be stored: it is at hand, or nobody wants it. */
   isIdle(eventId: EventId): boolean {
-    return this.isAtHand(eventId) || !this.wanted.has(eventId);
+    return !this.lacking.has(eventId);
   }
 
   isAtHand(eventId: EventId): boolean {
-    return this.held.has(eventId) || this.taken.has(eventId);
+    return this.wanted.has(eventId) && !this.lacking.has(eventId);
   }
 
   /** Further events are wanted; `known` as in the constructor. */
   want(eventIds: Iterable<EventId>, known: HeldEvents): void {
-    for (const eventId of eventIds) this.wanted.add(eventId);
-    for (const eventId of known.held) this.held.add(eventId);
+    for (const eventId of eventIds) {
+      if (this.wanted.has(eventId)) continue;
+      this.wanted.add(eventId);
+      this.lacking.add(eventId);
+    }
+    for (const eventId of known.held) if (this.lacking.delete(eventId)) this.held += 1;
     this.drop(known.foreign);
   }
 
   /** It came and passed its checks. */
   take(eventId: EventId): void {
-    this.taken.add(eventId);
+    this.lacking.delete(eventId);
     this.unusable.delete(eventId);
   }
 
@@ -114,7 +117,7 @@ export class WantedEvents {
   }
 
   missing(): EventId[] {
-    return [...this.wanted].filter((eventId) => !this.isAtHand(eventId));
+    return [...this.lacking];
   }
 
   lacked(): LackedEvent[] {
@@ -141,14 +144,14 @@ export class WantedEvents {
 
   /** Goes on without what can never be used: it came, and every copy of it is bad. */
   drop(eventIds: Iterable<EventId>): void {
-    for (const eventId of eventIds) if (this.wanted.delete(eventId)) this.passedOver.add(eventId);
+    for (const eventId of eventIds) if (this.unwant(eventId)) this.passedOver.add(eventId);
   }
 
   /** Goes on without what could not be had, and remembers it as missing. */
   goOnWithout(eventIds: Iterable<EventId>): void {
     for (const eventId of eventIds) {
       this.gone.set(eventId, this.why(eventId));
-      this.wanted.delete(eventId);
+      this.unwant(eventId);
     }
   }
 
@@ -190,6 +193,11 @@ export class WantedEvents {
       reasons.push(`${absent.length} events named but not delivered (${named(absent)}${nameless})`);
     }
     return reasons.join('; ');
+  }
+
+  private unwant(eventId: EventId): boolean {
+    this.lacking.delete(eventId);
+    return this.wanted.delete(eventId);
   }
 
   private keysOf(eventIds: readonly EventId[]): string {

@@ -13,6 +13,8 @@ export interface Parent {
   /** The state is provisional. */
   readonly partial: boolean;
   readonly isAnchor: boolean;
+  /** An anchor at which a stay of ours begins: what lies before it is no part of our timeline, nor is it itself. */
+  readonly isHistory: boolean;
   /** Rejected or soft-failed: nothing new builds on it, and what cites it takes the place of its parents. */
   readonly isRefused: boolean;
 }
@@ -30,11 +32,14 @@ export async function readParents(
   const rows = await sql.query<Parent>(
     `SELECT DISTINCT ON ("eventId") * FROM (
        SELECT event_id AS "eventId", encode(state_after, 'hex') AS "stateAfter", partial, false AS "isAnchor",
-              verdict = 'rejected' OR soft_failed AS "isRefused"
+              false AS "isHistory", verdict = 'rejected' OR soft_failed AS "isRefused"
          FROM event_states WHERE room_id = $1 AND event_id = ANY ($2::text[])
        UNION ALL
-       SELECT event_id, encode(state_after, 'hex'), partial, true, false
-         FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[])) AS parent
+       SELECT a.event_id, encode(a.state_after, 'hex'), a.partial, true,
+              a.epoch < r.epoch OR EXISTS (SELECT FROM pdus j WHERE j.event_id = r.join_event_id AND a.event_id = ANY (j.prev_events)),
+              false
+         FROM anchors a JOIN rooms r ON r.room_id = a.room_id
+        WHERE a.room_id = $1 AND a.event_id = ANY ($2::text[])) AS parent
       ORDER BY "eventId", partial, "isAnchor"`,
     [roomId, eventIds],
   );

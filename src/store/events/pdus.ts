@@ -9,6 +9,7 @@ import { type Verdict } from './event-states.ts';
 import { completeHollow } from './complete-hollow.ts';
 import { insertFew } from './insert-few.ts';
 import { stagePdus } from './pdu-staging.ts';
+import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { displayable, fromStorable } from '../storable-text.ts';
 
 /** Ids in one query: those of a state are megabytes. */
@@ -233,24 +234,23 @@ export async function recordOutlierVerdicts(
   roomId: RoomId,
   verdicts: readonly OutlierVerdict[],
 ): Promise<void> {
-  const sorted = verdicts.toSorted((a, b) => (a.eventId < b.eventId ? -1 : 1));
-  for (let start = 0; start < sorted.length; start += RECORDED_AT_A_TIME) {
-    const some = sorted.slice(start, start + RECORDED_AT_A_TIME);
+  for (let start = 0; start < verdicts.length; start += RECORDED_AT_A_TIME) {
+    const some = verdicts.slice(start, start + RECORDED_AT_A_TIME);
     await sql.query(
       `INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
-       SELECT p.nid, v.verdict, v.auth_depth, v.rule, v.reason
-         FROM unnest($2::text[], $3::text[], $4::int[], $5::text[], $6::text[])
-              AS v(event_id, verdict, auth_depth, rule, reason)
+       SELECT p.nid, CASE WHEN v.accepted THEN 'accepted' ELSE 'rejected' END, v.auth_depth, v.rule, v.reason
+         FROM unnest($2::text[], $3::boolean[], $4::int[], $5::text[], $6::text[])
+              AS v(event_id, accepted, auth_depth, rule, reason)
          JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
         ORDER BY p.nid
        ON CONFLICT (event_nid) DO NOTHING`,
       [
         roomId,
-        some.map(({ eventId }) => eventId),
-        some.map(({ verdict }) => verdict),
-        some.map(({ authDepth }) => authDepth),
-        some.map(({ rule }) => (rule === undefined ? null : displayable(rule))),
-        some.map(({ reason }) => (reason === undefined ? null : displayable(reason))),
+        textArray(some.map(({ eventId }) => eventId)),
+        booleanArray(some.map(({ verdict }) => verdict === 'accepted')),
+        int8Array(some.map(({ authDepth }) => authDepth)),
+        textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
+        textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
       ],
     );
   }

@@ -143,3 +143,13 @@ async function correctAnchor(
     [roomId, eventId, snapshotId, putIn, takenOut],
   );
 }
+
+/** Their events have their own place in the timeline, and the state after them that follows from it. */
+export async function dropAnchors(tx: Transaction, roomId: RoomId, eventIds: readonly EventId[]): Promise<void> {
+  if (eventIds.length === 0) return;
+  await tx.query(
+    `WITH dropped AS (DELETE FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[]))
+     DELETE FROM left_out WHERE room_id = $1 AND anchor_id = ANY ($2::text[])`,
+    [roomId, eventIds],
+  );
+}

@@ -4,7 +4,7 @@
  * and not what follows from it.
  */
 import { type EventId } from '../../matrix/identifiers.ts';
-import { type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
+import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type LockedRoom } from './rooms.ts';
 
 /** The name of the current state among the things that are to be corrected; no event has it. */
@@ -26,6 +26,8 @@ export interface KnownBefore {
   readonly stateEvents: ReadonlyMap<EventId, OutlierBefore>;
   /** Anchors whose state nobody had told. */
   readonly assumed: ReadonlySet<EventId>;
+  /** Anchors with a full state, with that state. */
+  readonly anchors: ReadonlyMap<EventId, SnapshotId>;
 }
 
 export interface OutlierBefore {
@@ -110,19 +112,46 @@ export function changesOf(
       case 'CurrentStateResolved':
         break;
     }
-    if (!room.partial && isCorrection(event, known.assumed)) add(CURRENT_STATE, i, { verdict: false, states: false });
+    const placed = placeOf(event);
+    if (placed !== undefined && isMoved(placed, known)) add(placed.eventId, i, { verdict: false, states: true });
+    if (!room.partial && isCorrection(event, known)) add(CURRENT_STATE, i, { verdict: false, states: false });
   }
   return [...changes.values()];
 }
 
 /** Whether what was worked out before this entry may be void: verdicts, or states that events build on, are others now. */
-export function movesStateVersion(event: ResyncEvent | TimelineEvent, assumed: ReadonlySet<EventId>): boolean {
+export function movesStateVersion(
+  event: ResyncEvent | TimelineEvent,
+  known: Pick<KnownBefore, 'anchors' | 'assumed'>,
+): boolean {
   if (event.type === 'EventUnPartialStated') return event.was !== event.is;
   if (event.type === 'EventsCorrected') return event.changed > 0;
-  return event.type === 'ResyncCompleted' || event.type === 'StayEnded' || isCorrection(event, assumed);
+  return event.type === 'ResyncCompleted' || event.type === 'StayEnded' || isCorrection(event, known);
 }
 
-function isCorrection(event: ResyncEvent | TimelineEvent, assumed: ReadonlySet<EventId>): boolean {
+/** An event that has its place in the timeline, with the full state after it. */
+export interface PlacedEvent {
+  readonly eventId: EventId;
+  readonly stateAfter: SnapshotId;
+}
+
+/** The event that has its place, and its full state, with this entry. */
+export function placeOf(event: ResyncEvent | TimelineEvent): PlacedEvent | undefined {
+  if (event.type === 'EventUnPartialStated') return event;
+  if (event.type === 'PduAccepted') return event.partial ? undefined : event;
+  if (event.type !== 'PduRejected' || event.partial) return undefined;
+  return { eventId: event.eventId, stateAfter: event.stateBefore };
+}
+
+/** Whether another state than this stood for it, while it was an anchor. */
+function isMoved({ eventId, stateAfter }: PlacedEvent, { anchors }: Pick<KnownBefore, 'anchors'>): boolean {
+  return (anchors.get(eventId) ?? stateAfter) !== stateAfter;
+}
+
+function isCorrection(event: ResyncEvent | TimelineEvent, known: Pick<KnownBefore, 'anchors' | 'assumed'>): boolean {
+  const { assumed } = known;
+  const placed = placeOf(event);
+  if (placed !== undefined && isMoved(placed, known)) return true;
   if (event.type === 'GapClosed' || event.type === 'GapFilled') return assumed.has(event.eventId);
   if (event.type === 'MissingSought') return (event.foundIds?.length ?? 0) > 0;
   return event.type === 'VerdictChanged' || event.type === 'StatesChanged' || event.type === 'AnchorCorrected';

@@ -8,8 +8,8 @@ import { type JournalEvent, isTimelineEvent } from '../../resync/entries.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { type Transaction } from '../open-store.ts';
-import { foldAnchors, readAssumed } from './fold-anchors.ts';
-import { type Change, changesOf, movesStateVersion } from './fold-corrections.ts';
+import { dropAnchors, foldAnchors, readAssumed } from './fold-anchors.ts';
+import { type Change, changesOf, movesStateVersion, placeOf } from './fold-corrections.ts';
 import { foldGaps } from './fold-gaps.ts';
 import { foldResync } from './fold-resync.ts';
 import { foldRoomServers } from './fold-room-servers.ts';
@@ -49,14 +49,20 @@ export async function foldEntries(
   const timeline = events.filter(isTimelineEvent);
   const control = events.filter((event) => !isTimelineEvent(event));
   const assumed = await readAssumed(tx, room.roomId, control);
-  const moves = events.filter((event) => movesStateVersion(event, assumed)).length;
+  const known = { ...facts, assumed };
+  const moves = events.filter((event) => movesStateVersion(event, known)).length;
   const moved = await moveRoom(tx, room, timeline, control, moves);
   const resync = control.length > 0 ? await foldResync(tx, room, control, moved.resyncSeq) : null;
   await foldAnchors(tx, room, control);
   await foldGaps(tx, room, control);
   await foldRoomServers(tx, room, control);
   const rows = await foldTimeline(tx, room.roomId, timeline, facts);
-  return { moved, resync, rows, changes: changesOf(room, events, { stateEvents: facts.stateEvents, assumed }) };
+  await dropAnchors(
+    tx,
+    room.roomId,
+    timeline.flatMap((event) => placeOf(event)?.eventId ?? []).filter((eventId) => facts.anchors.has(eventId)),
+  );
+  return { moved, resync, rows, changes: changesOf(room, events, known) };
 }
 
 /** Whether the room is partial after a control event that decides it. */

@@ -41,6 +41,8 @@ export interface TimelineFacts {
   readonly nids: ReadonlyMap<EventId, number>;
   /** Of the state events that entries are about. */
   readonly stateEvents: ReadonlyMap<EventId, OutlierBefore>;
+  /** Of those that entries are about, the ones that stand as anchors with a full state, with that state. */
+  readonly anchors: ReadonlyMap<EventId, SnapshotId>;
 }
 
 /** What the folds need to know of an event that is taken in. */
@@ -56,6 +58,15 @@ export interface EventFacts {
   readonly authDepths: readonly (number | null)[];
 }
 
+/** What the folds need to know of any event that an entry names. */
+interface NamedEvent {
+  readonly eventId: EventId;
+  readonly isState: boolean;
+  readonly outlierVerdict: Verdict | null;
+  readonly isAwaited: boolean;
+  readonly anchorState: SnapshotId | null;
+}
+
 function isJudged(event: TimelineEvent): event is Judged {
   return event.type === 'PduAccepted' || event.type === 'PduRejected';
 }
@@ -69,10 +80,10 @@ export async function timelineFacts(
   const judged = timeline.filter(isJudged).map(({ eventId }) => eventId);
   const named = timeline.flatMap((event) => ('eventId' in event ? [event.eventId] : []));
   const authStates = timeline.flatMap((event) => ('authState' in event ? event.authState : []));
-  if (named.length + authStates.length === 0) return { events: new Map(), nids: new Map(), stateEvents: new Map() };
-  const rows = await tx.query<
-    EventFacts & { eventId: EventId; isState: boolean; outlierVerdict: Verdict | null; isAwaited: boolean }
-  >(
+  if (named.length + authStates.length === 0) {
+    return { events: new Map(), nids: new Map(), stateEvents: new Map(), anchors: new Map() };
+  }
+  const rows = await tx.query<EventFacts & NamedEvent>(
     `SELECT p.event_id AS "eventId", p.nid, p.type, p.sender,
             EXISTS (SELECT FROM room_servers s
                      WHERE s.room_id = p.room_id AND s.server_name = substr(p.sender, strpos(p.sender, ':') + 1)
@@ -81,6 +92,8 @@ export async function timelineFacts(
             (SELECT o.verdict FROM outlier_verdicts o WHERE o.event_nid = p.nid) AS "outlierVerdict",
             EXISTS (SELECT FROM awaited_events w WHERE w.room_id = p.room_id AND w.event_id = p.event_id)
               OR EXISTS (SELECT FROM left_out l WHERE l.room_id = p.room_id AND l.event_id = p.event_id) AS "isAwaited",
+            (SELECT encode(a.state_after, 'hex') FROM anchors a
+              WHERE a.room_id = p.room_id AND a.event_id = p.event_id AND NOT a.partial) AS "anchorState",
             CASE WHEN p.event_id = ANY ($3::text[]) THEN
               ARRAY(SELECT coalesce(e.auth_depth, o.auth_depth)
                       FROM unnest(p.auth_events) WITH ORDINALITY AS cited(event_id, ordinal)
@@ -100,10 +113,13 @@ export async function timelineFacts(
   }
   const about = new Set(named);
   const stateEvents = new Map<EventId, OutlierBefore>();
-  for (const { eventId, isState, outlierVerdict, isAwaited } of rows) {
-    if (isState && about.has(eventId)) stateEvents.set(eventId, { verdict: outlierVerdict, isAwaited });
+  const anchors = new Map<EventId, SnapshotId>();
+  for (const { eventId, isState, outlierVerdict, isAwaited, anchorState } of rows) {
+    if (!about.has(eventId)) continue;
+    if (isState) stateEvents.set(eventId, { verdict: outlierVerdict, isAwaited });
+    if (anchorState !== null) anchors.set(eventId, anchorState);
   }
-  return { events, nids: new Map(rows.map(({ eventId, nid }) => [eventId, nid])), stateEvents };
+  return { events, nids: new Map(rows.map(({ eventId, nid }) => [eventId, nid])), stateEvents, anchors };
 }
 
 /** The nids of what a verdict was made by, as an array of the database; `null`: the entry does not say. */

@@ -19,16 +19,30 @@ export interface PushedRoom {
   readonly stagedOfOrigin: number;
 }
 
-/** Rooms, in no particular order, and how many events of `origin` are staged; each counted up to `countMax`. */
+/** Events of one server that are staged, in whatever room. */
+export interface StagedOfOrigin {
+  readonly staged: number;
+  /** Those of them that wait for no open gap. */
+  readonly beforeNoGap: number;
+}
+
+/** Rooms, in no particular order, and what is staged of `origin`; each is counted up to a maximum. */
 export async function readPushedRooms(
   sql: Sql,
   origin: ServerName,
   roomIds: readonly RoomId[],
-  countMax: number,
-): Promise<{ readonly rooms: ReadonlyMap<RoomId, PushedRoom>; readonly stagedOfOrigin: number }> {
-  if (roomIds.length === 0) return { rooms: new Map(), stagedOfOrigin: 0 };
-  const rows = await sql.query<PushedRoom & { stagedOfOriginAnywhere: number }>(
-    `SELECT i.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState",
+  countMax: { readonly ofRoom: number; readonly ofOrigin: number },
+): Promise<{ readonly rooms: ReadonlyMap<RoomId, PushedRoom>; readonly ofOrigin: StagedOfOrigin }> {
+  if (roomIds.length === 0) return { rooms: new Map(), ofOrigin: { staged: 0, beforeNoGap: 0 } };
+  const rows = await sql.query<PushedRoom & { ofOrigin: number; beforeNoGap: number }>(
+    `WITH of_origin AS (
+       SELECT count(*) AS staged, count(*) FILTER (WHERE NOT is_before_gap) AS before_no_gap
+         FROM (SELECT waits_for <> '{}' AND EXISTS (
+                        SELECT FROM gaps g
+                         WHERE g.room_id = s.room_id AND g.event_id = ANY (s.waits_for) AND g.wake_at IS NOT NULL)
+                        AS is_before_gap
+                 FROM staged_pdus s WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $4) AS own)
+     SELECT i.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState",
             coalesce(r.room_version, (SELECT min(room_version) FROM join_intents j
                                       WHERE j.room_id = i.room_id AND j.what = 'join'))
               AS "roomVersion",
@@ -38,17 +52,18 @@ export async function readPushedRooms(
               AS intents,
             (SELECT count(*) FROM (SELECT FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared) AS staged,
-            (SELECT count(*) FROM (SELECT FROM staged_pdus s
-                                    WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $3) AS shared) AS "stagedOfOriginAnywhere",
+            o.staged AS "ofOrigin", o.before_no_gap AS "beforeNoGap",
             (SELECT count(*) FROM (SELECT FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.origin = $1 AND s.dropped_at IS NULL LIMIT $3)
                                   AS shared) AS "stagedOfOrigin"
-       FROM unnest($2::text[]) AS i(room_id) LEFT JOIN rooms r ON r.room_id = i.room_id AND r.epoch > 0`,
-    [origin, roomIds, countMax],
+       FROM of_origin o CROSS JOIN unnest($2::text[]) AS i(room_id)
+       LEFT JOIN rooms r ON r.room_id = i.room_id AND r.epoch > 0`,
+    [origin, roomIds, countMax.ofRoom, countMax.ofOrigin],
   );
+  const [first] = rows;
   return {
     rooms: new Map(rows.map((row) => [row.roomId, row])),
-    stagedOfOrigin: rows[0]?.stagedOfOriginAnywhere ?? 0,
+    ofOrigin: { staged: first?.ofOrigin ?? 0, beforeNoGap: first?.beforeNoGap ?? 0 },
   };
 }
 

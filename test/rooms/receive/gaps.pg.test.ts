@@ -3,12 +3,16 @@ import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
+import { readParents } from '../../../src/store/events/anchors.ts';
+import { readCorrectionCauses } from '../../../src/store/events/corrections.ts';
+import { readEventStates } from '../../../src/store/events/event-states.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { readResync } from '../../../src/store/journal/rooms.ts';
 import { stagePdus } from '../../../src/store/tables/staged-pdus.ts';
-import { A, ALICE, B, BOB, SignedRoom, isPartial, openPushedRoom } from './pushed-room.ts';
+import { A, ALICE, B, BOB, SignedRoom, isPartial, openPushedRoom, signal } from './pushed-room.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -222,4 +226,46 @@ test('in a partial room what stands for a gap takes its own place when it is sen
   await here.push(A, [first]);
   await here.taken(first, second, third);
   expect(await here.gaps(0)).toEqual([]);
+});
+
+test('an event that stood for a closed gap takes its own place when it is sent, and what was built on it hears of another state', async () => {
+  const { room, push, gaps, taken, answers, closeGap, extremities, join } = await openWholeRoom();
+  answers.getMissingEvents = () => Promise.resolve([]);
+  const renamed = room.say(ALICE, 'm.room.name', { name: 'sent late' }, { stateKey: '' });
+  const last = room.message(BOB, 'last');
+  await push(B, [last]);
+  await gaps(1);
+  // The resident's answer lacks the event itself.
+  await closeGap(
+    renamed,
+    room.state().filter((eventId) => eventId !== renamed),
+  );
+  await taken(last);
+  expect(await extremities()).toEqual([join, last].sort());
+
+  await push(A, [renamed]);
+  const [late] = await taken(renamed);
+  expect(late).toMatchObject({ verdict: 'accepted', partial: false });
+  expect(await extremities()).toEqual([last]);
+  expect((await readParents(store, room.roomId, [renamed])).get(renamed)).toMatchObject({
+    isAnchor: false,
+    stateAfter: late!.stateAfter,
+  });
+  const causes = await readCorrectionCauses(store, room.roomId, 10);
+  expect(causes.map(({ eventId, verdict }) => ({ eventId, verdict }))).toEqual([{ eventId: renamed, verdict: false }]);
+});
+
+test('an event that a further join of ours cites is taken in when it is sent, but what our stay begins with never is', async () => {
+  const { room, push, taken, settled, extremities, join, context } = await openWholeRoom();
+  const cited = room.message(ALICE, 'comes after the join that cites it');
+  const [before] = room.prevOf(join) as [EventId];
+  const { eventId: further } = await joinRoom(context, {
+    ...{ room: room.roomId, userId: '@you:here.test' as UserId, via: [A], signal, omitMembers: false },
+  });
+  expect(await extremities()).toEqual([join, further].sort());
+  await push(A, [cited, before]);
+  await taken(cited);
+  expect(await settled(cited, before)).toEqual([null, null]);
+  expect(await extremities()).toEqual([further]);
+  expect(await readEventStates(store, room.roomId, [before])).toEqual(new Map());
 });

@@ -201,10 +201,10 @@ export function openPushedRoom(
       return (answers[name] as (...given: unknown[]) => unknown)(...args);
     };
   const federation = {
-    makeJoin: () =>
+    makeJoin: (_server: ServerName, _roomId: RoomId, userId: UserId) =>
       Promise.resolve({
         roomVersion: room.rules.version,
-        event: templateOf(room),
+        event: templateOf(room, userId),
       }),
     sendJoin: counted('sendJoin'),
     event: counted('event'),
@@ -300,9 +300,9 @@ export async function isPartial(store: Store, roomId: RoomId): Promise<boolean> 
   return (await readRoom(store, roomId))!.partial;
 }
 
-function templateOf(room: SignedRoom): JsonObject {
+function templateOf(room: SignedRoom, user: UserId): JsonObject {
   return {
-    ...{ type: 'm.room.member', room_id: room.roomId, sender: ME, state_key: ME, content: { membership: 'join' } },
+    ...{ type: 'm.room.member', room_id: room.roomId, sender: user, state_key: user, content: { membership: 'join' } },
     ...{
       prev_events: [room.last],
       auth_events: [room.create, room.power, room.joinRules] as Json[],

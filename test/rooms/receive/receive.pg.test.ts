@@ -342,6 +342,33 @@ test('a server or room over its share is told to come back, and nothing of it is
   expect(await here.send(B, 'over', [room.raw(over)])).toMatchObject({ outcome: 'limited' });
 });
 
+test('what waits for a gap counts in its room only, so that a server may send on in its other rooms', async () => {
+  // Other tests fill the shares of the same servers.
+  await store.query(`DELETE FROM staged_pdus`);
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join();
+  const gap = '$a-gap-elsewhere';
+  const behindGap = (roomId: string, count: number) =>
+    store.query(
+      `WITH gap AS (INSERT INTO gaps (room_id, event_id, epoch, origin, opened_at, wake_at)
+                    VALUES ($1, $2, 1, $3, 0, 9e15) ON CONFLICT DO NOTHING)
+       INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before, waits_for)
+       SELECT $1, '$behind-' || i, $3, '', 0, 9e15, ARRAY[$2] FROM generate_series(1, $4::int) AS i`,
+      [roomId, gap, A, count],
+    );
+  await behindGap('!gap-elsewhere:a.test', 2_500);
+  const event = room.message(ALICE, 'in another room', [join]);
+  expect(await here.push(A, [event])).toEqual({ [event]: {} });
+  await here.taken(event);
+
+  await behindGap(room.roomId, 2_000);
+  const next = room.message(ALICE, 'over the share of this room', [event]);
+  expect(await here.send(A, 'over', [room.raw(next)])).toMatchObject({ outcome: 'limited' });
+  expect(await here.push(B, [next])).toEqual({ [next]: {} });
+  await here.taken(next);
+});
+
 test('a badly signed copy of an event does not stand in the way of the good one', async () => {
   const here = openPushedRoom(store, verification);
   const { room } = here;

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { threadTime } from '../../../scripts/bench/cpu-profile.ts';
 
@@ -13,9 +15,9 @@ const profile = {
   nodes: [
     { id: 1, callFrame: frame('(root)'), children: [2, 6, 7] },
     { id: 2, callFrame: frame('run', 'file:///x/dist/src/verification/thread.js'), children: [3, 5] },
-    { id: 3, callFrame: frame('verifyWith', 'file:///x/dist/src/matrix/ed25519.js'), children: [4] },
+    { id: 3, callFrame: frame('verifyWith', 'file:///x/dist/src/matrix/signing/ed25519.js'), children: [4] },
     { id: 4, callFrame: frame('update', 'node:buffer') },
-    { id: 5, callFrame: frame('parse', 'file:///x/dist/src/matrix/strict-json.js'), children: [8] },
+    { id: 5, callFrame: frame('parse', 'file:///x/dist/src/matrix/json/strict-json.js'), children: [8] },
     { id: 6, callFrame: frame('(idle)') },
     { id: 7, callFrame: frame('(garbage collector)') },
     { id: 8, callFrame: frame('stringify') },
@@ -26,6 +28,13 @@ const profile = {
 const always = { fromUs: 0, toUs: Number.MAX_SAFE_INTEGER };
 
 describe('shares of a CPU profile', () => {
+  test('are told by files that there are', () => {
+    const files = profile.nodes.flatMap(({ callFrame }) => /(src\/.*)\.js$/.exec(callFrame.url)?.[1] ?? []);
+    const existing = files.filter((file) => existsSync(fileURLToPath(new URL(`../../../${file}.ts`, import.meta.url))));
+    expect(existing).toEqual(files);
+    expect(files).toHaveLength(3);
+  });
+
   test('gives the time of builtins to the nearest caller that has a share', () => {
     const { shares } = threadTime(profile, false, always);
     expect(Object.fromEntries(shares)).toEqual({
@@ -57,6 +66,8 @@ describe('shares of a CPU profile', () => {
       file: '',
       seconds: expect.closeTo(0.3) as number,
     });
-    expect(threadTime(profile, false, always).hottest.map(({ file }) => file)).toContain('dist/src/matrix/ed25519.js');
+    expect(threadTime(profile, false, always).hottest.map(({ file }) => file)).toContain(
+      'dist/src/matrix/signing/ed25519.js',
+    );
   });
 });
