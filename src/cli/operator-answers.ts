@@ -63,6 +63,9 @@ export const descriptionAnswer = room.extend({
       last_reason: z.string().nullable(),
     }),
   ),
+  /** Events judged again with full state, and of these those whose verdict is another. */
+  walked: z.number(),
+  corrected: z.number(),
   staged_events: z.number(),
   oldest_staged_at: z.string().nullable(),
   dropped_events: z.array(
@@ -112,6 +115,8 @@ export const membersAnswer = z.object({
 /** `GET /rooms/{room}/state`, of which readers compare the ids. */
 export const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
 
+const witness = z.looseObject({ event_id: z.string(), says: z.string() });
+
 /** An entry of `GET /journal`, of which each is one in its pages and one event of its stream. */
 export const journalEntry = z.object({
   position: z.number(),
@@ -120,6 +125,21 @@ export const journalEntry = z.object({
   type: z.string(),
   explanation: z.string(),
 });
+
+/** `GET /rooms/{room}/corrections`. */
+export const correctionsAnswer = z.object({
+  corrections: z.array(
+    // The rest of an entry is handed on as it is.
+    journalEntry.loose().extend({
+      turned_out_otherwise: z.array(z.object({ was: witness.nullable(), is: witness.nullable() })),
+    }),
+  ),
+  next: z.number(),
+  head: z.number(),
+});
+
+/** `GET /events/{event}`: for people in sentences, some of them under the one before. */
+export const storyAnswer = z.object({ verdict: z.string(), story: z.array(z.string()) });
 
 /** With status 503: the room has no full state yet. */
 export const notReadyAnswer = z.object({ retry_after_ms: z.number() });

@@ -106,6 +106,20 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
       await rooms(room, clientOptions(flags), output);
     });
 
+  client('corrections', 'List what turned out otherwise in a room than it had been judged, and why.')
+    .argument('<room>', 'room id or alias')
+    .action(async (room: string, flags: ClientFlags) => {
+      const { corrections } = await import('./commands/corrections.ts');
+      await corrections(room, clientOptions(flags), output);
+    });
+
+  client('explain', 'Tell the story of one event: from whom it came, by what it was judged, what changed and why.')
+    .argument('<event>', "event id, in quotes: '$…'")
+    .action(async (event: string, flags: ClientFlags) => {
+      const { explain } = await import('./commands/explain.ts');
+      await explain(event, clientOptions(flags), output);
+    });
+
   addJournalCommands(program, { client, clientOptions, listenForStop, output });
 
   program

@@ -63,6 +63,7 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   error: true,
   'unknown-alias': true,
   'unknown-room': true,
+  'unknown-event': true,
   'unknown-user': true,
   forbidden: true,
   'no-resident': true,

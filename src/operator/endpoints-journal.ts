@@ -1,10 +1,18 @@
-/** The journal of all rooms for third parties, `/_rejoinder/v1/journal`: in pages, or as server-sent events. */
+/**
+ * What was decided, for third parties and people: the journal of all rooms in pages or as server-sent events, the corrections
+ * of a room, and the story of one event.
+ */
 import { type Endpoint } from '../http/endpoint.ts';
 import { EventStream, eventFrame, idFrame } from '../http/event-stream.ts';
 import { type JournalFollower, type JournalPart } from '../rooms/contract.ts';
-import { type OperatorContext, type OperatorRequest } from './endpoints.ts';
-import { entryAnswer } from './journal-answers.ts';
-import { parseJournalFollowQuery, parseJournalPageQuery } from './requests.ts';
+import { type OperatorContext, type OperatorRequest, roomOf } from './endpoints.ts';
+import { correctionAnswer, entryAnswer, storyAnswer } from './journal-answers.ts';
+import {
+  parseCorrectionsQuery,
+  parseEventParameter,
+  parseJournalFollowQuery,
+  parseJournalPageQuery,
+} from './requests.ts';
 
 export const JOURNAL_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>[] = [
   {
@@ -19,6 +27,22 @@ export const JOURNAL_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorConte
       const { entries, next, head } = await journal.page(parseJournalPageQuery(query));
       return { entries: entries.map(entryAnswer), next, head };
     },
+  },
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/rooms/:room/corrections',
+    answer: async (request, { ports }) => {
+      const query = parseCorrectionsQuery(request.query);
+      const roomId = await roomOf(request, ports);
+      const { corrections, next, head } = await ports.corrections(roomId, query);
+      return { room_id: roomId, corrections: corrections.map(correctionAnswer), next, head };
+    },
+  },
+  {
+    method: 'GET',
+    path: '/_rejoinder/v1/events/:event',
+    answer: async ({ params }, { ports }) =>
+      storyAnswer(await ports.explainEvent(parseEventParameter(params['event'] ?? ''))),
   },
 ];
 

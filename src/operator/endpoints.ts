@@ -79,7 +79,8 @@ function degradedOf(answer: Ready<unknown> | NotReady): { readonly degraded?: tr
   return answer.ready && answer.degraded === true ? { degraded: true } : {};
 }
 
-function roomOf({ params, signal }: OperatorRequest, ports: OperatorPorts): Promise<RoomId> {
+/** The room that a path names. */
+export function roomOf({ params, signal }: OperatorRequest, ports: OperatorPorts): Promise<RoomId> {
   return ports.resolveRoom(parseRoomParameter(params['room'] ?? ''), signal);
 }
 

@@ -13,6 +13,7 @@ interface ErrorAnswer {
 export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   'unknown-alias': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-room': { status: 404, errcode: 'M_NOT_FOUND' },
+  'unknown-event': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-user': { status: 400, errcode: 'M_INVALID_PARAM' },
   forbidden: { status: 403, errcode: 'M_FORBIDDEN' },
   'no-resident': { status: 502, errcode: 'REJOINDER_NO_RESIDENT' },

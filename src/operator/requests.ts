@@ -91,6 +91,8 @@ const journalQuery = z.strictObject({
     .optional(),
 });
 
+const correctionsQuery = journalQuery.pick({ from: true, limit: true });
+
 export interface ParsedJoin {
   readonly room: RoomId | RoomAlias;
   readonly userId: UserId;
@@ -134,6 +136,20 @@ export function parseStateQuery(
 export function parseJournalPageQuery(query: unknown): JournalQuery & { readonly limit: number } {
   const { from, limit = ENTRIES_DEFAULT, room_id: roomId, types } = parse(journalQuery, query, 'query');
   return { after: from, limit, roomId, types: typesOf(types) };
+}
+
+/** Which page of a room's corrections is asked for. Throws a `MatrixError`. */
+export function parseCorrectionsQuery(query: unknown): { readonly after: number; readonly limit: number } {
+  const { from, limit = ENTRIES_DEFAULT } = parse(correctionsQuery, query, 'query');
+  if (from === 'now') throw invalidParam('from: expected a position of the journal (0 is its beginning)');
+  return { after: from, limit };
+}
+
+/** The event of a path. Throws a `MatrixError`. */
+export function parseEventParameter(text: string): EventId {
+  const eventId = parseEventId(text);
+  if (eventId === undefined) throw invalidParam('event: expected an event id ($…), percent-encoded');
+  return eventId;
 }
 
 /**

@@ -294,6 +294,12 @@ export type ResyncEvent =
       readonly at: number;
     };
 
+/** Who gave us an event, and when; absent where it is our own, came with a join, or was taken in before this was kept. */
+export interface Receipt {
+  readonly server: ServerName;
+  readonly at: number;
+}
+
 /** The `timeline` stream. `authState` are the events that a verdict was made by, at most 12; absent in old entries. `currentState` is the room's state after the entry: the fold of the extremities needs it. */
 export type TimelineEvent =
   | {
@@ -305,6 +311,7 @@ export type TimelineEvent =
       readonly stateAfter: SnapshotId;
       readonly currentState: SnapshotId;
       readonly authState?: readonly EventId[];
+      readonly from?: Receipt;
     }
   | {
       readonly type: 'PduRejected';
@@ -314,6 +321,7 @@ export type TimelineEvent =
       readonly rule: string;
       readonly reason: string;
       readonly authState?: readonly EventId[];
+      readonly from?: Receipt;
     }
   | {
       readonly type: 'EventUnPartialStated';

@@ -99,6 +99,64 @@ export interface WaitOptions {
   readonly signal: AbortSignal;
 }
 
+/** An event of the state that a verdict rests on, and what it says, in words. */
+export interface Witness {
+  readonly eventId: EventId;
+  readonly type: string;
+  readonly stateKey: string;
+  readonly says: string;
+}
+
+/** A place of the state by which an event is judged, where another event stands than when it was judged before. */
+export interface Turned {
+  readonly was: Witness | null;
+  readonly is: Witness | null;
+}
+
+/** An entry of the journal by which something is otherwise than it had been judged. */
+export interface Correction {
+  readonly entry: RecordedEntry;
+  readonly turned: readonly Turned[];
+}
+
+export interface CorrectionsPage {
+  readonly corrections: readonly Correction[];
+  /** The next page begins after this position; `head` is the newest. */
+  readonly next: number;
+  readonly head: number;
+}
+
+/** What is known of one event. */
+export interface EventStory {
+  readonly eventId: EventId;
+  readonly roomId: RoomId;
+  /**
+   * Where it is: `timeline`: taken in; `outlier`: held as state or auth event; `staged`: came, and waits; `given-up`: came, and
+   * could not be used; `gap`, `anchor`: at the beginning of what is held; `missing`: a state lacks it; `cited`: others name it.
+   */
+  readonly place: 'timeline' | 'outlier' | 'staged' | 'given-up' | 'gap' | 'anchor' | 'missing' | 'cited';
+  /** `null`: it is not held. */
+  readonly event: {
+    readonly type: string;
+    readonly stateKey: string | null;
+    readonly sender: UserId;
+    readonly membership: string | null;
+    readonly prevEvents: readonly EventId[];
+    readonly authEvents: readonly EventId[];
+  } | null;
+  readonly verdict: 'accepted' | 'soft-failed' | 'rejected' | 'unjudged';
+  /** The verdict is by the state known so far. */
+  readonly isProvisional: boolean;
+  /** What the verdict was made by. */
+  readonly judgedBy: readonly Witness[];
+  /** What the journal says of it, oldest first, with what turned out otherwise. */
+  readonly history: readonly Correction[];
+  /** What its last change came of, the nearest first, back to a resident's answer where it is known. */
+  readonly causes: readonly Correction[];
+  /** All of it in sentences. */
+  readonly lines: readonly string[];
+}
+
 /** What can be read of rooms. Failures are thrown as `RoomError`. */
 export interface RoomReads {
   listRooms(): Promise<readonly RoomOverview[]>;
@@ -106,6 +164,10 @@ export interface RoomReads {
   resolveRoom(room: RoomId | RoomAlias, signal: AbortSignal): Promise<RoomId>;
   /** Of a room that nobody is in the open joins, if there are any; else throws `unknown-room`. */
   describeRoom(roomId: RoomId): Promise<RoomDescription>;
+  /** Throws `unknown-room`. */
+  corrections(roomId: RoomId, query: { readonly after: number; readonly limit: number }): Promise<CorrectionsPage>;
+  /** Throws `unknown-event` where nothing is known under this id. */
+  explainEvent(eventId: EventId): Promise<EventStory>;
   /** Members of the current state, those with `membership` only when it is given, once the room has full state. */
   members(
     roomId: RoomId,

@@ -6,6 +6,7 @@
 /**
  * - `unknown-alias`: the alias's server does not know it;
  * - `unknown-room`: we hold nothing about the room, or not the event of it;
+ * - `unknown-event`: nothing is known under that event id;
  * - `unknown-user`: the user is not one of this server's;
  * - `forbidden`: the room's rules or the residents refuse it (banned, invite only);
  * - `no-resident`: no server that was asked could help; trying later may work;
@@ -18,6 +19,7 @@
 export type RoomErrorKind =
   | 'unknown-alias'
   | 'unknown-room'
+  | 'unknown-event'
   | 'unknown-user'
   | 'forbidden'
   | 'no-resident'

@@ -165,6 +165,8 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       return Promise.resolve({ ready: true as const, degraded, pages: paged(rows, 2) });
     },
     state: () => Promise.resolve({ ready: true as const, pages: paged(state, 10) }),
+    corrections: () => Promise.resolve({ corrections: [], next: 0, head: 0 }),
+    explainEvent: (eventId) => Promise.reject(new RoomError('unknown-event', `${eventId} is not known here`)),
     journal: {
       page: () => Promise.resolve({ entries: [], next: 0, head: 0 }),
       follow: () => Promise.reject(new RoomError('too-many', 'nobody is let in')),

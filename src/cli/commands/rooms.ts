@@ -91,6 +91,11 @@ function gapOf(gap: Description['gaps'][number]): string {
   return `${gap.event_id} since ${gap.opened_at}, asked ${gap.attempts} times, ${next}${why}`;
 }
 
+function judgedOf({ walked, corrected }: Description): string {
+  const more = corrected === 0 ? '' : ', which "rejoinder corrections" lists';
+  return `${walked} events again with full state; corrected: ${corrected}${more}`;
+}
+
 function printDescription(room: Description, output: Output): void {
   output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
   const facts: [string, string][] = [
@@ -101,6 +106,7 @@ function printDescription(room: Description, output: Output): void {
     ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],
+    ...(room.walked === 0 ? [] : [['judged', judgedOf(room)] satisfies [string, string]]),
     ...(room.progress === null ? [] : [['now', progressOf(room.progress)] satisfies [string, string]]),
     ...(room.oldest_staged_at === null
       ? []

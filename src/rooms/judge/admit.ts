@@ -5,7 +5,7 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Clock } from '../../clock.ts';
 import { invariant } from '../../invariant.ts';
-import { type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
+import { type Receipt, type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { AlreadyJournalledError } from '../../store/journal/write-entries.ts';
 import { type RoomStanding, lockRoom, readStanding, standsStill } from '../../store/journal/rooms.ts';
@@ -19,6 +19,12 @@ export const ADMITTED_AT_ONCE_MAX = 50;
 /** How often a batch is decided outside the lock; who loses to others so often decides under it, on what is cached by then. */
 const PREPARED_MAX = 3;
 
+export interface AdmitOptions {
+  readonly signal?: AbortSignal;
+  /** Who gave us which of the events; for people. */
+  readonly receipts?: ReadonlyMap<EventId, Receipt>;
+}
+
 /**
  * Admits stored events of a joined room, given in any order, into its timeline, those first that others cite. An event at
  * which there is a gap fills it, and the journal says so.
@@ -30,7 +36,7 @@ export async function admitEvents(
   { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
   roomId: RoomId,
   eventIds: readonly EventId[],
-  signal?: AbortSignal,
+  { signal, receipts = new Map() }: AdmitOptions = {},
 ): Promise<ReadonlyMap<EventId, Admission>> {
   invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
   for (let i = 0; i < PREPARED_MAX; i += 1) {
@@ -38,13 +44,15 @@ export async function admitEvents(
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
     const prepared = await prepareAdmission(store, room, eventIds);
-    if (await appendPrepared(store, clock, room, prepared)) return withForeign(eventIds, prepared.admissions);
+    if (await appendPrepared(store, room, journalOf(prepared, clock, receipts))) {
+      return withForeign(eventIds, prepared.admissions);
+    }
   }
   return withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
     const prepared = await prepareAdmission(tx, room, eventIds);
-    await append(tx, room, journalOf(prepared, clock));
+    await append(tx, room, journalOf(prepared, clock, receipts));
     return withForeign(eventIds, prepared.admissions);
   });
 }
@@ -60,16 +68,15 @@ function withForeign(
 /** Whether it was appended: the room stands where it stood, and nobody else has taken in one of the events. */
 async function appendPrepared(
   store: Store,
-  clock: Clock,
   before: RoomStanding,
-  prepared: PreparedAdmission,
+  entries: readonly (ResyncEvent | TimelineEvent)[],
 ): Promise<boolean> {
-  if (prepared.entries.length === 0) return true;
+  if (entries.length === 0) return true;
   try {
     return await withTransaction(store, async (tx) => {
       const room = await lockRoom(tx, before.roomId);
       if (room === undefined || !standsStill(before, room)) return false;
-      await append(tx, room, journalOf(prepared, clock));
+      await append(tx, room, entries);
       return true;
     });
   } catch (error) {
@@ -78,10 +85,18 @@ async function appendPrepared(
   }
 }
 
-function journalOf({ entries, filled }: PreparedAdmission, clock: Clock): (ResyncEvent | TimelineEvent)[] {
+function journalOf(
+  { entries, filled }: PreparedAdmission,
+  clock: Clock,
+  receipts: NonNullable<AdmitOptions['receipts']>,
+): (ResyncEvent | TimelineEvent)[] {
   const at = clock.now();
   const gapsFilled = filled.map(
     ({ eventId, wasGivenUp }) => ({ type: 'GapFilled', eventId, ...(wasGivenUp ? { wasGivenUp } : {}), at }) as const,
   );
-  return [...gapsFilled, ...entries];
+  const received = entries.map((entry) => {
+    const from = 'eventId' in entry ? receipts.get(entry.eventId) : undefined;
+    return from === undefined ? entry : { ...entry, from };
+  });
+  return [...gapsFilled, ...received];
 }

@@ -29,6 +29,8 @@ import {
   type WaitOptions,
 } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { readCorrections } from './corrections.ts';
+import { explainEvent } from './explain-event.ts';
 import { readProgress } from '../resync/fetch-progress.ts';
 
 /** Events that were given up, in a description. */
@@ -69,6 +71,11 @@ export function operatorReads(context: RoomsContext): RoomReads {
         journal: await readResyncEvents(store, roomId, room.epoch, 0),
       };
     },
+    corrections: async (roomId, query) => {
+      await requireRoom(context, roomId);
+      return readCorrections(context, roomId, query);
+    },
+    explainEvent: (eventId) => explainEvent(context, eventId),
     members: async (roomId, options) => {
       const full = await fullState(context, look, roomId, options);
       if (!full.ready) return full;

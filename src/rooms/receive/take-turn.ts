@@ -83,7 +83,14 @@ export async function takeTurn(
   const turn = new Turn(roomId, rules);
   const checked = await check(context, turn, rows, signal);
   const eventIds = [...new Set(checked.map(({ eventId }) => eventId))];
-  const admissions = await admitEvents(context, roomId, eventIds, signal);
+  const now = context.clock.now();
+  // Of those who sent the same event the first one counts.
+  const receipts = new Map(
+    checked
+      .toSorted((a, b) => a.ageMs - b.ageMs)
+      .map(({ eventId, origin, ageMs }) => [eventId, { server: origin, at: now - ageMs }]),
+  );
+  const admissions = await admitEvents(context, roomId, eventIds, { signal, receipts });
   await turn.settle(context, checked, admissions);
   return turn.outcome();
 }

@@ -32,6 +32,10 @@ export const journal = pgTable(
   (table) => [
     unique('journal_by_seq').on(table.roomId, table.stream, table.seq),
     index('journal_by_room').on(table.roomId, table.position),
+    // Of the rare kinds only: the first verdicts have their unique indexes, and an append of an event pays for no other.
+    index('journal_by_event')
+      .on(table.eventId)
+      .where(sql`event_id IS NOT NULL AND type NOT IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated')`),
     uniqueIndex('journal_one_start_an_attempt')
       .on(table.roomId, table.epoch, table.attemptNo)
       .where(sql`type = 'StateFetchStarted'`),

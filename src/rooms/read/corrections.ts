@@ -1,0 +1,33 @@
+/** What turned out otherwise than it had been judged: the corrections of a room, each with what it came of. */
+import { type RoomId } from '../../matrix/identifiers.ts';
+import { type EntryType } from '../../resync/entries.ts';
+import { readJournalPage } from '../../store/journal/journal-pages.ts';
+import { type RoomsContext } from '../context.ts';
+import { type Correction, type CorrectionsPage } from '../contract.ts';
+import { turnedBy } from './witnesses.ts';
+
+/** `EventUnPartialStated` is one where the verdict is another than before. */
+const TYPES: ReadonlySet<EntryType> = new Set<EntryType>([
+  'EventUnPartialStated',
+  'VerdictChanged',
+  'StatesChanged',
+  'AnchorCorrected',
+  'EventSoftFailed',
+  'JoinRejected',
+]);
+
+/** The corrections of a room after a position of the journal; a page may be empty and not the last. */
+export async function readCorrections(
+  { store }: Pick<RoomsContext, 'store'>,
+  roomId: RoomId,
+  { after, limit }: { readonly after: number; readonly limit: number },
+): Promise<CorrectionsPage> {
+  const { entries, next, head } = await readJournalPage(store, { after, limit, roomId, types: TYPES });
+  const corrections = entries.filter(({ event }) => event.type !== 'EventUnPartialStated' || event.was !== event.is);
+  const turned = await turnedBy(store, roomId, corrections);
+  return {
+    corrections: corrections.map((entry): Correction => ({ entry, turned: turned.get(entry.position) ?? [] })),
+    next,
+    head,
+  };
+}
