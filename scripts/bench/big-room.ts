@@ -9,6 +9,9 @@ import { type CheckedPdu } from '../../src/verification/contract.ts';
 const VERSION = '10';
 const SERVERS = 500;
 const STORED_AT_ONCE = 2_000;
+/** Members who take part in a conversation, and how many events there are from one joining of branches to the next. */
+const SPEAKERS = 500;
+const BRANCH_EVERY = 50;
 /** As of 70 % of the members of an old room: their membership cites one before it. */
 const RENAMED_SHARE = 0.7;
 
@@ -18,6 +21,8 @@ interface Draft {
   readonly stateKey?: string;
   readonly content: JsonObject;
   readonly auth: readonly Made[];
+  /** Absent: the event made last. */
+  readonly prev?: readonly EventId[];
 }
 
 /** An event with its depth in the graph of auth events. */
@@ -127,6 +132,62 @@ export class BigRoom {
     });
   }
 
+  /** The event made last. */
+  get last(): EventId {
+    return this.#idOf(this.#serial);
+  }
+
+  /**
+   * What is said and done after our join, stored and not judged: `count` events, each after the one before, a third of them changes of
+   * names. Half of the messages are those of one member, the first of `members`. Every 50th event joins two branches.
+   */
+  async conversation(
+    store: Store,
+    joinedBy: { readonly user: string; readonly prev: EventId },
+    count: number,
+  ): Promise<{ readonly join: EventId; readonly said: readonly EventId[]; readonly busiest: EventId }> {
+    const { user, prev } = joinedBy;
+    const content = { membership: 'join' };
+    const join = this.#make({
+      type: 'm.room.member',
+      sender: user,
+      stateKey: user,
+      content,
+      auth: this.#base,
+      prev: [prev],
+    });
+    const made: Made[] = [];
+    const now = new Map<number, Made>();
+    let tips = [join.pdu.eventId];
+    for (let i = 0; i < count; i++) {
+      const speaker = i % 2 === 0 ? 0 : 1 + ((i * 7) % (SPEAKERS - 1));
+      const place = BRANCH_EVERY - (i % BRANCH_EVERY);
+      // Two changes side by side; what comes next stands on both.
+      const prev = place === 1 ? (made.at(-1)?.pdu.prevEvents ?? tips) : tips;
+      const isRename = i % 3 === 1 || place <= 2;
+      const who = isRename ? 1 + (i % (SPEAKERS - 1)) : speaker;
+      const by = now.get(who) ?? this.#at(who);
+      const event = isRename ? this.#rename(by, prev) : this.#say(by, prev);
+      if (isRename) now.set(who, event);
+      tips = place === 1 ? [...tips, event.pdu.eventId] : [event.pdu.eventId];
+      made.push(event);
+    }
+    for (let start = 0; start < made.length; start += STORED_AT_ONCE) {
+      const some = made.slice(start, start + STORED_AT_ONCE);
+      await insertPdus(
+        store,
+        some.map(({ pdu }) => asStored(pdu)),
+      );
+    }
+    await insertPdus(store, [asStored(join.pdu)]);
+    return { join: join.pdu.eventId, said: made.map(({ pdu }) => pdu.eventId), busiest: this.#at(0).pdu.eventId };
+  }
+
+  #say(by: Made, prev: readonly EventId[]): Made {
+    const auth = [this.#create, this.#power, by];
+    return this.#make({ type: 'm.room.message', sender: by.pdu.sender, content: { body: 'hello' }, auth, prev });
+  }
+
   #idOf(serial: number): EventId {
     return `$${`${String(this.#size)}e${String(serial)}`.padStart(43, 'e')}` as EventId;
   }
@@ -137,20 +198,22 @@ export class BigRoom {
     return found.now;
   }
 
-  #rename(before: Made): Made {
-    return this.#member(before.pdu.sender, { displayname: `name ${String(this.#serial)}` }, [...this.#base, before]);
+  #rename(before: Made, prev?: readonly EventId[]): Made {
+    const profile = { displayname: `name ${String(this.#serial)}` };
+    return this.#member(before.pdu.sender, profile, [...this.#base, before], prev);
   }
 
-  #member(user: string, profile: JsonObject, auth: readonly Made[]): Made {
+  #member(user: string, profile: JsonObject, auth: readonly Made[], prev?: readonly EventId[]): Made {
     const content = { membership: 'join', avatar_url: `mxc://${user.slice(1)}/avatar`, ...profile };
-    return this.#make({ type: 'm.room.member', sender: user, stateKey: user, content, auth });
+    const draft = { type: 'm.room.member', sender: user, stateKey: user, content, auth };
+    return this.#make(prev === undefined ? draft : { ...draft, prev });
   }
 
-  #make({ type, sender, stateKey, content, auth }: Draft): Made {
+  #make({ type, sender, stateKey, content, auth, prev }: Draft): Made {
     const serial = (this.#serial += 1);
     const eventId = this.#idOf(serial);
     const authEvents = auth.map(({ pdu }) => pdu.eventId);
-    const prevEvents = serial === 1 ? [] : [this.#idOf(serial - 1)];
+    const prevEvents = prev ?? (serial === 1 ? [] : [this.#idOf(serial - 1)]);
     const json: JsonObject = {
       ...{ type, sender, content, room_id: this.roomId, depth: serial, origin_server_ts: 1_700_000_000_000 + serial },
       ...{ auth_events: authEvents, prev_events: prevEvents, hashes: { sha256: 'A'.repeat(43) } },
