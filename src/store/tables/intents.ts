@@ -165,15 +165,6 @@ export async function deleteJoinIntents(sql: Sql, roomId: RoomId, userId: UserId
   await sql.db.delete(joinIntents).where(ofUser(roomId, userId));
 }
 
-/** Whether a join of the room is under way, or may have been accepted without our knowing. */
-export async function hasJoinIntent(sql: Sql, roomId: RoomId): Promise<boolean> {
-  const one = sql.db
-    .select({ eventId: joinIntents.eventId })
-    .from(joinIntents)
-    .where(and(eq(joinIntents.roomId, roomId), eq(joinIntents.what, 'join')));
-  return (await one.limit(1)).length > 0;
-}
-
 /** Until the transaction ends nobody else looks for claims on this user's intents, or makes any. */
 async function lockUser(tx: Transaction, roomId: RoomId, userId: UserId): Promise<void> {
   await tx.query(`SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, [`join_intents ${roomId} ${userId}`]);
