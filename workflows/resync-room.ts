@@ -16,15 +16,17 @@ import {
   condition,
   continueAsNew,
   defineSignal,
+  patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
   upsertSearchAttributes,
+  workflowInfo,
 } from '@temporalio/workflow';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
-import { type ResyncState, asResyncState, evolve, shownPhase } from '../src/resync/state.ts';
+import { asResyncState, evolve, shownPhase } from '../src/resync/state.ts';
 import {
   type Activities,
   type ControlEvents,
@@ -32,7 +34,7 @@ import {
   type ResyncRoomInput,
   type ResyncRoomResult,
 } from '../src/temporal/contract.ts';
-import { RING_SIGNAL, SEARCH_ATTRIBUTES } from '../src/temporal/names.ts';
+import { RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue } from '../src/temporal/names.ts';
 
 /** A wait longer than this starts a new run first, so that waiting rooms hold a history of a few events. */
 const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
@@ -62,6 +64,10 @@ export const ring = defineSignal(RING_SIGNAL);
 
 const phaseKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.phase, 'KEYWORD');
 const residentKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.resident, 'KEYWORD');
+const gapsKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.gaps, 'INT');
+
+/** Marks runs that start anew when the server suggests it: histories of earlier ones went on. */
+const STARTS_ANEW = 'starts-anew-when-suggested';
 
 export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResult> {
   const { roomId } = input;
@@ -88,22 +94,27 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
 
   for (;;) {
     setCurrentDetails(describeResync(resync.state));
-    visibility.publishWhenDue(resync.state);
+    visibility.publishWhenDue(resync);
     const action = nextAction(resync.state, Date.now(), resync.gaps, resync.corrections);
 
+    // A run that is rung a thousand times, or walks a room of a million events, would grow its history for ever.
+    if (action.type !== 'close' && workflowInfo().continueAsNewSuggested && patched(STARTS_ANEW)) {
+      visibility.publish(resync);
+      await continueAsNew<typeof resyncRoom>({ roomId });
+    }
     if (action.type === 'close') {
-      visibility.publish(resync.state);
+      visibility.publish(resync);
       // A ring between the last look and the close would be lost with this run.
       if (rings === heard && allHandlersFinished()) return summarise(resync);
     } else if (action.type === 'sleep') {
       const waitMs = action.untilMs - Date.now();
       if (waitMs > LONGEST_WAIT_IN_RUN_MS && input.waitingUntilMs !== action.untilMs) {
-        visibility.publish(resync.state);
+        visibility.publish(resync);
         await continueAsNew<typeof resyncRoom>({ roomId, waitingUntilMs: action.untilMs });
       }
       const isGap = resync.gaps?.nextAt === action.untilMs;
       const summary = isGap ? 'Wait until a gap is due' : `Wait for round ${action.round}`;
-      const rung = await condition(() => rings > heard, Math.min(waitMs, visibility.dueInMs(resync.state) ?? waitMs), {
+      const rung = await condition(() => rings > heard, Math.min(waitMs, visibility.dueInMs(resync) ?? waitMs), {
         summary,
       });
       if (!rung) continue;
@@ -141,7 +152,7 @@ function perform(
       const { attemptNo, resident, atEventId, atJoin } = action;
       const summary = `State from ${resident}, attempt ${attemptNo}`;
       const attempt = { attemptNo, resident, atEventId, ...(atJoin === undefined ? {} : { atJoin }) };
-      return lasting.fetchState.executeWithOptions({ summary }, [{ ...cursor, ...attempt }]);
+      return lasting.fetchState.executeWithOptions(asking(summary), [{ ...cursor, ...attempt }]);
     }
     case 'endRound':
       return brief.endRound.executeWithOptions({ summary: `No resident left in round ${action.round}` }, [
@@ -154,10 +165,15 @@ function perform(
         cursor,
       ]);
     case 'fetchGaps':
-      return lasting.fetchGaps.executeWithOptions({ summary: `State at gaps, ${gaps?.open ?? 0} open` }, [cursor]);
+      return lasting.fetchGaps.executeWithOptions(asking(`State at gaps, ${gaps?.open ?? 0} open`), [cursor]);
     case 'seekMissing':
-      return lasting.seekMissing.executeWithOptions({ summary: 'Look for what the state lacks' }, [cursor]);
+      return lasting.seekMissing.executeWithOptions(asking('Look for what the state lacks'), [cursor]);
   }
+}
+
+/** Of activities that ask other servers. */
+function asking(summary: string): { readonly summary: string; readonly taskQueue: string } {
+  return { summary, taskQueue: fetchTaskQueue(workflowInfo().taskQueue) };
 }
 
 function fold({ roomId, epoch, seq, state }: LoadedResync, { events, gaps, corrections }: ControlEvents): LoadedResync {
@@ -194,31 +210,38 @@ function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {
 
 /** Keeps the search attributes true without writing them on every step. */
 function createVisibility(): {
-  publish(state: ResyncState): void;
-  publishWhenDue(state: ResyncState): void;
-  dueInMs(state: ResyncState): number | null;
+  publish(resync: LoadedResync): void;
+  publishWhenDue(resync: LoadedResync): void;
+  dueInMs(resync: LoadedResync): number | null;
 } {
   let published: string | null = null;
   let publishedAt = Number.NEGATIVE_INFINITY;
-  const residentOf = (state: ResyncState): string | null => state.attempt?.resident ?? state.joinedVia;
-  const key = (state: ResyncState): string => `${shownPhase(state)} ${residentOf(state) ?? ''}`;
+  const residentOf = ({ state }: LoadedResync): string | null => state.attempt?.resident ?? state.joinedVia;
+  const key = (resync: LoadedResync): string =>
+    `${shownPhase(resync.state)} ${residentOf(resync) ?? ''} ${openGapsOf(resync)}`;
 
-  const publish = (state: ResyncState): void => {
-    if (key(state) === published) return;
-    published = key(state);
+  const publish = (resync: LoadedResync): void => {
+    if (key(resync) === published) return;
+    published = key(resync);
     publishedAt = Date.now();
     upsertSearchAttributes([
-      { key: phaseKey, value: shownPhase(state) },
-      { key: residentKey, value: residentOf(state) },
+      { key: phaseKey, value: shownPhase(resync.state) },
+      { key: residentKey, value: residentOf(resync) },
+      { key: gapsKey, value: openGapsOf(resync) },
     ]);
   };
-  const dueInMs = (state: ResyncState): number | null =>
-    key(state) === published ? null : Math.max(0, publishedAt + SEARCH_ATTRIBUTES_INTERVAL_MS - Date.now());
+  const dueInMs = (resync: LoadedResync): number | null =>
+    key(resync) === published ? null : Math.max(0, publishedAt + SEARCH_ATTRIBUTES_INTERVAL_MS - Date.now());
   return {
     publish,
     dueInMs,
-    publishWhenDue: (state) => {
-      if (dueInMs(state) === 0) publish(state);
+    publishWhenDue: (resync) => {
+      if (dueInMs(resync) === 0) publish(resync);
     },
   };
+}
+
+/** Runs of before gaps were told of wrote nothing when these changed; the answers that they had say nothing of attempts. */
+function openGapsOf({ gaps }: LoadedResync): number {
+  return (gaps as Partial<GapsDue> | undefined)?.attempts === undefined ? 0 : (gaps?.open ?? 0);
 }

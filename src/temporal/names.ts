@@ -40,9 +40,27 @@ export function shownRoom(roomId: RoomId): string {
   return /[\u0000-\u001f\u007f-\u009f]/.test(roomId) ? `%${encodeURIComponent(roomId)}` : roomId;
 }
 
-/** Custom search attributes, all of type Keyword. */
+/** Custom search attributes. */
 export const SEARCH_ATTRIBUTES = {
   room: 'RejoinderRoom',
   phase: 'RejoinderPhase',
   resident: 'RejoinderResident',
+  /** Of the room's gaps those that are open: `RejoinderGaps > 0` finds such rooms. */
+  gaps: 'RejoinderGaps',
 } as const;
+
+/** By name, in the words of Temporal's CLI. */
+export const SEARCH_ATTRIBUTE_TYPES = {
+  [SEARCH_ATTRIBUTES.room]: 'Keyword',
+  [SEARCH_ATTRIBUTES.phase]: 'Keyword',
+  [SEARCH_ATTRIBUTES.resident]: 'Keyword',
+  [SEARCH_ATTRIBUTES.gaps]: 'Int',
+} as const;
+
+/**
+ * Where activities wait that ask other servers, apart from the rest: a hundred residents that answer slowly keep no walk and no
+ * look at the journal waiting.
+ */
+export function fetchTaskQueue(taskQueue: string): string {
+  return `${taskQueue}-fetch`;
+}

@@ -1,21 +1,25 @@
 /** Custom search attributes must exist on the server before a workflow names one: an unknown name fails its task for ever. */
 import { type Connection } from '@temporalio/client';
-import { SEARCH_ATTRIBUTES } from './names.ts';
+import { SEARCH_ATTRIBUTE_TYPES } from './names.ts';
 
-/** temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD. */
-const KEYWORD = 2;
+/** temporal.api.enums.v1.IndexedValueType. */
+const INDEXED_VALUE_TYPES = { Keyword: 2, Int: 3 } as const;
+
+/** By name, the type that each must have. */
+const TYPES = Object.entries(SEARCH_ATTRIBUTE_TYPES).map(([name, type]) => ({ name, type: INDEXED_VALUE_TYPES[type] }));
 
 /** Names that the namespace lacks or holds with another type; empty when all is well. */
 export async function missingSearchAttributes(connection: Connection, namespace: string): Promise<readonly string[]> {
   const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
-  return Object.values(SEARCH_ATTRIBUTES).filter((name) => Number(customAttributes[name]) !== KEYWORD);
+  return TYPES.filter(({ name, type }) => Number(customAttributes[name]) !== type).map(({ name }) => name);
 }
 
 /** Registers what is missing. Safe to repeat and to run from several processes at once. */
 export async function registerSearchAttributes(connection: Connection, namespace: string): Promise<void> {
   const missing = await missingSearchAttributes(connection, namespace);
   if (missing.length === 0) return;
-  const searchAttributes = Object.fromEntries(missing.map((name) => [name, KEYWORD]));
+  const lacking = TYPES.filter(({ name }) => missing.includes(name));
+  const searchAttributes = Object.fromEntries(lacking.map(({ name, type }) => [name, type]));
   try {
     await connection.operatorService.addSearchAttributes({ namespace, searchAttributes });
   } catch (error) {

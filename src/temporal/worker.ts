@@ -8,12 +8,16 @@ import {
   OpenTelemetryActivityOutboundInterceptor,
   makeWorkflowExporter,
 } from '@temporalio/interceptors-opentelemetry-v2';
-import { NativeConnection, Worker } from '@temporalio/worker';
+import { type Context as ActivityContext } from '@temporalio/activity';
+import { NativeConnection, Worker, type WorkerOptions } from '@temporalio/worker';
 import { type Activities } from './contract.ts';
 import { type TemporalTarget } from './client.ts';
+import { fetchTaskQueue } from './names.ts';
 import { readTemporalTls } from './tls.ts';
 
-/** Fetches and walks in flight in one process: each holds one response stream and a few verification batches. */
+/** Fetches in flight in one process: each holds one response stream and a few verification batches, for hours at the worst. */
+const FETCHES_MAX = 8;
+/** And all else, walks among it, which no resident can make last. */
 const ACTIVITIES_MAX = 8;
 
 export interface WorkerTelemetry {
@@ -48,36 +52,54 @@ export async function startWorker(options: {
     address: target.address,
     ...(tls === undefined ? {} : { tls }),
   });
-  const worker = await Worker.create({
+  const common = {
     connection,
     namespace: target.namespace,
-    taskQueue: target.taskQueue,
-    workflowBundle: { codePath: workflowBundlePath },
     activities: { ...activities },
-    maxCachedWorkflows: cachedWorkflows,
-    maxConcurrentActivityTaskExecutions: ACTIVITIES_MAX,
-    // A history that the code of today does not fit, or a bug in a workflow, would otherwise be retried for ever and wedge its
-    // room. Nothing is lost with a run: the sweep starts a fresh one, which reads the journal.
-    workflowFailureErrorTypes: { '*': ['NondeterminismError', 'Error'] },
     // A cancelled fetch should stop within a second or two, not after most of the heartbeat timeout.
     maxHeartbeatThrottleInterval: '2 seconds',
     defaultHeartbeatThrottleInterval: '2 seconds',
     shutdownGraceTime: '5 seconds',
-    sinks: { exporter: makeWorkflowExporter(telemetry.spanProcessor, telemetry.resource) },
     interceptors: {
       activity: [
-        (context) => ({
+        (context: ActivityContext) => ({
           inbound: new OpenTelemetryActivityInboundInterceptor(context, tracing),
           outbound: new OpenTelemetryActivityOutboundInterceptor(context),
         }),
       ],
     },
+  } as const satisfies Partial<WorkerOptions>;
+  const fetching = await Worker.create({
+    ...common,
+    taskQueue: fetchTaskQueue(target.taskQueue),
+    maxConcurrentActivityTaskExecutions: FETCHES_MAX,
   });
-  const stopped = worker.run().finally(() => connection.close());
+  const main = await Worker.create({
+    ...common,
+    taskQueue: target.taskQueue,
+    workflowBundle: { codePath: workflowBundlePath },
+    maxCachedWorkflows: cachedWorkflows,
+    maxConcurrentActivityTaskExecutions: ACTIVITIES_MAX,
+    // A history that the code of today does not fit, or a bug in a workflow, would otherwise be retried for ever and wedge its
+    // room. Nothing is lost with a run: the sweep starts a fresh one, which reads the journal.
+    workflowFailureErrorTypes: { '*': ['NondeterminismError', 'Error'] },
+    sinks: { exporter: makeWorkflowExporter(telemetry.spanProcessor, telemetry.resource) },
+  });
+  const workers = [main, fetching];
+  const stop = (): void => {
+    for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+  };
+  // One that fails takes the other with it: half a worker would leave its rooms waiting.
+  const runs = workers.map((worker) => worker.run().finally(stop));
+  const stopped = Promise.allSettled(runs)
+    .then(async () => {
+      await Promise.all(runs);
+    })
+    .finally(() => connection.close());
   return {
     stopped,
     shutdown: async () => {
-      if (worker.getState() === 'RUNNING') worker.shutdown();
+      stop();
       await stopped;
     },
   };

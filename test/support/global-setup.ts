@@ -5,7 +5,7 @@
  */
 import { type TestProject } from 'vitest/node';
 import { launchTemporal } from '../../src/launch/temporal.ts';
-import { SEARCH_ATTRIBUTES } from '../../src/temporal/names.ts';
+import { SEARCH_ATTRIBUTE_TYPES } from '../../src/temporal/names.ts';
 import { startTestPostgres } from './postgres.ts';
 
 declare module 'vitest' {
@@ -31,7 +31,7 @@ async function startServers(): Promise<Servers> {
       dataDirectory: 'memory',
       uiPort: 'none',
       namespace: NAMESPACE,
-      searchAttributes: Object.fromEntries(Object.values(SEARCH_ATTRIBUTES).map((name) => [name, 'Keyword'])),
+      searchAttributes: SEARCH_ATTRIBUTE_TYPES,
       env: process.env,
       progress: (line) => console.error(line),
     }),

@@ -9,7 +9,14 @@ import { silent } from '../federation/tls-server.ts';
 
 const BUNDLE = fileURLToPath(new URL('../../dist/workflow-bundle.js', import.meta.url));
 const HISTORIES = new URL('../histories/', import.meta.url);
-const NAMES = ['failed-waited-rung', 'straight-through'];
+const NAMES = [
+  'failed-waited-rung',
+  'gap-in-a-partial-room',
+  'gap-in-a-whole-room',
+  'seeks-what-is-missing',
+  'state-at-the-join',
+  'straight-through',
+];
 
 beforeAll(() => installTemporalRuntime(silent));
 
@@ -50,6 +57,12 @@ test('recorded runs took the paths that they are named for, and carry traces', a
       'EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED',
     ]),
   );
+  const named = async (name: string, activity: string): Promise<boolean> =>
+    JSON.stringify(await read(name)).includes(`"name":"${activity}"`);
+  expect(await named('gap-in-a-whole-room', 'fetchGaps')).toBe(true);
+  expect(await named('gap-in-a-partial-room', 'fetchGaps')).toBe(true);
+  expect(await named('gap-in-a-partial-room', 'walkEvents')).toBe(true);
+  expect(await named('seeks-what-is-missing', 'seekMissing')).toBe(true);
   for (const name of NAMES) {
     const text = await readFile(new URL(`${name}.json`, HISTORIES), 'utf8');
     // The header in which the interceptors hand a trace on.

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
 import { type AddressInfo } from 'node:net';
 import { type CertificateFiles } from '../../src/launch/certificates.ts';
-import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent, signJson } from '../../src/matrix/signing/signatures.ts';
@@ -24,6 +24,12 @@ export interface Resident {
   isWilling: boolean;
   /** While false, a join is answered with the whole state, whatever was asked. */
   omitsMembers: boolean;
+  /** While false, it knows none of its own events but the joins that it let in: no state before what these cite. */
+  knowsParents: boolean;
+  /** While true, the last membership of the state is named, and given to nobody. */
+  withholds: boolean;
+  /** A message after all of the state, which a join does not cite. */
+  readonly missed: EventId;
   stop(): Promise<void>;
 }
 
@@ -34,6 +40,7 @@ interface Room {
   /** Cited by whoever joins. */
   readonly authEvents: readonly string[];
   readonly head: string;
+  readonly missed: { readonly eventId: EventId; readonly event: JsonObject };
 }
 
 /** A public room: create, its creator's join, power levels, join rules, and further members. */
@@ -46,15 +53,15 @@ function createRoom(serverName: ServerName, members: number): Room {
   const add = (
     sender: string,
     type: string,
-    stateKey: string,
+    stateKey: string | undefined,
     content: JsonObject,
     auth: readonly string[],
-  ): string => {
+  ): EventId => {
     const unsigned: JsonObject = {
       type,
       room_id: roomId,
       sender,
-      state_key: stateKey,
+      ...(stateKey === undefined ? {} : { state_key: stateKey }),
       content,
       depth: events.size + 1,
       prev_events: head === undefined ? [] : [head],
@@ -62,9 +69,10 @@ function createRoom(serverName: ServerName, members: number): Room {
       origin_server_ts: CREATED_AT + events.size,
     };
     const event = signEvent(unsigned, rules, serverName, keyOf(serverName));
-    head = eventIdOf(event, rules);
-    events.set(head, event);
-    return head;
+    const eventId = eventIdOf(event, rules);
+    head = eventId;
+    events.set(eventId, event);
+    return eventId;
   };
   const create = add(owner, 'm.room.create', '', { room_version: VERSION }, []);
   const joined = add(owner, 'm.room.member', owner, { membership: 'join' }, [create]);
@@ -75,18 +83,24 @@ function createRoom(serverName: ServerName, members: number): Room {
     const user = `@member${i}:${serverName}`;
     head = add(user, 'm.room.member', user, { membership: 'join' }, authEvents);
   }
-  return { roomId, events, authEvents, head: head ?? joinRules };
+  const ids = [...events.keys()];
+  const eventId = add(owner, 'm.room.message', undefined, { body: 'missed' }, [create, joined, levels]);
+  const event = events.get(eventId) as JsonObject;
+  events.delete(eventId);
+  return { roomId, events, authEvents, head: ids.at(-1) ?? joinRules, missed: { eventId, event } };
 }
 
 function answerTo(
   room: Room,
-  { serverName, omitsMembers }: Resident,
+  { serverName, omitsMembers, knowsParents, withholds }: Resident,
   method: string,
   url: URL,
   now: number,
 ): JsonObject | undefined {
-  const { events, authEvents, head, roomId } = room;
-  const [, , , , endpoint = '', , subject = ''] = url.pathname.split('/').map(decodeURIComponent);
+  const { events, authEvents, head, roomId, missed } = room;
+  const [, , , , endpoint = '', subjectOfEvent = '', subject = ''] = url.pathname.split('/').map(decodeURIComponent);
+  const isGiven = (eventId: string): boolean => !withholds || eventId !== head;
+  const isKnown = knowsParents || url.searchParams.get('event_id') !== head;
   const bodies = (ids: Iterable<string>): Json[] => [...ids].map((id) => events.get(id) ?? {});
   const key = keyOf(serverName);
   if (url.pathname === '/_matrix/key/v2/server') {
@@ -116,10 +130,15 @@ function answerTo(
       const withoutMembers = state.filter((event) => (event as JsonObject)['type'] !== 'm.room.member');
       return { state: withoutMembers, auth_chain: authChain, members_omitted: true, servers_in_room: [serverName] };
     }
+    case 'GET event': {
+      const event = subjectOfEvent === missed.eventId ? missed.event : undefined;
+      return event && { origin: serverName, origin_server_ts: now, pdus: [event] };
+    }
     case 'GET state_ids':
+      if (!isKnown) return undefined;
       return { pdu_ids: [...events.keys()], auth_chain_ids: [...authEvents] };
     case 'GET state':
-      return { pdus: bodies(events.keys()), auth_chain: bodies(authEvents) };
+      return { pdus: bodies([...events.keys()].filter(isGiven)), auth_chain: bodies(authEvents) };
     default:
       return undefined;
   }
@@ -147,6 +166,9 @@ export async function startResident(certificates: CertificateFiles, members: num
     roomId: room.roomId,
     isWilling: true,
     omitsMembers: true,
+    knowsParents: true,
+    withholds: false,
+    missed: room.missed.eventId,
     stop: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();

@@ -1,6 +1,6 @@
 /**
  * `resyncRoom` on a real Temporal server, with the real activities over a real database and a small resident. With
- * RECORD_HISTORIES=1 (scripts/record-histories.ts) the two runs that tests below have looked at become test/histories.
+ * RECORD_HISTORIES=1 (scripts/record-histories.ts) runs that tests below have looked at become test/histories.
  */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
@@ -19,6 +19,9 @@ import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
 import { type TemporalClient, connectTemporal } from '../../src/temporal/client.ts';
 import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
 import { SCHEDULED, SEARCH_ATTRIBUTES, resyncWorkflowId } from '../../src/temporal/names.ts';
+import { append } from '../../src/store/journal/journal.ts';
+import { lockRoom } from '../../src/store/journal/rooms.ts';
+import { withTransaction } from '../../src/store/open-store.ts';
 import { installTemporalRuntime } from '../../src/temporal/runtime.ts';
 import { type RunningWorker, startWorker } from '../../src/temporal/worker.ts';
 import { silent } from '../federation/tls-server.ts';
@@ -126,11 +129,11 @@ async function start({
   };
 }
 
-async function attributesOf(run: WorkflowHandle): Promise<Record<'room' | 'phase' | 'resident', unknown>> {
+async function attributesOf(run: WorkflowHandle): Promise<Record<keyof typeof SEARCH_ATTRIBUTES, unknown>> {
   const written = (await run.describe()).typedSearchAttributes.getAll();
   const value = (name: string): unknown => written.find(({ key }) => key.name === name)?.value;
-  const { room, phase, resident } = SEARCH_ATTRIBUTES;
-  return { room: value(room), phase: value(phase), resident: value(resident) };
+  const { room, phase, resident, gaps } = SEARCH_ATTRIBUTES;
+  return { room: value(room), phase: value(phase), resident: value(resident), gaps: value(gaps) };
 }
 
 /** What was scheduled, in order. */
@@ -173,6 +176,7 @@ test('a run goes straight from the fetch over the walk to its close, and says so
     room: resident.roomId,
     phase: 'complete',
     resident: resident.serverName,
+    gaps: 0,
   });
   const activities = await activitiesOf(run);
   // The ring that starts a run may be heard before or after the first look at the journal.
@@ -284,6 +288,88 @@ test('a run whose activities never write anything fails after three rounds', asy
   await joinRoom();
   await expect(run.result()).rejects.toMatchObject({ cause: { type: 'JournalStalled' } });
   expect(rounds).toBe(3);
+});
+
+/** An event that we lack is cited in the room. */
+async function openGap({ context, resident }: Running): Promise<void> {
+  const { roomId, missed } = resident;
+  await withTransaction(context.store, async (tx) => {
+    const room = (await lockRoom(tx, roomId))!;
+    const origin = resident.serverName;
+    const assumedState = room.partial ? room.currentState : null;
+    const at = systemClock.now();
+    await append(tx, room, [{ type: 'GapOpened', eventIds: [missed], origin, assumedState, at }]);
+  });
+}
+
+const withoutLooks = async (run: WorkflowHandle): Promise<string[]> =>
+  (await activitiesOf(run)).filter((name) => name !== 'loadResync');
+
+test('a whole room is run again for a gap, says so while it is open, and closes with it', async () => {
+  const running = await start({ policy: { firstRetryMs: 3_000, longestRetryMs: 3_000 } });
+  const { joinRoom, run, resident, temporal } = running;
+  resident.omitsMembers = false;
+  await joinRoom();
+  resident.isWilling = false;
+  await openGap(running);
+  await temporal.ring(resident.roomId);
+  await untilItWaits(run);
+  expect(await attributesOf(run)).toMatchObject({ phase: 'complete', gaps: 1 });
+  resident.isWilling = true;
+  expect(await run.result()).toMatchObject({ phase: 'complete' });
+  expect(await attributesOf(run)).toMatchObject({ phase: 'complete', gaps: 0 });
+  expect(await withoutLooks(run)).toEqual(['fetchGaps', 'fetchGaps']);
+  await record('gap-in-a-whole-room', run);
+});
+
+test('a gap of a partial room is tried in the pause between two rounds', async () => {
+  const running = await start({ policy: { firstRetryMs: 4_000, longestRetryMs: 4_000 } });
+  const { joinRoom, run, resident, temporal } = running;
+  resident.isWilling = false;
+  await joinRoom();
+  await untilItWaits(run);
+  resident.isWilling = true;
+  await openGap(running);
+  await temporal.ring(resident.roomId);
+  expect(await run.result()).toMatchObject({ phase: 'complete', members: MEMBERS + 1 });
+  expect((await withoutLooks(run)).slice(0, 4)).toEqual(['fetchState', 'endRound', 'fetchGaps', 'fetchState']);
+  await record('gap-in-a-partial-room', run);
+});
+
+test('what a degraded room lacks is looked for before its run closes', async () => {
+  const degrade = { rounds: 0, afterMs: 0, answers: 1, atLastMs: 86_400_000 };
+  const { joinRoom, run, resident } = await start({ policy: { ...defaultResyncPolicy, degrade } });
+  resident.withholds = true;
+  await joinRoom();
+  expect(await run.result()).toMatchObject({ phase: 'degraded', members: MEMBERS });
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'walkEvents', 'seekMissing']);
+  await record('seeks-what-is-missing', run);
+});
+
+test('a run whose residents do not know what the join cites asks for the state before the join', async () => {
+  const { joinRoom, run, resident } = await start();
+  resident.knowsParents = false;
+  await joinRoom();
+  expect(await run.result()).toMatchObject({ phase: 'complete', members: MEMBERS + 1 });
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'fetchState', 'walkEvents']);
+  await record('state-at-the-join', run);
+});
+
+test('a run whose history grows long starts anew, as the server suggests', async () => {
+  const { joinRoom, run, resident, temporal } = await start({
+    policy: { firstRetryMs: 60_000, longestRetryMs: 60_000 },
+    bundle: await bundleWith(/\.continueAsNewSuggested/, '.historyLength > 40'),
+  });
+  resident.isWilling = false;
+  await joinRoom();
+  const first = (await run.describe()).runId;
+  await untilItWaits(run);
+  await eventually('a second run', async () => {
+    await temporal.ring(resident.roomId);
+    return (await run.describe()).runId === first ? undefined : true;
+  });
+  const { status } = await run.describe();
+  expect(status.name).toBe('RUNNING');
 });
 
 /** Temporal offers a task to the worker that is gone for ten seconds first, and tries a failed one again ever more slowly. */

@@ -6,7 +6,7 @@ import { choosePort } from '../../launch/ports.ts';
 import { launchPostgres } from '../../launch/postgres.ts';
 import { type Environment, LaunchError, type Progress } from '../../launch/progress.ts';
 import { launchTemporal } from '../../launch/temporal.ts';
-import { SEARCH_ATTRIBUTES } from '../../temporal/names.ts';
+import { SEARCH_ATTRIBUTE_TYPES } from '../../temporal/names.ts';
 import { type Shutdown } from '../process/shutdown.ts';
 
 /** Where people and the `temporal` command look for a local server; another port is taken where these are not free. */
@@ -66,7 +66,7 @@ async function startTemporal(options: ServicesOptions): Promise<Omit<Services, '
     port: await portNear(TEMPORAL_PORT),
     uiPort: await portNear(TEMPORAL_UI_PORT),
     namespace,
-    searchAttributes: Object.fromEntries(Object.values(SEARCH_ATTRIBUTES).map((name) => [name, 'Keyword'])),
+    searchAttributes: SEARCH_ATTRIBUTE_TYPES,
     env,
     progress,
   });
