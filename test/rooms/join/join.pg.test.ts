@@ -120,6 +120,33 @@ describe('a join whose answer is lost', () => {
   });
 });
 
+describe('a join of a restricted room whose answer is lost', () => {
+  test('goes to nobody but the server that must sign it, and the next resident makes one of its own', async () => {
+    const stage = await startStage();
+    const { roomVersion, event } = stage.room.template(ME, 'join');
+    const content = { membership: 'join', join_authorised_via_users_server: '@owner:r1.test' };
+    stage.script(R1, 'make_join', () => ({ roomVersion, event: { ...event, content } }));
+    stage.script(R1, 'send_join', failing('timeout'), failing('timeout'));
+    const { eventId, joinedVia } = await join(stage);
+    expect(joinedVia).toBe(R2);
+    const kinds = [`${R1} make_join`, `${R1} send_join`, `${R1} send_join`, `${R2} make_join`, `${R2} send_join`];
+    expect(kindsOf(stage.asked)).toEqual(kinds);
+    expect(stage.asked[1]).toBe(stage.asked[2]);
+    expect(stage.asked[1]).not.toContain(eventId);
+    expect(await intents(stage)).toEqual([]);
+  });
+});
+
+test.each(['a\tb', 'a\nb', 'a\u007fb', '🐟', ' '])('a room whose id is as odd as %j is joined', async (localpart) => {
+  const stage = await startStage();
+  const room = new ScriptedRoom(localpart);
+  stage.host(room);
+  const { roomId } = room;
+  const joined = await joinRoom(stage.context, { room: roomId, userId: ME, via: [R1], signal });
+  expect(joined).toMatchObject({ roomId, partial: true });
+  expect(await readLocalMembers(stage.context.store, roomId)).toMatchObject([{ userId: ME, membership: 'join' }]);
+});
+
 describe('a join that was not dealt with', () => {
   test.each([
     [413, undefined],
