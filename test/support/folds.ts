@@ -16,6 +16,7 @@ export async function rebuilt(store: Store, roomId?: RoomId): Promise<RoomRebuil
 /** Every fold table of the room, or of all rooms, holds what its journal says; fails with what differs. */
 export async function expectFoldsRebuilt(store: Store, roomId?: RoomId): Promise<void> {
   const rooms = await rebuilt(store, roomId);
-  expect(rooms.filter(({ differences }) => differences.length > 0)).toEqual([]);
+  const isOther = ({ differences, unfoldable }: RoomRebuilt) => differences.length > 0 || unfoldable !== undefined;
+  expect(rooms.filter(isOther)).toEqual([]);
   expect(rooms.length).toBeGreaterThan(0);
 }

@@ -46,22 +46,25 @@ export async function rebuildJournal(options: RebuildOptions, output: Output): P
       sums.rooms += 1;
       sums.entries += room.entries;
       output.status(`${sums.rooms} rooms, ${sums.entries} entries`);
-      if (room.differences.length === 0) continue;
+      if (room.differences.length === 0 && room.unfoldable === undefined) continue;
       sums.differing += 1;
       if (options.json) await output.raw(`${JSON.stringify(room)}\n`);
       else printRoom(room, output);
     }
     output.status();
     const folded = `${sums.rooms} room(s), ${sums.entries} journal entries folded again`;
-    if (sums.differing > 0) throw new CliError(`${folded}: the tables differ in ${sums.differing} room(s)`);
+    if (sums.differing > 0)
+      {throw new CliError(`${folded}: the tables differ, or could not be compared, in ${sums.differing} room(s)`);}
     if (!options.json) output.line(`${folded}: the tables hold the same.`);
   } finally {
     await store.close();
   }
 }
 
-function printRoom({ roomId, entries, position, differences }: RoomRebuilt, output: Output): void {
+function printRoom({ roomId, entries, position, differences, unfoldable }: RoomRebuilt, output: Output): void {
   output.line(`${printable(roomId)} (${entries} entries, at position ${position})`);
+  if (unfoldable !== undefined)
+    {output.line(`  not compared: the folds of today make nothing of ${printable(unfoldable)}`);}
   for (const difference of differences) printTable(difference, output);
 }
 

@@ -14,7 +14,7 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import { isTimelineEvent } from '../../resync/entries.ts';
 import { type Journalled } from '../../resync/events.ts';
 import { CONNECTION_LIMITS } from '../connection-limits.ts';
-import { type Store, type Transaction, openStore, withTransaction } from '../open-store.ts';
+import { type Store, type Transaction, openStore, sqlStateOf, withTransaction } from '../open-store.ts';
 import { type TableDifference, compareFolds } from './compare-folds.ts';
 import { foldCurrentState } from './fold-current-state.ts';
 import { foldEntries } from './fold-entries.ts';
@@ -42,6 +42,13 @@ export interface RoomRebuilt {
   readonly position: number;
   /** One for each table in which something differs. */
   readonly differences: readonly TableDifference[];
+  /** Present: an entry does not say what its folds need, as one of an older version may not. Then nothing was compared. */
+  readonly unfoldable?: string;
+}
+
+/** An entry, or one of those folded with it, lacks what its folds need. */
+class UnfoldableError extends Error {
+  override readonly name = 'UnfoldableError';
 }
 
 export interface RebuildQuery {
@@ -65,7 +72,7 @@ export async function* rebuildFolds(store: Store, query: RebuildQuery): AsyncGen
     const schema = await createShadows(shadow);
     for await (const roomId of query.roomId === undefined ? allRooms(store) : [query.roomId]) {
       query.signal.throwIfAborted();
-      yield await withTransaction(shadow, (tx) => rebuildRoom(tx, { ...query, roomId, schema }));
+      yield await rebuildRoom(shadow, { ...query, roomId, schema });
     }
   } finally {
     await shadow.close();
@@ -115,7 +122,20 @@ interface RoomQuery extends RebuildQuery {
   readonly schema: string;
 }
 
-async function rebuildRoom(tx: Transaction, { roomId, schema, rowsMax, signal }: RoomQuery): Promise<RoomRebuilt> {
+async function rebuildRoom(shadow: Store, query: RoomQuery): Promise<RoomRebuilt> {
+  try {
+    return await withTransaction(shadow, (tx) => rebuildInSnapshot(tx, query));
+  } catch (error) {
+    if (!(error instanceof UnfoldableError)) throw error;
+    const { roomId } = query;
+    return { roomId, entries: 0, position: await readHead(shadow), differences: [], unfoldable: error.message };
+  }
+}
+
+async function rebuildInSnapshot(
+  tx: Transaction,
+  { roomId, schema, rowsMax, signal }: RoomQuery,
+): Promise<RoomRebuilt> {
   await tx.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
   const position = await readHead(tx);
   let entries = 0;
@@ -123,7 +143,9 @@ async function rebuildRoom(tx: Transaction, { roomId, schema, rowsMax, signal }:
     const read = await readJournal(tx, { roomId, sincePosition: since, limit: ENTRIES_A_READ });
     for (const run of runsOf(read)) {
       signal.throwIfAborted();
-      await foldRun(tx, roomId, schema, run);
+      await foldRun(tx, roomId, schema, run).catch((error: unknown) => {
+        throw asUnfoldable(run, error);
+      });
     }
     entries += read.length;
     since = read.at(-1)?.position ?? since;
@@ -169,6 +191,15 @@ function kindOf({ event }: Journalled): string {
 function idsOf({ event }: Journalled): readonly string[] {
   if ('eventIds' in event) return event.eventIds;
   return 'eventId' in event ? [event.eventId] : [];
+}
+
+/** Data that does not fit, for the database or for us, is a matter of the entries; all else is trouble of another kind. */
+function asUnfoldable(run: readonly Journalled[], error: unknown): unknown {
+  const isOfData = error instanceof TypeError || /^2[23]/.test(sqlStateOf(error) ?? '');
+  const [first] = run;
+  if (!isOfData || first === undefined) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new UnfoldableError(`${first.event.type} at position ${first.position}: ${reason}`, { cause: error });
 }
 
 async function foldRun(tx: Transaction, roomId: RoomId, schema: string, run: readonly Journalled[]): Promise<void> {

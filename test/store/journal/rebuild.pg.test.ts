@@ -177,6 +177,18 @@ test('what is appended while a room is folded again is on neither side', async (
   await expectFoldsRebuilt(store, room.roomId);
 });
 
+test('an entry that does not say what folds of today need is named, and the other rooms are compared', async () => {
+  const [old, young] = [await roomWithAll(), await roomWithAll()];
+  await store.query(
+    `UPDATE journal SET data = (data::jsonb - 'stateBefore')::json WHERE room_id = $1 AND type = 'PartialStateJoined'`,
+    [old.roomId],
+  );
+  const found = new Map((await rebuilt(store)).map((room) => [room.roomId, room]));
+  expect(found.get(old.roomId)?.unfoldable).toMatch(/^PartialStateJoined at position \d+: .*state_after/);
+  expect(found.get(young.roomId)).toMatchObject({ differences: [] });
+  expect(found.get(young.roomId)?.unfoldable).toBeUndefined();
+});
+
 test('nothing that a rebuild writes reaches a live table', async () => {
   const room = await roomWithAll();
   const before = await store.query(`SELECT xmin::text, ctid::text FROM event_states WHERE room_id = $1 ORDER BY 2`, [
