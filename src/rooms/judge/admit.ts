@@ -25,6 +25,9 @@ export interface AdmitOptions {
   readonly receipts?: ReadonlyMap<EventId, Receipt>;
 }
 
+/** What admission is given. */
+export type AdmissionContext = Pick<RoomsContext, 'store' | 'clock' | 'ring' | 'logger'>;
+
 /**
  * Admits stored events of a joined room, given in any order, into its timeline, those first that others cite. An event at
  * which there is a gap fills it, and the journal says so.
@@ -33,27 +36,37 @@ export interface AdmitOptions {
  * @returns what became of each
  */
 export async function admitEvents(
-  { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
+  context: AdmissionContext,
   roomId: RoomId,
   eventIds: readonly EventId[],
   { signal, receipts = new Map() }: AdmitOptions = {},
 ): Promise<ReadonlyMap<EventId, Admission>> {
+  const { store, clock } = context;
   invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
   for (let i = 0; i < PREPARED_MAX; i += 1) {
     signal?.throwIfAborted();
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
     const prepared = await prepareAdmission(store, room, eventIds);
-    if (await appendPrepared(store, room, journalOf(prepared, clock, receipts))) {
-      return withForeign(eventIds, prepared.admissions);
-    }
+    const appended = await appendPrepared(store, room, journalOf(prepared, clock, receipts));
+    if (appended === undefined) continue;
+    if (appended.isCorrection) await ringFor(context, roomId);
+    return withForeign(eventIds, prepared.admissions);
   }
-  return withTransaction(store, async (tx) => {
+  const { prepared, isCorrection } = await withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
     const prepared = await prepareAdmission(tx, room, eventIds);
-    await append(tx, room, journalOf(prepared, clock, receipts));
-    return withForeign(eventIds, prepared.admissions);
+    return { prepared, isCorrection: await append(tx, room, journalOf(prepared, clock, receipts)) };
+  });
+  if (isCorrection) await ringFor(context, roomId);
+  return withForeign(eventIds, prepared.admissions);
+}
+
+/** An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that. */
+async function ringFor({ ring, logger }: AdmissionContext, roomId: RoomId): Promise<void> {
+  await ring(roomId).catch((error: unknown) => {
+    logger.warn({ err: error, roomId }, 'the room could not be rung for a correction; the sweep finds it');
   });
 }
 
@@ -65,23 +78,22 @@ function withForeign(
   return new Map(eventIds.map((eventId) => [eventId, admissions.get(eventId) ?? { outcome: 'foreign' }]));
 }
 
-/** Whether it was appended: the room stands where it stood, and nobody else has taken in one of the events. */
+/** `undefined`: it was not appended, since the room stands elsewhere, or somebody else has taken in one of the events. */
 async function appendPrepared(
   store: Store,
   before: RoomStanding,
   entries: readonly (ResyncEvent | TimelineEvent)[],
-): Promise<boolean> {
-  if (entries.length === 0) return true;
+): Promise<{ readonly isCorrection: boolean } | undefined> {
+  if (entries.length === 0) return { isCorrection: false };
   try {
     return await withTransaction(store, async (tx) => {
       const room = await lockRoom(tx, before.roomId);
-      if (room === undefined || !standsStill(before, room)) return false;
-      await append(tx, room, entries);
-      return true;
+      if (room === undefined || !standsStill(before, room)) return undefined;
+      return { isCorrection: await append(tx, room, entries) };
     });
   } catch (error) {
     if (!(error instanceof AlreadyJournalledError)) throw error;
-    return false;
+    return undefined;
   }
 }
 

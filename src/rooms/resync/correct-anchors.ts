@@ -9,7 +9,7 @@ import { type Judgement, readJudgements } from '../../store/events/auth-events.t
 import { type CorrectionCause, settleAnchorsOf } from '../../store/events/corrections.ts';
 import { readLeftOut } from '../../store/events/left-out.ts';
 import { readEntryTypes } from '../../store/journal/journal.ts';
-import { type TrieChange, type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
+import { type TrieChange, type TrieKey, stateKeyNidOf } from '../../store/snapshots/snapshot-trie.ts';
 import { changePlaces, lookUpPlaces } from '../../store/snapshots/snapshots-in-numbers.ts';
 import { loadAuthEvents } from '../judge/auth-events.ts';
 import { type Correcting, commitCorrections } from './correction-step.ts';
@@ -38,12 +38,8 @@ export async function correctAnchors(correcting: Correcting, causes: readonly Co
   const { context, roomId, progress } = correcting;
   const { store } = context;
   const changed = await readChanged(correcting, causes);
+  const leftOut = await readCandidates(correcting, changed);
   const anchors = changed.length === 0 ? [] : await readFullAnchors(store, roomId);
-  const leftOut = await readLeftOut(
-    store,
-    roomId,
-    changed.map(({ eventId }) => eventId),
-  );
   const keys = new Set(changed.map(({ key }) => key));
   const corrected: AnchorCorrected[] = [];
   for (let start = 0; start < anchors.length; start += ANCHORS_AT_ONCE) {
@@ -52,7 +48,8 @@ export async function correctAnchors(correcting: Correcting, causes: readonly Co
     const wanted = some.map(({ stateAfter }) => ({ snapshot: stateAfter, keys }));
     const states = await lookUpPlaces(store, roomId, wanted);
     for (const [i, anchor] of some.entries()) {
-      const difference = differenceAt(changed, states[i] ?? new Map(), leftOut.get(anchor.eventId));
+      const { eventId } = anchor;
+      const difference = differenceAt(eventId, changed, states[i] ?? new Map(), leftOut.get(eventId) ?? []);
       if (difference.putIn.length + difference.takenOut.length === 0) continue;
       corrected.push(await correctedAnchor(correcting, anchor, difference));
     }
@@ -77,14 +74,43 @@ async function readChanged(
     causes.map(({ cause }) => cause),
   );
   const byId = new Map(causes.map((cause) => [cause.eventId, cause]));
-  return loaded.flatMap((event) => {
-    const { key, pdu } = event;
-    const cause = byId.get(pdu.eventId)?.cause;
-    const judgement = judgements.get(pdu.eventId);
+  return loaded.flatMap(({ key, pdu: { eventId } }) => {
+    const cause = byId.get(eventId)?.cause;
+    const judgement = judgements.get(eventId);
     if (key === null || cause === undefined || judgement === undefined) return [];
-    const isFound = !FLIPS.has(types.get(cause));
-    return [{ nid: judgement.nid, key, eventId: pdu.eventId, verdict: judgement.verdict, cause, isFound }];
+    const { nid, verdict } = judgement;
+    return [{ eventId, nid, key, verdict, cause, isFound: !FLIPS.has(types.get(cause)) }];
   });
+}
+
+/** What the answers name at the places of what changed and the states lack: by anchor, in the order of ids. */
+async function readCandidates(
+  { context, roomId, rules }: Correcting,
+  changed: readonly Changed[],
+): Promise<Map<EventId, Changed[]>> {
+  const { store } = context;
+  const byKey = new Map(changed.map((event) => [event.key, event]));
+  const rows = await readLeftOut(store, roomId, [...new Set([...byKey.keys()].map(stateKeyNidOf))]);
+  const eventIds = [...new Set(rows.map(({ eventId }) => eventId))].sort();
+  const judgements = await readJudgements(store, roomId, eventIds);
+  const loaded = await loadAuthEvents(store, roomId, rules, { eventIds });
+  const candidates = new Map<EventId, Changed>();
+  for (const { key, pdu } of loaded) {
+    const judgement = judgements.get(pdu.eventId);
+    const beside = key === null ? undefined : byKey.get(key);
+    if (beside === undefined || judgement?.verdict !== 'accepted') continue;
+    candidates.set(pdu.eventId, { ...beside, eventId: pdu.eventId, nid: judgement.nid, verdict: judgement.verdict });
+  }
+  const byAnchor = new Map<EventId, Changed[]>();
+  const leftOut = new Set(rows.map(({ anchorId, eventId }) => `${anchorId} ${eventId}`));
+  for (const anchorId of new Set(rows.map((row) => row.anchorId))) {
+    const some = eventIds.filter((eventId) => leftOut.has(`${anchorId} ${eventId}`));
+    byAnchor.set(
+      anchorId,
+      some.flatMap((eventId) => candidates.get(eventId) ?? []),
+    );
+  }
+  return byAnchor;
 }
 
 interface Difference {
@@ -92,18 +118,24 @@ interface Difference {
   readonly takenOut: readonly Changed[];
 }
 
-/** What these changes mean for one state. Of two events that both name one place, the one that has it keeps it. */
+/**
+ * What these changes mean for the state at one anchor. Of two events that an answer names for one place, the one that has it
+ * keeps it; but the anchor's own event comes after all that the answer names.
+ */
 function differenceAt(
+  anchorId: EventId,
   changed: readonly Changed[],
   state: ReadonlyMap<TrieKey, number>,
-  leftOut: ReadonlySet<EventId> | undefined,
+  leftOut: readonly Changed[],
 ): Difference {
   const takenOut = changed.filter(({ key, nid, verdict }) => verdict !== 'accepted' && state.get(key) === nid);
   const taken = new Set(state.keys());
   for (const { key } of takenOut) taken.delete(key);
   const putIn: Changed[] = [];
-  for (const event of changed) {
-    if (event.verdict !== 'accepted' || leftOut?.has(event.eventId) !== true || taken.has(event.key)) continue;
+  const itself = leftOut.filter(({ eventId }) => eventId === anchorId);
+  for (const event of [...itself, ...leftOut]) {
+    if (taken.has(event.key) && event.eventId !== anchorId) continue;
+    if (putIn.includes(event)) continue;
     taken.add(event.key);
     putIn.push(event);
   }

@@ -16,6 +16,7 @@ import {
   recordGapFailure,
   takeBackGapAttempt,
 } from '../../store/events/gaps.ts';
+import { recordOmissions } from '../../store/events/left-out.ts';
 import { giveUpMissing } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
@@ -163,12 +164,13 @@ async function close(
   eventId: EventId,
   { resident, state }: Extract<Outcome, { readonly type: 'fetched' }>,
 ): Promise<void> {
-  const { snapshotId, counts, digest, missing } = state;
+  const { snapshotId, counts, digest, missing, omissions } = state;
   const at = context.clock.now();
   const outcome = { eventId, resident, snapshotId, counts, digest, ...lackingOf(state), at };
-  await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, (tx) =>
-    missing.size === 0 ? Promise.resolve() : giveUpMissing(tx, { ...stay, missing, at }),
-  );
+  await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, async (tx) => {
+    if (missing.size > 0) await giveUpMissing(tx, { ...stay, missing, at });
+    await recordOmissions(tx, stay.roomId, eventId, omissions);
+  });
 }
 
 /** Notes the failure with when it is tried next, or gives the gap up. */

@@ -8,6 +8,7 @@ import { type MissingWhy, type ResyncEvent } from '../../resync/events.ts';
 import { BEGINS_MAX } from '../../resync/policy.ts';
 import { type Attempt, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
+import { type Omissions, recordOmissions } from '../../store/events/left-out.ts';
 import { forgetMissingSoFar, giveUpMissing } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -43,15 +44,16 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
       throw error;
     }
     if (!(error instanceof FederationError)) throw error;
-    outcome = { event: failureOf(context, fetch, error), missing: new Map() };
+    outcome = { event: failureOf(context, fetch, error), missing: new Map(), omissions: { leftOut: [], awaited: [] } };
   }
-  const { event, missing } = outcome;
+  const { event, missing, omissions } = outcome;
   await withTransaction(context.store, async (tx) => {
     const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
     if (stay?.resync.attempt?.attemptNo !== fetch.attemptNo) return;
     if (event.type === 'StateFetched') {
       const { roomId, epoch } = fetch;
       if (missing.size > 0) await giveUpMissing(tx, { roomId, epoch, missing, at: event.at });
+      await recordOmissions(tx, roomId, fetch.atEventId, omissions);
       const further = await furtherAnchors(tx, fetch, stay.resync);
       // What other states lack is missing still, and since when it is.
       if (further.length === 0 && isLast(fetch, stay.resync)) await forgetMissingSoFar(tx, roomId);
@@ -65,6 +67,7 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
 interface Outcome {
   readonly event: Extract<ResyncEvent, { type: 'StateFetched' | 'StateFetchFailed' }>;
   readonly missing: ReadonlyMap<EventId, MissingWhy>;
+  readonly omissions: Omissions;
 }
 
 function abandoned({ resident }: StateFetch): FederationError {
@@ -132,6 +135,7 @@ async function run(
   return {
     event: { type: 'StateFetched', ...outcome, ...lackingOf(state), at: context.clock.now() },
     missing: state.missing,
+    omissions: state.omissions,
   };
 }
 

@@ -1,4 +1,7 @@
-/** Looks on for what the state of a degraded room lacks. What is found is stored, judged and marked; no state has it yet. */
+/**
+ * Looks on for what the state of a degraded room lacks. What is found is stored, judged and marked; its places in the states at
+ * anchors are a correction (correct-anchors.ts).
+ */
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
@@ -54,7 +57,8 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
     await markFound(tx, roomId, found, at);
     const left = await countLacking(tx, roomId);
     const wakeAt = left === 0 ? null : nextSeekAt(degraded.sought, at, random());
-    await append(tx, stay.room, [{ type: 'MissingSought', found: found.length, left, wakeAt, at }]);
+    const named = found.length === 0 ? {} : { foundIds: found };
+    await append(tx, stay.room, [{ type: 'MissingSought', found: found.length, ...named, left, wakeAt, at }]);
   });
 }
 

@@ -6,6 +6,7 @@
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
 import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
+import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
@@ -14,6 +15,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type FailureClass, type MissingWhy, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
+import { type Omissions } from '../../store/events/left-out.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Outlier, judgeOutliers } from '../judge/judge-outliers.ts';
@@ -66,6 +68,8 @@ export interface FetchedState {
   readonly missing: ReadonlyMap<EventId, MissingWhy>;
   /** Events of the state that were had and are not in it, because they cite what is missing. */
   readonly fell: number;
+  /** What may get a place in it later. */
+  readonly omissions: Omissions;
 }
 
 /** @throws FederationError for whatever the resident does wrong; else for faults of ours only. */
@@ -107,8 +111,9 @@ export async function fetchStateAt(
     alreadyHeld,
     dropped: built.dropped,
   };
-  const { snapshotId, digest, fell } = built;
-  return { snapshotId, digest, counts, missing: wanted.goneWithout(), fell };
+  const { snapshotId, digest, fell, leftOut } = built;
+  const omissions = { leftOut, awaited: awaitedBy(judged, rules) };
+  return { snapshotId, digest, counts, missing: wanted.goneWithout(), fell, omissions };
 }
 
 /**
@@ -231,6 +236,8 @@ interface BuiltState {
   /** Not usable, refused, no state event, or a second one for its place. */
   readonly dropped: number;
   readonly fell: number;
+  /** State events, as far as they are had, that the answer names and this state does not hold. */
+  readonly leftOut: readonly EventId[];
 }
 
 /** Folds what is accepted, one event a (type, state_key), into a snapshot. */
@@ -260,6 +267,7 @@ async function buildState(
     if (byPlace.has(place)) dropped.add(eventId);
     else byPlace.set(place, event);
   }
+  const named = [...stateIds];
   // The answer is the state before the event; what builds on it comes after it.
   const at = before === undefined ? judged.get(atEventId) : undefined;
   if (at?.event.stateKey !== undefined) {
@@ -267,6 +275,7 @@ async function buildState(
     const isRefused =
       missing.size === 0 &&
       !authoriseAgainstState(at.event, (type, key) => byPlace.get(stateMapKey(type, key)), rules).ok;
+    if (at.verdict !== 'accepted' || !isRefused) named.push(atEventId);
     if (at.verdict !== 'accepted') leaveOut(atEventId);
     else if (isRefused) dropped.add(atEventId);
     else byPlace.set(stateMapKey(at.event.type, at.event.stateKey), at.event);
@@ -275,6 +284,21 @@ async function buildState(
   const events = [...byPlace.values()];
   const members = events.filter(({ type, content }) => type === 'm.room.member' && content['membership'] === 'join');
   const eventIds = events.map(({ eventId }) => eventId);
+  const placed = new Set(eventIds);
+  const isNoState = (eventId: EventId): boolean =>
+    judged.get(eventId)?.event.stateKey === undefined && judged.has(eventId);
+  const leftOut = [...new Set(named)].filter((eventId) => !placed.has(eventId) && !isNoState(eventId));
   const snapshotId = await createSnapshot(store, roomId, eventIds);
-  return { snapshotId, digest: stateDigest(eventIds), members: members.length, dropped: dropped.size, fell: fell.size };
+  const counts = { members: members.length, dropped: dropped.size, fell: fell.size };
+  return { snapshotId, digest: stateDigest(eventIds), ...counts, leftOut };
+}
+
+/** Auth events that are not here, and for want of which others are not judged. */
+function awaitedBy(judged: ReadonlyMap<EventId, Outlier>, rules: RoomVersionRules): EventId[] {
+  const awaited = new Set<EventId>();
+  for (const { event, verdict } of judged.values()) {
+    if (verdict !== 'unjudged') continue;
+    for (const eventId of authEventIdsOf(event, rules)) if (!judged.has(eventId)) awaited.add(eventId);
+  }
+  return [...awaited];
 }

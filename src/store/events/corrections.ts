@@ -37,14 +37,22 @@ export interface CorrectionTarget {
   readonly isOutlier: boolean;
 }
 
+/*
+ * Scalar subqueries and OFFSET 0, here and below, make each look-up one into an index. As joins and NOT EXISTS the planner reads
+ * whole tables for each level of a recursion while it knows little of them: 9 s instead of 10 ms for a chain of 450.
+ */
+
 /** Its verdict counts: it is no event whose verdict is provisional, which others are looked at for later. */
-const IS_SETTLED = `NOT EXISTS (SELECT FROM event_states x WHERE x.room_id = $1 AND x.event_id = c.event_id AND x.partial)`;
+const IS_SETTLED = `
+  (SELECT count(*) FROM event_states x WHERE x.room_id = $1 AND x.event_id = c.event_id AND x.partial) = 0`;
 
 /** None of what a target cites is provisional; what is has its full state soon, and the target is looked at then. */
 const RESTS_ON_SETTLED = `
-  NOT EXISTS (SELECT FROM pdus p CROSS JOIN unnest(p.prev_events || p.auth_events) AS cited(event_id)
-               JOIN event_states x ON x.room_id = $1 AND x.event_id = cited.event_id AND x.partial
-              WHERE p.room_id = $1 AND p.event_id = t.event_id)`;
+  CASE WHEN (SELECT r.partial FROM rooms r WHERE r.room_id = $1) THEN
+    (SELECT count(*) FROM pdus p CROSS JOIN unnest(p.prev_events || p.auth_events) AS cited(event_id)
+       JOIN event_states x ON x.event_id = cited.event_id AND x.room_id = $1 AND x.partial
+      WHERE p.event_id = t.event_id AND p.room_id = $1) = 0
+  ELSE true END`;
 
 /** The first changes of a room whose dependants are not known yet, those before others by which others changed. */
 export function readCorrectionCauses(sql: Sql, roomId: RoomId, limit: number): Promise<CorrectionCause[]> {
@@ -79,7 +87,8 @@ export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly Co
     UNION ALL
     SELECT e.event_id, c.cause, c.event_id, true
       FROM (SELECT * FROM proof ORDER BY cause DESC LIMIT 1) AS c
-      JOIN event_states e ON e.room_id = $1 JOIN pdus p ON p.nid = e.event_nid
+      JOIN event_states e ON e.room_id = $1
+     CROSS JOIN LATERAL (SELECT prev_events FROM pdus WHERE nid = e.event_nid OFFSET 0) AS p
      WHERE cardinality(p.prev_events) > 1
        AND (SELECT count(DISTINCT coalesce(s.state_after, a.state_after))
               FROM unnest(p.prev_events) AS prev(event_id)
@@ -102,8 +111,10 @@ export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly Co
      SELECT $1, f.event_id, (min(ARRAY[f.cause::text, f.through]))[1]::bigint, (min(ARRAY[f.cause::text, f.through]))[2],
             bool_or(f.states), min(coalesce(e.position, coalesce(o.auth_depth, 1000000) - 1000000000)),
             floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-       FROM found f JOIN pdus p ON p.event_id = f.event_id AND p.room_id = $1
-       LEFT JOIN event_states e ON e.event_nid = p.nid LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
+       FROM found f
+      CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = f.event_id AND room_id = $1 OFFSET 0) AS p
+       LEFT JOIN LATERAL (SELECT * FROM event_states WHERE event_nid = p.nid OFFSET 0) AS e ON true
+       LEFT JOIN LATERAL (SELECT * FROM outlier_verdicts WHERE event_nid = p.nid OFFSET 0) AS o ON true
       WHERE e.partial IS NOT TRUE AND coalesce(e.rule, o.rule, '') <> ALL ($4::text[])
       GROUP BY f.event_id
      ON CONFLICT (room_id, event_id) DO UPDATE SET states = t.states OR excluded.states`,
@@ -134,7 +145,7 @@ export async function readCorrectionTargets(sql: Sql, roomId: RoomId, limit: num
 
 /**
  * The ids of events of the timeline that stand on one of the targets by prev edges, the nearest `limit`, where the states before
- * them may be others: full ones, not refused for their place, that rest on nothing provisional.
+ * them may be others: full ones, not refused for their place.
  */
 export async function readStandingOn(
   sql: Sql,
@@ -144,14 +155,16 @@ export async function readStandingOn(
 ): Promise<EventId[]> {
   const rows = await sql.query<{ eventId: EventId }>(
     `WITH RECURSIVE below (event_id) AS (
-       SELECT c.event_id FROM correction_targets c JOIN pdus p ON p.event_id = c.event_id AND p.room_id = $1
-        WHERE c.room_id = $1 AND c.event_id = ANY ($2::text[]) AND (c.states OR p.state_key_nid IS NOT NULL)
+       SELECT c.event_id FROM correction_targets c
+        WHERE c.room_id = $1 AND c.event_id = ANY ($2::text[])
+          AND (c.states OR (SELECT p.state_key_nid FROM pdus p WHERE p.event_id = c.event_id) IS NOT NULL)
        UNION
-       SELECT t.event_id
-         FROM below b JOIN event_edges t ON t.room_id = $1 AND t.prev_event_id = b.event_id
-         JOIN event_states e ON e.room_id = $1 AND e.event_id = t.event_id AND NOT e.partial
-          AND coalesce(e.rule, '') <> ALL ($3::text[])
-        WHERE ${RESTS_ON_SETTLED}
+       SELECT edge.event_id
+         FROM below b
+        CROSS JOIN LATERAL (SELECT event_id FROM event_edges
+                             WHERE room_id = $1 AND prev_event_id = b.event_id OFFSET 0) AS edge
+        WHERE (SELECT NOT e.partial AND coalesce(e.rule, '') <> ALL ($3::text[])
+                 FROM event_states e WHERE e.event_id = edge.event_id AND e.room_id = $1)
      )
      SELECT event_id AS "eventId" FROM below LIMIT $4`,
     [roomId, textArray(targets), REFUSED_BY_PLACE, limit],
@@ -159,7 +172,12 @@ export async function readStandingOn(
   return rows.map(({ eventId }) => eventId);
 }
 
-/** Those of `changed` that have children in the timeline beyond `judged`: what was judged does not say all of what follows. */
+/**
+ * Those of `changed` that have children in the timeline which were not judged after them: what was judged does not say all that
+ * follows.
+ *
+ * @param judged in the order in which they were
+ */
 export async function readUnfollowed(
   sql: Sql,
   roomId: RoomId,
@@ -167,8 +185,12 @@ export async function readUnfollowed(
   judged: readonly EventId[],
 ): Promise<Set<EventId>> {
   const rows = await sql.query<{ eventId: EventId }>(
-    `SELECT DISTINCT prev_event_id AS "eventId" FROM event_edges
-      WHERE room_id = $1 AND prev_event_id = ANY ($2::text[]) AND event_id <> ALL ($3::text[])`,
+    `SELECT DISTINCT edge.prev_event_id AS "eventId"
+       FROM event_edges edge JOIN unnest($3::text[]) WITH ORDINALITY AS parent(event_id, ordinal)
+              ON parent.event_id = edge.prev_event_id
+       LEFT JOIN unnest($3::text[]) WITH ORDINALITY AS child(event_id, ordinal) ON child.event_id = edge.event_id
+      WHERE edge.room_id = $1 AND edge.prev_event_id = ANY ($2::text[])
+        AND (child.ordinal IS NULL OR child.ordinal < parent.ordinal)`,
     [roomId, textArray(changed), textArray(judged)],
   );
   return new Set(rows.map(({ eventId }) => eventId));

@@ -4,7 +4,7 @@
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
-import { textArray } from '../sql-values.ts';
+import { int8Array, textArray } from '../sql-values.ts';
 
 /** Of one answer. An honest one has a handful; of what a liar's has beyond, nothing is put in later. */
 const LEFT_OUT_MAX = 20_000;
@@ -34,16 +34,18 @@ export async function recordOmissions(
   );
 }
 
-/** Those of `eventIds` that states at anchors lack, by anchor. */
-export async function readLeftOut(
-  sql: Sql,
-  roomId: RoomId,
-  eventIds: readonly EventId[],
-): Promise<Map<EventId, Set<EventId>>> {
-  const rows = await sql.query<{ anchorId: EventId; eventIds: EventId[] }>(
-    `SELECT anchor_id AS "anchorId", array_agg(event_id) AS "eventIds" FROM left_out
-      WHERE room_id = $1 AND event_id = ANY ($2::text[]) GROUP BY anchor_id`,
-    [roomId, textArray(eventIds)],
+/** An event that the state at an anchor lacks, of a place. */
+export interface LeftOut {
+  readonly anchorId: EventId;
+  readonly eventId: EventId;
+}
+
+/** What states at anchors lack at these places, as numbered in the database. */
+export function readLeftOut(sql: Sql, roomId: RoomId, stateKeyNids: readonly number[]): Promise<LeftOut[]> {
+  return sql.query(
+    `SELECT l.anchor_id AS "anchorId", l.event_id AS "eventId"
+       FROM left_out l JOIN pdus p ON p.event_id = l.event_id AND p.room_id = l.room_id
+      WHERE l.room_id = $1 AND p.state_key_nid = ANY ($2::bigint[])`,
+    [roomId, int8Array(stateKeyNids)],
   );
-  return new Map(rows.map(({ anchorId, eventIds: ids }) => [anchorId, new Set(ids)]));
 }

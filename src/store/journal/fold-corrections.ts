@@ -143,9 +143,15 @@ export function placeOf(event: ResyncEvent | TimelineEvent): PlacedEvent | undef
   return { eventId: event.eventId, stateAfter: event.stateBefore };
 }
 
-/** Whether another state than this stood for it, while it was an anchor. */
-function isMoved({ eventId, stateAfter }: PlacedEvent, { anchors }: Pick<KnownBefore, 'anchors'>): boolean {
-  return (anchors.get(eventId) ?? stateAfter) !== stateAfter;
+/**
+ * Whether another state than this stood for it, while it was an anchor. Where that was a guess, the entry that fills the gap says
+ * so already.
+ */
+function isMoved(
+  { eventId, stateAfter }: PlacedEvent,
+  { anchors, assumed }: Pick<KnownBefore, 'anchors' | 'assumed'>,
+): boolean {
+  return !assumed.has(eventId) && (anchors.get(eventId) ?? stateAfter) !== stateAfter;
 }
 
 function isCorrection(event: ResyncEvent | TimelineEvent, known: Pick<KnownBefore, 'anchors' | 'assumed'>): boolean {

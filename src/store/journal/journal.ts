@@ -29,9 +29,12 @@ import { int8Array } from '../sql-values.ts';
  * attempt is in the journal already, the transaction is lost and ends with `AlreadyJournalledError`.
  *
  * What it does last is sent with COMMIT, or with the next statement: only then have the entries their positions.
+ *
+ * @returns whether it changes what others were judged by, so that these are to be looked at again: the room's workflow is to be
+ * rung for it, once the transaction has committed
  */
-export async function append(tx: Transaction, room: LockedRoom, given: readonly JournalEvent[]): Promise<void> {
-  if (given.length === 0) return;
+export async function append(tx: Transaction, room: LockedRoom, given: readonly JournalEvent[]): Promise<boolean> {
+  if (given.length === 0) return false;
   const timeline = given.filter(isTimelineEvent);
   const facts = await timelineFacts(tx, room.roomId, timeline);
   const learned = await toldOfSpeakers(tx, room, await foldSpeakers(tx, room, timeline, facts.events));
@@ -52,6 +55,7 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
   writeEntries(tx, room, numbered, { rows, changes }, (base) => {
     tx.tell({ entries: numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry })), resync });
   });
+  return changes.length > 0;
 }
 
 const ENTRY_COLUMNS = `position, room_id AS "roomId", epoch, stream, seq, data AS event`;

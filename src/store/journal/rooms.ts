@@ -259,7 +259,7 @@ export interface OverdueRoom {
 }
 
 /**
- * Rooms in which somebody should have acted by now, for their state or for a gap, marked as rung at `now`: those never rung
+ * Rooms in which somebody should have acted by now, for their state, a gap or a correction, marked as rung at `now`: those never rung
  * first, then by the time of their last ring, so that each has its turn. Of several callers at once each gets different
  * rooms.
  */
@@ -269,7 +269,12 @@ export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<Ove
        SELECT room_id, epoch, min(due_at) AS due_at
          FROM (SELECT room_id, epoch, next_wake_at AS due_at FROM resyncs
                 UNION ALL
-               SELECT room_id, epoch, wake_at FROM gaps) AS wake
+               SELECT room_id, epoch, wake_at FROM gaps
+                UNION ALL
+               SELECT room_id, epoch, since
+                 FROM (SELECT room_id, since FROM correction_causes UNION ALL SELECT room_id, since FROM correction_targets) AS c
+                 JOIN rooms USING (room_id) JOIN resyncs USING (room_id, epoch)
+                WHERE phase IN ('walking', 'complete')) AS wake
         WHERE due_at <= $1::bigint - $2::bigint
         GROUP BY room_id, epoch
      ), overdue AS MATERIALIZED (

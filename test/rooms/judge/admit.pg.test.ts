@@ -12,6 +12,7 @@ import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { lockRoom } from '../../../src/store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { silent } from '../../federation/tls-server.ts';
 import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
@@ -33,6 +34,7 @@ import {
 const SEED = Number(process.env['SEED'] ?? 20_260_101);
 const ROOM_EVENTS = 60;
 const clock = systemClock;
+const beside = { clock, ring: () => Promise.resolve(), logger: silent };
 
 const databases: TestDatabase[] = [];
 afterAll(() => Promise.all(databases.map((database) => database.drop())));
@@ -70,10 +72,12 @@ describe(`a random room, seed ${SEED}`, () => {
       while (events.length > 0) {
         const batch = shuffled(events.splice(0, 1 + random.integer(50)), random);
         const ids = batch.map(({ eventId }) => eventId);
-        const admitted = await admitEvents({ store: inBatches, clock }, room.roomId, ids);
+        const admitted = await admitEvents({ ...beside, store: inBatches }, room.roomId, ids);
         const alone = new Map<EventId, Admission>();
         for (const { eventId } of parentsFirst(batch)) {
-          for (const one of await admitEvents({ store: oneByOne, clock }, room.roomId, [eventId])) alone.set(...one);
+          for (const one of await admitEvents({ ...beside, store: oneByOne }, room.roomId, [eventId])) {
+            alone.set(...one);
+          }
         }
         expect(admitted).toEqual(alone);
         expect(await decided(inBatches, room.roomId)).toEqual(await decided(oneByOne, room.roomId));
@@ -99,7 +103,7 @@ describe('admitting events', () => {
     const admit = async (events: readonly Pdu[]): Promise<Admission[]> => {
       await insertPdus(store, events.map(checked));
       const admissions = await admitEvents(
-        { store, clock },
+        { ...beside, store },
         room.roomId,
         events.map(({ eventId }) => eventId),
       );
@@ -131,7 +135,7 @@ describe('admitting events', () => {
     await openPartialRoom(store, room.graph, before, [first, one, ...fifty], () => false);
     const admit = (events: readonly Pdu[]) =>
       admitEvents(
-        { store, clock },
+        { ...beside, store },
         room.roomId,
         events.map(({ eventId }) => eventId),
       );

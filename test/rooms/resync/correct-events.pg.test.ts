@@ -1,14 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type EventId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Journalled, type ResyncEvent, type TimelineEvent } from '../../../src/resync/events.ts';
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
+import { recordOmissions } from '../../../src/store/events/left-out.ts';
+import { readPdus } from '../../../src/store/events/pdus.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { ADMIN, PartialRoom, member, message } from './partial-room.ts';
+import { ADMIN, type EventInTest, PartialRoom, member, message } from './partial-room.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -22,11 +24,26 @@ afterAll(async () => {
 });
 
 const BOB = '@bob:there.test';
+const CAROL = '@carol:there.test';
 const AUTH = ['create', 'power', 'rules'];
 const KNOWN = ['create', 'admin', 'power', 'rules'];
 const bob = member('bob', BOB, 'join', { prev: ['elsewhere'], auth: AUTH });
 const ofBob = { auth: ['create', 'power', 'bob'] };
+const LEVELS = { users: { [ADMIN]: 100, [BOB]: 50 } };
 const ofAdmin = { auth: ['create', 'power', 'admin'] };
+
+const invite = member('invite', CAROL, 'invite', { sender: BOB, auth: [...AUTH, 'bob'] });
+
+/** Holds an event with a verdict that judging alone would not give it now, or with none. */
+async function insertOutlier(room: PartialRoom, event: EventInTest, verdict: 'rejected' | 'unjudged'): Promise<void> {
+  await room.hold(event);
+  const nid = `(SELECT nid FROM pdus WHERE event_id = $1)`;
+  if (verdict === 'unjudged') {
+    await store.query(`DELETE FROM outlier_verdicts WHERE event_nid = ${nid}`, [room.id(event.id)]);
+  } else {
+    await store.query(`UPDATE outlier_verdicts SET verdict = 'rejected' WHERE event_nid = ${nid}`, [room.id(event.id)]);
+  }
+}
 
 /** A whole room whose state at the join, as it was fetched, holds Bob's membership. */
 async function wholeRoom(version?: string): Promise<PartialRoom> {
@@ -70,6 +87,34 @@ async function idsIn(room: PartialRoom, snapshot: string): Promise<EventId[]> {
   return state.map(({ eventId }) => eventId).sort();
 }
 
+async function outlier(room: PartialRoom, name: string): Promise<string | undefined> {
+  return (await readPdus(store, room.roomId, [room.id(name)]))[0]?.verdict;
+}
+
+/** A store that a kill takes away at the `n`th statement outside a transaction. */
+function killedAt(n: number): Store {
+  let statements = 0;
+  const query: Store['query'] = (text, values) => {
+    statements += 1;
+    return statements === n ? Promise.reject(new Error('killed')) : store.query(text, values);
+  };
+  return { ...store, query };
+}
+
+/** A store whose first append takes effect, and nobody hears of it. */
+function losesAnAnswer(): Store {
+  let isLost = false;
+  return {
+    ...store,
+    onAppended: (appended) => {
+      if (!isLost && appended.entries.some(({ event }) => event.type === 'EventsCorrected')) {
+        isLost = true;
+        throw new Error('lost');
+      }
+    },
+  };
+}
+
 const ids = (room: PartialRoom, ...names: readonly string[]): EventId[] => names.map((name) => room.id(name)).sort();
 
 describe('an event that an anchor’s state holds and that is rejected after all', () => {
@@ -99,5 +144,277 @@ describe('an event that an anchor’s state holds and that is rejected after all
     expect(await room.event('said')).toMatchObject({ verdict: 'accepted', rule: null });
     expect(await idsIn(room, again.currentState!)).toEqual(ids(room, ...KNOWN, 'join', 'bob'));
     expect(again.resync.members).toBe(3);
+  });
+});
+
+describe('what cites an event whose verdict turns when it is walked', () => {
+  test('is rejected with it, as an outlier too', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }));
+    await room.push({ ...bob, prev: ['join'] });
+    await room.hold(invite);
+    await room.fetch(...KNOWN, 'ban');
+    expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(await room.event('bob')).toMatchObject({ verdict: 'rejected' });
+    expect(await outlier(room, 'invite')).toBe('rejected');
+    const [first] = await entriesOf(room, 'VerdictChanged');
+    expect(first).toMatchObject({
+      eventId: room.id('invite'),
+      was: 'accepted',
+      is: 'rejected',
+      through: room.id('bob'),
+    });
+    const [cause] = (await entries(room)).filter(({ position }) => position === first?.cause);
+    expect(cause?.event).toMatchObject({ type: 'EventUnPartialStated', eventId: room.id('bob') });
+  });
+
+  test('is accepted with it, as an outlier too', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('left', ADMIN, 'leave', { auth: ['create', 'power', 'admin'] }));
+    await room.push(member('ban', BOB, 'ban', { sender: ADMIN, prev: ['join'], ...ofAdmin }));
+    await room.push({ ...bob, prev: ['ban'] });
+    await insertOutlier(room, invite, 'rejected');
+    await room.fetch('create', 'left', 'power', 'rules');
+    expect(await room.event('bob')).toMatchObject({ verdict: 'rejected', partial: true });
+    await room.walk();
+    expect(await room.event('bob')).toMatchObject({ verdict: 'accepted', partial: false });
+    expect(await outlier(room, 'invite')).toBe('accepted');
+  });
+});
+
+test('an outlier that is taken into the timeline with another verdict turns what was judged by it', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.hold(member('ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }));
+  await room.hold({ ...bob, prev: ['join'] }, invite);
+  await room.fetch(...KNOWN, 'ban');
+  await room.walk();
+  expect(room.rings).toBe(0);
+  await room.push({ ...bob, prev: ['join'] });
+  expect(await room.event('bob')).toMatchObject({ verdict: 'rejected', partial: false });
+  expect(room.rings).toBe(1);
+  await room.correct();
+  expect(await outlier(room, 'invite')).toBe('rejected');
+});
+
+describe('what a state lacks', () => {
+  test('gets its places when it is found, with what waited for it, and the room is whole then', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await insertOutlier(room, invite, 'unjudged');
+    await room.fetch(...KNOWN);
+    const omissions = { leftOut: [room.id('bob'), room.id('invite')], awaited: [room.id('bob')] };
+    await recordOmissions(store, room.roomId, room.id('before'), omissions);
+    await room.walk();
+    await room.push(message('said', ADMIN, { prev: ['join'], ...ofAdmin }));
+
+    await room.hold(bob);
+    await room.journal({ type: 'MissingSought', found: 1, foundIds: [room.id('bob')], left: 0, wakeAt: null, at: 9 });
+    const after = await room.correct();
+    expect(await outlier(room, 'invite')).toBe('accepted');
+    expect(await stateAfter(room, 'before')).toEqual(ids(room, ...KNOWN, 'bob', 'invite'));
+    expect(await stateAfter(room, 'said')).toEqual(ids(room, ...KNOWN, 'bob', 'invite', 'join'));
+    expect(await idsIn(room, after.currentState!)).toEqual(ids(room, ...KNOWN, 'bob', 'invite', 'join'));
+    expect(after).toMatchObject({ partial: false, resync: { phase: 'complete', members: 3 } });
+    const corrected = await entriesOf(room, 'AnchorCorrected');
+    expect(corrected.map(({ because, putIn }) => [because, putIn])).toEqual([
+      ['found', [room.id('bob')]],
+      ['found', [room.id('invite')]],
+    ]);
+  });
+
+  test('gets its places when it is pushed, too', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await insertOutlier(room, invite, 'unjudged');
+    await room.fetch(...KNOWN);
+    const omissions = { leftOut: [room.id('invite')], awaited: [room.id('bob')] };
+    await recordOmissions(store, room.roomId, room.id('before'), omissions);
+    await room.walk();
+    await room.push({ ...bob, prev: ['join'] });
+    expect(room.rings).toBe(1);
+    const after = await room.correct();
+    expect(await stateAfter(room, 'before')).toEqual(ids(room, ...KNOWN, 'invite'));
+    expect(await idsIn(room, after.currentState!)).toEqual(ids(room, ...KNOWN, 'bob', 'invite', 'join'));
+  });
+});
+
+describe('a gap whose state was assumed', () => {
+  async function assumed(): Promise<PartialRoom> {
+    const room = new PartialRoom(store);
+    await room.join();
+    const assumedState = await room.state(...AUTH, 'join');
+    const origin = 'there.test' as ServerName;
+    await room.journal({ type: 'GapOpened', eventIds: [room.id('gap')], origin, assumedState, at: 3 });
+    await room.hold(bob);
+    await room.push(message('over', BOB, { prev: ['gap'], ...ofBob }));
+    await room.push(message('next', ADMIN, { prev: ['over'], ...ofAdmin }));
+    await room.fetch(...KNOWN);
+    await room.walk();
+    expect(await entriesOf(room, 'GapsAssumed')).toHaveLength(1);
+    expect(await room.event('over')).toMatchObject({ verdict: 'rejected', partial: false });
+    return room;
+  }
+
+  test('and turns out otherwise is a correction of what builds on it', async () => {
+    const room = await assumed();
+    const snapshotId = await room.state(...KNOWN, 'bob', 'join');
+    const counts = { state: 6, authChain: 0, members: 3, fetched: 0, alreadyHeld: 6, dropped: 0 };
+    const resident = 'there.test' as ServerName;
+    const closed = { type: 'GapClosed', eventId: room.id('gap'), resident, snapshotId, counts } as const;
+    await room.journal({ ...closed, digest: 'd'.repeat(64), at: 9 });
+    const after = await room.correct();
+    expect(await room.event('over')).toMatchObject({ verdict: 'accepted' });
+    expect(await stateAfter(room, 'next')).toEqual(ids(room, ...KNOWN, 'bob', 'join'));
+    expect(await room.extremities()).toEqual([room.id('join'), room.id('next')].sort());
+    expect(after).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(await idsIn(room, after.currentState!)).toEqual(ids(room, ...KNOWN, 'bob', 'join'));
+  });
+
+  test('is filled by its event, whose own state counts then', async () => {
+    const room = await assumed();
+    await room.push(member('gap', CAROL, 'join', { prev: ['join'], auth: AUTH }));
+    expect(await room.event('gap')).toMatchObject({ verdict: 'accepted', partial: false });
+    await room.correct();
+    expect(await stateAfter(room, 'next')).toEqual(ids(room, ...KNOWN, 'gap', 'join'));
+  });
+});
+
+test('states are resolved again where a verdict turns that decided between them', async () => {
+  const room = await wholeRoom();
+  const topic = { type: 'x', stateKey: '' };
+  await room.push({
+    id: 'levels',
+    type: 'm.room.power_levels',
+    stateKey: '',
+    content: LEVELS,
+    prev: ['join'],
+    ...ofAdmin,
+  });
+  const levelled = (who: string) => ({ auth: ['create', 'levels', who] });
+  await room.push({ id: 'one', ...topic, sender: BOB, content: { ts: 2 }, prev: ['levels'], ...levelled('bob') });
+  await room.push({ id: 'two', ...topic, sender: ADMIN, content: { ts: 1 }, prev: ['levels'], ...levelled('admin') });
+  await room.push(message('merge', ADMIN, { prev: ['one', 'two'], ...levelled('admin') }));
+  await room.push(message('after', ADMIN, { prev: ['merge'], ...levelled('admin') }));
+  const before = await stateAfter(room, 'after');
+  await turn(room, 'bob', 'rejected');
+  await room.correct();
+  expect(await room.event('one')).toMatchObject({ verdict: 'rejected' });
+  expect(await stateAfter(room, 'after')).toEqual(ids(room, 'create', 'admin', 'levels', 'rules', 'join', 'two'));
+  await turn(room, 'bob', 'accepted');
+  await room.correct();
+  expect(await stateAfter(room, 'after')).toEqual(before);
+});
+
+describe('a long chain that stands on what is corrected', () => {
+  const LENGTH = 450;
+
+  async function chain(): Promise<PartialRoom> {
+    const room = await wholeRoom();
+    for (let start = 0; start < LENGTH; start += 50) {
+      await room.push(
+        ...Array.from({ length: 50 }, (_, i) => {
+          const prev = start + i === 0 ? 'join' : `link-${start + i - 1}`;
+          const state = (start + i) % 10 === 0 ? { type: 'x', stateKey: String((start + i) % 7) } : {};
+          return { ...message(`link-${start + i}`, ADMIN, { prev: [prev], ...ofAdmin }), ...state };
+        }),
+      );
+    }
+    await turn(room, 'bob', 'rejected');
+    return room;
+  }
+
+  async function isCorrectedOnce(room: PartialRoom): Promise<void> {
+    expect(await countCorrectionsDue(store, room.roomId)).toBe(0);
+    expect(await stateAfter(room, `link-${LENGTH - 1}`)).not.toContain(room.id('bob'));
+    const changed = (await entriesOf(room, 'StatesChanged')).flatMap(({ eventIds }) => eventIds);
+    // The join and all links, each once.
+    expect(changed).toHaveLength(LENGTH + 1);
+    expect(new Set(changed).size).toBe(LENGTH + 1);
+    const { currentState } = await room.correct();
+    expect(await idsIn(room, currentState!)).not.toContain(room.id('bob'));
+  }
+
+  test('is corrected in batches that say how far they are, with fewer statements than events', async () => {
+    const room = await chain();
+    let statements = 0;
+    const query: Store['query'] = (text, values) => {
+      statements += 1;
+      return store.query(text, values);
+    };
+    await room.correct({ ...store, query });
+    expect(statements).toBeLessThan(LENGTH);
+    await isCorrectedOnce(room);
+    const progress = (await entriesOf(room, 'EventsCorrected')).filter(({ judged }) => judged > 0);
+    expect(progress.length).toBeGreaterThanOrEqual(3);
+    expect(progress.every(({ judged }) => judged <= 200)).toBe(true);
+  });
+
+  test('is corrected whatever is killed in between', async () => {
+    const room = await chain();
+    let kills = 0;
+    for (let isDone = false, n = 3; !isDone; n += 2) {
+      isDone = await room.correct(killedAt(n)).then(
+        () => true,
+        () => false,
+      );
+      kills += isDone ? 0 : 1;
+    }
+    expect(kills).toBeGreaterThan(3);
+    await room.correct();
+    await isCorrectedOnce(room);
+  });
+
+  test('is corrected once when two workers believe that they do it', async () => {
+    const room = await chain();
+    await Promise.all([room.correct(), room.correct()]);
+    await isCorrectedOnce(room);
+  });
+
+  test('is corrected once when a commit takes effect and nobody hears of it', async () => {
+    const room = await chain();
+    await expect(room.correct(losesAnAnswer())).rejects.toThrow('lost');
+    await room.correct();
+    await isCorrectedOnce(room);
+  });
+});
+
+describe('in versions with chosen ids', () => {
+  test('verdicts that go round come to an end, with a reason', async () => {
+    const room = new PartialRoom(store, '1');
+    await room.join();
+    await room.fetch(...KNOWN);
+    await room.walk();
+    // Her leave rests on power levels that rest on her not having left.
+    const levels = { id: 'levels', type: 'm.room.power_levels', stateKey: '', content: LEVELS, ...ofAdmin };
+    await room.hold({ ...levels, prev: ['leave'] });
+    await room.push(member('leave', ADMIN, 'leave', { prev: ['join'], auth: ['create', 'levels', 'admin'] }));
+    await room.push({ ...levels, prev: ['leave'] });
+    await room.correct();
+    expect(await countCorrectionsDue(store, room.roomId)).toBe(0);
+    const verdicts = [await room.event('leave'), await room.event('levels')];
+    expect(verdicts.map((event) => event?.rule)).toContain('graph-cycle');
+    const changes = await entriesOf(room, 'VerdictChanged');
+    expect(changes.length).toBeLessThan(50);
+    const named = changes.map(({ eventId, cause }) => `${eventId} ${cause}`);
+    expect(new Set(named).size).toBe(named.length);
+  });
+
+  test('an event that is refused for its place stays refused, whatever turns', async () => {
+    const room = new PartialRoom(store, '1');
+    await room.join();
+    await room.hold(member('bob', BOB, 'join', { prev: ['first'], auth: AUTH }));
+    await room.push(message('first', BOB, { prev: ['join'], ...ofBob }));
+    await room.push(member('bob', BOB, 'join', { prev: ['first'], auth: AUTH }));
+    await room.fetch(...KNOWN);
+    await room.walk();
+    expect(await room.event('bob')).toMatchObject({ verdict: 'rejected', rule: 'graph-cycle' });
+    await turn(room, 'rules', 'rejected');
+    await room.correct();
+    await turn(room, 'rules', 'accepted');
+    await room.correct();
+    expect(await room.event('bob')).toMatchObject({ verdict: 'rejected', rule: 'graph-cycle' });
   });
 });

@@ -15,6 +15,7 @@ import { append } from '../../../src/store/journal/journal.ts';
 import { type RoomRow, createRoom, lockRoom, openEpoch, readRoom } from '../../../src/store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { silent } from '../../federation/tls-server.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 
 export const ADMIN = '@admin:there.test';
@@ -40,15 +41,21 @@ export class PartialRoom {
   readonly context: RoomsContext;
   readonly #store: Store;
 
+  /** How often the room's workflow was rung. */
+  rings = 0;
+
   constructor(store: Store, version = '10', policy: Partial<ResyncPolicy> = {}) {
     this.version = version;
     this.#store = store;
-    const used: Pick<RoomsContext, 'store' | 'clock' | 'serverName' | 'random' | 'policy'> = {
+    type Used = 'store' | 'clock' | 'serverName' | 'random' | 'policy' | 'ring' | 'logger';
+    const used: Pick<RoomsContext, Used> = {
       store,
       clock: systemClock,
       serverName: 'here.test' as ServerName,
       random: () => 0.5,
       policy: { ...defaultResyncPolicy, ...policy },
+      ring: () => Promise.resolve(void (this.rings += 1)),
+      logger: silent,
     };
     this.context = used as RoomsContext;
   }
