@@ -53,8 +53,9 @@ export async function rebuildJournal(options: RebuildOptions, output: Output): P
     }
     output.status();
     const folded = `${sums.rooms} room(s), ${sums.entries} journal entries folded again`;
-    if (sums.differing > 0)
-      {throw new CliError(`${folded}: the tables differ, or could not be compared, in ${sums.differing} room(s)`);}
+    if (sums.differing > 0) {
+      throw new CliError(`${folded}: the tables differ, or could not be compared, in ${sums.differing} room(s)`);
+    }
     if (!options.json) output.line(`${folded}: the tables hold the same.`);
   } finally {
     await store.close();
@@ -63,8 +64,9 @@ export async function rebuildJournal(options: RebuildOptions, output: Output): P
 
 function printRoom({ roomId, entries, position, differences, unfoldable }: RoomRebuilt, output: Output): void {
   output.line(`${printable(roomId)} (${entries} entries, at position ${position})`);
-  if (unfoldable !== undefined)
-    {output.line(`  not compared: the folds of today make nothing of ${printable(unfoldable)}`);}
+  if (unfoldable !== undefined) {
+    output.line(`  not compared: the folds of today make nothing of ${printable(unfoldable)}`);
+  }
   for (const difference of differences) printTable(difference, output);
 }
 
