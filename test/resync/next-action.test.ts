@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
-import { gapsEndAt, nextAction } from '../../src/resync/next-action.ts';
+import { gapsEndAt, nextAction, noGaps } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy, nextRoundAt, settleLacking } from '../../src/resync/policy.ts';
-import { type ResyncState, evolve, willingFrom } from '../../src/resync/state.ts';
+import { type ResyncState, evolve, initialResyncState, willingFrom } from '../../src/resync/state.ts';
 import {
   anEvent,
   completed,
@@ -388,4 +388,13 @@ describe('a resync among residents that fail as they like', () => {
       }),
     );
   });
+});
+
+test('what is to be corrected comes before a walk goes on, and in a complete room before anything else', () => {
+  for (const phase of ['walking', 'complete'] as const) {
+    const state = { ...initialResyncState, phase };
+    expect(nextAction(state, 0, noGaps, 1)).toEqual({ type: 'correct' });
+    expect(nextAction(state, 0, noGaps, 0)).not.toEqual({ type: 'correct' });
+  }
+  expect(nextAction({ ...initialResyncState, phase: 'ended' }, 0, noGaps, 1)).toMatchObject({ type: 'close' });
 });

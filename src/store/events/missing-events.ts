@@ -21,7 +21,7 @@ export interface MissingEvent {
   readonly since: number;
   /** Servers that answered and did not give it, or gave what cannot be used; the first few. */
   readonly askedOf: readonly ServerName[];
-  /** When it was stored and judged after all; no state has it yet. */
+  /** When it was stored and judged after all; its places in the states are a correction. */
   readonly foundAt: number | null;
 }
 
