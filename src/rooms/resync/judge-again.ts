@@ -168,7 +168,9 @@ class Batch {
   #decide(decided: Decided): void {
     const { event, refusal } = decided;
     this.#decided.set(event.eventId, decided);
-    if ((event.verdict === 'rejected') !== (refusal !== undefined)) this.#hasFlipped = true;
+    const isFlipped = (event.verdict === 'rejected') !== (refusal !== undefined);
+    // No state holds a message, and no auth chain: what is resolved is the same whatever is thought of it.
+    if (isFlipped && this.#pduOf(event).stateKey !== undefined) this.#hasFlipped = true;
   }
 
   #isRejected(id: EventId): boolean {
