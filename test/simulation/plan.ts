@@ -8,7 +8,7 @@ import { type Random, createRandom } from '../differential/random.ts';
 export const FEATURES = ['crash', 'down', 'missing', 'late', 'duplicates', 'relays', 'joins', 'forked-joins'] as const;
 export type Feature = (typeof FEATURES)[number];
 
-const NOT_YET: readonly Feature[] = ['joins', 'forked-joins'];
+const NOT_YET: readonly Feature[] = [];
 const ENABLED: readonly Feature[] = FEATURES.filter((feature) => !NOT_YET.includes(feature));
 
 export type Step =
