@@ -222,7 +222,9 @@ class Batch {
     if (outcome === 'accept' || isReached) for (const id of this.#replaced(event)) extremities.delete(id);
     if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);
     let current = this.#current;
-    if (outcome === 'accept' || (outcome === 'softFail' && current === null)) {
+    // One that is not accepted may connect others: what is reached through it is no extremity any more.
+    const isConnecting = extremities.size !== this.#extremities.size;
+    if (outcome === 'accept' || (outcome === 'softFail' && (current === null || isConnecting))) {
       current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values());
     }
     this.#extremities = extremities;

@@ -13,7 +13,10 @@ export interface Parent {
   /** The state is provisional. */
   readonly partial: boolean;
   readonly isAnchor: boolean;
-  /** An anchor at which a stay of ours begins: what lies before it is no part of our timeline, nor is it itself. */
+  /**
+   * An anchor whose event takes no place of its own: a stay of ours begins at it, and what lies before it is no part of our
+   * timeline, nor is it itself; or it has its place already, and the anchor's row counts for its full state alone.
+   */
   readonly isHistory: boolean;
   /** Rejected or soft-failed: nothing new builds on it, and what cites it takes the place of its parents. */
   readonly isRefused: boolean;
@@ -36,7 +39,8 @@ export async function readParents(
          FROM event_states WHERE room_id = $1 AND event_id = ANY ($2::text[])
        UNION ALL
        SELECT a.event_id, encode(a.state_after, 'hex'), a.partial, true,
-              a.epoch < r.epoch OR EXISTS (SELECT FROM pdus j WHERE j.event_id = r.join_event_id AND a.event_id = ANY (j.prev_events)),
+              a.epoch < r.epoch OR EXISTS (SELECT FROM pdus j WHERE j.event_id = r.join_event_id AND a.event_id = ANY (j.prev_events))
+                OR EXISTS (SELECT FROM event_states e WHERE e.room_id = $1 AND e.event_id = a.event_id),
               false
          FROM anchors a JOIN rooms r ON r.room_id = a.room_id
         WHERE a.room_id = $1 AND a.event_id = ANY ($2::text[])) AS parent
