@@ -5,11 +5,10 @@
 import { type Random, createRandom } from '../differential/random.ts';
 
 /** Kinds of things that may be in a run; what the product is known not to do yet stays off. */
-export const FEATURES = ['crash', 'down', 'missing', 'late', 'duplicates', 'relays', 'joins', 'forked-joins'] as const;
+export const FEATURES = ['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const;
 export type Feature = (typeof FEATURES)[number];
 
-const NOT_YET: readonly Feature[] = [];
-const ENABLED: readonly Feature[] = FEATURES.filter((feature) => !NOT_YET.includes(feature));
+const ENABLED: readonly Feature[] = FEATURES;
 
 export type Step =
   /** Somebody of a server does something. */

@@ -6,7 +6,7 @@ import { openMachines } from './machines.ts';
 import { runSeries } from './series.ts';
 
 /** Consecutive seeds; the first ones, so that everybody's runs are the same. */
-const RUNS = 40;
+const RUNS = 60;
 const LANES = 2;
 const SERIES_MS_MAX = 15 * 60_000;
 
