@@ -131,7 +131,8 @@ function answerTo(
       return { state: withoutMembers, auth_chain: authChain, members_omitted: true, servers_in_room: [serverName] };
     }
     case 'GET event': {
-      const event = subjectOfEvent === missed.eventId ? missed.event : undefined;
+      const given = isGiven(subjectOfEvent) ? events.get(subjectOfEvent) : undefined;
+      const event = subjectOfEvent === missed.eventId ? missed.event : given;
       return event && { origin: serverName, origin_server_ts: now, pdus: [event] };
     }
     case 'GET state_ids':

@@ -346,6 +346,31 @@ test('what a degraded room lacks is looked for before its run closes', async () 
   await record('seeks-what-is-missing', run);
 });
 
+test('what is found late in a degraded room is carried on before its run closes', async () => {
+  const degrade = { rounds: 0, afterMs: 0, answers: 1, atLastMs: 86_400_000 };
+  const running: Running = await start({
+    policy: { ...defaultResyncPolicy, degrade },
+    activities: (real) => ({
+      seekMissing: (input): Promise<ControlEvents> => {
+        running.resident.withholds = false;
+        return real.seekMissing(input);
+      },
+    }),
+  });
+  const { joinRoom, run, resident, context } = running;
+  resident.withholds = true;
+  await joinRoom();
+  const result = await run.result();
+  expect(result).toMatchObject({ phase: 'complete', members: MEMBERS + 1 });
+  expect(result).not.toHaveProperty('degraded');
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'walkEvents', 'seekMissing', 'correctEvents']);
+  const entries = await context.store.query<{ type: string }>(
+    `SELECT type FROM journal WHERE position > (SELECT position FROM journal WHERE type = 'MissingSought') ORDER BY position`,
+  );
+  expect(entries.map(({ type }) => type)).toEqual(expect.arrayContaining(['AnchorCorrected', 'EventsCorrected']));
+  await record('carries-corrections-on', run);
+});
+
 test('a run whose residents do not know what the join cites asks for the state before the join', async () => {
   const { joinRoom, run, resident } = await start();
   resident.knowsParents = false;
