@@ -78,7 +78,12 @@ async function walkOn(walk: Walk): Promise<boolean> {
   const before = await readResync(store, roomId);
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
   const events = await readPartialEvents(store, roomId, BATCH_EVENTS_MAX);
-  if (events.length === 0) return complete(walk, before.stateVersion);
+  if (events.length === 0) {
+    if (!(await assumeGaps(walk, before.stateVersion))) return complete(walk, before.stateVersion);
+    // Who opens gaps all the time must not keep the room from its end.
+    walk.vainRounds += 1;
+    return false;
+  }
 
   const judged = await judge(walk, store, before.state.roomVersion, events, BATCH_MS_MAX);
   // What is left waits for gaps, or for each other: a cycle that is longer than a batch.
@@ -170,6 +175,13 @@ async function appendAssumed(
   return true;
 }
 
+/**
+ * Nothing is partial, and no anchor either: what comes to build on one would be partial in a room in which nobody walks any more.
+ */
+async function isAllFull(tx: Transaction, roomId: RoomId, partialEvents: number): Promise<boolean> {
+  return partialEvents === 0 && (await readPartialAnchors(tx, roomId)).length === 0;
+}
+
 /** Nothing is to be corrected first; or there always is, and that can be done in a whole room as well. */
 async function mayComplete({ roomId, vainRounds }: Walk, tx: Transaction): Promise<boolean> {
   return vainRounds >= 2 * VAIN_ROUNDS_MAX || (await countCorrectionsDue(tx, roomId)) === 0;
@@ -181,7 +193,8 @@ async function complete(walk: Walk, stateVersion: number): Promise<boolean> {
   await completion.prepare(context.store, stateVersion);
   const isDone = await withWalkingRoom(walk, stateVersion, async (tx, stay) => {
     const left = await countPartial(tx, roomId);
-    const isDone = left === 0 && (await mayComplete(walk, tx)) && (await completion.append(tx, stay, 0));
+    const mayEnd = (await isAllFull(tx, roomId, left)) && (await mayComplete(walk, tx));
+    const isDone = mayEnd && (await completion.append(tx, stay, 0));
     if (!isDone) countRound(walk, left);
     return isDone;
   });
@@ -204,7 +217,7 @@ async function walkUnderLock(walk: Walk): Promise<boolean> {
     const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX);
     if (events.length === 0) {
       countRound(walk, 0);
-      return (await mayComplete(walk, tx)) && completion.append(tx, stay, LOCKED_MS_MAX);
+      return completeUnderLock(walk, tx);
     }
     const { roomVersion } = stay.resync;
     let judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX);
@@ -212,9 +225,17 @@ async function walkUnderLock(walk: Walk): Promise<boolean> {
       if (await appendAssumed(walk, tx, stay.room)) return false;
       judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX, true);
     }
-    if ((await appendJudged(walk, tx, stay.room, judged)) > 0 || !(await mayComplete(walk, tx))) return false;
-    const judgedStay = await lockResync(tx, roomId, walk.epoch);
-    return judgedStay !== undefined && completion.append(tx, judgedStay, LOCKED_MS_MAX);
+    return (await appendJudged(walk, tx, stay.room, judged)) === 0 && completeUnderLock(walk, tx);
   });
   return isDone === true;
+}
+
+/** Where no event is partial: a gap that was opened since its state was last assumed is no reason to wait. */
+async function completeUnderLock(walk: Walk, tx: Transaction): Promise<boolean> {
+  const { roomId, epoch, completion } = walk;
+  if (!(await mayComplete(walk, tx))) return false;
+  const judged = await lockResync(tx, roomId, epoch);
+  if (judged === undefined) return false;
+  const stay = (await appendAssumed(walk, tx, judged.room)) ? await lockResync(tx, roomId, epoch) : judged;
+  return stay !== undefined && completion.append(tx, stay, LOCKED_MS_MAX);
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
@@ -6,6 +6,7 @@ import { resolveInSteps } from '../../../src/rooms/judge/resolve-in-steps.ts';
 import { resolveSnapshots } from '../../../src/rooms/judge/resolve.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type Store } from '../../../src/store/open-store.ts';
+import { readPartialAnchors } from '../../../src/store/events/anchors.ts';
 import { countPartial, readAuthStateOf } from '../../../src/store/events/event-states.ts';
 import { isAnybodyIn } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
@@ -100,6 +101,40 @@ test('events over a gap that stays open are judged by what is known, and the roo
   expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 4 } });
   expect(await countPartial(store, room.roomId)).toBe(0);
   expect(await room.extremities()).toEqual([room.id('apart'), room.id('next')].sort());
+});
+
+describe('a gap at which nothing stands yet', () => {
+  const opened = async (room: PartialRoom, ...names: readonly string[]) => {
+    const assumedState = await room.state(...AUTH, 'join');
+    const eventIds = names.map((name) => room.id(name));
+    await room.journal({ type: 'GapOpened', eventIds, origin: 'there.test' as ServerName, assumedState, at: 3 });
+  };
+  const over = (name: string, gap: string) => message(name, ADMIN, { prev: [gap], auth: ['create', 'power', 'admin'] });
+
+  test('leaves nothing partial behind: what comes to stand on it in the whole room is full', async () => {
+    const room = await joined();
+    await room.fetch(...KNOWN);
+    await opened(room, 'gap');
+    expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(await readPartialAnchors(store, room.roomId)).toEqual([]);
+    await room.push(over('over', 'gap'), over('next', 'over'));
+    expect(await room.event('over')).toMatchObject({ verdict: 'accepted', partial: false });
+    expect(await room.event('next')).toMatchObject({ verdict: 'accepted', partial: false });
+  });
+
+  test('keeps the room from no end, though another one is opened whenever the walk looks', async () => {
+    const room = await joined();
+    await room.fetch(...KNOWN);
+    let looks = 0;
+    const query: Store['query'] = async (statement, values) => {
+      const rows = await store.query(statement, values);
+      if (statement.includes('RECURSIVE wanted')) await opened(room, `gap-${(looks += 1)}`);
+      return rows as never;
+    };
+    expect(await room.walk({ ...store, query })).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(looks).toBeGreaterThan(1);
+    expect(await readPartialAnchors(store, room.roomId)).toEqual([]);
+  });
 });
 
 test('a join that the full state refuses has failed: the stay ends, and the state is the one that was fetched', async () => {
