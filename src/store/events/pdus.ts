@@ -61,6 +61,40 @@ export interface OutlierVerdict {
   readonly reason?: string | undefined;
 }
 
+/**
+ * `waiting`: events that states lack and that have no verdict, with the auth events in whose place they wait, as far as those have
+ * none either. A room whose states lack nothing has none.
+ */
+const RECORD_VERDICTS = `
+  WITH RECURSIVE recorded AS (
+    INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
+    SELECT p.nid, CASE WHEN v.accepted THEN 'accepted' ELSE 'rejected' END, v.auth_depth, v.rule, v.reason
+      FROM unnest($2::text[], $3::boolean[], $4::int[], $5::text[], $6::text[])
+           AS v(event_id, accepted, auth_depth, rule, reason)
+      JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
+     ORDER BY p.nid
+    ON CONFLICT (event_nid) DO NOTHING
+    RETURNING event_nid
+  ), waiting (event_id) AS (
+    SELECT event_id FROM left_out WHERE room_id = $1
+     UNION
+    SELECT unnest(p.auth_events)
+      FROM waiting w
+     CROSS JOIN LATERAL (SELECT nid, auth_events FROM pdus WHERE event_id = w.event_id AND room_id = $1 OFFSET 0) AS p
+     WHERE (SELECT count(*) FROM event_states e WHERE e.event_nid = p.nid) = 0
+       AND (SELECT count(*) FROM outlier_verdicts o WHERE o.event_nid = p.nid) = 0
+  ), named AS (
+    SELECT event_id FROM waiting UNION SELECT event_id FROM awaited_events WHERE room_id = $1
+  )
+  INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+  SELECT $1, n.event_id, h.position, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    FROM journal_head h
+   CROSS JOIN named n
+   CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = n.event_id AND room_id = $1 OFFSET 0) AS p
+    JOIN recorded r ON r.event_nid = p.nid
+   ORDER BY n.event_id
+  ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`;
+
 const COMPLETE_HOLLOW = completeHollow('SELECT * FROM incoming_pdus WHERE NOT hollow');
 
 /**
@@ -228,7 +262,10 @@ export async function* streamPdus(
   }
 }
 
-/** Records what outliers were judged to be by their auth events. The first verdict on an event stays. */
+/**
+ * Records what outliers were judged to be by their auth events. The first verdict on an event stays. Where states lack the event,
+ * or what they lack waits for it, whoever judged it, it is noted as a change (`correction_causes`): the states are looked at.
+ */
 export async function recordOutlierVerdicts(
   sql: Sql,
   roomId: RoomId,
@@ -236,22 +273,13 @@ export async function recordOutlierVerdicts(
 ): Promise<void> {
   for (let start = 0; start < verdicts.length; start += RECORDED_AT_A_TIME) {
     const some = verdicts.slice(start, start + RECORDED_AT_A_TIME);
-    await sql.query(
-      `INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
-       SELECT p.nid, CASE WHEN v.accepted THEN 'accepted' ELSE 'rejected' END, v.auth_depth, v.rule, v.reason
-         FROM unnest($2::text[], $3::boolean[], $4::int[], $5::text[], $6::text[])
-              AS v(event_id, accepted, auth_depth, rule, reason)
-         JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
-        ORDER BY p.nid
-       ON CONFLICT (event_nid) DO NOTHING`,
-      [
-        roomId,
-        textArray(some.map(({ eventId }) => eventId)),
-        booleanArray(some.map(({ verdict }) => verdict === 'accepted')),
-        int8Array(some.map(({ authDepth }) => authDepth)),
-        textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
-        textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
-      ],
-    );
+    await sql.query(RECORD_VERDICTS, [
+      roomId,
+      textArray(some.map(({ eventId }) => eventId)),
+      booleanArray(some.map(({ verdict }) => verdict === 'accepted')),
+      int8Array(some.map(({ authDepth }) => authDepth)),
+      textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
+      textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
+    ]);
   }
 }

@@ -4,10 +4,12 @@ import { type Journalled, type ResyncEvent, type TimelineEvent } from '../../../
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
 import { recordOmissions } from '../../../src/store/events/left-out.ts';
-import { readPdus } from '../../../src/store/events/pdus.ts';
+import { readPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
+import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, PartialRoom, member, message } from './partial-room.ts';
@@ -36,13 +38,9 @@ const invite = member('invite', CAROL, 'invite', { sender: BOB, auth: [...AUTH, 
 
 /** Holds an event with a verdict that judging alone would not give it now, or with none. */
 async function insertOutlier(room: PartialRoom, event: EventInTest, verdict: 'rejected' | 'unjudged'): Promise<void> {
-  await room.hold(event);
-  const nid = `(SELECT nid FROM pdus WHERE event_id = $1)`;
-  if (verdict === 'unjudged') {
-    await store.query(`DELETE FROM outlier_verdicts WHERE event_nid = ${nid}`, [room.id(event.id)]);
-  } else {
-    await store.query(`UPDATE outlier_verdicts SET verdict = 'rejected' WHERE event_nid = ${nid}`, [room.id(event.id)]);
-  }
+  await room.insert(event);
+  if (verdict === 'unjudged') return;
+  await recordOutlierVerdicts(store, room.roomId, [{ eventId: room.id(event.id), verdict, authDepth: null }]);
 }
 
 /** A whole room whose state at the join, as it was fetched, holds Bob's membership. */
@@ -223,6 +221,40 @@ describe('what a state lacks', () => {
       ['found', [room.id('bob')]],
       ['found', [room.id('invite')]],
     ]);
+  });
+
+  test('gets its place when whoever fetches something else judges it first', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await insertOutlier(room, invite, 'unjudged');
+    await room.fetch(...KNOWN);
+    const omissions = { leftOut: [room.id('bob'), room.id('invite')], awaited: [room.id('bob')] };
+    await recordOmissions(store, room.roomId, room.id('before'), omissions);
+    await room.walk();
+    await insertOutlier(room, bob, 'unjudged');
+    const fetched = ids(room, ...KNOWN, 'bob', 'invite');
+    await judgeOutliers(store, room.roomId, rulesOfJoined('10'), fetched, () => undefined);
+    const after = await room.correct();
+    expect(await stateAfter(room, 'before')).toEqual(fetched);
+    expect(await idsIn(room, after.currentState!)).toEqual(ids(room, ...KNOWN, 'bob', 'invite', 'join'));
+    expect(await countCorrectionsDue(store, room.roomId)).toBe(0);
+  });
+
+  test('gets its place when whoever fetches something else judges what it waits for, and not the event', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    const joined = member('carol', CAROL, 'join', { auth: [...AUTH, 'invite'] });
+    await insertOutlier(room, invite, 'unjudged');
+    await insertOutlier(room, joined, 'unjudged');
+    await room.fetch(...KNOWN);
+    const omissions = { leftOut: [room.id('carol')], awaited: [] };
+    await recordOmissions(store, room.roomId, room.id('before'), omissions);
+    await room.walk();
+    await insertOutlier(room, bob, 'unjudged');
+    const fetched = ids(room, ...KNOWN, 'bob', 'invite');
+    await judgeOutliers(store, room.roomId, rulesOfJoined('10'), fetched, () => undefined);
+    await room.correct();
+    expect(await stateAfter(room, 'before')).toEqual(ids(room, ...KNOWN, 'carol'));
   });
 
   test('gets its places when it is pushed, too', async () => {

@@ -116,12 +116,17 @@ export class PartialRoom {
     });
   }
 
-  /** Stores accepted outliers. */
-  async hold(...events: readonly EventInTest[]): Promise<void> {
+  /** Stores events without a verdict. */
+  async insert(...events: readonly EventInTest[]): Promise<void> {
     await insertPdus(
       this.#store,
       events.map((event) => this.#pdu(event)),
     );
+  }
+
+  /** Stores accepted outliers. */
+  async hold(...events: readonly EventInTest[]): Promise<void> {
+    await this.insert(...events);
     await recordOutlierVerdicts(
       this.#store,
       this.roomId,
