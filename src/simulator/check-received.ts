@@ -3,26 +3,15 @@
  * the room, so that a mistake of ours shows here and not in the first room out there.
  */
 import { MatrixError } from '../http/matrix-error.ts';
-import { authEventIdsOf } from '../matrix/auth/auth-events.ts';
-import { type AuthRule, type AuthState } from '../matrix/auth/auth-verdict.ts';
+import { type AuthRule } from '../matrix/auth/auth-verdict.ts';
 import { parsePdu } from '../matrix/event-format.ts';
 import { checkContentHash } from '../matrix/signing/hashes.ts';
-import { type EventId, type ServerName, domainOf } from '../matrix/identifiers.ts';
+import { type ServerName, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
-import { checkUnPartialStated } from '../matrix/pdu-checks.ts';
 import { signaturesOf, verifyEventSignature } from '../matrix/signing/signatures.ts';
-import { parseJsonObject } from '../matrix/json/strict-json.ts';
-import { invariant } from '../invariant.ts';
 import { type Federation } from './federation.ts';
-import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
-
-/** The current state of a room, as the auth rules read it. */
-export function authStateOfRoom(room: SimulatedRoom): AuthState {
-  return (type, stateKey) => {
-    const event = room.currentEvent(type, stateKey);
-    return event === undefined ? undefined : pduOf(room, event);
-  };
-}
+import { type SimulatedRoom } from './room.ts';
+import { authStateOfRoom, verdictOn } from './room-verdicts.ts';
 
 /** What a resident answers about an event that its room's rules refuse. */
 export function forbidden({ rule, reason }: { readonly rule: AuthRule; readonly reason: string }): MatrixError {
@@ -55,32 +44,11 @@ export async function checkReceivedFrom(
   for (const id of [...pdu.prevEvents, ...pdu.authEvents]) {
     if (room.event(id) === undefined) throw badEvent(`it cites ${id}, which nobody knows`);
   }
-  const verdict = checkUnPartialStated({
-    event: pdu,
-    rules,
-    authEvents: citedBy(room, pdu),
-    isRejected: () => false,
-    stateBefore: authStateOfRoom(room),
-  });
+  const verdict = verdictOn(room, pdu, authStateOfRoom(room));
   if (verdict.outcome !== 'accept') throw forbidden(verdict);
   return pdu;
 }
 
 function badEvent(what: string): MatrixError {
   return new MatrixError(400, 'M_INVALID_PARAM', `the event is not usable: ${what}`);
-}
-
-function citedBy(room: SimulatedRoom, pdu: Pdu): Pdu[] {
-  return authEventIdsOf(pdu, room.rules)
-    .map((id: EventId) => room.event(id))
-    .filter((event) => event !== undefined)
-    .map((event) => pduOf(room, event));
-}
-
-function pduOf(room: SimulatedRoom, { json }: SimulatedEvent): Pdu {
-  const read = parseJsonObject(json);
-  invariant(read.ok, 'events of a simulated room are JSON');
-  const parsed = parsePdu(read.value, room.rules);
-  invariant(parsed.ok, 'events of a simulated room are well-formed');
-  return parsed.pdu;
 }

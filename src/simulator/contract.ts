@@ -2,8 +2,9 @@
  * What a simulated federation offers to tests, benches and the demo; no code. Everything that passes is data, so that it is
  * the same whether the federation runs in this process or in one of its own.
  */
-import { type Draft } from '../matrix/compose.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { type PlacedDraft } from './room.ts';
 import { type RoomShape } from './room-shape.ts';
 import { type SimulatorFault } from './simulator-faults.ts';
 
@@ -82,7 +83,7 @@ export interface RequestCount {
   readonly keyServers: number;
 }
 
-/** A room as it was generated. */
+/** A room as it was when it was looked at. */
 export interface SimulatedRoomSummary {
   readonly roomId: RoomId;
   /** Of `resident1`. */
@@ -105,6 +106,12 @@ export interface StateDigest {
   readonly joined: number;
 }
 
+/** An event of the true state. */
+export interface StandingEvent {
+  readonly eventId: EventId;
+  readonly content: JsonObject;
+}
+
 export interface Simulator {
   readonly port: number;
   readonly domain: string;
@@ -113,6 +120,7 @@ export interface Simulator {
   /** For the setting `federation.static_addresses`. */
   readonly staticAddresses: Readonly<Record<string, string>>;
   readonly residents: readonly ServerName[];
+  /** As they were generated. */
   readonly rooms: readonly SimulatedRoomSummary[];
   /** Adds a rule. All rules that match a request strike it, in the order they were added. */
   inject(rule: SimulatorFaultRule): Promise<InjectedFault>;
@@ -122,10 +130,15 @@ export interface Simulator {
   counts(): Promise<readonly RequestCount[]>;
   resetCounts(): Promise<void>;
   /**
-   * Appends events on top of the room and pushes them, in order, to the joining servers that are in it. Resolves when they
-   * are in the room; pushes go on in the background. The auth rules are not asked: a forbidden event is what a liar would send.
+   * Appends events to the room, on top of it where a draft names no place, and pushes them, in order, to the joining servers
+   * that are in it. Resolves when they are in the room; pushes go on in the background. A forbidden event is what a liar would
+   * send: it is pushed like any other, and the simulated servers hold it as rejected, as real ones would.
    */
-  emit(roomId: RoomId, drafts: readonly Draft[]): Promise<readonly EventId[]>;
+  emit(roomId: RoomId, drafts: readonly PlacedDraft[]): Promise<readonly EventId[]>;
+  /** What stands at a place of the true state; `undefined`: nothing. */
+  stateEvent(roomId: RoomId, type: string, stateKey: string): Promise<StandingEvent | undefined>;
+  /** A room as it is now. */
+  summary(roomId: RoomId): Promise<SimulatedRoomSummary>;
   /** Some of the joined users of simulated servers, of as many servers as there are: senders of events to be emitted. */
   speakers(roomId: RoomId, limit: number): Promise<readonly UserId[]>;
   /** Resolves when every push so far has been answered or given up. */

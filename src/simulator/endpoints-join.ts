@@ -12,10 +12,11 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { invariant } from '../invariant.ts';
 import { type Answer, answerWith, answerWithEvents } from './answer.ts';
-import { authStateOfRoom, checkReceivedFrom, forbidden } from './check-received.ts';
+import { checkReceivedFrom, forbidden } from './check-received.ts';
 import { type Endpoint, type SignedRequest } from './endpoint.ts';
 import { type Federation, eventsOf, joinedFromOutside, roomOf } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
+import { authStateOfRoom } from './room-verdicts.ts';
 
 /** What the keys of memberships in a state map begin with. */
 const MEMBERS = stateMapKey('m.room.member', '');

@@ -4,6 +4,7 @@
  */
 import { invariant } from '../invariant.ts';
 import { authEventKeys } from '../matrix/auth/auth-events.ts';
+import { type AuthState } from '../matrix/auth/auth-verdict.ts';
 import { type Draft, type GraphPlace, chooseParents, depthAfter, sealEvent, unsignedEvent } from '../matrix/compose.ts';
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { readInteger } from '../matrix/json/json-numbers.ts';
@@ -11,9 +12,11 @@ import { eventIdOf, signedText } from '../matrix/signing/hashes.ts';
 import { type EventId, type RoomAlias, type RoomId, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
+import { stateMapKey } from '../matrix/state-map.ts';
 import { emptyEventGraph } from './event-graph.ts';
 import { referencedIds, referencesOf } from './references.ts';
 import { roomState } from './room-state.ts';
+import { authStateOfRoom, pduOf, verdictOn } from './room-verdicts.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 import { type ServerKeys } from './server-keys.ts';
@@ -32,11 +35,10 @@ export interface NewRoom {
 /** When and where an event of the history stands. */
 export interface Placing {
   readonly originServerTsMs: number;
-  /**
-   * The extremities, unless an event is to have a sibling. Its auth events are of the current state all the same: siblings
-   * must not touch what the other rests on.
-   */
-  readonly prevEvents?: readonly EventId[];
+  /** The extremities, unless an event is to have a sibling, or to be put elsewhere. */
+  readonly prevEvents?: readonly EventId[] | undefined;
+  /** Of the current state when absent, for siblings too: they must not touch what the other rests on. */
+  readonly authEvents?: readonly EventId[] | undefined;
 }
 
 export interface GrowingRoom {
@@ -69,10 +71,10 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
       .filter((eventId) => eventId !== undefined);
 
   /** The event before it is signed. Versions up to 10 name the origin, as servers of their time did. */
-  const composed = (draft: Draft, { originServerTsMs, prevEvents = extremities }: Placing, givenId?: EventId) => {
+  const composed = (draft: Draft, placing: Placing, givenId?: EventId) => {
+    const { originServerTsMs, prevEvents = extremities, authEvents = authEventsOf(draft) } = placing;
     const parents = chooseParents(prevEvents.map((eventId) => graph.event(eventId)).filter(isThere));
     const prevIds = parents.map(({ eventId }) => eventId);
-    const authEvents = authEventsOf(draft);
     const depth = depthAfter(parents, rules);
     const place: GraphPlace = {
       roomId,
@@ -86,18 +88,22 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
     return { json, prevEvents: prevIds, authEvents, depth };
   };
 
-  /** Takes an event into the graph, the extremities and the current state. */
-  const take = (event: SimulatedEvent): SimulatedEvent => {
-    const { eventId, prevEvents, authEvents } = event;
+  const hold = (event: SimulatedEvent): void => {
+    const { authEvents } = event;
     // Version 12 does not cite the create event, which the room id names.
     const isImplied = rules.roomIdIsCreateHash && roomId !== undefined;
     graph.add(event, isImplied ? [...authEvents, `$${roomId?.slice(1)}` as EventId] : authEvents);
+  };
+
+  /** Lets an event that is held count: the extremities and the current state follow it. */
+  const build = (event: SimulatedEvent): SimulatedEvent => {
+    const { eventId, prevEvents } = event;
     state.apply(event);
     extremities = [...extremities.filter((extremity) => !prevEvents.includes(extremity)), eventId];
     return event;
   };
 
-  const place = (draft: Draft, placing: Placing): SimulatedEvent => {
+  const made = (draft: Draft, placing: Placing): SimulatedEvent => {
     const { sender, type, stateKey, content } = draft;
     const server = domainOf(sender);
     const givenId = rules.eventIdFormat === 'given' ? (`$${opaqueId()}:${server}` as EventId) : undefined;
@@ -106,7 +112,21 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
     const json = Buffer.from(canonicalJson(event));
     references.note(eventId, signedText);
     lastTsMs = Math.max(lastTsMs, placing.originServerTsMs);
-    return take({ eventId, ...described(type, stateKey, sender, content), depth, prevEvents, authEvents, json });
+    const held = { eventId, ...described(type, stateKey, sender, content), depth, prevEvents, authEvents, json };
+    hold(held);
+    return held;
+  };
+
+  const place = (draft: Draft, placing: Placing): SimulatedEvent => build(made(draft, placing));
+
+  /** As `authStateOfRoom`, before an event that may stand anywhere. */
+  const authStateBefore = (event: SimulatedEvent): AuthState => {
+    const before = state.before(event.eventId);
+    invariant(before !== undefined, 'the state before what is appended is kept');
+    return (type, stateKey) => {
+      const standing = graph.event(before.get(stateMapKey(type, stateKey)));
+      return standing && pduOf(standing, rules);
+    };
   };
 
   const created = place(
@@ -130,12 +150,23 @@ export function growRoom({ rules, creator, alias, createContent, createdAtMs, ke
     authChain: (eventIds) => graph.authChain(eventIds),
     serversInRoom: () => state.servers(),
     joinedCount: () => state.joined(),
-    append: (draft) => place(draft, { originServerTsMs: lastTsMs + 1 + random.below(APPENDED_STEP_MS_MAX) }),
+    append({ prevEvents, authEvents, ...draft }) {
+      const originServerTsMs = lastTsMs + 1 + random.below(APPENDED_STEP_MS_MAX);
+      const event = made(draft, { originServerTsMs, prevEvents, authEvents });
+      // A copy of the whole state is made only for what does not stand on top of it.
+      const stateBefore = prevEvents === undefined ? authStateOfRoom(room) : authStateBefore(event);
+      if (verdictOn(room, pduOf(event, rules), stateBefore).outcome === 'accept') return build(event);
+      state.reject(event.eventId);
+      return event;
+    },
+    isRejected: (eventId) => state.isRejected(eventId),
     accept(event) {
       const eventId = eventIdOf(event, rules);
       const held = graph.event(eventId);
       if (held !== undefined) return held;
-      const accepted = take(readAccepted(eventId, event));
+      const accepted = readAccepted(eventId, event);
+      hold(accepted);
+      build(accepted);
       references.note(eventId, signedText(event, rules));
       lastTsMs = Math.max(lastTsMs, event['origin_server_ts'] as number);
       return accepted;

@@ -144,6 +144,8 @@ function remoteSimulator(
     counts: () => call('counts'),
     resetCounts: () => call('resetCounts'),
     emit: (roomId, drafts) => call('emit', roomId, drafts),
+    stateEvent: (roomId, type, stateKey) => call('stateEvent', roomId, type, stateKey),
+    summary: (roomId) => call('summary', roomId),
     speakers: (roomId, limit) => call('speakers', roomId, limit),
     pushesSettled: () => call('pushesSettled'),
     digest: (roomId) => call('digest', roomId),

@@ -8,7 +8,8 @@ export type SimulatorFacts = Pick<
 > & { readonly pid: number };
 
 /** Calls that pass as they are. */
-export type PassedCall = 'clear' | 'counts' | 'resetCounts' | 'emit' | 'speakers' | 'pushesSettled' | 'digest';
+export type PassedCall =
+  'clear' | 'counts' | 'resetCounts' | 'emit' | 'stateEvent' | 'summary' | 'speakers' | 'pushesSettled' | 'digest';
 
 export type SimulatorRequest =
   | { readonly type: 'start'; readonly options: SimulatorOptions }

@@ -10,10 +10,13 @@ import { type EventGraph } from './event-graph.ts';
 import { memberCounts } from './member-counts.ts';
 import { type SimulatedEvent } from './room.ts';
 
-/** The state of a room whose events are in a graph; each is put in there before it is applied here. */
+/** The state of a room whose events are in a graph; each is put in there before it is applied or rejected here. */
 export interface RoomState {
   /** Lets an event stand at its place; a message changes nothing. */
   apply(event: SimulatedEvent): void;
+  /** Holds an event as rejected: it never stands anywhere. */
+  reject(eventId: EventId): void;
+  isRejected(eventId: EventId): boolean;
   /** What stands at a place now. */
   get(type: string, stateKey: string): EventId | undefined;
   current(): ReadonlyMap<string, EventId>;
@@ -29,6 +32,7 @@ export interface RoomState {
 export function roomState(graph: EventGraph): RoomState {
   const members = memberCounts();
   const current = new Map<string, EventId>();
+  const rejected = new Set<EventId>();
   let digest: string | undefined;
   /** The state after the event with this number. */
   let base: { readonly state: ReadonlyMap<string, EventId>; readonly after: number } | undefined;
@@ -44,6 +48,8 @@ export function roomState(graph: EventGraph): RoomState {
       current.set(key, event.eventId);
       digest = undefined;
     },
+    reject: (eventId) => void rejected.add(eventId),
+    isRejected: (eventId) => rejected.has(eventId),
     get: (type, stateKey) => current.get(stateMapKey(type, stateKey)),
     current: () => new Map(current),
     keepFromHere() {
@@ -55,7 +61,7 @@ export function roomState(graph: EventGraph): RoomState {
       if (base === undefined || ancestors === undefined) return undefined;
       const state = new Map(base.state);
       for (const { type, stateKey, eventId: standing } of ancestors) {
-        if (stateKey !== undefined) state.set(stateMapKey(type, stateKey), standing);
+        if (stateKey !== undefined && !rejected.has(standing)) state.set(stateMapKey(type, stateKey), standing);
       }
       return state;
     },

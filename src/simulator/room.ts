@@ -24,6 +24,14 @@ export interface SimulatedEvent {
   readonly json: Buffer;
 }
 
+/** A draft with its place in the graph, where that is not to be what the room's true state gives it. */
+export interface PlacedDraft extends Draft {
+  /** All extremities when absent. They must be recent: the state after them is looked at. */
+  readonly prevEvents?: readonly EventId[];
+  /** Those that the rules choose from the current state when absent. */
+  readonly authEvents?: readonly EventId[];
+}
+
 /** The answer of make_join. */
 export interface JoinTemplateAnswer {
   readonly room_version: string;
@@ -59,10 +67,12 @@ export interface SimulatedRoom {
   /** Joined members. */
   joinedCount(): number;
   /**
-   * Adds an event on top of all extremities, signed by its sender's server. It is not judged by the auth rules: whoever
-   * drafts something forbidden gets what a hostile server would send, and the current state follows it.
+   * Adds an event, signed by its sender's server. One that the auth rules refuse, by its auth events or by the state before
+   * it, is what a hostile server would send, and held as rejected: it changes no state, and nothing builds on it of itself.
    */
-  append(draft: Draft): SimulatedEvent;
+  append(draft: PlacedDraft): SimulatedEvent;
+  /** Whether an event was appended that the auth rules refuse. */
+  isRejected(eventId: EventId): boolean;
   /**
    * Takes in an event made and signed elsewhere, such as a join by send_join, as it is. The caller has checked it, and
    * knows its parents and auth events to be here. One that is here already is given back.

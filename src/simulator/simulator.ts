@@ -1,5 +1,4 @@
 /** A federation in this process: residents and member servers over real TLS, with rooms made from a seed. */
-import { type Draft } from '../matrix/compose.ts';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../clock.ts';
 import { createCertificateAuthority } from '../launch/certificates.ts';
@@ -18,6 +17,7 @@ import {
   type SimulatedRoomSummary,
   type Simulator,
   type SimulatorOptions,
+  type StandingEvent,
   type StateDigest,
 } from './contract.ts';
 import { type Federation, eventsOf, joinedFromOutside } from './federation.ts';
@@ -28,7 +28,8 @@ import { createKeyAnswers } from './key-answers.ts';
 import { Listener } from './listener.ts';
 import { createPushes } from './pushes.ts';
 import { RequestCounts } from './request-counts.ts';
-import { type SimulatedRoom } from './room.ts';
+import { type PlacedDraft, type SimulatedRoom } from './room.ts';
+import { pduOf } from './room-verdicts.ts';
 import { type ServerKeys, serverKeysFromSeed } from './server-keys.ts';
 
 const DEFAULT_DOMAIN = 'federation.test';
@@ -75,6 +76,8 @@ export async function startSimulator(
     counts: () => promised(() => counts.rows()),
     resetCounts: () => promised(() => counts.reset()),
     emit: (roomId, drafts) => promised(() => emit(federation, roomNamed(federation, roomId), drafts)),
+    stateEvent: (roomId, type, key) => promised(() => standing(roomNamed(federation, roomId), type, key)),
+    summary: (roomId) => promised(() => summarise(roomNamed(federation, roomId))),
     speakers: (roomId, limit) => promised(() => speakers(federation, roomNamed(federation, roomId), limit)),
     pushesSettled: () => pushes.settled(),
     digest: (roomId) => promised(() => digestOf(roomNamed(federation, roomId))),
@@ -141,11 +144,16 @@ function roomNamed({ rooms }: Federation, roomId: RoomId): SimulatedRoom {
   return room;
 }
 
+function standing(room: SimulatedRoom, type: string, stateKey: string): StandingEvent | undefined {
+  const event = room.currentEvent(type, stateKey);
+  return event && { eventId: event.eventId, content: pduOf(event, room.rules).content };
+}
+
 function digestOf(room: SimulatedRoom): StateDigest {
   return { digest: room.digest(), events: room.currentState().size, joined: room.joinedCount() };
 }
 
-function emit(federation: Federation, room: SimulatedRoom, drafts: readonly Draft[]): EventId[] {
+function emit(federation: Federation, room: SimulatedRoom, drafts: readonly PlacedDraft[]): EventId[] {
   return drafts.map((draft) => {
     const before = joinedFromOutside(federation, room);
     const event = room.append(draft);

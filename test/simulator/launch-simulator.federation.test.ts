@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { expect, onTestFinished, test } from 'vitest';
 import { identify, isRunning } from '../../src/launch/process-identity.ts';
 import { LaunchError } from '../../src/launch/progress.ts';
-import { type RoomId } from '../../src/matrix/identifiers.ts';
+import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type SimulatorOptions } from '../../src/simulator/contract.ts';
 import { type LaunchedSimulator, launchSimulator } from '../../src/simulator/launch-simulator.ts';
 import { startSimulator } from '../../src/simulator/simulator.ts';
@@ -72,6 +72,21 @@ test('it is joined, made to fail, told to speak and counted from here', async ()
   expect(await simulator.emit(roomId, drafts)).toHaveLength(1);
   await simulator.pushesSettled();
   expect(joiner.received).toHaveLength(1);
+  const summary = await simulator.summary(roomId);
+  expect(summary).toMatchObject({ members: room!.members + 1, stateEvents: room!.stateEvents + 1 });
+  expect(await simulator.stateEvent(roomId, 'm.room.member', joiner.userId)).toMatchObject({
+    eventId,
+    content: { membership: 'join' },
+  });
+  expect(await simulator.stateEvent(roomId, 'm.room.member', '@nobody:here')).toBeUndefined();
+
+  // Refused by the rules: pushed like any other, and nothing in the room.
+  const truth = await simulator.digest(roomId);
+  const liar = { sender: '@liar:hs1.federation.test' as UserId, type: 'm.room.topic', stateKey: '', content: {} };
+  expect(await simulator.emit(roomId, [liar])).toHaveLength(1);
+  await simulator.pushesSettled();
+  expect(joiner.received).toHaveLength(2);
+  expect(await simulator.digest(roomId)).toEqual(truth);
   const rows = (await simulator.counts()).map(({ server, endpoint, requests }) => [server, endpoint, requests]);
   expect(rows).toContainEqual([resident, 'state', 1]);
   await simulator.resetCounts();

@@ -132,6 +132,73 @@ describe('appending an event', () => {
     expect(one?.json.toString()).toBe(two?.json.toString());
   });
 
+  describe('by somebody who has left, which cites the join that is over', () => {
+    const leaver = '@leaver:hs1.test' as UserId;
+    const membership = (room: SimulatedRoom, sender: UserId, stateKey: UserId, to: string, more: object = {}) =>
+      room.append({ sender, type: 'm.room.member', stateKey, content: { membership: to }, ...more });
+    const standing = (room: SimulatedRoom, type: string, stateKey = '') => room.currentEvent(type, stateKey)!.eventId;
+
+    /** A ban by who had the power for it, and has left. */
+    const forbiddenBan = (room: SimulatedRoom) => {
+      const banned = aMember(room);
+      const joined = membership(room, leaver, leaver, 'join');
+      const { content } = readPdu(room.currentEvent('m.room.power_levels', '')!, room);
+      const users = { ...(content['users'] as JsonObject), [leaver]: 75 };
+      room.append({
+        sender: creatorOf(room),
+        type: 'm.room.power_levels',
+        stateKey: '',
+        content: { ...content, users },
+      });
+      const left = membership(room, leaver, leaver, 'leave');
+      const power = standing(room, 'm.room.power_levels');
+      const cited = [standing(room, 'm.room.create'), power, joined.eventId, standing(room, 'm.room.member', banned)];
+      return { banned, left, ban: membership(room, leaver, banned, 'ban', { authEvents: cited }) };
+    };
+
+    test('is held as rejected: the state and the extremities are those without it', () => {
+      const { room } = makeRoom();
+      const { banned, left, ban } = forbiddenBan(room);
+      expect(ban.prevEvents).toEqual([left.eventId]);
+      expect(readPdu(ban, room).authEvents).toEqual(ban.authEvents);
+      expect(room.isRejected(ban.eventId)).toBe(true);
+      expect(room.isRejected(left.eventId)).toBe(false);
+      expect(room.event(ban.eventId)).toBe(ban);
+      expect(room.extremities).toEqual([left.eventId]);
+      expect(room.currentEvent('m.room.member', banned)?.membership).toBe('join');
+    });
+
+    test('may be named as a parent, and the state before its child is without it', () => {
+      const { room } = makeRoom();
+      const { banned, left, ban } = forbiddenBan(room);
+      const prevEvents = [left.eventId, ban.eventId];
+      const child = room.append({ sender: banned, type: 'm.room.message', content: {}, prevEvents });
+      expect(child.prevEvents).toEqual(prevEvents);
+      expect(room.isRejected(child.eventId)).toBe(false);
+      expect(room.stateBefore(child.eventId)).toEqual(room.currentState());
+      expect(room.extremities).toEqual([child.eventId]);
+    });
+
+    test('rejects what cites it, and is allowed where the parents are from before the leave', () => {
+      const { room } = makeRoom();
+      const joined = membership(room, leaver, leaver, 'join');
+      const before = room.extremities;
+      const left = membership(room, leaver, leaver, 'leave');
+      const place = {
+        prevEvents: before,
+        authEvents: [standing(room, 'm.room.create'), standing(room, 'm.room.power_levels'), joined.eventId],
+      };
+      const late = room.append({ sender: leaver, type: 'm.room.message', content: {}, ...place });
+      expect(room.isRejected(late.eventId)).toBe(false);
+      expect(room.extremities).toEqual([left.eventId, late.eventId]);
+
+      const { banned, ban } = forbiddenBan(room);
+      const cited = [standing(room, 'm.room.create'), standing(room, 'm.room.power_levels'), ban.eventId];
+      const said = room.append({ sender: banned, type: 'm.room.message', content: {}, authEvents: cited });
+      expect(room.isRejected(said.eventId)).toBe(true);
+    });
+  });
+
   test('leaves the copies of the state alone that were given out before', () => {
     const { room } = makeRoom();
     const state = room.currentState();
