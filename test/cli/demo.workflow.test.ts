@@ -23,6 +23,34 @@ const demo = (flags: readonly string[]): Promise<Ran> => {
 
 describe('the demo', () => {
   test(
+    'has the room talk while it is partial, shows what turned out otherwise, and explains one such event',
+    async () => {
+      const { code, stdout, stderr } = await demo(['--members=60']);
+      expect(code, stderr).toBe(0);
+      expect(stdout).toMatch(/^room talked .* 5 events came, and are judged by the partial state$/m);
+      expect(stdout).toMatch(/^join event full .* judged again with full state: 6; corrected: 3; left: 0$/m);
+      const corrected = stdout.split('\n').filter((line) => line.startsWith('verdict corrected'));
+      expect(corrected).toEqual([
+        expect.stringMatching(/ accepted before, rejected now: a message of @visitor:\S+, who has left$/),
+        expect.stringMatching(/ accepted before, rejected now: a kick by @moderator:\S+, who has left$/),
+        expect.stringMatching(/ rejected before, accepted now: a topic of @\S+, who was kicked$/),
+      ]);
+      expect(stdout).toMatch(/^Equal to the federation's own state/m);
+      const [, explained, story = ''] = /^rejoinder explain '(\$.+)'\n([^]*?)\n\n/m.exec(stdout) ?? [];
+      const lines = story.split('\n');
+      expect(lines[0]).toContain(`${explained} is a m.room.topic for the room of @`);
+      expect(lines).toContain('It is accepted, by the full state.');
+      expect(lines).toContainEqual(
+        expect.stringMatching(/: it was rejected provisionally, .* \(sender-not-joined\)\.$/),
+      );
+      expect(story).toMatch(
+        /What turned out otherwise: before, (@\S+) was removed by @moderator:\S+ .*; in truth, \1 is joined/,
+      );
+    },
+    DEMO_MS_MAX,
+  );
+
+  test(
     'makes a room of the simulated federation whole by another resident when the first hangs up, and prints the figures',
     async () => {
       const { code, stdout, stderr } = await demo(['--json', '--members=300', '--servers=40', '--fail=hang-up']);
@@ -34,6 +62,12 @@ describe('the demo', () => {
         attempts: 2,
         fetched: { members: 300, dropped: 0 },
         digest: { equal: true },
+        said: 5,
+        corrections: [
+          { was: 'accepted', is: 'rejected' },
+          { was: 'accepted', is: 'rejected' },
+          { was: 'rejected', is: 'accepted' },
+        ],
       });
       const {
         join_answered: answered = NaN,
@@ -47,7 +81,7 @@ describe('the demo', () => {
       expect(asked.find(({ endpoint }) => endpoint === 'state')).toMatchObject({ requests: 2 });
       expect(asked.reduce((sum, one) => sum + one.body_bytes, 0)).toBe(figures['bytes_total']);
       expect(stderr).toMatch(/^attempt failed .* Attempt 1 at resident1.federation.test failed/m);
-      expect(stderr).toMatch(/^Equal to the federation's own state: 333 state events, 301 joined members$/m);
+      expect(stderr).toMatch(/^Equal to the federation's own state: 335 state events, 301 joined members$/m);
     },
     DEMO_MS_MAX,
   );
@@ -59,6 +93,8 @@ describe('the demo', () => {
       expect(code, stderr).toBe(0);
       expect(stdout).toMatch(/^join answered +\d.* full state: make_join \d+ ms/m);
       expect(stdout).not.toMatch(/^state asked for/m);
+      // All is judged for good: there is nothing to correct, and nothing to explain.
+      expect(stdout).not.toMatch(/^(room talked|verdict corrected|rejoinder explain)/m);
       expect(stdout).toMatch(/^\/members answered .* 61 joined/m);
       expect(stdout).toMatch(/^Equal to the federation's own state/m);
       expect(stdout).toMatch(/^Temporal UI +http:/m);

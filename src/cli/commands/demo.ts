@@ -24,6 +24,7 @@ import { type OperatorClient, connectOperator } from '../operator-client.ts';
 import { type Output, humanCount, humanSize } from '../output.ts';
 import { type Shutdown, aborted } from '../process/shutdown.ts';
 import { type RunningSystem, startSystem } from '../up/system.ts';
+import { askStory, storyLines } from './explain.ts';
 import { complaintsTo, createShutdown, temporalPlace } from './up.ts';
 
 export interface DemoOptions {
@@ -130,6 +131,7 @@ async function show(
         ? await stage.compare(client, join)
         : await showFigures(opened.stage, opened.room, client, join, { plan, version, output, print });
     printComparison(comparison, output, print);
+    await printStory(client, join, output, print);
     printPlaces(system, print);
     if (plan.once) return;
     print(`Look around in another terminal, with REJOINDER_CONFIG=${configFile}:`);
@@ -162,6 +164,7 @@ async function showJoin(
     userId: `@demo:${system.config.serverName}`,
     classic,
     clock: systemClock,
+    ...(stage.talk === undefined ? {} : { talk: stage.talk }),
     tell: (step) => printer.step(step),
     show: (progress) => printer.progress(progress),
   });
@@ -189,6 +192,21 @@ async function showFigures(
   if (plan.json) output.json(await figuresOf({ version, plan: { ...plan, room }, stage, join, compared, counts }));
   print(askedOf(counts));
   return compared;
+}
+
+/** Of the last thing that was said and turned out otherwise, as `rejoinder explain` tells it. */
+async function printStory(
+  client: OperatorClient,
+  { said, corrections }: WatchedJoin,
+  output: Output,
+  print: (line: string) => void,
+): Promise<void> {
+  const corrected = new Set(corrections.map(({ event_id: eventId }) => eventId));
+  const explained = said.findLast(({ eventId }) => corrected.has(eventId));
+  if (explained === undefined) return;
+  print('');
+  print(output.colours.bold(`rejoinder explain '${explained.eventId}'`));
+  for (const line of storyLines((await askStory(client, explained.eventId)).body)) print(line);
 }
 
 function askedOf(counts: Parameters<typeof endpointFigures>[0]): string {

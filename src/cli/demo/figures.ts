@@ -46,6 +46,8 @@ export async function figuresOf({ version, plan, stage, join, compared, counts }
     join_steps_ms: join.joinMs,
     attempts: join.attempts,
     fetched: join.fetched,
+    said: join.said.length,
+    corrections: join.corrections.map(({ event_id, was, is }) => ({ event_id, was, is })),
     requests: asked,
     requests_total: asked.reduce((sum, { requests }) => sum + requests, 0),
     bytes_total: asked.reduce((sum, { body_bytes: bytes }) => sum + bytes, 0),

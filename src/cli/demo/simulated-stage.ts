@@ -11,10 +11,12 @@ import { humanCount, humanSize } from '../output.ts';
 import { type DigestComparison, compareDigests } from './compare-digests.ts';
 import { type SimulatedRoomPlan } from './plan.ts';
 import { type Stage, type StageOptions } from './stage.ts';
+import { type RoomTalk, gatherCast, speak } from './talk.ts';
 import { type WatchedJoin } from './timeline.ts';
 
 const ROOM_VERSION = '11';
 const RECENT_MESSAGES = 200;
+const SMALL_MEMBERS = 1_000;
 
 /** A fault in force: whom it strikes, and how often it has. */
 export interface StruckResident {
@@ -25,6 +27,7 @@ export interface StruckResident {
 
 export interface SimulatedStage extends Stage {
   readonly made: SimulatedRoomSummary;
+  readonly talk: RoomTalk;
   readonly faults: readonly StruckResident[];
   /** What the federation was asked since it was started. */
   counts(): Promise<readonly RequestCount[]>;
@@ -42,8 +45,10 @@ export async function openSimulatedStage(plan: SimulatedRoomPlan, options: Stage
   stop.throwIfAborted();
   const authorityFile = join(directory, 'authority.pem');
   await writeFile(authorityFile, simulator.authorityPem);
-  const [room] = simulator.rooms;
-  invariant(room !== undefined, 'the simulator has made the room it was asked for');
+  const [generated] = simulator.rooms;
+  invariant(generated !== undefined, 'the simulator has made the room it was asked for');
+  const talk = await prepareTalk(simulator, generated);
+  const room = await simulator.summary(generated.roomId);
   const faults = await injectFaults(simulator, plan.faults);
 
   return {
@@ -51,6 +56,7 @@ export async function openSimulatedStage(plan: SimulatedRoomPlan, options: Stage
     // An alias is of the first resident, who can't be asked for it when it is down.
     room: plan.faults[0] === 'down' ? room.roomId : room.alias,
     via: simulator.residents,
+    talk,
     made: room,
     faults,
     settings: {
@@ -90,6 +96,26 @@ function launch(
     logFile: join(directory, 'simulator.log'),
     progress: (line) => progress(`Federation: ${line}`),
   });
+}
+
+/**
+ * The residents keep the end of the state until all is said. Of a big room most of it is on its way meanwhile; of a small
+ * one perhaps no state is asked for but its ids.
+ */
+async function prepareTalk(
+  simulator: Simulator,
+  { roomId, creator, members }: SimulatedRoomSummary,
+): Promise<RoomTalk> {
+  const cast = await gatherCast(simulator, roomId, creator);
+  const endpoint = members < SMALL_MEMBERS ? 'state_ids' : 'state';
+  const held = await simulator.inject({ fault: { kind: 'hold', at: { share: 0.99 } }, endpoint });
+  return {
+    speak: () => speak(simulator, roomId, cast),
+    letGo: async () => {
+      await held.remove();
+      await held.release();
+    },
+  };
 }
 
 /** The first fault strikes the first resident, the second the second. */

@@ -4,6 +4,7 @@ import { type CertificateFiles } from '../../launch/certificates.ts';
 import { type Environment, type Progress } from '../../launch/progress.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { type Shutdown } from '../process/shutdown.ts';
+import { type RoomTalk } from './talk.ts';
 import { type WatchedJoin } from './timeline.ts';
 
 export interface StageOptions {
@@ -25,6 +26,8 @@ export interface Stage {
   readonly room: string;
   /** Servers to join by, before those that the alias's server names. */
   readonly via: readonly string[];
+  /** What its users say while it is partial here. */
+  readonly talk?: RoomTalk;
   /** Added to those of every demo. */
   readonly settings: Partial<SettingsInput>;
   /** Holds what Rejoinder knows of the room against what its servers know. */

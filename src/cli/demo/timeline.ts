@@ -3,17 +3,22 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { type Clock } from '../../clock.ts';
 import { CliError } from '../failure.ts';
-import { type ShownProgress, descriptionAnswer, joinAnswer, membersAnswer, stateAnswer } from '../operator-answers.ts';
+import { type ShownProgress, joinAnswer, membersAnswer, stateAnswer } from '../operator-answers.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
+import { type ShownCorrection } from './shown-correction.ts';
 import { type Step, type StepName } from './step.ts';
+import { type RoomTalk, type Said } from './talk.ts';
+import { type RoomNews, createRoomWatch } from './watch-room.ts';
 
 /** A step is told this much later than it happened, at the most; its time is the journal's. */
 const POLL_MS = 100;
+/** What was said is judged within this time; else the room goes on without. An answer that stands still is given up after 15 s. */
+const TALK_MS_MAX = 10_000;
+const TALK_POLL_MS = 20;
 /** One question for the members waits this long. */
 const MEMBERS_WAIT_MS = 60_000;
 
-const described = descriptionAnswer.pick({ attempts: true, fetched: true, progress: true, journal: true });
 const listed = z.object({
   members: z.array(membersAnswer.shape.members.element.pick({ user_id: true, event_id: true, membership: true })),
 });
@@ -30,6 +35,8 @@ export interface WatchOptions {
   /** Ask for the whole state at once. */
   readonly classic: boolean;
   readonly clock: Clock;
+  /** What is to be said while the room is partial. */
+  readonly talk?: RoomTalk;
   /** Takes each step, in order of their times but for those of one look. */
   readonly tell: (step: Step) => void;
   /** Takes how far the step under way is, some times a second; `null`: nothing is known. */
@@ -47,21 +54,15 @@ export interface WatchedJoin {
   readonly attempts: number;
   /** Counts of the fetch that brought the state; `null` where the join did. */
   readonly fetched: Readonly<Record<string, number>> | null;
+  /** What was said while the room was partial. */
+  readonly said: readonly Said[];
+  /** Verdicts that were otherwise when the full state was known. */
+  readonly corrections: readonly ShownCorrection[];
 }
-
-/** The steps of a resync by the journal's name for them. The join's own entries are told as whoever joins sees them. */
-const JOURNALLED: Readonly<Record<string, StepName>> = {
-  StateFetchStarted: 'state-asked',
-  StateFetchFailed: 'state-refused',
-  StateFetched: 'state-fetched',
-  RoundFailed: 'round-failed',
-  EventsWalked: 'join-event-full',
-  ResyncCompleted: 'resync-done',
-};
 
 /** Joins, and resolves when every member is known. Throws `CliError`. */
 export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> {
-  const { client, room, via, userId, classic, clock, tell, show } = options;
+  const { client, room, via, userId, classic, clock, talk, tell, show } = options;
   const atMs: Partial<Record<StepName, number>> = {};
   const askedAt = clock.now();
   const happened = (name: StepName, at: number, detail: string): void => {
@@ -75,11 +76,22 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
   const answeredAt = clock.now();
   const join = joinAnswer.parse(answer.body);
   const path = `/rooms/${encodeURIComponent(join.room_id)}`;
-  // Both at once, as a client would ask: the one is answered now, the other when the room is whole.
+  const watch = createRoomWatch(client, path);
+  // All at once: a client would ask for the members at once, too; they are answered when the room is whole.
   const known = waitForMembers(client, path, clock);
   known.catch(() => undefined);
   const usable = client.ask(`${path}/state`).then(({ body }) => ({ body, usableAt: clock.now() }));
   usable.catch(() => undefined);
+  let said: readonly Said[] = [];
+  /** Told with what else is new, in the order in which it happened. */
+  const heard: RoomNews[] = [];
+  const talked = talkAndLetGo(join.partial, talk, () => watch.staged()).then((all) => {
+    said = all;
+    if (all.length === 0) return;
+    const detail = `${humanCount(all.length)} events came, and are judged by the partial state`;
+    heard.push({ name: 'room-talked', at: clock.now(), detail });
+  });
+  talked.catch(() => undefined);
   const took = Object.entries(join.timings_ms).map(([name, ms]) => `${name} ${Math.round(ms)} ms`);
   happened('join-answered', answeredAt, `${join.partial ? 'partial state' : 'full state'}: ${took.join(', ')}`);
   const { body, usableAt } = await usable;
@@ -91,24 +103,20 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
     () => (isOver = true),
     () => (isOver = true),
   );
-  let told = 0;
   const look = async () => {
-    const seen = described.parse((await client.ask(path)).body);
-    show(seen.progress);
-    for (const { seq, at, type, explanation } of seen.journal) {
-      if (seq <= told) continue;
-      told = seq;
-      const name = JOURNALLED[type];
-      if (name === undefined) continue;
+    const { progress, news, ...rest } = await watch.look(said);
+    show(progress);
+    const all = [...heard.splice(0), ...news].sort((a, b) => a.at - b.at);
+    for (const { name, at, detail } of all) {
       const isFurtherWalk = name === 'join-event-full' && atMs[name] !== undefined;
-      happened(isFurtherWalk ? 'events-walked' : name, Date.parse(at), explanation);
+      happened(isFurtherWalk ? 'events-walked' : name, at, detail);
     }
-    return seen;
+    return rest;
   };
   // The flag changes while we wait, which the type checker cannot know.
   while (!(isOver as boolean)) {
     await look();
-    await Promise.race([delay(POLL_MS), over]);
+    await Promise.race([delay(POLL_MS), over, talked.then(() => over)]);
   }
   const { members, knownAt } = await known;
   const { attempts, fetched } = await look();
@@ -119,7 +127,31 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
     knownAt,
     `${humanCount(present)} joined, ${humanCount(members.length)} memberships in all`,
   );
-  return { roomId: join.room_id, members, atMs, joinMs: join.timings_ms, attempts, fetched };
+  const { corrections } = watch;
+  return { roomId: join.room_id, members, atMs, joinMs: join.timings_ms, attempts, fetched, said, corrections };
+}
+
+/** Has a partial room talk, until all of it is judged. */
+async function talkAndLetGo(
+  isPartial: boolean,
+  talk: RoomTalk | undefined,
+  staged: () => Promise<number>,
+): Promise<readonly Said[]> {
+  if (talk === undefined) return [];
+  const talking = isPartial ? untilJudged(talk, staged) : Promise.resolve([]);
+  try {
+    await Promise.race([talking, delay(TALK_MS_MAX, undefined, { ref: false })]);
+  } finally {
+    await talk.letGo();
+  }
+  return talking;
+}
+
+async function untilJudged(talk: RoomTalk, staged: () => Promise<number>): Promise<readonly Said[]> {
+  const said = await talk.speak();
+  const deadline = performance.now() + TALK_MS_MAX;
+  while ((await staged()) > 0 && performance.now() < deadline) await delay(TALK_POLL_MS);
+  return said;
 }
 
 async function waitForMembers(
