@@ -36,13 +36,13 @@ export function requireSignature(
 
   app.addHook('preHandler', async (request) => {
     const raw = request.body instanceof Uint8Array ? request.body : new Uint8Array();
-    const content = raw.length === 0 ? undefined : readContent(raw);
+    let content: JsonObject | undefined;
     const auth = await authenticate(
       {
         method: request.method,
         uri: request.raw.url ?? request.url,
         authorization: authorizationHeaders(request),
-        ...(content === undefined ? {} : { content }),
+        ...(raw.length === 0 ? {} : { readContent: () => (content = readContent(raw)) }),
       },
       authenticator,
       signal,

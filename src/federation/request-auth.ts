@@ -89,8 +89,11 @@ export interface ReceivedRequest {
   readonly uri: string;
   /** Every Authorization header, each apart. */
   readonly authorization: readonly string[];
-  /** The parsed body, with the spelling of its numbers; absent for requests without one. */
-  readonly content?: JsonObject;
+  /**
+   * Reads the body, with the spelling of its numbers; absent for requests without one. It is called once the keys are there: reading
+   * a big body takes seconds where somebody means it to, and whoever has no key at all gets none of them.
+   */
+  readonly readContent?: () => JsonObject;
 }
 
 export type RequestAuthRule =
@@ -112,7 +115,10 @@ export interface RequestAuthenticator {
   readonly clock: Clock;
 }
 
-/** Says which server sent a request. Of several headers each must be good, and all of the same server. */
+/**
+ * Says which server sent a request. Of several headers each must be good, and all of the same server. What `readContent` throws is
+ * thrown on.
+ */
 export async function authenticate(
   request: ReceivedRequest,
   { ourselves, resolveKeys, clock }: RequestAuthenticator,
@@ -142,12 +148,18 @@ export async function authenticate(
     headers.map(({ keyId }) => ({ serverName: origin, keyId, validAtTs })),
     signal,
   );
-  const object = signedObject({ ...request, origin, destination: ourselves });
-  for (const { keyId, signature } of headers) {
-    const key = keys.find((found) => found.serverName === origin && found.keyId === keyId);
-    if (key === undefined || key.validUntilTs < validAtTs) {
-      return no('key-unavailable', `the key ${keyId} of ${origin} cannot be had`);
-    }
+  const isOfKey = (keyId: KeyId) => (key: (typeof keys)[number]) => key.serverName === origin && key.keyId === keyId;
+  const usable = headers.flatMap(({ keyId, signature }) => {
+    const key = keys.find(isOfKey(keyId));
+    return key === undefined || key.validUntilTs < validAtTs ? [] : [{ keyId, signature, key }];
+  });
+  const lacking = headers.find(({ keyId }) => !usable.some((found) => found.keyId === keyId));
+  if (lacking !== undefined) return no('key-unavailable', `the key ${lacking.keyId} of ${origin} cannot be had`);
+
+  const { method, uri, readContent } = request;
+  const content = readContent === undefined ? {} : { content: readContent() };
+  const object = signedObject({ method, uri, origin, destination: ourselves, ...content });
+  for (const { keyId, signature, key } of usable) {
     const signed = { ...object, signatures: { [origin]: { [keyId]: signature } } };
     const verified = verifySignedJson(signed, origin, keyId, key.publicKey);
     if (!verified.ok) return no('signature-wrong', `the signature of ${origin} with ${keyId} does not verify`);

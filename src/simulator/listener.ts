@@ -185,7 +185,7 @@ export class Listener {
       method: incoming.method ?? '',
       uri: incoming.url ?? '',
       authorization: incoming.headersDistinct['authorization'] ?? [],
-      ...(content === undefined ? {} : { content }),
+      ...(content === undefined ? {} : { readContent: () => content }),
     };
     const authenticator = { ourselves: server, resolveKeys: joiningServers.resolveKeys, clock };
     const auth = await authenticate(received, authenticator, gone);

@@ -29,7 +29,7 @@ const header = authorizationOf({ method: 'PUT', uri, origin, destination: us, co
 const signature = /sig="([^"]*)"/.exec(header)?.[1] ?? '';
 
 function check(changes: Partial<ReceivedRequest> = {}, now = NOW) {
-  const request = { method: 'PUT', uri, authorization: [header], content, ...changes };
+  const request = { method: 'PUT', uri, authorization: [header], readContent: () => content, ...changes };
   return authenticate(request, { ourselves: us, resolveKeys, clock: { now: () => now } }, signal);
 }
 
@@ -65,11 +65,26 @@ describe('verifying who sent a request', () => {
     expect(parseAuthHeader(text)).toBeUndefined();
   });
 
+  test('the body of a request is read by nobody whose key cannot be had', async () => {
+    let reads = 0;
+    const readContent = () => {
+      reads += 1;
+      return content;
+    };
+    const unknown = { authorization: [header.replace('a_1', 'a_2')], readContent };
+    expect(await check(unknown)).toMatchObject({ ok: false, rule: 'key-unavailable' });
+    const oneUnknown = { authorization: [header, header.replace('a_1', 'a_2')], readContent };
+    expect(await check(oneUnknown)).toMatchObject({ ok: false, rule: 'key-unavailable' });
+    expect(reads).toBe(0);
+    expect(await check({ readContent })).toEqual({ ok: true, origin });
+    expect(reads).toBe(1);
+  });
+
   test.each<[string, Partial<ReceivedRequest>, string]>([
     ['no header', { authorization: [] }, 'header-missing'],
     ['replayed to another path', { uri: '/_matrix/federation/v1/send/2' }, 'signature-wrong'],
     ['replayed with another method', { method: 'POST' }, 'signature-wrong'],
-    ['with another body', { content: { ...content, pdus: [1] } }, 'signature-wrong'],
+    ['with another body', { readContent: () => ({ ...content, pdus: [1] }) }, 'signature-wrong'],
     [
       'signed for another server',
       { authorization: [authorizationOf({ method: 'PUT', uri, origin, destination: origin, content }, key)] },
