@@ -48,6 +48,8 @@ export async function correctTimeline(correcting: Correcting, targets: readonly 
   const judged = timeline.map(({ eventId }) => eventId);
   // A target that is no event of the timeline any more needs no look.
   const looked = [...judged, ...ids.filter((eventId) => !stored.has(eventId))];
+  // What they rest on is provisional since they were read: nothing was done, and nobody may take it for a step.
+  if (looked.length === 0) return false;
   const changed = timeline.filter((event) => isChanged(event, stored.get(event.eventId)));
   const entries = await entriesOf(correcting, changed, judged, stored, dueToOf(targets, changed, stored));
   return commitCorrections(correcting, async (tx) => {

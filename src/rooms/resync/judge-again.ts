@@ -120,18 +120,21 @@ class Batch {
     return { timeline: await this.#entries() };
   }
 
-  /** What an event cites and stands before, or is not listed. */
+  /** Events of the timeline that this one cites and stands before, or that are not listed. */
   #ahead({ prevEvents, authEvents }: StoredEventState): EventId[] {
-    return [...prevEvents, ...authEvents].filter(
-      (id) => this.#given.parents.get(id)?.partial === true && !this.#decided.has(id),
-    );
+    return [...prevEvents, ...authEvents].filter((id) => {
+      const parent = this.#given.parents.get(id);
+      return parent?.partial === true && !parent.isAnchor && !this.#decided.has(id);
+    });
   }
 
+  /** Of an auth event the verdict counts, and not the state at it: it may be an anchor whose state nobody has told. */
   #isOverGap({ prevEvents, authEvents }: StoredEventState): boolean {
-    return [...prevEvents, ...authEvents].some((id) => {
+    const isOpen = (id: EventId): boolean => {
       const parent = this.#given.parents.get(id);
-      return this.#left.has(id) || (parent?.isAnchor === true && parent.partial);
-    });
+      return parent?.isAnchor === true && parent.partial;
+    };
+    return prevEvents.some(isOpen) || [...prevEvents, ...authEvents].some((id) => this.#left.has(id));
   }
 
   /** The full state after an event, as far as it is known. */

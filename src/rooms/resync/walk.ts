@@ -65,8 +65,10 @@ export async function walkPartialEvents(
   for (let isOver = false; !isOver;) {
     progress.signal.throwIfAborted();
     progress.heartbeat();
-    // What is judged next rests on what is corrected now.
-    if ((await correctSome(context, { roomId, epoch }, progress)) !== 'nothing due') continue;
+    // What is judged next rests on what is corrected now, unless others come in between all the time.
+    const step = await correctSome(context, { roomId, epoch }, progress, walk.vainRounds);
+    if (step === 'in vain') walk.vainRounds += 1;
+    if (step === 'done' || (step === 'in vain' && walk.vainRounds < VAIN_ROUNDS_MAX)) continue;
     isOver = walk.vainRounds < VAIN_ROUNDS_MAX ? await walkOn(walk) : await walkUnderLock(walk);
   }
 }

@@ -4,11 +4,12 @@ import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
 import { resolveInSteps } from '../../../src/rooms/judge/resolve-in-steps.ts';
 import { resolveSnapshots } from '../../../src/rooms/judge/resolve.ts';
+import { walkPartialEvents } from '../../../src/rooms/resync/walk.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readPartialAnchors } from '../../../src/store/events/anchors.ts';
 import { countPartial, readAuthStateOf } from '../../../src/store/events/event-states.ts';
-import { isAnybodyIn } from '../../../src/store/journal/rooms.ts';
+import { isAnybodyIn, readRoom } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, ME, PartialRoom, member, message } from './partial-room.ts';
@@ -120,6 +121,33 @@ describe('a gap at which nothing stands yet', () => {
     await room.push(over('over', 'gap'), over('next', 'over'));
     expect(await room.event('over')).toMatchObject({ verdict: 'accepted', partial: false });
     expect(await room.event('next')).toMatchObject({ verdict: 'accepted', partial: false });
+  });
+
+  test('and which others cite as auth event, keeps none of these from being judged by its verdict', async () => {
+    const room = await joined();
+    await room.hold(member('bob', BOB, 'join', { prev: ['elsewhere'], auth: AUTH }));
+    await room.push(message('said', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+    await room.fetch(...KNOWN, 'bob');
+    // The walk has come as far as these.
+    const [before, after] = [await room.state(...KNOWN, 'bob'), await room.state(...KNOWN, 'bob', 'join')];
+    const accepted = { type: 'EventUnPartialStated', was: 'accepted', is: 'accepted', stateAfter: after } as const;
+    await room.journal(
+      { ...accepted, eventId: room.id('join'), stateBefore: before },
+      { ...accepted, eventId: room.id('said'), stateBefore: after },
+    );
+    await opened(room, 'bob');
+    await room.push(over('stranger', 'bob'));
+    const why = { cause: 1, rule: 'auth-event-rejected', reason: 'it cites what is rejected' };
+    await room.journal({ type: 'VerdictChanged', eventId: room.id('bob'), was: 'accepted', is: 'rejected', ...why });
+    const ended = new AbortController();
+    let beats = 0;
+    const heartbeat = (): void => {
+      if ((beats += 1) > 500) ended.abort();
+    };
+    await walkPartialEvents(room.context, room.roomId, 1, { signal: ended.signal, heartbeat });
+    expect(await room.event('said')).toMatchObject({ verdict: 'rejected', partial: false });
+    expect(await room.event('stranger')).toMatchObject({ verdict: 'accepted', partial: false });
+    expect(await readRoom(store, room.roomId)).toMatchObject({ partial: false, resync: { phase: 'complete' } });
   });
 
   test('keeps the room from no end, though another one is opened whenever the walk looks', async () => {
