@@ -49,6 +49,12 @@ export interface MissingEvents {
   readonly fell: number;
 }
 
+/** What the states of an earlier stay lack, on which a join that opens a new one stands. */
+export interface LackingBefore extends MissingEvents {
+  /** Milliseconds since the Unix epoch. */
+  readonly since: number;
+}
+
 /** Counts of one completed fetch. */
 export interface StateFetchCounts {
   /** Events named by `/state_ids` as the state. */
@@ -79,6 +85,8 @@ export type ResyncEvent =
       readonly fetchAt: readonly EventId[];
       /** The state that the resident returned: after these anchors, as far as it is known. */
       readonly stateBefore: SnapshotId;
+      /** As in `FullStateJoined`. */
+      readonly lacking?: LackingBefore;
       /** Servers that the user named; absent: none. */
       readonly via?: readonly ServerName[];
       readonly at: number;
@@ -95,6 +103,8 @@ export type ResyncEvent =
       readonly stateBefore: SnapshotId;
       /** The join has several parents: the state before it is what those after them resolve to, and only a guess for each. */
       readonly isGuess?: true;
+      /** Absent where the join stands on no state that was had with something missing. */
+      readonly lacking?: LackingBefore;
       readonly members: number;
       readonly at: number;
     }

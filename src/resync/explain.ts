@@ -17,9 +17,9 @@ export function isoTime(ms: number): string {
 export function explain(event: ResyncEvent): string {
   switch (event.type) {
     case 'PartialStateJoined':
-      return `${event.userId} joined via ${event.joinedVia} without the room's memberships; servers said to be in the room: ${event.serversInRoom.length}`;
+      return `${event.userId} joined via ${event.joinedVia} without the room's memberships; servers said to be in the room: ${event.serversInRoom.length}${lacking(event.lacking)}`;
     case 'FullStateJoined':
-      return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members`;
+      return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members${lacking(event.lacking)}`;
     case 'ResidentsLearned':
       return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
     case 'ParentsLearned':

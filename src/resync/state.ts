@@ -6,6 +6,7 @@ import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type CandidateRanks, chooseCandidates, noCandidates } from './candidates.ts';
 import {
   type FailureClass,
+  type LackingBefore,
   type MissingEvents,
   type MissingWhy,
   type ResyncEvent,
@@ -210,6 +211,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
           hints: event.serversInRoom,
         }),
         fetchAt: wantedOf(event.fetchAt),
+        degraded: carried(event.lacking),
         nextWakeAt: event.at,
       };
     case 'FullStateJoined':
@@ -222,7 +224,10 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         joinedAt: event.at,
         ...chooseCandidates(noCandidates, { answered: [event.joinedVia] }),
         members: event.members,
+        degraded: carried(event.lacking),
         completedAt: event.at,
+        // What is missing is looked for on.
+        nextWakeAt: event.lacking === undefined ? null : event.at,
       };
     case 'ResidentsLearned':
       return residentsLearned(state, event);
@@ -382,6 +387,10 @@ function degradedBy(before: Degraded | null, { listed, count, fell }: MissingEve
     since: before?.since ?? at,
     sought: before?.sought ?? 0,
   };
+}
+
+function carried(lacking: LackingBefore | undefined): Degraded | null {
+  return lacking === undefined ? null : degradedBy(null, lacking, lacking.since);
 }
 
 /** What was found is in its places once nothing is to be corrected any more: a room that lacks nothing then is whole. */

@@ -1,13 +1,15 @@
 /** The transaction that makes a join ours: it opens the stay, or extends it, and takes the join event in. */
 import { type AuthRule } from '../../matrix/auth/auth-verdict.ts';
 import { type EventId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
-import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { type LackingBefore, type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { type Degraded, MISSING_LISTED_MAX } from '../../resync/state.ts';
 import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
 import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';
+import { carryGivenUp, countLacking, forgetMissing, readLacking } from '../../store/events/missing-events.ts';
 import { deleteJoinIntents } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { type LockedRoom, createRoom, isAnybodyIn, openEpoch } from '../../store/journal/rooms.ts';
+import { type LockedRoom, createRoom, isAnybodyIn, openEpoch, readResync } from '../../store/journal/rooms.ts';
 import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from '../judge/admission.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
@@ -65,7 +67,12 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const place = placeOf(join, parents, staying);
     const partial = place.partial || (staying && room.partial);
     if (partial && staying && !room.partial) return 'became-whole';
-    if (!staying) room = await openEpoch(tx, room);
+    let lacking: LackingBefore | undefined;
+    if (!staying) {
+      const before = await readResync(tx, roomId);
+      room = await openEpoch(tx, room);
+      lacking = await carryLacking(tx, room, place.standsOnHeld, before?.state.degraded);
+    }
     // Partial events of an earlier stay are carried along, and need the state before them as the join does.
     const carried = staying ? [] : await readPartialAnchors(tx, roomId);
 
@@ -74,13 +81,36 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     if (entry?.type !== 'PduAccepted') throw notLetIn(join, admissions.get(eventId), entry);
     const joinedBy = await joinIn(tx, join, entry.currentState);
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
-    const standing = { ...place, partial: partial || carried.length > 0, fetchAt, staying, after: entry.stateAfter };
+    const isPartial = partial || carried.length > 0;
+    const standing = { ...place, partial: isPartial, fetchAt, staying, lacking, after: entry.stateAfter };
     const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
     await append(tx, room, [...control, entry]);
-    const isToRing = standing.partial || control.some(({ type }) => type === 'GapOpened');
-    return { eventId: joinedBy, partial: standing.partial, membersOmitted, isToRing };
+    const isToRing = isPartial || lacking !== undefined || control.some(({ type }) => type === 'GapOpened');
+    return { eventId: joinedBy, partial: isPartial, membersOmitted, isToRing };
   });
+}
+
+/**
+ * A stay that stands on states of an earlier one lacks what they lack: that is looked for on, and told. One that has its states
+ * from residents finds out anew.
+ */
+async function carryLacking(
+  tx: Transaction,
+  { roomId, epoch }: LockedRoom,
+  standsOnHeld: boolean,
+  before: Degraded | null | undefined,
+): Promise<LackingBefore | undefined> {
+  if (!standsOnHeld) {
+    await forgetMissing(tx, roomId);
+    return undefined;
+  }
+  await carryGivenUp(tx, roomId, epoch);
+  const [first, ...further] = await readLacking(tx, roomId, { skip: 0, limit: MISSING_LISTED_MAX });
+  if (first === undefined) return undefined;
+  const count = await countLacking(tx, roomId);
+  const listed = [first, ...further].map(({ eventId, why }) => ({ eventId, why }));
+  return { listed, count, fell: before?.fell ?? 0, since: before?.since ?? first.since };
 }
 
 /** A room keeps its version and its create event: whoever tells of others tells of another room under the same id. */
@@ -145,6 +175,8 @@ interface Place {
   readonly unknown: readonly Parent[];
   /** Those of them whose state only a resident knows. */
   readonly fetchAt: readonly EventId[];
+  /** Some parent is held with its full state. */
+  readonly standsOnHeld: boolean;
 }
 
 function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventId, Parent>, staying: boolean): Place {
@@ -156,7 +188,11 @@ function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventI
     .filter((eventId) => !known.has(eventId))
     .map((eventId) => ({ eventId, stateAfter, partial, isAnchor: true, isHistory: false, isRefused: false }));
   const fetchAt = partial ? unknown.map(({ eventId }) => eventId) : [];
-  return { unknown, fetchAt, partial: fetchAt.length > 0 || usable.some((parent) => parent.partial) };
+  return {
+    ...{ unknown, fetchAt },
+    partial: fetchAt.length > 0 || usable.some((parent) => parent.partial),
+    standsOnHeld: usable.some((parent) => !parent.partial),
+  };
 }
 
 async function controlEvents(
@@ -164,7 +200,11 @@ async function controlEvents(
   tx: Transaction,
   { roomId, eventId, userId, resident, template, answer, via = [] }: AnsweredJoin,
   room: LockedRoom,
-  place: Place & { readonly staying: boolean; readonly after: SnapshotId },
+  place: Place & {
+    readonly staying: boolean;
+    readonly lacking: LackingBefore | undefined;
+    readonly after: SnapshotId;
+  },
 ): Promise<ResyncEvent[]> {
   const { serversInRoom, stateBefore } = answer;
   const { fetchAt, unknown, partial, staying } = place;
@@ -179,8 +219,11 @@ async function controlEvents(
   const gaps: ResyncEvent[] = isGuess ? [{ type: 'GapOpened', eventIds: anchors, origin, assumedState: null, at }] : [];
   const parents: ResyncEvent[] = anchors.length === 0 ? [] : [{ type: 'ParentsLearned', ...known }, ...gaps];
   if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : parents;
-  const roomVersion = template.rules.version;
-  if (partial) return [{ type: 'PartialStateJoined', ...learned, roomVersion }, ...parents];
+  const stay = {
+    roomVersion: template.rules.version,
+    ...(place.lacking === undefined ? {} : { lacking: place.lacking }),
+  };
+  if (partial) return [{ type: 'PartialStateJoined', ...learned, ...stay }, ...parents];
   const members = await countMembers(tx, roomId, place.after);
-  return [{ type: 'FullStateJoined', ...known, roomVersion, members }, ...gaps];
+  return [{ type: 'FullStateJoined', ...known, ...stay, members }, ...gaps];
 }

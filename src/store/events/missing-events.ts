@@ -90,6 +90,17 @@ export async function giveUpMissing(sql: Sql, { roomId, epoch, missing, at }: Mi
   );
 }
 
+/** A new stay stands on states of an earlier one: what these were given up without is looked for on. */
+export async function carryGivenUp(sql: Sql, roomId: RoomId, epoch: number): Promise<void> {
+  await forgetMissingSoFar(sql, roomId);
+  await sql.query(`UPDATE missing_events SET epoch = $2 WHERE room_id = $1`, [roomId, epoch]);
+}
+
+/** A new stay has its states from residents: what these lack is found out anew. */
+export async function forgetMissing(sql: Sql, roomId: RoomId): Promise<void> {
+  await sql.query(`DELETE FROM missing_events WHERE room_id = $1`, [roomId]);
+}
+
 /** Every state was had without these after all: they are missing no longer. */
 export async function forgetMissingSoFar(sql: Sql, roomId: RoomId): Promise<void> {
   await sql.query(`DELETE FROM missing_events WHERE room_id = $1 AND NOT is_given_up`, [roomId]);

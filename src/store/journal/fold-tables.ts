@@ -103,7 +103,8 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     name: 'missing_events',
     key: ['room_id', 'event_id'],
     columns: {},
-    noFold: 'what residents could not give is noted as they are asked; a new stay forgets it',
+    noFold:
+      'what residents could not give is noted as they are asked; a new stay that does not stand on its states forgets it',
   },
   {
     name: 'left_out',

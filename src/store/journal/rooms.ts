@@ -109,9 +109,8 @@ export async function openEpoch(tx: Transaction, room: LockedRoom): Promise<Lock
   await tx.query(`UPDATE rooms SET epoch = epoch + 1 WHERE room_id = $1`, [roomId]);
   await tx.query(`UPDATE event_states SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
   await tx.query(`UPDATE anchors SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
-  // What an earlier stay lacked is an anchor, and carried as one, or events that are asked for anew.
+  // What an earlier stay had not is an anchor, and carried as one.
   await tx.query(`DELETE FROM gaps WHERE room_id = $1`, [roomId]);
-  await tx.query(`DELETE FROM missing_events WHERE room_id = $1`, [roomId]);
   await tx.query(`UPDATE resyncs SET next_wake_at = NULL WHERE room_id = $1`, [roomId]);
   await tx.query(`DELETE FROM forward_extremities WHERE room_id = $1`, [roomId]);
   const opened = await lockRoom(tx, roomId);
