@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { type EventId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
+import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readParents } from '../../src/store/events/anchors.ts';
@@ -42,9 +43,10 @@ async function roomIn(phase: string): Promise<RoomRow> {
 }
 
 async function walk(room: RoomRow): Promise<RoomRow> {
-  const used: Pick<RoomsContext, 'store' | 'clock' | 'serverName'> = {
+  const used: Pick<RoomsContext, 'store' | 'clock' | 'serverName' | 'policy'> = {
     store,
     clock: systemClock,
+    policy: defaultResyncPolicy,
     serverName: 'here.test' as ServerName,
   };
   const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
