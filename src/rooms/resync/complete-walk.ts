@@ -160,12 +160,15 @@ export class Completion {
   }
 }
 
-/** The joins of this stay that were rejected, as the journal will name them. */
-async function refusedJoins(tx: Transaction, room: LockedRoom, at: number): Promise<ResyncEvent[]> {
+/** The joins of this stay that are rejected, as the journal will name them; those that it names already are left out. */
+export async function refusedJoins(tx: Transaction, room: LockedRoom, at: number): Promise<ResyncEvent[]> {
   const journal = await readResyncEvents(tx, room.roomId, room.epoch, 0);
-  const joins = journal.flatMap(({ event }) =>
-    event.type === 'PartialStateJoined' || event.type === 'ResidentsLearned' ? [event] : [],
-  );
+  const told = new Set(journal.flatMap(({ event }) => (event.type === 'JoinRejected' ? [event.joinEventId] : [])));
+  const joins = journal.flatMap(({ event }) => {
+    const isJoin =
+      event.type === 'PartialStateJoined' || event.type === 'ResidentsLearned' || event.type === 'FullStateJoined';
+    return isJoin && !told.has(event.joinEventId) ? [event] : [];
+  });
   const verdicts = await readEventStates(
     tx,
     room.roomId,

@@ -12,7 +12,7 @@ import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { ADMIN, type EventInTest, PartialRoom, member, message } from './partial-room.ts';
+import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -271,6 +271,16 @@ describe('what a state lacks', () => {
     expect(await stateAfter(room, 'before')).toEqual(ids(room, ...KNOWN, 'invite'));
     expect(await idsIn(room, after.currentState!)).toEqual(ids(room, ...KNOWN, 'bob', 'invite', 'join'));
   });
+});
+
+test('our join, rejected with what it rested on after the room was whole, has failed, and the stay ends', async () => {
+  const room = await wholeRoom();
+  await turn(room, 'rules', 'rejected');
+  const after = await room.correct();
+  expect(await room.event('join')).toMatchObject({ verdict: 'rejected' });
+  expect(after).toMatchObject({ partial: false, resync: { phase: 'ended', nextWakeAt: null } });
+  expect(after.resync.refusedJoin).toContain(ME);
+  expect(await entriesOf(room, 'JoinRejected')).toMatchObject([{ joinEventId: room.id('join'), userId: ME }]);
 });
 
 describe('a gap whose state was assumed', () => {
