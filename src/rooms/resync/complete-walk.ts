@@ -6,7 +6,7 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { invariant } from '../../invariant.ts';
-import { readEventStates } from '../../store/events/event-states.ts';
+import { countPartial, readEventStates } from '../../store/events/event-states.ts';
 import { readStayStart } from '../../store/events/timeline-order.ts';
 import { append, readResyncEvents } from '../../store/journal/journal.ts';
 import { summaryOf } from '../../store/journal/room-summaries.ts';
@@ -34,6 +34,8 @@ const REPLAYS_MAX = 5;
 interface Tip {
   readonly extremities: readonly EventId[];
   readonly state: SnapshotId;
+  /** For which it holds: a replay that goes on though its verdicts are of before stands on states of before, too. */
+  readonly stateVersion: number;
 }
 
 interface Replay {
@@ -73,8 +75,13 @@ export class Completion {
   /** Works out what can be, by what the timeline holds now. */
   async prepare(sql: Sql, stateVersion: number): Promise<void> {
     if (!this.#isReplayed) {
-      const { extremities = [] } = (await readStanding(sql, this.#roomId)) ?? {};
-      this.#tip = { extremities, state: await stateOfExtremities(sql, this.#roomId, extremities) };
+      this.#tip = undefined;
+      const standing = await readStanding(sql, this.#roomId);
+      // A provisional state becomes another one, and nothing tells the tip.
+      if (standing === undefined || (await countPartial(sql, this.#roomId)) > 0) return;
+      const { extremities } = standing;
+      const state = await stateOfExtremities(sql, this.#roomId, extremities);
+      this.#tip = { extremities, state, stateVersion: standing.stateVersion };
       return;
     }
     if (this.#replay === undefined || !this.#holds(this.#replay, stateVersion)) {
@@ -88,16 +95,18 @@ export class Completion {
       const check6 = new Check6Replay(this.#roomId, rulesOfJoined(room.roomVersion), start);
       this.#replay = { check6, stateVersion };
     }
-    await this.#catchUp(sql, this.#replay.check6, Number.POSITIVE_INFINITY);
+    await this.#catchUp(sql, this.#replay, Number.POSITIVE_INFINITY);
   }
 
   /** Whether it is at the end of the timeline. */
-  async #catchUp(sql: Sql, check6: Check6Replay, msMax: number): Promise<boolean> {
+  async #catchUp(sql: Sql, { check6, stateVersion }: Replay, msMax: number): Promise<boolean> {
     const { clock } = this.#context;
     const until = clock.now() + msMax;
     const isTimeUp = (): boolean => clock.now() >= until;
     const isAtEnd = await check6.catchUp(sql, { onEvent: this.#heartbeat, isTimeUp });
-    if (isAtEnd) this.#tip = { extremities: check6.extremities, state: await check6.currentState(sql) };
+    if (isAtEnd) {
+      this.#tip = { extremities: check6.extremities, state: await check6.currentState(sql), stateVersion };
+    }
     return isAtEnd;
   }
 
@@ -111,7 +120,7 @@ export class Completion {
     if (this.#isReplayed && (replay === undefined || !this.#holds(replay, room.stateVersion))) return false;
     // Where the transaction is undone, so is what a replay has seen in it.
     this.#replay = undefined;
-    if (replay !== undefined && !(await this.#catchUp(tx, replay.check6, msMax))) {
+    if (replay !== undefined && !(await this.#catchUp(tx, replay, msMax))) {
       this.#replay = replay;
       return false;
     }
@@ -130,10 +139,15 @@ export class Completion {
   }
 
   /** As it was worked out before; where the room stands elsewhere, it is worked out now if that is worth the lock. */
-  async #stateOf(tx: Transaction, { extremities }: LockedRoom, mayResolve: boolean): Promise<SnapshotId | undefined> {
-    const known = new Set(this.#tip?.extremities);
+  async #stateOf(
+    tx: Transaction,
+    { extremities, stateVersion }: LockedRoom,
+    mayResolve: boolean,
+  ): Promise<SnapshotId | undefined> {
+    const tip = this.#tip?.stateVersion === stateVersion ? this.#tip : undefined;
+    const known = new Set(tip?.extremities);
     const stands = known.size === extremities.length && extremities.every((eventId) => known.has(eventId));
-    if (stands && this.#tip !== undefined) return this.#tip.state;
+    if (stands && tip !== undefined) return tip.state;
     return mayResolve ? stateOfExtremities(tx, this.#roomId, extremities) : undefined;
   }
 

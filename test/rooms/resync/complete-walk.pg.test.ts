@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type TimelineEvent } from '../../../src/resync/events.ts';
 import { readAuthStateOf } from '../../../src/store/events/event-states.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
-import { type Store } from '../../../src/store/open-store.ts';
+import { lockResync, readRoom, readStanding } from '../../../src/store/journal/rooms.ts';
+import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { Completion } from '../../../src/rooms/resync/complete-walk.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
@@ -97,6 +99,31 @@ describe('a room in which somebody speaks all the time', () => {
     expect(left.at(-1)).toBe(0);
     expect(await room.event(last)).toMatchObject({ partial: false });
   });
+});
+
+test('the current state is resolved from the states of now, though so many corrections came that a replay is none of now', async () => {
+  const room = await joined();
+  await room.hold(member('carol', '@carol:there.test', 'join', { auth: AUTH }));
+  await room.push(message('said', ADMIN, { prev: ['join'], ...ADMINS }));
+  await room.fetch(...KNOWN);
+  const [before, after] = [await room.state(...KNOWN), await room.state(...KNOWN, 'join')];
+  const accepted = { type: 'EventUnPartialStated', was: 'accepted', is: 'accepted', stateAfter: after } as const;
+  await room.journal(
+    { ...accepted, eventId: room.id('join'), stateBefore: before },
+    { ...accepted, eventId: room.id('said'), stateBefore: after },
+  );
+  const completion = new Completion(room.context, room.roomId, () => undefined);
+  // A correction came before each of these, and comes before the last.
+  for (let version = 1; version <= 5; version += 1) await completion.prepare(store, 1_000 + version);
+  const corrected = await room.state(...KNOWN, 'join', 'carol');
+  const states = { stateBefore: corrected, stateAfter: corrected, cause: 1, followed: true } as const;
+  await room.journal({ type: 'StatesChanged', eventIds: [room.id('said')], ...states });
+  await completion.prepare(store, (await readStanding(store, room.roomId))!.stateVersion);
+  const isDone = await withTransaction(store, async (tx) =>
+    completion.append(tx, (await lockResync(tx, room.roomId, 1))!, 1_000),
+  );
+  expect(isDone).toBe(true);
+  expect((await readRoom(store, room.roomId))?.currentState).toBe(corrected);
 });
 
 describe('check 6 at completion', () => {
