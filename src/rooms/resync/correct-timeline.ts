@@ -62,7 +62,7 @@ function isChanged({ stateBefore, stateAfter, is }: Judged, stored: StoredEventS
   return is !== stored?.verdict || stateBefore !== stored.stateBefore || stateAfter !== stored.stateAfter;
 }
 
-/** What each changed event is due to: what made it a target, or else what it stands on and changed with it. */
+/** What each changed event is due to: what made it a target, or else what it stands on or cites and changed with it. */
 function dueToOf(
   targets: readonly CorrectionTarget[],
   changed: readonly Judged[],
@@ -71,7 +71,8 @@ function dueToOf(
   const dueTo = new Map<EventId, DueTo>(targets.map(({ eventId, cause, through }) => [eventId, { cause, through }]));
   const known = new Map<EventId, DueTo>();
   for (const { eventId } of changed) {
-    const through = [...(stored.get(eventId)?.prevEvents ?? [])].find((prev) => known.has(prev));
+    const { prevEvents = [], authEvents = [] } = stored.get(eventId) ?? {};
+    const through = [...prevEvents, ...authEvents].find((cited) => known.has(cited));
     const inherited = through === undefined ? undefined : known.get(through);
     const due = dueTo.get(eventId) ?? (inherited && through ? { cause: inherited.cause, through } : undefined);
     if (due !== undefined) known.set(eventId, due);

@@ -324,6 +324,22 @@ describe('a gap whose state was assumed', () => {
   });
 });
 
+test('an event that turns with one that it cites is due to that one, and to an entry', async () => {
+  const room = await wholeRoom();
+  const renamed = { membership: 'join', displayname: 'b' };
+  await room.push(member('bob2', BOB, 'join', { prev: ['join'], auth: [...AUTH, 'bob'], content: renamed }));
+  await room.push(member('kick', BOB, 'ban', { sender: ADMIN, prev: ['bob2'], ...ofAdmin }));
+  await room.push(message('between', ADMIN, { prev: ['kick'], ...ofAdmin }));
+  const again = { sender: ADMIN, prev: ['between'], auth: ['create', 'power', 'admin', 'bob2'] };
+  await room.push(member('unban', BOB, 'leave', again));
+  await turn(room, 'bob', 'rejected');
+  await room.correct();
+  const turned = await entriesOf(room, 'VerdictChanged');
+  const ofUnban = turned.filter(({ eventId }) => eventId === room.id('unban'));
+  expect(ofUnban).toMatchObject([{ is: 'rejected', through: room.id('bob2') }]);
+  expect(turned.filter(({ cause }) => cause === 0)).toEqual([]);
+});
+
 test('states are resolved again where a verdict turns that decided between them', async () => {
   const room = await wholeRoom();
   const topic = { type: 'x', stateKey: '' };
