@@ -82,7 +82,7 @@ async function judgedBy(
   return pdus.map((pdu) => witnessOf(pdu, sender));
 }
 
-/** The last change, and from it back: each entry says by which other one it was due, the first of them came of a state that was given. */
+/** The last change, and from it back: each entry says by which other one it was due, the first of them came of a state that was given, or assumed. */
 async function causesOf(
   { store }: Context,
   roomId: RoomId,
@@ -98,7 +98,8 @@ async function causesOf(
     last = next;
   }
   if (last?.event.type !== 'EventUnPartialStated') return chain;
-  const given = await readLastEntry(store, roomId, ['StateFetched', 'FullStateJoined', 'GapClosed'], last.position);
+  const types = ['StateFetched', 'FullStateJoined', 'GapClosed', 'GapsAssumed'] as const;
+  const given = await readLastEntry(store, roomId, types, last.position);
   return given === undefined ? chain : [...chain, given];
 }
 

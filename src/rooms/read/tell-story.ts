@@ -35,7 +35,9 @@ export interface StoryFacts {
 export function tellStory(known: StoryFacts): EventStory {
   const { eventId, roomId, pdu, facts, history, causes, judgedBy } = known;
   const isTaken = facts !== undefined && facts.position !== null;
-  const verdict = facts?.softFailed === true ? 'soft-failed' : (pdu?.verdict ?? 'unjudged');
+  // One that was soft-failed and rejected later is rejected: that says more.
+  const isSoftFailed = facts?.softFailed === true && pdu?.verdict !== 'rejected';
+  const verdict = isSoftFailed ? 'soft-failed' : (pdu?.verdict ?? 'unjudged');
   const isProvisional = facts?.partial === true;
   return {
     ...{ eventId, roomId, verdict, isProvisional, judgedBy, history, causes },
@@ -121,7 +123,9 @@ function standing(known: StoryFacts, verdict: EventStory['verdict'], isTaken: bo
     );
   }
   if (anchor !== undefined) {
-    const state = anchor.partial ? 'provisional until a resident gives it' : 'the one a resident gave';
+    // As long as there is a gap at it, a full state there is one that nobody has told.
+    const given = gap === undefined ? 'the one a resident gave' : 'assumed, since nobody has told it';
+    const state = anchor.partial ? 'provisional until a resident gives it' : given;
     lines.push(`The graph that is held begins at it: the state after it is ${state}.`);
   }
   if (missing !== undefined) {

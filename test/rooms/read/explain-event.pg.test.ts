@@ -160,6 +160,33 @@ test('a gap, and an event behind it that waits or was given up, are told with wh
   expect(bad.lines.join('\n')).toContain('it was given up at 2026-01-01T00:00:00.000Z: badly signed.');
 });
 
+test('a state that is assumed at a gap is told as assumed, and so is what a verdict came of', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  const assumedState = await room.state(...AUTH, 'join');
+  const origin = 'elsewhere.test' as ServerName;
+  await room.journal({ type: 'GapOpened', eventIds: [room.id('gap')], origin, assumedState, at: 3 });
+  await room.hold(member('bob', BOB, 'join', { prev: ['rules'], auth: AUTH }));
+  await room.push(message('over', ADMIN, { prev: ['gap'], auth: ['create', 'power', 'admin'] }));
+  await room.fetch(...KNOWN);
+  await room.walk();
+  const { lines } = await explainEvent({ store }, room.id('gap'));
+  expect(lines.join('\n')).toContain('the state after it is assumed, since nobody has told it.');
+  expect(lines.join('\n')).not.toContain('the one a resident gave');
+  const { causes } = await explainEvent({ store }, room.id('over'));
+  expect(causes.map(({ entry }) => entry.event.type)).toEqual(['GapsAssumed']);
+});
+
+test('an event that was soft-failed and is rejected later is told as rejected', async () => {
+  const room = await roomWithTruth();
+  const soft = { rule: 'sender-not-joined', reason: 'by the current state', authState: [] };
+  await room.journal({ type: 'EventSoftFailed', eventId: room.id('said'), ...soft });
+  expect(await explainEvent({ store }, room.id('said'))).toMatchObject({ verdict: 'soft-failed' });
+  await room.fetch(...KNOWN, 'bob-left', 'carol');
+  await room.walk();
+  expect(await explainEvent({ store }, room.id('said'))).toMatchObject({ verdict: 'rejected' });
+});
+
 test('an id that nobody knows is said to be unknown', async () => {
   const unknown: EventId = parseEventId('$nobody-knows-it:there.test')!;
   await expect(explainEvent({ store }, unknown)).rejects.toMatchObject({ kind: 'unknown-event' });
