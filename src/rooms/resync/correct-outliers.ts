@@ -4,6 +4,7 @@ import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { type CorrectionTarget, addFirstVerdicts, deleteTargets } from '../../store/events/corrections.ts';
 import { type OutlierVerdict, type StoredPdu, readPdus, recordOutlierVerdicts } from '../../store/events/pdus.ts';
+import { type Transaction } from '../../store/open-store.ts';
 import { createAuthViews } from '../judge/auth-view.ts';
 import { type Outlier, judgeLoaded } from '../judge/judge-outliers.ts';
 import { type Correcting, commitCorrections, correctedEvent } from './correction-step.ts';
@@ -28,12 +29,12 @@ export async function correctOutliers(correcting: Correcting, targets: readonly 
   const dueTo = new Map(targets.map((target) => [target.eventId, target]));
   const changes = await changesBefore(
     store,
-    flipped.map(({ eventId }) => eventId),
+    [...flipped, ...first].map(({ eventId }) => eventId),
   );
-  const entries = flipped.flatMap((verdict): VerdictChanged[] => {
+  const entryOf = (verdict: OutlierVerdict): VerdictChanged[] => {
     const due = dueTo.get(verdict.eventId);
     return due === undefined ? [] : [changes.limit(changeOf(verdict, due))];
-  });
+  };
   return commitCorrections(correcting, async (tx) => {
     if ((await deleteTargets(tx, roomId, ids)) === 0) return [];
     await recordOutlierVerdicts(tx, roomId, first);
@@ -42,8 +43,27 @@ export async function correctOutliers(correcting: Correcting, targets: readonly 
       roomId,
       first.map(({ eventId }) => ({ eventId, cause: dueTo.get(eventId)?.cause ?? 0 })),
     );
+    const entries = [...flipped, ...(await othersFirst(tx, correcting, first))].flatMap(entryOf);
     return [...entries, await correctedEvent(tx, correcting, ids.length, entries.length + first.length)];
   });
+}
+
+/**
+ * Those that somebody else has judged otherwise in the meantime, by what he had read before a verdict turned: his verdict, the
+ * first, is recorded, and ours is a change of it.
+ */
+async function othersFirst(
+  tx: Transaction,
+  { roomId }: Correcting,
+  first: readonly OutlierVerdict[],
+): Promise<OutlierVerdict[]> {
+  const rows = await readPdus(
+    tx,
+    roomId,
+    first.map(({ eventId }) => eventId),
+  );
+  const recorded = new Map(rows.map(({ eventId, verdict }) => [eventId, verdict]));
+  return first.filter(({ eventId, verdict }) => recorded.has(eventId) && recorded.get(eventId) !== verdict);
 }
 
 /** The outliers as judging wants them, and what they cite with the verdicts of now. */

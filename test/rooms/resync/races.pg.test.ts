@@ -8,6 +8,7 @@ import { type EventId, type ServerName } from '../../../src/matrix/identifiers.t
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { countPartial } from '../../../src/store/events/event-states.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { readPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
@@ -27,6 +28,7 @@ afterAll(async () => {
 const TIMEOUT = 240_000;
 const THERE = 'there.test' as ServerName;
 const BOB = '@bob:there.test';
+const CAROL = '@carol:there.test';
 const AUTH = ['create', 'power', 'rules'];
 const KNOWN = ['create', 'admin', 'power', 'rules'];
 const FROM_ADMIN = { auth: ['create', 'power', 'admin'] };
@@ -208,6 +210,27 @@ describe('a gap that is closed while the room completes', { timeout: TIMEOUT }, 
       expect(await room.event('over')).toMatchObject({ stateBefore: snapshotId, verdict: 'accepted' });
       return true;
     });
+  });
+});
+
+test('a first verdict that somebody else records by what has turned since is a change then', async () => {
+  await atEveryPlace(async (at) => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    await room.insert(member('invite', CAROL, 'invite', { sender: BOB, auth: [...AUTH, 'bob'] }));
+    const [head] = await store.query<{ position: number }>('SELECT position FROM journal_head');
+    const turned = { eventId: room.id('bob'), was: 'accepted', is: 'rejected', cause: head!.position } as const;
+    await room.journal({ type: 'VerdictChanged', ...turned });
+    const first = { eventId: room.id('invite'), verdict: 'accepted', authDepth: null } as const;
+    const correction = interrupted(at, () => recordOutlierVerdicts(store, room.roomId, [first]));
+    await room.correct(correction.store);
+    if (!correction.wasReached()) return false;
+    const [invite] = await readPdus(store, room.roomId, [room.id('invite')]);
+    expect(invite?.verdict).toBe('rejected');
+    return true;
   });
 });
 
