@@ -124,7 +124,7 @@ export function movesStateVersion(
   event: ResyncEvent | TimelineEvent,
   known: Pick<KnownBefore, 'anchors' | 'assumed'>,
 ): boolean {
-  if (event.type === 'EventUnPartialStated') return event.was !== event.is;
+  if (event.type === 'EventUnPartialStated') return event.was !== event.is || isMoved(event, known);
   if (event.type === 'EventsCorrected') return event.changed > 0;
   return event.type === 'ResyncCompleted' || event.type === 'StayEnded' || isCorrection(event, known);
 }

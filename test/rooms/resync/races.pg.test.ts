@@ -9,6 +9,8 @@ import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { countPartial } from '../../../src/store/events/event-states.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { readPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
+import { prepareAdmission } from '../../../src/rooms/judge/prepare-admission.ts';
+import { readStanding, standsStill } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
@@ -232,6 +234,34 @@ test('a first verdict that somebody else records by what has turned since is a c
     expect(invite?.verdict).toBe('rejected');
     return true;
   });
+});
+
+test('what was worked out by an anchor’s state is void once the walk moves it, though no verdict turns', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.hold(member('carol', CAROL, 'join', { auth: AUTH }));
+  const assumedState = await room.state(...AUTH, 'join');
+  await room.fetch(...KNOWN);
+  const counts = { state: 6, authChain: 0, members: 3, fetched: 0, alreadyHeld: 6, dropped: 0 };
+  const closed = { resident: THERE, snapshotId: await room.state(...KNOWN, 'join', 'carol'), counts, at: 4 };
+  await room.journal(
+    { type: 'GapOpened', eventIds: [room.id('gap')], origin: THERE, assumedState, at: 3 },
+    { type: 'GapClosed', eventId: room.id('gap'), ...closed, digest: 'd'.repeat(64) },
+  );
+  await room.push(message('gap', ADMIN, { prev: ['join'], ...FROM_ADMIN }));
+  const before = (await readStanding(store, room.roomId))!;
+  await room.insert(message('late', ADMIN, { prev: ['gap'], ...FROM_ADMIN }));
+  const { entries } = await prepareAdmission(store, before, [room.id('late')]);
+  expect(entries).toHaveLength(1);
+
+  const stateBefore = await room.state(...KNOWN);
+  const stateAfter = await room.state(...KNOWN, 'join');
+  const stated = { type: 'EventUnPartialStated', stateAfter, was: 'accepted', is: 'accepted' } as const;
+  await room.journal(
+    { ...stated, eventId: room.id('join'), stateBefore },
+    { ...stated, eventId: room.id('gap'), stateBefore: stateAfter },
+  );
+  expect(standsStill(before, (await readStanding(store, room.roomId))!)).toBe(false);
 });
 
 test('two users who join at once, with both joins held back at the end, are in one stay with one resync', async () => {
