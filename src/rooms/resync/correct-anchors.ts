@@ -14,7 +14,7 @@ import { changePlaces, lookUpPlaces } from '../../store/snapshots/snapshots-in-n
 import { loadAuthEvents } from '../judge/auth-events.ts';
 import { type Correcting, commitCorrections } from './correction-step.ts';
 
-/** Anchors looked at together; a room has one a join and one a gap. */
+/** Anchors looked at, and corrected, together: a room has one a join and one a gap, and strangers can open thousands of gaps. */
 const ANCHORS_AT_ONCE = 100;
 
 type AnchorCorrected = Extract<ResyncEvent, { type: 'AnchorCorrected' }>;
@@ -33,7 +33,10 @@ interface Changed {
   readonly isFound: boolean;
 }
 
-/** Brings the states at all anchors of the room up to these changes; `false`: somebody else came in between. */
+/**
+ * Brings the states at all anchors of the room up to these changes, a few under the lock at a time; `false`: somebody else came in
+ * between, and those that are left are still due.
+ */
 export async function correctAnchors(correcting: Correcting, causes: readonly CorrectionCause[]): Promise<boolean> {
   const { context, roomId, progress } = correcting;
   const { store } = context;
@@ -41,23 +44,29 @@ export async function correctAnchors(correcting: Correcting, causes: readonly Co
   const leftOut = await readCandidates(correcting, changed);
   const anchors = changed.length === 0 ? [] : await readFullAnchors(store, roomId);
   const keys = new Set(changed.map(({ key }) => key));
-  const corrected: AnchorCorrected[] = [];
-  for (let start = 0; start < anchors.length; start += ANCHORS_AT_ONCE) {
+  let at = correcting;
+  for (let start = 0; ; start += ANCHORS_AT_ONCE) {
     progress.heartbeat();
     const some = anchors.slice(start, start + ANCHORS_AT_ONCE);
     const wanted = some.map(({ stateAfter }) => ({ snapshot: stateAfter, keys }));
-    const states = await lookUpPlaces(store, roomId, wanted);
+    const states = wanted.length === 0 ? [] : await lookUpPlaces(store, roomId, wanted);
+    const corrected: AnchorCorrected[] = [];
     for (const [i, anchor] of some.entries()) {
       const { eventId } = anchor;
       const difference = differenceAt(eventId, changed, states[i] ?? new Map(), leftOut.get(eventId) ?? []);
       if (difference.putIn.length + difference.takenOut.length === 0) continue;
       corrected.push(await correctedAnchor(correcting, anchor, difference));
     }
+    const isLast = start + ANCHORS_AT_ONCE >= anchors.length;
+    if (corrected.length === 0 && !isLast) continue;
+    const isCommitted = await commitCorrections(at, async (tx) => {
+      if (isLast) await settleAnchorsOf(tx, roomId, causes);
+      return corrected;
+    });
+    if (isLast || !isCommitted) return isCommitted;
+    // Each of the entries has moved it by one.
+    at = { ...at, stateVersion: at.stateVersion + corrected.length };
   }
-  return commitCorrections(correcting, async (tx) => {
-    await settleAnchorsOf(tx, roomId, causes);
-    return corrected;
-  });
 }
 
 /** The state events among what changed. */

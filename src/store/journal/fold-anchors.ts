@@ -2,6 +2,7 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { type Transaction } from '../open-store.ts';
+import { booleanArray, textArray } from '../sql-values.ts';
 import { settleBelowAnchors } from './fold-extremities.ts';
 import { type LockedRoom } from './rooms.ts';
 
@@ -118,7 +119,8 @@ export async function foldAnchors(
       rows.flatMap(({ eventId, partial }) => (partial ? [] : [eventId])),
     );
   }
-  for (const event of events) if (event.type === 'AnchorCorrected') await correctAnchor(tx, roomId, event);
+  const corrected = events.filter((event) => event.type === 'AnchorCorrected');
+  if (corrected.length > 0) await correctAnchors(tx, roomId, corrected);
   const filled = events.flatMap((event) => (event.type === 'GapFilled' ? [event.eventId] : []));
   if (filled.length === 0) return;
   await tx.query(`DELETE FROM anchors WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND (partial OR assumed)`, [
@@ -127,20 +129,38 @@ export async function foldAnchors(
   ]);
 }
 
-/** A state that was corrected: what was put in is left out no longer, and what was taken out may come back. */
-async function correctAnchor(
+/** States that were corrected: what was put in is left out no longer, and what was taken out may come back. The last entry counts. */
+async function correctAnchors(
   tx: Transaction,
   roomId: RoomId,
-  { eventId, snapshotId, putIn, takenOut }: Extract<ResyncEvent, { type: 'AnchorCorrected' }>,
+  corrected: readonly Extract<ResyncEvent, { type: 'AnchorCorrected' }>[],
 ): Promise<void> {
+  const states = new Map(corrected.map(({ eventId, snapshotId }) => [eventId, snapshotId]));
+  const places = new Map<string, { readonly anchorId: EventId; readonly eventId: EventId; readonly isOut: boolean }>();
+  for (const { eventId: anchorId, putIn, takenOut } of corrected) {
+    for (const eventId of putIn) places.set(`${anchorId} ${eventId}`, { anchorId, eventId, isOut: false });
+    for (const eventId of takenOut) places.set(`${anchorId} ${eventId}`, { anchorId, eventId, isOut: true });
+  }
+  const moved = [...places.values()];
   await tx.query(
     `WITH corrected AS (
-       UPDATE anchors SET state_after = decode($3, 'hex') WHERE room_id = $1 AND event_id = $2
+       UPDATE anchors a SET state_after = decode(i.state_after, 'hex')
+         FROM unnest($2::text[], $3::text[]) AS i(event_id, state_after)
+        WHERE a.room_id = $1 AND a.event_id = i.event_id
+     ), moved AS (
+       SELECT * FROM unnest($4::text[], $5::text[], $6::boolean[]) AS i(anchor_id, event_id, is_out)
      ), put_in AS (
-       DELETE FROM left_out WHERE room_id = $1 AND anchor_id = $2 AND event_id = ANY ($4::text[])
+       DELETE FROM left_out l USING moved m
+        WHERE l.room_id = $1 AND l.anchor_id = m.anchor_id AND l.event_id = m.event_id AND NOT m.is_out
      )
-     INSERT INTO left_out (room_id, event_id, anchor_id) SELECT $1, unnest($5::text[]), $2 ON CONFLICT DO NOTHING`,
-    [roomId, eventId, snapshotId, putIn, takenOut],
+     INSERT INTO left_out (room_id, event_id, anchor_id) SELECT $1, event_id, anchor_id FROM moved WHERE is_out
+     ON CONFLICT DO NOTHING`,
+    [
+      ...[roomId, textArray([...states.keys()]), textArray([...states.values()])],
+      textArray(moved.map(({ anchorId }) => anchorId)),
+      textArray(moved.map(({ eventId }) => eventId)),
+      booleanArray(moved.map(({ isOut }) => isOut)),
+    ],
   );
 }
 

@@ -439,6 +439,36 @@ describe('a long chain that stands on what is corrected', () => {
   });
 });
 
+test('the states at many anchors are corrected a hundred under the lock at a time, and each', async () => {
+  const room = await wholeRoom();
+  const gaps = Array.from({ length: 250 }, (_, i) => room.id(`gap${i}`));
+  const origin = 'there.test' as ServerName;
+  const snapshotId = await room.state(...KNOWN, 'bob', 'join');
+  const counts = { state: 6, authChain: 0, members: 3, fetched: 0, alreadyHeld: 6, dropped: 0 };
+  const closed = { type: 'GapClosed', resident: origin, snapshotId, counts, digest: 'd'.repeat(64), at: 4 } as const;
+  await room.journal(
+    { type: 'GapOpened', eventIds: gaps, origin, assumedState: null, at: 3 },
+    ...gaps.map((eventId) => ({ ...closed, eventId })),
+  );
+  await turn(room, 'bob', 'rejected');
+  const appended: number[] = [];
+  const onAppended: Store['onAppended'] = ({ entries: all }) => {
+    appended.push(all.filter(({ event }) => event.type === 'AnchorCorrected').length);
+  };
+  await room.correct({ ...store, onAppended });
+  expect(Math.max(...appended)).toBe(100);
+  expect(await entriesOf(room, 'AnchorCorrected')).toHaveLength(gaps.length + 1);
+  const after = await readParents(store, room.roomId, gaps);
+  const states = new Set([...after.values()].map(({ stateAfter }) => stateAfter));
+  expect([...states]).toEqual([await room.state(...KNOWN, 'join')]);
+  const [omitted] = await store.query<{ n: number }>(
+    `SELECT count(*) AS n FROM left_out WHERE room_id = $1 AND event_id = $2`,
+    [room.roomId, room.id('bob')],
+  );
+  expect(omitted?.n).toBe(gaps.length + 1);
+  expect(await countCorrectionsDue(store, room.roomId)).toBe(0);
+});
+
 describe('in versions with chosen ids', () => {
   test('verdicts that go round come to an end, with a reason', async () => {
     const room = new PartialRoom(store, '1');
