@@ -13,9 +13,9 @@
  * each event to events that were in the timeline before it was, or to anchors, which rest on verdicts only; so as long as no
  * verdict changes, states change along a graph without cycles, and come to rest. Verdicts could go round: by auth edges in versions
  * 1 and 2, where ids are chosen by senders, or through an anchor's state, where a resident names an event that itself builds on
- * the anchor. But each event changes its verdict `CHANGES_AN_EVENT_MAX` times at most. Then it is refused for its place, as
- * events are that the walk finds on a cycle, and what is refused so is never looked at again. A room that has no such cycle
- * comes to rest long before: parents are judged before their children.
+ * the anchor. But an event whose changes keep leading to its own next one is refused for its place, as events are that the walk
+ * finds on a cycle, and so is any whose verdict has changed `CHANGES_AN_EVENT_MAX` times; what is refused so is never looked at
+ * again. A room that has no such cycle comes to rest long before: parents are judged before their children.
  *
  * A room never becomes partial again for any of it; in one that is being walked it comes between two batches.
  */

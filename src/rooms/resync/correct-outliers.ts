@@ -29,7 +29,7 @@ export async function correctOutliers(correcting: Correcting, targets: readonly 
   const dueTo = new Map(targets.map((target) => [target.eventId, target]));
   const changes = await changesBefore(
     store,
-    [...flipped, ...first].map(({ eventId }) => eventId),
+    [...flipped, ...first].map(({ eventId }) => ({ eventId, cause: dueTo.get(eventId)?.cause ?? 0 })),
   );
   const entryOf = (verdict: OutlierVerdict): VerdictChanged[] => {
     const due = dueTo.get(verdict.eventId);

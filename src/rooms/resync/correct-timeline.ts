@@ -88,8 +88,11 @@ async function entriesOf(
   stored: ReadonlyMap<EventId, StoredEventState>,
   dueTo: ReadonlyMap<EventId, DueTo>,
 ): Promise<TimelineEvent[]> {
-  const flipped = changed.filter(({ was, is }) => was !== is).map(({ eventId }) => eventId);
-  const changes = await changesBefore(context.store, flipped);
+  const flipped = changed.filter(({ was, is }) => was !== is);
+  const changes = await changesBefore(
+    context.store,
+    flipped.map(({ eventId }) => ({ eventId, cause: dueTo.get(eventId)?.cause ?? 0 })),
+  );
   const moved = changed.filter(({ eventId, stateAfter }) => stateAfter !== stored.get(eventId)?.stateAfter);
   const unfollowed = await readUnfollowed(
     context.store,

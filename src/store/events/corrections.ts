@@ -259,6 +259,31 @@ export async function readVerdictChanges(
   return new Map(rows.map(({ eventId, causes, last }) => [eventId, { causes: causes.map(Number), last }]));
 }
 
+/**
+ * How many of its own earlier changes are among what led to a change: causes, and the causes of these. An event whose changes come
+ * of others alone has none, however many they are. Events that have none are absent.
+ */
+export async function countOwnCauses(
+  sql: Sql,
+  changes: readonly { readonly eventId: EventId; readonly cause: number }[],
+): Promise<Map<EventId, number>> {
+  if (changes.length === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; own: number }>(
+    `WITH RECURSIVE led (event_id, position) AS (
+       SELECT * FROM unnest($1::text[], $2::bigint[])
+        UNION
+       SELECT l.event_id, coalesce(j.cause, (j.data ->> 'cause')::bigint)
+         FROM led l CROSS JOIN LATERAL (SELECT * FROM journal WHERE position = l.position OFFSET 0) AS j
+        WHERE j.type IN ('VerdictChanged', 'StatesChanged', 'AnchorCorrected')
+     )
+     SELECT l.event_id AS "eventId", count(*) AS own
+       FROM led l JOIN journal j ON j.position = l.position
+      WHERE j.type = 'VerdictChanged' AND j.event_id = l.event_id GROUP BY l.event_id`,
+    [textArray(changes.map(({ eventId }) => eventId)), int8Array(changes.map(({ cause }) => cause))],
+  );
+  return new Map(rows.map(({ eventId, own }) => [eventId, own]));
+}
+
 export interface CorrectionsEverywhere {
   readonly corrections: number;
   /** Since when the first of them is due, milliseconds; `null`: there is none. */

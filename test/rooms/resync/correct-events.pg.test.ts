@@ -469,6 +469,17 @@ test('the states at many anchors are corrected a hundred under the lock at a tim
   expect(await countCorrectionsDue(store, room.roomId)).toBe(0);
 });
 
+test('an event follows the turns of what it rests on, however many, and is not taken for one that rests on itself', async () => {
+  const room = await wholeRoom();
+  await room.push(message('said', BOB, { prev: ['join'], ...ofBob }));
+  for (let turns = 0; turns < 24; turns += 1) {
+    const is = turns % 2 === 0 ? 'rejected' : 'accepted';
+    await turn(room, 'bob', is);
+    await room.correct();
+    expect(await room.event('said')).toMatchObject({ verdict: is });
+  }
+});
+
 describe('in versions with chosen ids', () => {
   test('verdicts that go round come to an end, with a reason', async () => {
     const room = new PartialRoom(store, '1');
