@@ -33,6 +33,8 @@ export interface Outlier {
 export interface Outliers {
   readonly views: AuthViews;
   readonly byId: Map<EventId, Outlier>;
+  /** Somebody else gave them a verdict meanwhile, which stands: maybe another one. */
+  readonly judgedByOthers: Set<EventId>;
 }
 
 /**
@@ -45,7 +47,11 @@ export async function judgeOutliers(
   rules: RoomVersionRules,
   eventIds: readonly EventId[],
   onProgress: () => void,
-  { views, byId }: Outliers = { views: createAuthViews(roomId, rules), byId: new Map() },
+  { views, byId, judgedByOthers }: Outliers = {
+    views: createAuthViews(roomId, rules),
+    byId: new Map(),
+    judgedByOthers: new Set(),
+  },
 ): Promise<ReadonlyMap<EventId, Outlier>> {
   const unread = eventIds.filter((eventId) => !byId.has(eventId));
   for await (const batch of streamPdus(sql, roomId, unread, READ_EVENTS)) {
@@ -59,7 +65,8 @@ export async function judgeOutliers(
     onProgress();
   }
 
-  await recordOutlierVerdicts(sql, roomId, await judgeLoaded(byId, rules, onProgress));
+  const others = await recordOutlierVerdicts(sql, roomId, await judgeLoaded(byId, rules, onProgress));
+  for (const eventId of others) judgedByOthers.add(eventId);
   onProgress();
 
   return byId;

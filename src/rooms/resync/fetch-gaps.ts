@@ -16,6 +16,7 @@ import {
   recordGapFailure,
   takeBackGapAttempt,
 } from '../../store/events/gaps.ts';
+import { addChangedSince } from '../../store/events/changed-since.ts';
 import { recordOmissions } from '../../store/events/left-out.ts';
 import { giveUpMissing } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
@@ -164,12 +165,14 @@ async function close(
   eventId: EventId,
   { resident, state }: Extract<Outcome, { readonly type: 'fetched' }>,
 ): Promise<void> {
-  const { snapshotId, counts, digest, missing, omissions } = state;
+  const { snapshotId, counts, digest, missing, omissions, since, judgedByOthers } = state;
   const at = context.clock.now();
   const outcome = { eventId, resident, snapshotId, counts, digest, ...lackingOf(state), at };
   await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, async (tx) => {
     if (missing.size > 0) await giveUpMissing(tx, { ...stay, missing, at });
     await recordOmissions(tx, stay.roomId, eventId, omissions);
+    const { leftOut, awaited } = omissions;
+    await addChangedSince(tx, stay.roomId, since, { leftOut, awaited: [...awaited, ...judgedByOthers] });
   });
 }
 

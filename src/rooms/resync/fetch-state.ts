@@ -4,11 +4,12 @@
  */
 import { FederationError } from '../../federation/error.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
-import { type MissingWhy, type ResyncEvent } from '../../resync/events.ts';
+import { type ResyncEvent } from '../../resync/events.ts';
 import { BEGINS_MAX } from '../../resync/policy.ts';
 import { type Attempt, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
-import { type Omissions, recordOmissions } from '../../store/events/left-out.ts';
+import { addChangedSince } from '../../store/events/changed-since.ts';
+import { recordOmissions } from '../../store/events/left-out.ts';
 import { forgetMissingSoFar, giveUpMissing } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -20,7 +21,7 @@ import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
 import { lackingOf, settleAnswer } from './settle-answer.ts';
-import { fetchStateAt } from './state-at.ts';
+import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
 import { type LackedEvent } from './wanted-events.ts';
 
@@ -44,16 +45,19 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
       throw error;
     }
     if (!(error instanceof FederationError)) throw error;
-    outcome = { event: failureOf(context, fetch, error), missing: new Map(), omissions: { leftOut: [], awaited: [] } };
+    outcome = { event: failureOf(context, fetch, error) };
   }
-  const { event, missing, omissions } = outcome;
+  const { event, fetched } = outcome;
   await withTransaction(context.store, async (tx) => {
     const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
     if (stay?.resync.attempt?.attemptNo !== fetch.attemptNo) return;
-    if (event.type === 'StateFetched') {
+    if (event.type === 'StateFetched' && fetched !== undefined) {
+      const { missing, omissions, since, judgedByOthers } = fetched;
       const { roomId, epoch } = fetch;
       if (missing.size > 0) await giveUpMissing(tx, { roomId, epoch, missing, at: event.at });
       await recordOmissions(tx, roomId, fetch.atEventId, omissions);
+      const { leftOut, awaited } = omissions;
+      await addChangedSince(tx, roomId, since, { leftOut, awaited: [...awaited, ...judgedByOthers] });
       const further = await furtherAnchors(tx, fetch, stay.resync);
       // What other states lack is missing still, and since when it is.
       if (further.length === 0 && isLast(fetch, stay.resync)) await forgetMissingSoFar(tx, roomId);
@@ -66,8 +70,8 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
 
 interface Outcome {
   readonly event: Extract<ResyncEvent, { type: 'StateFetched' | 'StateFetchFailed' }>;
-  readonly missing: ReadonlyMap<EventId, MissingWhy>;
-  readonly omissions: Omissions;
+  /** Absent: the attempt failed. */
+  readonly fetched?: FetchedState;
 }
 
 function abandoned({ resident }: StateFetch): FederationError {
@@ -134,8 +138,7 @@ async function run(
   const outcome = { attemptNo, resident, atEventId, snapshotId, counts, digest };
   return {
     event: { type: 'StateFetched', ...outcome, ...lackingOf(state), at: context.clock.now() },
-    missing: state.missing,
-    omissions: state.omissions,
+    fetched: state,
   };
 }
 

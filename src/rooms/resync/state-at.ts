@@ -14,8 +14,10 @@ import { stateMapKey } from '../../matrix/state-map.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type FailureClass, type MissingWhy, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
+import { addChangedSince } from '../../store/events/changed-since.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
 import { type Omissions } from '../../store/events/left-out.ts';
+import { readHead } from '../../store/journal/journal.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Outlier, judgeOutliers } from '../judge/judge-outliers.ts';
@@ -70,6 +72,10 @@ export interface FetchedState {
   readonly fell: number;
   /** What may get a place in it later. */
   readonly omissions: Omissions;
+  /** Position of the journal at which the attempt began: verdicts may have been read as they were then. */
+  readonly since: number;
+  /** Events that somebody else gave a first verdict while the attempt gave them its own. */
+  readonly judgedByOthers: readonly EventId[];
 }
 
 /** @throws FederationError for whatever the resident does wrong; else for faults of ours only. */
@@ -81,6 +87,7 @@ export async function fetchStateAt(
   const { store, federation } = context;
   const { roomId, resident, rules, before } = request;
   const { signal } = progress;
+  const since = await readHead(store);
   const askedAt = before?.joinEventId ?? request.atEventId;
 
   const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal });
@@ -101,7 +108,7 @@ export async function fetchStateAt(
   await takeFrom(context, request, intake, wanted, signal);
   await settleLacked(request, wanted);
 
-  const judged = await judgeWithAuthEvents(context, request, intake, wanted, stateIds, progress);
+  const judged = await judgeWithAuthEvents(context, request, { intake, wanted, stateIds, since }, progress);
   const built = await buildState(context, request, stateIds, judged, wanted);
   const counts: StateFetchCounts = {
     state: stateIds.length,
@@ -113,7 +120,8 @@ export async function fetchStateAt(
   };
   const { snapshotId, digest, fell, leftOut } = built;
   const omissions = { leftOut, awaited: awaitedBy(judged, rules) };
-  return { snapshotId, digest, counts, missing: wanted.goneWithout(), fell, omissions };
+  const judgedByOthers = [...intake.outliers().judgedByOthers];
+  return { snapshotId, digest, counts, missing: wanted.goneWithout(), fell, omissions, since, judgedByOthers };
 }
 
 /**
@@ -190,6 +198,14 @@ async function takeSingly(
   wanted.deny(answered.filter((eventId) => !wanted.isAtHand(eventId)));
 }
 
+interface AttemptSoFar {
+  readonly intake: StateIntake;
+  readonly wanted: WantedEvents;
+  readonly stateIds: readonly EventId[];
+  /** As in `FetchedState`. */
+  readonly since: number;
+}
+
 /**
  * Judges everything wanted. Auth events that the answer's auth chain left out, as those of the event itself may be, are looked up
  * and asked for. Those without which an event of the state has no verdict are missing as any other.
@@ -197,9 +213,7 @@ async function takeSingly(
 async function judgeWithAuthEvents(
   context: RoomsContext,
   request: StateRequest,
-  intake: StateIntake,
-  wanted: WantedEvents,
-  stateIds: readonly EventId[],
+  { intake, wanted, stateIds, since }: AttemptSoFar,
   progress: Progress,
 ): Promise<ReadonlyMap<EventId, Outlier>> {
   const { store } = context;
@@ -208,6 +222,8 @@ async function judgeWithAuthEvents(
   const sought = new Set<EventId>();
   for (let generation = 0; ; generation += 1) {
     const judged = await judgeOutliers(store, roomId, rules, wanted.ids(), progress.heartbeat, outliers);
+    // Also for an attempt that fails: the verdicts are stored.
+    await addChangedSince(store, roomId, since, { leftOut: [], awaited: [...outliers.judgedByOthers] });
     const absent = lackedForVerdicts(judged, [...stateIds, request.atEventId], rules).filter(
       (eventId) => !wanted.isGone(eventId) && !wanted.isAtHand(eventId),
     );

@@ -68,6 +68,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
   const views = createAuthViews(roomId, rules);
   /** Taken in, as judging needs them. */
   const events = new Map<EventId, Outlier>();
+  const judgedByOthers = new Set<EventId>();
   let unstored: CheckedPdu[] = [];
   let fetched = 0;
   let stored = 0;
@@ -157,7 +158,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
       await check(raw, progress.signal);
       await store(0);
     },
-    outliers: () => ({ views, byId: events }),
+    outliers: () => ({ views, byId: events, judgedByOthers }),
     fetched: () => fetched,
   };
 }

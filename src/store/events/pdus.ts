@@ -85,15 +85,20 @@ const RECORD_VERDICTS = `
        AND (SELECT count(*) FROM outlier_verdicts o WHERE o.event_nid = p.nid) = 0
   ), named AS (
     SELECT event_id FROM waiting UNION SELECT event_id FROM awaited_events WHERE room_id = $1
+  ), noted AS (
+    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+    SELECT $1, n.event_id, h.position, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+      FROM journal_head h
+     CROSS JOIN named n
+     CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = n.event_id AND room_id = $1 OFFSET 0) AS p
+      JOIN recorded r ON r.event_nid = p.nid
+     ORDER BY n.event_id
+    ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)
   )
-  INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
-  SELECT $1, n.event_id, h.position, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-    FROM journal_head h
-   CROSS JOIN named n
-   CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = n.event_id AND room_id = $1 OFFSET 0) AS p
-    JOIN recorded r ON r.event_nid = p.nid
-   ORDER BY n.event_id
-  ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`;
+  SELECT v.event_id AS "eventId"
+    FROM unnest($2::text[]) AS v(event_id) JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
+   WHERE (SELECT count(*) FROM recorded) < cardinality($2::text[])
+     AND NOT EXISTS (SELECT FROM recorded r WHERE r.event_nid = p.nid)`;
 
 const COMPLETE_HOLLOW = completeHollow('SELECT * FROM incoming_pdus WHERE NOT hollow');
 
@@ -265,15 +270,17 @@ export async function* streamPdus(
 /**
  * Records what outliers were judged to be by their auth events. The first verdict on an event stays. Where states lack the event,
  * or what they lack waits for it, whoever judged it, it is noted as a change (`correction_causes`): the states are looked at.
+ * Gives those that had a verdict.
  */
 export async function recordOutlierVerdicts(
   sql: Sql,
   roomId: RoomId,
   verdicts: readonly OutlierVerdict[],
-): Promise<void> {
+): Promise<EventId[]> {
+  const otherwise: EventId[] = [];
   for (let start = 0; start < verdicts.length; start += RECORDED_AT_A_TIME) {
     const some = verdicts.slice(start, start + RECORDED_AT_A_TIME);
-    await sql.query(RECORD_VERDICTS, [
+    const rows = await sql.query<{ eventId: EventId }>(RECORD_VERDICTS, [
       roomId,
       textArray(some.map(({ eventId }) => eventId)),
       booleanArray(some.map(({ verdict }) => verdict === 'accepted')),
@@ -281,5 +288,7 @@ export async function recordOutlierVerdicts(
       textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
       textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
     ]);
+    for (const { eventId } of rows) otherwise.push(eventId);
   }
+  return otherwise;
 }

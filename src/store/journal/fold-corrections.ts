@@ -126,6 +126,8 @@ export function movesStateVersion(
 ): boolean {
   if (event.type === 'EventUnPartialStated') return event.was !== event.is || isMoved(event, known);
   if (event.type === 'EventsCorrected') return event.changed > 0;
+  // A further anchor has its state: who looked at all of them has not seen it.
+  if (event.type === 'StateFetched' || event.type === 'GapClosed') return true;
   return event.type === 'ResyncCompleted' || event.type === 'StayEnded' || isCorrection(event, known);
 }
 

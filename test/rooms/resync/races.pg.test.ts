@@ -4,13 +4,17 @@
  * twice, nothing is lost, and the tables hold what the journal says. (Notifications that are lost: test/store/notify.pg.test.ts.)
  */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type FederationClient } from '../../../src/federation/contract.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { fetchGaps } from '../../../src/rooms/resync/fetch-gaps.ts';
+import { readParents } from '../../../src/store/events/anchors.ts';
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { countPartial } from '../../../src/store/events/event-states.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { readPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
 import { prepareAdmission } from '../../../src/rooms/judge/prepare-admission.ts';
 import { readStanding, standsStill } from '../../../src/store/journal/rooms.ts';
+import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
@@ -262,6 +266,54 @@ test('what was worked out by an anchor’s state is void once the walk moves it,
     { ...stated, eventId: room.id('gap'), stateBefore: stateAfter },
   );
   expect(standsStill(before, (await readStanding(store, room.roomId))!)).toBe(false);
+});
+
+describe('a verdict that turns while a state is fetched', { timeout: TIMEOUT }, () => {
+  test.each(['rejected', 'accepted'] as const)('counts for what was judged by the other one: %s', async (is) => {
+    const was = is === 'accepted' ? 'rejected' : 'accepted';
+    await atEveryPlace(async (at) => {
+      const room = new PartialRoom(store);
+      await room.join();
+      await room.hold(
+        member('bob', BOB, 'join', { auth: AUTH }),
+        message('gap', ADMIN, { prev: ['join'], ...FROM_ADMIN }),
+      );
+      await room.fetch(...KNOWN);
+      await room.walk();
+      const turn = async (to: 'accepted' | 'rejected', from: 'accepted' | 'rejected'): Promise<void> => {
+        const [head] = await store.query<{ position: number }>('SELECT position FROM journal_head');
+        const about = { eventId: room.id('bob'), was: from, is: to, cause: head!.position } as const;
+        await room.journal({ type: 'VerdictChanged', ...about });
+        await room.correct();
+      };
+      if (was === 'rejected') await turn('rejected', 'accepted');
+      await room.hold(member('invite', CAROL, 'invite', { sender: BOB, auth: [...AUTH, 'bob'] }));
+      await store.query(`DELETE FROM outlier_verdicts WHERE event_nid = (SELECT nid FROM pdus WHERE event_id = $1)`, [
+        room.id('invite'),
+      ]);
+      await room.journal({ type: 'GapOpened', eventIds: [room.id('gap')], origin: THERE, assumedState: null, at: 3 });
+      const ids = (...names: string[]): EventId[] => names.map((name): EventId => room.id(name));
+      const stateIds = ids(...KNOWN, 'bob', 'join', 'invite');
+      const answer = { stateIds, authChainIds: ids(...KNOWN) };
+      const federation = { stateIds: () => Promise.resolve(answer) } as Partial<FederationClient> as FederationClient;
+
+      const fetch = interrupted(at, () => turn(is, was));
+      const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+      const context = { ...room.context, store: fetch.store, federation };
+      await fetchGaps(context, { roomId: room.roomId, epoch: 1 }, progress);
+      expect(await countEntries(room, 'GapClosed')).toBe(1);
+      if (!fetch.wasReached()) return false;
+      await room.correct();
+      expect(await countCorrectionsDue(store, room.roomId)).toBe(0);
+      const [invite] = await readPdus(store, room.roomId, ids('invite'));
+      expect(invite?.verdict).toBe(is);
+      const anchor = (await readParents(store, room.roomId, ids('gap'))).get(room.id('gap'))!;
+      const state = await readSnapshot(store, room.roomId, anchor.stateAfter);
+      const expected = is === 'accepted' ? stateIds : ids(...KNOWN, 'join');
+      expect(state.map(({ eventId }) => eventId).sort()).toEqual([...expected].sort());
+      return true;
+    });
+  });
 });
 
 test('two users who join at once, with both joins held back at the end, are in one stay with one resync', async () => {
