@@ -71,14 +71,14 @@ export class BatchStates {
   }
 
   /** @throws ResolutionTooLarge unless it was given another way to resolve */
-  async resolve(states: Iterable<BatchState>): Promise<BatchState> {
+  async resolve(states: Iterable<BatchState>, resolve = this.#resolve): Promise<BatchState> {
     const distinct = [...new Set(states)];
     const [only, ...others] = distinct;
     if (only !== undefined && others.length === 0) return only;
     const snapshots = new Set(await this.write(distinct));
     if (only !== undefined && snapshots.size === 1) return only;
     await this.#record();
-    return this.stored(await this.#resolve(this.#sql, this.#roomId, this.#rules, [...snapshots]));
+    return this.stored(await resolve(this.#sql, this.#roomId, this.#rules, [...snapshots]));
   }
 
   /** Stores states that are not yet, all in the same few statements; gives their ids in order. */

@@ -20,6 +20,7 @@ import { type Admission } from './admission.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
 import { parseStored, rulesOfJoined } from './load-pdus.ts';
 import { parentsFirst } from './parents-first.ts';
+import { resolveInSteps } from './resolve-in-steps.ts';
 import { ResolutionTooLarge } from './resolve.ts';
 
 /** Events that a verdict names as what it was made by: an event may cite ten, and in version 12 the create event comes on top. */
@@ -65,7 +66,7 @@ interface Judged {
   readonly authDepth: number | null;
   readonly before: BatchState;
   readonly after: BatchState;
-  /** After it; `null`: rejected. */
+  /** After it; `null`: it is rejected, and changes nothing. */
   readonly current: BatchState | null;
   readonly authState: readonly EventId[];
 }
@@ -214,7 +215,8 @@ class Batch {
 
   /**
    * The forward extremities and the current state after a verdict. What is accepted and not soft-failed takes the place of
-   * what it replaces; so does what accepted events reach through it, but for itself.
+   * what it replaces; so does what accepted events reach through it, but for itself. Whoever may speak may leave as many
+   * extremities as he likes: more than are resolved at once are resolved in steps, and refuse no event that only comes after.
    */
   async #advance(event: Pdu, { outcome }: Judged['verdict'], after: BatchState): Promise<BatchState | null> {
     const isReached = this.#given.reached.has(event.eventId);
@@ -224,12 +226,12 @@ class Batch {
     let current = this.#current;
     // One that is not accepted may connect others: what is reached through it is no extremity any more.
     const isConnecting = extremities.size !== this.#extremities.size;
-    if (outcome === 'accept' || (outcome === 'softFail' && (current === null || isConnecting))) {
-      current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values());
+    if (outcome === 'accept' || isConnecting || (outcome === 'softFail' && current === null)) {
+      current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values(), resolveInSteps);
     }
     this.#extremities = extremities;
     this.#current = current;
-    return outcome === 'reject' ? null : current;
+    return outcome === 'reject' && !isConnecting ? null : current;
   }
 
   /** What an accepted event stands for from now on: its parents, and those of its parents that were refused. */
@@ -344,15 +346,21 @@ class Batch {
       invariant(id, 'every state of a verdict is written');
       return id;
     };
-    return judged.map(({ event: { eventId }, verdict, partial, before, after, current, authState }) => {
-      if (verdict.outcome === 'reject' || current === null) {
-        invariant(verdict.outcome === 'reject', 'what is not rejected has a current state');
-        const { rule, reason } = verdict;
-        return { type: 'PduRejected', eventId, partial, stateBefore: idOf(before), rule, reason, authState };
-      }
-      const softFailed = verdict.outcome === 'softFail';
-      const states = { stateBefore: idOf(before), stateAfter: idOf(after), currentState: idOf(current) };
-      return { type: 'PduAccepted', eventId, partial, softFailed, ...states, authState };
-    });
+    return judged.flatMap(
+      ({ event: { eventId }, verdict, partial, before, after, current, authState }): TimelineEvent[] => {
+        if (verdict.outcome === 'reject') {
+          const { rule, reason } = verdict;
+          const stateBefore = idOf(before);
+          const rejected = { type: 'PduRejected', eventId, partial, stateBefore, rule, reason, authState } as const;
+          return current === null
+            ? [rejected]
+            : [rejected, { type: 'CurrentStateResolved', currentState: idOf(current) }];
+        }
+        invariant(current !== null, 'what is not rejected has a current state');
+        const softFailed = verdict.outcome === 'softFail';
+        const states = { stateBefore: idOf(before), stateAfter: idOf(after), currentState: idOf(current) };
+        return [{ type: 'PduAccepted', eventId, partial, softFailed, ...states, authState }];
+      },
+    );
   }
 }

@@ -1,0 +1,75 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { stateOfExtremities } from '../../../src/rooms/resync/state-of-extremities.ts';
+import { readRoom } from '../../../src/store/journal/rooms.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { ADMIN, PartialRoom, member, message } from '../resync/partial-room.ts';
+
+const THERE = 'there.test' as ServerName;
+const SPEAKER = '@speaker:there.test' as UserId;
+const AUTH = ['create', 'power', 'admin'];
+const KNOWN = ['create', 'power', 'rules', 'admin'];
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore({ serverName: 'here.test' });
+});
+afterAll(async () => {
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
+
+async function wholeRoom(): Promise<PartialRoom> {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.fetch(...KNOWN);
+  await room.walk();
+  return room;
+}
+
+/** What the current state has to be. */
+async function resolved(room: PartialRoom): Promise<string> {
+  return stateOfExtremities(store, room.roomId, await room.extremities());
+}
+
+test('a rejected event that connects what is before it with what is after it leaves one current state', async () => {
+  const room = await wholeRoom();
+  const topic = (id: string, prev: string) => ({
+    ...{ id, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: id }, prev: [prev], auth: AUTH },
+  });
+  await room.push(topic('zzz', 'join'));
+  const snapshotId = await room.state(...KNOWN, 'join', 'zzz');
+  const counts = { state: 6, authChain: 0, members: 2, fetched: 0, alreadyHeld: 0, dropped: 0 };
+  const closed = { resident: THERE, snapshotId, counts, digest: 'd'.repeat(64), at: 4 };
+  await room.journal(
+    { type: 'GapOpened', eventIds: [room.id('between')], origin: THERE, assumedState: null, at: 3 },
+    { type: 'GapClosed', eventId: room.id('between'), ...closed },
+  );
+  await room.push(topic('aaa', 'between'));
+  await room.push(message('between', '@nobody:there.test', { prev: ['zzz'], auth: ['create', 'power'] }));
+  expect(await room.extremities()).toEqual([room.id('aaa')]);
+  expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
+});
+
+test('hundreds of branches by somebody who may speak keep nobody else from it', async () => {
+  const room = await wholeRoom();
+  const auth = ['create', 'power', 'rules'];
+  await room.push(member('speaker', SPEAKER, 'join', { prev: ['join'], auth }));
+  for (let batch = 0; batch < 13; batch += 1) {
+    const branches = Array.from({ length: 40 }, (_, i) => {
+      const content = { membership: 'join', displayname: `${batch} ${i}` };
+      return member(`${batch}-${i}`, SPEAKER, 'join', { prev: ['speaker'], auth: [...auth, 'speaker'], content });
+    });
+    const admissions = await room.push(...branches);
+    expect(new Set(admissions.map(({ outcome }) => outcome))).toEqual(new Set(['admitted']));
+  }
+  for (const prev of ['join', 'speaker']) {
+    const [said] = await room.push(message(`after ${prev}`, ADMIN, { prev: [prev], auth: AUTH }));
+    expect(said).toMatchObject({ outcome: 'admitted', verdict: 'accepted' });
+  }
+  expect((await room.extremities()).length).toBeGreaterThan(500);
+}, 60_000);
