@@ -63,7 +63,12 @@ test('in a whole room a missing parent is nothing to build on until its gap is c
 
   await journalled(roomId, closed('$p'));
   expect(await readParents(store, roomId, ids('$p', '$q'))).toEqual(
-    new Map([['$p', { eventId: '$p', stateAfter: fetched, partial: false, isAnchor: true, isHistory: false, isRefused: false }]]),
+    new Map([
+      [
+        '$p',
+        { eventId: '$p', stateAfter: fetched, partial: false, isAnchor: true, isHistory: false, isRefused: false },
+      ],
+    ]),
   );
   expect(await readGaps(store, roomId)).toMatchObject([{ eventId: '$q' }]);
   expect((await readResync(store, roomId))?.state.gapsOpen).toBe(1);
