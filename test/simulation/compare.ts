@@ -27,6 +27,9 @@ export async function compare(play: Play): Promise<Comparison> {
   return { differences: comparing.differences, delivered: comparing.delivered.size, oracle: comparing.oracle };
 }
 
+/** Entries by which what was judged before may have been judged by something else. */
+const CORRECTIONS: ReadonlySet<string> = new Set(['VerdictChanged', 'StatesChanged', 'AnchorCorrected']);
+
 class Comparing {
   readonly differences: string[] = [];
   readonly #play: Play;
@@ -164,15 +167,31 @@ class Comparing {
       event.type === 'ResyncCompleted' || event.type === 'FullStateJoined' ? [position] : [],
     );
     const completedAt = Math.min(Infinity, ...whole);
-    // A join into a whole room brings parents that we do not hold, and what is newest then depends on how far these are known.
-    if (journal.some(({ event }) => event.type === 'ParentsLearned')) {
+    // What came into the whole room was judged by the current state of then, and a correction does not judge it again.
+    const correctedAt = Math.max(
+      0,
+      ...journal.flatMap(({ position, event }) => (CORRECTIONS.has(event.type) ? [position] : [])),
+    );
+    // A join into a whole room brings parents that we do not hold, and what is newest then depends on how far these are known. So it
+    // does while an event that is delivered later stands as an anchor: the product follows its edges, the replay here does not.
+    const isUnsettled = ({ event }: (typeof journal)[number]): boolean =>
+      event.type === 'ParentsLearned' ||
+      (event.type === 'GapClosed' && rows.has(event.eventId)) ||
+      (event.type === 'ResidentsLearned' && event.fetchAt.some((id) => rows.has(id)));
+    if (journal.some(isUnsettled)) {
       this.#play.coverage.count('check 6 not compared');
       return new Set([...rows.values()].filter((row) => row.softFailed).map(({ eventId }) => eventId));
     }
     const ordered = [...rows.values()].sort((a, b) => a.position - b.position);
     const takenIn = new Set<EventId>();
-    for (const { eventId, position } of ordered) {
+    for (const { eventId, position, softFailed: isSoftFailed } of ordered) {
       const wasPartial = position < completedAt;
+      if (!wasPartial && position < correctedAt) {
+        this.#play.coverage.count('check 6 not compared: corrected since');
+        if (isSoftFailed) softFailed.add(eventId);
+        takenIn.add(eventId);
+        continue;
+      }
       const isJudged = !this.#play.isOurs(eventId) && (!wasPartial || this.#play.plan.retroSoftFail);
       if (isJudged && takenIn.size > 0 && !this.oracle.isRejected(eventId)) {
         const tips = this.#extremities(takenIn, softFailed);
