@@ -37,19 +37,26 @@ export async function correctOutliers(correcting: Correcting, targets: readonly 
   };
   return commitCorrections(correcting, async (tx) => {
     if ((await deleteTargets(tx, roomId, ids)) === 0) return [];
-    await recordOutlierVerdicts(tx, roomId, first);
+    const judgedByOthers = new Set(await recordOutlierVerdicts(tx, roomId, first));
     await addFirstVerdicts(
       tx,
       roomId,
       first.map(({ eventId }) => ({ eventId, cause: dueTo.get(eventId)?.cause ?? 0 })),
     );
-    const entries = [...flipped, ...(await othersFirst(tx, correcting, first))].flatMap(entryOf);
+    const entries = [
+      ...flipped,
+      ...(await othersFirst(
+        tx,
+        correcting,
+        first.filter(({ eventId }) => judgedByOthers.has(eventId)),
+      )),
+    ].flatMap(entryOf);
     return [...entries, await correctedEvent(tx, correcting, ids.length, entries.length + first.length)];
   });
 }
 
 /**
- * Those that somebody else has judged otherwise in the meantime, by what he had read before a verdict turned: his verdict, the
+ * Of these, which somebody else has judged, those that he judged otherwise in the meantime, by what he had read before a verdict turned: his verdict, the
  * first, is recorded, and ours is a change of it.
  */
 async function othersFirst(

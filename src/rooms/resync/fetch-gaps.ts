@@ -16,9 +16,7 @@ import {
   recordGapFailure,
   takeBackGapAttempt,
 } from '../../store/events/gaps.ts';
-import { addChangedSince } from '../../store/events/changed-since.ts';
-import { recordOmissions } from '../../store/events/left-out.ts';
-import { giveUpMissing } from '../../store/events/missing-events.ts';
+import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -26,10 +24,9 @@ import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { chooseGapResidents } from './gap-residents.ts';
-import { lackingOf, settleAnswer } from './settle-answer.ts';
+import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
 import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
-import { type LackedEvent } from './wanted-events.ts';
 
 /** No further gap is begun in a pass after this; who asks is asked how things stand then. */
 const PASS_MS_MAX = 60_000;
@@ -165,15 +162,12 @@ async function close(
   eventId: EventId,
   { resident, state }: Extract<Outcome, { readonly type: 'fetched' }>,
 ): Promise<void> {
-  const { snapshotId, counts, digest, missing, omissions, since, judgedByOthers } = state;
+  const { snapshotId, counts, digest } = state;
   const at = context.clock.now();
   const outcome = { eventId, resident, snapshotId, counts, digest, ...lackingOf(state), at };
-  await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, async (tx) => {
-    if (missing.size > 0) await giveUpMissing(tx, { ...stay, missing, at });
-    await recordOmissions(tx, stay.roomId, eventId, omissions);
-    const { leftOut, awaited } = omissions;
-    await addChangedSince(tx, stay.roomId, since, { leftOut, awaited: [...awaited, ...judgedByOthers] });
-  });
+  await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, (tx) =>
+    recordFetched(tx, { ...stay, anchorId: eventId, at }, state),
+  );
 }
 
 /** Notes the failure with when it is tried next, or gives the gap up. */

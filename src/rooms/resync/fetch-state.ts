@@ -8,9 +8,7 @@ import { type ResyncEvent } from '../../resync/events.ts';
 import { BEGINS_MAX } from '../../resync/policy.ts';
 import { type Attempt, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
-import { addChangedSince } from '../../store/events/changed-since.ts';
-import { recordOmissions } from '../../store/events/left-out.ts';
-import { forgetMissingSoFar, giveUpMissing } from '../../store/events/missing-events.ts';
+import { type LackedEvent, forgetMissingSoFar } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { lockResync } from '../../store/journal/rooms.ts';
@@ -20,10 +18,9 @@ import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
-import { lackingOf, settleAnswer } from './settle-answer.ts';
+import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
 import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
-import { type LackedEvent } from './wanted-events.ts';
 
 export interface StateFetch extends FetchAttempt, Attempt {}
 
@@ -52,12 +49,8 @@ export async function fetchState(context: RoomsContext, fetch: StateFetch, progr
     const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
     if (stay?.resync.attempt?.attemptNo !== fetch.attemptNo) return;
     if (event.type === 'StateFetched' && fetched !== undefined) {
-      const { missing, omissions, since, judgedByOthers } = fetched;
-      const { roomId, epoch } = fetch;
-      if (missing.size > 0) await giveUpMissing(tx, { roomId, epoch, missing, at: event.at });
-      await recordOmissions(tx, roomId, fetch.atEventId, omissions);
-      const { leftOut, awaited } = omissions;
-      await addChangedSince(tx, roomId, since, { leftOut, awaited: [...awaited, ...judgedByOthers] });
+      const { roomId, epoch, atEventId } = fetch;
+      await recordFetched(tx, { roomId, epoch, anchorId: atEventId, at: event.at }, fetched);
       const further = await furtherAnchors(tx, fetch, stay.resync);
       // What other states lack is missing still, and since when it is.
       if (further.length === 0 && isLast(fetch, stay.resync)) await forgetMissingSoFar(tx, roomId);

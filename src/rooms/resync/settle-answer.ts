@@ -7,11 +7,18 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type MissingEvents } from '../../resync/events.ts';
 import { settleLacking } from '../../resync/policy.ts';
 import { MISSING_LISTED_MAX } from '../../resync/state.ts';
-import { citedAsAuthEvents, recordMissing } from '../../store/events/missing-events.ts';
+import { addChangedSince } from '../../store/events/changed-since.ts';
+import { recordOmissions } from '../../store/events/left-out.ts';
+import {
+  type LackedEvent,
+  citedAsAuthEvents,
+  giveUpMissing,
+  recordMissing,
+} from '../../store/events/missing-events.ts';
 import { readLocalMembers, readResync } from '../../store/journal/rooms.ts';
+import { type Sql } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { type FetchedState, type Settlement } from './state-at.ts';
-import { type LackedEvent } from './wanted-events.ts';
 
 const NOTHING_SETTLED: Settlement = { dropped: [], goneWithout: [] };
 /** More than this a room never goes on without: such an answer is no state of it. */
@@ -65,4 +72,24 @@ export function lackingOf({ missing, fell }: Pick<FetchedState, 'missing' | 'fel
   if (missing.size === 0) return {};
   const listed = [...missing].slice(0, MISSING_LISTED_MAX).map(([eventId, why]) => ({ eventId, why }));
   return { missing: { listed, count: missing.size, fell } };
+}
+
+/** The anchor that a fetched state is of, in a stay. */
+export interface FetchedAnchor {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+  readonly anchorId: EventId;
+  readonly at: number;
+}
+
+/** Notes beside the journal what the state at an anchor lacks, and what has turned since; in the transaction that makes it so. */
+export async function recordFetched(
+  tx: Sql,
+  { roomId, epoch, anchorId, at }: FetchedAnchor,
+  { missing, omissions, since, judgedByOthers }: FetchedState,
+): Promise<void> {
+  if (missing.size > 0) await giveUpMissing(tx, { roomId, epoch, missing, at });
+  await recordOmissions(tx, roomId, anchorId, omissions);
+  const { leftOut, awaited } = omissions;
+  await addChangedSince(tx, roomId, since, { leftOut, awaited: [...awaited, ...judgedByOthers] });
 }

@@ -15,6 +15,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type FailureClass, type MissingWhy, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
+import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
 import { type Omissions } from '../../store/events/left-out.ts';
 import { readHead } from '../../store/journal/journal.ts';
@@ -23,7 +24,7 @@ import { type RoomsContext } from '../context.ts';
 import { type Outlier, judgeOutliers } from '../judge/judge-outliers.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
 import { fallenWith, lackedForVerdicts } from './unjudged.ts';
-import { type LackedEvent, WantedEvents } from './wanted-events.ts';
+import { WantedEvents } from './wanted-events.ts';
 
 /** Below this share of unknown events single `/event` requests move less than a whole `/state` body (Synapse's rule). */
 const WHOLE_STATE_SHARE_MIN = 0.1;

@@ -4,6 +4,7 @@
  */
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { type MissingWhy } from '../../resync/events.ts';
+import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { type HeldEvents } from '../../store/events/pdus.ts';
 import { type CheckOutcome } from '../../verification/contract.ts';
 
@@ -18,16 +19,6 @@ type Unusable = { readonly type: string | null } & (
   | { readonly why: 'key-missing'; readonly key: string }
   | { readonly why: 'malformed'; readonly reason: string }
 );
-
-/** An event that is wanted and was not had in a form that can be used. */
-export interface LackedEvent {
-  readonly eventId: EventId;
-  readonly why: MissingWhy;
-  /** Known of a copy that came; `null`: none did, or it has none. */
-  readonly type: string | null;
-  /** Whoever was asked has had his say: he does not give it, or gave what cannot be used. No answer, or a late one, is none. */
-  readonly isAnswered: boolean;
-}
 
 export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>;
 

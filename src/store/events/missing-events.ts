@@ -34,12 +34,13 @@ export interface MissingInRoom {
 
 const COLUMNS = `event_id AS "eventId", why, type, since, asked_of AS "askedOf", found_at AS "foundAt"`;
 
-/** An event that an answer of `resident` lacks. */
-export interface Lacked {
+/** An event that is wanted and was not had in a form that can be used. */
+export interface LackedEvent {
   readonly eventId: EventId;
   readonly why: MissingWhy;
+  /** Known of a copy that came; `null`: none did, or it has none. */
   readonly type: string | null;
-  /** The resident has had its say about it, as opposed to not having answered in time. */
+  /** Whoever was asked has had his say: he does not give it, or gave what cannot be used. No answer, or a late one, is none. */
   readonly isAnswered: boolean;
 }
 
@@ -47,7 +48,7 @@ export interface Lacked {
 export async function recordMissing(
   sql: Sql,
   about: { readonly roomId: RoomId; readonly epoch: number; readonly resident: ServerName; readonly at: number },
-  lacked: readonly Lacked[],
+  lacked: readonly LackedEvent[],
 ): Promise<MissingEvent[]> {
   const { roomId, epoch, resident, at } = about;
   const rows = await sql.query<MissingEvent>(
