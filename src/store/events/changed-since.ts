@@ -5,6 +5,7 @@
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { textArray } from '../sql-values.ts';
+import { noteVerdicts } from './corrections.ts';
 import { type Omissions } from './left-out.ts';
 
 /**
@@ -29,9 +30,8 @@ export async function addChangedSince(
        SELECT n.event_id, h.position, n.type
          FROM journal_head h,
               (SELECT unnest($3::text[]), 'left out' UNION ALL SELECT unnest($4::text[]), 'awaited') AS n(event_id, type)
-     )
-     INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
-     SELECT $1, n.event_id, max(n.position), true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+     )${noteVerdicts(`
+     SELECT n.event_id, max(n.position)
        FROM named n
        JOIN pdus p ON p.event_id = n.event_id AND p.room_id = $1
        LEFT JOIN event_states e ON e.event_nid = p.nid
@@ -45,8 +45,7 @@ export async function addChangedSince(
               WHEN 'PduRejected' THEN p.state_key_nid IS NOT NULL AND coalesce(o.verdict <> e.verdict, cardinality($4::text[]) > 0)
               ELSE p.state_key_nid IS NOT NULL
             END
-      GROUP BY n.event_id
-     ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`,
+      GROUP BY n.event_id`)}`,
     [roomId, since, textArray(leftOut), textArray(awaited)],
   );
 }

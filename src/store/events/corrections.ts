@@ -3,6 +3,7 @@
  * writes them, then the events that rest on these, found by sets. Nothing here needs the room's lock: a row that is taken, or
  * written twice, stays right.
  */
+import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
@@ -11,10 +12,22 @@ import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 /** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
 export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
 
-/** Types that auth rules read: an event that cites another one as auth event is rejected for that alone. */
-const AUTH_TYPES = `('m.room.create', 'm.room.member', 'm.room.power_levels', 'm.room.join_rules', 'm.room.third_party_invite')`;
+/** An event that cites one of another type as auth event is rejected for that alone. */
+const AUTH_TYPES = `(${[...AUTH_EVENT_TYPES].map((type) => `'${type}'`).join(', ')})`;
 /** For people and for the workflow's decision; nobody counts further. */
 const COUNTED_MAX = 10_000;
+
+/**
+ * Notes as causes what has a verdict that is news, beside the journal's own fold. `rows`: a query that gives `event_id` and `cause`,
+ * each event once; `$1` is the room.
+ */
+export function noteVerdicts(rows: string): string {
+  return `
+    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+    SELECT $1, n.event_id, n.cause, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+      FROM (${rows}) AS n(event_id, cause) ORDER BY n.event_id
+    ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`;
+}
 
 /** An event or an anchor that changed. */
 export interface CorrectionCause {
@@ -211,13 +224,11 @@ export async function addFirstVerdicts(
   roomId: RoomId,
   judged: readonly { readonly eventId: EventId; readonly cause: number }[],
 ): Promise<void> {
-  await sql.query(
-    `INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
-     SELECT $1, event_id, cause, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-       FROM unnest($2::text[], $3::bigint[]) AS i(event_id, cause)
-     ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`,
-    [roomId, textArray(judged.map(({ eventId }) => eventId)), int8Array(judged.map(({ cause }) => cause))],
-  );
+  await sql.query(noteVerdicts('SELECT * FROM unnest($2::text[], $3::bigint[])'), [
+    roomId,
+    textArray(judged.map(({ eventId }) => eventId)),
+    int8Array(judged.map(({ cause }) => cause)),
+  ]);
 }
 
 /** Whether the current state is to be worked out again. */

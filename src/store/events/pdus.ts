@@ -6,6 +6,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
 import { type Verdict } from './event-states.ts';
+import { noteVerdicts } from './corrections.ts';
 import { completeHollow } from './complete-hollow.ts';
 import { insertFew } from './insert-few.ts';
 import { stagePdus } from './pdu-staging.ts';
@@ -85,15 +86,12 @@ const RECORD_VERDICTS = `
        AND (SELECT count(*) FROM outlier_verdicts o WHERE o.event_nid = p.nid) = 0
   ), named AS (
     SELECT event_id FROM waiting UNION SELECT event_id FROM awaited_events WHERE room_id = $1
-  ), noted AS (
-    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
-    SELECT $1, n.event_id, h.position, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+  ), noted AS (${noteVerdicts(`
+    SELECT n.event_id, h.position
       FROM journal_head h
      CROSS JOIN named n
      CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = n.event_id AND room_id = $1 OFFSET 0) AS p
-      JOIN recorded r ON r.event_nid = p.nid
-     ORDER BY n.event_id
-    ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)
+      JOIN recorded r ON r.event_nid = p.nid`)}
   )
   SELECT v.event_id AS "eventId"
     FROM unnest($2::text[]) AS v(event_id) JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
