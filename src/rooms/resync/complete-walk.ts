@@ -4,7 +4,7 @@
  * the timeline goes by then, and appended when nothing has come since.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
-import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
+import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { invariant } from '../../invariant.ts';
 import { countPartial, readEventStates } from '../../store/events/event-states.ts';
 import { readStayStart } from '../../store/events/timeline-order.ts';
@@ -159,13 +159,13 @@ export class Completion {
   ): Promise<void> {
     const roomId = this.#roomId;
     const at = this.#context.clock.now();
-    const refused = await refusedJoins(tx, room, at);
-    await append(tx, room, [{ type: 'CurrentStateResolved', currentState }, ...refused]);
-    const resolved = await readRoom(tx, roomId);
-    invariant(resolved, `room ${roomId} is locked by this transaction`);
-    const { members } = await summaryOf(tx, resolved);
+    const { members, isOver } = await appendCurrentState(
+      tx,
+      room,
+      [{ type: 'CurrentStateResolved', currentState }],
+      at,
+    );
     const lacking = degraded === null ? {} : { lacking: degraded.count };
-    const isOver = refused.length > 0 && !(await isAnybodyIn(tx, roomId));
     await append(tx, await relock(tx, roomId), [
       isOver
         ? { type: 'StayEnded', because: 'join-rejected', at }
@@ -174,8 +174,27 @@ export class Completion {
   }
 }
 
+/**
+ * Appends a current state that was worked out anew, or nothing where it is the same, with the joins of ours that it leaves
+ * rejected. `isOver`: these leave nobody of us in the room.
+ */
+export async function appendCurrentState(
+  tx: Transaction,
+  room: LockedRoom,
+  resolved: readonly Extract<TimelineEvent, { type: 'CurrentStateResolved' }>[],
+  at: number,
+): Promise<{ readonly members: number; readonly isOver: boolean }> {
+  const { roomId } = room;
+  const refused = await refusedJoins(tx, room, at);
+  await append(tx, room, [...resolved, ...refused]);
+  const row = await readRoom(tx, roomId);
+  invariant(row, `room ${roomId} is locked by this transaction`);
+  const { members } = await summaryOf(tx, row);
+  return { members, isOver: refused.length > 0 && !(await isAnybodyIn(tx, roomId)) };
+}
+
 /** The joins of this stay that are rejected, as the journal will name them; those that it names already are left out. */
-export async function refusedJoins(tx: Transaction, room: LockedRoom, at: number): Promise<ResyncEvent[]> {
+async function refusedJoins(tx: Transaction, room: LockedRoom, at: number): Promise<ResyncEvent[]> {
   const journal = await readResyncEvents(tx, room.roomId, room.epoch, 0);
   const told = new Set(journal.flatMap(({ event }) => (event.type === 'JoinRejected' ? [event.joinEventId] : [])));
   const joins = journal.flatMap(({ event }) => {

@@ -19,7 +19,6 @@
  *
  * A room never becomes partial again for any of it; in one that is being walked it comes between two batches.
  */
-import { invariant } from '../../invariant.ts';
 import {
   countCorrectionsDue,
   expandCauses,
@@ -29,12 +28,11 @@ import {
   settleCurrentState,
 } from '../../store/events/corrections.ts';
 import { append } from '../../store/journal/journal.ts';
-import { summaryOf } from '../../store/journal/room-summaries.ts';
-import { isAnybodyIn, lockResync, readResync, readRoom, readStanding, standsStill } from '../../store/journal/rooms.ts';
+import { lockResync, readResync, readStanding, standsStill } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
-import { refusedJoins } from './complete-walk.ts';
+import { appendCurrentState } from './complete-walk.ts';
 import { correctAnchors } from './correct-anchors.ts';
 import { correctOutliers } from './correct-outliers.ts';
 import { correctTimeline } from './correct-timeline.ts';
@@ -114,15 +112,11 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
     const currentState = stands && decided !== null ? decided : await stateOfExtremities(tx, roomId, room.extremities);
     // A join of ours may have turned with what it rested on: as at the completion, it has failed.
     const at = clock.now();
-    const refused = await refusedJoins(tx, room, at);
     const isOther = currentState !== room.currentState;
-    await append(tx, room, [...(isOther ? [{ type: 'CurrentStateResolved', currentState } as const] : []), ...refused]);
-    const resolved = await readRoom(tx, roomId);
-    invariant(resolved, `room ${roomId} is locked by this transaction`);
-    const { members } = await summaryOf(tx, resolved);
+    const resolved = isOther ? [{ type: 'CurrentStateResolved', currentState } as const] : [];
+    const { members, isOver } = await appendCurrentState(tx, room, resolved, at);
     const remaining = await countCorrectionsDue(tx, roomId);
     const whole = remaining === 0 ? { members } : {};
-    const isOver = refused.length > 0 && !(await isAnybodyIn(tx, roomId));
     await append(tx, room, [
       { type: 'EventsCorrected', judged: 0, changed: 0, remaining, ...whole, at },
       ...(isOver ? [{ type: 'StayEnded', because: 'join-rejected', at } as const] : []),
