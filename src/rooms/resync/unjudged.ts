@@ -1,5 +1,6 @@
 /** Why events of a fetched state have no verdict: the ways from what is missing to what cites it, and back. Pure. */
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { eventsCiting } from '../../matrix/auth/citing-events.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type Outlier } from '../judge/judge-outliers.ts';
@@ -29,23 +30,8 @@ export function fallenWith(
   missing: Iterable<EventId>,
   rules: RoomVersionRules,
 ): ReadonlySet<EventId> {
-  const citing = new Map<EventId, EventId[]>();
-  for (const [eventId, { event, verdict }] of judged) {
-    if (verdict !== 'unjudged') continue;
-    for (const cited of authEventIdsOf(event, rules)) {
-      const others = citing.get(cited);
-      if (others === undefined) citing.set(cited, [eventId]);
-      else others.push(eventId);
-    }
-  }
-  const fallen = new Set<EventId>();
-  const toSee = [...missing];
-  for (let eventId = toSee.pop(); eventId !== undefined; eventId = toSee.pop()) {
-    for (const other of citing.get(eventId) ?? []) {
-      if (fallen.has(other)) continue;
-      fallen.add(other);
-      toSee.push(other);
-    }
-  }
-  return fallen;
+  const unjudged = [...judged].flatMap(([eventId, { event, verdict }]) =>
+    verdict === 'unjudged' ? [{ eventId, authEvents: authEventIdsOf(event, rules) }] : [],
+  );
+  return eventsCiting(unjudged, missing);
 }

@@ -11,6 +11,7 @@
  * - what is a parent of events that we hold, an anchor or a gap, and what a state at an anchor gets once it is judged;
  * - what could be judged: it may be an event of a state that was stored redacted, and whose body has come since.
  */
+import { eventsCiting } from '../../matrix/auth/citing-events.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { lockRoom } from '../journal/rooms.ts';
 import { type Sql, type Store, withTransaction } from '../open-store.ts';
@@ -109,27 +110,12 @@ async function withoutVerdictForEver(
   roomId: RoomId,
   candidates: readonly Candidate[],
 ): Promise<readonly EventId[]> {
-  const citing = new Map<EventId, EventId[]>();
-  for (const { eventId, authEvents } of candidates) {
-    for (const cited of authEvents) {
-      const others = citing.get(cited);
-      if (others === undefined) citing.set(cited, [eventId]);
-      else others.push(eventId);
-    }
-  }
+  const cited = [...new Set(candidates.flatMap(({ authEvents }) => authEvents))];
   const held = await sql.query<{ eventId: EventId }>(
     `SELECT event_id AS "eventId" FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])`,
-    [roomId, textArray([...citing.keys()])],
+    [roomId, textArray(cited)],
   );
   const isHeld = new Set(held.map(({ eventId }) => eventId));
-  const found = new Set<EventId>();
-  const toSee = [...citing.keys()].filter((eventId) => !isHeld.has(eventId));
-  for (let eventId = toSee.pop(); eventId !== undefined; eventId = toSee.pop()) {
-    for (const other of citing.get(eventId) ?? []) {
-      if (found.has(other)) continue;
-      found.add(other);
-      toSee.push(other);
-    }
-  }
-  return [...found];
+  const absent = cited.filter((eventId) => !isHeld.has(eventId));
+  return [...eventsCiting(candidates, absent)];
 }
