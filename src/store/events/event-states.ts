@@ -45,17 +45,6 @@ export async function readEventStates(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
-/** The events that the verdict on an event of the timeline was made by; `undefined`: it is none, or they were not kept. */
-export async function readAuthStateOf(sql: Sql, roomId: RoomId, eventId: EventId): Promise<Set<EventId> | undefined> {
-  const [row] = await sql.query<{ authState: EventId[] | null }>(
-    `SELECT CASE WHEN e.auth_state IS NOT NULL THEN
-              ARRAY(SELECT p.event_id FROM pdus p WHERE p.nid = ANY (e.auth_state)) END AS "authState"
-       FROM event_states e WHERE e.room_id = $1 AND e.event_id = $2`,
-    [roomId, eventId],
-  );
-  return row?.authState === null || row === undefined ? undefined : new Set(row.authState);
-}
-
 /**
  * Refused events that are followed from those that are cited. A banned user's server may make a chain of any length, and each
  * event on its tip walks it again: 240 ms at 20,000. Servers that agree on the bans cite none of it. An extremity further

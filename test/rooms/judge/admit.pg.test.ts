@@ -6,7 +6,7 @@ import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
 import { parentsFirst } from '../../../src/rooms/judge/parents-first.ts';
-import { readAuthStateOf } from '../../../src/store/events/event-states.ts';
+import { readEventFacts } from '../../../src/store/events/event-story.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { append } from '../../../src/store/journal/journal.ts';
@@ -210,7 +210,9 @@ describe('admitting events', () => {
     const { room, admit } = await admitted();
     const said = room.add(message(user(0)));
     await admit([said]);
-    expect(await readAuthStateOf(store, room.roomId, said.eventId)).toEqual(new Set(said.authEvents));
+    expect(new Set((await readEventFacts(store, room.roomId, said.eventId))?.authState)).toEqual(
+      new Set(said.authEvents),
+    );
   });
 
   test('an event that was missed fills its gap with its verdict, and stands before what was built over the gap', async () => {

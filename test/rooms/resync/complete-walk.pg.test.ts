@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type TimelineEvent } from '../../../src/resync/events.ts';
-import { readAuthStateOf } from '../../../src/store/events/event-states.ts';
+import { readEventFacts } from '../../../src/store/events/event-story.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { lockResync, readRoom, readStanding } from '../../../src/store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
@@ -142,7 +142,7 @@ describe('check 6 at completion', () => {
     expect((await entries(room)).filter(({ type }) => type === 'EventSoftFailed')).toMatchObject([
       { eventId: room.id('evading'), rule: 'sender-not-joined' },
     ]);
-    const decidedBy = await readAuthStateOf(store, room.roomId, room.id('evading'));
+    const decidedBy = new Set((await readEventFacts(store, room.roomId, room.id('evading')))?.authState);
     expect(decidedBy).toContain(room.id('ban'));
   });
 

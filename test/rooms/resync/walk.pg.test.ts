@@ -8,7 +8,8 @@ import { walkPartialEvents } from '../../../src/rooms/resync/walk.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readPartialAnchors } from '../../../src/store/events/anchors.ts';
-import { countPartial, readAuthStateOf } from '../../../src/store/events/event-states.ts';
+import { countPartial } from '../../../src/store/events/event-states.ts';
+import { readEventFacts } from '../../../src/store/events/event-story.ts';
 import { isAnybodyIn, readRoom } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
@@ -46,7 +47,7 @@ test('an event made beside our join has its parents, and so has everything after
   await room.fetch(...KNOWN);
   expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 3, corrected: 0 } });
   expect(await room.extremities()).toEqual([room.id('after')]);
-  const decidedBy = await readAuthStateOf(store, room.roomId, room.id('beside'));
+  const decidedBy = new Set((await readEventFacts(store, room.roomId, room.id('beside')))?.authState);
   expect(decidedBy).toEqual(new Set([room.id('create'), room.id('power'), room.id('admin')]));
   expect(await room.push(message('later', ADMIN, { prev: ['before'], ...admin }))).toMatchObject([
     { verdict: 'accepted' },
