@@ -10,6 +10,7 @@ import { systemClock } from '../../clock.ts';
 import { type Logger } from '../../logging.ts';
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
+import { ringRoom } from '../../rooms/ring.ts';
 import { checkSchema } from '../../store/migrate.ts';
 import { type Appended, openStore } from '../../store/open-store.ts';
 import { warmUp } from '../../verification/warm-up.ts';
@@ -93,9 +94,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
 function ringForSpeakers({ entries }: Appended, ring: RoomsContext['ring'], logger: Logger): void {
   for (const { event, roomId } of entries) {
     if (event.type !== 'SpeakersLearned') continue;
-    ring(roomId).catch((error: unknown) => {
-      logger.warn({ err: error, roomId }, 'a room could not be rung for a server that speaks; the sweep finds it');
-    });
+    void ringRoom({ ring, logger }, roomId, 'for a server that speaks');
   }
 }
 

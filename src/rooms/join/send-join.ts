@@ -7,6 +7,7 @@ import { type ServerName } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { type JoinIntent } from '../../store/tables/intents.ts';
 import { type RoomsContext } from '../context.ts';
+import { ringRoom } from '../ring.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { commitJoin } from './commit-join.ts';
@@ -83,11 +84,7 @@ async function sendAndCommit(
     const joined = await timings.measure('commit', () => commitJoin(context, { ...sent, answer }));
     if (joined === 'became-whole') continue;
     const { isToRing, ...outcome } = joined;
-    if (isToRing) {
-      await context.ring(roomId).catch((error: unknown) => {
-        context.logger.warn({ err: error, roomId }, 'the workflow could not be started; the sweep will find the room');
-      });
-    }
+    if (isToRing) await ringRoom(context, roomId, 'for a join');
     return { roomId, joinedVia: resident, ...outcome, timingsMs: timings.byStep };
   }
   throw new RoomError('busy', `${roomId} has become whole twice while ${resident} answered`);

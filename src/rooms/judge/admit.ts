@@ -11,6 +11,7 @@ import { AlreadyJournalledError } from '../../store/journal/write-entries.ts';
 import { type RoomStanding, lockRoom, readStanding, standsStill } from '../../store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
+import { ringRoom } from '../ring.ts';
 import { type Admission } from './admission.ts';
 import { type PreparedAdmission, prepareAdmission } from './prepare-admission.ts';
 
@@ -50,7 +51,8 @@ export async function admitEvents(
     const prepared = await prepareAdmission(store, room, eventIds);
     const appended = await appendPrepared(store, room, journalOf(prepared, clock, receipts));
     if (appended === undefined) continue;
-    if (appended.isCorrection) await ringFor(context, roomId);
+    // An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that.
+    if (appended.isCorrection) await ringRoom(context, roomId, 'for a correction');
     return withForeign(eventIds, prepared.admissions);
   }
   const { prepared, isCorrection } = await withTransaction(store, async (tx) => {
@@ -59,15 +61,8 @@ export async function admitEvents(
     const prepared = await prepareAdmission(tx, room, eventIds);
     return { prepared, isCorrection: await append(tx, room, journalOf(prepared, clock, receipts)) };
   });
-  if (isCorrection) await ringFor(context, roomId);
+  if (isCorrection) await ringRoom(context, roomId, 'for a correction');
   return withForeign(eventIds, prepared.admissions);
-}
-
-/** An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that. */
-async function ringFor({ ring, logger }: AdmissionContext, roomId: RoomId): Promise<void> {
-  await ring(roomId).catch((error: unknown) => {
-    logger.warn({ err: error, roomId }, 'the room could not be rung for a correction; the sweep finds it');
-  });
 }
 
 /** What is stored, and not as an event of this room, was not looked at. */

@@ -19,6 +19,7 @@ import { stagePdus } from '../../store/tables/staged-pdus.ts';
 import { readDroppedOf, readMissingParents } from '../../store/tables/staged-reads.ts';
 import { type RoomsContext } from '../context.ts';
 import { parentsFirst } from '../judge/parents-first.ts';
+import { ringRoom } from '../ring.ts';
 import { type Spending } from './budgets.ts';
 import { ask } from './ask.ts';
 import { type WhomToAsk, whomToAsk } from './whom-to-ask.ts';
@@ -203,10 +204,6 @@ async function openGaps(
     await append(tx, room, [{ type: 'GapOpened', eventIds, origin, assumedState, at: context.clock.now() }]);
     return eventIds.length;
   });
-  if (opened > 0) {
-    await context.ring(roomId).catch((error: unknown) => {
-      context.logger.warn({ err: error, roomId }, 'a room could not be rung for a gap; the sweep finds it');
-    });
-  }
+  if (opened > 0) await ringRoom(context, roomId, 'for a gap');
   return opened;
 }
