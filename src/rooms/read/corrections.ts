@@ -3,8 +3,8 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import { type EntryType } from '../../resync/entries.ts';
 import { readJournalPage } from '../../store/journal/journal-pages.ts';
 import { type RoomsContext } from '../context.ts';
-import { type Correction, type CorrectionsPage } from '../contract.ts';
-import { turnedBy } from './witnesses.ts';
+import { type CorrectionsPage } from '../contract.ts';
+import { withTurned } from './witnesses.ts';
 
 /** `EventUnPartialStated` is one where the verdict is another than before. */
 const TYPES: ReadonlySet<EntryType> = new Set<EntryType>([
@@ -24,10 +24,5 @@ export async function readCorrections(
 ): Promise<CorrectionsPage> {
   const { entries, next, head } = await readJournalPage(store, { after, limit, roomId, types: TYPES });
   const corrections = entries.filter(({ event }) => event.type !== 'EventUnPartialStated' || event.was !== event.is);
-  const turned = await turnedBy(store, roomId, corrections);
-  return {
-    corrections: corrections.map((entry): Correction => ({ entry, turned: turned.get(entry.position) ?? [] })),
-    next,
-    head,
-  };
+  return { corrections: await withTurned(store, roomId, corrections), next, head };
 }

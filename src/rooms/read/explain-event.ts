@@ -21,10 +21,10 @@ import { type RecordedEntry } from '../../store/journal/journal-pages.ts';
 import { readRoom } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
-import { type Correction, type EventStory, type Witness } from '../contract.ts';
+import { type EventStory, type Witness } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { type StoryFacts, tellStory } from './tell-story.ts';
-import { turnedBy, witnessOf } from './witnesses.ts';
+import { withTurned, witnessOf } from './witnesses.ts';
 
 /** Steps back from a change to what it came of. */
 const CAUSES_MAX = 20;
@@ -50,8 +50,8 @@ export async function explainEvent(context: Context, eventId: EventId): Promise<
     readMissingEvent(store, roomId, eventId),
     readDependants(store, roomId, eventId),
   ]);
-  const history = await withTurned(context, roomId, about.slice(-HISTORY_MAX));
-  const causes = await withTurned(context, roomId, await causesOf(context, roomId, about));
+  const history = await withTurned(store, roomId, about.slice(-HISTORY_MAX));
+  const causes = await withTurned(store, roomId, await causesOf(context, roomId, about));
   const known: StoryFacts = {
     ...{ eventId, roomId, pdu, facts, history, causes, copies, missing, dependants },
     gap: gaps.find((gap) => gap.eventId === eventId),
@@ -60,15 +60,6 @@ export async function explainEvent(context: Context, eventId: EventId): Promise<
     inCurrentState: pdu === undefined ? undefined : await placeNow(context, roomId, pdu),
   };
   return tellStory(known);
-}
-
-async function withTurned(
-  { store }: Context,
-  roomId: RoomId,
-  entries: readonly RecordedEntry[],
-): Promise<readonly Correction[]> {
-  const turned = await turnedBy(store, roomId, entries);
-  return entries.map((entry) => ({ entry, turned: turned.get(entry.position) ?? [] }));
 }
 
 /** What the verdict was made by; of an outlier the events that it cites itself. */
@@ -82,7 +73,10 @@ async function judgedBy(
   return pdus.map((pdu) => witnessOf(pdu, sender));
 }
 
-/** The last change, and from it back: each entry says by which other one it was due, the first of them came of a state that was given, or assumed. */
+/**
+ * The last change, and from it back: each entry says by which other one it was due, the first of them came of a state that was
+ * given, or assumed.
+ */
 async function causesOf(
   { store }: Context,
   roomId: RoomId,

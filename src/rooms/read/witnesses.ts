@@ -9,7 +9,7 @@ import { readEntriesAbout } from '../../store/events/event-story.ts';
 import { type StoredPdu, readPdus } from '../../store/events/pdus.ts';
 import { type RecordedEntry } from '../../store/journal/journal-pages.ts';
 import { type Sql } from '../../store/open-store.ts';
-import { type Turned, type Witness } from '../contract.ts';
+import { type Correction, type Turned, type Witness } from '../contract.ts';
 
 const MEMBERSHIPS: Readonly<Record<string, string>> = {
   join: 'is joined',
@@ -58,8 +58,18 @@ export function authStateOfEntry(event: JournalEvent): readonly EventId[] | unde
   return 'authState' in event ? event.authState : undefined;
 }
 
+/** Each of these entries, with the places by which its event is judged that turned out otherwise. */
+export async function withTurned(
+  sql: Sql,
+  roomId: RoomId,
+  entries: readonly RecordedEntry[],
+): Promise<readonly Correction[]> {
+  const turned = await turnedBy(sql, roomId, entries);
+  return entries.map((entry) => ({ entry, turned: turned.get(entry.position) ?? [] }));
+}
+
 /** For each of these entries, the places by which its event is judged that turned out otherwise than when it was judged before. */
-export async function turnedBy(
+async function turnedBy(
   sql: Sql,
   roomId: RoomId,
   entries: readonly RecordedEntry[],
