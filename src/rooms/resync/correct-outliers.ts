@@ -56,8 +56,8 @@ export async function correctOutliers(correcting: Correcting, targets: readonly 
 }
 
 /**
- * Of these, which somebody else has judged, those that he judged otherwise in the meantime, by what he had read before a verdict turned: his verdict, the
- * first, is recorded, and ours is a change of it.
+ * Of these, which somebody else has judged, those that he judged otherwise in the meantime, by what he had read before a verdict
+ * turned: his verdict, the first, is recorded, and ours is a change of it.
  */
 async function othersFirst(
   tx: Transaction,

@@ -79,8 +79,8 @@ export async function readAssumed(
 }
 
 /**
- * An anchor that has its full state, and not a guess, keeps it until it is corrected; one whose event has come is none any more. What an anchor cites is known where its
- * body is held, as it is once its state is fetched.
+ * An anchor that has its full state, and not a guess, keeps it until it is corrected; one whose event has come is none any more.
+ * What an anchor cites is known where its body is held, as it is once its state is fetched.
  */
 export async function foldAnchors(
   tx: Transaction,

@@ -17,7 +17,7 @@ export const rooms = pgTable(
     roomVersion: text().notNull(),
     /** Counts the stays of our server in the room; 0 until the first one is opened. */
     epoch: integer().notNull().default(0),
-    /** Moves with a verdict flip or completion, and with nothing else. */
+    /** Moves with verdict flips, corrections, fetched states and completion, and with nothing else (fold-corrections.ts). */
     stateVersion: int8().notNull().default(0),
     partial: boolean().notNull().default(false),
     currentState: hash16().$type<SnapshotId>(),
