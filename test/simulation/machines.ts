@@ -1,8 +1,8 @@
 /** Machines to simulate on: a PostgreSQL for all, a database, a clock and a verification thread for each. */
-import pg from 'pg';
 import { launchPostgres } from '../../src/launch/postgres.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
+import { inDatabase, run } from '../support/databases.ts';
 import { type Machine, SimulatedClock } from './process.ts';
 import { BEGINNING } from './world.ts';
 
@@ -65,20 +65,4 @@ export async function machinesOn(url: string): Promise<Machines> {
       await run(url, `DROP DATABASE ${template} WITH (FORCE)`);
     },
   };
-}
-
-async function run(url: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
-}
-
-function inDatabase(server: string, name: string): string {
-  const url = new URL(server);
-  url.pathname = `/${name}`;
-  return url.href;
 }

@@ -12,6 +12,7 @@ import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ConnectionLimits } from '../../src/store/connection-limits.ts';
 import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
 import { migrate } from '../../src/store/migrate.ts';
+import { inDatabase, run } from './databases.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -118,20 +119,4 @@ async function connectionsLeft(server: string, name: string): Promise<number> {
   } finally {
     await client.end();
   }
-}
-
-async function run(url: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
-}
-
-function inDatabase(server: string, name: string): string {
-  const url = new URL(server);
-  url.pathname = `/${name}`;
-  return url.href;
 }
