@@ -1,6 +1,7 @@
 /**
  * What our database holds after a run, beside what the oracle makes of the run's own log: the events that were delivered, each
- * one's verdict and the state before it, the newest events of the room, and its state.
+ * one's verdict and the state before it, the newest events of the room, and its state. Also whether the journal, folded once
+ * more, makes the same tables; of every other room the states that nothing needs any more are deleted before.
  */
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
@@ -9,7 +10,9 @@ import { readPartialAnchors } from '../../src/store/events/anchors.ts';
 import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
 import { readRoom, readStanding } from '../../src/store/journal/rooms.ts';
-import { type Store } from '../../src/store/open-store.ts';
+import { rebuildFolds } from '../../src/store/journal/rebuild.ts';
+import { type Store, openStore } from '../../src/store/open-store.ts';
+import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
 import { readSnapshot } from '../../src/store/snapshots/snapshots.ts';
 import { type Oracle } from './oracle.ts';
 import { type Play } from './play.ts';
@@ -21,9 +24,21 @@ export interface Comparison {
   readonly oracle: Oracle;
 }
 
+const DAY_MS = 86_400_000;
+/** Rows shown of a table that is not what its journal says. */
+const ROWS_SHOWN = 2;
+
+/** Reads as a process does that has nothing in memory yet. */
 export async function compare(play: Play): Promise<Comparison> {
-  const comparing = new Comparing(play);
-  await comparing.run();
+  const { connection, serverName } = play.process.fragile.store;
+  const databaseUrl = connection.connectionString ?? '';
+  const store = openStore({ databaseUrl, serverName, poolSizeMax: 2, applicationName: 'rejoinder comparison' });
+  const comparing = new Comparing(play, store);
+  try {
+    await comparing.run();
+  } finally {
+    await store.close();
+  }
   return { differences: comparing.differences, delivered: comparing.delivered.size, oracle: comparing.oracle };
 }
 
@@ -41,10 +56,10 @@ class Comparing {
   readonly #tolerated = new Set<EventId>();
   readonly #snapshots = new Map<SnapshotId, Promise<StateMap>>();
 
-  constructor(play: Play) {
+  constructor(play: Play, store: Store) {
     const { world } = play;
     this.#play = play;
-    this.#store = play.process.fragile.store;
+    this.#store = store;
     this.oracle = world.oracle(
       (eventId) => this.delivered.has(eventId),
       (eventId) => world.truth.stateAfter(eventId),
@@ -66,11 +81,33 @@ class Comparing {
       return;
     }
     if (room.partial) this.#differ('the room is still partial');
+    if (this.#play.plan.seed % 2 === 0) await this.#collect();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
     for (const eventId of this.delivered) await this.#compareEvent(eventId, rows.get(eventId));
     const partial = await readPartialAnchors(this.#store, world.roomId);
     if (partial.length > 0) this.#differ(`anchors are still partial: ${partial.join()}`);
     await this.#compareRoom(rows);
+    await this.#compareFolds();
+  }
+
+  /** Deletes what no event, no anchor and not the room names any more, as the maintenance does within some days. */
+  async #collect(): Promise<void> {
+    const heartbeat = (): void => undefined;
+    const { roomId } = this.#play.world;
+    await collectChunks(this.#store, roomId, { now: 0, heartbeat });
+    const deleted = await collectChunks(this.#store, roomId, { now: 2 * DAY_MS, heartbeat });
+    this.#play.coverage.count('chunks of states collected', deleted);
+  }
+
+  async #compareFolds(): Promise<void> {
+    const { roomId } = this.#play.world;
+    const query = { roomId, rowsMax: ROWS_SHOWN, signal: new AbortController().signal };
+    for await (const { differences, unfoldable } of rebuildFolds(this.#store, query)) {
+      if (unfoldable !== undefined) this.#differ(`the journal cannot be folded again: ${unfoldable}`);
+      for (const { table, rows, first } of differences) {
+        this.#differ(`${table} differs from its journal in ${rows} rows: ${JSON.stringify(first)}`);
+      }
+    }
   }
 
   /** Those that succeeded; of one that was cut off and finished later nobody was told, and only the journal knows. */
