@@ -147,7 +147,7 @@ export interface EventStory {
   readonly verdict: 'accepted' | 'soft-failed' | 'rejected' | 'unjudged';
   /** The verdict is by the state known so far. */
   readonly isProvisional: boolean;
-  /** What the verdict was made by. */
+  /** What it is judged by now: the events of the state before it that the auth rules look at; of an outlier those that it cites. */
   readonly judgedBy: readonly Witness[];
   /** What the journal says of it, oldest first, with what turned out otherwise. */
   readonly history: readonly Correction[];

@@ -138,7 +138,10 @@ function standing(known: StoryFacts, verdict: EventStory['verdict'], isTaken: bo
 
 /** An entry of the event's own history; the first verdict is told with when it was made. */
 function told({ entry, turned }: Correction, eventId: EventId): string[] {
-  const sentence = explainEntry(entry.event).replace(`${eventId} `, 'it ');
+  const sentence =
+    entry.event.type === 'StatesChanged'
+      ? 'it keeps its verdict, and the states before and after it are others now, since what it rests on has changed'
+      : explainEntry(entry.event).replace(`${eventId} `, 'it ');
   return [`${isoTime(entry.recordedAt)}: ${sentence}${turnedWords(turned)}.`];
 }
 

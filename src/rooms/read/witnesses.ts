@@ -4,7 +4,6 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { type Json } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
-import { type JournalEvent } from '../../resync/entries.ts';
 import { readEntriesAbout } from '../../store/events/event-story.ts';
 import { type StoredPdu, readPdus } from '../../store/events/pdus.ts';
 import { type RecordedEntry } from '../../store/journal/journal-pages.ts';
@@ -53,18 +52,32 @@ function ownContent(json: string): Record<string, Json> {
   return isJsonObject(content) ? content : {};
 }
 
-/** The events that an entry's verdict was made by, where it says so. */
-export function authStateOfEntry(event: JournalEvent): readonly EventId[] | undefined {
-  return 'authState' in event ? event.authState : undefined;
+/** What an event is judged by from an entry on: the events of the state at the places that the auth rules look at for it. */
+export interface Judgement {
+  readonly position: number;
+  readonly eventId: EventId;
+  readonly authState: readonly EventId[];
 }
 
-/** Each of these entries, with the places by which its event is judged that turned out otherwise. */
+/** What an entry says itself; of one that gives events other states it is looked up there. */
+function judgementsOf(entries: readonly RecordedEntry[]): Judgement[] {
+  return entries.flatMap(({ position, event }) =>
+    'authState' in event ? [{ position, eventId: event.eventId, authState: event.authState }] : [],
+  );
+}
+
+/**
+ * Each of these entries, with the places by which its event is judged that turned out otherwise.
+ *
+ * @param known what events are judged by since entries that do not say it.
+ */
 export async function withTurned(
   sql: Sql,
   roomId: RoomId,
   entries: readonly RecordedEntry[],
+  known: readonly Judgement[] = [],
 ): Promise<readonly Correction[]> {
-  const turned = await turnedBy(sql, roomId, entries);
+  const turned = await turnedBy(sql, roomId, entries, known);
   return entries.map((entry) => ({ entry, turned: turned.get(entry.position) ?? [] }));
 }
 
@@ -73,41 +86,37 @@ async function turnedBy(
   sql: Sql,
   roomId: RoomId,
   entries: readonly RecordedEntry[],
+  known: readonly Judgement[],
 ): Promise<Map<number, readonly Turned[]>> {
-  const changes = entries.filter(({ event }) => authStateOfEntry(event) !== undefined && 'eventId' in event);
-  const ids = changes.flatMap(({ event }) => ('eventId' in event ? [event.eventId] : []));
+  const positions = new Set(entries.map(({ position }) => position));
+  const told = [...judgementsOf(entries), ...known.filter(({ position }) => positions.has(position))];
+  const ids = told.map(({ eventId }) => eventId);
   if (ids.length === 0) return new Map();
-  const about = (await readEntriesAbout(sql, roomId, ids)).filter(({ event }) => authStateOfEntry(event) !== undefined);
-  const pairs = changes.flatMap((entry) => {
-    const before = about.findLast(({ position, event }) => position < entry.position && isOfSame(event, entry.event));
-    return before === undefined ? [] : [{ entry, before }];
+  const judgements = [...judgementsOf(await readEntriesAbout(sql, roomId, ids)), ...known].sort(
+    (a, b) => a.position - b.position,
+  );
+  const pairs = told.flatMap((after) => {
+    const before = judgements.findLast(
+      ({ position, eventId }) => position < after.position && eventId === after.eventId,
+    );
+    return before === undefined ? [] : [{ before, after }];
   });
-  const wanted = new Set([
-    ...ids,
-    ...pairs.flatMap(({ entry, before }) => [
-      ...(authStateOfEntry(entry.event) ?? []),
-      ...(authStateOfEntry(before.event) ?? []),
-    ]),
-  ]);
+  const wanted = new Set([...ids, ...pairs.flatMap(({ before, after }) => [...before.authState, ...after.authState])]);
   const pdus = new Map((await readPdus(sql, roomId, [...wanted])).map((pdu) => [pdu.eventId, pdu]));
   return new Map(
-    pairs.map(({ entry, before }) => {
-      const subject = 'eventId' in entry.event ? (pdus.get(entry.event.eventId)?.sender ?? '') : '';
-      const witnesses = (event: JournalEvent) => byPlace(authStateOfEntry(event) ?? [], pdus, subject);
-      return [entry.position, turned(witnesses(before.event), witnesses(entry.event))];
+    pairs.map(({ before, after }) => {
+      const subject = pdus.get(after.eventId)?.sender ?? '';
+      return [after.position, turned(byPlace(before, pdus, subject), byPlace(after, pdus, subject))];
     }),
   );
 }
 
-const isOfSame = (a: JournalEvent, b: JournalEvent): boolean =>
-  'eventId' in a && 'eventId' in b && a.eventId === b.eventId;
-
 function byPlace(
-  ids: readonly EventId[],
+  { authState }: Judgement,
   pdus: ReadonlyMap<EventId, StoredPdu>,
   subject: string,
 ): ReadonlyMap<string, Witness> {
-  const witnesses = ids.flatMap((id) => pdus.get(id) ?? []).map((pdu) => witnessOf(pdu, subject));
+  const witnesses = authState.flatMap((id) => pdus.get(id) ?? []).map((pdu) => witnessOf(pdu, subject));
   return new Map(witnesses.map((witness) => [stateMapKey(witness.type, witness.stateKey), witness]));
 }
 

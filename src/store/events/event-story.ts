@@ -121,6 +121,26 @@ export function readEntriesAbout(sql: Sql, roomId: RoomId, eventIds: readonly Ev
   );
 }
 
+/**
+ * The last `limit` entries after a position that give an event other states and leave its verdict, in order. They name it beside
+ * others, and no index knows: reads what the journal says of the room since.
+ */
+export async function readStatesChanged(
+  sql: Sql,
+  roomId: RoomId,
+  eventId: EventId,
+  { since, limit }: { readonly since: number; readonly limit: number },
+): Promise<RecordedEntry[]> {
+  const rows = await sql.query<RecordedEntry>(
+    `SELECT ${COLUMNS} FROM journal
+      WHERE room_id = $1 AND position > $3 AND type = 'StatesChanged'
+        AND EXISTS (SELECT FROM json_array_elements_text(data -> 'eventIds') AS named(event_id) WHERE event_id = $2)
+      ORDER BY position DESC LIMIT $4`,
+    [roomId, eventId, since, limit],
+  );
+  return rows.reverse();
+}
+
 /** Entries by their positions, in order. */
 export function readEntriesAt(sql: Sql, positions: readonly number[]): Promise<RecordedEntry[]> {
   return sql.query(`SELECT ${COLUMNS} FROM journal WHERE position = ANY ($1::bigint[]) ORDER BY position`, [

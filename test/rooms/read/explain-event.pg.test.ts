@@ -5,6 +5,7 @@ import { readCorrections } from '../../../src/rooms/read/corrections.ts';
 import { explainEvent } from '../../../src/rooms/read/explain-event.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readEntriesAbout } from '../../../src/store/events/event-story.ts';
+import { recordOmissions } from '../../../src/store/events/left-out.ts';
 import { recordMissing } from '../../../src/store/events/missing-events.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, member, message } from '../resync/partial-room.ts';
@@ -185,6 +186,51 @@ test('an event that was soft-failed and is rejected later is told as rejected', 
   await room.fetch(...KNOWN, 'bob-left', 'carol');
   await room.walk();
   expect(await explainEvent({ store }, room.id('said'))).toMatchObject({ verdict: 'rejected' });
+});
+
+test('an event that keeps its verdict on another state is told by what it is judged now, what turned, and by which correction', async () => {
+  const room = await roomWithTruth();
+  // A resident gives newer power levels, which turn out to be refused, and names the older ones for that case.
+  const newer = { content: { users: { [ADMIN]: 100, [BOB]: 50 } }, auth: ['create', 'admin', 'power'] };
+  await room.hold({ id: 'newer', type: 'm.room.power_levels', stateKey: '', ...newer });
+  await room.fetch('create', 'admin', 'newer', 'rules', 'bob', 'carol');
+  await room.walk();
+  await recordOmissions(store, room.roomId, room.id('before'), { leftOut: [room.id('power')], awaited: [] });
+  expect((await explainEvent({ store }, room.id('said'))).judgedBy.map(({ says }) => says)).toContain(
+    `${BOB} has power level 50`,
+  );
+  const refused = { rule: 'auth-event-rejected', reason: 'it cites what is rejected' };
+  const turn = { was: 'accepted', is: 'rejected', cause: 1, ...refused } as const;
+  await room.journal({ type: 'VerdictChanged', eventId: room.id('newer'), ...turn });
+  await room.correct();
+
+  const story = await explainEvent({ store }, room.id('said'));
+  expect(story).toMatchObject({ verdict: 'accepted', isProvisional: false });
+  expect(story.judgedBy.map(({ eventId }) => eventId).toSorted()).toEqual(
+    ['create', 'power', 'bob'].map((id) => room.id(id)).toSorted(),
+  );
+  const { entry, turned } = story.history.at(-1)!;
+  expect(entry.event.type).toBe('StatesChanged');
+  expect(turned).toMatchObject([{ was: { eventId: room.id('newer') }, is: { eventId: room.id('power') } }]);
+  expect(story.causes.slice(0, 2).map(({ entry: { event } }) => event.type)).toEqual([
+    'AnchorCorrected',
+    'VerdictChanged',
+  ]);
+  const text = story.lines.join('\n');
+  expect(text).toContain('it keeps its verdict, and the states before and after it are others now');
+  expect(text).toContain(
+    `before, ${BOB} has power level 50 (${room.id('newer')}); in truth, ${BOB} has power level 0 (${room.id('power')})`,
+  );
+
+  // What turns after that is told against what it was judged by since, and not against its first verdict.
+  await room.journal({ type: 'VerdictChanged', eventId: room.id('bob'), ...turn, cause: 2 });
+  await room.correct();
+  const later = await explainEvent({ store }, room.id('said'));
+  expect(later).toMatchObject({ verdict: 'rejected' });
+  expect(later.history.at(-1)).toMatchObject({
+    entry: { event: { type: 'VerdictChanged' } },
+    turned: [{ was: { eventId: room.id('bob') }, is: null }],
+  });
 });
 
 test('an id that nobody knows is said to be unknown', async () => {
