@@ -1,9 +1,10 @@
 /**
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, what was pushed and given up, keys
- * that nobody asked for, events that prove nothing and that nothing needs, chunks of states that nothing names. Never the journal.
+ * that nobody asked for, events that prove nothing and that nothing needs, what states lacked that nobody asks for any more, chunks of states that nothing names. Never the journal.
  */
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
+import { forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
@@ -45,6 +46,7 @@ export async function maintain(
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
   const outliers = await forgetOutliers(store, { now, isOver, heartbeat });
+  const missing = await allOf(() => forgetUnsought(store, ROWS_A_BATCH));
   let chunks = 0;
   while (!isOver()) {
     const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });
@@ -56,5 +58,5 @@ export async function maintain(
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
     }
   }
-  return { transactions, keys, staged, outliers, chunks };
+  return { transactions, keys, staged, outliers, missing, chunks };
 }

@@ -85,6 +85,8 @@ export interface MaintainResult {
   readonly staged: number;
   /** Events without a verdict that nothing needs. */
   readonly outliers: number;
+  /** Events that a state lacked which nobody asks for any more. */
+  readonly missing: number;
   readonly chunks: number;
 }
 

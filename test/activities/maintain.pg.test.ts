@@ -47,11 +47,11 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
             ('young.test', 'ed25519:1', 'k', $1, true, $3)`,
     [old, now + DAY, now - DAY],
   );
-  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, staged: 0, outliers: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, staged: 0, outliers: 0, missing: 0, chunks: 0 });
   expect(await answersLeft()).toBe(100);
   const keys = await store.query<{ name: string }>('SELECT server_name AS name FROM server_keys ORDER BY 1');
   expect(keys.map(({ name }) => name)).toEqual(['valid.test', 'young.test']);
-  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, staged: 0, outliers: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, staged: 0, outliers: 0, missing: 0, chunks: 0 });
 });
 
 test('a pass whose time is over leaves the rest to the next one', async () => {
@@ -77,6 +77,33 @@ test('what was given up is forgotten after a day, and the row of a room with not
   expect(left.map((row) => row.event_id)).toEqual(['$waits', '$young']);
   const rooms = await store.query<{ room_id: string }>('SELECT room_id FROM staged_rooms ORDER BY 1');
   expect(rooms.map((row) => row.room_id)).toEqual(['!a:t', '!b:t']);
+});
+
+test('what the state at a gap lacked so far is forgotten once no state of the room is asked for, and nothing else', async () => {
+  const rooms = { '!missing-settled:t': false, '!missing-partial:t': true, '!missing-open:t': false };
+  for (const [roomId, partial] of Object.entries(rooms)) {
+    await store.query(
+      `WITH room AS (INSERT INTO rooms (room_id, room_version, epoch, partial) VALUES ($1, '11', 1, $2))
+       INSERT INTO missing_events (room_id, event_id, epoch, why, since, asked_of, is_given_up)
+       SELECT $1, name, 1, 'not-delivered', 0, '{}', name = '$without' FROM unnest(ARRAY['$so-far', '$without']) AS i(name)`,
+      [roomId, partial],
+    );
+  }
+  await store.query(
+    `INSERT INTO gaps (room_id, event_id, epoch, origin, opened_at, wake_at)
+     VALUES ('!missing-settled:t', '$given-up', 1, 't', 0, NULL), ('!missing-open:t', '$open', 1, 't', 0, 0)`,
+  );
+  expect(await pass(1_000)).toMatchObject({ missing: 1 });
+  const left = await store.query<{ row: string }>(
+    `SELECT room_id || ' ' || event_id AS row FROM missing_events ORDER BY room_id COLLATE "C", event_id COLLATE "C"`,
+  );
+  expect(left.map(({ row }) => row)).toEqual([
+    '!missing-open:t $so-far',
+    '!missing-open:t $without',
+    '!missing-partial:t $so-far',
+    '!missing-partial:t $without',
+    '!missing-settled:t $without',
+  ]);
 });
 
 test('of events that nobody has judged those that nothing needs are deleted after a day, and no others', async () => {

@@ -62,7 +62,8 @@ const completed: Extract<ResyncEvent, { type: 'ResyncCompleted' }> = {
 const at = Date.UTC(2026, 0, 1, 0, 3);
 const GAPS: RoomDescription['gaps'] = [
   {
-    ...{ eventId: '$gap' as EventId, epoch: 1, origin: 'hs2' as ServerName, openedAt: at, attempts: 2, wakeAt: null },
+    ...{ eventId: '$gap' as EventId, epoch: 1, origin: 'hs2' as ServerName, openedAt: at },
+    ...{ attempts: 2, begins: 0, wakeAt: null },
     ...{ lastResident: 'hs1' as ServerName, lastFailure: 'not-found', lastReason: 'nobody has it' },
   },
 ];

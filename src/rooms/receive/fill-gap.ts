@@ -10,7 +10,7 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readParents } from '../../store/events/anchors.ts';
-import { countOpenGaps } from '../../store/events/gaps.ts';
+import { readOpenGaps } from '../../store/events/gaps.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
@@ -18,6 +18,7 @@ import { withTransaction } from '../../store/open-store.ts';
 import { stagePdus } from '../../store/tables/staged-pdus.ts';
 import { readDroppedOf, readMissingParents } from '../../store/tables/staged-reads.ts';
 import { type RoomsContext } from '../context.ts';
+import { GAPS_OF_ORIGIN_MAX, gapPlaces, gaveWay } from '../gap-places.ts';
 import { parentsFirst } from '../judge/parents-first.ts';
 import { ringRoom } from '../ring.ts';
 import { type Spending } from './budgets.ts';
@@ -28,10 +29,6 @@ import { type WhomToAsk, whomToAsk } from './whom-to-ask.ts';
 const ASKED_AT_A_TIME = 20;
 /** Answers that make progress: over a gap of some 100 events the state is cheaper than the events. */
 const ROUNDS_MAX = 6;
-/** Gaps of a room open at a time; each costs a resident a state. */
-const GAPS_OF_ROOM_MAX = 50;
-/** And of those that events of one server have opened: one that makes parents up leaves the others theirs. */
-const GAPS_OF_ORIGIN_MAX = 5;
 
 export interface LackingEvents {
   readonly roomId: RoomId;
@@ -47,11 +44,14 @@ interface Node {
   readonly prevEvents: readonly EventId[];
 }
 
-/** Whether anything came of it: events that are staged now, or gaps that are open. */
-export async function fillGap(context: RoomsContext, lacking: LackingEvents, spending: Spending): Promise<boolean> {
+/** `done`: something came of it, events that are staged now or gaps that are open. `no-place`: there are gaps enough already. */
+export type Filled = 'done' | 'nothing' | 'no-place';
+
+/** Looks for what events of one server lack. Throws for faults of ours only. */
+export async function fillGap(context: RoomsContext, lacking: LackingEvents, spending: Spending): Promise<Filled> {
   const { roomId, origin, eventIds } = lacking;
   const room = await readRoom(context.store, roomId);
-  if (room === undefined) return false;
+  if (room === undefined) return 'nothing';
   const events = await readPdus(context.store, roomId, eventIds);
   const senders = [...new Set(events.map(({ sender }) => sender))];
   const whom = await whomToAsk(context, room, origin, senders);
@@ -62,16 +62,16 @@ export async function fillGap(context: RoomsContext, lacking: LackingEvents, spe
   for (const server of whom.servers) {
     for (; rounds < ROUNDS_MAX; rounds++) {
       const missing = await missingOf(context, roomId, graph);
-      if (missing.length === 0) return true;
+      if (missing.length === 0) return 'done';
       const came = await askForMissing(context, walk, server, missing, spending);
       if (came === 0) break;
       found += came;
     }
   }
   const missing = await missingOf(context, roomId, graph);
-  if (missing.length === 0) return true;
+  if (missing.length === 0) return 'done';
   const opened = await openGaps(context, lacking, await knownThere(context, lacking, whom, missing, spending));
-  return found > 0 || opened > 0;
+  return found > 0 ? 'done' : opened;
 }
 
 /** Parents of the graph that nobody here has, and that nothing here waits for yet. */
@@ -182,28 +182,34 @@ async function knownThere(
   return known;
 }
 
-/** Opens gaps at events that are missing, as many as there is room for; gives how many. */
+/** Opens gaps at events that are missing, as many as there are places for; others may be given up for them. */
 async function openGaps(
   context: RoomsContext,
   { roomId, origin }: LackingEvents,
   missing: readonly EventId[],
-): Promise<number> {
-  if (missing.length === 0) return 0;
-  const opened = await withTransaction(context.store, async (tx) => {
+): Promise<Filled> {
+  if (missing.length === 0) return 'nothing';
+  const opened = await withTransaction(context.store, async (tx): Promise<Filled> => {
     const room = await lockRoom(tx, roomId);
-    if (room === undefined || room.epoch === 0 || !(await isAnybodyIn(tx, roomId))) return 0;
+    if (room === undefined || room.epoch === 0 || !(await isAnybodyIn(tx, roomId))) return 'nothing';
     const parents = await readParents(tx, roomId, missing);
     const known = await readMissingParents(tx, roomId, missing);
-    const open = await countOpenGaps(tx, roomId, origin);
-    const places = Math.max(0, Math.min(GAPS_OF_ROOM_MAX - open.ofRoom, GAPS_OF_ORIGIN_MAX - open.ofOrigin));
-    const eventIds = missing
-      .filter((eventId) => !parents.has(eventId) && known.get(eventId)?.gap !== 'open')
-      .slice(0, places);
-    if (eventIds.length === 0) return 0;
+    const wanted = missing.filter((eventId) => !parents.has(eventId) && known.get(eventId)?.gap !== 'open');
+    const { places, givingWay } = gapPlaces(await readOpenGaps(tx, roomId), origin, wanted.length);
+    if (places === 0) return wanted.length === 0 ? 'nothing' : 'no-place';
+    const at = context.clock.now();
     const assumedState = room.partial ? room.currentState : null;
-    await append(tx, room, [{ type: 'GapOpened', eventIds, origin, assumedState, at: context.clock.now() }]);
-    return eventIds.length;
+    await append(tx, room, [
+      ...givingWay.map((gap) => ({
+        type: 'GapGivenUp' as const,
+        eventId: gap.eventId,
+        reason: gaveWay(gap, origin),
+        at,
+      })),
+      { type: 'GapOpened', eventIds: wanted.slice(0, places), origin, assumedState, at },
+    ]);
+    return 'done';
   });
-  if (opened > 0) await ringRoom(context, roomId, 'for a gap');
+  if (opened === 'done') await ringRoom(context, roomId, 'for a gap');
   return opened;
 }

@@ -27,7 +27,7 @@ const TRIES_OF_A_DAY_MIN = 3;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
-const LONGEST_STAGED_MS = 24 * 3_600_000;
+export const LONGEST_STAGED_MS = 24 * 3_600_000;
 /** Longer than an errand may take. */
 const ERRAND_LEASE_MS = 30_000;
 /** How much is staged says nothing here. */
@@ -50,7 +50,7 @@ export interface Errand {
   readonly rules: RoomVersionRules;
   readonly origin: ServerName;
   /** What has no turn before the errand is over; events that wait for others are not among it. */
-  readonly rows: readonly Pick<StagedPdu, 'nid' | 'attempts'>[];
+  readonly rows: readonly Pick<StagedPdu, 'nid' | 'attempts' | 'ageMs'>[];
   readonly lacksParents: readonly EventId[];
   readonly lacksAuthEvents: readonly UnjudgedEvent[];
 }

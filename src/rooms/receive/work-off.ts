@@ -22,8 +22,15 @@ import { endStagedRoomLease, leaseStagedRooms } from '../../store/tables/staged-
 import { type RoomsContext } from '../context.ts';
 import { type Spending, createBudgets } from './budgets.ts';
 import { fetchAuthEvents } from './fetch-auth-events.ts';
-import { fillGap } from './fill-gap.ts';
-import { type Errand, TURN_EVENTS_MAX, type TurnOutcome, pauseAfter, takeTurn } from './take-turn.ts';
+import { type Filled, fillGap } from './fill-gap.ts';
+import {
+  type Errand,
+  LONGEST_STAGED_MS,
+  TURN_EVENTS_MAX,
+  type TurnOutcome,
+  pauseAfter,
+  takeTurn,
+} from './take-turn.ts';
 
 /** Rooms that one process works at, at a time. */
 const ROOMS_AT_ONCE = 8;
@@ -33,6 +40,8 @@ const TURNS_IN_A_ROW = 4;
 const LEASE_MS = 30_000;
 /** How long events wait that another process has staged, or whose pause is over. */
 const POLL_MS = 1_000;
+/** How soon what found no place for its gap looks again: a place lasts for an attempt. */
+const PLACE_EVERY_MS = 30_000;
 /** With a quarter of an hour between them a day of trying: then it is the event, and no passing trouble of ours. */
 const OWN_TROUBLE_TURNS_MAX = 100;
 /** How long what waits for others may have waited in vain when no notification came. */
@@ -225,10 +234,12 @@ class Worker implements WorkOff {
     const attempts = Math.max(0, ...rows.map((row) => row.attempts));
     const isAhead = rows.length === 0;
     const run = async (spending: Spending): Promise<void> => {
-      const isDone = await this.#run(errand, spending);
+      const outcome = await this.#run(errand, spending);
       if (isAhead || this.#closing.signal.aborted) return;
-      await wakeStaged(this.#context.store, nids, { delayMs: isDone ? 0 : pauseAfter(attempts), wasAttempt: true });
-      if (isDone) this.poke(roomId);
+      if (outcome === 'no-place') return this.#waitForPlace(rows);
+      const delayMs = outcome === 'done' ? 0 : pauseAfter(attempts);
+      await wakeStaged(this.#context.store, nids, { delayMs, wasAttempt: true });
+      if (outcome === 'done') this.poke(roomId);
     };
     const started = this.#budgets.tryRun({ roomId, origin, isAhead }, (spending) =>
       run(spending).catch((error: unknown) => {
@@ -238,18 +249,30 @@ class Worker implements WorkOff {
     if (!started && !isAhead) await wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
   }
 
-  async #run(errand: Errand, spending: Spending): Promise<boolean> {
+  /** The want of a place is no attempt of an event, for as long as events may wait at all. */
+  async #waitForPlace(rows: Errand['rows']): Promise<void> {
+    const { store } = this.#context;
+    const isOld = ({ ageMs }: Errand['rows'][number]): boolean => ageMs > LONGEST_STAGED_MS;
+    for (const wasAttempt of [false, true]) {
+      const nids = rows.filter((row) => isOld(row) === wasAttempt).map(({ nid }) => nid);
+      await wakeStaged(store, nids, { delayMs: PLACE_EVERY_MS, wasAttempt });
+    }
+  }
+
+  async #run(errand: Errand, spending: Spending): Promise<Filled> {
     const { lacksParents, lacksAuthEvents, ...about } = errand;
     try {
       const parents =
-        lacksParents.length === 0 || (await fillGap(this.#context, { ...about, eventIds: lacksParents }, spending));
-      const authEvents =
+        lacksParents.length === 0
+          ? 'done'
+          : await fillGap(this.#context, { ...about, eventIds: lacksParents }, spending);
+      const areJudged =
         lacksAuthEvents.length === 0 ||
         (await fetchAuthEvents(this.#context, { ...about, events: lacksAuthEvents }, spending));
-      return parents && authEvents;
+      return areJudged ? parents : 'nothing';
     } catch (error) {
       // Its time was used up while something else than a request went on.
-      if (spending.signal.aborted) return false;
+      if (spending.signal.aborted) return 'nothing';
       throw error;
     }
   }

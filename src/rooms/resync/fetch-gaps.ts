@@ -22,6 +22,8 @@ import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { createLanes } from '../lanes.ts';
+import { byTurns } from '../gap-places.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { chooseGapResidents } from './gap-residents.ts';
 import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
@@ -30,7 +32,13 @@ import { type Progress } from './state-intake.ts';
 
 /** No further gap is begun in a pass after this; who asks is asked how things stand then. */
 const PASS_MS_MAX = 60_000;
-/** For the whole state from one resident, however slowly it sends: others may be waiting for the pass to end. */
+/** Gaps that are tried side by side: those whose residents are slow keep no others waiting. */
+const GAPS_AT_ONCE = 4;
+/**
+ * For the whole state from one resident, however slowly it sends: half a minute in the first attempt, and twice as long in
+ * each that follows. What came is kept, so that a state that takes minutes goes on where it was.
+ */
+const RESIDENT_MS_MIN = 30_000;
 const RESIDENT_MS_MAX = 5 * 60_000;
 const ABANDONED = `the state at it was begun ${BEGINS_MAX} times, and each time nothing of it was stored before the work ended`;
 
@@ -39,7 +47,11 @@ export interface Stay {
   readonly epoch: number;
 }
 
-/** Tries each gap of the stay that is due once, as long as nothing else of the room is due. Throws only for faults of ours. */
+/**
+ * Tries each gap of the stay that is due once, as long as nothing else of the room is due: a few side by side, the servers that
+ * sent what builds on them by turns. Those that ended their worker are tried alone, after all others: what they do is no
+ * attempt of another. Throws only for faults of ours.
+ */
 export async function fetchGaps(context: RoomsContext, { roomId, epoch }: Stay, progress: Progress): Promise<void> {
   const { store, clock } = context;
   const now = clock.now();
@@ -50,12 +62,17 @@ export async function fetchGaps(context: RoomsContext, { roomId, epoch }: Stay, 
   const due = (await readGaps(store, roomId)).filter(
     (gap) => gap.epoch === epoch && gap.wakeAt !== null && gap.wakeAt <= now,
   );
-  for (const gap of due) {
-    progress.signal.throwIfAborted();
-    if (cutOff.aborted || clock.now() > now + PASS_MS_MAX) return;
+  const isOver = (): boolean => cutOff.aborted || clock.now() > now + PASS_MS_MAX;
+  const lanes = createLanes(GAPS_AT_ONCE, progress.signal);
+  const stop = AbortSignal.any([cutOff, lanes.signal]);
+  const tryIfTime = async (gap: Gap): Promise<void> => {
+    if (isOver()) return;
     progress.heartbeat();
-    await tryGap(context, { roomId, epoch }, gap, progress, cutOff);
-  }
+    await tryGap(context, { roomId, epoch }, gap, progress, stop);
+  };
+  for (const gap of byTurns(due.filter(({ begins }) => begins === 0))) await lanes.start(() => tryIfTime(gap));
+  await lanes.drain();
+  for (const gap of byTurns(due.filter(({ begins }) => begins > 0))) await tryIfTime(gap);
 }
 
 const NEVER = new AbortController().signal;
@@ -110,7 +127,7 @@ async function askResidents(
   let until = restingUntil;
   const asked: ServerName[] = [];
   for (const resident of residents) {
-    const late = AbortSignal.timeout(RESIDENT_MS_MAX);
+    const late = AbortSignal.timeout(residentMs(begun.attempts));
     const bounded = { ...progress, signal: AbortSignal.any([progress.signal, late]) };
     try {
       const state = await askIfHealthy(context, resident, () => {
@@ -129,6 +146,10 @@ async function askResidents(
     }
   }
   return asked.length > 0 || until === null ? { type: 'failed', failure } : { type: 'nobody-asked', until };
+}
+
+function residentMs(attempts: number): number {
+  return Math.min(RESIDENT_MS_MIN * 2 ** Math.max(0, attempts - 1), RESIDENT_MS_MAX);
 }
 
 function tookTooLong(resident: ServerName): FederationError {

@@ -12,6 +12,8 @@ export interface Gap {
   readonly origin: ServerName;
   readonly openedAt: number;
   readonly attempts: number;
+  /** Attempts since one ended or stored something: where there are any, its worker was ended by one. */
+  readonly begins: number;
   /** When it is tried next, milliseconds; `null`: given up. */
   readonly wakeAt: number | null;
   readonly lastResident: ServerName | null;
@@ -22,25 +24,23 @@ export interface Gap {
 /** All gaps of a room, those that are given up too, the oldest first. */
 export function readGaps(sql: Sql, roomId: RoomId): Promise<Gap[]> {
   return sql.query(
-    `SELECT event_id AS "eventId", epoch, origin, opened_at AS "openedAt", attempts, wake_at AS "wakeAt",
+    `SELECT event_id AS "eventId", epoch, origin, opened_at AS "openedAt", attempts, begins, wake_at AS "wakeAt",
             last_resident AS "lastResident", last_failure AS "lastFailure", last_reason AS "lastReason"
        FROM gaps WHERE room_id = $1 ORDER BY opened_at, event_id`,
     [roomId],
   );
 }
 
-/** How many gaps of a room are open, and of these how many before events of `origin`. */
-export async function countOpenGaps(
-  sql: Sql,
-  roomId: RoomId,
-  origin: ServerName,
-): Promise<{ readonly ofRoom: number; readonly ofOrigin: number }> {
-  const [row] = await sql.query<{ ofRoom: number; ofOrigin: number }>(
-    `SELECT count(*) AS "ofRoom", count(*) FILTER (WHERE origin = $2) AS "ofOrigin"
+/** A gap that is open, as it counts in its room. */
+export type OpenGap = Pick<Gap, 'eventId' | 'origin' | 'openedAt' | 'attempts'>;
+
+/** The open gaps of a room, in no particular order. */
+export function readOpenGaps(sql: Sql, roomId: RoomId): Promise<OpenGap[]> {
+  return sql.query(
+    `SELECT event_id AS "eventId", origin, opened_at AS "openedAt", attempts
        FROM gaps WHERE room_id = $1 AND wake_at IS NOT NULL`,
-    [roomId, origin],
+    [roomId],
   );
-  return row ?? { ofRoom: 0, ofOrigin: 0 };
 }
 
 /** The gaps of a stay at which somebody is still to be asked. */

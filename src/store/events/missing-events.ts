@@ -107,6 +107,24 @@ export async function forgetMissingSoFar(sql: Sql, roomId: RoomId): Promise<void
   await sql.query(`DELETE FROM missing_events WHERE room_id = $1 AND NOT is_given_up`, [roomId]);
 }
 
+/**
+ * Forgets up to `limit` events that answers lacked so far, in rooms of which no state is asked for any more: the state came
+ * without them, or the gap was given up, filled or made way. Gives how many.
+ */
+export async function forgetUnsought(sql: Sql, limit: number): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `WITH gone AS (
+       DELETE FROM missing_events WHERE (room_id, event_id) IN (
+         SELECT m.room_id, m.event_id FROM missing_events m JOIN rooms r ON r.room_id = m.room_id
+          WHERE NOT m.is_given_up AND NOT r.partial
+            AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = m.room_id AND g.wake_at IS NOT NULL)
+          LIMIT $1) RETURNING 1)
+     SELECT count(*) AS count FROM gone`,
+    [limit],
+  );
+  return row?.count ?? 0;
+}
+
 /** What the room goes on without, found meanwhile or not; those first that are still missing, and longest. */
 export async function readGivenUp(sql: Sql, roomId: RoomId, limit: number): Promise<MissingEvent[]> {
   const rows = await sql.query<MissingEvent>(

@@ -3,7 +3,7 @@ import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
 import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
@@ -194,6 +194,61 @@ test('an event over a gap that nobody can close is given up with the reason, and
   expect(await gaps(1)).toMatchObject([{ eventId: over, origin: A }]);
   await closeGap(over, room.state());
   expect(await taken(next)).toMatchObject([{ verdict: 'accepted', partial: false }]);
+});
+
+/** A whole room of further servers, each with a member; nobody gives what lies in a gap. */
+async function openRoomOfServers(count: number) {
+  const room = new SignedRoom();
+  const users = Array.from({ length: count }, (_, i) => `@user:flood-${i}.test` as UserId);
+  for (const user of users) room.join(user);
+  const here = await openWholeRoom(room);
+  here.answers.getMissingEvents = () => Promise.resolve([]);
+  const over = (user: UserId, missing: string): EventId => room.message(user, `over ${missing}`, [madeUp(missing)]);
+  return { ...here, users, over };
+}
+
+const madeUp = (name: string): EventId => `$${name.padEnd(43, '_')}` as EventId;
+
+test('ten servers that make up parents keep the place for a gap from no other: one of theirs makes way, and says so', async () => {
+  const { room, push, gaps, taken, settled, closeGap, users, over } = await openRoomOfServers(10);
+  const flood = new Map<EventId, EventId>();
+  for (const user of users) {
+    const events = Array.from({ length: 5 }, (_, i) => over(user, `${user.slice(6, 13)}-${i}`));
+    for (const eventId of events) flood.set(room.prevOf(eventId)[0]!, eventId);
+    await push(domainOf(user), events);
+    await gaps(flood.size);
+  }
+  const lost = room.message(ALICE, 'lost on the way');
+  const honest = room.message(BOB, 'over an honest gap');
+  await push(B, [honest]);
+  await expect.poll(async () => (await readGaps(store, room.roomId)).map(({ eventId }) => eventId)).toContain(lost);
+  const open = await gaps(50);
+  const gone = [...flood.keys()].filter((eventId) => !open.some((gap) => gap.eventId === eventId));
+  expect(gone).toHaveLength(1);
+  expect(await settled(flood.get(gone[0]!)!)).toEqual([
+    expect.stringContaining('made way for one before events of b.test'),
+  ]);
+  await closeGap(lost, room.state());
+  expect(await taken(honest)).toMatchObject([{ verdict: 'accepted' }]);
+});
+
+test('the want of a place for its gap is no attempt of an event', async () => {
+  const { push, gaps, users, over } = await openRoomOfServers(1);
+  const [user] = users as [UserId];
+  await push(
+    domainOf(user),
+    Array.from({ length: 5 }, (_, i) => over(user, `first-${i}`)),
+  );
+  await gaps(5);
+  const sixth = over(user, 'sixth');
+  await push(domainOf(user), [sixth]);
+  const staged = async () =>
+    store.query<{ attempts: number; soon: boolean }>(
+      `SELECT attempts, not_before < extract(epoch FROM clock_timestamp()) * 1000 + 31000 AS soon FROM staged_pdus
+        WHERE event_id = $1 AND dropped_at IS NULL AND reason IS NOT NULL`,
+      [sixth],
+    );
+  await expect.poll(staged, { timeout: 10_000 }).toEqual([{ attempts: 0, soon: true }]);
 });
 
 test('a gap that was given up and is filled by its event after all is counted as open no longer only once', async () => {

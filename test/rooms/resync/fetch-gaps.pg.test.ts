@@ -274,6 +274,36 @@ describe('a gap', () => {
     expect(await gapsOf(here, small)).toEqual([]);
   });
 
+  test('whose resident is slow keeps no other waiting, and one that ended its worker is tried after the others', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    const { room, message, create, levels, aliceJoin } = small;
+    const [slow, deadly] = ['slow', 'deadly'].map((body) =>
+      room.make(
+        `@alice:${A}`,
+        'm.room.message',
+        undefined,
+        { body },
+        { prev: [message], auth: [create, levels, aliceJoin] },
+      ),
+    ) as [EventId, EventId];
+    for (const eventId of [deadly, slow, missing]) await opened(here, small, eventId);
+    await here.store.query(`UPDATE gaps SET begins = 1 WHERE event_id = $1`, [deadly]);
+    here.changedByHand();
+    const answer = { state: small.state, chain: [...small.auth, aliceJoin] };
+    const order: EventId[] = [];
+    let release: () => void = () => undefined;
+    const others = new Promise<void>((resolve) => (release = resolve));
+    script.stateIds = async (_server, at) => {
+      if (at === slow) await others;
+      order.push(at);
+      if (at === missing) release();
+      return answer;
+    };
+    await here.resync();
+    expect(order).toEqual([missing, slow, deadly]);
+    expect(await gapsOf(here, small)).toEqual([]);
+  });
+
   test('is not tried while all who are known want to be left alone, and waits for them without being given up', async () => {
     const { small, here, missing } = await wholeRoomWithGap();
     await speak(here, small, [B]);
