@@ -1,6 +1,6 @@
 /**
  * The directions of docs/ARCHITECTURE.md, held by machine:
- * matrix <- resync <- store, federation, verification <- rooms <- activities, operator, federation-api <- cli.
+ * matrix <- resync <- store, federation, verification <- rooms <- activities, operator, federation-api, client-api <- cli.
  */
 const forbid = (name, comment, from, to) => ({
   name,
@@ -108,25 +108,25 @@ module.exports = {
       'store-knows-no-edge',
       'The store is below the use cases; of verification it knows the shapes of what is stored.',
       '^src/store/',
-      '^(workflows/|activities/|src/(federation|http|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
+      '^(workflows/|activities/|src/(federation|federation-api|client-api|http|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
     ),
     forbid(
       'federation-knows-no-store',
       'The federation edge gets its stores as arguments.',
       '^src/federation/',
-      '^(workflows/|activities/|src/(store|rooms|operator|federation-api|http|temporal|cli|launch|simulator)/)',
+      '^(workflows/|activities/|src/(store|rooms|operator|federation-api|client-api|http|temporal|cli|launch|simulator)/)',
     ),
     forbid(
       'rooms-know-no-edge',
       'Use cases do not know who calls them, no HTTP server and no Temporal; contract.ts says in shapes what they offer.',
       '^src/rooms/',
-      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api|http)/|node_modules/(@temporalio|fastify)/)',
+      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api|client-api|http)/|node_modules/(@temporalio|fastify)/)',
     ),
     forbid(
       'activities-are-thin',
       'Activities call use cases and translate their failures; SQL and HTTP are below.',
       '^activities/',
-      '^src/(operator|federation-api|http|cli|launch|simulator)/',
+      '^src/(operator|federation-api|client-api|http|cli|launch|simulator)/',
     ),
     forbid(
       'http-knows-no-use-case',
@@ -138,13 +138,19 @@ module.exports = {
       'operator-asks-ports',
       'The operator API is given what it calls, so that a test gives it a few lines.',
       '^src/operator/',
-      '^(workflows/|activities/|src/(store|federation|temporal|verification|cli|launch|simulator)/)',
+      '^(workflows/|activities/|src/(store|federation|federation-api|client-api|temporal|verification|cli|launch|simulator)/)',
     ),
     forbid(
       'federation-api-knows-shapes',
       "As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation's.",
       '^src/federation-api/',
-      '^(workflows/|activities/|src/(store|operator|temporal|cli|launch|simulator|rooms/(?!contract\\.ts|error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
+      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|rooms/(?!contract\\.ts|error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
+    ),
+    forbid(
+      'client-api-knows-shapes',
+      'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
+      '^src/client-api/',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!fastify/))',
     ),
     forbid(
       'temporal-knows-no-use-case',
@@ -168,7 +174,7 @@ module.exports = {
       'metrics-only-watch',
       'They are told, and decide nothing: no edge, no Temporal, no command.',
       '^src/metrics(/|\\.ts)',
-      '^(workflows/|activities/|src/(operator|federation-api|temporal|cli|launch|simulator)/)',
+      '^(workflows/|activities/|src/(operator|federation-api|client-api|temporal|cli|launch|simulator)/)',
     ),
     forbid(
       'launch-starts-servers-and-nothing-of-ours',

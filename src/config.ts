@@ -33,6 +33,11 @@ export interface ListenerConfig {
   readonly port: number;
 }
 
+export interface TlsConfig {
+  readonly certificatePath: string;
+  readonly privateKeyPath: string;
+}
+
 export interface TrustedKeyServer {
   readonly serverName: ServerName;
   /** Unpadded base64 by key id; empty: the server's own keys are fetched from it. */
@@ -48,14 +53,22 @@ export interface Config {
   readonly oldSigningKeys: readonly OldSigningKey[];
   readonly listeners: {
     /** Without `tls` the listener speaks plain HTTP, for a reverse proxy in front of it. */
-    readonly federation: ListenerConfig & {
-      readonly tls: { readonly certificatePath: string; readonly privateKeyPath: string } | null;
+    readonly federation: ListenerConfig & { readonly tls: TlsConfig | null };
+    /** What Matrix clients reach; its `tls` as that of `federation`. */
+    readonly client: ListenerConfig & {
+      readonly tls: TlsConfig | null;
+      /** Whether a proxy in front of it says who asks. */
+      readonly xForwarded: boolean;
     };
     readonly operator: ListenerConfig;
     /** Of `serve`. */
     readonly metrics: ListenerConfig | null;
     /** Of `worker`, which may run on the same machine under the same configuration. */
     readonly workerMetrics: ListenerConfig | null;
+  };
+  readonly clientApi: {
+    /** Where clients reach this server, told by its name. */
+    readonly publicBaseUrl: string | null;
   };
   readonly operator: {
     /** `null`: read from `tokenPath`. */
@@ -188,8 +201,9 @@ function toConfig(settings: Settings, base: string): Config {
   const { listeners, operator, database, temporal, federation, resync, log, telemetry } = settings;
   const dataDirectory = resolve(base, settings.data_directory);
   const at = (path: string): string => resolve(base, path);
+  const certificate = (tls: Settings['listeners']['client']['tls']): TlsConfig | null =>
+    tls === undefined ? null : { certificatePath: at(tls.certificate_path), privateKeyPath: at(tls.private_key_path) };
   const optional = (path: string | undefined): string | null => (path === undefined ? null : at(path));
-  const { tls } = listeners.federation;
   return {
     serverName: settings.server_name as ServerName,
     dataDirectory,
@@ -200,18 +214,18 @@ function toConfig(settings: Settings, base: string): Config {
       expiredTs,
     })),
     listeners: {
-      federation: {
-        host: listeners.federation.host,
-        port: listeners.federation.port,
-        tls:
-          tls === undefined
-            ? null
-            : { certificatePath: at(tls.certificate_path), privateKeyPath: at(tls.private_key_path) },
+      federation: { ...listeners.federation, tls: certificate(listeners.federation.tls) },
+      client: {
+        host: listeners.client.host,
+        port: listeners.client.port,
+        tls: certificate(listeners.client.tls),
+        xForwarded: listeners.client.x_forwarded,
       },
       operator: listeners.operator,
       metrics: optionalListener(listeners.metrics),
       workerMetrics: optionalListener(listeners.worker_metrics),
     },
+    clientApi: { publicBaseUrl: settings.client_api.public_base_url ?? null },
     operator: {
       token: operator.token ?? null,
       tokenPath: optional(operator.token_path) ?? join(dataDirectory, 'operator.token'),

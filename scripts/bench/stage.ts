@@ -191,6 +191,7 @@ async function writeSettings(
         port: federationPort,
         tls: { certificate_path: certificates.certificateFile, private_key_path: certificates.keyFile },
       },
+      client: { port: 0 },
       operator: { port: operatorPort },
     },
     database: { url: databaseUrl },

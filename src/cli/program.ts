@@ -134,7 +134,9 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
 
   program
     .command('serve')
-    .description('Run the listeners: federation and operator API. Any number of them over one database and Temporal.')
+    .description(
+      'Run the listeners: federation, client and operator API. Any number of them over one database and Temporal.',
+    )
     .action(async () => {
       const { serve } = await import('./commands/serve.ts');
       await serve({ env, ...configFlag(), version, stop: listenForStop() });

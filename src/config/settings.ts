@@ -62,17 +62,24 @@ export function isSameAddress(one: Address, other: Address): boolean {
   return one.host === other.host || [one.host, other.host].some((name) => name === '0.0.0.0' || name === '::');
 }
 
-/** Each listener of `serve` needs a port of its own; that of the worker may be on another machine. */
+/** Listeners of `serve`, the one that is to give way behind the other. That of the worker may be on another machine. */
+const OF_SERVE = ['federation', 'client', 'operator', 'metrics'] as const;
+
+/** Each listener of `serve` needs a port of its own. */
 function refuseSharedPorts(
-  { federation, operator, metrics }: Readonly<Record<'federation' | 'operator' | 'metrics', Address>>,
+  listeners: Readonly<Record<(typeof OF_SERVE)[number], Address>>,
   context: z.RefinementCtx,
 ): void {
-  const refuse = (name: string, other: string): void =>
-    context.addIssue({ code: 'custom', path: [name, 'port'], message: `another port than that of listeners.${other}` });
-  if (isSameAddress(federation, operator)) refuse('operator', 'federation');
-  if (isSameAddress(federation, metrics)) refuse('metrics', 'federation');
-  if (isSameAddress(operator, metrics)) refuse('metrics', 'operator');
+  OF_SERVE.forEach((name, i) => {
+    for (const other of OF_SERVE.slice(0, i)) {
+      if (!isSameAddress(listeners[other], listeners[name])) continue;
+      const message = `another port than that of listeners.${other}`;
+      context.addIssue({ code: 'custom', path: [name, 'port'], message });
+    }
+  });
 }
+
+const certificate = section({ certificate_path: path, private_key_path: path });
 
 /** Without a port there is no listener. */
 const metricsListener = section({ host: host.default('127.0.0.1'), port: port.optional() });
@@ -95,7 +102,13 @@ export const settingsSchema = section({
     federation: section({
       host: host.default('0.0.0.0'),
       port: port.default(8448),
-      tls: section({ certificate_path: path, private_key_path: path }).optional(),
+      tls: certificate.optional(),
+    }).prefault({}),
+    client: section({
+      host: host.default('127.0.0.1'),
+      port: port.default(8008),
+      x_forwarded: onOff.default(false),
+      tls: certificate.optional(),
     }).prefault({}),
     operator: section({ host: host.default('127.0.0.1'), port: port.default(8009) }).prefault({}),
     metrics: metricsListener.prefault({}),
@@ -103,6 +116,9 @@ export const settingsSchema = section({
   })
     .superRefine(refuseSharedPorts)
     .prefault({}),
+  client_api: section({
+    public_base_url: url('a URL such as https://matrix.example.org', ['http:', 'https:']).optional(),
+  }).prefault({}),
   operator: section({
     token: text('at least 16 characters from A-Z a-z 0-9 - . _ ~ + / =', (value) =>
       /^[A-Za-z0-9._~+/=-]{16,512}$/.test(value),

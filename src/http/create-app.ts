@@ -13,6 +13,11 @@ export interface AppOptions {
   /** Absent: plain HTTP, on an inner address or behind a proxy that ends TLS. */
   readonly tls?: { readonly certificatePem: string; readonly keyPem: string } | undefined;
   readonly bodyBytesMax: number;
+  /**
+   * A proxy stands before the listener: the last address in its `X-Forwarded-For` is the caller's. Absent: the header, which
+   * anybody can send, is not looked at.
+   */
+  readonly isBehindProxy?: boolean;
   /** Until the headers of a request have arrived, milliseconds (slow loris). */
   readonly headersMs: number;
   /** Until the whole request has arrived, milliseconds; answers may take longer. */
@@ -35,6 +40,8 @@ export function createApp(options: AppOptions): FastifyInstance {
   const common = {
     logger: false,
     bodyLimit: options.bodyBytesMax,
+    // The proxy's own is hop 0; what it was told by others is not believed.
+    trustProxy: options.isBehindProxy === true ? (_address: string, hop: number) => hop === 0 : false,
     requestTimeout: requestMs,
     connectionTimeout: 0,
     keepAliveTimeout: options.keepAliveMs,

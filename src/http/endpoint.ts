@@ -12,7 +12,7 @@ export interface OpenRequest {
 }
 
 export interface Endpoint<Request, Context> {
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Segments with `:` before them are variable. */
   readonly path: string;
   /** Gives what is sent with status 200: a value as JSON, a stream of JSON, or an `EventStream`. Throws a `MatrixError` to refuse. */

@@ -25,6 +25,7 @@ beforeEach(async () => {
     TEMPORAL_NAMESPACE: inject('temporalNamespace'),
     REJOINDER_SERVER_NAME: 'rejoinder.test',
     REJOINDER_LISTENERS_FEDERATION_PORT: '0',
+    REJOINDER_LISTENERS_CLIENT_PORT: '0',
     REJOINDER_LISTENERS_OPERATOR_PORT: '0',
   };
 });

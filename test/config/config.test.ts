@@ -39,6 +39,7 @@ describe('a configuration', () => {
     expect(config.serverName).toBe('example.org');
     expect(config.signingKeyPath).toBe(join(folder, 'rejoinder-data', 'signing.key'));
     expect(config.listeners.federation).toEqual({ host: '0.0.0.0', port: 8448, tls: null });
+    expect(config.listeners.client).toEqual({ host: '127.0.0.1', port: 8008, tls: null, xForwarded: false });
     expect(config.resync).toEqual({
       sweepAfterMs: 120_000,
       firstRetryMs: 30_000,

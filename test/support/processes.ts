@@ -114,6 +114,7 @@ export async function startProcesses(
         port: federationPort,
         tls: { certificate_path: synapse.certificates.certificateFile, private_key_path: synapse.certificates.keyFile },
       },
+      client: { port: 0 },
       operator: { host: '127.0.0.1', port: operatorPort },
       ...(options.hasMetrics === true
         ? { metrics: { port: metricsPorts.serve }, worker_metrics: { port: metricsPorts.worker } }

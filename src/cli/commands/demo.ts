@@ -109,6 +109,7 @@ async function settingsOf(certificates: CertificateFiles): Promise<SettingsInput
     server_name: `localhost:${federationPort}`,
     listeners: {
       federation: { host: '127.0.0.1', port: federationPort, tls },
+      client: { port: 0 },
       operator: { port: operatorPort },
     },
     federation: { request_timeout: REQUEST_TIMEOUT },

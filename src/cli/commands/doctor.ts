@@ -4,7 +4,7 @@ import { loadConfig } from '../../config.ts';
 import { ConfigError } from '../../config/error.ts';
 import { type Environment, findConfigFile } from '../../config/sources.ts';
 import { UP_DEFAULTS } from '../defaults.ts';
-import { checkCertificate, checkOperatorToken, checkSigningKey } from '../doctor/files.ts';
+import { checkCertificate, checkClientCertificate, checkOperatorToken, checkSigningKey } from '../doctor/files.ts';
 import { type Finding } from '../doctor/finding.ts';
 import { checkListener } from '../doctor/listeners.ts';
 import { checkNode, checkPython } from '../doctor/machine.ts';
@@ -34,7 +34,7 @@ async function examine({ env, config: path }: DoctorOptions): Promise<Finding[]>
   const machine = [checkNode(process.versions.node), await checkPython(env)];
   try {
     const config = loadConfig({ path, env, defaults: UP_DEFAULTS });
-    const { federation, operator, metrics, workerMetrics } = config.listeners;
+    const { federation, client, operator, metrics, workerMetrics } = config.listeners;
     return [
       ...machine,
       {
@@ -47,7 +47,9 @@ async function examine({ env, config: path }: DoctorOptions): Promise<Finding[]>
       await checkSigningKey(config),
       await checkOperatorToken(config),
       await checkCertificate(config, systemClock),
+      await checkClientCertificate(config, systemClock),
       await checkListener('federation', federation),
+      await checkListener('client', client),
       await checkListener('operator', operator),
       ...(metrics === null ? [] : [await checkListener('metrics', metrics)]),
       ...(workerMetrics === null ? [] : [await checkListener('worker_metrics', workerMetrics)]),

@@ -1,9 +1,9 @@
-/** `rejoinder serve`: the listeners. Other homeservers reach the one, the command line and operators the other. */
-import { readFile } from 'node:fs/promises';
+/** `rejoinder serve`: the listeners, for other homeservers, for Matrix clients, and for the command line and operators. */
 import { availableParallelism } from 'node:os';
 import { systemClock } from '../../clock.ts';
-import { type Config, loadConfig, requireSetting } from '../../config.ts';
+import { type Config, type ListenerConfig, loadConfig, requireSetting } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
+import { createClientServer } from '../../client-api/server.ts';
 import { createFederationServer } from '../../federation-api/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
 import { createOperatorServer } from '../../operator/server.ts';
@@ -15,7 +15,7 @@ import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startTelemetry } from '../../telemetry.ts';
-import { CliError } from '../failure.ts';
+import { readCertificate } from '../process/certificate.ts';
 import { openListener } from '../process/listen.ts';
 import { openMetrics } from '../process/metrics.ts';
 import { startRinger } from '../process/ringer.ts';
@@ -65,7 +65,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
 
   const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
 
-  const tls = await readCertificate(config);
+  const { listeners } = config;
+  const tls = await readCertificate('federation', listeners.federation.tls);
   const receiver = startReceiver(rooms);
   shutdown.add('receiving', () => receiver.close());
   const federation = createFederationServer({
@@ -94,15 +95,24 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     logger,
     clock: systemClock,
   });
-  const { listeners } = config;
+  const clientTls = await readCertificate('client', listeners.client.tls);
+  const client = createClientServer({
+    tls: clientTls,
+    isBehindProxy: listeners.client.xForwarded,
+    publicBaseUrl: config.clientApi.publicBaseUrl,
+    logger,
+  });
   shutdown.add('federation listener', () => federation.close());
   const federationPort = await openListener(federation, 'federation', listeners.federation);
+  shutdown.add('client listener', () => client.close());
+  const clientPort = await openListener(client, 'client', listeners.client);
   shutdown.add('operator listener', () => operator.close());
   const operatorPort = await openListener(operator, 'operator', listeners.operator);
   logger.info(
     {
       serverName: config.serverName,
-      federation: `${listeners.federation.host}:${federationPort}${tls === undefined ? ' (plain HTTP)' : ''}`,
+      federation: placeOf(listeners.federation, federationPort),
+      client: placeOf(listeners.client, clientPort),
       operator: `${listeners.operator.host}:${operatorPort}`,
       ...opened,
     },
@@ -110,19 +120,6 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   );
 }
 
-async function readCertificate({ listeners }: Config): Promise<{ certificatePem: string; keyPem: string } | undefined> {
-  const { tls } = listeners.federation;
-  if (tls === null) return undefined;
-  try {
-    const [certificatePem, keyPem] = await Promise.all([
-      readFile(tls.certificatePath, 'utf8'),
-      readFile(tls.privateKeyPath, 'utf8'),
-    ]);
-    return { certificatePem, keyPem };
-  } catch (error) {
-    throw new CliError(`listeners.federation.tls: ${error instanceof Error ? error.message : String(error)}`, {
-      hint: 'Both files must be readable PEM; "rejoinder doctor" looks into them.',
-      cause: error,
-    });
-  }
+function placeOf({ host, tls }: ListenerConfig & { readonly tls: unknown }, port: number): string {
+  return `${host}:${port}${tls === null ? ' (plain HTTP)' : ''}`;
 }

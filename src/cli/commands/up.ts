@@ -53,12 +53,13 @@ export function complaintsTo(output: Output): { warn(fields: object, message: st
 function printAddresses(system: RunningSystem, tookMs: number, output: Output): void {
   const { config } = system;
   const { colours } = output;
-  const { federation } = config.listeners;
+  const { federation, client } = config.listeners;
   output.line(`${colours.green('Rejoinder is up')} as ${config.serverName}, after ${humanDuration(tookMs)}`);
   const authority =
     system.authorityFile === undefined ? '' : `, which other servers reach if they trust ${system.authorityFile}`;
   const facts: [string, string][] = [
     ['server API', `https://${federation.host}:${federation.port} (federation)${authority}`],
+    ['client API', urlOf(client, client.tls === null ? 'http' : 'https')],
     ['operator API', `${system.operatorUrl}/_rejoinder/v1`],
     ['token', config.operator.token === null ? config.operator.tokenPath : 'operator.token of the configuration'],
     ['Temporal', temporalPlace(system)],

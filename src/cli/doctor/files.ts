@@ -3,7 +3,7 @@ import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { type Clock } from '../../clock.ts';
-import { type Config } from '../../config.ts';
+import { type Config, type TlsConfig } from '../../config.ts';
 import { parseSigningKey } from '../../matrix/signing/signing-key.ts';
 import { readSecretFile } from '../../secret-file.ts';
 import { type Finding, firstLine } from './finding.ts';
@@ -51,7 +51,7 @@ export async function checkOperatorToken({ operator }: Config): Promise<Finding>
   }
 }
 
-/** Whether the TLS certificate fits its key and our name, and how long it lasts. */
+/** Whether the TLS certificate of the federation listener fits its key and our name, and how long it lasts. */
 export async function checkCertificate(config: Config, clock: Clock): Promise<Finding> {
   const subject = 'TLS certificate';
   const { tls } = config.listeners.federation;
@@ -64,29 +64,65 @@ export async function checkCertificate(config: Config, clock: Clock): Promise<Fi
         'Put a reverse proxy that ends TLS before it, or set listeners.federation.tls. "rejoinder up" makes its own.',
     };
   }
+  const elsewhere =
+    'Right if /.well-known/matrix/server or an SRV record leads elsewhere; else other servers refuse it.';
+  return checkPair({ subject, ...tls, name: bareHost(config.serverName), elsewhere }, clock);
+}
+
+/** The same of the client listener, which needs none on the loopback. */
+export async function checkClientCertificate(
+  { listeners, clientApi, serverName }: Config,
+  clock: Clock,
+): Promise<Finding> {
+  const subject = 'client certificate';
+  const { tls, host, port } = listeners.client;
+  const found = `none: clients are spoken to in plain HTTP at ${host}:${port}`;
+  if (tls === null) {
+    if (/^(localhost|127\..*|::1)$/.test(host)) return { subject, verdict: 'ok', found };
+    const remedy =
+      'Passwords pass there: let nobody but a reverse proxy that ends TLS reach it, or set listeners.client.tls.';
+    return { subject, verdict: 'note', found, remedy };
+  }
+  const name = clientApi.publicBaseUrl === null ? bareHost(serverName) : new URL(clientApi.publicBaseUrl).hostname;
+  return checkPair(
+    { subject, ...tls, name, elsewhere: 'Right if clients are told another name; else they refuse it.' },
+    clock,
+  );
+}
+
+interface CertificatePair extends TlsConfig {
+  readonly subject: string;
+  /** That others know us by. */
+  readonly name: string;
+  /** What to do where the certificate is for another name. */
+  readonly elsewhere: string;
+}
+
+function bareHost(name: string): string {
+  return name.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+}
+
+async function checkPair(pair: CertificatePair, clock: Clock): Promise<Finding> {
+  const { subject, name, elsewhere, certificatePath, privateKeyPath } = pair;
   const bad = (found: string, remedy: string): Finding => ({ subject, verdict: 'bad', found, remedy });
   try {
-    const certificate = new X509Certificate(await readFile(tls.certificatePath));
-    const key = createPrivateKey(await readFile(tls.privateKeyPath));
+    const certificate = new X509Certificate(await readFile(certificatePath));
+    const key = createPrivateKey(await readFile(privateKeyPath));
     if (!certificate.checkPrivateKey(key)) {
-      return bad(
-        `${tls.privateKeyPath} is not the key of ${tls.certificatePath}`,
-        'Name two files that belong together.',
-      );
+      return bad(`${privateKeyPath} is not the key of ${certificatePath}`, 'Name two files that belong together.');
     }
-    const name = config.serverName.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
     const matches = isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name);
     if (matches === undefined) {
       return {
         subject,
         verdict: 'note',
-        found: `${tls.certificatePath} is not for ${name}, but for ${certificate.subjectAltName ?? 'no name'}`,
-        remedy: 'Right if /.well-known/matrix/server or an SRV record leads elsewhere; else other servers refuse it.',
+        found: `${certificatePath} is not for ${name}, but for ${certificate.subjectAltName ?? 'no name'}`,
+        remedy: elsewhere,
       };
     }
     const leftMs = Date.parse(certificate.validTo) - clock.now();
-    if (leftMs < 0) return bad(`${tls.certificatePath} ended on ${certificate.validTo}`, 'Renew it.');
-    const found = `${tls.certificatePath}, for ${name}, until ${certificate.validTo}`;
+    if (leftMs < 0) return bad(`${certificatePath} ended on ${certificate.validTo}`, 'Renew it.');
+    const found = `${certificatePath}, for ${name}, until ${certificate.validTo}`;
     return leftMs < RENEW_BEFORE_MS
       ? { subject, verdict: 'note', found, remedy: 'Renew it soon.' }
       : { subject, verdict: 'ok', found };

@@ -109,9 +109,10 @@ export async function startSystem(options: SystemOptions, shutdown: Shutdown): P
 async function planListeners(
   config: Config,
 ): Promise<{ authorityFile: string | undefined; overrides: Partial<SettingsInput> }> {
-  const { federation, operator, metrics, workerMetrics } = config.listeners;
+  const { federation, client, operator, metrics, workerMetrics } = config.listeners;
   const listeners = {
     federation: await withKnownPort(federation),
+    client: await withKnownPort(client),
     operator: await withKnownPort(operator),
     ...(metrics === null ? {} : { metrics: await withKnownPort(metrics) }),
     ...(workerMetrics === null ? {} : { worker_metrics: await withKnownPort(workerMetrics) }),
@@ -135,9 +136,9 @@ async function withKnownPort({ host, port }: ListenerConfig): Promise<ListenerCo
 }
 
 /** Where this machine reaches a listener. */
-export function urlOf({ host, port }: ListenerConfig): string {
+export function urlOf({ host, port }: ListenerConfig, scheme: 'http' | 'https' = 'http'): string {
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+  return `${scheme}://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
 async function answersHealth(url: string): Promise<boolean> {

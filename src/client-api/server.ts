@@ -1,0 +1,72 @@
+/**
+ * The listener for Matrix clients. Web pages of any origin may ask it, as the specification demands; every failure leaves as
+ * `{errcode, error}`, and what is not there is `M_UNRECOGNIZED`. No query string is logged: an access token may stand there.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/
+ */
+import { type FastifyInstance } from 'fastify';
+import { createAnswerError } from '../http/answer-error.ts';
+import { createApp } from '../http/create-app.ts';
+import { addEndpoints } from '../http/endpoint.ts';
+import { type Logger } from '../logging.ts';
+import { clientRequest } from './client-request.ts';
+import { DISCOVERY_ENDPOINTS, type DiscoveryContext } from './endpoints/discovery.ts';
+
+/** Until the headers of a request have arrived, and all of it, milliseconds (slow loris). */
+const HEADERS_MS = 15_000;
+const REQUEST_MS = 60_000;
+/** Idle connections of clients, milliseconds. */
+const KEEP_ALIVE_MS = 60_000;
+/** A client holds one or two. */
+const CONNECTIONS_MAX = 10_000;
+/** An event is 64 KiB at most; account data and keys may be longer. */
+const BODY_BYTES_MAX = 1024 * 1024;
+/** How long a browser may remember that it may ask, seconds. */
+const PREFLIGHT_SECONDS = 86_400;
+
+/** Of every answer. Source: https://spec.matrix.org/v1.16/client-server-api/#web-browser-clients */
+const HEADERS = {
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'access-control-allow-origin': '*',
+  'access-control-allow-methods': 'GET, HEAD, POST, PUT, DELETE, OPTIONS',
+  'access-control-allow-headers': 'X-Requested-With, Content-Type, Authorization',
+  'access-control-expose-headers': 'Retry-After',
+};
+
+export interface ClientServerOptions extends DiscoveryContext {
+  /** Absent: plain HTTP, on an inner address or behind a proxy that ends TLS. */
+  readonly tls?: { readonly certificatePem: string; readonly keyPem: string } | undefined;
+  /** The caller's address is the last in `X-Forwarded-For`. */
+  readonly isBehindProxy: boolean;
+  readonly logger: Logger;
+}
+
+/** The server, not yet listening. */
+export function createClientServer(options: ClientServerOptions): FastifyInstance {
+  const { logger, tls, isBehindProxy } = options;
+  const answerError = createAnswerError(logger);
+  const app = createApp({
+    tls,
+    isBehindProxy,
+    bodyBytesMax: BODY_BYTES_MAX,
+    headersMs: HEADERS_MS,
+    requestMs: REQUEST_MS,
+    keepAliveMs: KEEP_ALIVE_MS,
+    connectionsMax: CONNECTIONS_MAX,
+    trustCaller: false,
+    // What Fastify refuses before there is a route has passed no hook.
+    answerError: (error, request, reply) => answerError(error, request, reply.headers(HEADERS)),
+  });
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.headers(HEADERS);
+    if (request.method !== 'OPTIONS') done();
+    else void reply.header('access-control-max-age', PREFLIGHT_SECONDS).code(204).send();
+  });
+  // Of whatever content type: what is JSON is for the endpoint to say, and strictly.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+
+  addEndpoints(app, app, DISCOVERY_ENDPOINTS, clientRequest, options);
+  return app;
+}
