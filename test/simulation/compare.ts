@@ -33,6 +33,7 @@ export async function compare(play: Play): Promise<Comparison> {
   const { connection, serverName } = play.process.fragile.store;
   const databaseUrl = connection.connectionString ?? '';
   const store = openStore({ databaseUrl, serverName, poolSizeMax: 2, applicationName: 'rejoinder comparison' });
+  play.process.connections.lendTo(store);
   const comparing = new Comparing(play, store);
   try {
     await comparing.run();

@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
+import { type Connections } from './connections.ts';
 
 /** Work that is under way, so that a simulation can wait until there is none. */
 export class Activity {
@@ -63,7 +64,8 @@ export interface FragileStore {
 type Query = (...args: unknown[]) => unknown;
 type Done = (error: Error | null, result?: unknown) => void;
 
-export function openFragileStore(options: StoreOptions, activity: Activity): FragileStore {
+/** A store that borrows its connections. */
+export function openFragileStore(options: StoreOptions, activity: Activity, connections: Connections): FragileStore {
   const store = openStore(options);
   let commitsLeft: number | undefined;
   let when: 'before' | 'after' = 'before';
@@ -83,10 +85,11 @@ export function openFragileStore(options: StoreOptions, activity: Activity): Fra
 
   const fragile = (client: pg.PoolClient): void => {
     const query = client.query.bind(client) as Query;
+    const giveBack = client.release.bind(client);
     let isOpen = false;
     client.query = ((...args: unknown[]) => {
       const text = textOf(args[0]);
-      const isCommit = text === 'COMMIT' || isSubmittable(args[0]) || (!isOpen && WRITES.test(text));
+      const isCommit = text === 'COMMIT' || isSubmittable(args[0]) || (!isOpen && isWrite(text));
       if (text === 'BEGIN') isOpen = true;
       if (text === 'COMMIT' || text === 'ROLLBACK') isOpen = false;
       const fate = fateOf(isCommit);
@@ -119,8 +122,20 @@ export function openFragileStore(options: StoreOptions, activity: Activity): Fra
         send((error, result) => (error === null ? resolve(result) : reject(error)));
       });
     }) as typeof client.query;
+    client.release = (broken) => {
+      if (!isDead) {
+        giveBack(broken);
+        return;
+      }
+      // What PostgreSQL does when the connection of a dead process ends.
+      const over = activity.begin();
+      query('ROLLBACK', (error: Error | null) => {
+        giveBack(error ?? undefined);
+        over();
+      });
+    };
   };
-  store.pool.on('connect', fragile);
+  connections.lendTo(store, fragile);
   return {
     store,
     arm: (commits, at) => {
@@ -137,6 +152,14 @@ export function openFragileStore(options: StoreOptions, activity: Activity): Fra
 }
 
 const WRITES = /^\s*(INSERT|UPDATE|DELETE|WITH[\s\S]*\b(INSERT INTO|UPDATE|DELETE FROM)\b)/i;
+
+const writes = new Map<string, boolean>();
+
+function isWrite(text: string): boolean {
+  const known = writes.get(text) ?? WRITES.test(text);
+  writes.set(text, known);
+  return known;
+}
 
 function isSubmittable(config: unknown): boolean {
   return typeof config === 'object' && config !== null && 'submit' in config && 'callback' in config;

@@ -3,7 +3,8 @@ import { launchPostgres } from '../../src/launch/postgres.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { inDatabase, run } from '../support/databases.ts';
-import { type Machine, SimulatedClock } from './process.ts';
+import { openConnections } from './connections.ts';
+import { CONNECTIONS_MAX, type Machine, SimulatedClock } from './process.ts';
 import { BEGINNING } from './world.ts';
 
 /** A machine that takes its database with it when it goes. */
@@ -52,9 +53,11 @@ export async function machinesOn(url: string): Promise<Machines> {
       await run(url, `CREATE DATABASE ${name} TEMPLATE ${template}`);
       const databaseUrl = inDatabase(url, name);
       const clock = await SimulatedClock.install(databaseUrl, BEGINNING);
+      const connections = openConnections(databaseUrl, CONNECTIONS_MAX);
       return {
-        ...{ databaseUrl, verification, clock },
+        ...{ databaseUrl, connections, verification, clock },
         close: async () => {
+          await connections.close();
           await clock.close();
           await run(url, `DROP DATABASE ${name} WITH (FORCE)`);
         },

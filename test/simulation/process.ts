@@ -16,18 +16,21 @@ import { type Receiver, startReceiver } from '../../src/rooms/receive/receive.ts
 import { type Notification, type Notifier } from '../../src/store/notify.ts';
 import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
 import { type VerificationPool } from '../../src/verification/pool.ts';
-import { keyOf } from '../matrix/sample-event.ts';
+import { type Connections } from './connections.ts';
 import { type Activity, type FragileStore, openFragileStore } from './fragile-store.ts';
 import { type Plan } from './plan.ts';
-import { type World } from './world.ts';
+import { type World, keyOfServer } from './world.ts';
 
 /** The worker's own: an activity of a process that dies fails, and that is no news. */
 const quiet = new DefaultLogger('ERROR', () => undefined);
+/** Of a process to its database. */
+export const CONNECTIONS_MAX = 8;
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
 /** What outlives a process: the database, the machine's clock, the threads. */
 export interface Machine {
   readonly databaseUrl: string;
+  readonly connections: Connections;
   readonly verification: VerificationPool;
   readonly clock: SimulatedClock;
 }
@@ -53,10 +56,11 @@ export class SimulatedClock {
       CREATE SCHEMA simulated;
       CREATE TABLE simulated.clock (at timestamptz NOT NULL);
       INSERT INTO simulated.clock VALUES (to_timestamp(${now} / 1000.0));
-      CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
-        AS 'SELECT at FROM simulated.clock';
+      CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql STABLE
+        AS 'BEGIN RETURN (SELECT at FROM simulated.clock); END';
       DO $$ BEGIN
         EXECUTE format('ALTER DATABASE %I SET search_path = simulated, pg_catalog, public', current_database());
+        EXECUTE format('ALTER DATABASE %I SET plan_cache_mode = force_generic_plan', current_database());
       END $$`);
     return new SimulatedClock(client, now);
   }
@@ -82,6 +86,7 @@ export class SimulatedClock {
 /** A process, from its start to its end or death. */
 export class Process {
   readonly context: RoomsContext;
+  readonly connections: Connections;
   readonly fragile: FragileStore;
   readonly activity: Activity;
   /** What was logged as a failure of ours while it was alive. */
@@ -92,6 +97,7 @@ export class Process {
 
   constructor(machine: Machine, world: World, federation: FederationClient, activity: Activity, settings: Settings) {
     this.activity = activity;
+    this.connections = machine.connections;
     this.#listeners = new Set();
     const hear = (roomId: RoomId, position: number): void => {
       const over = activity.begin();
@@ -104,7 +110,7 @@ export class Process {
       {
         databaseUrl: machine.databaseUrl,
         serverName: world.us,
-        poolSizeMax: 8,
+        poolSizeMax: CONNECTIONS_MAX,
         applicationName: 'rejoinder simulation',
         onAppended: ({ entries }) => {
           const last = entries.at(-1);
@@ -112,16 +118,17 @@ export class Process {
         },
       },
       activity,
+      machine.connections,
     );
     const { verification } = machine;
     this.context = {
-      ...{ serverName: world.us, signingKey: keyOf(world.us), store: this.fragile.store, federation },
+      ...{ serverName: world.us, signingKey: keyOfServer(world.us), store: this.fragile.store, federation },
       notifier: this.#notifier(),
       keyRing: {
         resolve: (requests) =>
           Promise.resolve(
             requests.map(({ serverName }) => {
-              const { keyId, publicKey } = keyOf(serverName);
+              const { keyId, publicKey } = keyOfServer(serverName);
               return { serverName, keyId, publicKey, validUntilTs: FOREVER, renewableUntilTs: FOREVER };
             }),
           ),
