@@ -66,6 +66,16 @@ export const descriptionAnswer = room.extend({
   /** Events judged again with full state, and of these those whose verdict is another. */
   walked: z.number(),
   corrected: z.number(),
+  /** What is to be corrected yet, and how far that is. Servers of an earlier version do not say. */
+  corrections_due: z
+    .object({
+      changes: z.number(),
+      events: z.number(),
+      oldest_since: z.string().nullable(),
+      judged: z.number(),
+      changed: z.number(),
+    })
+    .nullish(),
   staged_events: z.number(),
   oldest_staged_at: z.string().nullable(),
   dropped_events: z.array(

@@ -115,6 +115,7 @@ export function descriptionAnswer(room: RoomDescription): object {
     ...roomAnswer(room),
     progress: room.progress,
     gaps: room.gaps.map(gapAnswer),
+    corrections_due: correctionsAnswer(room.corrections),
     staged_events: room.backlog.staged,
     oldest_staged_at: iso(room.backlog.oldestStagedAt),
     dropped_events: room.dropped.map(({ eventId, origin, droppedAt, reason }) => ({
@@ -127,6 +128,10 @@ export function descriptionAnswer(room: RoomDescription): object {
     open_joins: room.openIntents.map(intentAnswer),
     journal: room.journal.map(journalAnswer),
   };
+}
+
+function correctionsAnswer({ changes, events, oldestSince, judged, changed }: RoomDescription['corrections']): object {
+  return { changes, events, oldest_since: iso(oldestSince), judged, changed };
 }
 
 function missingAnswer({ eventId, why, type, since, askedOf, foundAt }: RoomDescription['missing'][number]): object {

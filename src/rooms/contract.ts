@@ -5,6 +5,7 @@ import { type EntryType } from '../resync/entries.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { type Backlog, type DroppedEvent } from '../store/tables/staged-reads.ts';
+import { type CorrectionsDue } from '../store/events/corrections.ts';
 import { type Gap } from '../store/events/gaps.ts';
 import { type MissingEvent } from '../store/events/missing-events.ts';
 import { type OpenIntent } from '../store/tables/intents.ts';
@@ -53,6 +54,8 @@ export interface RoomDescription extends RoomOverview {
   readonly progress: RoomProgress | null;
   /** Missing events at which the state is looked for, or was given up, the oldest first. */
   readonly gaps: readonly Gap[];
+  /** What is to be corrected yet. */
+  readonly corrections: CorrectionsOpen;
   /** What other servers sent and is not judged yet. */
   readonly backlog: Backlog;
   /** What they sent and was given up, the newest first, a few. */
@@ -61,6 +64,13 @@ export interface RoomDescription extends RoomOverview {
   readonly missing: readonly MissingEvent[];
   /** Joins whose fate is unclear, and rooms to be left again, the oldest first, some. */
   readonly openIntents: readonly OpenIntent[];
+}
+
+/** What is to be corrected, and how far that is. */
+export interface CorrectionsOpen extends CorrectionsDue {
+  /** Events that were judged again since nothing was due the last time, and of these those that are otherwise now. */
+  readonly judged: number;
+  readonly changed: number;
 }
 
 export interface Member {

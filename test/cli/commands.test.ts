@@ -191,6 +191,13 @@ describe('a command that talks to the server', () => {
     expect(stdout).toMatch(/^ {2}now {6}5120 of 13412 events held, 4.2 MB received$/m);
   });
 
+  test('says of a room what is to be corrected yet, since when, and how far that is', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['rooms', WHOLE]);
+    expect(stdout).toMatch(
+      /^ {2}due {6}1 changes to be followed and 2 events .* since 2026-01-01T00:03:00.000Z; 7 judged so far, 3 of them/m,
+    );
+  });
+
   test('passes on why the server refused', async () => {
     const { code, stderr } = await runAgainst(portsOfTest(), ['join', '#none', '--user', 'alice']);
     expect(code).toBe(2);

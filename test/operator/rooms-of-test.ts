@@ -131,12 +131,12 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
     describeRoom: (roomId) => {
       const events = JOURNALS[roomId];
       if (events === undefined) return Promise.reject(new RoomError('unknown-room', `${roomId} is not held here`));
-      const journal = events.map((event, at) => ({
-        position: at + 10,
+      const journal = events.map((event, i) => ({
+        position: i + 10,
         roomId,
         epoch: 1,
         stream: 'resync' as const,
-        seq: at + 1,
+        seq: i + 1,
         event,
       }));
       const progress =
@@ -145,6 +145,7 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         ...overview(roomId),
         progress,
         gaps: GAPS,
+        corrections: { changes: 1, events: 2, oldestSince: at, judged: 7, changed: 3 },
         backlog: BACKLOG,
         dropped: DROPPED,
         missing: MISSING,

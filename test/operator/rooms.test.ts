@@ -148,6 +148,12 @@ describe('rooms', () => {
     });
   });
 
+  test('tell what is to be corrected yet, since when, and how far that is', async () => {
+    server = await startServer();
+    const due = { changes: 1, events: 2, oldest_since: '2026-01-01T00:03:00.000Z', judged: 7, changed: 3 };
+    expect((await ask(server, path(WHOLE))).body['corrections_due']).toEqual(due);
+  });
+
   test('tell what their state lacks, and which joins are open', async () => {
     server = await startServer();
     const { body } = await ask(server, path(DEGRADED));

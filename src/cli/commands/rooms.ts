@@ -12,6 +12,7 @@ import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, humanDuration, humanSize, printable, table } from '../output.ts';
 
 type Description = z.output<typeof descriptionAnswer>;
+type CorrectionsDue = NonNullable<Description['corrections_due']>;
 
 export interface RoomsOptions extends ClientOptions {
   readonly json: boolean;
@@ -96,6 +97,11 @@ function judgedOf({ walked, corrected }: Description): string {
   return `${walked} events again with full state; corrected: ${corrected}${more}`;
 }
 
+function dueOf({ changes, events, oldest_since: since, judged, changed }: CorrectionsDue): string {
+  const first = since === null ? '' : `, the first since ${since}`;
+  return `${changes} changes to be followed and ${events} events to be judged again${first}; ${judged} judged so far, ${changed} of them changed`;
+}
+
 function printDescription(room: Description, output: Output): void {
   output.line(output.colours.bold(printable(room.name ?? room.canonical_alias ?? room.room_id)));
   const facts: [string, string][] = [
@@ -108,6 +114,9 @@ function printDescription(room: Description, output: Output): void {
     ['servers', `${room.servers} may be asked`],
     ...(room.walked === 0 ? [] : [['judged', judgedOf(room)] satisfies [string, string]]),
     ...(room.progress === null ? [] : [['now', progressOf(room.progress)] satisfies [string, string]]),
+    ...(room.corrections_due == null || room.corrections_due.changes + room.corrections_due.events === 0
+      ? []
+      : [['due', dueOf(room.corrections_due)] satisfies [string, string]]),
     ...(room.oldest_staged_at === null
       ? []
       : [

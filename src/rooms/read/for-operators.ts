@@ -29,7 +29,7 @@ import {
   type WaitOptions,
 } from '../contract.ts';
 import { RoomError } from '../error.ts';
-import { readCorrections } from './corrections.ts';
+import { readCorrections, readCorrectionsOpen } from './corrections.ts';
 import { explainEvent } from './explain-event.ts';
 import { readProgress } from '../resync/fetch-progress.ts';
 
@@ -60,6 +60,7 @@ export function operatorReads(context: RoomsContext): RoomReads {
       const openIntents = await readOpenIntents(store, roomId, INTENTS_SHOWN);
       const room = openIntents.length > 0 ? await readRoom(store, roomId) : await requireRoom(context, roomId);
       if (room === undefined || room.epoch === 0) return { ...nobodyIn(roomId), openIntents };
+      const journal = await readResyncEvents(store, roomId, room.epoch, 0);
       return {
         ...(await overview(context, room)),
         progress: await readProgress(context, room),
@@ -68,7 +69,8 @@ export function operatorReads(context: RoomsContext): RoomReads {
         dropped: await readDropped(store, roomId, DROPPED_SHOWN),
         missing: await readGivenUp(store, roomId, MISSING_SHOWN),
         openIntents,
-        journal: await readResyncEvents(store, roomId, room.epoch, 0),
+        corrections: await readCorrectionsOpen(context, roomId, journal),
+        journal,
       };
     },
     corrections: async (roomId, query) => {
@@ -128,6 +130,7 @@ function nobodyIn(roomId: RoomId): Omit<RoomDescription, 'openIntents'> {
   return {
     ...{ roomId, epoch: 0, name: null, canonicalAlias: null, membersKnown: 0, resync: initialResyncState },
     ...{ progress: null, gaps: [], dropped: [], missing: [], journal: [] },
+    corrections: { changes: 0, events: 0, oldestSince: null, judged: 0, changed: 0 },
     backlog: { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null },
   };
 }

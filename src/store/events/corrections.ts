@@ -295,6 +295,29 @@ export async function countOwnCauses(
   return new Map(rows.map(({ eventId, own }) => [eventId, own]));
 }
 
+/** What is to be corrected in a room, counted as far as anybody counts. */
+export interface CorrectionsDue {
+  /** Things that changed, and what rests on them is not known yet. */
+  readonly changes: number;
+  /** Events that are to be judged again. */
+  readonly events: number;
+  /** Since when the first of them is due, milliseconds; `null`: there is none. */
+  readonly oldestSince: number | null;
+}
+
+/** Of one room, also what cannot be looked at yet. */
+export async function readCorrectionsDue(sql: Sql, roomId: RoomId): Promise<CorrectionsDue> {
+  const [row] = await sql.query<CorrectionsDue>(
+    `SELECT count(*) FILTER (WHERE is_change) AS changes, count(*) FILTER (WHERE NOT is_change) AS events,
+            min(since) AS "oldestSince"
+       FROM ((SELECT true AS is_change, since FROM correction_causes WHERE room_id = $1 ORDER BY since LIMIT $2)
+              UNION ALL
+             (SELECT false, since FROM correction_targets WHERE room_id = $1 ORDER BY since LIMIT $2)) AS due`,
+    [roomId, COUNTED_MAX],
+  );
+  return row ?? { changes: 0, events: 0, oldestSince: null };
+}
+
 export interface CorrectionsEverywhere {
   readonly corrections: number;
   /** Since when the first of them is due, milliseconds; `null`: there is none. */

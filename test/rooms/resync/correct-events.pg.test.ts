@@ -8,6 +8,8 @@ import { readPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
+import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
 import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
@@ -394,6 +396,25 @@ describe('a long chain that stands on what is corrected', () => {
     const { currentState } = await room.correct();
     expect(await idsIn(room, currentState!)).not.toContain(room.id('bob'));
   }
+
+  test('is told as due to the operator while it is corrected: what is left, since when, and how far it is', async () => {
+    const room = await chain();
+    const due = async () => (await operatorReads(room.context).describeRoom(room.roomId)).corrections;
+    const begun = await due();
+    // The verdict itself, and the current state.
+    expect(begun).toMatchObject({ changes: 2, events: 0, judged: 0, changed: 0 });
+    expect(Math.abs(begun.oldestSince! - Date.now())).toBeLessThan(60_000);
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    // The state at the anchor, what rests on it, and the first batch.
+    for (let step = 0; step < 4; step += 1) {
+      await correctSome(room.context, { roomId: room.roomId, epoch: 1 }, progress);
+    }
+    const halfWay = await due();
+    expect(halfWay.changes + halfWay.events).toBeGreaterThan(0);
+    expect(halfWay).toMatchObject({ judged: 200, changed: 200 });
+    await room.correct();
+    expect(await due()).toEqual({ changes: 0, events: 0, oldestSince: null, judged: 0, changed: 0 });
+  });
 
   test('is corrected in batches that say how far they are, with fewer statements than events', async () => {
     const room = await chain();
