@@ -19,7 +19,7 @@ import { type Sql } from '../../store/open-store.ts';
 import { type Admission } from './admission.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
 import { parseStored, rulesOfJoined } from './load-pdus.ts';
-import { parentsFirst } from './parents-first.ts';
+import { inOrderOfComing } from './order-of-coming.ts';
 import { resolveInSteps } from './resolve-in-steps.ts';
 import { ResolutionTooLarge } from './resolve.ts';
 
@@ -103,7 +103,7 @@ async function readGiven(
   const rows = await readPdusAndAuthEvents(sql, roomId, [...wanted, ...create]);
   const pdus = new Map(rows.map((row) => [row.eventId, parseStored(row.json, rules, row.eventId)]));
   const judged = rows.filter(({ verdict }) => verdict !== 'unjudged');
-  const events = parentsFirst([...wanted].map((eventId) => pdus.get(eventId)).filter((pdu) => pdu !== undefined));
+  const events = inOrderOfComing([...wanted].map((eventId) => pdus.get(eventId)).filter((pdu) => pdu !== undefined));
 
   const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
   const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);

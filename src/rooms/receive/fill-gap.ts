@@ -19,7 +19,7 @@ import { stagePdus } from '../../store/tables/staged-pdus.ts';
 import { readDroppedOf, readMissingParents } from '../../store/tables/staged-reads.ts';
 import { type RoomsContext } from '../context.ts';
 import { GAPS_OF_ORIGIN_MAX, gapPlaces, gaveWay } from '../gap-places.ts';
-import { parentsFirst } from '../judge/parents-first.ts';
+import { inOrderOfComing } from '../judge/order-of-coming.ts';
 import { ringRoom } from '../ring.ts';
 import { type Spending } from './budgets.ts';
 import { ask } from './ask.ts';
@@ -128,7 +128,7 @@ async function askForMissing(
     toLook.push(...event.prevEvents);
   }
   const givenUp = await citesGivenUp(context, roomId, taken);
-  const staged = parentsFirst(taken.filter(({ eventId }) => !givenUp.has(eventId)));
+  const staged = inOrderOfComing(taken.filter(({ eventId }) => !givenUp.has(eventId)));
   for (const eventId of givenUp) graph.delete(eventId);
   await stagePdus(
     context.store,

@@ -5,7 +5,7 @@ import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
-import { parentsFirst } from '../../../src/rooms/judge/parents-first.ts';
+import { inOrderOfComing } from '../../../src/rooms/judge/order-of-coming.ts';
 import { readEventFacts } from '../../../src/store/events/event-story.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
@@ -74,7 +74,7 @@ describe(`a random room, seed ${SEED}`, () => {
         const ids = batch.map(({ eventId }) => eventId);
         const admitted = await admitEvents({ ...beside, store: inBatches }, room.roomId, ids);
         const alone = new Map<EventId, Admission>();
-        for (const { eventId } of parentsFirst(batch)) {
+        for (const { eventId } of inOrderOfComing(batch)) {
           for (const one of await admitEvents({ ...beside, store: oneByOne }, room.roomId, [eventId])) {
             alone.set(...one);
           }
