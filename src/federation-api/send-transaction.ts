@@ -9,7 +9,7 @@ import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
-import { createEventSplitter } from '../federation/event-splitter.ts';
+import { EventSplitter } from '../federation/event-splitter.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type SignedEndpoint, type TransactionHandler } from './endpoint.ts';
@@ -79,7 +79,7 @@ function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger:
   if (pdus.length > TRANSACTION_PDUS_MAX) throw bad(`there are over ${TRANSACTION_PDUS_MAX} PDUs`);
   if (edus.length > TRANSACTION_EDUS_MAX) throw bad(`there are over ${TRANSACTION_EDUS_MAX} EDUs`);
   // The body is one valid object by now; this only finds the bytes of its parts, so that each is judged by itself.
-  const splitter = createEventSplitter({ arrays: ['pdus', 'edus'], restBytesMax: TRANSACTION_BYTES_MAX });
+  const splitter = new EventSplitter({ arrays: ['pdus', 'edus'], restBytesMax: TRANSACTION_BYTES_MAX });
   const parts: Record<'pdus' | 'edus', Uint8Array[]> = { pdus: [], edus: [] };
   splitter.push(raw, (array, part) => parts[array].push(part));
   const { dropped } = splitter.end();

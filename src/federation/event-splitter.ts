@@ -38,13 +38,6 @@ export interface Split {
   readonly rest: ReadonlyMap<string, Uint8Array>;
 }
 
-export interface EventSplitter<Name extends string> {
-  /** Takes the next bytes, which must not change afterwards; calls `onEvent` for each event that ends in them. */
-  push(chunk: Uint8Array, onEvent: (array: Name, event: Uint8Array) => void): void;
-  /** The body is over. Throws when it was cut short. */
-  end(): Split;
-}
-
 export interface SplitterOptions<Name extends string> {
   /** The arrays at the top level whose members are events. Other members may be anything. */
   readonly arrays: readonly Name[];
@@ -80,104 +73,185 @@ const CLOSE_OBJECT = 0x7d;
 /** In ASCII both closing brackets stand two after their opening ones. */
 const TO_CLOSER = 2;
 
-/** A splitter for one body. Throws a `SplitError` for a body that is no such answer, or over a limit. */
-export function createEventSplitter<Name extends string>(options: SplitterOptions<Name>): EventSplitter<Name> {
-  const arrays: ReadonlySet<string> = new Set(options.arrays);
-  const wantedByte = options.members === 'strings' ? QUOTE : OPEN_OBJECT;
-  const counts = new Map<Name, number>();
-  const rest = new Map<string, Uint8Array>();
-  let restBytes = 0;
-  let dropped = 0;
-  let state: State = 'start';
+/** For one body. Both methods throw a `SplitError` for a body that is no such answer, or over a limit. */
+export class EventSplitter<Name extends string> {
+  readonly #arrays: ReadonlySet<string>;
+  /** What a member of these arrays begins with. */
+  readonly #wantedByte: number;
+  readonly #restBytesMax: number;
+  readonly #counts = new Map<Name, number>();
+  readonly #rest = new Map<string, Uint8Array>();
+  #restBytes = 0;
+  #dropped = 0;
+  #state: State = 'start';
   /** The member of the top level that is being read; `undefined` while its name is. */
-  let name: string | undefined;
+  #name: string | undefined;
   /** Set while the members of one of the arrays are being read. */
-  let array: Name | undefined;
+  #array: Name | undefined;
 
   // The value that is being scanned.
-  let depth = 0;
-  let inString = false;
-  let escaped = false;
-  const closers = new Uint8Array(MATCHED_DEPTH_MAX);
-  let isKept = true;
+  #depth = 0;
+  #inString = false;
+  #escaped = false;
+  readonly #closers = new Uint8Array(MATCHED_DEPTH_MAX);
+  #isKept = true;
   /** What earlier chunks held of it: copied, so that neither many tiny chunks nor their buffers pile up. */
-  let carry = Buffer.alloc(CARRY_BYTES);
-  let carried = 0;
+  #carry = Buffer.alloc(CARRY_BYTES);
+  #carried = 0;
 
-  const carryOver = (part: Uint8Array): void => {
-    if (!isKept || !fits(part.length)) return;
-    if (carried + part.length > carry.length) {
-      const larger = Buffer.alloc(Math.max(2 * carry.length, carried + part.length));
-      carry.copy(larger, 0, 0, carried);
-      carry = larger;
-    }
-    carry.set(part, carried);
-    carried += part.length;
-  };
+  constructor({ arrays, members, restBytesMax }: SplitterOptions<Name>) {
+    this.#arrays = new Set(arrays);
+    this.#wantedByte = members === 'strings' ? QUOTE : OPEN_OBJECT;
+    this.#restBytesMax = restBytesMax;
+  }
 
-  /** Whether so many more bytes of the value may be kept; an event that is too large is dropped, more of the rest fatal. */
-  const fits = (more: number): boolean => {
-    if (array === undefined && restBytes + carried + more > options.restBytesMax) {
-      throw new SplitError('too-large', `the answer holds over ${options.restBytesMax} bytes beside its events`);
-    }
-    if (array !== undefined && carried + more > EVENT_WIRE_BYTES_MAX) isKept = false;
-    return isKept;
-  };
-
-  const startValue = (isNestedOrString: boolean, isWanted: boolean): void => {
-    state = isNestedOrString ? 'in-string-or-nested' : 'in-scalar';
-    depth = 0;
-    inString = false;
-    escaped = false;
-    isKept = isWanted;
-    carried = 0;
-  };
-
-  const endValue = (lastPart: Uint8Array, onEvent: (array: Name, event: Uint8Array) => void): void => {
-    isKept = isKept && fits(lastPart.length);
-    const isWhole = carried === 0;
-    if (!isWhole) carryOver(lastPart);
-    const bytes = isWhole ? lastPart : Uint8Array.prototype.slice.call(carry, 0, carried);
-    if (array !== undefined) {
-      state = 'after-element';
-      if (isKept && isUtf8(bytes)) {
-        counts.set(array, (counts.get(array) ?? 0) + 1);
-        onEvent(array, bytes);
+  /** Takes the next bytes, which must not change afterwards; calls `onEvent` for each event that ends in them. */
+  push(chunk: Uint8Array, onEvent: (array: Name, event: Uint8Array) => void): void {
+    let at = 0;
+    let from = 0;
+    while (at < chunk.length) {
+      if (this.#state === 'in-string-or-nested') {
+        const end = this.#scanNested(chunk, at);
+        if (end < 0) break;
+        this.#endValue(chunk.subarray(from, end), onEvent);
+        at = end;
+      } else if (this.#state === 'in-scalar') {
+        while (at < chunk.length && isScalarByte(chunk[at] as number)) at += 1;
+        if (at === chunk.length) break;
+        this.#endValue(chunk.subarray(from, at), onEvent);
+      } else if (isWhitespace(chunk[at] as number)) {
+        at += 1;
+      } else if (this.#step(chunk[at] as number)) {
+        from = at;
       } else {
-        dropped += 1;
+        at += 1;
+      }
+    }
+    if (this.#state === 'in-string-or-nested' || this.#state === 'in-scalar') this.#carryOver(chunk.subarray(from));
+  }
+
+  /** The body is over. Throws when it was cut short. */
+  end(): Split {
+    if (this.#state !== 'end') throw new SplitError('malformed', 'the answer is cut short');
+    return { events: Object.fromEntries(this.#counts), dropped: this.#dropped, rest: this.#rest };
+  }
+
+  /** Takes one byte between values; true when it is the first of a value, which must then be scanned from it. */
+  #step(byte: number): boolean {
+    switch (this.#state) {
+      case 'start':
+        if (byte !== OPEN_OBJECT) throw new SplitError('malformed', 'the answer is not a JSON object');
+        this.#state = 'first-name';
+        return false;
+      case 'first-name':
+      case 'name':
+        if (byte === CLOSE_OBJECT && this.#state === 'first-name') {
+          this.#state = 'end';
+          return false;
+        }
+        if (byte !== QUOTE) throw unexpected(byte);
+        this.#name = undefined;
+        this.#startOf(byte);
+        return true;
+      case 'colon':
+        if (byte !== COLON) throw unexpected(byte);
+        this.#state = 'value';
+        return false;
+      case 'value':
+        if (byte === OPEN_ARRAY && this.#name !== undefined && this.#arrays.has(this.#name)) {
+          this.#startArray(this.#name as Name);
+          this.#state = 'first-element';
+          return false;
+        }
+        this.#startOf(byte);
+        return true;
+      case 'first-element':
+        if (byte === CLOSE_ARRAY) {
+          this.#array = undefined;
+          this.#state = 'after-member';
+          return false;
+        }
+        this.#startOf(byte);
+        return true;
+      case 'element':
+        this.#startOf(byte);
+        return true;
+      case 'after-element':
+        if (byte !== COMMA && byte !== CLOSE_ARRAY) throw unexpected(byte);
+        this.#state = byte === COMMA ? 'element' : 'after-member';
+        if (byte === CLOSE_ARRAY) this.#array = undefined;
+        return false;
+      case 'after-member':
+        if (byte !== COMMA && byte !== CLOSE_OBJECT) throw unexpected(byte);
+        this.#state = byte === COMMA ? 'name' : 'end';
+        return false;
+      case 'in-string-or-nested':
+      case 'in-scalar':
+      case 'end':
+        throw unexpected(byte);
+    }
+  }
+
+  #startOf(byte: number): void {
+    const isNestedOrString = byte === OPEN_OBJECT || byte === OPEN_ARRAY || byte === QUOTE;
+    if (!isNestedOrString && !isScalarByte(byte)) throw unexpected(byte);
+    this.#startValue(isNestedOrString, this.#array === undefined || byte === this.#wantedByte);
+  }
+
+  #startValue(isNestedOrString: boolean, isWanted: boolean): void {
+    this.#state = isNestedOrString ? 'in-string-or-nested' : 'in-scalar';
+    this.#depth = 0;
+    this.#inString = false;
+    this.#escaped = false;
+    this.#isKept = isWanted;
+    this.#carried = 0;
+  }
+
+  #endValue(lastPart: Uint8Array, onEvent: (array: Name, event: Uint8Array) => void): void {
+    this.#isKept = this.#isKept && this.#fits(lastPart.length);
+    const isWhole = this.#carried === 0;
+    if (!isWhole) this.#carryOver(lastPart);
+    const bytes = isWhole ? lastPart : Uint8Array.prototype.slice.call(this.#carry, 0, this.#carried);
+    if (this.#array !== undefined) {
+      this.#state = 'after-element';
+      if (this.#isKept && isUtf8(bytes)) {
+        this.#counts.set(this.#array, (this.#counts.get(this.#array) ?? 0) + 1);
+        onEvent(this.#array, bytes);
+      } else {
+        this.#dropped += 1;
       }
       return;
     }
-    restBytes += bytes.length;
-    if (name === undefined) {
-      name = parseName(bytes);
-      state = 'colon';
+    this.#restBytes += bytes.length;
+    if (this.#name === undefined) {
+      this.#name = parseName(bytes);
+      this.#state = 'colon';
       return;
     }
-    state = 'after-member';
-    if (!arrays.has(name)) rest.set(name, bytes);
+    this.#state = 'after-member';
+    if (!this.#arrays.has(this.#name)) this.#rest.set(this.#name, bytes);
     // Servers written in Go send null for an empty list.
-    else if (Buffer.from(bytes).toString('latin1') === 'null') startArray(name as Name);
-    else throw new SplitError('malformed', `${name} is not a list`);
-    array = undefined;
-  };
+    else if (Buffer.from(bytes).toString('latin1') === 'null') this.#startArray(this.#name as Name);
+    else throw new SplitError('malformed', `${this.#name} is not a list`);
+    this.#array = undefined;
+  }
 
-  const startArray = (which: Name): void => {
-    if (counts.has(which)) throw new SplitError('malformed', `${which} is there twice`);
-    counts.set(which, 0);
-    array = which;
-  };
+  #startArray(which: Name): void {
+    if (this.#counts.has(which)) throw new SplitError('malformed', `${which} is there twice`);
+    this.#counts.set(which, 0);
+    this.#array = which;
+  }
 
   /** Scans on in a string, object or array; returns the offset after its end, or -1 when it goes on in the next chunk. */
-  const scanNested = (chunk: Uint8Array, from: number): number => {
+  #scanNested(chunk: Uint8Array, from: number): number {
     const length = chunk.length;
     let at = from;
-    if (escaped && at < length) {
-      escaped = false;
+    if (this.#escaped && at < length) {
+      this.#escaped = false;
       at += 1;
     }
-    let level = depth;
-    let quoted = inString;
+    let level = this.#depth;
+    let quoted = this.#inString;
     while (at < length) {
       if (quoted) {
         let byte = 0;
@@ -193,113 +267,41 @@ export function createEventSplitter<Name extends string>(options: SplitterOption
       if (byte === QUOTE) {
         quoted = true;
       } else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
-        if (level < MATCHED_DEPTH_MAX) closers[level] = byte + TO_CLOSER;
+        if (level < MATCHED_DEPTH_MAX) this.#closers[level] = byte + TO_CLOSER;
         level += 1;
       } else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
         level -= 1;
-        if (level < MATCHED_DEPTH_MAX && closers[level] !== byte) {
+        if (level < MATCHED_DEPTH_MAX && this.#closers[level] !== byte) {
           throw new SplitError('malformed', 'the answer has brackets that do not match');
         }
         if (level === 0) return at;
       }
     }
-    escaped = at > length;
-    depth = level;
-    inString = quoted;
+    this.#escaped = at > length;
+    this.#depth = level;
+    this.#inString = quoted;
     return -1;
-  };
+  }
 
-  const startOf = (byte: number): void => {
-    const isNestedOrString = byte === OPEN_OBJECT || byte === OPEN_ARRAY || byte === QUOTE;
-    if (!isNestedOrString && !isScalarByte(byte)) throw unexpected(byte);
-    startValue(isNestedOrString, array === undefined || byte === wantedByte);
-  };
-
-  /** Takes one byte between values; true when it is the first of a value, which must then be scanned from it. */
-  const step = (byte: number): boolean => {
-    switch (state) {
-      case 'start':
-        if (byte !== OPEN_OBJECT) throw new SplitError('malformed', 'the answer is not a JSON object');
-        state = 'first-name';
-        return false;
-      case 'first-name':
-      case 'name':
-        if (byte === CLOSE_OBJECT && state === 'first-name') {
-          state = 'end';
-          return false;
-        }
-        if (byte !== QUOTE) throw unexpected(byte);
-        name = undefined;
-        startOf(byte);
-        return true;
-      case 'colon':
-        if (byte !== COLON) throw unexpected(byte);
-        state = 'value';
-        return false;
-      case 'value':
-        if (byte === OPEN_ARRAY && name !== undefined && arrays.has(name)) {
-          startArray(name as Name);
-          state = 'first-element';
-          return false;
-        }
-        startOf(byte);
-        return true;
-      case 'first-element':
-        if (byte === CLOSE_ARRAY) {
-          array = undefined;
-          state = 'after-member';
-          return false;
-        }
-        startOf(byte);
-        return true;
-      case 'element':
-        startOf(byte);
-        return true;
-      case 'after-element':
-        if (byte !== COMMA && byte !== CLOSE_ARRAY) throw unexpected(byte);
-        state = byte === COMMA ? 'element' : 'after-member';
-        if (byte === CLOSE_ARRAY) array = undefined;
-        return false;
-      case 'after-member':
-        if (byte !== COMMA && byte !== CLOSE_OBJECT) throw unexpected(byte);
-        state = byte === COMMA ? 'name' : 'end';
-        return false;
-      case 'in-string-or-nested':
-      case 'in-scalar':
-      case 'end':
-        throw unexpected(byte);
+  /** Whether so many more bytes of the value may be kept; an event that is too large is dropped, more of the rest fatal. */
+  #fits(more: number): boolean {
+    if (this.#array === undefined && this.#restBytes + this.#carried + more > this.#restBytesMax) {
+      throw new SplitError('too-large', `the answer holds over ${this.#restBytesMax} bytes beside its events`);
     }
-  };
+    if (this.#array !== undefined && this.#carried + more > EVENT_WIRE_BYTES_MAX) this.#isKept = false;
+    return this.#isKept;
+  }
 
-  return {
-    push(chunk, onEvent) {
-      let at = 0;
-      let from = 0;
-      while (at < chunk.length) {
-        if (state === 'in-string-or-nested') {
-          const end = scanNested(chunk, at);
-          if (end < 0) break;
-          endValue(chunk.subarray(from, end), onEvent);
-          at = end;
-        } else if (state === 'in-scalar') {
-          while (at < chunk.length && isScalarByte(chunk[at] as number)) at += 1;
-          if (at === chunk.length) break;
-          endValue(chunk.subarray(from, at), onEvent);
-        } else if (isWhitespace(chunk[at] as number)) {
-          at += 1;
-        } else if (step(chunk[at] as number)) {
-          from = at;
-        } else {
-          at += 1;
-        }
-      }
-      if (state === 'in-string-or-nested' || state === 'in-scalar') carryOver(chunk.subarray(from));
-    },
-    end() {
-      if (state !== 'end') throw new SplitError('malformed', 'the answer is cut short');
-      return { events: Object.fromEntries(counts), dropped, rest };
-    },
-  };
+  #carryOver(part: Uint8Array): void {
+    if (!this.#isKept || !this.#fits(part.length)) return;
+    if (this.#carried + part.length > this.#carry.length) {
+      const larger = Buffer.alloc(Math.max(2 * this.#carry.length, this.#carried + part.length));
+      this.#carry.copy(larger, 0, 0, this.#carried);
+      this.#carry = larger;
+    }
+    this.#carry.set(part, this.#carried);
+    this.#carried += part.length;
+  }
 }
 
 function isWhitespace(byte: number): boolean {

@@ -6,7 +6,7 @@
 import { type Readable } from 'node:stream';
 import { type Clock } from '../clock.ts';
 import { type EventBatch, type EventStream, type StreamSummary } from './contract.ts';
-import { type Split, createEventSplitter } from './event-splitter.ts';
+import { EventSplitter, type Split } from './event-splitter.ts';
 import { BodyTooLargeError, discardBody } from './read-body.ts';
 
 /** A batch is handed on at this size: some 400 member events, enough work for a verification thread. */
@@ -59,7 +59,7 @@ async function* readBatches<Name extends string>(
   options: EventStreamOptions<Name>,
   onSummary: (summary: StreamSummary) => void,
 ): AsyncGenerator<EventBatch<Name>, void, undefined> {
-  const splitter = createEventSplitter({
+  const splitter = new EventSplitter({
     arrays: options.arrays,
     members: options.members ?? 'objects',
     restBytesMax: REST_BYTES_MAX,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { EVENT_WIRE_BYTES_MAX, SplitError, createEventSplitter } from '../../src/federation/event-splitter.ts';
+import { EVENT_WIRE_BYTES_MAX, EventSplitter, SplitError } from '../../src/federation/event-splitter.ts';
 
 const ARRAYS = ['state', 'auth_chain'] as const;
 
@@ -15,7 +15,7 @@ interface Outcome {
 function split(chunks: readonly Uint8Array[], restBytesMax = 10_000): Outcome {
   const found = { state: [] as string[], auth_chain: [] as string[] };
   try {
-    const splitter = createEventSplitter({ arrays: ARRAYS, restBytesMax });
+    const splitter = new EventSplitter({ arrays: ARRAYS, restBytesMax });
     const taken: [string[], Uint8Array][] = [];
     for (const chunk of chunks) splitter.push(chunk, (array, event) => taken.push([found[array], event]));
     const { rest, dropped } = splitter.end();
