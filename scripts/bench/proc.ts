@@ -26,7 +26,7 @@ export interface ProcessStat {
 }
 
 /** `undefined`: there is no such process (any more). */
-export function readStat(pid: number): ProcessStat | undefined {
+function readStat(pid: number): ProcessStat | undefined {
   const text = readOrUndefined(`/proc/${pid}/stat`);
   if (text === undefined) return undefined;
   // The name stands in parentheses and may hold anything, so counting starts behind the last one. proc(5): ppid is the

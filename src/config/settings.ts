@@ -198,7 +198,7 @@ export type Settings = z.output<typeof settingsSchema>;
 export type SettingsInput = z.input<typeof settingsSchema>;
 
 /** Keys whose values are never printed whole. */
-export const SECRET_KEYS: readonly string[] = ['operator.token', 'database.url'];
+const SECRET_KEYS: readonly string[] = ['operator.token', 'database.url'];
 
 /** A value as it may be shown: a token not at all, a URL without its password. */
 export function maskSecret(key: string, value: unknown): unknown {

@@ -8,7 +8,7 @@ import { type Document, LineCounter, isMap, isNode, isScalar, parse, parseDocume
 import { SETTING_KEYS, type SettingKind } from './settings.ts';
 
 /** Read when it exists and no other path is given. */
-export const DEFAULT_CONFIG_FILE = 'rejoinder.yaml';
+const DEFAULT_CONFIG_FILE = 'rejoinder.yaml';
 
 /** Variables of wider use that we honour, each below its own `REJOINDER_…` name. */
 const WELL_KNOWN: readonly (readonly [variable: string, key: string])[] = [
@@ -171,7 +171,7 @@ function setIn(tree: Tree, path: readonly string[], value: unknown): void {
 }
 
 /** Whether a value is an object with further keys, no list. */
-export function isTree(value: unknown): value is Tree {
+function isTree(value: unknown): value is Tree {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

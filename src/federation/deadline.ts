@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events';
 
 /** The overall time of a request is used up. */
-export class DeadlineError extends Error {
+class DeadlineError extends Error {
   override readonly name = 'TimeoutError';
 }
 

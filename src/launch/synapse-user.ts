@@ -18,7 +18,7 @@ export interface Membership {
 }
 
 /** A request was refused. */
-export class ClientApiError extends Error {
+class ClientApiError extends Error {
   override readonly name = 'ClientApiError';
   readonly status: number;
   readonly errcode: string | undefined;

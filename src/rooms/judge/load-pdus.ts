@@ -17,7 +17,7 @@ export interface LoadedPdus {
 }
 
 /** Nothing loaded yet, for `loadPdus` to add to. */
-export function emptyLoadedPdus(): LoadedPdus {
+function emptyLoadedPdus(): LoadedPdus {
   return { pdus: new Map(), rejected: new Set(), absent: new Set() };
 }
 

@@ -18,7 +18,6 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type StateMap, parseStateMapKey, stateMapKey } from '../../matrix/state-map.ts';
 import { resolveState } from '../../matrix/state-resolution/state-resolution.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { invariant } from '../../invariant.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { lookUpPlaces } from '../../store/snapshots/snapshots-in-numbers.ts';
 import { readStateKeys } from '../../store/snapshots/state-keys.ts';
@@ -33,21 +32,7 @@ export interface AgainstPartialSnapshot extends AgainstSnapshot {
   readonly authEvents: readonly Pdu[];
 }
 
-/** What check 5 reads for a partial event. */
-export async function partialAuthStateOf(
-  sql: Sql,
-  roomId: RoomId,
-  rules: RoomVersionRules,
-  snapshot: SnapshotId,
-  event: Pdu,
-  authEvents: readonly Pdu[],
-): Promise<AuthState> {
-  const [state] = await partialAuthStatesOf(sql, roomId, rules, [{ snapshot, event, authEvents }]);
-  invariant(state !== undefined, 'an event has its state');
-  return state;
-}
-
-/** As `partialAuthStateOf` for many events at once, in their order; all of them advance together. */
+/** What check 5 reads for partial events, in their order; all of them advance together. */
 export async function partialAuthStatesOf(
   sql: Sql,
   roomId: RoomId,

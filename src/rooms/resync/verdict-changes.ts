@@ -11,7 +11,7 @@ const CHANGES_UNASKED_MAX = 20;
 /** With so many of its own changes among what led to the next one, it rests on itself. One cause may reach an event on two ways. */
 const OWN_CAUSES_MAX = 10;
 /** How often the verdict on one event is corrected, whatever leads to it. */
-export const CHANGES_AN_EVENT_MAX = 200;
+const CHANGES_AN_EVENT_MAX = 200;
 
 export interface ChangesBefore {
   /** The change as it is journalled: with a cause that it was not made by before, and within the bounds. */

@@ -10,7 +10,7 @@ import { int8Array, textArray } from '../sql-values.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 
 /** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
-export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
+const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
 
 /** An event that cites one of another type as auth event is rejected for that alone. */
 const AUTH_TYPES = `(${[...AUTH_EVENT_TYPES].map((type) => `'${type}'`).join(', ')})`;
