@@ -4,7 +4,7 @@
  */
 import { type NodePgDatabase, drizzle } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
-import { type ServerName } from '../matrix/identifiers.ts';
+import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { invariant } from '../invariant.ts';
 import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
@@ -24,6 +24,11 @@ export interface Sql {
   query<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   /** Runs `work` in a transaction: the one that is open, or a new one. */
   inTransaction<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
+  /**
+   * Tells the store's observer that something in the room is to be corrected which no entry says, as what was written before this
+   * call noted: once that is durable, and never when it rolls back.
+   */
+  readonly tellOfCorrection: (roomId: RoomId) => void;
 }
 
 /** One open transaction, READ COMMITTED: each statement sees what was committed before it. */
@@ -84,6 +89,8 @@ export interface StoreOptions {
   readonly limits?: ConnectionLimits;
   /** Told of every append of this process, each once. What it throws is logged. */
   readonly onAppended?: (appended: Appended) => void;
+  /** Told of each room in which something is to be corrected that no entry says. What it throws is logged. */
+  readonly onCorrectionDue?: (roomId: RoomId) => void;
 }
 
 /** How long a statement waits for a free connection before it fails with a clear error. */
@@ -135,6 +142,16 @@ export function openStore(options: StoreOptions): Store {
   // Without a listener an idle connection that breaks, as at a restart of PostgreSQL, ends the process.
   pool.on('error', (error) => options.logger?.warn({ err: error }, 'an idle database connection broke'));
   const hot = new HotStatements();
+  // What is committed has happened: whoever did it must not hear of a failure.
+  const observed = <Told>(observer: ((told: Told) => void) | undefined) => {
+    return (told: Told): void => {
+      try {
+        observer?.(told);
+      } catch (error) {
+        options.logger?.warn({ err: error }, 'an observer of the store failed');
+      }
+    };
+  };
   const store: Store = {
     serverName: options.serverName,
     db: drizzle(pool, { casing: 'snake_case' }),
@@ -145,14 +162,8 @@ export function openStore(options: StoreOptions): Store {
       (await pool.query<Row & pg.QueryResultRow>(queryOf(hot, text, values))).rows,
     hot,
     inTransaction: (work) => withTransaction(store, work),
-    onAppended: (appended) => {
-      try {
-        options.onAppended?.(appended);
-      } catch (error) {
-        // What is committed has happened: whoever did it must not hear of a failure.
-        options.logger?.warn({ err: error }, 'the observer of the journal failed');
-      }
-    },
+    onAppended: observed(options.onAppended),
+    tellOfCorrection: observed(options.onCorrectionDue),
     close: () => pool.end(),
   };
   return store;
@@ -198,7 +209,7 @@ function transactionOver(
   store: Store,
   client: pg.PoolClient,
   pending: PendingLast,
-  tell: Transaction['tell'],
+  told: Pick<Transaction, 'tell' | 'tellOfCorrection'>,
 ): Transaction {
   let db: NodePgDatabase | undefined;
   /** What drizzle uses of a client. */
@@ -222,7 +233,7 @@ function transactionOver(
     queryLast: (last) => {
       pending.set(last);
     },
-    tell,
+    ...told,
     query: async <Row extends object>(text: string, values?: readonly unknown[]) => {
       await pending.send(false);
       return (await client.query<Row & pg.QueryResultRow>(queryOf(store.hot, text, values))).rows;
@@ -275,11 +286,17 @@ async function runTransaction<Result>(store: Store, work: (tx: Transaction) => P
   try {
     await client.query('BEGIN');
     const appended: Appended[] = [];
+    const corrected = new Set<RoomId>();
     const pending = new PendingLast(client);
-    const result = await work(transactionOver(store, client, pending, (what) => appended.push(what)));
+    const told: Parameters<typeof transactionOver>[3] = {
+      tell: (what) => appended.push(what),
+      tellOfCorrection: (roomId) => corrected.add(roomId),
+    };
+    const result = await work(transactionOver(store, client, pending, told));
     if (pending.isWaiting) await pending.send(true);
     else await commit(client);
     appended.forEach(store.onAppended);
+    corrected.forEach(store.tellOfCorrection);
     return result;
   } catch (error) {
     const cause = broken ?? error;

@@ -63,6 +63,7 @@ export interface TestDatabase {
     readonly serverName?: string;
     readonly poolSizeMax?: number;
     readonly onAppended?: NonNullable<StoreOptions['onAppended']>;
+    readonly onCorrectionDue?: NonNullable<StoreOptions['onCorrectionDue']>;
     readonly limits?: ConnectionLimits;
   }): Store;
   /** Closes what `openStore` opened and drops the database. Throws when any other connection was left open. */
@@ -81,13 +82,14 @@ export async function createTestDatabase(from: 'template' | 'empty' = 'template'
   const stores: Store[] = [];
   return {
     url,
-    openStore: ({ serverName = 'here.test', poolSizeMax = 10, onAppended, limits } = {}) => {
+    openStore: ({ serverName = 'here.test', poolSizeMax = 10, onAppended, onCorrectionDue, limits } = {}) => {
       const store = openStore({
         databaseUrl: url,
         serverName: serverName as ServerName,
         poolSizeMax,
         applicationName: 'rejoinder test',
         ...(onAppended === undefined ? {} : { onAppended }),
+        ...(onCorrectionDue === undefined ? {} : { onCorrectionDue }),
         ...(limits === undefined ? {} : { limits }),
       });
       stores.push(store);

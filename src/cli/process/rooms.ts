@@ -43,6 +43,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
       metrics.onAppended(appended);
       ringForSpeakers(appended, ring, logger);
     },
+    onCorrectionDue: (roomId) => void ringRoom({ ring, logger }, roomId, 'for a correction'),
   });
   shutdown.add('database', () => store.close());
   await checkSchema(store).catch((error: unknown) => {

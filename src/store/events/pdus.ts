@@ -92,11 +92,13 @@ const RECORD_VERDICTS = `
      CROSS JOIN named n
      CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = n.event_id AND room_id = $1 OFFSET 0) AS p
       JOIN recorded r ON r.event_nid = p.nid`)}
+    RETURNING 1
   )
-  SELECT v.event_id AS "eventId"
-    FROM unnest($2::text[]) AS v(event_id) JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
-   WHERE (SELECT count(*) FROM recorded) < cardinality($2::text[])
-     AND NOT EXISTS (SELECT FROM recorded r WHERE r.event_nid = p.nid)`;
+  SELECT ARRAY(SELECT v.event_id
+                 FROM unnest($2::text[]) AS v(event_id) JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
+                WHERE (SELECT count(*) FROM recorded) < cardinality($2::text[])
+                  AND NOT EXISTS (SELECT FROM recorded r WHERE r.event_nid = p.nid)) AS others,
+         EXISTS (SELECT FROM noted) AS "isNoted"`;
 
 const COMPLETE_HOLLOW = completeHollow('SELECT * FROM incoming_pdus WHERE NOT hollow');
 
@@ -267,7 +269,8 @@ export async function* streamPdus(
 
 /**
  * Records what outliers were judged to be by their auth events. The first verdict on an event stays. Where states lack the event,
- * or what they lack waits for it, whoever judged it, it is noted as a change (`correction_causes`): the states are looked at.
+ * or what they lack waits for it, whoever judged it, it is noted as a change (`correction_causes`), and the store's observer is told:
+ * the states are looked at.
  * Gives those that had a verdict.
  */
 export async function recordOutlierVerdicts(
@@ -278,7 +281,7 @@ export async function recordOutlierVerdicts(
   const otherwise: EventId[] = [];
   for (let start = 0; start < verdicts.length; start += RECORDED_AT_A_TIME) {
     const some = verdicts.slice(start, start + RECORDED_AT_A_TIME);
-    const rows = await sql.query<{ eventId: EventId }>(RECORD_VERDICTS, [
+    const [outcome] = await sql.query<{ others: EventId[]; isNoted: boolean }>(RECORD_VERDICTS, [
       roomId,
       textArray(some.map(({ eventId }) => eventId)),
       booleanArray(some.map(({ verdict }) => verdict === 'accepted')),
@@ -286,7 +289,8 @@ export async function recordOutlierVerdicts(
       textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
       textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
     ]);
-    for (const { eventId } of rows) otherwise.push(eventId);
+    for (const eventId of outcome?.others ?? []) otherwise.push(eventId);
+    if (outcome?.isNoted === true) sql.tellOfCorrection(roomId);
   }
   return otherwise;
 }

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Journalled, type ResyncEvent, type TimelineEvent } from '../../../src/resync/events.ts';
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
 import { recordOmissions } from '../../../src/store/events/left-out.ts';
 import { readPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
-import { type Store } from '../../../src/store/open-store.ts';
+import { type Store, type Transaction, withTransaction } from '../../../src/store/open-store.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
@@ -18,9 +18,11 @@ import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './par
 
 let database: TestDatabase;
 let store: Store;
+/** Rooms of which the store's observer was told that something is to be corrected that no entry says. */
+const told: RoomId[] = [];
 beforeAll(async () => {
   database = await createTestDatabase();
-  store = database.openStore();
+  store = database.openStore({ onCorrectionDue: (roomId) => told.push(roomId) });
 });
 afterAll(async () => {
   await expectFoldsRebuilt(store);
@@ -235,7 +237,16 @@ describe('what a state lacks', () => {
     await room.walk();
     await insertOutlier(room, bob, 'unjudged');
     const fetched = ids(room, ...KNOWN, 'bob', 'invite');
-    await judgeOutliers(store, room.roomId, rulesOfJoined('10'), fetched, () => undefined);
+    const judge = (tx: Store | Transaction) =>
+      judgeOutliers(tx, room.roomId, rulesOfJoined('10'), fetched, () => undefined);
+    const undone = withTransaction(store, async (tx) => {
+      await judge(tx);
+      throw new Error('undone');
+    });
+    await expect(undone).rejects.toThrow('undone');
+    expect(told).not.toContain(room.roomId);
+    await judge(store);
+    expect(told.filter((roomId) => roomId === room.roomId)).toHaveLength(1);
     const after = await room.correct();
     expect(await stateAfter(room, 'before')).toEqual(fetched);
     expect(await idsIn(room, after.currentState!)).toEqual(ids(room, ...KNOWN, 'bob', 'invite', 'join'));
