@@ -285,7 +285,7 @@ export type ResyncEvent =
       readonly because: 'found' | 'verdict-changed';
       /** State events of the answer that are in the state now, and were not. */
       readonly putIn: readonly EventId[];
-      /** Those that were in it, and are rejected now. */
+      /** Those that were in it, and are rejected now, or whose place the anchor's own event has taken. */
       readonly takenOut: readonly EventId[];
       /** Position of the entry that made it due. */
       readonly cause: number;

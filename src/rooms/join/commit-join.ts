@@ -4,7 +4,9 @@ import { type EventId, type ServerName, type UserId } from '../../matrix/identif
 import { type LackingBefore, type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Degraded, MISSING_LISTED_MAX } from '../../resync/state.ts';
 import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
+import { addChangedSince } from '../../store/events/changed-since.ts';
 import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';
+import { recordOmissions } from '../../store/events/left-out.ts';
 import { carryGivenUp, countLacking, forgetMissing, readLacking } from '../../store/events/missing-events.ts';
 import { deleteJoinIntents } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
@@ -85,6 +87,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const standing = { ...place, partial: isPartial, fetchAt, staying, lacking, after: entry.stateAfter };
     const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
+    await recordOmitted(tx, join, place);
     await append(tx, room, [...control, entry]);
     const isToRing = isPartial || lacking !== undefined || control.some(({ type }) => type === 'GapOpened');
     return { eventId: joinedBy, partial: isPartial, membersOmitted, isToRing };
@@ -193,6 +196,14 @@ function placeOf({ template, answer }: AnsweredJoin, parents: ReadonlyMap<EventI
     partial: fetchAt.length > 0 || usable.some((parent) => parent.partial),
     standsOnHeld: usable.some((parent) => !parent.partial),
   };
+}
+
+/** Notes beside the journal what the whole state that the resident gave lacks; a partial one is fetched again. */
+async function recordOmitted(tx: Transaction, { roomId, answer }: AnsweredJoin, { unknown }: Place): Promise<void> {
+  const { membersOmitted, omissions, since } = answer;
+  if (membersOmitted || unknown.length === 0) return;
+  for (const { eventId } of unknown) await recordOmissions(tx, roomId, eventId, omissions);
+  await addChangedSince(tx, roomId, since, omissions);
 }
 
 async function controlEvents(

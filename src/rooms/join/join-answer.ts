@@ -10,7 +10,9 @@ import { type JoinTemplate } from '../../federation/join-template.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
+import { type Omissions } from '../../store/events/left-out.ts';
 import { insertPdus } from '../../store/events/pdus.ts';
+import { readHead } from '../../store/journal/journal.ts';
 import { isAnybodyIn, readRoom } from '../../store/journal/rooms.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type SnapshotId } from '../../resync/events.ts';
@@ -18,7 +20,7 @@ import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
-import { judgeOutliers } from '../judge/judge-outliers.ts';
+import { awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
 import { createLanes } from '../lanes.ts';
 
 /** Batches verified and stored while the next ones arrive. */
@@ -40,6 +42,10 @@ export interface TakenJoinAnswer {
   readonly createEventId: EventId;
   /** The returned state, without what its auth events refuse. */
   readonly stateBefore: SnapshotId;
+  /** What may get a place in it later. */
+  readonly omissions: Omissions;
+  /** Position of the journal before the answer was judged: verdicts may have been read as they were then. */
+  readonly since: number;
 }
 
 /** An answer that has been received to its end; its events are stored. */
@@ -51,6 +57,8 @@ interface ReceivedAnswer {
   readonly returnedEvent: CheckOutcome | undefined;
   /** Events that did not pass their checks, and are left out. */
   readonly failed: readonly CheckOutcome[];
+  /** Those that the state names, whether they passed or not. */
+  readonly named: readonly EventId[];
 }
 
 /** Events, the join among them, are stored when this returns; nothing is decided yet. @throws RoomError, FederationError */
@@ -73,17 +81,18 @@ async function receiveAnswer(context: RoomsContext, join: SentJoin, signal: Abor
     omitMembers: omitMembersAsked,
   });
   const failed: CheckOutcome[] = [];
-  const take = async (events: readonly Uint8Array[]): Promise<readonly AnsweredPdu[]> => {
+  const take = async (events: readonly Uint8Array[]): Promise<Batch['taken']> => {
     const outcomes = await check(context, join, events, lanes.signal);
     const pdus = passed(outcomes);
-    failed.push(...outcomes.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped'));
+    const failures = outcomes.filter(({ outcome }) => outcome !== 'passed' && outcome !== 'skipped');
+    failed.push(...failures);
     await insertPdus(context.store, pdus);
-    return pdus.map(outlineOf);
+    return { pdus: pdus.map(outlineOf), failed: failures.flatMap((failure) => idOf(failure) ?? []) };
   };
-  const batches: { readonly array: 'state' | 'auth_chain'; taken: readonly AnsweredPdu[] }[] = [];
+  const batches: Batch[] = [];
   try {
     for await (const { array, events } of stream) {
-      const batch: (typeof batches)[number] = { array, taken: [] };
+      const batch: Batch = { array, taken: { pdus: [], failed: [] } };
       batches.push(batch);
       await lanes.start(async () => {
         batch.taken = await take(events);
@@ -94,10 +103,25 @@ async function receiveAnswer(context: RoomsContext, join: SentJoin, signal: Abor
     await lanes.drain();
   }
   const given = (of: 'state' | 'auth_chain'): AnsweredPdu[] =>
-    batches.flatMap(({ array, taken }) => (array === of ? taken : []));
+    batches.flatMap(({ array, taken }) => (array === of ? taken.pdus : []));
+  const state = given('state');
+  const named = [
+    ...state.filter(({ stateKey }) => stateKey !== null).map(({ eventId }) => eventId),
+    ...batches.flatMap(({ array, taken }) => (array === 'state' ? taken.failed : [])),
+  ];
   const header = stream.header();
   const [returnedEvent] = header.event === undefined ? [] : await check(context, join, [header.event], signal);
-  return { omitMembersAsked, header, state: given('state'), authChain: given('auth_chain'), returnedEvent, failed };
+  return { omitMembersAsked, header, state, authChain: given('auth_chain'), returnedEvent, failed, named };
+}
+
+function idOf(failure: CheckOutcome): EventId | null {
+  return failure.outcome === 'passed' ? failure.pdu.eventId : failure.eventId;
+}
+
+/** Some events of one of the answer's arrays. */
+interface Batch {
+  readonly array: 'state' | 'auth_chain';
+  taken: { readonly pdus: readonly AnsweredPdu[]; readonly failed: readonly EventId[] };
 }
 
 function judgeAnswer(context: RoomsContext, join: SentJoin, received: ReceivedAnswer): JoinAnswerVerdict {
@@ -118,15 +142,16 @@ function judgeAnswer(context: RoomsContext, join: SentJoin, received: ReceivedAn
 async function storeAnswer(
   context: RoomsContext,
   join: SentJoin,
-  { authChain }: ReceivedAnswer,
+  received: ReceivedAnswer,
   verdict: JoinAnswerVerdict,
   signal: AbortSignal,
 ): Promise<TakenJoinAnswer> {
   const ours = verdict.joinEvent ?? (await ownEvent(context, join, signal));
   await insertPdus(context.store, [ours]);
   const { membersOmitted, serversInRoom, createEvent } = verdict;
-  const stateBefore = await stateOf(context, join, verdict, authChain);
-  return { membersOmitted, serversInRoom, createEventId: createEvent.eventId, stateBefore };
+  const since = await readHead(context.store);
+  const state = await stateOf(context, join, verdict, received);
+  return { membersOmitted, serversInRoom, createEventId: createEvent.eventId, ...state, since };
 }
 
 function check(
@@ -163,19 +188,18 @@ async function stateOf(
   { store }: RoomsContext,
   { roomId, resident, template }: SentJoin,
   verdict: JoinAnswerVerdict,
-  authChain: readonly AnsweredPdu[],
-): Promise<SnapshotId> {
+  { authChain, named }: ReceivedAnswer,
+): Promise<Pick<TakenJoinAnswer, 'stateBefore' | 'omissions'>> {
   const given = [...new Set([...verdict.state, ...authChain].map(({ eventId }) => eventId))];
   const judged = await judgeOutliers(store, roomId, template.rules, given, () => undefined);
   const accepted = verdict.state.filter(({ eventId }) => judged.get(eventId)?.verdict === 'accepted');
   if (!accepted.some(({ eventId }) => eventId === verdict.createEvent.eventId)) {
     throw unusable(resident, 'the create event is refused by the auth rules', []);
   }
-  return createSnapshot(
-    store,
-    roomId,
-    accepted.map(({ eventId }) => eventId),
-  );
+  const placed = new Set(accepted.map(({ eventId }) => eventId));
+  const leftOut = [...new Set(named)].filter((eventId) => !placed.has(eventId));
+  const omissions = { leftOut, awaited: awaitedBy(judged, template.rules) };
+  return { stateBefore: await createSnapshot(store, roomId, [...placed]), omissions };
 }
 
 function unusable(resident: ServerName, reason: string, failed: readonly CheckOutcome[]): RoomError {

@@ -131,3 +131,13 @@ export async function judgeLoaded(
   }
   return verdicts;
 }
+
+/** Auth events that are not here, and for want of which others are not judged. */
+export function awaitedBy(judged: ReadonlyMap<EventId, Outlier>, rules: RoomVersionRules): EventId[] {
+  const awaited = new Set<EventId>();
+  for (const { event, verdict } of judged.values()) {
+    if (verdict !== 'unjudged') continue;
+    for (const eventId of authEventIdsOf(event, rules)) if (!judged.has(eventId)) awaited.add(eventId);
+  }
+  return [...awaited];
+}

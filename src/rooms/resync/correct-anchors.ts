@@ -55,7 +55,7 @@ export async function correctAnchors(correcting: Correcting, causes: readonly Co
       const { eventId } = anchor;
       const difference = differenceAt(eventId, changed, states[i] ?? new Map(), leftOut.get(eventId) ?? []);
       if (difference.putIn.length + difference.takenOut.length === 0) continue;
-      corrected.push(await correctedAnchor(correcting, anchor, difference));
+      corrected.push(await correctedAnchor(correcting, anchor, states[i] ?? new Map(), difference));
     }
     const isLast = start + ANCHORS_AT_ONCE >= anchors.length;
     if (corrected.length === 0 && !isLast) continue;
@@ -152,20 +152,25 @@ function differenceAt(
 }
 
 async function correctedAnchor(
-  { context, roomId }: Correcting,
+  { context, roomId, rules }: Correcting,
   { eventId, stateAfter: was }: FullAnchor,
+  state: ReadonlyMap<TrieKey, number>,
   { putIn, takenOut }: Difference,
 ): Promise<AnchorCorrected> {
   const changes = new Map<TrieKey, TrieChange>(takenOut.map(({ key }) => [key, { key, value: null }]));
   for (const { key, nid } of putIn) changes.set(key, { key, value: nid });
   const snapshotId = await changePlaces(context.store, roomId, was, [...changes.values()]);
+  // What the anchor's own event takes the place of is out until that event is, too.
+  const gone = new Set(takenOut.map(({ nid }) => nid));
+  const nids = putIn.flatMap(({ key }) => state.get(key) ?? []).filter((nid) => !gone.has(nid));
+  const replaced = await loadAuthEvents(context.store, roomId, rules, { nids });
   const isFound = takenOut.length === 0 && putIn.every((event) => event.isFound);
   return {
     type: 'AnchorCorrected',
     ...{ eventId, was, snapshotId },
     because: isFound ? 'found' : 'verdict-changed',
     putIn: putIn.map((event) => event.eventId),
-    takenOut: takenOut.map((event) => event.eventId),
+    takenOut: [...takenOut.map((event) => event.eventId), ...replaced.map(({ pdu }) => pdu.eventId)],
     cause: Math.max(...[...putIn, ...takenOut].map(({ cause }) => cause)),
     at: context.clock.now(),
   };

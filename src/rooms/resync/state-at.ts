@@ -6,7 +6,6 @@
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
 import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
-import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
@@ -21,7 +20,7 @@ import { type Omissions } from '../../store/events/left-out.ts';
 import { readHead } from '../../store/journal/journal.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
-import { type Outlier, judgeOutliers } from '../judge/judge-outliers.ts';
+import { type Outlier, awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
 import { fallenWith, lackedForVerdicts } from './unjudged.ts';
 import { WantedEvents } from './wanted-events.ts';
@@ -308,14 +307,4 @@ async function buildState(
   const snapshotId = await createSnapshot(store, roomId, eventIds);
   const counts = { members: members.length, dropped: dropped.size, fell: fell.size };
   return { snapshotId, digest: stateDigest(eventIds), ...counts, leftOut };
-}
-
-/** Auth events that are not here, and for want of which others are not judged. */
-function awaitedBy(judged: ReadonlyMap<EventId, Outlier>, rules: RoomVersionRules): EventId[] {
-  const awaited = new Set<EventId>();
-  for (const { event, verdict } of judged.values()) {
-    if (verdict !== 'unjudged') continue;
-    for (const eventId of authEventIdsOf(event, rules)) if (!judged.has(eventId)) awaited.add(eventId);
-  }
-  return [...awaited];
 }

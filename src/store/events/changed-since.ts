@@ -19,7 +19,7 @@ export async function addChangedSince(
   since: number,
   { leftOut, awaited }: Omissions,
 ): Promise<void> {
-  await sql.query(
+  const noted = await sql.query(
     `WITH told AS (
        SELECT event_id, position, type FROM journal
         WHERE room_id = $1 AND position > $2 AND event_id IS NOT NULL
@@ -45,7 +45,9 @@ export async function addChangedSince(
               WHEN 'PduRejected' THEN p.state_key_nid IS NOT NULL AND coalesce(o.verdict <> e.verdict, cardinality($4::text[]) > 0)
               ELSE p.state_key_nid IS NOT NULL
             END
-      GROUP BY n.event_id`)}`,
+      GROUP BY n.event_id`)}
+     RETURNING 1`,
     [roomId, since, textArray(leftOut), textArray(awaited)],
   );
+  if (noted.length > 0) sql.tellOfCorrection(roomId);
 }

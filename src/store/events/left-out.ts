@@ -17,17 +17,21 @@ export interface Omissions {
   readonly awaited: readonly EventId[];
 }
 
-/** Remembers the omissions of the state at an anchor; in the transaction that makes it the anchor's state. */
+/**
+ * Remembers the omissions of the state at an anchor, in the place of what an earlier answer named; in the transaction that makes
+ * it the anchor's state.
+ */
 export async function recordOmissions(
   sql: Sql,
   roomId: RoomId,
   anchorId: EventId,
   { leftOut, awaited }: Omissions,
 ): Promise<void> {
-  if (leftOut.length + awaited.length === 0) return;
   await sql.query(
     `WITH awaited AS (
        INSERT INTO awaited_events (room_id, event_id) SELECT $1, unnest($4::text[]) ON CONFLICT DO NOTHING
+     ), forgotten AS (
+       DELETE FROM left_out WHERE room_id = $1 AND anchor_id = $2 AND event_id <> ALL ($3::text[])
      )
      INSERT INTO left_out (room_id, event_id, anchor_id) SELECT $1, unnest($3::text[]), $2 ON CONFLICT DO NOTHING`,
     [roomId, anchorId, textArray(leftOut.slice(0, LEFT_OUT_MAX)), textArray(awaited.slice(0, LEFT_OUT_MAX))],

@@ -1,5 +1,6 @@
 /** Joins that meet what we hold of the room by now: what was pushed, and other joins of the user. */
 import { describe, expect, test } from 'vitest';
+import { type SendJoinStream } from '../../../src/federation/contract.ts';
 import { type EventId, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
@@ -9,8 +10,12 @@ import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { checkEvents, passed } from '../../../src/rooms/judge/check-events.ts';
+import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
+import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
+import { type FullAnchor, readFullAnchors } from '../../../src/store/events/anchors.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
+import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { readJoinIntents } from '../../../src/store/tables/intents.ts';
 import { keyOf, rulesOf } from '../../matrix/sample-event.ts';
 import { ME, R1, type Stage, US, answering, losing, startStage } from './scripted-residents.ts';
@@ -157,3 +162,50 @@ describe('a further join, with the whole state and over a parent that nobody gav
     expect(await readRoom(stage.context.store, room.roomId)).toMatchObject({ partial: omitMembers });
   });
 });
+
+test('what the whole state of an answer names and lacks gets its place when it can be judged', async () => {
+  const stage = await startStage();
+  const { context, room } = stage;
+  const { store } = context;
+  const bob = room.add('@bob:r1.test', 'm.room.member', '@bob:r1.test', { membership: 'join' });
+  const carol = room.add('@bob:r1.test', 'm.room.member', '@carol:r1.test', { membership: 'invite' });
+  // The membership by which Carol was invited is badly signed in this answer, and in no other.
+  stage.script(R1, 'send_join', async (honest) => spoiling(bob, (await honest()) as SendJoinStream));
+  await join(stage, { omitMembers: false });
+  const [anchor] = await readFullAnchors(store, room.roomId);
+  const stateAtAnchor = async () => {
+    const [{ stateAfter }] = (await readFullAnchors(store, room.roomId)) as [FullAnchor];
+    return (await readSnapshot(store, room.roomId, stateAfter)).map(({ eventId }) => eventId);
+  };
+  expect(anchor?.eventId).toBe(carol);
+  expect(await stateAtAnchor()).not.toContain(carol);
+
+  const rules = rulesOf(room.version);
+  const { roomId } = room;
+  await insertPdus(store, passed(await checkEvents(context, { roomId, rules, events: [room.raw(bob)], signal })));
+  const chain = [...room.events.keys()].slice(0, 5);
+  await judgeOutliers(store, roomId, rules, chain, () => undefined);
+  await correctEvents(context, { roomId, epoch: 1 }, { signal, heartbeat: () => undefined });
+  expect(await stateAtAnchor()).toEqual(expect.arrayContaining([bob, carol]));
+});
+
+/** The answer with another signature of this event. */
+function spoiling(eventId: EventId, answer: SendJoinStream): SendJoinStream {
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const { array, events } of answer) {
+        yield { array, events: events.map((raw) => (isOf(raw) ? spoiled(raw) : raw)) };
+      }
+    },
+    summary: () => answer.summary(),
+    header: () => answer.header(),
+  };
+  function isOf(raw: Uint8Array): boolean {
+    return eventIdOf(JSON.parse(Buffer.from(raw).toString()) as JsonObject, rulesOf('11')) === eventId;
+  }
+}
+
+function spoiled(raw: Uint8Array): Uint8Array {
+  const event = JSON.parse(Buffer.from(raw).toString()) as JsonObject;
+  return Buffer.from(JSON.stringify({ ...event, signatures: { [R1]: { 'ed25519:1': 'A'.repeat(86) } } }));
+}

@@ -471,6 +471,30 @@ describe('a long chain that stands on what is corrected', () => {
   });
 });
 
+test('what the own event of an anchor replaces comes back whenever that event turns', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  const levels = {
+    id: 'before',
+    type: 'm.room.power_levels',
+    sender: ADMIN,
+    stateKey: '',
+    content: LEVELS,
+    ...ofAdmin,
+  };
+  await room.hold(levels);
+  const omissions = { leftOut: [room.id('power')], awaited: [] };
+  await recordOmissions(store, room.roomId, room.id('before'), omissions);
+  await room.fetch('create', 'admin', 'rules', 'before');
+  await room.walk();
+  for (const is of ['rejected', 'accepted', 'rejected', 'accepted'] as const) {
+    await turn(room, 'before', is);
+    await room.correct();
+    const holder = is === 'accepted' ? 'before' : 'power';
+    expect(await stateAfter(room, 'before')).toEqual(ids(room, 'create', 'admin', holder, 'rules'));
+  }
+});
+
 test('the states at many anchors are corrected a hundred under the lock at a time, and each', async () => {
   const room = await wholeRoom();
   const gaps = Array.from({ length: 250 }, (_, i) => room.id(`gap${i}`));
