@@ -8,8 +8,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { openMachines } from '../test/simulation/machines.ts';
-import { type Ran, runSeries } from '../test/simulation/series.ts';
+import { machinesOn, openServer } from '../test/simulation/machines.ts';
+import { type Ran } from '../test/simulation/run-plan.ts';
+import { runSeries } from '../test/simulation/series.ts';
 import { shrink } from '../test/simulation/shrink.ts';
 
 /** Differences printed of a run: the first ones mostly make the others. */
@@ -19,7 +20,7 @@ const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
-    lanes: { type: 'string', default: '2' },
+    lanes: { type: 'string', default: '6' },
     shrink: { type: 'boolean', default: false },
   },
 });
@@ -30,10 +31,13 @@ if (![runs, first, lanes].every((value) => Number.isSafeInteger(value) && value 
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulation-'));
-const machines = await openMachines(folder);
+const server = await openServer(folder);
 const started = performance.now();
 try {
-  const { failed, coverage, delivered, crashed } = await runSeries(machines, { first, runs, lanes }, tell);
+  const { failed, coverage, delivered, crashed } = await runSeries(
+    { databaseUrl: server.databaseUrl, first, runs, lanes },
+    tell,
+  );
   console.log(coverage.lines().join('\n'));
   const median = delivered.toSorted((a, b) => a - b)[Math.floor(delivered.length / 2)] ?? 0;
   const seconds = ((performance.now() - started) / 1_000).toFixed(1);
@@ -41,9 +45,9 @@ try {
     `${runs} runs from seed ${first}: ${failed.length} differ; a median of ${median} events delivered, ${crashed} with a crash; ${seconds} s`,
   );
   process.exitCode = failed.length > 0 ? 1 : 0;
-  for (const ran of values.shrink ? failed : []) await tellShrunk(ran);
+  if (values.shrink && failed.length > 0) await shrinkAll(failed);
 } finally {
-  await machines.close();
+  await server.stop();
   await rm(folder, { recursive: true, force: true });
 }
 
@@ -52,10 +56,17 @@ function tell({ plan, delivered, differences }: Ran): void {
   for (const difference of differences.slice(0, TOLD_MAX)) console.log(`  ${difference}`);
 }
 
-async function tellShrunk(ran: Ran): Promise<void> {
-  const shortest = await shrink(machines, ran, ({ plan }) => {
-    process.stderr.write(`seed ${plan.seed}: ${plan.past.length} + ${plan.steps.length} steps\n`);
-  });
-  tell(shortest);
-  for (const line of shortest.story) console.log(`    ${line}`);
+async function shrinkAll(failed: readonly Ran[]): Promise<void> {
+  const machines = await machinesOn(server.databaseUrl);
+  try {
+    for (const ran of failed) {
+      const shortest = await shrink(machines, ran, ({ plan }) => {
+        process.stderr.write(`seed ${plan.seed}: ${plan.past.length} + ${plan.steps.length} steps\n`);
+      });
+      tell(shortest);
+      for (const line of shortest.story) console.log(`    ${line}`);
+    }
+  } finally {
+    await machines.close();
+  }
 }

@@ -8,11 +8,11 @@ import { type Connections } from './connections.ts';
 
 /** Work that is under way, so that a simulation can wait until there is none. */
 export class Activity {
-  #running = 0;
+  readonly #running = new Set<{ readonly what: string }>();
   #waiting: (() => void)[] = [];
 
-  async during<T>(work: () => Promise<T>): Promise<T> {
-    const over = this.begin();
+  async during<T>(what: string, work: () => Promise<T>): Promise<T> {
+    const over = this.begin(what);
     try {
       return await work();
     } finally {
@@ -21,31 +21,42 @@ export class Activity {
   }
 
   /** Something has begun; gives what says that it is over. */
-  begin(): () => void {
-    this.#running += 1;
-    let isOver = false;
+  begin(what: string): () => void {
+    const work = { what };
+    this.#running.add(work);
     return () => {
-      if (isOver) return;
-      isOver = true;
-      this.#running -= 1;
-      if (this.#running === 0) for (const wake of this.#waiting.splice(0)) wake();
+      if (this.#running.delete(work) && this.#running.size === 0) for (const wake of this.#waiting.splice(0)) wake();
     };
   }
 
-  /** Resolves when nothing has been under way for some turns of the event loop. */
+  /** Resolves when nothing has been under way for some turns of the event loop. Rejects with what is, when that does not end. */
   async idle(): Promise<void> {
     for (let quiet = 0; quiet < QUIET_TURNS; quiet += 1) {
-      if (this.#running > 0) {
+      if (this.#running.size > 0) {
         quiet = 0;
-        await new Promise<void>((resolve) => this.#waiting.push(resolve));
+        await this.#over();
       }
       await new Promise((resolve) => setImmediate(resolve));
     }
+  }
+
+  #over(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(new Error(`this does not end: ${[...this.#running].map(({ what }) => what).join(', ')}`));
+      }, UNDER_WAY_MS_MAX);
+      this.#waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 }
 
 /** What follows from an answer starts within a turn or two. */
 const QUIET_TURNS = 6;
+/** In real time, of whatever a run waits for, on a busy machine. */
+const UNDER_WAY_MS_MAX = 3 * 60_000;
 
 export class Crash extends Error {
   override readonly name = 'Crash';
@@ -93,7 +104,7 @@ export function openFragileStore(options: StoreOptions, activity: Activity, conn
       if (text === 'BEGIN') isOpen = true;
       if (text === 'COMMIT' || text === 'ROLLBACK') isOpen = false;
       const fate = fateOf(isCommit);
-      const over = activity.begin();
+      const over = activity.begin(text);
       const finish = (error: Error | null, done: Done, result?: unknown): void => {
         over();
         if (fate === 'dies-after') isDead = true;
@@ -128,7 +139,7 @@ export function openFragileStore(options: StoreOptions, activity: Activity, conn
         return;
       }
       // What PostgreSQL does when the connection of a dead process ends.
-      const over = activity.begin();
+      const over = activity.begin('ROLLBACK');
       query('ROLLBACK', (error: Error | null) => {
         giveBack(error ?? undefined);
         over();

@@ -1,5 +1,5 @@
-/** Machines to simulate on: a PostgreSQL for all, a database, a clock and a verification thread for each. */
-import { launchPostgres } from '../../src/launch/postgres.ts';
+/** Machines to simulate on: a PostgreSQL for all, a verification thread for those of a process, a database and a clock for each. */
+import { type LocalPostgres, launchPostgres } from '../../src/launch/postgres.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { inDatabase, run } from '../support/databases.ts';
@@ -21,22 +21,14 @@ export interface Machines {
 
 const TEMPLATE = 'simulation_template';
 
-/** Machines on a server of their own, in `folder`. */
-export async function openMachines(folder: string): Promise<Machines> {
-  const server = await launchPostgres({
+/** A PostgreSQL to simulate on, in `folder`. */
+export function openServer(folder: string): Promise<LocalPostgres> {
+  return launchPostgres({
     dataDirectory: folder,
     durability: 'throw-away',
     env: process.env,
     progress: () => undefined,
   });
-  const machines = await machinesOn(server.databaseUrl);
-  return {
-    ...machines,
-    close: async () => {
-      await machines.close();
-      await server.stop();
-    },
-  };
 }
 
 /** Machines on a server that runs already, by the address of its superuser. */

@@ -100,7 +100,7 @@ export class Process {
     this.connections = machine.connections;
     this.#listeners = new Set();
     const hear = (roomId: RoomId, position: number): void => {
-      const over = activity.begin();
+      const over = activity.begin('a notification');
       setImmediate(() => {
         for (const listener of [...this.#listeners]) listener({ roomId, position });
         over();
@@ -134,7 +134,7 @@ export class Process {
           ),
       },
       verification: {
-        check: (input) => activity.during(() => verification.check(input)),
+        check: (input) => activity.during('verification', () => verification.check(input)),
         close: () => verification.close(),
       },
       clock: machine.clock,
@@ -212,7 +212,7 @@ export class Process {
   }
 
   #run<Result>(activity: () => Promise<Result>): Promise<Result> {
-    return this.activity.during(() => new MockActivityEnvironment({}, { logger: quiet }).run(activity));
+    return this.activity.during('an activity', () => new MockActivityEnvironment({}, { logger: quiet }).run(activity));
   }
 
   #logger(): RoomsContext['logger'] {

@@ -90,7 +90,7 @@ export class Residents {
 
   #answer<T>(name: ServerName, what: string, make: (server: SimulatedServer) => T): Promise<T> {
     this.asked.push(`${name} ${what}`);
-    return this.#activity.during(async () => {
+    return this.#activity.during(what, async () => {
       await Promise.resolve();
       const outage = this.outages.get(name);
       const server = this.#world.server(name);

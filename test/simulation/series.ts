@@ -1,40 +1,33 @@
-/** Runs by consecutive seeds, each in a room of its own of one database, and what they came to. */
-import { type Plan, planOf } from './plan.ts';
-import { compare } from './compare.ts';
+/**
+ * Runs by consecutive seeds, and what they came to. A series is spread over processes, since one has work for one core; each
+ * run has a bound in real time, and one that does not end takes its process with it and is told by its seed.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { Coverage } from './coverage.ts';
-import { Play, Stuck } from './play.ts';
-import { type Machines } from './machines.ts';
-import { type Machine } from './process.ts';
+import { planOf } from './plan.ts';
+import { type Ran } from './run-plan.ts';
 
-export interface Ran {
-  readonly plan: Plan;
-  /** In words; empty: as it should be. */
-  readonly differences: readonly string[];
-  readonly delivered: number;
-  readonly crashes: number;
-  readonly coverage: Coverage;
-  /** The events of the room and what was done with them, a line each. */
-  readonly story: readonly string[];
+/** Of one run, while others run beside it on a machine that is busy besides; alone it takes a second. */
+const RUN_MS_MAX = 5 * 60_000;
+const SERIES_PROCESS = fileURLToPath(new URL('series-process.ts', import.meta.url));
+
+export type ToSeriesProcess = { readonly type: 'run'; readonly seed: number } | { readonly type: 'end' };
+
+export interface FromSeriesProcess {
+  readonly ran: Omit<Ran, 'coverage'>;
+  /** The counts of its coverage. */
+  readonly counts: ReadonlyMap<string, number>;
 }
 
-/** Plays a plan and compares. Throws for faults of the simulation only. */
-export async function runPlan(machine: Machine, plan: Plan): Promise<Ran> {
-  const play = new Play(machine, plan);
-  let differences: readonly string[] = [];
-  let delivered = 0;
-  try {
-    await play.run();
-    const compared = await compare(play);
-    differences = compared.differences;
-    delivered = compared.delivered;
-  } catch (error) {
-    if (!(error instanceof Stuck)) throw error;
-    differences = [error.message];
-  } finally {
-    await play.end();
-  }
-  const { crashes, coverage } = play;
-  return { plan, differences, delivered, crashes, coverage, story: differences.length > 0 ? storyOf(play) : [] };
+export interface Series {
+  /** Of the server's superuser. */
+  readonly databaseUrl: string;
+  readonly first: number;
+  readonly runs: number;
+  /** Runs side by side, in as many processes as there are cores. */
+  readonly lanes: number;
 }
 
 /** What a series came to. */
@@ -46,50 +39,106 @@ export interface SeriesResult {
   readonly crashed: number;
 }
 
-/** Runs `first`, `first + 1` and so on, several side by side, each on a machine of its own. */
+/** Runs `first`, `first + 1` and so on. */
 export async function runSeries(
-  machines: Machines,
-  { first, runs, lanes }: { readonly first: number; readonly runs: number; readonly lanes: number },
+  series: Series,
   onFailure: (ran: Ran) => void = () => undefined,
 ): Promise<SeriesResult> {
+  const { databaseUrl, first, runs } = series;
   const failed: Ran[] = [];
   const coverage = new Coverage();
   const delivered: number[] = [];
   let crashed = 0;
-  let next = first;
-  const lane = async (): Promise<void> => {
-    let machine = await machines.open();
-    try {
-      while (next < first + runs) {
-        const ran = await runPlan(machine, planOf(next++));
-        coverage.add(ran.coverage);
-        delivered.push(ran.delivered);
-        if (ran.crashes > 0) crashed += 1;
-        if (ran.differences.length === 0) continue;
-        failed.push(ran);
-        onFailure(ran);
-        // Whatever it left is in nobody's way.
-        await machine.close();
-        machine = await machines.open();
-      }
-    } finally {
-      await machine.close();
+  const seeds = Array.from({ length: runs }, (_, i) => first + i).reverse();
+  const take = (ran: Ran): void => {
+    coverage.add(ran.coverage);
+    delivered.push(ran.delivered);
+    if (ran.crashes > 0) crashed += 1;
+    if (ran.differences.length === 0) return;
+    failed.push(ran);
+    onFailure(ran);
+  };
+  const processes = Math.min(series.lanes, availableParallelism());
+  const lanes = Math.ceil(series.lanes / processes);
+  const work = async (): Promise<void> => {
+    while (seeds.length > 0) {
+      const running = new RunningProcess({ databaseUrl, lanes }, seeds, take);
+      await running.ended;
     }
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
+  await Promise.all(Array.from({ length: processes }, work));
   return { failed, coverage, delivered, crashed };
 }
 
-/** Each event with its place and what is true of it, in the order in which they were made; then what was asked of whom. */
-function storyOf({ world, residents, pushed }: Play): string[] {
-  const short = (id: string): string => id.slice(0, 8);
-  const events = [...world.events.values()].map(
-    ({ eventId, type, stateKey, sender, content, prevEvents, authEvents }) => {
-      const how = pushed.has(eventId) ? 'pushed' : residents.given.has(eventId) ? 'given' : '';
-      const what = type === 'm.room.member' ? `${JSON.stringify(content['membership'])} of ${stateKey ?? ''}` : type;
-      const cites = `prev ${prevEvents.map(short).join()} auth ${authEvents.map(short).join()}`;
-      return `${short(eventId)} ${sender}: ${what}; ${cites} ${world.truth.judgementOf(eventId).rule ?? ''} ${how}`;
-    },
-  );
-  return [...events, ...residents.asked];
+/** A process of a series, until there are no seeds any more or one of its runs does not end. */
+class RunningProcess {
+  readonly ended: Promise<void>;
+  readonly #child: ChildProcess;
+  readonly #seeds: number[];
+  readonly #take: (ran: Ran) => void;
+  readonly #timers = new Map<number, NodeJS.Timeout>();
+
+  constructor(
+    { databaseUrl, lanes }: Pick<Series, 'databaseUrl' | 'lanes'>,
+    seeds: number[],
+    take: (ran: Ran) => void,
+  ) {
+    this.#seeds = seeds;
+    this.#take = take;
+    this.#child = fork(SERIES_PROCESS, [databaseUrl], {
+      execArgv: ['--import', 'tsx'],
+      serialization: 'advanced',
+    });
+    this.#child.on('message', (message: FromSeriesProcess) => {
+      this.#hear(message);
+    });
+    for (let lane = 0; lane < lanes; lane += 1) this.#next();
+    this.ended = new Promise((resolve, reject) => {
+      this.#child.once('error', reject);
+      this.#child.once('exit', (code, signal) => {
+        // Killed by us, or by itself: what was under way is tried again, but for what did not end.
+        for (const [seed, timer] of this.#timers) {
+          clearTimeout(timer);
+          this.#seeds.push(seed);
+        }
+        if (code === 0 || signal === 'SIGKILL') resolve();
+        else reject(new Error(`a process of the simulation ended with ${code ?? signal ?? ''}`));
+      });
+    });
+  }
+
+  #next(): void {
+    const seed = this.#seeds.pop();
+    if (seed === undefined) {
+      if (this.#timers.size === 0) this.#send({ type: 'end' });
+      return;
+    }
+    this.#timers.set(
+      seed,
+      setTimeout(() => this.#giveUp(seed), RUN_MS_MAX),
+    );
+    this.#send({ type: 'run', seed });
+  }
+
+  #hear({ ran, counts }: FromSeriesProcess): void {
+    const { seed } = ran.plan;
+    clearTimeout(this.#timers.get(seed));
+    this.#timers.delete(seed);
+    const coverage = new Coverage();
+    for (const [what, times] of counts) coverage.count(what, times);
+    this.#take({ ...ran, coverage });
+    this.#next();
+  }
+
+  #giveUp(seed: number): void {
+    this.#timers.delete(seed);
+    const differences = [`the run did not end within ${RUN_MS_MAX / 1_000} s`];
+    const nothing = { delivered: 0, crashes: 0, coverage: new Coverage(), story: [] };
+    this.#take({ plan: planOf(seed), differences, ...nothing });
+    this.#child.kill('SIGKILL');
+  }
+
+  #send(message: ToSeriesProcess): void {
+    if (this.#child.connected) this.#child.send(message);
+  }
 }

@@ -1,7 +1,7 @@
 /** Makes a plan that fails short: takes out steps, many at a time first, as long as the rest still fails. */
 import { type Machines } from './machines.ts';
 import { type Plan, type Step } from './plan.ts';
-import { type Ran, runPlan } from './series.ts';
+import { type Ran, runPlan } from './run-plan.ts';
 
 /** Runs of one shrinking; each takes about a second. */
 const RUNS_MAX = 400;
