@@ -57,6 +57,12 @@ module.exports = {
       '^((node:)?module$|node_modules/sodium-native/)',
     ),
     forbid(
+      'the-oracle-knows-the-core-only',
+      'What the simulation holds to be right is worked out without any code of ingestion, walk, store or trie; of these it knows the names of journal entries.',
+      '^test/simulation/(oracle|check-6)\\.ts$',
+      '^(src/(?!matrix/|resync/events\\.ts)|workflows/|activities/|scripts/|node_modules/|test/(?!simulation/oracle\\.ts))',
+    ),
+    forbid(
       'inspect-knows-the-core-only',
       'Documents are for people; the protocol does not know them.',
       '^src/inspect/',

@@ -14,6 +14,7 @@ import { rebuildFolds } from '../../src/store/journal/rebuild.ts';
 import { type Store, openStore } from '../../src/store/open-store.ts';
 import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
 import { readSnapshot } from '../../src/store/snapshots/snapshots.ts';
+import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
 import { type Oracle } from './oracle.ts';
 import { type Play } from './play.ts';
 
@@ -43,9 +44,6 @@ export async function compare(play: Play): Promise<Comparison> {
   return { differences: comparing.differences, delivered: comparing.delivered.size, oracle: comparing.oracle };
 }
 
-/** Entries by which what was judged before may have been judged by something else. */
-const CORRECTIONS: ReadonlySet<string> = new Set(['VerdictChanged', 'StatesChanged', 'AnchorCorrected']);
-
 class Comparing {
   readonly differences: string[] = [];
   readonly #play: Play;
@@ -53,8 +51,6 @@ class Comparing {
   /** Delivered to us, and none of what lies before our join: the set that everything is a function of. */
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
-  /** Delivered, and anchors already: they have no place of their own. */
-  readonly #tolerated = new Set<EventId>();
   readonly #snapshots = new Map<SnapshotId, Promise<StateMap>>();
 
   constructor(play: Play, store: Store) {
@@ -82,13 +78,34 @@ class Comparing {
       return;
     }
     if (room.partial) this.#differ('the room is still partial');
-    if (this.#play.plan.seed % 2 === 0) await this.#collect();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
-    for (const eventId of this.delivered) await this.#compareEvent(eventId, rows.get(eventId));
+    await this.#leaveOutWhatCameWhileAway(rows);
+    // By states of then, too, which nothing needs any more.
+    const outcome = await this.#check6();
+    if (this.#play.plan.seed % 2 === 0) await this.#collect();
+    for (const eventId of this.delivered) await this.#compareEvent(eventId, rows.get(eventId), outcome.softFailed);
     const partial = await readPartialAnchors(this.#store, world.roomId);
     if (partial.length > 0) this.#differ(`anchors are still partial: ${partial.join()}`);
-    await this.#compareRoom(rows);
+    await this.#compareRoom(outcome);
     await this.#compareFolds();
+  }
+
+  /**
+   * Between two stays nobody of us is in the room: what is pushed then is not taken in, and what lies before the join of the
+   * new stay does not belong to it.
+   */
+  async #leaveOutWhatCameWhileAway(rows: ReadonlyMap<EventId, StoredEventState>): Promise<void> {
+    const { world } = this.#play;
+    const journal = await readJournal(this.#store, { roomId: world.roomId, sincePosition: 0, limit: 100_000 });
+    const opening = journal.flatMap(({ event }) =>
+      event.type === 'PartialStateJoined' || event.type === 'FullStateJoined' ? [event.joinEventId] : [],
+    );
+    const history = world.ancestorsOf(opening.slice(1));
+    for (const eventId of [...this.delivered]) {
+      if (rows.has(eventId) || !history.has(eventId)) continue;
+      this.delivered.delete(eventId);
+      this.#play.coverage.count('delivered before a later stay');
+    }
   }
 
   /** Deletes what no event, no anchor and not the room names any more, as the maintenance does within some days. */
@@ -119,14 +136,14 @@ class Comparing {
     return ids.filter((id) => joined.has(id) || rows.has(id));
   }
 
-  async #compareEvent(eventId: EventId, row: StoredEventState | undefined): Promise<void> {
+  async #compareEvent(
+    eventId: EventId,
+    row: StoredEventState | undefined,
+    softFailed: ReadonlySet<EventId>,
+  ): Promise<void> {
     const name = this.#nameOf(eventId);
     if (row === undefined) {
-      if (!(await this.#isAnchor(eventId))) {
-        this.#differ(`${name} has no place in the timeline${await this.#whyNot(eventId)}`);
-      } else {
-        this.#tolerated.add(eventId);
-      }
+      this.#differ(`${name} has no place in the timeline${await this.#whyNot(eventId)}`);
       return;
     }
     if (row.partial) this.#differ(`${name} is still partial`);
@@ -135,6 +152,10 @@ class Comparing {
       this.#differ(`${name} is ${row.verdict} (${row.rule ?? ''}), and should be ${verdict} (${rule ?? ''})`);
     }
     this.#play.coverage.count(`verdict ${verdict}${rule === undefined ? '' : ` by ${rule}`}`);
+    const isSoftFailed = softFailed.has(eventId);
+    if (row.softFailed !== isSoftFailed && verdict === 'accepted') {
+      this.#differ(`${name} is ${isSoftFailed ? 'not ' : ''}soft-failed, and should not be so`);
+    }
     this.#compareStates(
       `the state before ${name}`,
       await this.#stateOf(row.stateBefore),
@@ -142,25 +163,29 @@ class Comparing {
     );
   }
 
-  async #compareRoom(rows: ReadonlyMap<EventId, StoredEventState>): Promise<void> {
+  async #check6(): Promise<Check6Outcome> {
+    const { world, plan, coverage } = this.#play;
+    const outcome = await check6({
+      oracle: this.oracle,
+      journal: await readJournal(this.#store, { roomId: world.roomId, sincePosition: 0, limit: 100_000 }),
+      isOurs: (eventId) => this.#play.isOurs(eventId),
+      isReplayed: plan.retroSoftFail,
+      readState: (id) => this.#stateOf(id),
+    });
+    coverage.count('check 6 by verdicts of then', outcome.judgedByThen);
+    coverage.count('soft-failed', outcome.softFailed.size);
+    return outcome;
+  }
+
+  async #compareRoom({ softFailed, ofLastStay }: Check6Outcome): Promise<void> {
     const { world } = this.#play;
     const standing = await readStanding(this.#store, world.roomId);
     if (standing === undefined) return;
-    const softFailed = await this.#softFailed(rows);
-    for (const eventId of this.delivered) {
-      const row = rows.get(eventId);
-      const should = softFailed.has(eventId);
-      if (row === undefined || row.softFailed === should || row.verdict === 'rejected') continue;
-      this.#differ(`${this.#nameOf(eventId)} is ${row.softFailed ? '' : 'not '}soft-failed, and should not be so`);
-    }
-    const tips = this.#extremities(new Set(this.delivered), softFailed);
-    const optional = this.#reachedBeyond(tips);
-    const missing = [...tips].filter((id) => !standing.extremities.includes(id) && !optional.has(id));
+    const isSolid = (id: EventId): boolean => !softFailed.has(id) && !this.oracle.isRejected(id);
+    const prevEventsOf = (id: EventId): readonly EventId[] => this.oracle.event(id).prevEvents;
+    const tips = extremitiesOf(ofLastStay, this.delivered, prevEventsOf, isSolid);
+    const missing = [...tips].filter((id) => !standing.extremities.includes(id));
     const extra = standing.extremities.filter((id) => !tips.has(id));
-    if (this.#tolerated.size > 0) {
-      this.#play.coverage.count('tolerated: pushed anchor');
-      return;
-    }
     if (missing.length > 0) {
       this.#differ(`no extremities, and should be: ${missing.map((id) => this.#nameOf(id)).join()}`);
     }
@@ -169,79 +194,8 @@ class Comparing {
       this.#differ('the room has no state');
       return;
     }
-    const resolved = [...tips].filter((id) => !optional.has(id) || standing.extremities.includes(id));
-    const current = this.oracle.resolve(resolved.map((id) => this.oracle.stateAfter(id)));
+    const current = this.oracle.resolve([...tips].map((id) => this.oracle.stateAfter(id)));
     this.#compareStates('the current state', await this.#stateOf(standing.currentState), current);
-  }
-
-  /** What nothing that is accepted and not soft-failed reaches, of those of `among` that are so themselves. */
-  #extremities(among: ReadonlySet<EventId>, softFailed: ReadonlySet<EventId>): Set<EventId> {
-    const { world } = this.#play;
-    const isSolid = (id: EventId): boolean => among.has(id) && !softFailed.has(id) && !this.oracle.isRejected(id);
-    const solid = [...among].filter(isSolid);
-    const reached = new Set<EventId>();
-    const toLook = solid.flatMap((id) => world.truth.event(id).prevEvents);
-    for (let id = toLook.pop(); id !== undefined; id = toLook.pop()) {
-      if (reached.has(id)) continue;
-      reached.add(id);
-      // An edge out of what was delivered ends where it leads.
-      if (among.has(id)) toLook.push(...world.truth.event(id).prevEvents);
-    }
-    return new Set(solid.filter((id) => !reached.has(id)));
-  }
-
-  /** Of extremities, those that others reach through events that were not delivered to us: whether they are is our choice. */
-  #reachedBeyond(tips: ReadonlySet<EventId>): Set<EventId> {
-    const { world } = this.#play;
-    return new Set([...tips].filter((tip) => [...tips].some((other) => other !== tip && world.isAncestor(tip, other))));
-  }
-
-  /** Replays check 6 in the order in which the journal took the events in. */
-  async #softFailed(rows: ReadonlyMap<EventId, StoredEventState>): Promise<Set<EventId>> {
-    const { world } = this.#play;
-    const softFailed = new Set<EventId>();
-    const journal = await readJournal(this.#store, { roomId: world.roomId, sincePosition: 0, limit: 10_000 });
-    const whole = journal.flatMap(({ position, event }) =>
-      event.type === 'ResyncCompleted' || event.type === 'FullStateJoined' ? [position] : [],
-    );
-    const completedAt = Math.min(Infinity, ...whole);
-    // What came into the whole room was judged by the current state of then, and a correction does not judge it again.
-    const correctedAt = Math.max(
-      0,
-      ...journal.flatMap(({ position, event }) => (CORRECTIONS.has(event.type) ? [position] : [])),
-    );
-    // A join into a whole room brings parents that we do not hold, and what is newest then depends on how far these are known. So it
-    // does while an event that is delivered later stands as an anchor: the product follows its edges, the replay here does not.
-    const isUnsettled = ({ event }: (typeof journal)[number]): boolean =>
-      event.type === 'ParentsLearned' ||
-      (event.type === 'GapClosed' && rows.has(event.eventId)) ||
-      (event.type === 'ResidentsLearned' && event.fetchAt.some((id) => rows.has(id)));
-    if (journal.some(isUnsettled)) {
-      this.#play.coverage.count('check 6 not compared');
-      return new Set([...rows.values()].filter((row) => row.softFailed).map(({ eventId }) => eventId));
-    }
-    const ordered = [...rows.values()].sort((a, b) => a.position - b.position);
-    const takenIn = new Set<EventId>();
-    for (const { eventId, position, softFailed: isSoftFailed } of ordered) {
-      const wasPartial = position < completedAt;
-      if (!wasPartial && position < correctedAt) {
-        this.#play.coverage.count('check 6 not compared: corrected since');
-        if (isSoftFailed) softFailed.add(eventId);
-        takenIn.add(eventId);
-        continue;
-      }
-      const isJudged = !this.#play.isOurs(eventId) && (!wasPartial || this.#play.plan.retroSoftFail);
-      if (isJudged && takenIn.size > 0 && !this.oracle.isRejected(eventId)) {
-        const tips = this.#extremities(takenIn, softFailed);
-        const states = [...tips].map((id) => this.oracle.stateAfter(id));
-        const beyondGap = world.truth.event(eventId).prevEvents.some((id) => !takenIn.has(id));
-        if (beyondGap) states.push(this.oracle.stateBefore(eventId));
-        if (!this.oracle.isAllowedBy(eventId, this.oracle.resolve(states))) softFailed.add(eventId);
-      }
-      takenIn.add(eventId);
-    }
-    if (softFailed.size > 0) this.#play.coverage.count('soft-failed', softFailed.size);
-    return softFailed;
   }
 
   #compareStates(what: string, is: StateMap, should: StateMap): void {
@@ -275,12 +229,6 @@ class Comparing {
     const how = this.#play.pushed.has(eventId) ? 'pushed' : 'given';
     const reasons = staged.map(({ reason }) => reason).join();
     return ` (${how}${reasons === '' ? '' : `, staged: ${reasons}`})`;
-  }
-
-  async #isAnchor(eventId: EventId): Promise<boolean> {
-    const { roomId } = this.#play.world;
-    const rows = await this.#store.query(`SELECT FROM anchors WHERE room_id = $1 AND event_id = $2`, [roomId, eventId]);
-    return rows.length > 0;
   }
 
   #nameOf(eventId: EventId): string {

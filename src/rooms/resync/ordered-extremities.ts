@@ -15,7 +15,7 @@ interface TakenInEvent {
 export class OrderedExtremities {
   /** Each with the state after it. */
   readonly #tips = new Map<EventId, SnapshotId>();
-  /** Prev_events of what edges lead through: refused events, anchors, and events that come later than what cites them. */
+  /** Prev_events of what edges lead through: refused events, and events that come later than what cites them. */
   readonly #through = new Map<EventId, readonly EventId[]>();
   /** What a solid event reaches, as far as it is no solid event that has had its place already. */
   readonly #reached = new Set<EventId>();

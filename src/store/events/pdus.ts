@@ -203,7 +203,7 @@ export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]
 
 /** An event with what its place in the graph says, whether or not it has been taken in. */
 export interface PlacedPdu extends StoredPdu {
-  /** Events of the timeline or anchors cite it as a parent. */
+  /** Events of the timeline cite it as a parent. */
   readonly isCited: boolean;
   /** It is a missing event at which the state is looked for, or was until that was given up; `null`: neither. */
   readonly gap: 'open' | 'given-up' | null;

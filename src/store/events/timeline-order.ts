@@ -57,8 +57,8 @@ export async function readTimelineSince(
 }
 
 /**
- * What `eventIds` lead to upwards through events that were taken in after `position`, and through anchors, as far as these
- * are held: each of them with its prev_events. Who follows the timeline in order does not know them yet.
+ * What `eventIds` lead to upwards through events that were taken in after `position`: each of them with its prev_events. Who
+ * follows the timeline in order does not know them yet.
  */
 export async function readGraphAhead(
   sql: Sql,
@@ -83,7 +83,4 @@ export async function readGraphAhead(
   return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
 }
 
-const IS_AHEAD = `
-  CASE WHEN EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)
-       THEN EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid AND e.position > $3)
-       ELSE EXISTS (SELECT FROM anchors a WHERE a.room_id = $1 AND a.event_id = p.event_id) END`;
+const IS_AHEAD = `EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid AND e.position > $3)`;

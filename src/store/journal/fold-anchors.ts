@@ -3,7 +3,6 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { type Transaction } from '../open-store.ts';
 import { booleanArray, textArray } from '../sql-values.ts';
-import { settleBelowAnchors } from './fold-extremities.ts';
 import { type LockedRoom } from './rooms.ts';
 
 interface AnchorRow {
@@ -80,7 +79,7 @@ export async function readAssumed(
 
 /**
  * An anchor that has its full state, and not a guess, keeps it until it is corrected; one whose event has come is none any more.
- * What an anchor cites is known where its body is held, as it is once its state is fetched.
+ * Edges end at an anchor, whether its body is held or not: the state after it says what lies before.
  */
 export async function foldAnchors(
   tx: Transaction,
@@ -90,14 +89,7 @@ export async function foldAnchors(
   const rows = [...new Map(events.flatMap(anchorsOf).map((row) => [row.eventId, row])).values()];
   if (rows.length > 0) {
     await tx.query(
-      `WITH edges AS (
-         INSERT INTO event_edges (room_id, prev_event_id, event_id)
-         SELECT $1, prev.event_id, p.event_id
-           FROM pdus p CROSS JOIN unnest(p.prev_events) AS prev(event_id)
-          WHERE p.room_id = $1 AND p.event_id = ANY ($3::text[])
-         ON CONFLICT DO NOTHING
-       )
-       INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial, assumed)
+      `INSERT INTO anchors AS a (room_id, event_id, epoch, state_after, partial, assumed)
        SELECT $1, event_id, $2, decode(state_after, 'hex'), partial, assumed
          FROM unnest($3::text[], $4::text[], $5::boolean[], $6::boolean[]) AS i(event_id, state_after, partial, assumed)
        ON CONFLICT (room_id, event_id) DO UPDATE
@@ -112,11 +104,6 @@ export async function foldAnchors(
         rows.map(({ partial }) => partial),
         rows.map(({ assumed }) => assumed === true),
       ],
-    );
-    await settleBelowAnchors(
-      tx,
-      roomId,
-      rows.flatMap(({ eventId, partial }) => (partial ? [] : [eventId])),
     );
   }
   const corrected = events.filter((event) => event.type === 'AnchorCorrected');

@@ -93,7 +93,7 @@ async function settleAround(
   const changed = [...takenIn, ...flipped].map(({ eventId }) => eventId);
   const fresh = takenIn.map(({ eventId }) => eventId);
   const freshSolid = takenIn.flatMap(({ eventId, isSolid }) => (isSolid ? [eventId] : []));
-  // Parents are followed through events of the timeline and anchors; an outlier says nothing about the timeline.
+  // Parents are followed through events of the timeline: an edge out of it ends at an anchor, and an outlier says nothing about it.
   const doubtful = await tx.query<{ eventId: EventId; isTip: boolean }>(
     `WITH RECURSIVE stay AS (
        SELECT CASE WHEN r.join_event_id IS NULL THEN 0
@@ -148,16 +148,5 @@ function isSolid(row: string): string {
 
 function isKnown(row: string): string {
   return `(${row}.event_id = ANY ($3::text[])
-           OR EXISTS (SELECT FROM event_states s WHERE s.room_id = $1 AND s.event_id = ${row}.event_id)
-           OR EXISTS (SELECT FROM anchors a WHERE a.room_id = $1 AND a.event_id = ${row}.event_id))`;
-}
-
-/** The parents of anchors have become known: what is reached through them is no extremity. */
-export async function settleBelowAnchors(
-  tx: Transaction,
-  roomId: RoomId,
-  anchorIds: readonly EventId[],
-): Promise<void> {
-  const anchors = anchorIds.map((eventId) => ({ eventId, isSolid: false }));
-  if (anchors.length > 0) await settleAround(tx, roomId, [], anchors);
+           OR EXISTS (SELECT FROM event_states s WHERE s.room_id = $1 AND s.event_id = ${row}.event_id))`;
 }

@@ -94,8 +94,8 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     name: 'event_edges',
     key: ['room_id', 'prev_event_id', 'event_id'],
     columns: {},
-    // What an anchor cites is known once its body is held, which it may be today and was not then.
-    lone: `r.event_id IS NULL OR EXISTS (SELECT FROM event_states s WHERE s.event_id = r.event_id)`,
+    // Earlier versions wrote what anchors cite, too.
+    lone: `l.event_id IS NULL OR EXISTS (SELECT FROM event_states s WHERE s.event_id = l.event_id)`,
   },
   { name: 'forward_extremities', key: ['room_id', 'event_id'], columns: {} },
   { name: 'local_members', key: ['room_id', 'user_id'], columns: allSame('membership', 'event_id') },

@@ -61,29 +61,39 @@ class Room {
   /** Opens a stay with a join on top of an event that is no event of the timeline, and is held where it cites another. */
   async join(anchorCites?: number): Promise<void> {
     this.stay += 1;
+    await this.#join(anchorCites, true);
+  }
+
+  /** A further join into the stay that there is, on top of an event that is held, and no event of the timeline. */
+  async further(anchorCites: number): Promise<void> {
+    await this.#join(anchorCites, false);
+  }
+
+  async #join(anchorCites: number | undefined, opens: boolean): Promise<void> {
     const join = this.nodes.push({ parents: [], verdict: 'accepted', stay: this.stay }) - 1;
-    await insertPdus(store, [member(this.id(join), '@me:here.test', 'join', { roomId: this.roomId })]);
+    const anchor = `$anchor-${this.id(join).slice(1)}` as EventId;
+    const parents = opens ? {} : { prevEvents: [anchor] };
+    await insertPdus(store, [member(this.id(join), '@me:here.test', 'join', { roomId: this.roomId, ...parents })]);
     const state = await createSnapshot(store, this.roomId, [this.id(join)]);
     this.#state = state;
-    const anchor = `$anchor-${this.id(join).slice(1)}` as EventId;
     if (anchorCites !== undefined) {
       const prevEvents = [this.id(anchorCites)];
       await insertPdus(store, [message(anchor, { roomId: this.roomId, prevEvents })]);
     }
     await withTransaction(store, async (tx) => {
-      const room = await openEpoch(tx, await createRoom(tx, this.roomId, '11'));
-      await append(tx, room, [
-        {
-          type: 'FullStateJoined',
-          joinEventId: this.id(join),
-          userId: '@me:here.test' as UserId,
-          roomVersion: '11',
-          joinedVia: 'there.test' as ServerName,
-          anchors: [anchor],
-          stateBefore: state,
-          members: 1,
-          at: 1,
-        },
+      const known = {
+        joinEventId: this.id(join),
+        userId: '@me:here.test' as UserId,
+        joinedVia: 'there.test' as ServerName,
+        ...{ anchors: [anchor], stateBefore: state, at: 1 },
+      };
+      const room = opens
+        ? await openEpoch(tx, await createRoom(tx, this.roomId, '11'))
+        : await lockRoom(tx, this.roomId);
+      await append(tx, room!, [
+        opens
+          ? { type: 'FullStateJoined', ...known, roomVersion: '11', members: 1 }
+          : { type: 'ParentsLearned', ...known },
         this.#taken(join, 'accepted'),
       ]);
     });
@@ -236,6 +246,17 @@ test('a new join, on top of an event that was made while we were away, leaves no
   await room.take([{ parents: [0], verdict: 'accepted' }]);
   await room.join(1);
   expect(await room.extremities()).toEqual([2]);
+});
+
+test('an edge ends at an anchor, whether its body is held or not: what lies before it is reached by nothing through it', async () => {
+  const room = new Room();
+  await room.join();
+  await room.take([{ parents: [0], verdict: 'accepted' }]);
+  await room.further(1);
+  expect(await room.extremities()).toEqual([1, 2]);
+  await room.take([{ parents: [2], verdict: 'accepted' }]);
+  await room.flip([2]);
+  expect(await room.extremities()).toEqual([1, 3]);
 });
 
 test('a chain of refused events is followed for some hundred events, and what lies further behind stays an extremity', async () => {

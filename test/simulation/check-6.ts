@@ -1,0 +1,181 @@
+/**
+ * Which events are soft-failed, worked out the naive way. The journal is asked for two things alone: in which order events were
+ * taken in, and when the room became whole. What was taken in before is judged then, in that order; what comes later is judged as it
+ * comes. Either is judged by the current state at its place: what the states after all extremities resolve to. What is judged
+ * otherwise later is not judged by check 6 again, so it is replayed by the verdicts of then wherever corrections came after it.
+ */
+import { type EventId } from '../../src/matrix/identifiers.ts';
+import { type StateMap } from '../../src/matrix/state-map.ts';
+import { type Journalled, type SnapshotId } from '../../src/resync/events.ts';
+import { type Oracle } from './oracle.ts';
+
+/** Entries by which what was judged before is judged by something else. */
+const CORRECTIONS: ReadonlySet<string> = new Set(['VerdictChanged', 'StatesChanged', 'AnchorCorrected']);
+
+/** Verdicts and states of a time. */
+interface View {
+  isRejected(eventId: EventId): boolean;
+  stateBefore(eventId: EventId): Promise<StateMap>;
+  stateAfter(eventId: EventId): Promise<StateMap>;
+}
+
+export interface Check6Input {
+  readonly oracle: Oracle;
+  /** Of the room, all of it. */
+  readonly journal: readonly Journalled[];
+  readonly isOurs: (eventId: EventId) => boolean;
+  /** Whether what was taken in while the room was partial is judged at all. */
+  readonly isReplayed: boolean;
+  readonly readState: (id: SnapshotId) => Promise<StateMap>;
+}
+
+export interface Check6Outcome {
+  readonly softFailed: ReadonlySet<EventId>;
+  /** Taken in since the join that opened the last stay, in order. */
+  readonly ofLastStay: ReadonlySet<EventId>;
+  /** Those that were judged by the verdicts of then. */
+  readonly judgedByThen: number;
+}
+
+export async function check6(input: Check6Input): Promise<Check6Outcome> {
+  const replay = new Check6(input);
+  for (const entry of input.journal) await replay.take(entry);
+  const { softFailed, ofStay, judgedByThen } = replay;
+  return { softFailed, ofLastStay: ofStay, judgedByThen };
+}
+
+/** What no event of `among` that is accepted and not soft-failed reaches, over edges of `among` and `further`, of those that are so. */
+export function extremitiesOf(
+  among: Iterable<EventId>,
+  further: ReadonlySet<EventId>,
+  prevEventsOf: (eventId: EventId) => readonly EventId[],
+  isSolid: (eventId: EventId) => boolean,
+): Set<EventId> {
+  const all = new Set(among);
+  const solid = [...all].filter(isSolid);
+  const reached = new Set<EventId>();
+  const toLook = solid.flatMap(prevEventsOf);
+  for (let id = toLook.pop(); id !== undefined; id = toLook.pop()) {
+    if (reached.has(id)) continue;
+    reached.add(id);
+    // An edge out of what was delivered ends where it leads: at an anchor, or at a gap.
+    if (all.has(id) || further.has(id)) toLook.push(...prevEventsOf(id));
+  }
+  return new Set(solid.filter((id) => !reached.has(id)));
+}
+
+class Check6 {
+  readonly softFailed = new Set<EventId>();
+  judgedByThen = 0;
+  /** Taken in since the join that opened this stay, in order. */
+  ofStay = new Set<EventId>();
+  readonly #input: Check6Input;
+  readonly #then: Then;
+  readonly #takenIn = new Set<EventId>();
+  readonly #correctedAt: number;
+  #epoch = 0;
+  #isPartial = false;
+
+  constructor(input: Check6Input) {
+    this.#input = input;
+    this.#then = new Then(input.readState);
+    const corrections = input.journal.filter(({ event }) => CORRECTIONS.has(event.type));
+    this.#correctedAt = corrections.at(-1)?.position ?? 0;
+  }
+
+  async take(entry: Journalled): Promise<void> {
+    const { epoch, position, event } = entry;
+    if (epoch !== this.#epoch) {
+      this.#epoch = epoch;
+      this.ofStay = new Set();
+      this.#isPartial = event.type === 'PartialStateJoined';
+    }
+    this.#then.take(entry);
+    if (event.type === 'PduAccepted' || event.type === 'PduRejected') {
+      this.#takenIn.add(event.eventId);
+      if (!this.#isPartial) await this.#judge(event.eventId, this.ofStay, this.#viewAt(position));
+      this.ofStay.add(event.eventId);
+    }
+    if (event.type !== 'ResyncCompleted') return;
+    this.#isPartial = false;
+    const judged = new Set<EventId>();
+    for (const eventId of this.#input.isReplayed ? this.ofStay : []) {
+      await this.#judge(eventId, judged, this.#viewAt(position));
+      judged.add(eventId);
+    }
+  }
+
+  /** What was not corrected since is as it is now, which the oracle knows by itself. */
+  #viewAt(position: number): View {
+    if (position < this.#correctedAt) return this.#then;
+    const { oracle } = this.#input;
+    return {
+      isRejected: (id) => oracle.isRejected(id),
+      stateBefore: (id) => Promise.resolve(oracle.stateBefore(id)),
+      stateAfter: (id) => Promise.resolve(oracle.stateAfter(id)),
+    };
+  }
+
+  /** `before`: taken in before it, in this stay. The first is the join that opened it. */
+  async #judge(eventId: EventId, before: ReadonlySet<EventId>, view: View): Promise<void> {
+    const { oracle, isOurs } = this.#input;
+    const [opening] = before;
+    if (opening === undefined || isOurs(eventId) || view.isRejected(eventId)) return;
+    const prevEventsOf = (id: EventId): readonly EventId[] => oracle.event(id).prevEvents;
+    const isSolid = (id: EventId): boolean => !this.softFailed.has(id) && !view.isRejected(id);
+    const tips = [...extremitiesOf(before, this.#takenIn, prevEventsOf, isSolid)];
+    const standing = tips.length > 0 ? tips : [opening];
+    const states = await Promise.all(standing.map((id) => view.stateAfter(id)));
+    const isBeyondGap = prevEventsOf(eventId).some((id) => !this.#takenIn.has(id));
+    if (isBeyondGap) states.push(await view.stateBefore(eventId));
+    if (view === this.#then) this.judgedByThen += 1;
+    if (!oracle.isAllowedBy(eventId, oracle.resolve(states))) this.softFailed.add(eventId);
+  }
+}
+
+/** Verdicts and states as the journal says them, up to where it was read. */
+class Then implements View {
+  readonly #readState: (id: SnapshotId) => Promise<StateMap>;
+  readonly #rejected = new Set<EventId>();
+  readonly #states = new Map<EventId, { readonly before: SnapshotId; readonly after: SnapshotId }>();
+
+  constructor(readState: (id: SnapshotId) => Promise<StateMap>) {
+    this.#readState = readState;
+  }
+
+  take({ event }: Journalled): void {
+    if (event.type === 'PduAccepted') {
+      this.#set(event.eventId, 'accepted', event.stateBefore, event.stateAfter);
+    } else if (event.type === 'PduRejected') {
+      this.#set(event.eventId, 'rejected', event.stateBefore, event.stateBefore);
+    } else if (event.type === 'EventUnPartialStated' || event.type === 'VerdictChanged') {
+      this.#set(event.eventId, event.is, event.stateBefore, event.stateAfter);
+    } else if (event.type === 'StatesChanged') {
+      for (const eventId of event.eventIds) this.#set(eventId, undefined, event.stateBefore, event.stateAfter);
+    }
+  }
+
+  isRejected(eventId: EventId): boolean {
+    return this.#rejected.has(eventId);
+  }
+
+  stateBefore(eventId: EventId): Promise<StateMap> {
+    return this.#state(eventId, 'before');
+  }
+
+  stateAfter(eventId: EventId): Promise<StateMap> {
+    return this.#state(eventId, 'after');
+  }
+
+  #state(eventId: EventId, which: 'before' | 'after'): Promise<StateMap> {
+    const states = this.#states.get(eventId);
+    if (states === undefined) throw new Error(`the journal has no state of ${eventId}`);
+    return this.#readState(states[which]);
+  }
+
+  #set(eventId: EventId, is: 'accepted' | 'rejected' | undefined, before?: SnapshotId, after?: SnapshotId): void {
+    if (is === 'accepted') this.#rejected.delete(eventId);
+    if (is === 'rejected') this.#rejected.add(eventId);
+    if (before !== undefined && after !== undefined) this.#states.set(eventId, { before, after });
+  }
+}
