@@ -1,8 +1,9 @@
 /** The part of the server that only answers to other homeservers: every request is signed, or refused with 401. */
 import { type FastifyInstance, type FastifyRequest } from 'fastify';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
-import { parseWholeObject } from '../matrix/json/strict-json.ts';
+import { type Refusal } from '../matrix/refusal.ts';
+import { verifyRequest } from '../matrix/signing/signed-request.ts';
+import { type BodyReader, type SignedBody } from '../verification/contract.ts';
 import { type RequestAuthenticator, authenticate, parseAuthHeader } from '../federation/request-auth.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
 import { MatrixError } from '../http/matrix-error.ts';
@@ -12,14 +13,15 @@ export interface AuthenticatedRequest extends OpenRequest {
   readonly origin: ServerName;
   /** The body as received; empty where there is none. */
   readonly raw: Uint8Array;
-  /** That body; it may nest so deep that only its own parts, cut out of `raw`, can be read on. */
-  readonly content: JsonObject | undefined;
+  /** What was read of that body; `undefined` where there is none. */
+  readonly body: SignedBody | undefined;
 }
 
 /** Adds the check to an instance. `of` gives what was checked, in its handlers. */
 export function requireSignature(
   app: FastifyInstance,
   authenticator: RequestAuthenticator,
+  bodies: BodyReader,
   signal: AbortSignal,
 ): { readonly of: (request: FastifyRequest) => AuthenticatedRequest } {
   const checked = new WeakMap<FastifyRequest, AuthenticatedRequest>();
@@ -36,19 +38,26 @@ export function requireSignature(
 
   app.addHook('preHandler', async (request) => {
     const raw = request.body instanceof Uint8Array ? request.body : new Uint8Array();
-    let content: JsonObject | undefined;
+    const ended = AbortSignal.any([signal]);
+    let body: SignedBody | undefined;
     const auth = await authenticate(
       {
         method: request.method,
         uri: request.raw.url ?? request.url,
         authorization: authorizationHeaders(request),
-        ...(raw.length === 0 ? {} : { readContent: () => (content = readContent(raw)) }),
+        verify: async (claim) => {
+          if (raw.length === 0) return verifyRequest(claim);
+          const read = await bodies.readBody(claim, raw, ended);
+          if (read.ok) body = read;
+          else if (!read.rule.startsWith('signature.')) throw refusalOfBody(read);
+          return read;
+        },
       },
       authenticator,
-      signal,
+      ended,
     );
     if (!auth.ok) throw unauthorized(auth.reason);
-    checked.set(request, { ...openRequest(request), origin: auth.origin, raw, content });
+    checked.set(request, { ...openRequest(request), origin: auth.origin, raw, body });
   });
 
   return {
@@ -69,12 +78,9 @@ function authorizationHeaders(request: FastifyRequest): readonly string[] {
   return request.raw.headersDistinct['authorization'] ?? [];
 }
 
-function readContent(raw: Uint8Array): JsonObject {
-  const parsed = parseWholeObject(raw);
-  if (parsed.ok) return parsed.value;
-  throw new MatrixError(
-    400,
-    parsed.rule === 'json.object' ? 'M_BAD_JSON' : 'M_NOT_JSON',
-    `the body is ${parsed.reason}`,
-  );
+/** The answer to a body that cannot be read, or holds too much. */
+export function refusalOfBody({ rule, reason }: Refusal): MatrixError {
+  if (rule === 'body.size') return new MatrixError(413, 'M_TOO_LARGE', reason);
+  if (rule.startsWith('body.')) return new MatrixError(400, 'M_BAD_JSON', reason);
+  return new MatrixError(400, rule === 'json.object' ? 'M_BAD_JSON' : 'M_NOT_JSON', `the body is ${reason}`);
 }

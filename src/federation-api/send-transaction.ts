@@ -7,10 +7,7 @@
 import { type Logger } from '../logging.ts';
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { parseJsonObject } from '../matrix/json/strict-json.ts';
-import { TRANSACTION_EDUS_MAX, TRANSACTION_PDUS_MAX } from '../matrix/transactions.ts';
-import { EventSplitter } from '../federation/event-splitter.ts';
-import { type AuthenticatedRequest } from './authenticated.ts';
+import { type AuthenticatedRequest, refusalOfBody } from './authenticated.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type SignedEndpoint, type TransactionHandler } from './endpoint.ts';
 import { type FederationServerPorts } from './ports.ts';
@@ -68,22 +65,14 @@ function limited(why: string, retryAfterMs: number): MatrixError {
   return new MatrixError(429, 'M_LIMIT_EXCEEDED', why, { retry_after_ms: retryAfterMs });
 }
 
-function readTransaction({ origin, raw, content }: AuthenticatedRequest, logger: Logger): ReceivedTransaction {
-  const bad = (what: string): MatrixError => new MatrixError(400, 'M_BAD_JSON', what);
-  if (content === undefined) throw new MatrixError(400, 'M_NOT_JSON', 'there is no body');
-  if (content['origin'] !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'origin is not the server that signed');
-  const pdus = content['pdus'];
-  const edus = content['edus'] ?? [];
-  if (!Array.isArray(pdus)) throw bad('pdus is not a list');
-  if (!Array.isArray(edus)) throw bad('edus is not a list');
-  if (pdus.length > TRANSACTION_PDUS_MAX) throw bad(`there are over ${TRANSACTION_PDUS_MAX} PDUs`);
-  if (edus.length > TRANSACTION_EDUS_MAX) throw bad(`there are over ${TRANSACTION_EDUS_MAX} EDUs`);
-  // The body is one valid object by now; this only finds the bytes of its parts, so that each is judged by itself.
-  const splitter = new EventSplitter({ arrays: ['pdus', 'edus'], restBytesMax: TRANSACTION_BYTES_MAX });
-  const parts: Record<'pdus' | 'edus', Uint8Array[]> = { pdus: [], edus: [] };
-  splitter.push(raw, (array, part) => parts[array].push(part));
-  const { dropped } = splitter.end();
-  if (dropped > 0) logger.info({ origin, dropped }, 'a transaction held PDUs or EDUs that are not JSON objects');
-  const readable = parts.edus.map((edu) => parseJsonObject(edu)).filter((edu) => edu.ok);
-  return { pdus: parts.pdus, edus: readable.map(({ value }) => value) };
+function readTransaction({ origin, raw, body }: AuthenticatedRequest, logger: Logger): ReceivedTransaction {
+  if (body === undefined) throw new MatrixError(400, 'M_NOT_JSON', 'there is no body');
+  if (body.origin !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'origin is not the server that signed');
+  const { transaction } = body;
+  if (!transaction.ok) throw refusalOfBody(transaction);
+  const { pdus, dropped } = transaction;
+  if (dropped > 0) {
+    logger.info({ origin, dropped }, 'a transaction held PDUs that are no objects, too long, or of no room');
+  }
+  return { pdus: pdus.map(({ start, end, roomId }) => ({ raw: raw.subarray(start, end), roomId })) };
 }

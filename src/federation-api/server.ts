@@ -12,7 +12,7 @@ import { addEndpoints, openRequest } from '../http/endpoint.ts';
 import { type Logger } from '../logging.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
-import { type KeyResolver } from '../verification/contract.ts';
+import { type BodyReader, type KeyResolver } from '../verification/contract.ts';
 import { type OldSigningKey } from '../federation/key-answer.ts';
 import { requireSignature } from './authenticated.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
@@ -43,6 +43,8 @@ export interface FederationServerOptions {
   readonly tls?: { readonly certificatePem: string; readonly keyPem: string };
   /** The key ring's. */
   readonly resolveKeys: KeyResolver;
+  /** The verification pool's. */
+  readonly bodies: BodyReader;
   readonly ports: FederationServerPorts;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -76,7 +78,7 @@ export function createFederationServer(options: FederationServerOptions): Fastif
   addEndpoints(app, app, KEY_ENDPOINTS, openRequest, { keys, version: options.version });
   void app.register((signed, _options, done) => {
     const authenticator = { ourselves: serverName, resolveKeys: options.resolveKeys, clock };
-    const checked = requireSignature(signed, authenticator, closing.signal);
+    const checked = requireSignature(signed, authenticator, options.bodies, closing.signal);
     const takeTransaction = createTransactionHandler({ ports, logger });
     const endpoints = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS];
     addEndpoints(app, signed, endpoints, checked.of, { ports, takeTransaction });

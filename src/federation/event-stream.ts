@@ -6,7 +6,7 @@
 import { type Readable } from 'node:stream';
 import { type Clock } from '../clock.ts';
 import { type EventBatch, type EventStream, type StreamSummary } from './contract.ts';
-import { EventSplitter, type Split } from './event-splitter.ts';
+import { EventSplitter, type Split } from '../matrix/json/event-splitter.ts';
 import { BodyTooLargeError, discardBody } from './read-body.ts';
 
 /** A batch is handed on at this size: some 400 member events, enough work for a verification thread. */

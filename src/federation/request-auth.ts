@@ -5,8 +5,8 @@
  */
 import { type Clock } from '../clock.ts';
 import { type KeyId, type ServerName, parseKeyId, parseServerName } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
-import { signJson, verifySignedJson } from '../matrix/signing/signatures.ts';
+import { type RequestClaim, type SignedRequest, signedObject } from '../matrix/signing/signed-request.ts';
+import { type Verified, signJson } from '../matrix/signing/signatures.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../verification/contract.ts';
 
@@ -14,27 +14,6 @@ import { type KeyResolver } from '../verification/contract.ts';
 const HEADER_CHARS_MAX = 2048;
 /** A server with several keys may sign with each; more headers than this are noise. */
 const HEADERS_MAX = 4;
-
-export interface SignedRequest {
-  readonly method: string;
-  /** Path and query, exactly as in the request line. */
-  readonly uri: string;
-  readonly origin: ServerName;
-  readonly destination: ServerName;
-  /** The body; absent for requests without one. */
-  readonly content?: JsonObject;
-}
-
-/** What is signed: the request as one JSON object. */
-function signedObject(request: SignedRequest): JsonObject {
-  return {
-    method: request.method,
-    uri: request.uri,
-    origin: request.origin,
-    destination: request.destination,
-    ...(request.content === undefined ? {} : { content: request.content }),
-  };
-}
 
 /** The Authorization header of a request of ours. */
 export function authorizationOf(request: SignedRequest, key: SigningKey): string {
@@ -90,10 +69,10 @@ export interface ReceivedRequest {
   /** Every Authorization header, each apart. */
   readonly authorization: readonly string[];
   /**
-   * Reads the body, with the spelling of its numbers; absent for requests without one. It is called once the keys are there: reading
-   * a big body takes seconds where somebody means it to, and whoever has no key at all gets none of them.
+   * Verifies the signatures over the request and its body. It is called once the keys are there: reading a big body takes seconds
+   * where somebody means it to, and whoever has no key at all gets none of them.
    */
-  readonly readContent?: () => JsonObject;
+  readonly verify: (claim: RequestClaim) => Verified | Promise<Verified>;
 }
 
 export type RequestAuthRule =
@@ -116,8 +95,8 @@ export interface RequestAuthenticator {
 }
 
 /**
- * Says which server sent a request. Of several headers each must be good, and all of the same server. What `readContent` throws is
- * thrown on.
+ * Says which server sent a request. Of several headers each must be good, and all of the same server. What `verify` throws is thrown
+ * on.
  */
 export async function authenticate(
   request: ReceivedRequest,
@@ -151,18 +130,13 @@ export async function authenticate(
   const isOfKey = (keyId: KeyId) => (key: (typeof keys)[number]) => key.serverName === origin && key.keyId === keyId;
   const usable = headers.flatMap(({ keyId, signature }) => {
     const key = keys.find(isOfKey(keyId));
-    return key === undefined || key.validUntilTs < validAtTs ? [] : [{ keyId, signature, key }];
+    return key === undefined || key.validUntilTs < validAtTs ? [] : [{ keyId, signature, publicKey: key.publicKey }];
   });
   const lacking = headers.find(({ keyId }) => !usable.some((found) => found.keyId === keyId));
   if (lacking !== undefined) return no('key-unavailable', `the key ${lacking.keyId} of ${origin} cannot be had`);
 
-  const { method, uri, readContent } = request;
-  const content = readContent === undefined ? {} : { content: readContent() };
-  const object = signedObject({ method, uri, origin, destination: ourselves, ...content });
-  for (const { keyId, signature, key } of usable) {
-    const signed = { ...object, signatures: { [origin]: { [keyId]: signature } } };
-    const verified = verifySignedJson(signed, origin, keyId, key.publicKey);
-    if (!verified.ok) return no('signature-wrong', `the signature of ${origin} with ${keyId} does not verify`);
-  }
+  const { method, uri } = request;
+  const verified = await request.verify({ method, uri, origin, destination: ourselves, signatures: usable });
+  if (!verified.ok) return no('signature-wrong', verified.reason);
   return { ok: true, origin };
 }

@@ -14,7 +14,7 @@ import { AddressRefusedError } from './connect.ts';
 import { createDeadline } from './deadline.ts';
 import { type Destination, type Discovery } from './discovery.ts';
 import { FederationError, errorOfAnswer, kindOfNetworkError } from './error.ts';
-import { SplitError } from './event-splitter.ts';
+import { SplitError } from '../matrix/json/event-splitter.ts';
 import { BodyTooLargeError, discardBody, readBody } from './read-body.ts';
 import { authorizationOf } from './request-auth.ts';
 

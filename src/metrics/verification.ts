@@ -25,6 +25,8 @@ export function countVerifications(pool: VerificationPool, instruments: Instrume
         verificationQueue.dec(events);
       }
     },
+    readBody: (claim, body, signal) => pool.readBody(claim, body, signal),
+    screen: (input) => pool.screen(input),
     close: () => pool.close(),
   };
 }

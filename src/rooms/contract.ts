@@ -231,10 +231,8 @@ export interface JournalReads {
 export type RoomStatus = 'absent' | 'denied' | 'partial' | 'full';
 
 export interface ReceivedTransaction {
-  /** Each the bytes received; at most 50. */
-  readonly pdus: readonly Uint8Array[];
-  /** At most 100. */
-  readonly edus: readonly JsonObject[];
+  /** Each with the bytes received, and the room that it names; at most 50. */
+  readonly pdus: readonly { readonly raw: Uint8Array; readonly roomId: RoomId }[];
 }
 
 /** By event id. Without `error`: stored, and judged in its room's turn; with it: it can't be processed at all. */

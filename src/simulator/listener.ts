@@ -15,6 +15,7 @@ import { type ServerCertificate } from '../launch/certificates.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
+import { type RequestClaim, verifyRequest } from '../matrix/signing/signed-request.ts';
 import { alterEvents } from './event-faults.ts';
 import { type Answer, answerWithError, bodyChunks, bodyLength } from './answer.ts';
 import { type EndpointName, type SimulatorFaultRule } from './contract.ts';
@@ -185,7 +186,7 @@ export class Listener {
       method: incoming.method ?? '',
       uri: incoming.url ?? '',
       authorization: incoming.headersDistinct['authorization'] ?? [],
-      ...(content === undefined ? {} : { readContent: () => content }),
+      verify: (claim: RequestClaim) => verifyRequest(claim, content),
     };
     const authenticator = { ourselves: server, resolveKeys: joiningServers.resolveKeys, clock };
     const auth = await authenticate(received, authenticator, gone);

@@ -1,5 +1,7 @@
 /** What verification takes and gives; no code, so that threads, store and tests share it without sharing anything else. */
 import { type EventId, type KeyId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type Refusal } from '../matrix/refusal.ts';
+import { type RequestClaim } from '../matrix/signing/signed-request.ts';
 
 /** A PDU that passed checks 1 to 3 (format, signatures, content hash), in the columns that storing needs. */
 export interface CheckedPdu {
@@ -52,6 +54,43 @@ export type CheckOutcome =
       readonly rule: string;
       readonly reason: string;
     };
+
+/** What is seen of an event before its signatures are verified. */
+export type ScreenedEvent =
+  | {
+      readonly outcome: 'sound';
+      readonly eventId: EventId;
+      readonly prevEvents: readonly EventId[];
+      readonly authEvents: readonly EventId[];
+      readonly depth: number;
+      /** As received, or as canonical JSON where it held `unsigned`, which nothing covers, or more bytes than an event may. */
+      readonly raw: Uint8Array;
+    }
+  /** `eventId`: of an event that breaks the format, where it has one all the same. */
+  | { readonly outcome: 'refused'; readonly eventId: EventId | null; readonly reason: string };
+
+/** The body of a signed request, of which all signatures are good. */
+export interface SignedBody {
+  /** Its member `origin`, where that is a string. */
+  readonly origin: string | null;
+  /** What it holds as a transaction; or why it is none. */
+  readonly transaction: { readonly ok: true; readonly pdus: readonly BodyPdu[]; readonly dropped: number } | Refusal;
+}
+
+/** Where in a body a PDU lies, and the room that it names. */
+export interface BodyPdu {
+  readonly start: number;
+  readonly end: number;
+  readonly roomId: RoomId;
+}
+
+/** Reads bodies elsewhere than where requests are answered: a body may take seconds. */
+export interface BodyReader {
+  /** Refuses with the rules of `parseJson`, of `verifyRequest`, `body.size`, `body.pdus` and `body.edus`. */
+  readBody(claim: RequestClaim, body: Uint8Array, signal: AbortSignal): Promise<ReadBody>;
+}
+
+export type ReadBody = ({ readonly ok: true } & SignedBody) | Refusal;
 
 /** A key that some event's required signature names. */
 export interface KeyRequest {

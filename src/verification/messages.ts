@@ -1,6 +1,7 @@
 /** What passes between the pool and its threads. A chunk is prepared, waits in its thread for keys, then is verified. */
 import { type EventId, type KeyId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
-import { type CheckOutcome, type CheckedPdu, type VerifyKey } from './contract.ts';
+import { type RequestClaim } from '../matrix/signing/signed-request.ts';
+import { type CheckOutcome, type CheckedPdu, type ReadBody, type ScreenedEvent, type VerifyKey } from './contract.ts';
 import { type RawEvents } from './batch.ts';
 
 export interface PrepareRequest extends RawEvents {
@@ -25,7 +26,23 @@ export interface ForgetRequest {
   readonly chunk: number;
 }
 
-export type ThreadRequest = PrepareRequest | VerifyRequest | ForgetRequest;
+/** The body of a signed request is read, and its signatures are verified. */
+export interface ReadBodyRequest {
+  readonly type: 'read-body';
+  readonly chunk: number;
+  readonly claim: RequestClaim;
+  readonly body: Uint8Array<ArrayBuffer>;
+}
+
+/** Events are looked at, and nothing is kept of them. */
+export interface ScreenRequest extends RawEvents {
+  readonly type: 'screen';
+  readonly chunk: number;
+  readonly roomVersion: string;
+  readonly roomId: RoomId;
+}
+
+export type ThreadRequest = PrepareRequest | VerifyRequest | ForgetRequest | ReadBodyRequest | ScreenRequest;
 
 /** A key that some signature in the chunk names. */
 export interface NamedKey {
@@ -57,6 +74,24 @@ export interface VerifiedReply {
   readonly rewritten: RawEvents;
 }
 
+export interface BodyReadReply {
+  readonly type: 'body-read';
+  readonly chunk: number;
+  readonly body: ReadBody;
+}
+
+/** As `ScreenedEvent`, without the text, which the pool has as it was received. */
+export type ThreadScreened =
+  Exclude<ScreenedEvent, { outcome: 'sound' }> | Omit<Extract<ScreenedEvent, { outcome: 'sound' }>, 'raw'>;
+
+export interface ScreenedReply {
+  readonly type: 'screened';
+  readonly chunk: number;
+  readonly events: readonly ThreadScreened[];
+  /** Of each event, the text that is kept in place of the one received; empty: that one is kept. */
+  readonly rewritten: RawEvents;
+}
+
 /** The chunk could not be worked on for a fault of ours; the thread itself goes on. */
 export interface FailedReply {
   readonly type: 'failed';
@@ -64,4 +99,4 @@ export interface FailedReply {
   readonly message: string;
 }
 
-export type ThreadReply = PreparedReply | VerifiedReply | FailedReply;
+export type ThreadReply = PreparedReply | VerifiedReply | BodyReadReply | ScreenedReply | FailedReply;

@@ -5,7 +5,9 @@
  *   admitted (bounded in bytes) → prepared in threads, in chunks → `isHeld` says what need not be verified →
  *   `resolveKeys` finds the keys of the rest → verified by the threads that hold the prepared chunks
  *
- * Rooms take turns at the threads; a thread verifies what it has prepared before it prepares more. A signal that aborts
+ * Beside it bodies of requests are read and pushed events looked at, which waits for no key and nobody's answer.
+ *
+ * Rooms, and servers that send bodies, take turns at the threads; a thread verifies what it has prepared before it prepares more. A signal that aborts
  * drops what is queued and lets go of what is prepared.
  */
 import { type Worker } from 'node:worker_threads';
@@ -13,12 +15,22 @@ import { invariant } from '../invariant.ts';
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
 import { Admission } from './admission.ts';
 import { chunkStarts, eventAt, packEvents } from './batch.ts';
-import { type CheckOutcome, type KeyRequest, type KeyResolver, type VerifyKey } from './contract.ts';
+import { type RequestClaim } from '../matrix/signing/signed-request.ts';
+import {
+  type BodyReader,
+  type CheckOutcome,
+  type KeyRequest,
+  type KeyResolver,
+  type ReadBody,
+  type ScreenedEvent,
+  type VerifyKey,
+} from './contract.ts';
 import { FairQueue } from './fair-queue.ts';
 import {
   type PrepareRequest,
   type PreparedReply,
   type ThreadOutcome,
+  type ThreadReply,
   type VerifiedReply,
   type VerifyRequest,
 } from './messages.ts';
@@ -33,6 +45,8 @@ import {
 
 /** Raw bytes of all admitted calls. A prepared event takes several times its bytes while it waits for keys. */
 const ADMITTED_BYTES_MAX = 32 * 1024 * 1024;
+/** Of those that wait for no key: no silent server keeps them waiting. */
+const PUSHED_BYTES_MAX = 32 * 1024 * 1024;
 
 export interface CheckInput {
   readonly roomVersion: string;
@@ -47,12 +61,22 @@ export interface CheckInput {
   readonly signal: AbortSignal;
 }
 
-export interface VerificationPool {
+export interface ScreenInput {
+  readonly roomVersion: string;
+  readonly roomId: RoomId;
+  /** One JSON text each, as received. */
+  readonly events: readonly Uint8Array[];
+  readonly signal: AbortSignal;
+}
+
+export interface VerificationPool extends BodyReader {
   /**
    * One outcome for each event, in order. Rejects with the signal's reason on abort, with what `isHeld` or `resolveKeys`
    * threw, or with `VerificationThreadError` (trying again is safe).
    */
   check(input: CheckInput): Promise<readonly CheckOutcome[]>;
+  /** What is seen of each event, in order, without any key. Rejects as `check` does. */
+  screen(input: ScreenInput): Promise<readonly ScreenedEvent[]>;
   /** Ends the threads; calls under way reject. */
   close(): Promise<void>;
 }
@@ -90,6 +114,7 @@ class Pool implements VerificationPool {
   readonly #toPrepare = new FairQueue<QueuedTask & { readonly takenBy: (slot: number) => void }>();
   readonly #toVerify: readonly FairQueue<QueuedTask & { readonly life: ThreadLife }>[];
   readonly #admission = new Admission(ADMITTED_BYTES_MAX);
+  readonly #pushed = new Admission(PUSHED_BYTES_MAX);
   #nextChunk = 0;
   #closed = false;
 
@@ -100,7 +125,7 @@ class Pool implements VerificationPool {
   }
 
   async check(input: CheckInput): Promise<readonly CheckOutcome[]> {
-    const bytes = input.events.reduce((sum, event) => sum + event.length, 0);
+    const bytes = bytesOf(input.events);
     await this.#admission.enter(input.roomId, bytes, input.signal);
     try {
       return await this.#checkAdmitted(input);
@@ -109,10 +134,53 @@ class Pool implements VerificationPool {
     }
   }
 
+  async readBody(claim: RequestClaim, received: Uint8Array, signal: AbortSignal): Promise<ReadBody> {
+    return this.#admitPushed(claim.origin, received.length, signal, async () => {
+      const body = Uint8Array.from(received);
+      const request = { type: 'read-body', chunk: this.#nextChunk++, claim, body } as const;
+      const reply = await this.#ask(claim.origin, request, [body.buffer], signal);
+      invariant(reply.type === 'body-read', 'a body is answered as it was asked');
+      return reply.body;
+    });
+  }
+
+  async screen({ roomVersion, roomId, events, signal }: ScreenInput): Promise<readonly ScreenedEvent[]> {
+    return this.#admitPushed(roomId, bytesOf(events), signal, async () => {
+      const screened = new Array<ScreenedEvent>(events.length);
+      await allSettledOrThrow(
+        chunkStarts(events).map(async (start, i, starts) => {
+          const raw = packEvents(events.slice(start, starts[i + 1] ?? events.length));
+          const request = { type: 'screen', chunk: this.#nextChunk++, roomVersion, roomId, ...raw } as const;
+          const reply = await this.#ask(roomId, request, [raw.bytes.buffer, raw.offsets.buffer], signal);
+          invariant(reply.type === 'screened', 'a chunk is answered as it was asked');
+          reply.events.forEach((event, at) => {
+            const kept = eventAt(reply.rewritten, at);
+            const text = kept.length > 0 ? kept : (events[start + at] ?? kept);
+            screened[start + at] = event.outcome === 'sound' ? { ...event, raw: text } : event;
+          });
+        }),
+      );
+      return screened;
+    });
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#drop(() => true, new VerificationThreadError(CLOSED));
     await Promise.all(this.#slots.map((slot) => slot.close()));
+  }
+
+  /** What waits for no key: queued until its turn, and given up with its signal. */
+  async #admitPushed<T>(of: string, bytes: number, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    await this.#pushed.enter(of, bytes, signal);
+    const dropQueued = (): void => this.#drop((task) => task.signal === signal, signal.reason as Error);
+    signal.addEventListener('abort', dropQueued, { once: true });
+    try {
+      return await work();
+    } finally {
+      signal.removeEventListener('abort', dropQueued);
+      this.#pushed.leave(bytes);
+    }
   }
 
   async #checkAdmitted(input: CheckInput): Promise<readonly CheckOutcome[]> {
@@ -155,44 +223,51 @@ class Pool implements VerificationPool {
     }
   }
 
-  #prepare(input: CheckInput, from: number, to: number): Promise<PreparedChunk> {
+  async #prepare(input: CheckInput, from: number, to: number): Promise<PreparedChunk> {
+    const raw = packEvents(input.events.slice(from, to));
+    const request: PrepareRequest = {
+      type: 'prepare',
+      chunk: this.#nextChunk++,
+      roomVersion: input.roomVersion,
+      roomId: input.roomId,
+      capReferences: input.capReferences ?? true,
+      ...raw,
+    };
+    let slot = 0;
+    let life = 0;
+    const reply = await this.#ask(
+      input.roomId,
+      request,
+      [raw.bytes.buffer, raw.offsets.buffer],
+      input.signal,
+      (index) => {
+        slot = index;
+        life = this.#slots[index]?.life ?? 0;
+      },
+    );
+    invariant(reply.type === 'prepared', 'a chunk is answered as it was asked');
+    return { firstEvent: from, slot, life, reply };
+  }
+
+  /** Queues what any thread may work at; `takenBy` is told which one does. */
+  #ask(
+    of: string,
+    request: ThreadTask['request'],
+    transfer: readonly ArrayBuffer[],
+    signal: AbortSignal,
+    takenBy: (slot: number) => void = () => undefined,
+  ): Promise<ThreadReply> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
         reject(new VerificationThreadError(CLOSED));
         return;
       }
-      if (input.signal.aborted) {
-        reject(input.signal.reason as Error);
+      if (signal.aborted) {
+        reject(signal.reason as Error);
         return;
       }
-      const raw = packEvents(input.events.slice(from, to));
-      const request: PrepareRequest = {
-        type: 'prepare',
-        chunk: this.#nextChunk++,
-        roomVersion: input.roomVersion,
-        roomId: input.roomId,
-        capReferences: input.capReferences ?? true,
-        ...raw,
-      };
-      let slot = 0;
-      let life = 0;
-      this.#toPrepare.push(input.roomId, {
-        request,
-        transfer: [raw.bytes.buffer, raw.offsets.buffer],
-        signal: input.signal,
-        takenBy: (index) => {
-          slot = index;
-          life = this.#slots[index]?.life ?? 0;
-        },
-        settle: (reply) => {
-          if (reply instanceof Error) {
-            reject(reply);
-            return;
-          }
-          invariant(reply.type === 'prepared', 'a chunk is answered as it was asked');
-          resolve({ firstEvent: from, slot, life, reply });
-        },
-      });
+      const settle = (reply: ThreadReply | Error): void => (reply instanceof Error ? reject(reply) : resolve(reply));
+      this.#toPrepare.push(of, { request, transfer, signal, takenBy, settle });
       this.#feed();
     });
   }
@@ -263,6 +338,10 @@ class Pool implements VerificationPool {
     }
     for (const task of dropped) task.settle(reason);
   }
+}
+
+function bytesOf(events: readonly Uint8Array[]): number {
+  return events.reduce((sum, event) => sum + event.length, 0);
 }
 
 /** The keys that events not held need, each once, at the latest time that any of them needs it. */

@@ -5,6 +5,8 @@ import { type RoomVersionRules, roomVersionRules } from '../matrix/room-versions
 import { packEvents } from './batch.ts';
 import { type PrepareRequest, type ThreadReply, type ThreadRequest, type VerifyRequest } from './messages.ts';
 import { type PreparedEvent, prepareChunk } from './prepare.ts';
+import { readBody } from './read-body.ts';
+import { screenEvents } from './screen.ts';
 import { keyLookup, verifyEvent } from './verify.ts';
 
 const waiting = new Map<number, { readonly rules: RoomVersionRules; readonly events: readonly PreparedEvent[] }>();
@@ -31,9 +33,22 @@ function verify({ chunk, held, keys }: VerifyRequest): ThreadReply {
   return { type: 'verified', chunk, outcomes: verified.map(({ outcome }) => outcome), rewritten };
 }
 
+function work(request: Exclude<ThreadRequest, { type: 'forget' }>): ThreadReply {
+  switch (request.type) {
+    case 'prepare':
+      return prepare(request);
+    case 'verify':
+      return verify(request);
+    case 'read-body':
+      return { type: 'body-read', chunk: request.chunk, body: readBody(request.claim, request.body) };
+    case 'screen':
+      return screenEvents(request);
+  }
+}
+
 function answer(request: Exclude<ThreadRequest, { type: 'forget' }>): ThreadReply {
   try {
-    return request.type === 'prepare' ? prepare(request) : verify(request);
+    return work(request);
   } catch (error) {
     waiting.delete(request.chunk);
     return { type: 'failed', chunk: request.chunk, message: error instanceof Error ? error.message : String(error) };
@@ -47,7 +62,7 @@ port.on('message', (request: ThreadRequest) => {
     waiting.delete(request.chunk);
   } else {
     const reply = answer(request);
-    const isVerified = reply.type === 'verified';
-    port.postMessage(reply, isVerified ? [reply.rewritten.bytes.buffer, reply.rewritten.offsets.buffer] : []);
+    const isRewritten = reply.type === 'verified' || reply.type === 'screened';
+    port.postMessage(reply, isRewritten ? [reply.rewritten.bytes.buffer, reply.rewritten.offsets.buffer] : []);
   }
 });

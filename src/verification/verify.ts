@@ -8,7 +8,7 @@ import { canonicalJson, canonicalJsonWithout } from '../matrix/json/canonical-js
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { checkContentHash, signedText } from '../matrix/signing/hashes.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';
-import { type Pdu } from '../matrix/pdu.ts';
+import { type JsonObject, type Pdu } from '../matrix/pdu.ts';
 import { redact } from '../matrix/signing/redaction.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { verifyText } from '../matrix/signing/signatures.ts';
@@ -92,8 +92,7 @@ function checkSignatures(
 const UNSIGNED: ReadonlySet<string> = new Set(['unsigned']);
 
 /**
- * A wrong content hash redacts the event. `unsigned` is a stranger's word that nothing covers: it is not kept. Nor is a text
- * that escapes and white space make longer than any event: what is stored is at most as long as one.
+ * A wrong content hash redacts the event. What is stored is at most as long as an event may be.
  */
 function checkContent({ pdu, wireBytes }: PreparedEvent & { ready: true }, rules: RoomVersionRules): VerifiedEvent {
   switch (checkContentHash(pdu.json)) {
@@ -109,11 +108,20 @@ function checkContent({ pdu, wireBytes }: PreparedEvent & { ready: true }, rules
       };
     case 'mismatch':
       return { outcome: passed(pdu, true), rewritten: canonicalJson(redact(pdu.json, rules)) };
-    case 'match':
-      return pdu.json['unsigned'] === undefined && wireBytes <= EVENT_BYTES_MAX
-        ? { outcome: passed(pdu, false) }
-        : { outcome: passed(pdu, false), rewritten: canonicalJsonWithout(pdu.json, UNSIGNED) };
+    case 'match': {
+      const rewritten = shortened(pdu.json, wireBytes);
+      return { outcome: passed(pdu, false), ...(rewritten === undefined ? {} : { rewritten }) };
+    }
   }
+}
+
+/**
+ * The text that is kept of an event in place of one that holds `unsigned`, which is a stranger's word that nothing covers, or that
+ * escapes and white space make longer than any event; `undefined`: it may be kept as it is.
+ */
+export function shortened(json: JsonObject, wireBytes: number): string | undefined {
+  if (json['unsigned'] === undefined && wireBytes <= EVENT_BYTES_MAX) return undefined;
+  return canonicalJsonWithout(json, UNSIGNED);
 }
 
 function passed(pdu: Pdu, hollow: boolean): ThreadOutcome {

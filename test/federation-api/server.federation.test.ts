@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { TRANSACTION_BYTES_MAX } from '../../src/federation-api/send-transaction.ts';
 import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
@@ -12,6 +12,8 @@ import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
+import { type VerificationPool, createVerificationPool } from '../../src/verification/pool.ts';
+import { rawPdus } from '../support/bodies.ts';
 import { OUR_NAME, ourKey, signal, silent, testAuthority, testClient } from '../federation/tls-server.ts';
 
 const origin = 'origin.test' as ServerName;
@@ -21,12 +23,22 @@ const SEND = '/_matrix/federation/v1/send';
 const transactionOf = (pdus: unknown[] = [], changes: JsonObject = {}) =>
   ({ origin, origin_server_ts: 1, pdus, ...changes }) as JsonObject;
 
+const ROOM = '!r:origin.test';
+const textsOf = (taken: readonly { readonly transaction: ReceivedTransaction }[]): string[] =>
+  rawPdus(taken.map(({ transaction }) => transaction)).map((raw) => Buffer.from(raw).toString('utf8'));
+
 const answered = (pdus: JsonObject = {}): TransactionAnswer => ({ outcome: 'answered', response: { pdus } });
 
 interface Answer {
   readonly status: number;
   readonly body: unknown;
 }
+
+let pool: VerificationPool;
+beforeAll(() => {
+  pool = createVerificationPool({ threads: 1 });
+});
+afterAll(() => pool.close());
 
 async function start(options: Partial<FederationServerOptions> = {}) {
   const taken: { origin: ServerName; txnId: string; transaction: ReceivedTransaction }[] = [];
@@ -43,6 +55,7 @@ async function start(options: Partial<FederationServerOptions> = {}) {
           .filter(({ serverName, keyId }) => serverName === origin && keyId === theirKey.keyId)
           .map((key) => ({ ...key, publicKey: theirKey.publicKey, ...ALWAYS })),
       ),
+    bodies: pool,
     ports: {
       receiveTransaction: (from, txnId, transaction) => {
         taken.push({ origin: from, txnId, transaction });
@@ -142,11 +155,11 @@ describe('a transaction', () => {
   test('is handed on as the bytes received, and answered by event', async () => {
     const { ask, taken, behaviour } = await start();
     behaviour.receive = () => Promise.resolve(answered({ $a: {}, $b: { error: 'no' } }));
-    const raw = '{ "b":"é", "a" :1.0 }';
+    const raw = `{ "room_id":"${ROOM}", "b":"é", "a" :1.0 }`;
     const text = `{"origin":"origin.test","origin_server_ts":1,"edus":[{"edu_type":"x"},5],"pdus":[${raw},5]}`;
     const content = { origin, origin_server_ts: 1, edus: [{ edu_type: 'x' }, 5], pdus: ['RAW', 5] };
     // The sender signed the number as it spelled it.
-    const canonical = canonicalJson(content).replace('"RAW"', '{"a":1.0,"b":"é"}');
+    const canonical = canonicalJson(content).replace('"RAW"', `{"a":1.0,"b":"é","room_id":"${ROOM}"}`);
     const uri = `${SEND}/txn%2F1`;
     const unsigned = canonicalJson({ method: 'PUT', uri, origin, destination: OUR_NAME, content: 'BODY' });
     const sig = signBytes(theirKey, Buffer.from(unsigned.replace('"BODY"', canonical)));
@@ -155,8 +168,8 @@ describe('a transaction', () => {
       status: 200,
       body: { pdus: { $a: {}, $b: { error: 'no' } } },
     });
-    expect(taken).toMatchObject([{ origin, txnId: 'txn/1', transaction: { edus: [{ edu_type: 'x' }] } }]);
-    expect(taken[0]?.transaction.pdus.map((pdu) => Buffer.from(pdu).toString('utf8'))).toEqual([raw]);
+    expect(taken).toMatchObject([{ origin, txnId: 'txn/1', transaction: { pdus: [{ roomId: ROOM }] } }]);
+    expect(textsOf(taken)).toEqual([raw]);
   });
 
   test('beside many others of its server at the same time is refused', async () => {
@@ -215,28 +228,34 @@ describe('a transaction', () => {
       const { signed, taken } = await start();
       let deep: Json = 1;
       for (let i = 0; i < levels; i++) deep = [deep];
-      const content = transactionOf([{ deep }, { good: 1 }], { edus: [{ edu_type: 'x' }, { edu_type: 'y', deep }] });
+      const pdus = [
+        { room_id: ROOM, deep },
+        { room_id: ROOM, good: 1 },
+      ];
+      const content = transactionOf(pdus, { edus: [{ edu_type: 'x' }, { edu_type: 'y', deep }] });
       expect(await signed('PUT', `${SEND}/1`, content)).toMatchObject({ status: 200 });
-      const { pdus, edus } = (taken[0] as (typeof taken)[0]).transaction;
-      expect(pdus.map((pdu) => Buffer.from(pdu).toString('utf8'))).toEqual([canonicalJson({ deep }), '{"good":1}']);
-      expect(edus.map((edu) => edu['edu_type'])).toEqual(levels > 500 ? ['x'] : ['x', 'y']);
+      expect(textsOf(taken)).toEqual(pdus.map(canonicalJson));
     },
   );
 
   test('hands on a PDU whose text is longer than its canonical JSON may be, for what it replaces', async () => {
     const { signed, taken } = await start();
-    const pdu = { content: { body: 'x'.repeat(40_000) }, unsigned: { prev_content: { body: 'y'.repeat(40_000) } } };
+    const pdu = {
+      room_id: ROOM,
+      content: { body: 'x'.repeat(40_000) },
+      unsigned: { prev_content: { body: 'y'.repeat(40_000) } },
+    };
     expect(await signed('PUT', `${SEND}/1`, transactionOf([pdu]))).toMatchObject({ status: 200 });
-    expect(taken[0]?.transaction.pdus.map((raw) => raw.length)).toEqual([canonicalJson(pdu).length]);
+    expect(textsOf(taken)).toEqual([canonicalJson(pdu)]);
   });
 
   test('of 50 PDUs and 100 EDUs is taken', async () => {
     const { signed, taken } = await start();
-    const many = (length: number): JsonObject[] => Array.from({ length }, () => ({}));
+    const many = (length: number): JsonObject[] => Array.from({ length }, () => ({ room_id: ROOM }));
     expect(await signed('PUT', `${SEND}/1`, transactionOf(many(50), { edus: many(100) }))).toMatchObject({
       status: 200,
     });
-    expect(taken[0]?.transaction).toMatchObject({ pdus: { length: 50 }, edus: { length: 100 } });
+    expect(taken[0]?.transaction).toMatchObject({ pdus: { length: 50 } });
   });
 
   test('with an id that is too long is refused', async () => {
@@ -275,12 +294,46 @@ describe('a transaction', () => {
     ['no JSON', 'hello', 400, 'M_NOT_JSON'],
     ['a list', '[]', 400, 'M_BAD_JSON'],
     ['bad UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), 400, 'M_NOT_JSON'],
-    ['depth 100,000', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 400, 'M_NOT_JSON'],
+    ['depth 20,000', `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 400, 'M_NOT_JSON'],
+    ['large beside its PDUs', `{"pdus":[],"a":"${'x'.repeat(65_536)}"}`, 413, 'M_TOO_LARGE'],
     ['too large', Buffer.alloc(TRANSACTION_BYTES_MAX + 1, 0x20), 413, 'M_TOO_LARGE'],
   ])('that is %s is refused', async (_what, body, status, errcode) => {
     const { ask } = await start();
     const authorization = authorizationOf({ method: 'PUT', uri: `${SEND}/1`, origin, destination: OUR_NAME }, theirKey);
     expect(await ask('PUT', `${SEND}/1`, { authorization }, body)).toMatchObject({ status, body: { errcode } });
+  });
+});
+
+describe('a large body', () => {
+  /** Whatever this thread reads of JSON goes through here; the pool's threads have a parser of their own. */
+  function watchParser(): { readonly longest: () => number } {
+    const parse = vi.spyOn(JSON, 'parse');
+    onTestFinished(() => parse.mockRestore());
+    return { longest: () => Math.max(0, ...parse.mock.calls.map(([text]) => text.length)) };
+  }
+
+  /** Numbers that only the careful reader can read, as many as a megabyte holds. */
+  const numbers = (bytes: number): number[] => Array<number>(bytes / 4).fill(0.5);
+
+  test.each<[string, JsonObject, number]>([
+    ['a PDU of a megabyte', transactionOf([{ room_id: ROOM, numbers: numbers(1_000_000) }, { room_id: ROOM }]), 200],
+    ['an EDU of four', transactionOf([{ room_id: ROOM }], { edus: [{ numbers: numbers(4_000_000) }] }), 200],
+    ['a megabyte beside its PDUs', transactionOf([], { more: numbers(1_000_000) }), 413],
+    ['a megabyte of PDUs that are none', transactionOf(numbers(1_000_000)), 400],
+  ])('with %s is read by no thread that answers others', async (_what, content, status) => {
+    const { signed } = await start();
+    const body = signed('PUT', `${SEND}/1`, content);
+    const parser = watchParser();
+    expect(await body).toMatchObject({ status });
+    expect(parser.longest()).toBeLessThan(1_000);
+  });
+
+  test('is refused at any endpoint before it is read', async () => {
+    const { signed } = await start();
+    const parser = watchParser();
+    const answer = await signed('PUT', `/_matrix/federation/v2/send_join/${ROOM}/$e`, { numbers: numbers(1_000_000) });
+    expect(answer).toMatchObject({ status: 413, body: { errcode: 'M_TOO_LARGE' } });
+    expect(parser.longest()).toBeLessThan(1_000);
   });
 });
 

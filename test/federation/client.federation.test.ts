@@ -13,6 +13,7 @@ import {
   type ServerName,
   type UserId,
 } from '../../src/matrix/identifiers.ts';
+import { verifyRequest } from '../../src/matrix/signing/signed-request.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import {
   OUR_NAME,
@@ -59,7 +60,7 @@ describe('requests', () => {
           renewableUntilTs: Infinity,
         },
       ]);
-    const request = { method, uri: url, authorization: [headers.authorization ?? ''] };
+    const request = { method, uri: url, authorization: [headers.authorization ?? ''], verify: verifyRequest };
     const auth = { ourselves: server.name, resolveKeys, clock: systemClock };
     expect(await authenticate(request, auth, signal)).toEqual({ ok: true, origin: OUR_NAME });
   });

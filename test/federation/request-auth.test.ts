@@ -6,6 +6,8 @@ import {
   parseAuthHeader,
 } from '../../src/federation/request-auth.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { type RequestClaim, verifyRequest } from '../../src/matrix/signing/signed-request.ts';
 import { signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../../src/verification/contract.ts';
 import { signal } from './tls-server.ts';
@@ -28,8 +30,11 @@ const resolveKeys: KeyResolver = (requests) =>
 const header = authorizationOf({ method: 'PUT', uri, origin, destination: us, content }, key);
 const signature = /sig="([^"]*)"/.exec(header)?.[1] ?? '';
 
+/** The request with a body. */
+const over = (body: JsonObject) => (claim: RequestClaim) => verifyRequest(claim, body);
+
 function check(changes: Partial<ReceivedRequest> = {}, now = NOW) {
-  const request = { method: 'PUT', uri, authorization: [header], readContent: () => content, ...changes };
+  const request = { method: 'PUT', uri, authorization: [header], verify: over(content), ...changes };
   return authenticate(request, { ourselves: us, resolveKeys, clock: { now: () => now } }, signal);
 }
 
@@ -67,16 +72,16 @@ describe('verifying who sent a request', () => {
 
   test('the body of a request is read by nobody whose key cannot be had', async () => {
     let reads = 0;
-    const readContent = () => {
+    const verify = (claim: RequestClaim) => {
       reads += 1;
-      return content;
+      return verifyRequest(claim, content);
     };
-    const unknown = { authorization: [header.replace('a_1', 'a_2')], readContent };
+    const unknown = { authorization: [header.replace('a_1', 'a_2')], verify };
     expect(await check(unknown)).toMatchObject({ ok: false, rule: 'key-unavailable' });
-    const oneUnknown = { authorization: [header, header.replace('a_1', 'a_2')], readContent };
+    const oneUnknown = { authorization: [header, header.replace('a_1', 'a_2')], verify };
     expect(await check(oneUnknown)).toMatchObject({ ok: false, rule: 'key-unavailable' });
     expect(reads).toBe(0);
-    expect(await check({ readContent })).toEqual({ ok: true, origin });
+    expect(await check({ verify })).toEqual({ ok: true, origin });
     expect(reads).toBe(1);
   });
 
@@ -84,7 +89,7 @@ describe('verifying who sent a request', () => {
     ['no header', { authorization: [] }, 'header-missing'],
     ['replayed to another path', { uri: '/_matrix/federation/v1/send/2' }, 'signature-wrong'],
     ['replayed with another method', { method: 'POST' }, 'signature-wrong'],
-    ['with another body', { readContent: () => ({ ...content, pdus: [1] }) }, 'signature-wrong'],
+    ['with another body', { verify: over({ ...content, pdus: [1] }) }, 'signature-wrong'],
     [
       'signed for another server',
       { authorization: [authorizationOf({ method: 'PUT', uri, origin, destination: origin, content }, key)] },

@@ -18,6 +18,7 @@ import { createVerificationPool } from '../../src/verification/pool.ts';
 import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
 import { ourKey, signal, silent } from './tls-server.ts';
 import { rulesOf } from '../matrix/sample-event.ts';
+import { bodiesReadHere, rawPdus } from '../support/bodies.ts';
 
 const missing = await whySynapseIsMissing();
 
@@ -80,6 +81,7 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
       signingKey: ourKey,
       tls: { certificatePem: certificatePem ?? '', keyPem: keyPem ?? '' },
       resolveKeys: keyRing.resolve,
+      bodies: bodiesReadHere,
       ports: {
         receiveTransaction: (origin, _txnId, transaction) => {
           pushed.push({ origin, transaction });
@@ -170,7 +172,7 @@ describe.skipIf(missing !== undefined)('with a real Synapse', () => {
     const push = nextPush();
     const messageId = await room.owner.sendMessage(roomId, 'welcome');
     await push;
-    const said = await check(pushed.flatMap(({ transaction }) => transaction.pdus));
+    const said = await check(rawPdus(pushed.map(({ transaction }) => transaction)));
     expect(pushed[0]?.origin).toBe(resident);
     expect(said.map(({ eventId }) => eventId)).toContain(messageId);
   });

@@ -141,10 +141,17 @@ test('single events, missing events and auth chains count as fetched too', async
   });
 });
 
+/** What a pool does besides, and nobody counts. */
+const otherWork = {
+  readBody: () => Promise.reject(new Error('no body is sent here')),
+  screen: () => Promise.resolve([]),
+};
+
 test('verified events are counted by outcome, and stand in the queue until then', async () => {
   const metrics = metricsOfTest();
   let answer: (outcomes: readonly CheckOutcome[]) => void = () => undefined;
   const pool: VerificationPool = {
+    ...otherWork,
     check: () => new Promise((resolve) => (answer = resolve)),
     close: () => Promise.resolve(),
   };
@@ -175,6 +182,7 @@ test('verified events are counted by outcome, and stand in the queue until then'
 test('events whose check was given up count as unfinished, and leave the queue', async () => {
   const metrics = metricsOfTest();
   const failing: VerificationPool = {
+    ...otherWork,
     check: () => Promise.reject(new Error('the thread died')),
     close: () => Promise.resolve(),
   };

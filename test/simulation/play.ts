@@ -14,6 +14,7 @@ import { type Plan, type Step } from './plan.ts';
 import { type Machine, Process } from './process.ts';
 import { Residents } from './residents.ts';
 import { BEGINNING, type SimulatedServer, World } from './world.ts';
+import { transactionWith } from '../support/bodies.ts';
 
 /** Rounds of sending, working and waiting until all is settled; back-offs double, so that a few dozen are months. */
 const SETTLING_ROUNDS_MAX = 80;
@@ -186,7 +187,7 @@ export class Play {
     const pdus = eventIds.map((eventId) => this.world.raw(eventId));
     for (let tries = 0; tries < 5; tries += 1) {
       const answer = await this.#alive(() =>
-        this.#process.receiver.receiveTransaction(server.name, txnId, { pdus, edus: [] }),
+        this.#process.receiver.receiveTransaction(server.name, txnId, transactionWith(pdus)),
       );
       await this.#rest();
       if (answer?.outcome !== 'answered') continue;

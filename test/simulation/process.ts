@@ -135,6 +135,9 @@ export class Process {
       },
       verification: {
         check: (input) => activity.during('verification', () => verification.check(input)),
+        readBody: (claim, body, signal) =>
+          activity.during('verification', () => verification.readBody(claim, body, signal)),
+        screen: (input) => activity.during('verification', () => verification.screen(input)),
         close: () => verification.close(),
       },
       clock: machine.clock,

@@ -28,6 +28,7 @@ import {
   startTestSimulator,
   staticAddressesOf,
 } from '../support/simulator.ts';
+import { rawPdus } from '../support/bodies.ts';
 
 const options = { signal };
 const version11 = roomVersionRules('11')!;
@@ -450,18 +451,11 @@ describe('new events', () => {
     const eventIds = await simulator.emit(roomId, drafts);
     await simulator.pushesSettled();
     expect(joiner.received.map(({ transaction }) => transaction.pdus.length)).toEqual([50, 20, 5]);
-    expect(joiner.received.flatMap(({ transaction }) => ids(transaction.pdus))).toEqual(eventIds);
+    expect(ids(rawPdus(joiner.received.map(({ transaction }) => transaction)))).toEqual(eventIds);
     expect(joiner.received.map(({ origin }) => origin)).toEqual(
       [speakers[0]!, speakers[0]!, speakers[1]!].map((userId) => userId.slice(userId.indexOf(':') + 1)),
     );
-    passed(
-      await verify(
-        testPool(),
-        joiner,
-        simulator,
-        joiner.received.flatMap(({ transaction }) => transaction.pdus),
-      ),
-    );
+    passed(await verify(testPool(), joiner, simulator, rawPdus(joiner.received.map(({ transaction }) => transaction))));
 
     // What puts it out of the room is the last that it hears.
     joiner.received.length = 0;
@@ -472,7 +466,7 @@ describe('new events', () => {
       message(speakers[0]!, 'after the kick'),
     ]);
     await simulator.pushesSettled();
-    expect(joiner.received.flatMap(({ transaction }) => ids(transaction.pdus))).toEqual([kicked]);
+    expect(ids(rawPdus(joiner.received.map(({ transaction }) => transaction)))).toEqual([kicked]);
     expect(await failureOf(joiner.client.event(resident, kicked!, options))).toMatchObject({ status: 403 });
   });
 
@@ -484,7 +478,7 @@ describe('new events', () => {
     await first.join(resident, roomId);
     const { eventId } = await second.join(other, roomId);
     await simulator.pushesSettled();
-    expect(first.received.map(({ origin, transaction }) => [origin, ids(transaction.pdus)])).toEqual([
+    expect(first.received.map(({ origin, transaction }) => [origin, ids(rawPdus([transaction]))])).toEqual([
       [other, [eventId]],
     ]);
     expect(second.received).toEqual([]);

@@ -108,6 +108,7 @@ export async function startTestRejoinder(
     signingKey: ourKey,
     tls: { certificatePem: await readFile(certificateFile, 'utf8'), keyPem: await readFile(keyFile, 'utf8') },
     resolveKeys: context.keyRing.resolve,
+    bodies: context.verification,
     ports: receiver,
     clock: systemClock,
     logger: silent,

@@ -18,6 +18,7 @@ import { type SimulatedRoomSummary, type Simulator, type SimulatorOptions } from
 import { seededRandom } from '../../src/simulator/seeded-random.ts';
 import { startSimulator } from '../../src/simulator/simulator.ts';
 import { ourKey, signal, silent, testAuthority, testClient } from '../federation/tls-server.ts';
+import { bodiesReadHere } from './bodies.ts';
 
 /** Shared by all tests of simulators, and printed with every failure of theirs that is about a room. */
 export const SIMULATOR_SEED = 4;
@@ -141,6 +142,7 @@ async function listen(joiner: TestJoiner, port: number): Promise<void> {
     signingKey: ourKey,
     tls: { certificatePem, keyPem },
     resolveKeys: joiner.keyRing.resolve,
+    bodies: bodiesReadHere,
     ports: {
       receiveTransaction: (origin, _txnId, transaction) => {
         joiner.received.push({ origin, transaction });

@@ -75,6 +75,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     oldSigningKeys: config.oldSigningKeys,
     ...(tls === undefined ? {} : { tls }),
     resolveKeys: rooms.keyRing.resolve,
+    bodies: rooms.verification,
     ports: receiver,
     clock: systemClock,
     logger,

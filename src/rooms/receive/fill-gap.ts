@@ -5,9 +5,8 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
  */
-import { PREV_EVENTS_MAX, preparePdu } from '../../matrix/event-format.ts';
+import { PREV_EVENTS_MAX } from '../../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
-import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { readOpenGaps } from '../../store/events/gaps.ts';
@@ -17,6 +16,7 @@ import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '
 import { withTransaction } from '../../store/open-store.ts';
 import { stagePdus } from '../../store/tables/staged-pdus.ts';
 import { readDroppedOf, readMissingParents } from '../../store/tables/staged-reads.ts';
+import { type ScreenedEvent } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { GAPS_OF_ORIGIN_MAX, gapPlaces, gaveWay } from '../gap-places.ts';
 import { inOrderOfComing } from '../judge/order-of-coming.ts';
@@ -97,7 +97,7 @@ async function askForMissing(
   missing: readonly EventId[],
   spending: Spending,
 ): Promise<number> {
-  const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
+  const { roomId, graph, extremities, joinDepth: minDepth } = walk;
   const wanted = new Set(missing);
   const latestEvents = [...graph.values()]
     .filter(({ prevEvents }) => prevEvents.some((eventId) => wanted.has(eventId)))
@@ -110,9 +110,7 @@ async function askForMissing(
   if (raws === undefined) return 0;
   spending.received(raws);
 
-  const offered = new Map(
-    raws.flatMap((raw) => readOffered(raw, roomId, rules)).map((event) => [event.eventId, event]),
-  );
+  const offered = new Map((await readOffered(context, walk, raws, spending)).map((event) => [event.eventId, event]));
   // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
   // history, whatever its server says: the state at its edge says all of it that counts.
   const taken: Offered[] = [];
@@ -146,25 +144,23 @@ async function citesGivenUp({ store }: RoomsContext, roomId: RoomId, events: rea
   return new Set(events.filter(({ prevEvents }) => prevEvents.some(isGivenUp)).map(({ eventId }) => eventId));
 }
 
-interface Offered extends Node {
-  readonly raw: Uint8Array;
-  readonly authEvents: readonly EventId[];
-  readonly depth: number;
-}
+type Offered = Extract<ScreenedEvent, { readonly outcome: 'sound' }>;
 
-/** An event of the room in an answer; one that is none is passed over, and ends nothing. */
-function readOffered(raw: Uint8Array, roomId: RoomId, rules: RoomVersionRules): Offered[] {
-  const json = parseJsonObject(raw);
-  const prepared = json.ok ? preparePdu(json.value, rules, { wireBytes: raw.length }) : json;
-  if (!prepared.ok || prepared.pdu.roomId !== roomId) return [];
-  const { eventId, prevEvents, authEvents, depth } = prepared.pdu;
-  return [{ raw, eventId, prevEvents, authEvents, depth: Number(depth) }];
+/** The events of the room in an answer; what is none is passed over, and ends nothing. */
+async function readOffered(
+  { verification }: RoomsContext,
+  { roomId, rules }: Pick<LackingEvents, 'roomId' | 'rules'>,
+  events: readonly Uint8Array[],
+  { signal }: Spending,
+): Promise<Offered[]> {
+  const screened = await verification.screen({ roomVersion: rules.version, roomId, events, signal });
+  return screened.filter((event) => event.outcome === 'sound');
 }
 
 /** Of a server that is not in the room a made-up parent must cost nobody a state: one resident has to know it. */
 async function knownThere(
   context: RoomsContext,
-  { roomId, rules }: LackingEvents,
+  lacking: LackingEvents,
   { servers, isOriginIn }: WhomToAsk,
   missing: readonly EventId[],
   spending: Spending,
@@ -174,7 +170,8 @@ async function knownThere(
   for (const eventId of missing.slice(0, GAPS_OF_ORIGIN_MAX)) {
     for (const server of servers) {
       const raw = await ask(context, spending, (signal) => context.federation.event(server, eventId, { signal }));
-      if (raw === undefined || readOffered(raw, roomId, rules)[0]?.eventId !== eventId) continue;
+      const [offered] = raw === undefined ? [] : await readOffered(context, lacking, [raw], spending);
+      if (offered?.eventId !== eventId) continue;
       known.push(eventId);
       break;
     }

@@ -30,11 +30,12 @@ export function startReceiver(context: RoomsContext): Receiver {
   const { store } = context;
   const screen = createScreen(context);
   const workOff = startWorkingOff(context);
+  const closing = new AbortController();
   return {
     receiveTransaction: async (origin, txnId, { pdus }) => {
       const before = await readTransactionResponse(store, origin, txnId);
       if (before !== undefined) return { outcome: 'answered', response: before };
-      const screening = await screen.screen(origin, pdus);
+      const screening = await screen.screen(origin, pdus, AbortSignal.any([closing.signal]));
       if (screening.outcome === 'limited') return { outcome: 'limited', retryAfterMs: LIMITED_RETRY_AFTER_MS };
       const response = { pdus: screening.results };
       const answer = await stageTransaction(store, { origin, txnId, response }, screening.pdus);
@@ -49,7 +50,10 @@ export function startReceiver(context: RoomsContext): Receiver {
       const roomId = await readRoomOfEvent(store, eventId);
       return roomId === undefined ? 'absent' : roomStatus(context, screen, roomId, asking);
     },
-    close: () => workOff.close(),
+    close: () => {
+      closing.abort(new Error('the server is closing'));
+      return workOff.close();
+    },
   };
 }
 

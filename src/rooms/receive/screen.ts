@@ -4,19 +4,18 @@
  * events, comes later. Who has too much waiting here already is told to come back before anything is stored.
  */
 import { LRUCache } from 'lru-cache';
-import { idOfMalformed, preparePdu } from '../../matrix/event-format.ts';
-import { type EventId, type RoomId, type ServerName, parseRoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { isJsonObject, parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
+import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { isServerAllowed } from '../../matrix/server-acl.ts';
-import { requiredSigners, signaturesOf } from '../../matrix/signing/signatures.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type PduToStage } from '../../store/tables/staged-pdus.ts';
 import { type PushedRoom, readPushedRooms } from '../../store/tables/staged-reads.ts';
+import { type ScreenedEvent } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
-import { type PduResults } from '../contract.ts';
+import { type PduResults, type ReceivedTransaction } from '../contract.ts';
 
 /** Events of one server that wait here, but for a gap; it sends 50 at a time, and a turn takes as many. */
 const STAGED_OF_ORIGIN_MAX = 2_000;
@@ -44,13 +43,13 @@ export type Screening =
   | { readonly outcome: 'limited' };
 
 export interface Screen {
-  screen(origin: ServerName, raws: readonly Uint8Array[]): Promise<Screening>;
+  screen(origin: ServerName, pdus: ReceivedTransaction['pdus'], signal: AbortSignal): Promise<Screening>;
   /** Whether the room's current state, as far as it is known, lets a server take part. */
   isAllowed(room: Pick<PushedRoom, 'roomId' | 'currentState'>, server: ServerName): Promise<boolean>;
 }
 
 /** The screen of one process, which remembers what ACLs say. */
-export function createScreen({ store }: Pick<RoomsContext, 'store'>): Screen {
+export function createScreen({ store, verification }: Pick<RoomsContext, 'store' | 'verification'>): Screen {
   const aclVerdicts = new LRUCache<string, boolean>({ max: ACL_VERDICTS_MAX });
 
   const isAllowed: Screen['isAllowed'] = async ({ roomId, currentState }, server) => {
@@ -66,16 +65,29 @@ export function createScreen({ store }: Pick<RoomsContext, 'store'>): Screen {
     return allowed;
   };
 
+  /** Events of rooms that are ours, in the order they came. Of others nothing is said: without their version there is no id to say it by. */
+  const screenByRoom = async (
+    rooms: ReadonlyMap<RoomId, PushedRoom>,
+    received: ReceivedTransaction['pdus'],
+    signal: AbortSignal,
+  ): Promise<{ readonly roomId: RoomId; readonly room: PushedRoom; readonly event: ScreenedEvent }[]> => {
+    const screened = new Map<Uint8Array, { roomId: RoomId; room: PushedRoom; event: ScreenedEvent }>();
+    await Promise.all(
+      [...rooms].map(async ([roomId, room]) => {
+        const roomVersion = versionOf(room);
+        if (roomVersion === undefined) return;
+        const events = received.filter((pdu) => pdu.roomId === roomId).map(({ raw }) => raw);
+        const seen = await verification.screen({ roomVersion, roomId, events, signal });
+        seen.forEach((event, i) => screened.set(events[i] as Uint8Array, { roomId, room, event }));
+      }),
+    );
+    return received.flatMap(({ raw }) => screened.get(raw) ?? []);
+  };
+
   return {
     isAllowed,
-    async screen(origin, raws) {
-      const read = raws.flatMap((raw) => {
-        const json = parseJsonObject(raw);
-        const roomId = json.ok ? parseRoomId(json.value['room_id']) : undefined;
-        // What names no room has no event id either: there is nothing to answer it by.
-        return json.ok && roomId !== undefined ? [{ raw, json: json.value, roomId }] : [];
-      });
-      const roomIds = [...new Set(read.map(({ roomId }) => roomId))];
+    async screen(origin, received, signal) {
+      const roomIds = [...new Set(received.map(({ roomId }) => roomId))];
       const counted = { ofRoom: STAGED_OF_ROOM_MAX, ofOrigin: STAGED_OF_ORIGIN_AT_ALL_MAX };
       const { rooms, ofOrigin } = await readPushedRooms(store, origin, roomIds, counted);
       const isOver = ofOrigin.staged >= STAGED_OF_ORIGIN_AT_ALL_MAX || ofOrigin.beforeNoGap >= STAGED_OF_ORIGIN_MAX;
@@ -86,49 +98,27 @@ export function createScreen({ store }: Pick<RoomsContext, 'store'>): Screen {
 
       const results: Record<EventId, { error?: string }> = {};
       const pdus = new Map<EventId, PduToStage>();
-      for (const { raw, json, roomId } of read) {
-        const room = rooms.get(roomId);
-        const rules = room === undefined ? undefined : rulesOf(room);
-        // Of rooms that are not ours nothing is said: without their version there is no id to say it by.
-        if (room === undefined || rules === undefined) continue;
-        const { eventId, error } = looked(raw, json, roomId, rules);
+      for (const { roomId, room, event } of await screenByRoom(rooms, received, signal)) {
+        const { eventId } = event;
         // A bad copy beside a good one changes nothing.
-        if (eventId === undefined || pdus.has(eventId)) continue;
-        const refusal =
-          error ?? ((await isAllowed(room, origin)) ? undefined : `${roomId} denies ${origin} by its ACL`);
-        results[eventId] = refusal === undefined ? {} : { error: refusal };
-        const waitsFor = room.isAnybodyIn ? [] : room.intents;
-        if (refusal === undefined) pdus.set(eventId, { roomId, eventId, raw, waitsFor });
+        if (eventId === null || pdus.has(eventId)) continue;
+        if (event.outcome === 'refused' || !(await isAllowed(room, origin))) {
+          const error = event.outcome === 'refused' ? event.reason : `${roomId} denies ${origin} by its ACL`;
+          results[eventId] = { error };
+          continue;
+        }
+        results[eventId] = {};
+        pdus.set(eventId, { roomId, eventId, raw: event.raw, waitsFor: room.isAnybodyIn ? [] : room.intents });
       }
       return { outcome: 'screened', results, pdus: [...pdus.values()] };
     },
   };
 }
 
-/** The rules of a room that we are in or about to join. */
-function rulesOf({ roomVersion, isAnybodyIn, intents }: PushedRoom): RoomVersionRules | undefined {
+/** The version of a room that we are in or about to join, where we know it. */
+function versionOf({ roomVersion, isAnybodyIn, intents }: PushedRoom): string | undefined {
   if (!isAnybodyIn && intents.length === 0) return undefined;
-  return roomVersion === null ? undefined : roomVersionRules(roomVersion);
-}
-
-function looked(
-  raw: Uint8Array,
-  json: JsonObject,
-  roomId: RoomId,
-  rules: RoomVersionRules,
-): { readonly eventId?: EventId; readonly error?: string } {
-  const prepared = preparePdu(json, rules, { wireBytes: raw.length });
-  if (!prepared.ok) {
-    const eventId = idOfMalformed(json, rules);
-    return eventId === null ? {} : { eventId, error: `the event is malformed: ${prepared.reason}` };
-  }
-  const { pdu } = prepared;
-  const { eventId } = pdu;
-  if (pdu.roomId !== roomId) return { eventId, error: 'the event is of another room' };
-  const required = requiredSigners(pdu, rules);
-  if (!required.ok) return { eventId, error: `the event is malformed: ${required.reason}` };
-  const unsigned = required.servers.find((server) => signaturesOf(json, server).length === 0);
-  return unsigned === undefined ? { eventId } : { eventId, error: `the event is not signed by ${unsigned}` };
+  return roomVersion === null || roomVersionRules(roomVersion) === undefined ? undefined : roomVersion;
 }
 
 function contentOf(json: string): JsonObject | undefined {

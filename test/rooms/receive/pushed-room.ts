@@ -32,6 +32,7 @@ import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type VerificationPool } from '../../../src/verification/pool.ts';
 import { silent } from '../../federation/tls-server.ts';
 import { keyOf } from '../../matrix/sample-event.ts';
+import { transactionWith } from '../../support/bodies.ts';
 import { FOREVER, keyOfServer } from '../../verification/signed-room.ts';
 
 export const US = 'here.test' as ServerName;
@@ -242,7 +243,7 @@ export function openPushedRoom(
     throw new Error(`it did not come about; staged: ${JSON.stringify(rows)}`);
   };
   const send = (origin: ServerName, txnId: string, raws: readonly Uint8Array[]): Promise<TransactionAnswer> =>
-    receiver.receiveTransaction(origin, txnId, { pdus: raws, edus: [] });
+    receiver.receiveTransaction(origin, txnId, transactionWith(raws));
   return {
     ...{ room, context, receiver, answers, asked, rung, send },
     join: async (omitMembers = true) =>

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
 import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
@@ -7,6 +7,7 @@ import { startReceiver } from '../../../src/rooms/receive/receive.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
+import { transactionWith } from '../../support/bodies.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
@@ -234,6 +235,36 @@ test.each<[string, object, ServerName, boolean]>([
   }
 });
 
+test('a pushed event is read by the threads of the pool, and what lies under unsigned is not kept while it waits', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  const join = await here.join(false);
+  answers.getMissingEvents = () =>
+    Promise.resolve([{ depth: 1 }, ...Array(3).fill({ room_id: room.roomId })].map(long));
+  const waits = room.message(ALICE, 'over a gap', ['$made-up-parent' as EventId]);
+  const next = room.message(BOB, 'next', [join]);
+  const parse = vi.spyOn(JSON, 'parse');
+  onTestFinished(() => parse.mockRestore());
+  const sent = [waits, next].map((eventId) => long({ ...room.events.get(eventId) }));
+  const answer = await here.receiver.receiveTransaction(A, 'long', {
+    pdus: sent.map((raw) => ({ raw, roomId: room.roomId })),
+  });
+  expect(answer).toEqual({ outcome: 'answered', response: { pdus: { [waits]: {}, [next]: {} } } });
+  await here.taken(next);
+  await here.gaps(1);
+  expect(Math.max(...parse.mock.calls.map(([text]) => text.length))).toBeLessThan(65_536);
+  const staged = await store.query<{ length: number }>(
+    `SELECT length(raw) AS length FROM staged_pdus WHERE event_id = $1`,
+    [waits],
+  );
+  expect(staged).toMatchObject([{ length: room.raw(waits).length }]);
+});
+
+/** An event with what nobody signs: longer than any event, and only the careful reader can read it. */
+function long(event: object): Uint8Array {
+  return Buffer.from(JSON.stringify({ ...event, unsigned: { numbers: Array(25_000).fill(0.5) } }));
+}
+
 test('of rooms that are not ours nothing is said and nothing kept', async () => {
   const here = openPushedRoom(store, verification);
   const stranger = new SignedRoom();
@@ -289,7 +320,7 @@ test('the same transaction at two processes at once has one answer and is stored
   const [first, second] = [room.message(ALICE, 'one', [join]), room.message(ALICE, 'two', [join])];
   const answers = await Promise.all([
     here.send(A, 'same', [room.raw(first)]),
-    other.receiveTransaction(A, 'same', { pdus: [room.raw(second)], edus: [] }),
+    other.receiveTransaction(A, 'same', transactionWith([room.raw(second)])),
   ]);
   expect(answers[0]).toEqual(answers[1]);
   const winner = JSON.stringify(answers[0]).includes(first) ? first : second;

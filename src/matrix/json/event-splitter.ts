@@ -43,6 +43,8 @@ export interface SplitterOptions<Name extends string> {
   readonly arrays: readonly Name[];
   /** What the members of those arrays are: events, unless they are ids of events. */
   readonly members?: 'objects' | 'strings';
+  /** Of a member of those arrays; `EVENT_WIRE_BYTES_MAX` by default. */
+  readonly memberBytesMax?: number;
   /** Of all names and values at the top level that are not these arrays. */
   readonly restBytesMax: number;
 }
@@ -78,6 +80,7 @@ export class EventSplitter<Name extends string> {
   readonly #arrays: ReadonlySet<string>;
   /** What a member of these arrays begins with. */
   readonly #wantedByte: number;
+  readonly #memberBytesMax: number;
   readonly #restBytesMax: number;
   readonly #counts = new Map<Name, number>();
   readonly #rest = new Map<string, Uint8Array>();
@@ -99,9 +102,10 @@ export class EventSplitter<Name extends string> {
   #carry = Buffer.alloc(CARRY_BYTES);
   #carried = 0;
 
-  constructor({ arrays, members, restBytesMax }: SplitterOptions<Name>) {
+  constructor({ arrays, members, memberBytesMax, restBytesMax }: SplitterOptions<Name>) {
     this.#arrays = new Set(arrays);
     this.#wantedByte = members === 'strings' ? QUOTE : OPEN_OBJECT;
+    this.#memberBytesMax = memberBytesMax ?? EVENT_WIRE_BYTES_MAX;
     this.#restBytesMax = restBytesMax;
   }
 
@@ -288,7 +292,7 @@ export class EventSplitter<Name extends string> {
     if (this.#array === undefined && this.#restBytes + this.#carried + more > this.#restBytesMax) {
       throw new SplitError('too-large', `the answer holds over ${this.#restBytesMax} bytes beside its events`);
     }
-    if (this.#array !== undefined && this.#carried + more > EVENT_WIRE_BYTES_MAX) this.#isKept = false;
+    if (this.#array !== undefined && this.#carried + more > this.#memberBytesMax) this.#isKept = false;
     return this.#isKept;
   }
 

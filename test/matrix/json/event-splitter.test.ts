@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { EVENT_WIRE_BYTES_MAX, EventSplitter, SplitError } from '../../src/federation/event-splitter.ts';
+import { EVENT_WIRE_BYTES_MAX, EventSplitter, SplitError } from '../../../src/matrix/json/event-splitter.ts';
 
 const ARRAYS = ['state', 'auth_chain'] as const;
 
