@@ -52,7 +52,7 @@ export function createTransactionHandler({ ports, logger }: TransactionDependenc
     try {
       const answer = await ports.receiveTransaction(origin, txnId, transaction);
       if (answer.outcome === 'answered') return answer.response;
-      throw limited('too many of your events, or of a room, wait here', answer.retryAfterMs);
+      throw limited('too many of your events wait here', answer.retryAfterMs);
     } finally {
       const left = (underWay.get(origin) ?? 1) - 1;
       if (left === 0) underWay.delete(origin);

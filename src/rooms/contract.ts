@@ -241,5 +241,5 @@ export type PduResults = Readonly<Record<EventId, { readonly error?: string }>>;
 export type TransactionAnswer =
   /** `response`: the body of the answer, which holds `pdus`. */
   | { readonly outcome: 'answered'; readonly response: JsonObject }
-  /** The server, or one of the rooms, has too much waiting here; nothing was stored. */
+  /** The server has too much waiting here; nothing was stored. */
   | { readonly outcome: 'limited'; readonly retryAfterMs: number };

@@ -1,7 +1,12 @@
 /**
  * What is looked at before a transaction is answered: the form of each PDU, its size and id, whether its servers signed it
  * at all, the room's ACL, and whether the room is ours. Each is judged by itself; whatever asks the network, or other
- * events, comes later. Who has too much waiting here already is told to come back before anything is stored.
+ * events, comes later.
+ *
+ * A server that has too much waiting here already is told to come back before anything is stored. Of a room that has, each event
+ * is refused by name, and no other room suffers: told to come back, senders leave our whole server alone for many minutes,
+ * and one flooded room would cost all others what they say. What is refused so is not lost. Nobody sends it again, but the
+ * next event of the room cites it, directly or not, and what an event lacks is asked for.
  */
 import { LRUCache } from 'lru-cache';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
@@ -39,7 +44,7 @@ export type Screening =
       /** In the order they came. */
       readonly pdus: readonly PduToStage[];
     }
-  /** The sender, or a room, has its share of waiting events. */
+  /** The sender has its share of waiting events. */
   | { readonly outcome: 'limited' };
 
 export interface Screen {
@@ -94,20 +99,22 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
       if (isOver) return { outcome: 'limited' };
       const isFull = ({ staged, stagedOfOrigin: own }: PushedRoom): boolean =>
         own >= STAGED_OF_ORIGIN_IN_ROOM_MAX || (staged >= STAGED_OF_ROOM_MAX && own >= STAGED_OF_SENDER_IN_ROOM_MIN);
-      if ([...rooms.values()].some(isFull)) return { outcome: 'limited' };
 
+      const refusalOf = async (room: PushedRoom): Promise<string | undefined> => {
+        if (!(await isAllowed(room, origin))) return `${room.roomId} denies ${origin} by its ACL`;
+        return isFull(room)
+          ? 'too many events of the room wait here; it will be asked for when another cites it'
+          : undefined;
+      };
       const results: Record<EventId, { error?: string }> = {};
       const pdus = new Map<EventId, PduToStage>();
       for (const { roomId, room, event } of await screenByRoom(rooms, received, signal)) {
         const { eventId } = event;
         // A bad copy beside a good one changes nothing.
         if (eventId === null || pdus.has(eventId)) continue;
-        if (event.outcome === 'refused' || !(await isAllowed(room, origin))) {
-          const error = event.outcome === 'refused' ? event.reason : `${roomId} denies ${origin} by its ACL`;
-          results[eventId] = { error };
-          continue;
-        }
-        results[eventId] = {};
+        const error = event.outcome === 'refused' ? event.reason : await refusalOf(room);
+        results[eventId] = error === undefined ? {} : { error };
+        if (event.outcome === 'refused' || error !== undefined) continue;
         pdus.set(eventId, { roomId, eventId, raw: event.raw, waitsFor: room.isAnybodyIn ? [] : room.intents });
       }
       return { outcome: 'screened', results, pdus: [...pdus.values()] };

@@ -12,13 +12,12 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import {
   type StagedPdu,
   dropStaged,
-  releaseStaged,
   setStagedAside,
   settleStaged,
   takeStaged,
   wakeStaged,
 } from '../../store/tables/staged-pdus.ts';
-import { endStagedRoomLease, leaseStagedRooms } from '../../store/tables/staged-rooms.ts';
+import { claimWaitingRooms, endStagedRoomLease, leaseStagedRooms } from '../../store/tables/staged-rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Spending, createBudgets } from './budgets.ts';
 import { fetchAuthEvents } from './fetch-auth-events.ts';
@@ -46,6 +45,8 @@ const PLACE_EVERY_MS = 30_000;
 const OWN_TROUBLE_TURNS_MAX = 100;
 /** How long what waits for others may have waited in vain when no notification came. */
 const RELEASE_EVERY_MS = 5_000;
+/** Rooms that are looked at in one go; with more of them each waits longer. */
+const RELEASED_AT_ONCE = 50;
 
 export interface WorkOff {
   /** Says that events of a room were staged. */
@@ -70,6 +71,7 @@ class Worker implements WorkOff {
   readonly #working = new Map<RoomId, { again: boolean; release: boolean }>();
   /** Rooms in which events wait for something that an append may bring. */
   readonly #waiting = new Set<RoomId>();
+  #isReleasing = false;
   readonly #runs = new Set<Promise<void>>();
   readonly #timers: NodeJS.Timeout[];
   readonly #unsubscribe: () => void;
@@ -118,8 +120,19 @@ class Worker implements WorkOff {
     this.#runs.add(run);
   }
 
+  /** Looks at rooms in which events have waited in vain for a while, one after the other, and one such look at a time. */
   async #releaseAll(): Promise<void> {
-    await releaseStaged(this.#context.store);
+    if (this.#isReleasing) return;
+    this.#isReleasing = true;
+    try {
+      const claim = { everyMs: RELEASE_EVERY_MS, limit: RELEASED_AT_ONCE };
+      for (const roomId of await claimWaitingRooms(this.#context.store, claim)) {
+        if (this.#closing.signal.aborted) return;
+        await this.#settle(roomId, []);
+      }
+    } finally {
+      this.#isReleasing = false;
+    }
     await this.#lease();
   }
 

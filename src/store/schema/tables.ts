@@ -123,6 +123,8 @@ export const stagedRooms = pgTable('staged_rooms', {
   holder: text(),
   /** Until when the holder has it, or when the last one gave it up: the longest unserved comes first. */
   leasedUntil: int8().notNull().default(0),
+  /** When somebody last looked whether what its events wait for has come. */
+  lookedAt: int8().notNull().default(0),
 });
 
 /** Answers to transactions of other servers: the same transaction again gets the same answer. */

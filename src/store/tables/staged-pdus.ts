@@ -176,7 +176,7 @@ export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly numb
   const [row] = await sql.query<{ released: number }>(
     `WITH RECURSIVE gone AS (
        DELETE FROM staged_pdus WHERE nid = ANY ($2::bigint[])
-     ), ${waitingRows('room')},
+     ), ${WAITING},
      next (nid, event_id) AS (
        SELECT nid, event_id FROM waiting WHERE waits = 0
        UNION
@@ -191,51 +191,38 @@ export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly numb
   return row?.released ?? 0;
 }
 
-/** Releases, in all rooms, what waits for nothing any more: what another process or nobody has seen end. */
-export async function releaseStaged(sql: Sql): Promise<void> {
-  await sql.query(
-    `WITH ${waitingRows('everywhere')}
-     UPDATE staged_pdus SET not_before = ${NOW_MS}, waits_for = '{}'
-      WHERE nid IN (SELECT nid FROM waiting WHERE waits = 0)`,
-  );
-}
-
 /**
  * A common table `waiting`: rows that wait for others, how many of these are still to come, and one of them. Whether an event
  * is still to come is asked once for each event that is waited for, not for each row that waits, and of whole sets by
  * grouping: of a table that was just filled PostgreSQL has no statistics and joins row by row, 110 ms for 1,000 rows.
  *
- * @param where `room`: those of the room `$1`, and rows in `$2` are as good as deleted
+ * They are those of the room `$1`; rows in `$2` are as good as deleted.
  */
-function waitingRows(where: 'room' | 'everywhere'): string {
-  const inRoom = (row: string): string => (where === 'room' ? `${row}.room_id = $1` : 'true');
-  const isLeft = (row: string): string => (where === 'room' ? `${row}.nid <> ALL ($2::bigint[])` : 'true');
-  return `
+const WAITING = `
      wait AS MATERIALIZED (
-       SELECT w.nid, w.room_id, w.event_id, awaited.event_id AS awaited
+       SELECT w.nid, w.event_id, awaited.event_id AS awaited
          FROM staged_pdus w CROSS JOIN unnest(w.waits_for) AS awaited(event_id)
-        WHERE ${inRoom('w')} AND ${isLeft('w')} AND w.dropped_at IS NULL AND w.waits_for <> '{}'
+        WHERE w.room_id = $1 AND w.nid <> ALL ($2::bigint[]) AND w.dropped_at IS NULL AND w.waits_for <> '{}'
      ), to_come AS MATERIALIZED (
-       SELECT room_id, event_id
-         FROM (SELECT room_id, awaited AS event_id, true AS is_awaited, false AS is_to_come FROM wait
+       SELECT event_id
+         FROM (SELECT awaited AS event_id, true AS is_awaited, false AS is_to_come FROM wait
                UNION ALL
-               SELECT s.room_id, s.event_id, false, true FROM staged_pdus s
-                WHERE ${inRoom('s')} AND ${isLeft('s')} AND s.dropped_at IS NULL
+               SELECT s.event_id, false, true FROM staged_pdus s
+                WHERE s.room_id = $1 AND s.nid <> ALL ($2::bigint[]) AND s.dropped_at IS NULL
                UNION ALL
-               SELECT g.room_id, g.event_id, false, true FROM gaps g WHERE ${inRoom('g')} AND g.wake_at IS NOT NULL) AS known
-        GROUP BY room_id, event_id HAVING bool_or(is_awaited) AND bool_or(is_to_come)
+               SELECT g.event_id, false, true FROM gaps g WHERE g.room_id = $1 AND g.wake_at IS NOT NULL) AS known
+        GROUP BY event_id HAVING bool_or(is_awaited) AND bool_or(is_to_come)
      ), pending AS MATERIALIZED (
-       SELECT room_id, event_id FROM to_come t
+       SELECT event_id FROM to_come t
         WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = t.event_id)
-          AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = t.event_id AND a.room_id = t.room_id)
+          AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = t.event_id AND a.room_id = $1)
        UNION
-       SELECT room_id, awaited FROM wait WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')
+       SELECT awaited FROM wait WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')
      ), waiting AS MATERIALIZED (
        SELECT w.nid, w.event_id, count(p.event_id) AS waits, min(p.event_id) AS pending_id
-         FROM wait w LEFT JOIN pending p ON p.room_id = w.room_id AND p.event_id = w.awaited
+         FROM wait w LEFT JOIN pending p ON p.event_id = w.awaited
         GROUP BY w.nid, w.event_id
      )`;
-}
 
 /** Gives events up, each for a reason that people can read; their texts go, and so do the oldest of many. */
 export async function dropStaged(

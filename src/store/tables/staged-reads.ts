@@ -13,11 +13,15 @@ export interface PushedRoom {
   readonly isAnybodyIn: boolean;
   /** Joins of ours under way. */
   readonly intents: readonly EventId[];
-  /** Events of it that are staged, counted up to the share's end. */
+  /** Events of it that are staged, weighed, up to the share's end. */
   readonly staged: number;
   /** And of these, those that the server sent that is asked about. */
   readonly stagedOfOrigin: number;
 }
+
+/** What is staged is counted as one event for each so many bytes begun: a share is one of memory, too. */
+const BYTES_OF_ONE = 8192;
+const WEIGHT = `coalesce(sum(1 + octet_length(raw) / ${BYTES_OF_ONE}), 0)::int`;
 
 /** Events of one server that are staged, in whatever room. */
 export interface StagedOfOrigin {
@@ -26,7 +30,7 @@ export interface StagedOfOrigin {
   readonly beforeNoGap: number;
 }
 
-/** Rooms, in no particular order, and what is staged of `origin`; each is counted up to a maximum. */
+/** Rooms, in no particular order, and what is staged of `origin`; each is weighed up to a maximum of rows. */
 export async function readPushedRooms(
   sql: Sql,
   origin: ServerName,
@@ -36,8 +40,9 @@ export async function readPushedRooms(
   if (roomIds.length === 0) return { rooms: new Map(), ofOrigin: { staged: 0, beforeNoGap: 0 } };
   const rows = await sql.query<PushedRoom & { ofOrigin: number; beforeNoGap: number }>(
     `WITH of_origin AS (
-       SELECT count(*) AS staged, count(*) FILTER (WHERE NOT is_before_gap) AS before_no_gap
-         FROM (SELECT waits_for <> '{}' AND EXISTS (
+       SELECT ${WEIGHT} AS staged,
+              coalesce(sum(1 + octet_length(raw) / ${BYTES_OF_ONE}) FILTER (WHERE NOT is_before_gap), 0)::int AS before_no_gap
+         FROM (SELECT raw, waits_for <> '{}' AND EXISTS (
                         SELECT FROM gaps g
                          WHERE g.room_id = s.room_id AND g.event_id = ANY (s.waits_for) AND g.wake_at IS NOT NULL)
                         AS is_before_gap
@@ -50,10 +55,10 @@ export async function readPushedRooms(
             ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id AND j.what = 'join'
                    ORDER BY created_at DESC LIMIT 10)
               AS intents,
-            (SELECT count(*) FROM (SELECT FROM staged_pdus s
+            (SELECT ${WEIGHT} FROM (SELECT raw FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared) AS staged,
             o.staged AS "ofOrigin", o.before_no_gap AS "beforeNoGap",
-            (SELECT count(*) FROM (SELECT FROM staged_pdus s
+            (SELECT ${WEIGHT} FROM (SELECT raw FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.origin = $1 AND s.dropped_at IS NULL LIMIT $3)
                                   AS shared) AS "stagedOfOrigin"
        FROM of_origin o CROSS JOIN unnest($2::text[]) AS i(room_id)

@@ -1,6 +1,6 @@
 /**
  * Which process works at the staged events of which room: a lease by the database's clock, which a killed process loses
- * when its time is up.
+ * when its time is up. And who looks at what waits there.
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
@@ -37,4 +37,26 @@ export async function endStagedRoomLease(sql: Sql, roomId: RoomId, holder: strin
     `UPDATE staged_rooms SET holder = NULL, leased_until = ${NOW_MS} WHERE room_id = $1 AND holder = $2`,
     [roomId, holder],
   );
+}
+
+/**
+ * Claims rooms with events that wait for others, those first at which nobody has looked for longest; nobody else looks at them
+ * within `everyMs`. Each costs what is staged of it.
+ */
+export async function claimWaitingRooms(
+  sql: Sql,
+  { everyMs, limit }: { readonly everyMs: number; readonly limit: number },
+): Promise<RoomId[]> {
+  const rows = await sql.query<{ roomId: RoomId }>(
+    `UPDATE staged_rooms SET looked_at = ${NOW_MS}
+      WHERE room_id IN (
+        SELECT room_id FROM staged_rooms f
+         WHERE looked_at <= ${NOW_MS} - $1::bigint
+           AND EXISTS (SELECT FROM staged_pdus s
+                        WHERE s.room_id = f.room_id AND s.not_before > ${NOW_MS} AND s.waits_for <> '{}')
+         ORDER BY looked_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+     RETURNING room_id AS "roomId"`,
+    [everyMs, limit],
+  );
+  return rows.map((row) => row.roomId);
 }

@@ -347,30 +347,61 @@ test('what a killed process had stored and leased is taken in by another when it
   await here.taken(event);
 });
 
-test('a server or room over its share is told to come back, and nothing of it is stored', async () => {
+/** Events that wait, `bytes` long each. */
+const fill = (roomId: string, origin: string, count: number, bytes = 0) =>
+  store.query(
+    `INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before)
+     SELECT $1, '$fill-' || i, $2, convert_to(repeat('x', $4::int), 'UTF8'), 0, 9e15 FROM generate_series(1, $3::int) AS i`,
+    [roomId, origin, count, bytes],
+  );
+
+test.each([
+  ['short', 2_000, 0],
+  ['long', 250, 60_000],
+])(
+  'a server that has its share of %s events waiting is told to come back, and nothing of it is stored',
+  async (_what, count, bytes) => {
+    await store.query(`DELETE FROM staged_pdus`);
+    const here = openPushedRoom(store, verification);
+    const { room } = here;
+    const join = await here.join();
+    await fill('!elsewhere:a.test', A, count - 1, bytes);
+    const event = room.message(ALICE, 'flood', [join]);
+    await fill('!further:a.test', A, 1, bytes);
+    expect(await here.send(A, 'flood', [room.raw(event)])).toMatchObject({ outcome: 'limited' });
+    expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 0 });
+    // Another server is not over its share.
+    expect(await here.push(B, [event])).toEqual({ [event]: {} });
+    await here.taken(event);
+  },
+);
+
+test('of a room that has its share each event is refused by name, its neighbours of other rooms are taken, and it is had later', async () => {
+  await store.query(`DELETE FROM staged_pdus`);
   const here = openPushedRoom(store, verification);
-  const { room } = here;
-  const join = await here.join();
-  const fill = (roomId: string, origin: string, count: number) =>
-    store.query(
-      `INSERT INTO staged_pdus (room_id, event_id, origin, raw, received_at, not_before)
-       SELECT $1, '$fill-' || i, $2, '', 0, 9e15 FROM generate_series(1, $3::int) AS i`,
-      [roomId, origin, count],
-    );
-  await fill('!elsewhere:a.test', 'a.test', 2_000);
-  const event = room.message(ALICE, 'flood', [join]);
-  expect(await here.send(A, 'flood', [room.raw(event)])).toMatchObject({ outcome: 'limited' });
-  expect(await readBacklog(store, room.roomId)).toMatchObject({ staged: 0 });
-  // Another server is not over its share; in a full room neither, as long as it has little there itself.
-  expect(await here.push(B, [event])).toEqual({ [event]: {} });
-  await here.taken(event);
-  await fill(room.roomId, 'many.test', 5_000);
-  const next = room.message(BOB, 'next', [event]);
-  expect(await here.push(B, [next])).toEqual({ [next]: {} });
-  await here.taken(next);
-  await fill(room.roomId, 'b.test', 200);
-  const over = room.message(BOB, 'over', [next]);
-  expect(await here.send(B, 'over', [room.raw(over)])).toMatchObject({ outcome: 'limited' });
+  const [full, join] = [here.room, await here.join(false)];
+  const other = openPushedRoom(store, verification);
+  const otherJoin = await other.join();
+  await fill(full.roomId, 'many.test', 5_000);
+  const first = full.message(BOB, 'who has little there may send', [join]);
+  expect(await here.push(B, [first])).toEqual({ [first]: {} });
+  await here.taken(first);
+
+  await fill(full.roomId, B, 200);
+  const over = full.message(BOB, 'over the share', [first]);
+  const beside = other.room.message(BOB, 'in another room', [otherJoin]);
+  expect(await here.send(B, 'mixed', [full.raw(over), other.room.raw(beside)])).toMatchObject({
+    outcome: 'answered',
+    response: {
+      pdus: { [over]: { error: expect.stringContaining('too many events of the room') as string }, [beside]: {} },
+    },
+  });
+  await other.taken(beside);
+
+  await store.query(`DELETE FROM staged_pdus`);
+  const next = full.message(ALICE, 'when there is room again', [over]);
+  await here.push(A, [next]);
+  await here.taken(over, next);
 });
 
 test('what waits for a gap counts in its room only, so that a server may send on in its other rooms', async () => {
@@ -395,7 +426,7 @@ test('what waits for a gap counts in its room only, so that a server may send on
 
   await behindGap(room.roomId, 2_000);
   const next = room.message(ALICE, 'over the share of this room', [event]);
-  expect(await here.send(A, 'over', [room.raw(next)])).toMatchObject({ outcome: 'limited' });
+  expect(await here.push(A, [next])).toEqual({ [next]: { error: expect.stringContaining('too many') as string } });
   expect(await here.push(B, [next])).toEqual({ [next]: {} });
   await here.taken(next);
   // No journal knows of these gaps.

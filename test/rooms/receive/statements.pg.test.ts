@@ -20,7 +20,7 @@ afterAll(async () => {
 });
 
 /** What the test itself asks while it waits, and what is looked for each second whether or not anything came. */
-const BY_THE_CLOCK = [/^\s*WITH\s+wait AS/, /FROM staged_rooms f(?!.*AND room_id = \$4)/s];
+const BY_THE_CLOCK = [/SET looked_at/, /FROM staged_rooms f(?!.*AND room_id = \$4)/s];
 const OF_THE_TEST = /^SELECT event_id AS "eventId", reason, dropped_at/;
 
 async function statementsFor(work: () => Promise<unknown>): Promise<string[]> {

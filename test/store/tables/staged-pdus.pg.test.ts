@@ -2,13 +2,8 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Store } from '../../../src/store/open-store.ts';
-import {
-  dropStaged,
-  releaseStaged,
-  setStagedAside,
-  settleStaged,
-  stagePdus,
-} from '../../../src/store/tables/staged-pdus.ts';
+import { dropStaged, setStagedAside, settleStaged, stagePdus } from '../../../src/store/tables/staged-pdus.ts';
+import { claimWaitingRooms } from '../../../src/store/tables/staged-rooms.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 
 let database: TestDatabase;
@@ -81,18 +76,18 @@ test('an event that waits for several is released when the last of them is settl
   expect(await due()).toEqual(['merge', 'after']);
 });
 
-test('what waits for a gap stays when something else is settled, and so does what waits for it', async () => {
+test('what waits for a gap stays when something else is settled, and what waits for it in turn is released with it', async () => {
   await store.query(
     `INSERT INTO gaps (room_id, event_id, epoch, origin, opened_at, wake_at) VALUES ($1, $2, 1, $3, 0, 0)`,
     [roomId, idOf('gap'), SERVER],
   );
   await stage({ one: [], behind: ['gap'], later: ['behind', 'one'] });
   expect(await settle('one', 50)).toBe(0);
-  await releaseStaged(store);
+  await settleStaged(store, roomId, [], 50);
   expect(await due()).toEqual([]);
   await store.query(`UPDATE gaps SET wake_at = NULL WHERE room_id = $1`, [roomId]);
-  await releaseStaged(store);
-  expect(await due()).toEqual(['behind']);
+  await settleStaged(store, roomId, [], 50);
+  expect(await due()).toEqual(['behind', 'later']);
 });
 
 test('what waits for an event that is given up is released, to learn of it', async () => {
@@ -112,4 +107,26 @@ test('an event of another room of the same id settles nothing here', async () =>
   const elsewhere = '!elsewhere:a.test' as RoomId;
   expect(await settleStaged(store, elsewhere, [], 50)).toBe(0);
   expect(await due()).toEqual(['one']);
+});
+
+test('each room in which events wait is looked at by one process at a time, the longest not looked at first', async () => {
+  await stage({ one: [], two: ['one'] });
+  const first = roomId;
+  roomId = `!staged-other:a.test` as RoomId;
+  await stage({ three: [], four: ['three'] });
+  const second = roomId;
+  roomId = `!staged-nothing-waits:a.test` as RoomId;
+  await stage({ five: [] });
+  await store.query(`UPDATE staged_rooms SET looked_at = CASE room_id WHEN $1 THEN 1 WHEN $2 THEN 2 ELSE 9e15 END`, [
+    second,
+    first,
+  ]);
+  await store.query(`UPDATE staged_rooms SET looked_at = 0 WHERE room_id = $1`, [roomId]);
+  const claim = { everyMs: 60_000, limit: 1 };
+  expect(await Promise.all([claimWaitingRooms(store, claim), claimWaitingRooms(store, claim)])).toEqual(
+    expect.arrayContaining([[first], [second]]),
+  );
+  expect(await claimWaitingRooms(store, claim)).toEqual([]);
+  await store.query(`UPDATE staged_rooms SET looked_at = looked_at - 120000 WHERE room_id = $1`, [first]);
+  expect(await claimWaitingRooms(store, { ...claim, limit: 9 })).toEqual([first]);
 });
