@@ -1,6 +1,6 @@
 /**
  * The directions of docs/ARCHITECTURE.md, held by machine:
- * matrix <- resync <- store, federation, verification <- rooms <- activities, operator, federation-api, client-api <- cli.
+ * matrix <- resync <- store, federation, verification <- rooms, accounts <- activities, operator, federation-api, client-api <- cli.
  */
 const forbid = (name, comment, from, to) => ({
   name,
@@ -114,19 +114,25 @@ module.exports = {
       'store-knows-no-edge',
       'The store is below the use cases; of verification it knows the shapes of what is stored.',
       '^src/store/',
-      '^(workflows/|activities/|src/(federation|federation-api|client-api|http|rooms|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
+      '^(workflows/|activities/|src/(federation|federation-api|client-api|http|rooms|accounts|operator|temporal|cli|launch|simulator|verification/(?!contract\\.ts)))',
     ),
     forbid(
       'federation-knows-no-store',
       'The federation edge gets its stores as arguments.',
       '^src/federation/',
-      '^(workflows/|activities/|src/(store|rooms|operator|federation-api|client-api|http|temporal|cli|launch|simulator)/)',
+      '^(workflows/|activities/|src/(store|rooms|accounts|operator|federation-api|client-api|http|temporal|cli|launch|simulator)/)',
     ),
     forbid(
       'rooms-know-no-edge',
       'Use cases do not know who calls them, no HTTP server and no Temporal; contract.ts says in shapes what they offer.',
       '^src/rooms/',
-      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api|client-api|http)/|node_modules/(@temporalio|fastify)/)',
+      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|accounts|operator|federation-api|client-api|http)/|node_modules/(@temporalio|fastify)/)',
+    ),
+    forbid(
+      'accounts-know-no-rooms',
+      'Users exist without rooms, and nothing about them asks the network.',
+      '^src/accounts/',
+      '^(workflows/|activities/|src/(?!accounts/|store/|matrix/|clock\\.ts|invariant\\.ts)|node_modules/(?!p-limit/))',
     ),
     forbid(
       'activities-are-thin',
@@ -156,7 +162,7 @@ module.exports = {
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!fastify/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|accounts/(contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
     ),
     forbid(
       'temporal-knows-no-use-case',

@@ -33,6 +33,11 @@ export interface ListenerConfig {
   readonly port: number;
 }
 
+export interface RateLimitConfig {
+  readonly perMinute: number;
+  readonly burst: number;
+}
+
 export interface TlsConfig {
   readonly certificatePath: string;
   readonly privateKeyPath: string;
@@ -69,6 +74,17 @@ export interface Config {
   readonly clientApi: {
     /** Where clients reach this server, told by its name. */
     readonly publicBaseUrl: string | null;
+    readonly defaultRoomVersion: string;
+    /** Of those that can be refreshed. */
+    readonly accessTokenLifetimeMs: number;
+    /** Whether strangers may register. */
+    readonly isRegistrationOpen: boolean;
+    readonly registrationSharedSecret: string | null;
+    readonly rateLimits: {
+      readonly loginByAddress: RateLimitConfig | null;
+      readonly loginByAccount: RateLimitConfig | null;
+      readonly registration: RateLimitConfig | null;
+    };
   };
   readonly operator: {
     /** `null`: read from `tokenPath`. */
@@ -225,7 +241,7 @@ function toConfig(settings: Settings, base: string): Config {
       metrics: optionalListener(listeners.metrics),
       workerMetrics: optionalListener(listeners.worker_metrics),
     },
-    clientApi: { publicBaseUrl: settings.client_api.public_base_url ?? null },
+    clientApi: clientApi(settings.client_api),
     operator: {
       token: operator.token ?? null,
       tokenPath: optional(operator.token_path) ?? join(dataDirectory, 'operator.token'),
@@ -279,6 +295,27 @@ function toConfig(settings: Settings, base: string): Config {
     log,
     telemetry: { otlpEndpoint: telemetry.otlp_endpoint ?? null },
   };
+}
+
+function clientApi(settings: Settings['client_api']): Config['clientApi'] {
+  const { rate_limits: limits } = settings;
+  return {
+    publicBaseUrl: settings.public_base_url ?? null,
+    defaultRoomVersion: settings.default_room_version,
+    accessTokenLifetimeMs: milliseconds(settings.access_token_lifetime),
+    isRegistrationOpen: settings.registration === 'open',
+    registrationSharedSecret: settings.registration_shared_secret ?? null,
+    rateLimits: {
+      loginByAddress: rateLimit(limits.login_by_address),
+      loginByAccount: rateLimit(limits.login_by_account),
+      registration: rateLimit(limits.registration),
+    },
+  };
+}
+
+function rateLimit(settings: Settings['client_api']['rate_limits']['registration']): RateLimitConfig | null {
+  const { per_minute: perMinute, burst } = settings;
+  return perMinute === 0 ? null : { perMinute, burst };
 }
 
 function optionalListener({ host, port }: Settings['listeners']['metrics']): ListenerConfig | null {

@@ -1,6 +1,11 @@
-/** What an endpoint for clients may look at. */
+/** What an endpoint for clients may look at, and the strict reading of bodies. */
 import { type FastifyRequest } from 'fastify';
+import { type z } from 'zod';
+import { type Requester } from '../accounts/contract.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
+import { MatrixError } from '../http/matrix-error.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 
 export interface ClientRequest extends OpenRequest {
   /** As Fastify reads it: a parameter that is given twice is a list. */
@@ -11,8 +16,57 @@ export interface ClientRequest extends OpenRequest {
   readonly address: string;
 }
 
+/** A request of somebody who has shown his access token. */
+export interface UserRequest extends ClientRequest {
+  readonly requester: Requester;
+}
+
 /** The request without who makes it. */
 export function clientRequest(request: FastifyRequest): ClientRequest {
   const raw = request.body instanceof Uint8Array ? request.body : new Uint8Array();
   return { ...openRequest(request), query: request.query as ClientRequest['query'], raw, address: request.ip };
+}
+
+/**
+ * The body as an object, of whatever content type: older clients send none. Throws a `MatrixError` for what is no JSON, and for
+ * JSON that two readers may read differently (duplicate keys, lone surrogates).
+ */
+export function bodyOf({ raw }: Pick<ClientRequest, 'raw'>): JsonObject {
+  const parsed = parseJsonObject(raw);
+  if (parsed.ok) return parsed.value;
+  const errcode = parsed.rule === 'json.syntax' || parsed.rule === 'json.utf8' ? 'M_NOT_JSON' : 'M_BAD_JSON';
+  throw new MatrixError(400, errcode, `the body is ${parsed.reason}`);
+}
+
+/**
+ * The members of the body that an endpoint reads; others are let pass, as the specification asks. Throws a `MatrixError`; an
+ * `error` of the schema completes the sentence "expected …".
+ */
+export function readBody<Schema extends z.ZodType>(
+  request: Pick<ClientRequest, 'raw'>,
+  schema: Schema,
+): z.output<Schema> {
+  return readMembers(bodyOf(request), schema);
+}
+
+/** The same of an object that has been read. */
+export function readMembers<Schema extends z.ZodType>(members: JsonObject, schema: Schema): z.output<Schema> {
+  const result = schema.safeParse(members);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const path = issue?.path ?? [];
+  const at = path.join('.') || 'body';
+  const given = path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
+    members,
+  );
+  const errcode = given === undefined ? 'M_MISSING_PARAM' : 'M_BAD_JSON';
+  throw new MatrixError(400, errcode, `${at}: expected ${issue?.message ?? 'something else'}`);
+}
+
+/** A parameter of the query that may be given once; `undefined`: it is not. Throws a `MatrixError` for several. */
+export function queryText({ query }: Pick<ClientRequest, 'query'>, name: string): string | undefined {
+  const value = query[name];
+  if (value === undefined || typeof value === 'string') return value;
+  throw new MatrixError(400, 'M_INVALID_PARAM', `${name}: given more than once`);
 }

@@ -7,10 +7,19 @@
 import { type FastifyInstance } from 'fastify';
 import { createAnswerError } from '../http/answer-error.ts';
 import { createApp } from '../http/create-app.ts';
-import { addEndpoints } from '../http/endpoint.ts';
+import { addEndpoints, refuseOtherMethods } from '../http/endpoint.ts';
+import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { clientRequest } from './client-request.ts';
-import { DISCOVERY_ENDPOINTS, type DiscoveryContext } from './endpoints/discovery.ts';
+import { type ClientContext } from './context.ts';
+import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
+import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
+import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
+import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
+import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
+import { translateAccountError } from './errors.ts';
+import { type RateLimits, createRateLimiters } from './rate-limits.ts';
+import { requireUser } from './requester.ts';
 
 /** Until the headers of a request have arrived, and all of it, milliseconds (slow loris). */
 const HEADERS_MS = 15_000;
@@ -34,18 +43,25 @@ const HEADERS = {
   'access-control-expose-headers': 'Retry-After',
 };
 
-export interface ClientServerOptions extends DiscoveryContext {
+/** For anybody. */
+export const OPEN_ENDPOINTS = [...DISCOVERY_ENDPOINTS, ...OPEN_SESSION_ENDPOINTS, ...OPEN_PROFILE_ENDPOINTS];
+/** For users. */
+export const USER_ENDPOINTS = [...SESSION_ENDPOINTS, ...ACCOUNT_ENDPOINTS, ...DEVICE_ENDPOINTS, ...PROFILE_ENDPOINTS];
+
+export interface ClientServerOptions extends Omit<ClientContext, 'limiters'> {
   /** Absent: plain HTTP, on an inner address or behind a proxy that ends TLS. */
   readonly tls?: { readonly certificatePem: string; readonly keyPem: string } | undefined;
   /** The caller's address is the last in `X-Forwarded-For`. */
   readonly isBehindProxy: boolean;
+  readonly rateLimits: RateLimits;
+  readonly clock: Clock;
   readonly logger: Logger;
 }
 
 /** The server, not yet listening. */
 export function createClientServer(options: ClientServerOptions): FastifyInstance {
   const { logger, tls, isBehindProxy } = options;
-  const answerError = createAnswerError(logger);
+  const answerError = createAnswerError(logger, translateAccountError);
   const app = createApp({
     tls,
     isBehindProxy,
@@ -67,6 +83,12 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
-  addEndpoints(app, app, DISCOVERY_ENDPOINTS, clientRequest, options);
+  const context: ClientContext = { ...options, limiters: createRateLimiters(options.rateLimits, options.clock) };
+  addEndpoints(app, OPEN_ENDPOINTS, clientRequest, context);
+  void app.register((users, _options, done) => {
+    addEndpoints(users, USER_ENDPOINTS, requireUser(users, context.accounts).of, context);
+    done();
+  });
+  refuseOtherMethods(app, [...OPEN_ENDPOINTS, ...USER_ENDPOINTS]);
   return app;
 }

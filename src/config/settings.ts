@@ -6,6 +6,7 @@ import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
 import { isStaticName, parseStaticAddress } from '../federation/static-addresses.ts';
 import { parseKeyId, parseServerName } from '../matrix/identifiers.ts';
+import { ROOM_VERSIONS } from '../matrix/room-versions.ts';
 import { parseDuration, parseSize } from './units.ts';
 
 const text = (expected: string, accepts: (value: string) => boolean = (value) => value !== '') =>
@@ -79,6 +80,15 @@ function refuseSharedPorts(
   });
 }
 
+/** Requests of one address or for one account; 0 a minute is no limit. */
+function rateLimit(perMinute: number, burst: number) {
+  const expected = { error: 'a number of requests' };
+  return section({
+    per_minute: z.number(expected).min(0, expected).max(1_000_000, expected).default(perMinute),
+    burst: z.int(expected).min(1, expected).max(1_000_000, expected).default(burst),
+  }).prefault({});
+}
+
 const certificate = section({ certificate_path: path, private_key_path: path });
 
 /** Without a port there is no listener. */
@@ -118,6 +128,15 @@ export const settingsSchema = section({
     .prefault({}),
   client_api: section({
     public_base_url: url('a URL such as https://matrix.example.org', ['http:', 'https:']).optional(),
+    default_room_version: z.enum(ROOM_VERSIONS, { error: `one of ${ROOM_VERSIONS.join(', ')}` }).default('11'),
+    access_token_lifetime: duration.default('5m'),
+    registration: z.enum(['closed', 'open'], { error: 'closed or open' }).default('closed'),
+    registration_shared_secret: text('at least 16 characters', (value) => value.length >= 16).optional(),
+    rate_limits: section({
+      login_by_address: rateLimit(30, 20),
+      login_by_account: rateLimit(10, 10),
+      registration: rateLimit(10, 5),
+    }).prefault({}),
   }).prefault({}),
   operator: section({
     token: text('at least 16 characters from A-Z a-z 0-9 - . _ ~ + / =', (value) =>
@@ -198,7 +217,7 @@ export type Settings = z.output<typeof settingsSchema>;
 export type SettingsInput = z.input<typeof settingsSchema>;
 
 /** Keys whose values are never printed whole. */
-const SECRET_KEYS: readonly string[] = ['operator.token', 'database.url'];
+const SECRET_KEYS: readonly string[] = ['operator.token', 'database.url', 'client_api.registration_shared_secret'];
 
 /** A value as it may be shown: a token not at all, a URL without its password. */
 export function maskSecret(key: string, value: unknown): unknown {

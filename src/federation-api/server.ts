@@ -8,7 +8,7 @@ import { type FastifyInstance } from 'fastify';
 import { type Clock } from '../clock.ts';
 import { createAnswerError } from '../http/answer-error.ts';
 import { createApp } from '../http/create-app.ts';
-import { addEndpoints, openRequest } from '../http/endpoint.ts';
+import { addEndpoints, openRequest, refuseOtherMethods } from '../http/endpoint.ts';
 import { type Logger } from '../logging.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
@@ -24,6 +24,8 @@ import { SEND_ENDPOINTS, TRANSACTION_BYTES_MAX, createTransactionHandler } from 
 const KEEP_ALIVE_MS = 60_000;
 /** More than the servers of a large room that push at the same time. */
 const CONNECTIONS_MAX = 10_000;
+
+const SIGNED_ENDPOINTS = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS];
 
 export interface FederationServerTimeouts {
   /** Until the headers of a request have arrived, milliseconds (slow loris). */
@@ -75,14 +77,14 @@ export function createFederationServer(options: FederationServerOptions): Fastif
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
   const keys = createKeyAnswers(serverName, signingKey, options.oldSigningKeys ?? [], clock);
-  addEndpoints(app, app, KEY_ENDPOINTS, openRequest, { keys, version: options.version });
+  addEndpoints(app, KEY_ENDPOINTS, openRequest, { keys, version: options.version });
   void app.register((signed, _options, done) => {
     const authenticator = { ourselves: serverName, resolveKeys: options.resolveKeys, clock };
     const checked = requireSignature(signed, authenticator, options.bodies, closing.signal);
     const takeTransaction = createTransactionHandler({ ports, logger });
-    const endpoints = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS];
-    addEndpoints(app, signed, endpoints, checked.of, { ports, takeTransaction });
+    addEndpoints(signed, SIGNED_ENDPOINTS, checked.of, { ports, takeTransaction });
     done();
   });
+  refuseOtherMethods(app, [...KEY_ENDPOINTS, ...SIGNED_ENDPOINTS]);
   return app;
 }

@@ -38,7 +38,7 @@ function send(reply: FastifyReply, { status, errcode, message, details, headers 
   void reply
     .headers(headers)
     .code(status)
-    .send({ errcode, error: message, ...details });
+    .send(errcode === null ? details : { errcode, error: message, ...details });
 }
 
 function refusedByFastify(error: unknown): MatrixError | undefined {

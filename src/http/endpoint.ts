@@ -19,18 +19,13 @@ export interface Endpoint<Request, Context> {
   readonly answer: (request: Request, context: Context) => unknown;
 }
 
-/**
- * Adds endpoints to `scope`, whose hooks have passed when they are asked. Their paths are refused with 405 by every other
- * method, hooks or no hooks, as the specification asks; so all methods of one path belong into one list.
- */
+/** Adds endpoints to `scope`, whose hooks have passed when they are asked. */
 export function addEndpoints<Request, Context>(
-  app: FastifyInstance,
   scope: FastifyInstance,
   endpoints: readonly Endpoint<Request, Context>[],
   requestOf: (request: FastifyRequest, reply: FastifyReply) => Request,
   context: Context,
 ): void {
-  const methods = new Map<string, Set<HTTPMethods>>();
   for (const { method, path, answer } of endpoints) {
     scope.route({
       method,
@@ -41,6 +36,19 @@ export function addEndpoints<Request, Context>(
         return answered instanceof Readable ? sendJsonStream(reply, answered) : answered;
       },
     });
+  }
+}
+
+/**
+ * Refuses the paths of endpoints by every method that none of them answers with 405, as the specification asks, whatever hooks their
+ * scopes have: so `endpoints` are all of the listener.
+ */
+export function refuseOtherMethods(
+  app: FastifyInstance,
+  endpoints: readonly Pick<Endpoint<never, never>, 'method' | 'path'>[],
+): void {
+  const methods = new Map<string, Set<HTTPMethods>>();
+  for (const { method, path } of endpoints) {
     const served = methods.get(path) ?? new Set();
     methods.set(path, served.add(method));
     // Fastify answers HEAD where it answers GET.

@@ -5,14 +5,15 @@ import { type JsonObject } from '../matrix/pdu.ts';
 export class MatrixError extends Error {
   override readonly name = 'MatrixError';
   readonly status: number;
-  readonly errcode: string;
+  /** Null: no failure but a question, whose body is `details` alone. */
+  readonly errcode: string | null;
   /** Further members of the body; `retry_after_ms` is sent as a Retry-After header too. */
   readonly details: JsonObject;
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(
     status: number,
-    errcode: string,
+    errcode: string | null,
     message: string,
     details: JsonObject = {},
     headers: Readonly<Record<string, string>> = {},

@@ -7,7 +7,7 @@ import { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fa
 import { type Clock } from '../clock.ts';
 import { createAnswerError } from '../http/answer-error.ts';
 import { createApp } from '../http/create-app.ts';
-import { type Endpoint, type OpenRequest, addEndpoints, openRequest } from '../http/endpoint.ts';
+import { type Endpoint, type OpenRequest, addEndpoints, openRequest, refuseOtherMethods } from '../http/endpoint.ts';
 import { goneSignal } from '../http/gone-signal.ts';
 import { type Logger } from '../logging.ts';
 import { requireBearer } from './auth.ts';
@@ -33,6 +33,8 @@ export interface OperatorServerOptions extends OperatorContext {
 const HEALTH_ENDPOINTS: readonly Endpoint<OpenRequest, null>[] = [
   { method: 'GET', path: '/health', answer: () => ({ status: 'ok' }) },
 ];
+
+const OPERATOR_ENDPOINTS = [...ROOM_ENDPOINTS, ...JOURNAL_ENDPOINTS];
 
 /** The server, not yet listening. */
 export function createOperatorServer(options: OperatorServerOptions): FastifyInstance {
@@ -66,16 +68,17 @@ export function createOperatorServer(options: OperatorServerOptions): FastifyIns
     done();
   });
 
-  addEndpoints(app, app, HEALTH_ENDPOINTS, openRequest, null);
+  addEndpoints(app, HEALTH_ENDPOINTS, openRequest, null);
   const checkBearer = requireBearer(options.token);
   void app.register((api, _options, done) => {
     api.addHook('onRequest', (request, _reply, next) => {
       checkBearer(request.headers.authorization, request.query);
       next();
     });
-    addEndpoints(app, api, [...ROOM_ENDPOINTS, ...JOURNAL_ENDPOINTS], operatorRequest, options);
+    addEndpoints(api, OPERATOR_ENDPOINTS, operatorRequest, options);
     done();
   });
+  refuseOtherMethods(app, [...HEALTH_ENDPOINTS, ...OPERATOR_ENDPOINTS]);
   return app;
 }
 

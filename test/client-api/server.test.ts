@@ -2,6 +2,9 @@ import { type FastifyInstance } from 'fastify';
 import { request } from 'undici';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
+import { type Accounts } from '../../src/accounts/contract.ts';
+import { systemClock } from '../../src/clock.ts';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { createClientServer } from '../../src/client-api/server.ts';
 import { clientRequest } from '../../src/client-api/client-request.ts';
 
@@ -17,7 +20,20 @@ async function start(
 ): Promise<Running> {
   const log: string[] = [];
   const logger = pino({ level: 'trace' }, { write: (line: string) => void log.push(line) });
-  const app = createClientServer({ isBehindProxy: false, publicBaseUrl: null, logger, ...over });
+  const app = createClientServer({
+    serverName: 'here.test' as ServerName,
+    // Nothing here asks for an account.
+    accounts: {} as Accounts,
+    publicBaseUrl: null,
+    defaultRoomVersion: '11',
+    isRegistrationOpen: false,
+    secretRegistration: null,
+    isBehindProxy: false,
+    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
+    clock: systemClock,
+    logger,
+    ...over,
+  });
   prepare(app);
   onTestFinished(() => app.close());
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), log };

@@ -4,7 +4,13 @@ import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { type Translate, createAnswerError } from '../../src/http/answer-error.ts';
 import { createApp } from '../../src/http/create-app.ts';
-import { type Endpoint, type OpenRequest, addEndpoints, openRequest } from '../../src/http/endpoint.ts';
+import {
+  type Endpoint,
+  type OpenRequest,
+  addEndpoints,
+  openRequest,
+  refuseOtherMethods,
+} from '../../src/http/endpoint.ts';
 import { MatrixError } from '../../src/http/matrix-error.ts';
 
 type TestEndpoint = Endpoint<OpenRequest, { readonly name: string }>;
@@ -27,7 +33,8 @@ function listenerOf(answer: TestEndpoint['answer'], translate?: Translate): { ap
     { method: 'GET', path: '/things/:id', answer },
     { method: 'PUT', path: '/things/:id', answer: () => ({}) },
   ];
-  addEndpoints(app, app, endpoints, openRequest, { name: 'here' });
+  addEndpoints(app, endpoints, openRequest, { name: 'here' });
+  refuseOtherMethods(app, endpoints);
   return { app, log };
 }
 

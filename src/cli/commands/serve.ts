@@ -1,9 +1,10 @@
 /** `rejoinder serve`: the listeners, for other homeservers, for Matrix clients, and for the command line and operators. */
 import { availableParallelism } from 'node:os';
+import { createAccounts } from '../../accounts/accounts.ts';
+import { createPasswords } from '../../accounts/passwords.ts';
 import { systemClock } from '../../clock.ts';
 import { type Config, type ListenerConfig, loadConfig, requireSetting } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
-import { createClientServer } from '../../client-api/server.ts';
 import { createFederationServer } from '../../federation-api/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
 import { createOperatorServer } from '../../operator/server.ts';
@@ -16,6 +17,7 @@ import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { readCertificate } from '../process/certificate.ts';
+import { buildClientServer } from '../process/client-server.ts';
 import { openListener } from '../process/listen.ts';
 import { openMetrics } from '../process/metrics.ts';
 import { startRinger } from '../process/ringer.ts';
@@ -96,13 +98,13 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     logger,
     clock: systemClock,
   });
-  const clientTls = await readCertificate('client', listeners.client.tls);
-  const client = createClientServer({
-    tls: clientTls,
-    isBehindProxy: listeners.client.xForwarded,
-    publicBaseUrl: config.clientApi.publicBaseUrl,
-    logger,
+  const accounts = createAccounts({
+    store: rooms.store,
+    clock: systemClock,
+    passwords: createPasswords(),
+    accessTokenMs: config.clientApi.accessTokenLifetimeMs,
   });
+  const client = await buildClientServer({ config, accounts, clock: systemClock, logger });
   shutdown.add('federation listener', () => federation.close());
   const federationPort = await openListener(federation, 'federation', listeners.federation);
   shutdown.add('client listener', () => client.close());

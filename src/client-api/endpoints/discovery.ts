@@ -3,9 +3,8 @@
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#server-discovery and #api-versions
  */
-import { type Endpoint } from '../../http/endpoint.ts';
 import { MatrixError } from '../../http/matrix-error.ts';
-import { type ClientRequest } from '../client-request.ts';
+import { type OpenEndpoint } from '../context.ts';
 
 /** Versions whose paths and forms are taken. Clients refuse servers that name none since 1.1; 1.11 is about media, which are not here. */
 const VERSIONS = [
@@ -24,12 +23,7 @@ const VERSIONS = [
   'v1.10',
 ];
 
-export interface DiscoveryContext {
-  /** Where clients reach this server; `null`: nobody has said. */
-  readonly publicBaseUrl: string | null;
-}
-
-export const DISCOVERY_ENDPOINTS: readonly Endpoint<ClientRequest, DiscoveryContext>[] = [
+export const DISCOVERY_ENDPOINTS: readonly OpenEndpoint[] = [
   {
     method: 'GET',
     path: '/_matrix/client/versions',

@@ -1,0 +1,136 @@
+/** Users of this server: who there is, what they call themselves, and what an edge is given of it all. */
+import { type UserId } from '../matrix/identifiers.ts';
+import { deleteDevices, readDevice, readDevices, renameDevice } from '../store/tables/devices.ts';
+import {
+  type UserRow,
+  hasMemberships,
+  insertUser,
+  lockUser,
+  markDeactivated,
+  readUser,
+  readUsers,
+  setPasswordHash,
+  setProfile,
+} from '../store/tables/users.ts';
+import { type AccountsContext } from './context.ts';
+import { type Accounts, type NewUser } from './contract.ts';
+import { AccountError } from './error.ts';
+import { newUserId } from './names.ts';
+import { authenticate, logIn, logOut, logOutEverywhere, refresh, startSession } from './sessions.ts';
+import { makeLocalpart } from './tokens.ts';
+
+/** Display names and the URLs of avatars, as in membership events, which hold 64 KiB in all. */
+const PROFILE_BYTES_MAX = 1000;
+/** Names of devices: for a list on a screen. */
+const DEVICE_NAME_BYTES_MAX = 500;
+
+/** Puts the use cases together for the edges. */
+export function createAccounts(context: AccountsContext): Accounts {
+  const { store } = context;
+  return {
+    requireAvailable: async (name) => {
+      const userId = newUserId(name, store.serverName);
+      if ((await readUser(store, userId)) !== undefined || (await hasMemberships(store, userId))) throw inUse(userId);
+    },
+    registerUser: async (user) => {
+      const userId = newUserId(user.name ?? makeLocalpart(), store.serverName);
+      if (await hasMemberships(store, userId)) throw inUse(userId);
+      return makeUser(context, userId, user);
+    },
+    createUser: (user) => makeUser(context, newUserId(user.name ?? makeLocalpart(), store.serverName), user),
+    startSession: (userId, session) => startSession(context, userId, requireNamed(session)),
+    logIn: (name, password, session) => logIn(context, name, password, requireNamed(session)),
+    refresh: (refreshToken) => refresh(context, refreshToken),
+    authenticate: (accessToken, address) => authenticate(context, accessToken, address),
+    logOut: (requester) => logOut(context, requester),
+    logOutEverywhere: (userId) => logOutEverywhere(context, userId),
+    requirePassword: async (userId, password) => {
+      const { passwordHash } = await requireUser(context, userId);
+      if (await context.passwords.matches(password, passwordHash)) return;
+      throw new AccountError('forbidden', 'that is not the password');
+    },
+    setPassword: async (userId, password, keepDevice) => {
+      const hash = await context.passwords.hash(password);
+      await store.inTransaction(async (tx) => {
+        if ((await lockUser(tx, userId, 'all')) === undefined) throw notFound(userId);
+        await setPasswordHash(tx, userId, hash);
+        if (keepDevice === undefined) return;
+        await deleteDevices(tx, userId, { allBut: keepDevice === null ? [] : [keepDevice] });
+      });
+    },
+    deactivate: async (userId) => {
+      await store.inTransaction(async (tx) => {
+        if ((await lockUser(tx, userId, 'all')) === undefined) throw notFound(userId);
+        await markDeactivated(tx, userId, context.clock.now());
+        await deleteDevices(tx, userId, { allBut: [] });
+      });
+    },
+    devices: (userId) => readDevices(store, userId),
+    device: async (userId, deviceId) => {
+      const device = isStorable(deviceId) ? await readDevice(store, userId, deviceId) : undefined;
+      if (device === undefined) throw new AccountError('not-found', 'there is no such device');
+      return device;
+    },
+    renameDevice: async (userId, deviceId, name) => {
+      requireNamed({ displayName: name });
+      if (isStorable(deviceId) && (await renameDevice(store, userId, deviceId, name))) return;
+      throw new AccountError('not-found', 'there is no such device');
+    },
+    deleteDevices: async (userId, deviceIds) => {
+      await store.inTransaction((tx) => deleteDevices(tx, userId, { these: deviceIds.filter(isStorable) }));
+    },
+    profile: async (userId) => {
+      const user = await readUser(store, userId);
+      if (user === undefined || user.deactivatedAt !== null) throw notFound(userId);
+      return { displayName: user.displayName, avatarUrl: user.avatarUrl };
+    },
+    setProfile: async (userId, field, value) => {
+      if (value !== null && Buffer.byteLength(value) > PROFILE_BYTES_MAX) {
+        throw new AccountError('invalid', `at most ${PROFILE_BYTES_MAX} bytes`);
+      }
+      await setProfile(store, userId, field, value);
+    },
+    list: async (after, limit) =>
+      (await readUsers(store, after, limit)).map(({ userId, isAdmin, createdAt, deactivatedAt }) => {
+        return { userId, isAdmin, createdAt, deactivatedAt };
+      }),
+  };
+}
+
+async function makeUser(
+  { store, clock, passwords }: AccountsContext,
+  userId: UserId,
+  { password, isAdmin }: NewUser,
+): Promise<UserId> {
+  // Looked at before, too: a hash costs more than a look.
+  if ((await readUser(store, userId)) !== undefined) throw inUse(userId);
+  const passwordHash = await passwords.hash(password);
+  const isNew = await insertUser(store, { userId, passwordHash, isAdmin, createdAt: clock.now() });
+  if (!isNew) throw inUse(userId);
+  return userId;
+}
+
+async function requireUser({ store }: AccountsContext, userId: UserId): Promise<UserRow> {
+  const user = await readUser(store, userId);
+  if (user === undefined) throw notFound(userId);
+  return user;
+}
+
+/** Throws where a device's name is too long. */
+function requireNamed<Named extends { readonly displayName?: string | undefined }>(session: Named): Named {
+  if (Buffer.byteLength(session.displayName ?? '') <= DEVICE_NAME_BYTES_MAX) return session;
+  throw new AccountError('invalid', `the name of a device has at most ${DEVICE_NAME_BYTES_MAX} bytes`);
+}
+
+/** No device has an id that holds NUL, and the database would not take the question. */
+function isStorable(deviceId: string): boolean {
+  return !deviceId.includes('\0');
+}
+
+function inUse(userId: UserId): AccountError {
+  return new AccountError('user-in-use', `${userId} is taken`);
+}
+
+function notFound(userId: UserId): AccountError {
+  return new AccountError('not-found', `there is no account ${userId}`);
+}

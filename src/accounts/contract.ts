@@ -1,0 +1,107 @@
+/** What accounts offer to edges, in shapes; no code. Times are milliseconds since the Unix epoch. Throws `AccountError`. */
+import { type UserId } from '../matrix/identifiers.ts';
+
+/** Who makes a request. */
+export interface Requester {
+  readonly userId: UserId;
+  readonly deviceId: string;
+}
+
+/** What a login gives. */
+export interface Login extends Requester {
+  readonly accessToken: string;
+  /** Null: the access token does not expire. */
+  readonly refreshToken: string | null;
+  /** How long the access token opens the door; null: until somebody logs out. */
+  readonly expiresInMs: number | null;
+}
+
+/** As what a login is to be known. */
+export interface NewSession {
+  /** Absent: a new one is made. */
+  readonly deviceId?: string | undefined;
+  /** Of a device that is new. */
+  readonly displayName?: string | undefined;
+  /** Whether the client can refresh its token; then it expires. */
+  readonly refreshable: boolean;
+  /** Of who asks. */
+  readonly address: string;
+}
+
+export interface NewUser {
+  /** A local part or a whole user id; absent: a name is made. */
+  readonly name?: string | undefined;
+  readonly password: string;
+  readonly isAdmin: boolean;
+}
+
+export interface Device {
+  readonly deviceId: string;
+  readonly displayName: string | null;
+  readonly lastSeenAt: number;
+  readonly lastSeenAddress: string | null;
+}
+
+export interface Profile {
+  readonly displayName: string | null;
+  readonly avatarUrl: string | null;
+}
+
+export interface Account {
+  readonly userId: UserId;
+  readonly isAdmin: boolean;
+  readonly createdAt: number;
+  readonly deactivatedAt: number | null;
+}
+
+export interface Accounts {
+  /** Whether somebody may register under that name; throws what registering would. */
+  requireAvailable(name: string): Promise<void>;
+  /** By a client: not under a name that has memberships already, which are somebody's. */
+  registerUser(user: NewUser): Promise<UserId>;
+  /** By whoever runs this server: a name with memberships gets its account. */
+  createUser(user: NewUser): Promise<UserId>;
+  /** Logs in a user who has just registered. */
+  startSession(userId: UserId, session: NewSession): Promise<Login>;
+  /** `name`: a local part or a whole user id. */
+  logIn(name: string, password: string, session: NewSession): Promise<Login>;
+  /** Another access token for a refresh token, which stays good until the new ones are used. */
+  refresh(refreshToken: string): Promise<Omit<Login, keyof Requester>>;
+  /** Whose token this is. `address`: of who asks. */
+  authenticate(accessToken: string, address: string): Promise<Requester>;
+  logOut(requester: Requester): Promise<void>;
+  logOutEverywhere(userId: UserId): Promise<void>;
+  /** Throws unless it is the user's. */
+  requirePassword(userId: UserId, password: string): Promise<void>;
+  /** `keepDevice`: not logged out with the others; `null`: all are; absent: none is. */
+  setPassword(userId: UserId, password: string, keepDevice?: string | null): Promise<void>;
+  /** Logs out everywhere; nobody gets the name again. */
+  deactivate(userId: UserId): Promise<void>;
+  devices(userId: UserId): Promise<readonly Device[]>;
+  device(userId: UserId, deviceId: string): Promise<Device>;
+  renameDevice(userId: UserId, deviceId: string, name: string): Promise<void>;
+  /** Those that are not there are gone already. */
+  deleteDevices(userId: UserId, deviceIds: readonly string[]): Promise<void>;
+  profile(userId: UserId): Promise<Profile>;
+  /** `null`: none from now on. */
+  setProfile(userId: UserId, field: keyof Profile, value: string | null): Promise<void>;
+  /** Accounts after a user id, in their order. */
+  list(after: string, limit: number): Promise<readonly Account[]>;
+}
+
+/** What is to be registered by whoever knows the secret that this server shares with tools. */
+export interface SignedRegistration {
+  readonly nonce: string;
+  readonly username: string;
+  readonly password: string;
+  readonly admin: boolean;
+  readonly userType?: string | undefined;
+  /** HMAC-SHA1 of the rest, in hex. */
+  readonly mac: string;
+}
+
+export interface SecretRegistration {
+  nonce(): string;
+  /** `stale`: the nonce is not one of ours, or too old. */
+  check(request: SignedRegistration): 'right' | 'wrong' | 'stale';
+}

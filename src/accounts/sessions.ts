@@ -1,0 +1,145 @@
+/**
+ * Logging in and out. An access token that can be refreshed expires; a refresh token stays good until what was given for it
+ * is used, so that a client which lost the answer asks again.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#client-authentication and #refreshing-access-tokens
+ */
+import { type UserId } from '../matrix/identifiers.ts';
+import { type Transaction } from '../store/open-store.ts';
+import { deleteDevices, lockDevice, touchDevice, upsertDevice } from '../store/tables/devices.ts';
+import {
+  type SessionRow,
+  deleteFollowers,
+  deleteSessions,
+  insertSession,
+  lockRefreshable,
+  readRefreshable,
+  readSession,
+  settleSession,
+} from '../store/tables/sessions.ts';
+import { lockUser, readUser } from '../store/tables/users.ts';
+import { type AccountsContext } from './context.ts';
+import { type Login, type NewSession, type Requester } from './contract.ts';
+import { AccountError } from './error.ts';
+import { knownUserId, requireDeviceId } from './names.ts';
+import { hashToken, makeDeviceId, makeToken } from './tokens.ts';
+
+/** When a device was last used is told to the minute: a row a request would cost more than it tells. */
+const SEEN_EVERY_MS = 60_000;
+
+/** Logs in by name and password. The same words for a name that is not there and for a wrong password. */
+export async function logIn(
+  context: AccountsContext,
+  name: string,
+  password: string,
+  session: NewSession,
+): Promise<Login> {
+  const userId = knownUserId(name, context.store.serverName);
+  const user = userId && (await readUser(context.store, userId));
+  const isRight = await context.passwords.matches(password, user?.passwordHash ?? null);
+  // Its password is gone, so that nobody finds out who was here once but by the name being taken.
+  if (!isRight || user === undefined) throw new AccountError('forbidden', 'name and password do not belong together');
+  return startSession(context, user.userId, session, user.passwordHash);
+}
+
+/**
+ * Logs a user in. A device that is logged in already loses its old tokens.
+ *
+ * @param passwordHash what the password was checked against: it may have been changed since; absent: none was asked for
+ */
+export async function startSession(
+  context: AccountsContext,
+  userId: UserId,
+  { deviceId: wanted, displayName, refreshable, address }: NewSession,
+  passwordHash?: string | null,
+): Promise<Login> {
+  const deviceId = wanted === undefined ? makeDeviceId() : requireDeviceId(wanted);
+  return context.store.inTransaction(async (tx) => {
+    const user = await lockUser(tx, userId, 'share');
+    if (user === undefined) throw new AccountError('deactivated', 'this account is closed');
+    if (passwordHash !== undefined && user.passwordHash !== passwordHash) {
+      throw new AccountError('forbidden', 'the password was changed meanwhile');
+    }
+    const createdAt = context.clock.now();
+    await upsertDevice(tx, { userId, deviceId, displayName: displayName ?? null, createdAt, lastSeenAddress: address });
+    await deleteSessions(tx, userId, deviceId);
+    return { userId, deviceId, ...(await giveTokens(context, tx, { userId, deviceId }, refreshable, null)) };
+  });
+}
+
+/** The device's row is locked. */
+async function giveTokens(
+  { clock, accessTokenMs }: AccountsContext,
+  tx: Transaction,
+  requester: Requester,
+  refreshable: boolean,
+  follows: Buffer | null,
+): Promise<Omit<Login, keyof Requester>> {
+  const accessToken = makeToken('access');
+  const refreshToken = refreshable ? makeToken('refresh') : null;
+  const expiresInMs = refreshable ? accessTokenMs : null;
+  const createdAt = clock.now();
+  await insertSession(tx, {
+    ...requester,
+    accessHash: hashToken(accessToken),
+    refreshHash: refreshToken === null ? null : hashToken(refreshToken),
+    createdAt,
+    expiresAt: expiresInMs === null ? null : createdAt + expiresInMs,
+    follows,
+  });
+  return { accessToken, refreshToken, expiresInMs };
+}
+
+/** Another access token, and another refresh token, for a refresh token. */
+export async function refresh(context: AccountsContext, refreshToken: string): Promise<Omit<Login, keyof Requester>> {
+  const hash = hashToken(refreshToken);
+  const unknown = new AccountError('unknown-token', 'this refresh token is not known any more');
+  const found = await readRefreshable(context.store, hash);
+  if (found === undefined) throw unknown;
+  return context.store.inTransaction(async (tx) => {
+    // In the order of whoever logs out: first the device.
+    if (!(await lockDevice(tx, found.userId, found.deviceId))) throw unknown;
+    const session = await lockRefreshable(tx, hash);
+    if (session === undefined) throw unknown;
+    await settleSession(tx, session);
+    await deleteFollowers(tx, session.accessHash);
+    return giveTokens(context, tx, { userId: found.userId, deviceId: found.deviceId }, true, session.accessHash);
+  });
+}
+
+/** Whose token this is; one statement, and another one once a minute. */
+export async function authenticate(
+  { store, clock }: AccountsContext,
+  accessToken: string,
+  address: string,
+): Promise<Requester> {
+  const session = await readSession(store, hashToken(accessToken));
+  if (session === undefined) throw new AccountError('unknown-token', 'this access token is not known');
+  const now = clock.now();
+  if (isExpired(session, now)) {
+    throw new AccountError('unknown-token', 'this access token has expired', { softLogout: true });
+  }
+  await settleSession(store, session);
+  const { userId, deviceId } = session;
+  if (now - session.lastSeenAt >= SEEN_EVERY_MS) {
+    await touchDevice(store, { userId, deviceId, lastSeenAt: now, lastSeenAddress: address });
+  }
+  return { userId, deviceId };
+}
+
+function isExpired({ expiresAt }: Pick<SessionRow, 'expiresAt'>, now: number): boolean {
+  return expiresAt !== null && expiresAt <= now;
+}
+
+/** Logs a device out; it is gone. */
+export async function logOut({ store }: AccountsContext, { userId, deviceId }: Requester): Promise<void> {
+  await store.inTransaction((tx) => deleteDevices(tx, userId, { these: [deviceId] }));
+}
+
+/** Logs all devices of a user out, those that log in meanwhile too. */
+export async function logOutEverywhere({ store }: AccountsContext, userId: UserId): Promise<void> {
+  await store.inTransaction(async (tx) => {
+    await lockUser(tx, userId, 'all');
+    await deleteDevices(tx, userId, { allBut: [] });
+  });
+}

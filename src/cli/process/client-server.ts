@@ -1,0 +1,38 @@
+/** The client listener as the configuration says it. */
+import { type FastifyInstance } from 'fastify';
+import { type Accounts } from '../../accounts/contract.ts';
+import { createSecretRegistration } from '../../accounts/shared-secret.ts';
+import { createClientServer } from '../../client-api/server.ts';
+import { type Clock } from '../../clock.ts';
+import { type Config } from '../../config.ts';
+import { type Logger } from '../../logging.ts';
+import { readCertificate } from './certificate.ts';
+
+export interface ClientServerParts {
+  readonly config: Config;
+  readonly accounts: Accounts;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The server, not yet listening. Throws `CliError` for a certificate that cannot be read. */
+export async function buildClientServer({
+  config,
+  accounts,
+  clock,
+  logger,
+}: ClientServerParts): Promise<FastifyInstance> {
+  const { serverName, clientApi } = config;
+  const { tls, xForwarded } = config.listeners.client;
+  const { registrationSharedSecret: secret } = clientApi;
+  return createClientServer({
+    ...clientApi,
+    serverName,
+    tls: await readCertificate('client', tls),
+    isBehindProxy: xForwarded,
+    secretRegistration: secret === null ? null : createSecretRegistration(secret, clock),
+    accounts,
+    clock,
+    logger,
+  });
+}

@@ -1,0 +1,24 @@
+/** What the endpoints for clients are given besides the request. */
+import { type Accounts, type SecretRegistration } from '../accounts/contract.ts';
+import { type Endpoint } from '../http/endpoint.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
+import { type ClientRequest, type UserRequest } from './client-request.ts';
+import { type RateLimiters } from './rate-limits.ts';
+
+export interface ClientContext {
+  readonly serverName: ServerName;
+  readonly accounts: Accounts;
+  readonly limiters: RateLimiters;
+  /** Where clients reach this server; `null`: nobody has said. */
+  readonly publicBaseUrl: string | null;
+  /** Whether strangers may register. */
+  readonly isRegistrationOpen: boolean;
+  /** `null`: no secret is configured. */
+  readonly secretRegistration: SecretRegistration | null;
+  readonly defaultRoomVersion: string;
+}
+
+/** For anybody. */
+export type OpenEndpoint = Endpoint<ClientRequest, ClientContext>;
+/** For users. */
+export type UserEndpoint = Endpoint<UserRequest, ClientContext>;

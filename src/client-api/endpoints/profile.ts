@@ -1,0 +1,68 @@
+/**
+ * What users call themselves, for anybody who asks. Of other servers' users nothing is known here.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#profiles
+ */
+import { z } from 'zod';
+import { type Profile } from '../../accounts/contract.ts';
+import { type OpenRequest } from '../../http/endpoint.ts';
+import { MatrixError } from '../../http/matrix-error.ts';
+import { type UserId, domainOf, parseUserId } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { type ClientRequest, readBody } from '../client-request.ts';
+import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
+import { R0_AND_V3, inForms } from '../paths.ts';
+
+const FIELDS = { displayname: 'displayName', avatar_url: 'avatarUrl' } as const satisfies Record<string, keyof Profile>;
+type Field = keyof typeof FIELDS;
+const NAMES = Object.keys(FIELDS) as Field[];
+
+export const OPEN_PROFILE_ENDPOINTS: readonly OpenEndpoint[] = [
+  ...inForms<ClientRequest, ClientContext>(R0_AND_V3, {
+    method: 'GET',
+    path: '/profile/:userId',
+    answer: async (request, context) => {
+      const profile = await readProfile(request, context);
+      return Object.assign({}, ...NAMES.map((name) => member(profile, name))) as JsonObject;
+    },
+  }),
+  ...NAMES.flatMap((name) =>
+    inForms<ClientRequest, ClientContext>(R0_AND_V3, {
+      method: 'GET',
+      path: `/profile/:userId/${name}`,
+      answer: async (request, context) => member(await readProfile(request, context), name),
+    }),
+  ),
+];
+
+export const PROFILE_ENDPOINTS: readonly UserEndpoint[] = NAMES.flatMap((name) =>
+  inForms(R0_AND_V3, {
+    method: 'PUT',
+    path: `/profile/:userId/${name}`,
+    answer: async (request, { accounts }) => {
+      const { requester } = request;
+      if (userOf(request) !== requester.userId) throw new MatrixError(403, 'M_FORBIDDEN', 'that is not your profile');
+      const body = readBody(request, z.object({ [name]: z.string({ error: 'a string' }).nullable() }));
+      const value = body[name] ?? null;
+      await accounts.setProfile(requester.userId, FIELDS[name], value === '' ? null : value);
+      return {};
+    },
+  } satisfies UserEndpoint),
+);
+
+async function readProfile(request: ClientRequest, { accounts, serverName }: ClientContext): Promise<Profile> {
+  const userId = userOf(request);
+  if (domainOf(userId) === serverName) return accounts.profile(userId);
+  throw new MatrixError(404, 'M_NOT_FOUND', 'nothing is known here of users of other servers');
+}
+
+function userOf({ params }: OpenRequest): UserId {
+  const userId = parseUserId(params['userId']);
+  if (userId === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not a user id');
+  return userId;
+}
+
+function member(profile: Profile, name: Field): JsonObject {
+  const value = profile[FIELDS[name]];
+  return value === null ? {} : { [name]: value };
+}

@@ -1,0 +1,183 @@
+/**
+ * Registering, logging in and out.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#login and #account-registration-and-management
+ */
+import { z } from 'zod';
+import { type Login, type NewSession } from '../../accounts/contract.ts';
+import { MatrixError } from '../../http/matrix-error.ts';
+import { unrecognized } from '../../http/endpoint.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { type ClientRequest, bodyOf, queryText, readBody, readMembers } from '../client-request.ts';
+import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
+import { requireDummy } from '../interactive.ts';
+import { R0_AND_V3, inForms } from '../paths.ts';
+
+const text = z.string({ error: 'a string' });
+const flag = z.boolean({ error: 'true or false' });
+
+const sessionMembers = {
+  device_id: text.optional(),
+  initial_device_display_name: text.optional(),
+  refresh_token: flag.default(false),
+};
+
+const loginBody = z.object({
+  type: text,
+  identifier: z.object({ type: text, user: text.optional() }, { error: 'an object' }).optional(),
+  user: text.optional(),
+  password: text.optional(),
+  ...sessionMembers,
+});
+
+const registerBody = z.object({
+  username: text.optional(),
+  password: text.optional(),
+  inhibit_login: flag.default(false),
+  ...sessionMembers,
+});
+
+const secretBody = z.object({
+  nonce: text,
+  username: text,
+  password: text,
+  admin: flag.default(false),
+  user_type: text.nullish(),
+  mac: text,
+  displayname: text.nullish(),
+});
+
+export const OPEN_SESSION_ENDPOINTS: readonly OpenEndpoint[] = [
+  ...inForms<ClientRequest, ClientContext>(R0_AND_V3, {
+    method: 'GET',
+    path: '/login',
+    answer: () => ({ flows: [{ type: 'm.login.password' }] }),
+  }),
+  ...inForms<ClientRequest, ClientContext>(R0_AND_V3, { method: 'POST', path: '/login', answer: logIn }),
+  ...inForms<ClientRequest, ClientContext>(R0_AND_V3, { method: 'POST', path: '/register', answer: register }),
+  ...inForms<ClientRequest, ClientContext>(R0_AND_V3, {
+    method: 'GET',
+    path: '/register/available',
+    answer: async (request, { accounts, isRegistrationOpen, limiters }) => {
+      if (!isRegistrationOpen) throw registrationClosed();
+      limiters.registration.take(request.address);
+      const name = queryText(request, 'username');
+      if (name === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'username: expected a name');
+      await accounts.requireAvailable(name);
+      return { available: true };
+    },
+  }),
+  ...inForms<ClientRequest, ClientContext>(['v3'], {
+    method: 'POST',
+    path: '/refresh',
+    answer: async (request, { accounts }) => {
+      const { refresh_token: token } = readBody(request, z.object({ refresh_token: text }));
+      return tokensAnswer(await accounts.refresh(token));
+    },
+  }),
+  {
+    method: 'GET',
+    path: '/_synapse/admin/v1/register',
+    answer: (_request, { secretRegistration }) =>
+      secretRegistration === null ? unrecognized(404)() : { nonce: secretRegistration.nonce() },
+  },
+  { method: 'POST', path: '/_synapse/admin/v1/register', answer: registerBySecret },
+];
+
+export const SESSION_ENDPOINTS: readonly UserEndpoint[] = [
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/logout',
+    answer: async ({ requester }, { accounts }) => {
+      await accounts.logOut(requester);
+      return {};
+    },
+  } satisfies UserEndpoint),
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/logout/all',
+    answer: async ({ requester }, { accounts }) => {
+      await accounts.logOutEverywhere(requester.userId);
+      return {};
+    },
+  } satisfies UserEndpoint),
+];
+
+async function logIn(request: ClientRequest, context: ClientContext): Promise<JsonObject> {
+  const { accounts, limiters } = context;
+  const body = readBody(request, loginBody);
+  if (body.type !== 'm.login.password') throw new MatrixError(400, 'M_UNKNOWN', 'only m.login.password is known here');
+  if (body.identifier !== undefined && body.identifier.type !== 'm.id.user') {
+    throw new MatrixError(400, 'M_UNKNOWN', 'only m.id.user is known here');
+  }
+  const user = body.identifier?.user ?? body.user;
+  if (user === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'identifier.user: expected a user');
+  if (body.password === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'password: expected a password');
+  limiters.loginByAddress.take(request.address);
+  limiters.loginByAccount.take(user.startsWith('@') ? user : `@${user}:${context.serverName}`);
+  return loginAnswer(await accounts.logIn(user, body.password, newSession(request, body)), context);
+}
+
+async function register(request: ClientRequest, context: ClientContext): Promise<JsonObject> {
+  const { accounts, limiters, isRegistrationOpen } = context;
+  const kind = queryText(request, 'kind') ?? 'user';
+  if (kind === 'guest') throw new MatrixError(403, 'M_GUEST_ACCESS_FORBIDDEN', 'there are no guests here');
+  if (kind !== 'user') throw new MatrixError(400, 'M_INVALID_PARAM', 'kind: expected user or guest');
+  if (!isRegistrationOpen) throw registrationClosed();
+  const members = bodyOf(request);
+  const body = readMembers(members, registerBody);
+  // Whoever is asked to authenticate has a name that he can have.
+  if (body.username !== undefined) await accounts.requireAvailable(body.username);
+  await requireDummy(members['auth']);
+  if (body.password === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'password: expected a password');
+  limiters.registration.take(request.address);
+  const userId = await accounts.registerUser({ name: body.username, password: body.password, isAdmin: false });
+  if (body.inhibit_login) return { user_id: userId, home_server: context.serverName };
+  return loginAnswer(await accounts.startSession(userId, newSession(request, body)), context);
+}
+
+async function registerBySecret(request: ClientRequest, context: ClientContext): Promise<JsonObject> {
+  const { accounts, secretRegistration } = context;
+  if (secretRegistration === null) return unrecognized(404)();
+  const body = readBody(request, secretBody);
+  const verdict = secretRegistration.check({ ...body, userType: body.user_type ?? undefined });
+  if (verdict === 'stale') throw new MatrixError(400, 'M_UNKNOWN', 'that nonce is not one of ours, or too old');
+  if (verdict === 'wrong') throw new MatrixError(403, 'M_FORBIDDEN', 'that is not the right mac');
+  const { username: name, password, admin: isAdmin, displayname } = body;
+  const userId = await accounts.createUser({ name, password, isAdmin });
+  if (displayname != null) await accounts.setProfile(userId, 'displayName', displayname);
+  const session = { refreshable: false, address: request.address };
+  return loginAnswer(await accounts.startSession(userId, session), context);
+}
+
+function registrationClosed(): MatrixError {
+  return new MatrixError(403, 'M_FORBIDDEN', 'registration is closed here');
+}
+
+function newSession({ address }: ClientRequest, body: z.output<z.ZodObject<typeof sessionMembers>>): NewSession {
+  return {
+    deviceId: body.device_id,
+    displayName: body.initial_device_display_name,
+    refreshable: body.refresh_token,
+    address,
+  };
+}
+
+function loginAnswer(login: Login, { serverName, publicBaseUrl }: ClientContext): JsonObject {
+  return {
+    user_id: login.userId,
+    device_id: login.deviceId,
+    // Not in the specification any more, and still read.
+    home_server: serverName,
+    ...tokensAnswer(login),
+    ...(publicBaseUrl === null ? {} : { well_known: { 'm.homeserver': { base_url: publicBaseUrl } } }),
+  };
+}
+
+function tokensAnswer({ accessToken, refreshToken, expiresInMs }: Omit<Login, 'userId' | 'deviceId'>): JsonObject {
+  return {
+    access_token: accessToken,
+    ...(refreshToken === null ? {} : { refresh_token: refreshToken }),
+    ...(expiresInMs === null ? {} : { expires_in_ms: expiresInMs }),
+  };
+}

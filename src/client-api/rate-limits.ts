@@ -1,0 +1,63 @@
+/**
+ * How often one address may log in or register, and anybody may try the password of one account. Each process counts for
+ * itself: behind several, as many times as much passes.
+ */
+import { LRUCache } from 'lru-cache';
+import { type Clock } from '../clock.ts';
+import { MatrixError } from '../http/matrix-error.ts';
+
+export interface RateLimit {
+  readonly perMinute: number;
+  /** At once, after a pause. */
+  readonly burst: number;
+}
+
+/** `null`: no limit. */
+export interface RateLimits {
+  readonly loginByAddress: RateLimit | null;
+  readonly loginByAccount: RateLimit | null;
+  readonly registration: RateLimit | null;
+}
+
+/** The least recently seen is forgotten: whoever has that many addresses is not held by limits on addresses. */
+const KEYS_MAX = 20_000;
+
+/** Counts what is asked under one limit. */
+export class RateLimiter {
+  readonly #limit: RateLimit | null;
+  readonly #clock: Clock;
+  /** When the allowance of a key will be whole again, milliseconds since the Unix epoch. */
+  readonly #wholeAt = new LRUCache<string, number>({ max: KEYS_MAX });
+
+  constructor(limit: RateLimit | null, clock: Clock) {
+    this.#limit = limit;
+    this.#clock = clock;
+  }
+
+  /** Takes one from the allowance of a key. Throws the `MatrixError` that tells when there is one again. */
+  take(key: string): void {
+    if (this.#limit === null) return;
+    const costMs = 60_000 / this.#limit.perMinute;
+    const now = this.#clock.now();
+    const wholeAt = Math.max(this.#wholeAt.get(key) ?? now, now) + costMs;
+    const waitMs = Math.ceil(wholeAt - now - this.#limit.burst * costMs);
+    if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'too many requests', { retry_after_ms: waitMs });
+    this.#wholeAt.set(key, wholeAt);
+  }
+}
+
+/** The limiters of one listener. */
+export interface RateLimiters {
+  readonly loginByAddress: RateLimiter;
+  readonly loginByAccount: RateLimiter;
+  readonly registration: RateLimiter;
+}
+
+/** Makes them; nothing is counted yet. */
+export function createRateLimiters(limits: RateLimits, clock: Clock): RateLimiters {
+  return {
+    loginByAddress: new RateLimiter(limits.loginByAddress, clock),
+    loginByAccount: new RateLimiter(limits.loginByAccount, clock),
+    registration: new RateLimiter(limits.registration, clock),
+  };
+}

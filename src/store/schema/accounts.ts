@@ -1,0 +1,53 @@
+/** Plain tables of users, their devices and what opens our door to them. Times are milliseconds since the Unix epoch. */
+import { boolean, index, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { type UserId } from '../../matrix/identifiers.ts';
+import { bytea, int8 } from './columns.ts';
+
+/** Users of this server who have an account. A row is never deleted: nobody may become who somebody else was. */
+export const users = pgTable('users', {
+  userId: text('user_id').$type<UserId>().primaryKey(),
+  /** As src/accounts/passwords.ts writes it; null: nobody can log in with a password. */
+  passwordHash: text(),
+  isAdmin: boolean().notNull(),
+  createdAt: int8().notNull(),
+  deactivatedAt: int8(),
+  /** As `storable` writes it, like all names that people choose. */
+  displayName: text(),
+  avatarUrl: text(),
+});
+
+/** Where users are logged in. A session without its device opens nothing. */
+export const devices = pgTable(
+  'devices',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    deviceId: text('device_id').notNull(),
+    displayName: text(),
+    createdAt: int8().notNull(),
+    /** To the minute. */
+    lastSeenAt: int8().notNull(),
+    lastSeenAddress: text(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.deviceId] })],
+);
+
+/** Access tokens, each with the refresh token that was given with it. SHA-256 of both: who reads this table cannot log in. */
+export const sessions = pgTable(
+  'sessions',
+  {
+    accessHash: bytea().primaryKey(),
+    refreshHash: bytea(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    deviceId: text('device_id').notNull(),
+    createdAt: int8().notNull(),
+    /** Null: it lasts until somebody logs out. */
+    expiresAt: int8(),
+    /** The session that this one was made of by its refresh token. It ends when this one is used for the first time. */
+    follows: bytea(),
+  },
+  (table) => [
+    unique('sessions_by_refresh_token').on(table.refreshHash),
+    index('sessions_by_device').on(table.userId, table.deviceId),
+    index('sessions_by_follows').on(table.follows),
+  ],
+);

@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { OPEN_ENDPOINTS, USER_ENDPOINTS } from '../../src/client-api/server.ts';
+import { type Store } from '../../src/store/open-store.ts';
+import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { startClientApi } from './client.ts';
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+
+/** A path with something in each place. */
+const filled = (path: string): string =>
+  path.replace(/:(\w+)/g, (_, name) => (name === 'userId' ? '@victim:here.test' : 'VICTIM'));
+
+test('every endpoint for users refuses who shows no token, or one that is not known, whatever he sends', async () => {
+  const client = await startClientApi(store);
+  expect(USER_ENDPOINTS.length).toBeGreaterThan(20);
+  for (const { method, path } of USER_ENDPOINTS) {
+    const body = method === 'GET' ? undefined : '{"no": JSON';
+    const none = await client.ask(method, filled(path), body);
+    expect([path, none.status, none.body['errcode']]).toEqual([path, 401, 'M_MISSING_TOKEN']);
+    const bad = await client.ask(method, filled(path), body, 'a-token-that-nobody-has');
+    expect([path, bad.status, bad.body['errcode']]).toEqual([path, 401, 'M_UNKNOWN_TOKEN']);
+    const scheme = await client.ask(method, filled(path), body, undefined, { authorization: 'Basic YTpi' });
+    expect([path, scheme.status]).toEqual([path, 401]);
+  }
+});
+
+test("no endpoint lets a user or an administrator at what is another user's", async () => {
+  const client = await startClientApi(store);
+  const victim = await client.user('victim', { deviceId: 'VICTIM' });
+  const look = async (): Promise<unknown> => [
+    await store.query(`SELECT * FROM users WHERE user_id = '@victim:here.test'`),
+    await store.query(`SELECT device_id, display_name FROM devices WHERE user_id = '@victim:here.test'`),
+    await store.query(`SELECT access_hash FROM sessions WHERE user_id = '@victim:here.test'`),
+  ];
+  const before = await look();
+  const body = {
+    display_name: 'x',
+    displayname: 'x',
+    avatar_url: 'x',
+    devices: ['VICTIM'],
+    new_password: 'another one',
+    auth: { type: 'm.login.password', password: 'correct horse' },
+  };
+  for (const { method, path } of USER_ENDPOINTS) {
+    for (const isAdmin of [false, true]) {
+      // Another one each time: some of these end him.
+      const name =
+        `other${USER_ENDPOINTS.findIndex((endpoint) => endpoint.path === path)}${method}${isAdmin}`.toLowerCase();
+      const token = await client.user(name, { isAdmin });
+      const { status } = await client.ask(method, filled(path), method === 'GET' ? undefined : body, token);
+      const isAboutVictim = path.includes(':') && method !== 'DELETE';
+      expect([method, path, isAboutVictim ? [403, 404] : [200]]).toEqual([
+        method,
+        path,
+        expect.arrayContaining([status]),
+      ]);
+    }
+  }
+  expect(await look()).toEqual(before);
+  expect((await client.ask('GET', '/_matrix/client/v3/account/whoami', undefined, victim)).status).toBe(200);
+});
+
+test('every path refuses methods that it has not with 405, before anybody shows a token', async () => {
+  const client = await startClientApi(store);
+  const endpoints = [...OPEN_ENDPOINTS, ...USER_ENDPOINTS];
+  for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
+    const served = new Set<string>(endpoints.filter((endpoint) => endpoint.path === path).map(({ method }) => method));
+    for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'PATCH'].filter((name) => !served.has(name))) {
+      const { status, body } = await client.ask(method, filled(path));
+      expect([method, path, status, body['errcode']]).toEqual([method, path, 405, 'M_UNRECOGNIZED']);
+    }
+  }
+});

@@ -1,0 +1,98 @@
+/** A client listener over accounts in a database of the test, and requests to it. */
+import { type AddressInfo } from 'node:net';
+import { pino } from 'pino';
+import { onTestFinished } from 'vitest';
+import { createAccounts } from '../../src/accounts/accounts.ts';
+import { createPasswords } from '../../src/accounts/passwords.ts';
+import { createSecretRegistration } from '../../src/accounts/shared-secret.ts';
+import { type ClientServerOptions, createClientServer } from '../../src/client-api/server.ts';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { type Store } from '../../src/store/open-store.ts';
+
+export const SERVER_NAME = 'here.test' as ServerName;
+export const SECRET = 'a secret that is shared with tests';
+export const PASSWORD = 'correct horse';
+
+/** Time that stands still until a test moves it. */
+export class TestClock {
+  at = 1_700_000_000_000;
+  now = (): number => this.at;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body: Record<string, unknown>;
+  readonly headers: Headers;
+}
+
+export interface TestClient {
+  readonly url: string;
+  readonly clock: TestClock;
+  readonly log: readonly string[];
+  /** `body`: as JSON, or a string or bytes as they are. */
+  ask(method: string, path: string, body?: unknown, token?: string, headers?: Record<string, string>): Promise<Answer>;
+  /** Makes a user and logs him in. */
+  user(name: string, over?: { readonly isAdmin?: boolean; readonly deviceId?: string }): Promise<string>;
+}
+
+/** Listens until the test is over. Passwords are hashed for no cost. */
+export async function startClientApi(store: Store, over: Partial<ClientServerOptions> = {}): Promise<TestClient> {
+  const log: string[] = [];
+  const clock = new TestClock();
+  const accounts = createAccounts({
+    store,
+    clock,
+    passwords: createPasswords({ ln: 1, r: 1, p: 1 }),
+    accessTokenMs: 300_000,
+  });
+  const app = createClientServer({
+    serverName: SERVER_NAME,
+    accounts,
+    publicBaseUrl: null,
+    defaultRoomVersion: '11',
+    isRegistrationOpen: true,
+    secretRegistration: createSecretRegistration(SECRET, clock),
+    isBehindProxy: false,
+    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
+    clock,
+    logger: pino({ level: 'trace' }, { write: (line: string) => void log.push(line) }),
+    ...over,
+  });
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  onTestFinished(() => app.close());
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
+
+  const ask: TestClient['ask'] = async (method, path, body, token, headers = {}) => {
+    const isRaw = typeof body === 'string' || body instanceof Uint8Array;
+    const response = await fetch(`${url}${path}`, {
+      method,
+      headers: {
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: isRaw ? (body as string) : JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    return {
+      status: response.status,
+      body: (text === '' ? {} : JSON.parse(text)) as Record<string, unknown>,
+      headers: response.headers,
+    };
+  };
+  return {
+    url,
+    clock,
+    log,
+    ask,
+    user: async (name, { isAdmin = false, deviceId } = {}) => {
+      const userId = await accounts.createUser({ name, password: PASSWORD, isAdmin });
+      const { accessToken } = await accounts.startSession(userId, {
+        deviceId,
+        refreshable: false,
+        address: '192.0.2.1',
+      });
+      return accessToken;
+    },
+  };
+}
