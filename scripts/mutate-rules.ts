@@ -9,15 +9,13 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createRandom } from '../test/differential/random.ts';
+import { copyProject } from './mutation/copy-project.ts';
 import { mutantsOf } from './mutation/mutants.ts';
-
-const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The files that hold rules, and the tests that are about them. */
 const TESTS_OF: Readonly<Record<string, readonly string[]>> = {
@@ -104,10 +102,7 @@ async function runTests(folder: string, tests: readonly string[], runMsMax: numb
 
 const folder = await mkdtemp(join(tmpdir(), 'rejoinder-mutation-'));
 try {
-  for (const part of ['src', 'test', 'scripts', 'package.json', 'tsconfig.json', 'vitest.config.ts']) {
-    await cp(join(root, part), join(folder, part), { recursive: true });
-  }
-  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
+  await copyProject(folder, ['src', 'test', 'scripts']);
   const started = performance.now();
   const unchanged = await runTests(folder, EVERY_TEST, UNCHANGED_RUN_MS_MAX);
   if (unchanged.kind === 'endless') throw new Error('without any change the tests take too long');

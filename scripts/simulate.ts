@@ -1,5 +1,5 @@
 /**
- * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--shrink]`: plays simulated rooms by consecutive seeds
+ * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--shrink]`: plays simulated rooms by consecutive seeds
  * against the real code over a PostgreSQL of its own, and compares each with an oracle (test/simulation/). Prints what differs,
  * with the seed that shows it again, and what the series has covered; with `--shrink` the shortest plan that still fails.
  * Exits 1 if anything differed.
@@ -21,12 +21,13 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
     lanes: { type: 'string', default: '6' },
+    'until-different': { type: 'boolean', default: false },
     shrink: { type: 'boolean', default: false },
   },
 });
 const [runs, first, lanes] = [values.runs, values.seed, values.lanes].map(Number) as [number, number, number];
 if (![runs, first, lanes].every((value) => Number.isSafeInteger(value) && value > 0)) {
-  console.error('usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--shrink]');
+  console.error('usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--shrink]');
   process.exit(2);
 }
 
@@ -35,7 +36,7 @@ const server = await openServer(folder);
 const started = performance.now();
 try {
   const { failed, coverage, delivered, crashed } = await runSeries(
-    { databaseUrl: server.databaseUrl, first, runs, lanes },
+    { databaseUrl: server.databaseUrl, first, runs, lanes, untilDifferent: values['until-different'] },
     tell,
   );
   console.log(coverage.lines().join('\n'));

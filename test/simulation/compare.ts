@@ -3,13 +3,14 @@
  * one's verdict and the state before it, the newest events of the room, and its state. Also whether the journal, folded once
  * more, makes the same tables; of every other room the states that nothing needs any more are deleted before.
  */
-import { type EventId } from '../../src/matrix/identifiers.ts';
+import { type EventId, type UserId, domainOf } from '../../src/matrix/identifiers.ts';
+import { type Pdu } from '../../src/matrix/pdu.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
 import { readPartialAnchors } from '../../src/store/events/anchors.ts';
 import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
-import { readRoom, readStanding } from '../../src/store/journal/rooms.ts';
+import { readLocalMembers, readRoom, readStanding } from '../../src/store/journal/rooms.ts';
 import { rebuildFolds } from '../../src/store/journal/rebuild.ts';
 import { type Store, openStore } from '../../src/store/open-store.ts';
 import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
@@ -17,6 +18,7 @@ import { readSnapshot } from '../../src/store/snapshots/snapshots.ts';
 import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
 import { type Oracle } from './oracle.ts';
 import { type Play } from './play.ts';
+import { resolveBySynapse } from './synapse.ts';
 
 export interface Comparison {
   /** In words, each; empty: all is equal. */
@@ -26,6 +28,8 @@ export interface Comparison {
 }
 
 const DAY_MS = 86_400_000;
+/** Starting Synapse's code takes as long as some runs. */
+const RUNS_A_SYNAPSE = 20;
 /** Rows shown of a table that is not what its journal says. */
 const ROWS_SHOWN = 2;
 
@@ -88,6 +92,7 @@ class Comparing {
     if (partial.length > 0) this.#differ(`anchors are still partial: ${partial.join()}`);
     await this.#compareRoom(outcome);
     await this.#compareFolds();
+    if (this.#play.plan.seed % RUNS_A_SYNAPSE === 1) await this.#compareResolutions();
   }
 
   /**
@@ -115,6 +120,15 @@ class Comparing {
     await collectChunks(this.#store, roomId, { now: 0, heartbeat });
     const deleted = await collectChunks(this.#store, roomId, { now: 2 * DAY_MS, heartbeat });
     this.#play.coverage.count('chunks of states collected', deleted);
+  }
+
+  async #compareResolutions(): Promise<void> {
+    const { world, coverage } = this.#play;
+    const bySynapse = await resolveBySynapse(world, this.oracle.resolutions);
+    const { compared = 0, differences = [] } = bySynapse ?? {};
+    if (bySynapse === undefined) coverage.count('resolutions not made by Synapse, which is not here');
+    coverage.count('resolutions made by Synapse, too', compared);
+    for (const difference of differences) this.#differ(difference);
   }
 
   async #compareFolds(): Promise<void> {
@@ -196,6 +210,32 @@ class Comparing {
     }
     const current = this.oracle.resolve([...tips].map((id) => this.oracle.stateAfter(id)));
     this.#compareStates('the current state', await this.#stateOf(standing.currentState), current);
+    await this.#compareMembers(current);
+  }
+
+  /** What lists say of the room. */
+  async #compareMembers(current: StateMap): Promise<void> {
+    const { world } = this.#play;
+    const members = [...current.values()].map((id) => this.oracle.event(id)).filter(isMember);
+    const ours = members.filter(({ stateKey }) => domainOf(stateKey as UserId) === world.us);
+    const local = await readLocalMembers(this.#store, world.roomId);
+    const tell = (rows: readonly { readonly userId: string; readonly membership: unknown }[]): string =>
+      rows
+        .map(({ userId, membership }) => `${userId} ${String(membership)}`)
+        .sort()
+        .join();
+    const is = tell(local);
+    const should = tell(
+      ours.map(({ stateKey, content }) => ({ userId: stateKey ?? '', membership: content['membership'] })),
+    );
+    if (is !== should) this.#differ(`our users are ${is}, and should be ${should}`);
+    const [row] = await this.#store.query<{ count: number | null }>(
+      `SELECT members AS count FROM rooms WHERE room_id = $1`,
+      [world.roomId],
+    );
+    const joined = members.filter(({ content }) => content['membership'] === 'join').length;
+    const count = row?.count ?? joined;
+    if (count !== joined) this.#differ(`${count} members are counted, and there are ${joined}`);
   }
 
   #compareStates(what: string, is: StateMap, should: StateMap): void {
@@ -240,4 +280,8 @@ class Comparing {
   #differ(difference: string): void {
     this.differences.push(difference);
   }
+}
+
+function isMember({ type, stateKey }: Pdu): boolean {
+  return type === 'm.room.member' && stateKey !== undefined;
 }

@@ -28,6 +28,8 @@ export interface Series {
   readonly runs: number;
   /** Runs side by side, in as many processes as there are cores. */
   readonly lanes: number;
+  /** Nothing new is begun once a run has differed. */
+  readonly untilDifferent?: boolean;
 }
 
 /** What a series came to. */
@@ -57,6 +59,7 @@ export async function runSeries(
     if (ran.differences.length === 0) return;
     failed.push(ran);
     onFailure(ran);
+    if (series.untilDifferent === true) seeds.length = 0;
   };
   const processes = Math.min(series.lanes, availableParallelism());
   const lanes = Math.ceil(series.lanes / processes);

@@ -1,0 +1,212 @@
+/**
+ * Faults that a resync could have, each put into one place of the source: of the walk, of judging again, of corrections, of
+ * folds, of admission, of check 6 and of the completion. The simulation has to find each (scripts/mutate-resync.ts).
+ */
+
+export interface ResyncMutant {
+  readonly kind: 'walk' | 'judging again' | 'correction' | 'fold' | 'admission' | 'check 6' | 'completion' | 'journal';
+  /** What the fault does, in words. */
+  readonly name: string;
+  readonly file: string;
+  /** Stands once in the file, and is replaced. */
+  readonly was: string;
+  readonly is: string;
+}
+
+const mutant =
+  (kind: ResyncMutant['kind'], file: string) =>
+  (name: string, was: string, is: string): ResyncMutant => ({ kind, name, file, was, is });
+
+const walk = mutant('walk', 'src/rooms/resync/walk.ts');
+const judging = mutant('judging again', 'src/rooms/resync/judge-again.ts');
+const timeline = mutant('correction', 'src/rooms/resync/correct-timeline.ts');
+const outliers = mutant('correction', 'src/rooms/resync/correct-outliers.ts');
+const anchors = mutant('correction', 'src/rooms/resync/correct-anchors.ts');
+const events = mutant('correction', 'src/rooms/resync/correct-events.ts');
+const causes = mutant('fold', 'src/store/journal/fold-corrections.ts');
+const extremities = mutant('fold', 'src/store/journal/fold-extremities.ts');
+const verdicts = mutant('fold', 'src/store/journal/fold-timeline.ts');
+const places = mutant('fold', 'src/store/journal/fold-anchors.ts');
+const members = mutant('fold', 'src/store/journal/fold-current-state.ts');
+const admission = mutant('admission', 'src/rooms/judge/prepare-admission.ts');
+const replay = mutant('check 6', 'src/rooms/resync/replay-check-6.ts');
+const ordered = mutant('check 6', 'src/rooms/resync/ordered-extremities.ts');
+const completion = mutant('completion', 'src/rooms/resync/complete-walk.ts');
+const journal = mutant('journal', 'src/store/journal/write-entries.ts');
+
+export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
+  walk(
+    'a batch of the walk loses its last event for good',
+    'const open = await stillPartial(tx, roomId, timeline);',
+    'const open = (await stillPartial(tx, roomId, timeline)).slice(0, 1);\n  await tx.query(`UPDATE event_states SET partial = false WHERE room_id = $1`, [roomId]);',
+  ),
+  walk(
+    'the state that was assumed at a gap is that of nobody',
+    'const assumedState = await stateOfExtremities(store, roomId, extremities);',
+    'const assumedState = await stateOfExtremities(store, roomId, extremities.slice(0, 1));',
+  ),
+  judging(
+    'the walk keeps the verdict by partial state',
+    "const is = refusal === undefined ? 'accepted' : 'rejected';",
+    'const is = was;',
+  ),
+  judging(
+    'the state before a merge is that after its first parent',
+    'const states = new Set(event.prevEvents.flatMap(',
+    'const states = new Set(event.prevEvents.slice(0, 1).flatMap(',
+  ),
+  judging(
+    'a rejected auth event rejects nothing that cites it',
+    'isRejected: (id) => this.#isRejected(id),',
+    'isRejected: () => false,',
+  ),
+  judging(
+    'the state after a refused event has that event',
+    'else this.#decide({ ...decided, after: before, refusal',
+    'else this.#decide({ ...decided, after: this.#states.after(before, pdu), refusal',
+  ),
+  judging(
+    'what builds on an open gap is judged without the state there',
+    'return prevEvents.some(isOpen) || [...prevEvents, ...authEvents].some((id) => this.#left.has(id));',
+    'return prevEvents.every((id) => isOpen(id) && this.#left.has(id));',
+  ),
+  timeline(
+    'a change of the states before an event, whose verdict stays, is none',
+    'return is !== stored?.verdict || stateBefore !== stored.stateBefore || stateAfter !== stored.stateAfter;',
+    'return is !== stored?.verdict;',
+  ),
+  timeline(
+    'what stands on a corrected event is taken for corrected',
+    'const followed = unfollowed.has(eventId) ? {} : ({ followed: true } as const);',
+    'const followed = { followed: true } as const;',
+  ),
+  outliers(
+    'an outlier whose auth events turned keeps its verdict',
+    "const flipped = verdicts.filter(({ eventId, verdict }) => ![verdict, 'unjudged'].includes(before.get(eventId) ?? ''));",
+    'const flipped = verdicts.filter(() => false);',
+  ),
+  anchors(
+    'a state event that turns out rejected stays in the states at anchors',
+    "const takenOut = changed.filter(({ key, nid, verdict }) => verdict !== 'accepted' && state.get(key) === nid);",
+    'const takenOut = changed.filter(() => false);',
+  ),
+  events(
+    'a correction leaves the current state of the whole room as it was',
+    'const isOther = currentState !== room.currentState;',
+    'const isOther = false;',
+  ),
+  causes(
+    'a verdict in the timeline that is another than the one as an outlier changes nothing for others',
+    'return outlier !== undefined && (outlier.isAwaited || (outlier.verdict !== null && outlier.verdict !== is));',
+    'return outlier !== undefined && outlier.isAwaited;',
+  ),
+  causes(
+    'the true state at a gap for which one was assumed changes nothing for others',
+    'if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true });',
+    '',
+  ),
+  extremities(
+    'an event replaces its parents only, not what lies behind a refused one',
+    'if (!solid.has(eventId)) cited.push(...(parentsOf.get(eventId) ?? []));',
+    '',
+  ),
+  extremities(
+    'an event that comes after what cites it is an extremity',
+    'if (flipped.length > 0 || parents.length > 0) await settleAround',
+    'if (flipped.length > 0) await settleAround',
+  ),
+  verdicts(
+    'extremities do not follow a verdict that turns',
+    'return rows.filter(({ eventId }) => flipped.has(eventId));',
+    'return rows.filter(({ eventId }) => flipped.has(eventId) && false);',
+  ),
+  verdicts(
+    'states that changed are journalled, and nowhere else',
+    'if (rows.length === 0) return;\n  await tx.query(\n    `UPDATE event_states e\n        SET state_before',
+    'if (rows.length >= 0) return;\n  await tx.query(\n    `UPDATE event_states e\n        SET state_before',
+  ),
+  verdicts(
+    'an event that check 6 refuses at completion stays an extremity',
+    'RETURNING e.event_id AS "eventId", false AS "isSolid"`',
+    'RETURNING e.event_id AS "eventId", true AS "isSolid"`',
+  ),
+  places(
+    'an anchor keeps the state that was assumed',
+    'WHERE a.partial OR a.assumed AND NOT excluded.partial`',
+    'WHERE a.partial`',
+  ),
+  members(
+    'who leaves is still counted',
+    "- count(*) FILTER (WHERE was = 'join') AS more",
+    "- count(*) FILTER (WHERE was = 'join' AND membership <> 'ban') AS more",
+  ),
+  admission(
+    'what builds on partial state is taken for judged for good',
+    '(id) => (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true,',
+    '() => false,',
+  ),
+  admission(
+    'the state before an event is that after its first parent',
+    'return prevEvents.flatMap((id) => this.#stateAfter(id) ?? []);',
+    'return prevEvents.slice(0, 1).flatMap((id) => this.#stateAfter(id) ?? []);',
+  ),
+  admission(
+    'check 6 is not made in a whole room',
+    'if (this.#room.partial || this.#current === null) return undefined;',
+    'if (this.#current !== undefined) return undefined;',
+  ),
+  admission(
+    'what came before it cites is an extremity in the current state',
+    "if (outcome === 'accept' || isReached) for (const id of this.#replaced(event)) extremities.delete(id);",
+    "if (outcome === 'accept') for (const id of this.#replaced(event)) extremities.delete(id);",
+  ),
+  admission(
+    'check 6 beside a gap is made by the current state alone',
+    'const state = beyondGap ? await this.#states.resolve([this.#current, before]) : this.#current;',
+    'const state = this.#current;',
+  ),
+  replay(
+    'check 6 is replayed for our own events too',
+    'if (domainOf(event.sender) === sql.serverName) return undefined;',
+    '',
+  ),
+  replay(
+    'a soft-failed event counts as newest for those after it',
+    'this.#extremities.take({ ...event, isSolid: event.isSolid && refused === undefined });',
+    'this.#extremities.take(event);',
+  ),
+  replay(
+    'an event that comes later than what cites it leads nowhere in the replay',
+    'this.#extremities.learn(await readGraphAhead(sql, this.#roomId, [...cited], this.#position));',
+    'await readGraphAhead(sql, this.#roomId, [...cited], this.#position);',
+  ),
+  ordered(
+    'edges end at refused events in the replay',
+    'else this.#through.set(eventId, prevEvents);',
+    'else this.#through.delete(eventId);',
+  ),
+  completion(
+    'what check 6 refuses at completion is not told',
+    'const softFailed = replay?.check6.softFailed ?? [];',
+    'const softFailed: never[] = [];',
+  ),
+  completion(
+    'the current state at completion is the partial one',
+    "[{ type: 'CurrentStateResolved', currentState }],",
+    "[{ type: 'CurrentStateResolved', currentState: room.currentState ?? currentState }],",
+  ),
+  journal(
+    'the journal says of soft-failed events that they are not',
+    'textArray(events.map((event) => JSON.stringify(event))),',
+    'textArray(events.map((event) => JSON.stringify(event).replace(\'"softFailed":true\', \'"softFailed":false\'))),',
+  ),
+];
+
+/** The source with the fault in it. @throws where the place is not found once: then the mutant is to be mended */
+export function applied({ name, file, was, is }: ResyncMutant, source: string): string {
+  const [before, after, ...more] = source.split(was);
+  if (before === undefined || after === undefined || more.length > 0) {
+    throw new Error(`the place of "${name}" is not once in ${file}`);
+  }
+  return before + is + after;
+}
