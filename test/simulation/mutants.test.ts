@@ -1,0 +1,10 @@
+import { readFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { RESYNC_MUTANTS, applied } from '../../scripts/mutation/resync-mutants.ts';
+
+test('each fault that the simulation has to find still has its one place in the source', async () => {
+  for (const mutant of RESYNC_MUTANTS) {
+    const source = await readFile(mutant.file, 'utf8');
+    expect(applied(mutant, source)).not.toBe(source);
+  }
+});
