@@ -9,7 +9,7 @@ import { Resolver } from 'node:dns/promises';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type ServerName, parseRoomId, parseServerName } from '../matrix/identifiers.ts';
-import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { isJsonObject, parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type AddressRulesConfig, createAddressRules } from './addresses.ts';
@@ -18,7 +18,15 @@ import { type FederationClient } from './contract.ts';
 import { type ResolveSrv, createDiscovery } from './discovery.ts';
 import { eventRequests } from './event-requests.ts';
 import { membershipRequests } from './membership-requests.ts';
-import { type FederationLimits, type FederationTimeouts, createRequests, malformed, path } from './requests.ts';
+import { readSmall, readString } from './small-values.ts';
+import {
+  type FederationLimits,
+  type FederationTimeouts,
+  SMALL_ANSWER_BYTES_MAX,
+  createRequests,
+  malformed,
+  path,
+} from './requests.ts';
 import { type StaticAddress, createStaticAddresses, lookupWithStatic } from './static-addresses.ts';
 import { createTransport } from './transport.ts';
 import { fetchWellKnown } from './well-known.ts';
@@ -85,10 +93,21 @@ export function createFederationClient(config: FederationClientConfig): Federati
   return {
     async queryDirectory(destination, alias, options) {
       const uri = path`/_matrix/federation/v1/query/directory` + `?room_alias=${encodeURIComponent(alias)}`;
-      const answer = await requests.json(destination, { uri }, options);
-      const roomId = parseRoomId(answer['room_id']);
+      // Of a big room these are thousands: they are read name by name.
+      const body = { arrays: ['servers'], members: 'strings', bytesMax: limits.responseBytesMax } as const;
+      const answer = await requests.events(destination, { uri }, options, body);
+      const servers = new Set<ServerName>();
+      for await (const { events } of answer) {
+        for (const text of events) {
+          const server = parseServerName(readString(text));
+          if (server !== undefined && servers.size < DIRECTORY_SERVERS_MAX) servers.add(server);
+        }
+      }
+      const { rest, events } = answer.summary();
+      const roomId = parseRoomId(readSmall(rest.get('room_id') ?? new Uint8Array()));
       if (roomId === undefined) throw malformed(destination, 'room_id is not a room id');
-      return { roomId, servers: readServers(destination, answer['servers']) };
+      if (events['servers'] === undefined) throw malformed(destination, 'servers is not a list');
+      return { roomId, servers: [...servers] };
     },
 
     ...membershipRequests(requests),
@@ -110,8 +129,8 @@ export function createFederationClient(config: FederationClientConfig): Federati
       const found: JsonObject[] = [];
       for await (const { events } of answer) {
         for (const event of events) {
-          const parsed = parseJsonObject(event);
-          if (parsed.ok) found.push(parsed.value);
+          const parsed = event.length > SMALL_ANSWER_BYTES_MAX ? undefined : parseJsonObject(event);
+          if (parsed?.ok === true) found.push(parsed.value);
         }
       }
       if (answer.summary().events['server_keys'] === undefined) throw malformed(notary, 'server_keys is not there');
@@ -137,10 +156,4 @@ export function createFederationClient(config: FederationClientConfig): Federati
 function resolveSrvBySystem(): ResolveSrv {
   const resolver = new Resolver({ timeout: SRV_TIMEOUT_MS, tries: 2 });
   return (name) => resolver.resolveSrv(name);
-}
-
-function readServers(destination: ServerName, value: Json | undefined): ServerName[] {
-  if (!Array.isArray(value)) throw malformed(destination, 'servers is not a list');
-  const servers = new Set((value as readonly Json[]).map(parseServerName));
-  return [...servers].filter((server) => server !== undefined).slice(0, DIRECTORY_SERVERS_MAX);
 }

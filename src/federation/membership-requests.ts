@@ -5,11 +5,12 @@
  * https://spec.matrix.org/v1.16/server-server-api/#leaving-rooms-rejecting-invites
  */
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { isJsonObject, parseJson } from '../matrix/json/strict-json.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type FederationClient, type SendJoinHeader, type StreamSummary, type TemplateAnswer } from './contract.ts';
 import { FederationError } from './error.ts';
 import { type Requests, malformed, path } from './requests.ts';
+import { readSmall, readStrings } from './small-values.ts';
 
 type MembershipRequests = Pick<FederationClient, 'makeJoin' | 'sendJoin' | 'makeLeave' | 'sendLeave'>;
 
@@ -74,12 +75,11 @@ function readTemplate(destination: ServerName, answer: JsonObject): TemplateAnsw
 }
 
 function readSendJoinHeader(destination: ServerName, { rest }: StreamSummary): SendJoinHeader {
-  const read = (name: string): Json | undefined => {
-    const bytes = rest.get(name);
-    if (bytes === undefined) return undefined;
-    const parsed = parseJson(bytes);
-    if (!parsed.ok) throw malformed(destination, `${name} is ${parsed.reason}`);
-    return parsed.value;
-  };
-  return { membersOmitted: read('members_omitted'), serversInRoom: read('servers_in_room'), event: rest.get('event') };
+  const [omitted, servers] = [rest.get('members_omitted'), rest.get('servers_in_room')];
+  const membersOmitted = omitted && readSmall(omitted);
+  if (omitted !== undefined && membersOmitted === undefined) {
+    throw malformed(destination, 'members_omitted is no boolean');
+  }
+  const serversInRoom = servers && readStrings(servers);
+  return { membersOmitted, serversInRoom, event: rest.get('event') };
 }

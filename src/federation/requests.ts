@@ -11,6 +11,9 @@ import { createEventStream } from './event-stream.ts';
 import { discardBody } from './read-body.ts';
 import { type FederationRequest, type OpenAnswer, type Transport, readJson } from './transport.ts';
 
+/** Of an answer that is read at once: an event as a template is 64 KiB at the most, and keys or a version are far less. */
+export const SMALL_ANSWER_BYTES_MAX = 128 * 1024;
+
 export interface FederationTimeouts {
   /** TCP and TLS, milliseconds. */
   readonly connectMs: number;
@@ -39,7 +42,7 @@ export interface Requests {
   readonly timeouts: FederationTimeouts;
   readonly limits: FederationLimits;
   /** A small answer, whole. */
-  json(destination: ServerName, ask: Ask, options: RequestOptions, bytesMax?: number): Promise<JsonObject>;
+  json(destination: ServerName, ask: Ask, options: RequestOptions): Promise<JsonObject>;
   /** The raw events of the arrays named, or their strings. Resolves at the first bytes of a 200 answer. */
   events<Name extends string>(
     destination: ServerName,
@@ -65,8 +68,12 @@ export function createRequests({ transport, timeouts, limits, clock }: RequestsD
   return {
     timeouts,
     limits,
-    json: async (destination, ask, options, bytesMax = limits.responseBytesMax) =>
-      readJson(destination, await send(destination, ask, options), bytesMax),
+    json: async (destination, ask, options) =>
+      readJson(
+        destination,
+        await send(destination, ask, options),
+        Math.min(limits.responseBytesMax, SMALL_ANSWER_BYTES_MAX),
+      ),
     events: async (destination, ask, options, body) =>
       createEventStream({ ...(await send(destination, ask, options)), ...body, clock }),
     async done(destination, ask, options) {

@@ -4,11 +4,11 @@
  */
 import { parseEventIdOf } from '../matrix/event-ids.ts';
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
-import { parseJson } from '../matrix/json/strict-json.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type EventStream, type StateIdsAnswer } from './contract.ts';
 import { FederationError } from './error.ts';
 import { malformed } from './requests.ts';
+import { readString } from './small-values.ts';
 
 export const STATE_IDS_ARRAYS = ['pdu_ids', 'auth_chain_ids'] as const;
 /** Of state and auth chain together: several times those of the largest public rooms. They take some 200 MB of memory. */
@@ -42,12 +42,4 @@ export async function readStateIds(
   }
   if (dropped > 0) throw noId('the answer');
   return { stateIds: [...ids.pdu_ids], authChainIds: [...ids.auth_chain_ids] };
-}
-
-/** The text of a JSON string, without its quotes; `undefined` for bytes that are no JSON string. */
-function readString(bytes: Uint8Array): unknown {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
-  if (!text.includes('\\')) return text.slice(1, -1);
-  const parsed = parseJson(bytes);
-  return parsed.ok ? parsed.value : undefined;
 }

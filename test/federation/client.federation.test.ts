@@ -1,9 +1,9 @@
 import { rootCertificates } from 'node:tls';
 import { gzipSync } from 'node:zlib';
 import { Agent, buildConnector } from 'undici';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { type SendJoinStream } from '../../src/federation/contract.ts';
+import { type FederationClient, type SendJoinStream } from '../../src/federation/contract.ts';
 import { authenticate } from '../../src/federation/request-auth.ts';
 import { fetchWellKnown } from '../../src/federation/well-known.ts';
 import {
@@ -199,6 +199,10 @@ describe('certificates', () => {
   });
 });
 
+/** What only the careful reader can read, half a second a megabyte. */
+const NUMBERS = Array<number>(250_000).fill(0.5);
+const user = '@me:joiner.test' as UserId;
+
 describe('answers', () => {
   test('of the directory are cleaned', async () => {
     const servers = ['a.test', 'a.test', 'b c', 5, '127.0.0.1:1'];
@@ -260,6 +264,44 @@ describe('answers', () => {
     });
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
   });
+
+  test.each<[string, unknown, (client: FederationClient, server: ServerName) => Promise<unknown>]>([
+    ['keys', { numbers: NUMBERS }, (client, server) => failureOf(client.serverKeys(server, options))],
+    [
+      'a template',
+      { event: NUMBERS },
+      (client, server) => failureOf(client.makeJoin(server, roomId, user, ['1'], options)),
+    ],
+    [
+      'the directory',
+      { room_id: NUMBERS, servers: NUMBERS },
+      (client, server) => failureOf(client.queryDirectory(server, '#x:t' as RoomAlias, options)),
+    ],
+    [
+      'a notary',
+      { server_keys: [{ numbers: NUMBERS }, {}] },
+      (client, server) => client.notaryQuery(server, [], options),
+    ],
+    [
+      'a join',
+      { members_omitted: NUMBERS, servers_in_room: [...NUMBERS, 'a.test'], state: [] },
+      async (client, server) => {
+        const stream = await client.sendJoin(server, roomId, eventId, {}, { signal, omitMembers: true });
+        await drain(stream);
+        return failureOf(Promise.resolve().then(() => stream.header()));
+      },
+    ],
+  ])(
+    'of a megabyte of numbers where %s should be are read by no thread that answers others',
+    async (_what, value, ask) => {
+      const server = await startTlsServer(answering(value));
+      const client = await testClient({ limits: { responseBytesMax: 16_000_000, stateBytesMax: 16_000_000 } });
+      const parse = vi.spyOn(JSON, 'parse');
+      onTestFinished(() => parse.mockRestore());
+      await ask(client, server.name);
+      expect(Math.max(0, ...parse.mock.calls.map(([text]) => text.length))).toBeLessThan(131_072);
+    },
+  );
 
   test('over the limit are cut off', async () => {
     const server = await startTlsServer(answering({ x: 'x'.repeat(200_000) }));
