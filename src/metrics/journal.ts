@@ -67,6 +67,7 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'GapsAssumed':
       // How a stay ended is no number of a resync.
       case 'JoinRejected':
+      case 'JoinRestored':
       case 'StayEnded':
       case 'SpeakersLearned':
       // What it leads to is counted.

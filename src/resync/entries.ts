@@ -21,6 +21,7 @@ const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   ResyncCompleted: 'resync',
   MissingSought: 'resync',
   JoinRejected: 'resync',
+  JoinRestored: 'resync',
   StayEnded: 'resync',
   GapOpened: 'resync',
   GapClosed: 'resync',

@@ -123,12 +123,12 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
-      /** A join came with the whole state before it, over parents that we do not hold, into a stay that goes on. */
+      /** A further local user joined: the whole state before the join came with it, into a stay that goes on. */
       readonly type: 'ParentsLearned';
       readonly joinEventId: EventId;
       readonly userId: UserId;
       readonly joinedVia: ServerName;
-      /** As in `FullStateJoined`: others may build on these parents too. */
+      /** As in `FullStateJoined`, and maybe none: others may build on these parents too. */
       readonly anchors: readonly EventId[];
       readonly stateBefore: SnapshotId;
       readonly isGuess?: true;
@@ -220,6 +220,16 @@ export type ResyncEvent =
       readonly userId: UserId;
       readonly rule: string;
       readonly reason: string;
+      readonly at: number;
+    }
+  | {
+      /**
+       * A join of ours that was told as rejected is accepted after all, in a stay that went on for others of us. A stay that has
+       * ended is not taken up again: what came since was not taken in, and whoever wants in joins anew.
+       */
+      readonly type: 'JoinRestored';
+      readonly joinEventId: EventId;
+      readonly userId: UserId;
       readonly at: number;
     }
   | {

@@ -23,7 +23,7 @@ export function explain(event: ResyncEvent): string {
     case 'ResidentsLearned':
       return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
     case 'ParentsLearned':
-      return `A further join via ${event.joinedVia} came with the whole state, over parents that were not held: ${event.anchors.length}`;
+      return `${event.userId} joined too, via ${event.joinedVia}, with the whole state; parents of the join that were not held: ${event.anchors.length}`;
     case 'SpeakersLearned':
       return `Servers that speak in the room: ${event.servers.slice(0, NAMED_MAX).join(', ')}`;
     case 'StateFetchStarted': {
@@ -49,6 +49,8 @@ export function explain(event: ResyncEvent): string {
         : `The room is degraded: ${event.members} members, and ${event.lacking} events of the state could not be had`;
     case 'JoinRejected':
       return `The full state does not let ${event.userId} in: ${event.reason} (${event.rule})`;
+    case 'JoinRestored':
+      return `The state lets ${event.userId} in after all`;
     case 'StayEnded':
       return 'Nobody of this server is in the room any more';
     case 'GapsAssumed':

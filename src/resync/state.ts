@@ -275,6 +275,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       };
     case 'JoinRejected':
       return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
+    case 'JoinRestored':
+      return state.refusedJoin?.startsWith(`${event.userId}: `) === true ? { ...state, refusedJoin: null } : state;
     case 'StayEnded':
       return { ...state, phase: 'ended', attempt: null, completedAt: event.at, nextWakeAt: null };
     case 'EventsCorrected':

@@ -228,8 +228,9 @@ async function controlEvents(
   const known = { ...joined, anchors, stateBefore, ...(isGuess ? { isGuess } : {}), at };
   const origin = context.serverName;
   const gaps: ResyncEvent[] = isGuess ? [{ type: 'GapOpened', eventIds: anchors, origin, assumedState: null, at }] : [];
-  const parents: ResyncEvent[] = anchors.length === 0 ? [] : [{ type: 'ParentsLearned', ...known }, ...gaps];
-  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : parents;
+  const further: ResyncEvent[] = [{ type: 'ParentsLearned', ...known }, ...gaps];
+  const parents = anchors.length === 0 ? [] : further;
+  if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : further;
   const stay = {
     roomVersion: template.rules.version,
     ...(place.lacking === undefined ? {} : { lacking: place.lacking }),

@@ -16,6 +16,7 @@ const TYPES: ReadonlySet<EntryType> = new Set<EntryType>([
   'AnchorCorrected',
   'EventSoftFailed',
   'JoinRejected',
+  'JoinRestored',
 ]);
 
 /** What is to be corrected in a room yet, and how far that is by its journal. */

@@ -6,9 +6,10 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { invariant } from '../../invariant.ts';
-import { countPartial, readEventStates } from '../../store/events/event-states.ts';
+import { countPartial } from '../../store/events/event-states.ts';
 import { readStayStart } from '../../store/events/timeline-order.ts';
-import { append, readResyncEvents } from '../../store/journal/journal.ts';
+import { append } from '../../store/journal/journal.ts';
+import { readTurnedJoins } from '../../store/journal/joins.ts';
 import { summaryOf } from '../../store/journal/room-summaries.ts';
 import {
   type LockedResync,
@@ -175,8 +176,8 @@ export class Completion {
 }
 
 /**
- * Appends a current state that was worked out anew, or nothing where it is the same, with the joins of ours that it leaves
- * rejected. `isOver`: these leave nobody of us in the room.
+ * Appends a current state that was worked out anew, or nothing where it is the same, with the joins of ours that are rejected
+ * now, or no longer. `isOver`: the rejected ones leave nobody of us in the room.
  */
 export async function appendCurrentState(
   tx: Transaction,
@@ -185,33 +186,22 @@ export async function appendCurrentState(
   at: number,
 ): Promise<{ readonly members: number; readonly isOver: boolean }> {
   const { roomId } = room;
-  const refused = await refusedJoins(tx, room, at);
-  await append(tx, room, [...resolved, ...refused]);
+  const turned = await turnedJoins(tx, room, at);
+  await append(tx, room, [...resolved, ...turned]);
   const row = await readRoom(tx, roomId);
   invariant(row, `room ${roomId} is locked by this transaction`);
   const { members } = await summaryOf(tx, row);
-  return { members, isOver: refused.length > 0 && !(await isAnybodyIn(tx, roomId)) };
+  return { members, isOver: turned.some(({ type }) => type === 'JoinRejected') && !(await isAnybodyIn(tx, roomId)) };
 }
 
-/** The joins of this stay that are rejected, as the journal will name them; those that it names already are left out. */
-async function refusedJoins(tx: Transaction, room: LockedRoom, at: number): Promise<ResyncEvent[]> {
-  const journal = await readResyncEvents(tx, room.roomId, room.epoch, 0);
-  const told = new Set(journal.flatMap(({ event }) => (event.type === 'JoinRejected' ? [event.joinEventId] : [])));
-  const joins = journal.flatMap(({ event }) => {
-    const isJoin =
-      event.type === 'PartialStateJoined' || event.type === 'ResidentsLearned' || event.type === 'FullStateJoined';
-    return isJoin && !told.has(event.joinEventId) ? [event] : [];
-  });
-  const verdicts = await readEventStates(
-    tx,
-    room.roomId,
-    joins.map(({ joinEventId }) => joinEventId),
+/** What the journal is to say of the joins of this stay: those that are rejected and told as accepted, and the other way round. */
+async function turnedJoins(tx: Transaction, { roomId, epoch }: LockedRoom, at: number): Promise<ResyncEvent[]> {
+  const turned = await readTurnedJoins(tx, roomId, epoch);
+  return turned.map(({ joinEventId, userId, refusal }) =>
+    refusal === null
+      ? { type: 'JoinRestored', joinEventId, userId, at }
+      : { type: 'JoinRejected', joinEventId, userId, ...refusal, at },
   );
-  return joins.flatMap(({ joinEventId, userId }): ResyncEvent[] => {
-    const { verdict, rule, reason } = verdicts.get(joinEventId) ?? { verdict: 'accepted', rule: null, reason: null };
-    if (verdict === 'accepted') return [];
-    return [{ type: 'JoinRejected', joinEventId, userId, rule: rule ?? '', reason: reason ?? '', at }];
-  });
 }
 
 async function relock(tx: Transaction, roomId: RoomId): Promise<LockedRoom> {

@@ -45,6 +45,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     // Its row is there.
     case 'AnchorCorrected':
     case 'JoinRejected':
+    case 'JoinRestored':
     case 'StayEnded':
     case 'GapFilled':
     case 'GapGivenUp':

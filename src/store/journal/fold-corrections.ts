@@ -104,6 +104,7 @@ export function changesOf(
       case 'EventsCorrected':
       case 'ResyncCompleted':
       case 'JoinRejected':
+      case 'JoinRestored':
       case 'StayEnded':
       case 'GapOpened':
       case 'GapsAssumed':

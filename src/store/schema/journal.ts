@@ -36,6 +36,12 @@ export const journal = pgTable(
     index('journal_by_event')
       .on(table.eventId)
       .where(sql`event_id IS NOT NULL AND type NOT IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated')`),
+    // What is told of joins of ours (journal/joins.ts): among all else of a stay they are few.
+    index('journal_of_joins')
+      .on(table.roomId, table.epoch)
+      .where(
+        sql`type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned', 'JoinRejected', 'JoinRestored')`,
+      ),
     uniqueIndex('journal_one_start_an_attempt')
       .on(table.roomId, table.epoch, table.attemptNo)
       .where(sql`type = 'StateFetchStarted'`),

@@ -13,8 +13,11 @@ import { checkEvents, passed } from '../../../src/rooms/judge/check-events.ts';
 import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
 import { type FullAnchor, readFullAnchors } from '../../../src/store/events/anchors.ts';
+import { readEventStates } from '../../../src/store/events/event-states.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
-import { readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
+import { append, readResyncEvents } from '../../../src/store/journal/journal.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
+import { lockRoom, readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { readJoinIntents } from '../../../src/store/tables/intents.ts';
 import { keyOf, rulesOf } from '../../matrix/sample-event.ts';
@@ -209,3 +212,33 @@ function spoiled(raw: Uint8Array): Uint8Array {
   const event = JSON.parse(Buffer.from(raw).toString()) as JsonObject;
   return Buffer.from(JSON.stringify({ ...event, signatures: { [R1]: { 'ed25519:1': 'A'.repeat(86) } } }));
 }
+
+test('every user of ours who joins a room that is whole is told of in its journal, so that a join which fails later is, too', async () => {
+  const stage = await startStage();
+  const { room, context } = stage;
+  await join(stage, { userId: OTHER, omitMembers: false });
+  const { eventId } = await join(stage, { omitMembers: false });
+  const journal = await readResyncEvents(context.store, room.roomId, 1, 0);
+  expect(journal.map(({ event }) => [event.type, 'userId' in event && event.userId])).toEqual([
+    ['FullStateJoined', OTHER],
+    ['ParentsLearned', ME],
+  ]);
+  const rejected = {
+    was: 'accepted',
+    is: 'rejected',
+    rule: 'join-banned',
+    reason: 'a ban was found',
+    cause: 1,
+  } as const;
+  await withTransaction(context.store, async (tx) => {
+    const locked = (await lockRoom(tx, room.roomId))!;
+    const { stateBefore } = (await readEventStates(tx, room.roomId, [eventId])).get(eventId)!;
+    const states = { stateBefore, stateAfter: stateBefore };
+    await append(tx, locked, [{ type: 'VerdictChanged', eventId, ...rejected, ...states }]);
+  });
+  await correctEvents(context, { roomId: room.roomId, epoch: 1 }, { signal, heartbeat: () => undefined });
+  const after = await readResyncEvents(context.store, room.roomId, 1, 0);
+  expect(after.map(({ event }) => event)).toContainEqual(
+    expect.objectContaining({ type: 'JoinRejected', joinEventId: eventId, userId: ME }),
+  );
+});

@@ -3,9 +3,12 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { walkPartialEvents } from '../../../src/rooms/resync/walk.ts';
 import { countPartial } from '../../../src/store/events/event-states.ts';
-import { append } from '../../../src/store/journal/journal.ts';
-import { lockRoom, openEpoch, readRoom } from '../../../src/store/journal/rooms.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { explainEntry } from '../../../src/resync/explain-entry.ts';
+import { readCorrections } from '../../../src/rooms/read/corrections.ts';
+import { appendCurrentState } from '../../../src/rooms/resync/complete-walk.ts';
+import { append, readHead, readResyncEvents } from '../../../src/store/journal/journal.ts';
+import { lockRoom, openEpoch, readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
+import { type Store, type Transaction, withTransaction } from '../../../src/store/open-store.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
@@ -121,7 +124,8 @@ test('several of us join a partial room over parents of their own: all become fu
   expect((await readRoom(store, room.roomId))?.currentState).toBe(await room.state(...KNOWN, 'join', 'second'));
 });
 
-test('of two joins of ours the refused one has failed, and the stay goes on for the other', async () => {
+/** Of two joins of ours the second is refused by the state at its own parent. */
+async function roomWithRefusedJoin(): Promise<PartialRoom> {
   const room = new PartialRoom(store);
   await room.join();
   const event = member('second', OTHER, 'join', { prev: ['elsewhere'], auth: AUTH });
@@ -133,10 +137,99 @@ test('of two joins of ours the refused one has failed, and the stay goes on for 
   await fetchAt(room, 2, 'elsewhere', ...KNOWN, 'ban');
   await walk(room, 1);
   expect(await room.event('second')).toMatchObject({ verdict: 'rejected' });
+  return room;
+}
+
+test('of two joins of ours the refused one has failed, and the stay goes on for the other', async () => {
+  const room = await roomWithRefusedJoin();
   // What cites it as an auth event falls with it, what builds on it does not.
   expect(await room.event('others')).toMatchObject({ verdict: 'rejected' });
   expect(await room.event('upon')).toMatchObject({ verdict: 'accepted' });
   const whole = await readRoom(store, room.roomId);
   expect(whole?.resync.refusedJoin).toContain(OTHER);
   expect(whole?.currentState).toBe(await room.state(...KNOWN, 'join', 'ban'));
+});
+
+test('a join that was told as failed and is accepted after all is told again, each time that it turns', async () => {
+  const room = await roomWithRefusedJoin();
+  const turnBan = async (is: 'accepted' | 'rejected'): Promise<void> => {
+    const was = is === 'accepted' ? 'rejected' : 'accepted';
+    const cause = await readHead(store);
+    await room.journal({ type: 'VerdictChanged', eventId: room.id('ban'), was, is, cause });
+    await room.correct();
+  };
+  const told = async () => {
+    const journal = await readResyncEvents(store, room.roomId, 1, 0);
+    return journal.flatMap(({ event }) =>
+      event.type === 'JoinRejected' || event.type === 'JoinRestored' ? [[event.type, event.joinEventId]] : [],
+    );
+  };
+  const second = room.id('second');
+  expect(await told()).toEqual([['JoinRejected', second]]);
+
+  await turnBan('rejected');
+  expect(await room.event('second')).toMatchObject({ verdict: 'accepted' });
+  expect(await told()).toEqual([
+    ['JoinRejected', second],
+    ['JoinRestored', second],
+  ]);
+  const restored = await readRoom(store, room.roomId);
+  expect(restored).toMatchObject({ partial: false, resync: { phase: 'complete', refusedJoin: null } });
+  expect(await readLocalMembers(store, room.roomId)).toMatchObject([
+    { userId: ME },
+    { userId: OTHER, eventId: second },
+  ]);
+  const { corrections } = await readCorrections({ store }, room.roomId, { after: 0, limit: 100 });
+  expect(corrections.map(({ entry }) => explainEntry(entry.event))).toContain(`The state lets ${OTHER} in after all`);
+
+  await turnBan('accepted');
+  expect((await told()).at(-1)).toEqual(['JoinRejected', second]);
+  expect((await readRoom(store, room.roomId))?.resync.refusedJoin).toContain(OTHER);
+});
+
+test('a stay that ended with its only join is not taken up again, whatever turns then: who wants in joins anew', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.hold(member('ban', ME, 'ban', { sender: ADMIN, ...ADMINS }));
+  await room.fetch(...KNOWN, 'ban');
+  const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+  await walkPartialEvents(room.context, room.roomId, 1, progress);
+  const cause = await readHead(store);
+  const turn = { was: 'accepted', is: 'rejected', rule: 'auth-event-rejected', reason: 'late', cause } as const;
+  await room.journal({ type: 'VerdictChanged', eventId: room.id('ban'), ...turn });
+  expect(await room.correct()).toMatchObject({ partial: false, resync: { phase: 'ended' } });
+  expect(await room.event('join')).toMatchObject({ verdict: 'rejected' });
+  const journal = await readResyncEvents(store, room.roomId, 1, 0);
+  expect(journal.slice(-2).map(({ event }) => event.type)).toEqual(['JoinRejected', 'StayEnded']);
+});
+
+test('which joins turned is looked up without reading what else the stay has journalled', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.fetch(...KNOWN);
+  await walk(room, 1);
+  const rowsRead = async (): Promise<number> => {
+    let rows = 0;
+    await withTransaction(store, async (tx) => {
+      const counting: Transaction = Object.create(tx, {
+        query: {
+          value: async (...given: Parameters<Transaction['query']>) => {
+            const read = await tx.query(...given);
+            rows += read.length;
+            return read;
+          },
+        },
+      }) as Transaction;
+      const locked = (await lockRoom(tx, room.roomId))!;
+      await appendCurrentState(counting, locked, [], 7);
+    });
+    return rows;
+  };
+  const few = await rowsRead();
+  const sought = Array.from(
+    { length: 300 },
+    () => ({ type: 'MissingSought', found: 0, left: 0, wakeAt: null, at: 7 }) as const,
+  );
+  await room.journal(...sought);
+  expect(await rowsRead()).toBe(few);
 });

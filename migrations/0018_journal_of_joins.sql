@@ -1,0 +1,2 @@
+-- min_compatible: 16
+CREATE INDEX "journal_of_joins" ON "journal" USING btree ("room_id","epoch") WHERE type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned', 'JoinRejected', 'JoinRestored');

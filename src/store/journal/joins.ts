@@ -1,0 +1,42 @@
+/** Joins of ours, as the journal tells of them and as they are judged now. */
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type Sql } from '../open-store.ts';
+
+/** A join whose verdict is another than the journal says. */
+export interface TurnedJoin {
+  readonly joinEventId: EventId;
+  readonly userId: UserId;
+  /** `null`: it was told as rejected, and is accepted. */
+  readonly refusal: { readonly rule: string; readonly reason: string } | null;
+}
+
+/**
+ * Those of one stay, found by an index that holds what is told of joins and nothing else of the stay: a stay has as many of these
+ * entries as users of ours joined in it, and as often as their joins turned.
+ */
+export async function readTurnedJoins(sql: Sql, roomId: RoomId, epoch: number): Promise<TurnedJoin[]> {
+  const rows = await sql.query<{
+    joinEventId: EventId;
+    userId: UserId;
+    verdict: 'accepted' | 'rejected';
+    rule: string | null;
+    reason: string | null;
+  }>(
+    `SELECT told.join_event_id AS "joinEventId", told.user_id AS "userId", e.verdict, e.rule, e.reason
+       FROM (SELECT DISTINCT ON (data ->> 'joinEventId')
+                    data ->> 'joinEventId' AS join_event_id, data ->> 'userId' AS user_id, type, position
+               FROM journal
+              WHERE room_id = $1 AND epoch = $2
+                AND type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned',
+                             'JoinRejected', 'JoinRestored')
+              ORDER BY data ->> 'joinEventId', position DESC) AS told
+       JOIN event_states e ON e.event_id = told.join_event_id AND e.room_id = $1
+      WHERE (e.verdict = 'rejected') <> (told.type = 'JoinRejected')
+      ORDER BY told.position`,
+    [roomId, epoch],
+  );
+  return rows.map(({ joinEventId, userId, verdict, rule, reason }) => ({
+    ...{ joinEventId, userId },
+    refusal: verdict === 'accepted' ? null : { rule: rule ?? '', reason: reason ?? '' },
+  }));
+}
