@@ -27,6 +27,9 @@ export interface Outlier {
   verdict: JudgedOutlier | 'open' | 'waiting';
   /** Greater than that of every event in its auth chain; `null`: not known, or not yet. */
   authDepth: number | null;
+  /** The numbers of the event and of its place in a state (`null`: it has none), as far as they are known here. */
+  nid: number | undefined;
+  stateKeyNid: number | null | undefined;
 }
 
 /** Events by id, those that have just come in: they are not read again. Judging adds what it reads, and the verdicts. */
@@ -55,11 +58,13 @@ export async function judgeOutliers(
 ): Promise<ReadonlyMap<EventId, Outlier>> {
   const unread = eventIds.filter((eventId) => !byId.has(eventId));
   for await (const batch of streamPdus(sql, roomId, unread, READ_EVENTS)) {
-    for (const { verdict, authDepth, ...row } of batch) {
+    for (const { verdict, authDepth, nid, ...row } of batch) {
       byId.set(row.eventId, {
         event: views.view(row),
         verdict: verdict === 'unjudged' ? 'waiting' : verdict,
         authDepth,
+        nid,
+        stateKeyNid: undefined,
       });
     }
     onProgress();
@@ -101,6 +106,7 @@ export async function judgeLoaded(
       eventId: event.eventId,
       verdict,
       authDepth,
+      nid: outlier.nid,
       ...(outcome.outcome === 'accept' ? {} : { rule: outcome.rule, reason: outcome.reason }),
     });
     return verdict;

@@ -83,11 +83,23 @@ async function loadOutliers(
   const byId = new Map<EventId, Outlier>();
   for (const row of await readPdus(context.store, roomId, ids)) {
     before.set(row.eventId, row.verdict);
-    byId.set(row.eventId, { event: views.view(row), verdict: 'waiting', authDepth: null });
+    byId.set(row.eventId, {
+      event: views.view(row),
+      verdict: 'waiting',
+      authDepth: null,
+      nid: row.nid,
+      stateKeyNid: undefined,
+    });
   }
   const cited = [...byId.values()].flatMap(({ event }) => authEventIdsOf(event, rules)).filter((id) => !byId.has(id));
   for (const row of await readPdus(context.store, roomId, [...new Set(cited)])) {
-    byId.set(row.eventId, { event: views.view(row), verdict: row.verdict, authDepth: row.authDepth });
+    byId.set(row.eventId, {
+      event: views.view(row),
+      verdict: row.verdict,
+      authDepth: row.authDepth,
+      nid: row.nid,
+      stateKeyNid: undefined,
+    });
   }
   return byId;
 }

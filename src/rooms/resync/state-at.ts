@@ -18,7 +18,7 @@ import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
 import { type Omissions } from '../../store/events/left-out.ts';
 import { readHead } from '../../store/journal/journal.ts';
-import { createSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type NumberedEvent, createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Outlier, awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
@@ -304,7 +304,13 @@ async function buildState(
   const isNoState = (eventId: EventId): boolean =>
     judged.get(eventId)?.event.stateKey === undefined && judged.has(eventId);
   const leftOut = [...new Set(named)].filter((eventId) => !placed.has(eventId) && !isNoState(eventId));
-  const snapshotId = await createSnapshot(store, roomId, eventIds);
+  const snapshotId = await createSnapshot(store, roomId, eventIds, (eventId) => numbersOf(judged.get(eventId)));
   const counts = { members: members.length, dropped: dropped.size, fell: fell.size };
   return { snapshotId, digest: stateDigest(eventIds), ...counts, leftOut };
+}
+
+function numbersOf(outlier: Outlier | undefined): NumberedEvent | undefined {
+  const { nid, stateKeyNid } = outlier ?? {};
+  if (outlier === undefined || nid === undefined || stateKeyNid === undefined || stateKeyNid === null) return undefined;
+  return { nid, stateKeyNid, type: outlier.event.type };
 }

@@ -76,7 +76,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
 
   const keep = (pdu: CheckedPdu): void => {
     const event = views.view(pdu);
-    events.set(event.eventId, { event, verdict: 'waiting', authDepth: null });
+    events.set(event.eventId, { event, verdict: 'waiting', authDepth: null, nid: undefined, stateKeyNid: undefined });
     if (views.wholeCharacters() > WHOLE_CHARACTERS_MAX) {
       throw new FederationError(
         resident,
@@ -118,6 +118,10 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
     const batch = unstored;
     unstored = [];
     const inserted = await insertPdus(context.store, batch);
+    for (const { eventId, nid, stateKeyNid } of inserted.numbers) {
+      const outlier = events.get(eventId);
+      if (outlier !== undefined) Object.assign(outlier, { nid, stateKeyNid });
+    }
     if (inserted.stored > 0) await state.onStored();
     stored += batch.length;
     tell();

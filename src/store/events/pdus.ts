@@ -29,6 +29,16 @@ export interface InsertedPdus {
   /** Written now: events that were not there, and hollow ones that are complete now. */
   readonly stored: number;
   readonly alreadyHeld: number;
+  /** Of the events that were not there; of few at a time it is not told. */
+  readonly numbers: readonly PduNumbers[];
+}
+
+/** By which numbers an event and its place in a state go. */
+export interface PduNumbers {
+  readonly eventId: EventId;
+  readonly nid: number;
+  /** `null`: it is no state event. */
+  readonly stateKeyNid: number | null;
 }
 
 /** An event as it is stored. */
@@ -60,6 +70,8 @@ export interface OutlierVerdict {
   /** Present when it is rejected. */
   readonly rule?: string | undefined;
   readonly reason?: string | undefined;
+  /** The number of the event, where it is known: then it is not looked up. */
+  readonly nid?: number | undefined;
 }
 
 /**
@@ -70,9 +82,11 @@ const RECORD_VERDICTS = `
   WITH RECURSIVE recorded AS (
     INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
     SELECT p.nid, CASE WHEN v.accepted THEN 'accepted' ELSE 'rejected' END, v.auth_depth, v.rule, v.reason
-      FROM unnest($2::text[], $3::boolean[], $4::int[], $5::text[], $6::text[])
-           AS v(event_id, accepted, auth_depth, rule, reason)
-      JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
+      FROM unnest($2::text[], $3::boolean[], $4::int[], $5::text[], $6::text[], $7::bigint[])
+           AS v(event_id, accepted, auth_depth, rule, reason, nid)
+     CROSS JOIN LATERAL (
+       SELECT coalesce(v.nid, (SELECT nid FROM pdus WHERE event_id = v.event_id AND room_id = $1)) AS nid OFFSET 0) AS p
+     WHERE p.nid IS NOT NULL
      ORDER BY p.nid
     ON CONFLICT (event_nid) DO NOTHING
     RETURNING event_nid
@@ -123,7 +137,8 @@ const INSERT_NEW = `
          i.prev_events, i.auth_events, i.json, i.hollow, floor(extract(epoch FROM now()) * 1000)::bigint
     FROM incoming_pdus i
    ORDER BY i.event_id
-  ON CONFLICT (event_id) DO NOTHING`;
+  ON CONFLICT (event_id) DO NOTHING
+  RETURNING event_id AS "eventId", nid, state_key_nid AS "stateKeyNid"`;
 
 /**
  * Stores events. Idempotent; a hollow event is completed by a body that matches. Writers of overlapping batches wait for
@@ -134,21 +149,23 @@ export async function insertPdus(sql: Sql, pdus: readonly CheckedPdu[]): Promise
   for (const pdu of pdus) {
     if (distinct.get(pdu.eventId)?.hollow !== false) distinct.set(pdu.eventId, pdu);
   }
-  if (distinct.size === 0) return { stored: 0, alreadyHeld: 0 };
-  const write = distinct.size > FEW_ROWS_MAX ? insertMany : insertFew;
-  const stored = await write(sql, [...distinct.values()]);
-  return { stored, alreadyHeld: distinct.size - stored };
+  if (distinct.size === 0) return { stored: 0, alreadyHeld: 0, numbers: [] };
+  const few = distinct.size <= FEW_ROWS_MAX;
+  const { stored, numbers } = few
+    ? { stored: await insertFew(sql, [...distinct.values()]), numbers: [] }
+    : await insertMany(sql, [...distinct.values()]);
+  return { stored, alreadyHeld: distinct.size - stored, numbers };
 }
 
-function insertMany(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {
+function insertMany(sql: Sql, pdus: readonly CheckedPdu[]): Promise<Pick<InsertedPdus, 'stored' | 'numbers'>> {
   return sql.inTransaction(async (tx) => {
     await stagePdus(tx, pdus);
     await tx.query(INTERN_STATE_KEYS);
-    const inserted = await tx.client.query(INSERT_NEW);
-    const fresh = inserted.rowCount ?? 0;
-    const completed = fresh < pdus.length ? ((await tx.client.query(COMPLETE_HOLLOW)).rowCount ?? 0) : 0;
+    const numbers = await tx.query<PduNumbers>(INSERT_NEW);
+    const isAllNew = numbers.length === pdus.length;
+    const completed = isAllNew ? 0 : ((await tx.client.query(COMPLETE_HOLLOW)).rowCount ?? 0);
     await tx.query('DROP TABLE incoming_pdus');
-    return fresh + completed;
+    return { stored: numbers.length + completed, numbers };
   });
 }
 
@@ -288,6 +305,7 @@ export async function recordOutlierVerdicts(
       int8Array(some.map(({ authDepth }) => authDepth)),
       textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
       textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
+      int8Array(some.map(({ nid }) => nid ?? null)),
     ]);
     for (const eventId of outcome?.others ?? []) otherwise.push(eventId);
     if (outcome?.isNoted === true) sql.tellOfCorrection(roomId);

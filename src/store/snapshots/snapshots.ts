@@ -59,9 +59,32 @@ export interface SnapshotDifference extends StateKey {
   readonly after: EventId | null;
 }
 
-/** Stores the state that consists of these events and gives its id. All are stored state events of this room, one a place. */
-export async function createSnapshot(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<SnapshotId> {
-  const entries = await entriesOf(sql, roomId, eventIds);
+/** A stored state event by the numbers of it and of its (type, state_key). */
+export interface NumberedEvent {
+  readonly nid: number;
+  readonly stateKeyNid: number;
+  readonly type: string;
+}
+
+/**
+ * Stores the state that consists of these events and gives its id. All are stored state events of this room, one a place.
+ *
+ * @param numbersOf of an event, where the caller knows them: then it is not looked up
+ */
+export async function createSnapshot(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  numbersOf: (eventId: EventId) => NumberedEvent | undefined = () => undefined,
+): Promise<SnapshotId> {
+  const entries: Place[] = [];
+  const unknown: EventId[] = [];
+  for (const eventId of eventIds) {
+    const numbers = numbersOf(eventId);
+    if (numbers === undefined) unknown.push(eventId);
+    else entries.push({ key: trieKey(numbers.stateKeyNid, numbers.type === MEMBER), value: numbers.nid });
+  }
+  for (const place of await entriesOf(sql, roomId, unknown)) entries.push(place);
   const places = new Set(entries.map(({ key }) => key));
   invariant(places.size === entries.length, `two of the events for a snapshot of ${roomId} have the same place`);
   return storeTrie(sql, roomId, buildTrie(entries));

@@ -11,6 +11,7 @@ import {
 } from '../../../src/store/events/pdus.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { readAuthChainIds } from '../../../src/store/events/auth-events.ts';
+import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { ROOM, ids, member, message, state } from '../events.ts';
@@ -32,19 +33,49 @@ function many(name: string, about: (i: number) => Parameters<typeof message>[1] 
 
 test('an event that is stored again changes nothing', async () => {
   const events = [message('$again'), message('$once-more')];
-  expect(await insertPdus(store, events)).toEqual({ stored: 2, alreadyHeld: 0 });
+  expect(await insertPdus(store, events)).toMatchObject({ stored: 2, alreadyHeld: 0 });
   const [before] = await readPdus(store, ROOM, ids('$again'));
-  expect(await insertPdus(store, [...events, message('$third'), message('$third')])).toEqual({
+  expect(await insertPdus(store, [...events, message('$third'), message('$third')])).toMatchObject({
     stored: 1,
     alreadyHeld: 2,
   });
   expect(await readPdus(store, ROOM, ids('$again'))).toEqual([before]);
-  expect(await insertPdus(store, [])).toEqual({ stored: 0, alreadyHeld: 0 });
+  expect(await insertPdus(store, [])).toMatchObject({ stored: 0, alreadyHeld: 0 });
 });
 
 test('a large batch that is stored again changes nothing', async () => {
-  expect(await insertPdus(store, many('large'))).toEqual({ stored: MANY, alreadyHeld: 0 });
-  expect(await insertPdus(store, [...many('large'), message('$large-new')])).toEqual({ stored: 1, alreadyHeld: MANY });
+  expect(await insertPdus(store, many('large'))).toMatchObject({ stored: MANY, alreadyHeld: 0 });
+  expect(await insertPdus(store, [...many('large'), message('$large-new')])).toMatchObject({
+    stored: 1,
+    alreadyHeld: MANY,
+  });
+});
+
+test('a large batch tells the numbers of what it wrote: states and verdicts by them are as those that are looked up', async () => {
+  const place = (i: number): string => `@numbered-${i}:there.test`;
+  const members = Array.from({ length: MANY }, (_, i) => member(`$numbered-${i}`, place(i), 'join'));
+  const eventIds = members.map(({ eventId }) => eventId);
+  await insertPdus(store, members.slice(0, 1));
+  const { numbers } = await insertPdus(store, [...members, message('$numbered-message')]);
+  const byId = new Map(numbers.map((event) => [event.eventId, event]));
+  expect(new Set(byId.keys())).toEqual(new Set([...eventIds.slice(1), '$numbered-message']));
+  expect(byId.get('$numbered-message' as EventId)?.stateKeyNid).toBeNull();
+
+  const numbersOf = (eventId: EventId) => {
+    const { nid, stateKeyNid } = byId.get(eventId) ?? {};
+    return nid === undefined || stateKeyNid == null ? undefined : { nid, stateKeyNid, type: 'm.room.member' };
+  };
+  const lookedUp = await createSnapshot(store, ROOM, eventIds);
+  expect(await createSnapshot(store, ROOM, eventIds, numbersOf)).toBe(lookedUp);
+
+  const accepted = eventIds.map((eventId) => ({ eventId, verdict: 'accepted' as const, authDepth: 1 }));
+  const numbered = accepted.map((verdict) => ({ ...verdict, nid: byId.get(verdict.eventId)?.nid }));
+  expect(await recordOutlierVerdicts(store, ROOM, numbered)).toEqual([]);
+  expect(new Set(await recordOutlierVerdicts(store, ROOM, accepted))).toEqual(new Set(eventIds));
+  const stored = await readPdus(store, ROOM, eventIds);
+  expect(stored.map(({ verdict, authDepth }) => ({ verdict, authDepth }))).toEqual(
+    eventIds.map(() => ({ verdict: 'accepted', authDepth: 1 })),
+  );
 });
 
 const HOSTILE_JSON = String.raw`{"body":"\u0000 \ud800 \\ \" \n","n":1e3,"m":1.0,"big":123456789012345678901234567890}`;
@@ -131,15 +162,15 @@ test('event ids with quotes and backslashes, as room version 1 allows them, are 
 test('a hollow event is not held, and is completed by its body, once', async () => {
   const hollow = member('$hollow', '@a:there.test', 'join', { hollow: true, json: '{"redacted":true}' });
   const whole = { ...hollow, hollow: false, json: Buffer.from('{"whole":true}') };
-  expect(await insertPdus(store, [hollow])).toEqual({ stored: 1, alreadyHeld: 0 });
+  expect(await insertPdus(store, [hollow])).toMatchObject({ stored: 1, alreadyHeld: 0 });
   await recordOutlierVerdicts(store, ROOM, [
     { eventId: hollow.eventId, verdict: 'rejected', authDepth: 3, rule: 'some-rule', reason: 'as redacted' },
   ]);
   expect(await heldEventIds(store, ROOM, [hollow.eventId])).toEqual(new Set());
-  expect(await insertPdus(store, [hollow])).toEqual({ stored: 0, alreadyHeld: 1 });
+  expect(await insertPdus(store, [hollow])).toMatchObject({ stored: 0, alreadyHeld: 1 });
   const [before] = await readPdus(store, ROOM, [hollow.eventId]);
-  expect(await insertPdus(store, [whole])).toEqual({ stored: 1, alreadyHeld: 0 });
-  expect(await insertPdus(store, [hollow, { ...whole, json: Buffer.from('{"other":1}') }])).toEqual({
+  expect(await insertPdus(store, [whole])).toMatchObject({ stored: 1, alreadyHeld: 0 });
+  expect(await insertPdus(store, [hollow, { ...whole, json: Buffer.from('{"other":1}') }])).toMatchObject({
     stored: 0,
     alreadyHeld: 1,
   });
@@ -195,7 +226,7 @@ test.each([
 
 test('of a hollow event and its body in one batch the body is stored', async () => {
   const whole = message('$both');
-  expect(await insertPdus(store, [{ ...whole, hollow: true }, whole, { ...whole, hollow: true }])).toEqual({
+  expect(await insertPdus(store, [{ ...whole, hollow: true }, whole, { ...whole, hollow: true }])).toMatchObject({
     stored: 1,
     alreadyHeld: 0,
   });
