@@ -1,8 +1,10 @@
 /**
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, what was pushed and given up, keys
- * that nobody asked for, events that prove nothing and that nothing needs, what states lacked that nobody asks for any more, chunks of states that nothing names. Never the journal.
+ * that nobody asked for, events that prove nothing and that nothing needs, what states lacked that nobody asks for any more, chunks of states that nothing names. Never the journal. Before that, what code of before
+ * left undone in whole rooms is opened again.
  */
 import { type RoomsContext } from '../src/rooms/context.ts';
+import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';
 import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
 import { forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
@@ -42,6 +44,8 @@ export async function maintain(
     }
     return rows;
   };
+  const reopened = await reopenAnchors({ store, clock }, isOver);
+  heartbeat();
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
@@ -58,5 +62,5 @@ export async function maintain(
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
     }
   }
-  return { transactions, keys, staged, outliers, missing, chunks };
+  return { reopened, transactions, keys, staged, outliers, missing, chunks };
 }

@@ -79,6 +79,8 @@ export interface FinishJoinsResult {
 
 /** Rows deleted. */
 export interface MaintainResult {
+  /** Anchors of whole rooms at which the state is asked for again. */
+  readonly reopened: number;
   readonly transactions: number;
   readonly keys: number;
   /** Events that were given up. */

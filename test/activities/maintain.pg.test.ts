@@ -47,11 +47,27 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
             ('young.test', 'ed25519:1', 'k', $1, true, $3)`,
     [old, now + DAY, now - DAY],
   );
-  expect(await pass(1_000)).toEqual({ transactions: 2_500, keys: 1, staged: 0, outliers: 0, missing: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({
+    reopened: 0,
+    transactions: 2_500,
+    keys: 1,
+    staged: 0,
+    outliers: 0,
+    missing: 0,
+    chunks: 0,
+  });
   expect(await answersLeft()).toBe(100);
   const keys = await store.query<{ name: string }>('SELECT server_name AS name FROM server_keys ORDER BY 1');
   expect(keys.map(({ name }) => name)).toEqual(['valid.test', 'young.test']);
-  expect(await pass(1_000)).toEqual({ transactions: 0, keys: 0, staged: 0, outliers: 0, missing: 0, chunks: 0 });
+  expect(await pass(1_000)).toEqual({
+    reopened: 0,
+    transactions: 0,
+    keys: 0,
+    staged: 0,
+    outliers: 0,
+    missing: 0,
+    chunks: 0,
+  });
 });
 
 test('a pass whose time is over leaves the rest to the next one', async () => {
