@@ -2,12 +2,14 @@
  * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--shrink]`: plays simulated rooms by consecutive seeds
  * against the real code over a PostgreSQL of its own, and compares each with an oracle (test/simulation/). Prints what differs,
  * with the seed that shows it again, and what the series has covered; with `--shrink` the shortest plan that still fails.
- * Exits 1 if anything differed.
+ * Exits 1 if anything differed, or if a series of hundreds
+ * did not meet all that it has to (test/simulation/coverage.ts).
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { REQUIRED, RUNS_FOR_COVERAGE } from '../test/simulation/coverage.ts';
 import { machinesOn, openServer } from '../test/simulation/machines.ts';
 import { type Ran } from '../test/simulation/run-plan.ts';
 import { runSeries } from '../test/simulation/series.ts';
@@ -45,7 +47,10 @@ try {
   console.log(
     `${runs} runs from seed ${first}: ${failed.length} differ; a median of ${median} events delivered, ${crashed} with a crash; ${seconds} s`,
   );
-  process.exitCode = failed.length > 0 ? 1 : 0;
+  const lacking = coverage.lacking(REQUIRED);
+  const isAsked = runs >= RUNS_FOR_COVERAGE;
+  if (lacking.length > 0) console.log(`${isAsked ? 'LACKING' : 'not met by so few'}: ${lacking.join('; ')}`);
+  process.exitCode = failed.length > 0 || (isAsked && lacking.length > 0) ? 1 : 0;
   if (values.shrink && failed.length > 0) await shrinkAll(failed);
 } finally {
   await server.stop();

@@ -8,9 +8,10 @@ import { signJson } from '../../src/matrix/signing/signatures.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { type Random } from '../differential/random.ts';
 import { keyOf } from '../matrix/sample-event.ts';
+import { mischief } from './mischief.ts';
 import { type Act, type SimulatedServer, type World } from './world.ts';
 
-const IDENTITY_SERVER = parseServerName('identity.sim')!;
+export const IDENTITY_SERVER = parseServerName('identity.sim')!;
 
 /** Where somebody acts. */
 export interface Scene {
@@ -24,7 +25,7 @@ export function sceneAt(world: World, server: SimulatedServer, random: Random): 
   return { world, server, state: world.stateAt(server), random };
 }
 
-function contentAt({ world, state }: Scene, type: string, stateKey = ''): JsonObject {
+export function contentAt({ world, state }: Scene, type: string, stateKey = ''): JsonObject {
   const id = state.get(stateMapKey(type, stateKey));
   return id === undefined ? {} : world.truth.event(id).content;
 }
@@ -63,12 +64,38 @@ const CIVIL: readonly Kind[] = [
   ['third-party-invite', 2, (scene) => powerful(scene, (sender) => thirdPartyInvite(scene, sender))],
   ['accept-third-party-invite', 3, (scene) => acceptThirdPartyInvite(scene)],
   ['ghost', 9, (scene) => ghost(scene)],
+  ['mischief', 7, (scene) => mischief(scene)],
   ['redaction', 1, (scene) => joined(scene, (sender) => ({ ...say(scene, sender), type: 'm.room.redaction' }))],
 ];
 
-/** Somebody does something, as `kinds` have it or as usual; gives what it is called. */
-export function actOf(scene: Scene, kinds: readonly Kind[] = CIVIL): { readonly name: string; readonly act: Act } {
+/** What a plan may want to be done, and not just something. */
+const SPECIAL = {
+  expel: (scene) => powerful(scene, (sender) => ours(scene, 'join', (user) => member(sender, user, 'leave'))),
+  'let in': (scene) => powerful(scene, (sender) => ours(scene, 'leave', (user) => member(sender, user, 'invite'))),
+  'ban us': (scene) => powerful(scene, (sender) => ours(scene, '', (user) => member(sender, user, 'ban'))),
+  /** Under the limit as it is hashed, and far over it where every letter is written as an escape. */
+  wide: (scene) =>
+    joined(scene, (sender) => member(sender, sender, 'join', { displayname: '\u0436'.repeat(WIDE_LETTERS) })),
+  foreign: (scene) => foreign(scene),
+  'old key': (scene) => joined(scene, (sender) => ({ ...say(scene, sender), isSignedByOldKey: true })),
+} satisfies Record<string, (scene: Scene) => Act | undefined>;
+
+export type SpecialAct = keyof typeof SPECIAL;
+
+/** Whether anybody there can do it. */
+export function canDo(scene: Scene, special: SpecialAct): boolean {
+  return SPECIAL[special](scene) !== undefined;
+}
+
+/** Of six bytes each in an answer of ASCII, and of two as they are counted. */
+const WIDE_LETTERS = 11_000;
+
+/** Somebody does something, or just this if anybody can; gives what it is called. */
+export function actOf(scene: Scene, special?: SpecialAct): { readonly name: string; readonly act: Act } {
+  const wanted = special === undefined ? undefined : SPECIAL[special](scene);
+  if (special !== undefined && wanted !== undefined) return { name: special, act: wanted };
   const { random } = scene;
+  const kinds = CIVIL;
   for (let tries = 0; tries < 8; tries += 1) {
     let at = random.next() * kinds.reduce((sum, [, weight]) => sum + weight, 0);
     const [name, , make] = kinds.find(([, weight]) => (at -= weight) < 0) ?? kinds[0]!;
@@ -83,7 +110,7 @@ function word({ random }: Scene): string {
   return `w${random.integer(1_000)}`;
 }
 
-function say(scene: Scene, sender: UserId): Act {
+export function say(scene: Scene, sender: UserId): Act {
   return { sender, type: 'm.room.message', content: { body: word(scene) } };
 }
 
@@ -102,16 +129,21 @@ function one(
   return found.length === 0 ? undefined : act(scene.random.pick(found));
 }
 
-function joined(scene: Scene, act: (user: UserId) => Act | undefined, anywhere = false): Act | undefined {
+export function joined(scene: Scene, act: (user: UserId) => Act | undefined, anywhere = false): Act | undefined {
   const users = anywhere ? scene.world.users : scene.server.users;
   return one(scene, users, (user) => membership(scene, user) === 'join', act);
 }
 
-function outsider(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
+export function outsider(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
   return one(scene, scene.server.users, (user) => membership(scene, user) !== 'join', act);
 }
 
-function banned(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
+/** One of our users whose membership is `is`; a stranger's is empty. */
+function ours(scene: Scene, is: string, act: (user: UserId) => Act | undefined): Act | undefined {
+  return one(scene, scene.world.ourUsers, (user) => membership(scene, user) === is, act);
+}
+
+export function banned(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
   return one(scene, scene.world.users, (user) => membership(scene, user) === 'ban', act);
 }
 
@@ -191,5 +223,15 @@ function ghost(scene: Scene): Act | undefined {
       .authEventsFor({ ...act, stateKey: act.stateKey }, scene.state)
       .filter((id) => world.truth.event(id).type !== 'm.room.member');
     return { ...act, auth: [...rest, once.eventId] };
+  });
+}
+
+/** Somebody cites, beside what he has to, an event of another room. */
+function foreign(scene: Scene): Act | undefined {
+  const { world, state } = scene;
+  return joined(scene, (sender) => {
+    const act = say(scene, sender);
+    const auth = world.truth.authEventsFor({ ...act, stateKey: undefined }, state);
+    return { ...act, auth: [...auth, world.elsewhere] };
   });
 }

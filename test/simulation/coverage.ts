@@ -20,3 +20,32 @@ export class Coverage {
     return [...this.counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([what, times]) => `${what}: ${times}`);
   }
 }
+
+const named = (what: string, ...names: readonly string[]): string[] => names.map((name) => `${what}${name}`);
+
+/** So many runs meet everything that is asked for. */
+export const RUNS_FOR_COVERAGE = 300;
+
+/** What a series of `RUNS_FOR_COVERAGE` runs or more has to meet; one that lacks any of it has proved less than it says. */
+export const REQUIRED: readonly string[] = [
+  ...named('version ', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', '12'),
+  ...named('act ', 'accept-third-party-invite', 'knock', 'ghost', 'expel', 'ban us', 'foreign', 'old key', 'wide'),
+  ...named('verdict rejected by ', 'aliases-state-key', 'auth-event-duplicate', 'auth-event-rejected'),
+  ...named('verdict rejected by ', 'auth-event-unexpected', 'auth-events-lack-create', 'ban-power'),
+  ...named('verdict rejected by ', 'invite-target-banned', 'invite-target-joined'),
+  ...named('verdict rejected by ', 'invite-third-party-sender', 'invite-third-party-token', 'join-banned'),
+  ...named('verdict rejected by ', 'join-not-invited', 'kick-power', 'knock-join-rule', 'member-malformed'),
+  ...named('verdict rejected by ', 'membership-unknown', 'power-levels-exceed', 'power-levels-lower-equal'),
+  ...named('verdict rejected by ', 'send-power', 'sender-not-joined', 'third-party-invite-power'),
+  ...named('message ', 'accepted, then rejected by the walk'),
+  ...named('state ', 'accepted, then rejected by the walk'),
+  ...named('entry ', 'EventSoftFailed', 'GapClosed', 'GapFilled', 'GapsAssumed'),
+  ...named('entry ', 'ParentsLearned', 'PartialStateJoined', 'ResidentsLearned', 'StatesChanged', 'VerdictChanged'),
+  ...named('gap in a ', 'partial room', 'whole room'),
+  ...named('fetch failed: ', 'server-error'),
+  ...named('down: ', 'unreachable', 'server-error', 'mute', 'few'),
+  ...named('crash ', 'before a commit', 'after a commit'),
+  ...named('order ', 'kept', 'reversed', 'shuffled'),
+  ...['up again', 'sent again', 'sent late', 'never sent', 'beside the join', 'while we were out', 'history sent'],
+  ...['two stays', 'join cut off', 'join partial', 'join full', 'join refused', 'soft-failed'],
+];

@@ -4,7 +4,7 @@ import { migrate } from '../../src/store/migrate.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { inDatabase, run } from '../support/databases.ts';
 import { openConnections } from './connections.ts';
-import { CONNECTIONS_MAX, type Machine, SimulatedClock } from './process.ts';
+import { CONNECTIONS_MAX, type Machine, SimulatedClock, stopRealTimeouts } from './process.ts';
 import { BEGINNING } from './world.ts';
 
 /** A machine that takes its database with it when it goes. */
@@ -33,6 +33,7 @@ export function openServer(folder: string): Promise<LocalPostgres> {
 
 /** Machines on a server that runs already, by the address of its superuser. */
 export async function machinesOn(url: string): Promise<Machines> {
+  stopRealTimeouts();
   const template = `${TEMPLATE}_${process.pid}`;
   await run(url, `CREATE DATABASE ${template}`);
   await migrate(inDatabase(url, template));

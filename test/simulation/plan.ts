@@ -3,16 +3,27 @@
  * is about by numbers that are taken modulo what there is, so that steps can be taken out of a plan and the rest still plays.
  */
 import { type Random, createRandom } from '../differential/random.ts';
+import { type SpecialAct } from './acts.ts';
 
 /** Kinds of things that may be in a run; what the product is known not to do yet stays off. */
-export const FEATURES = ['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const;
+export const FEATURES = [
+  ...(['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const),
+  ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'history', 'wide-gaps', 'whole-answers'] as const),
+] as const;
 export type Feature = (typeof FEATURES)[number];
 
 const ENABLED: readonly Feature[] = FEATURES;
 
 export type Step =
   /** Somebody of a server does something. */
-  | { readonly do: 'act'; readonly server: number; readonly seed: number; readonly send: 'soon' | 'late' | 'never' }
+  | {
+      readonly do: 'act';
+      readonly server: number;
+      readonly seed: number;
+      readonly send: 'soon' | 'late' | 'never';
+      /** This, if anybody of the server can. */
+      readonly special?: SpecialAct;
+    }
   /** All servers, or one of another, hear of what a server knows. */
   | { readonly do: 'gossip'; readonly from: number; readonly to: number | 'all' }
   /** A server sends us a transaction of what waits to be sent. */
@@ -25,10 +36,13 @@ export type Step =
       /** Sends again so many of those that were sent before, whoever sent them. */
       readonly again: number;
     }
+  /** A server sends us events that are older than our join. */
+  | { readonly do: 'history'; readonly server: number; readonly count: number; readonly seed: number }
   /** The workflow does so many things. */
   | { readonly do: 'work'; readonly actions: number }
   | { readonly do: 'wait'; readonly ms: number }
-  | { readonly do: 'join'; readonly user: number; readonly via: number }
+  /** `isLax`: the server takes whoever comes, and does not tell of a ban. */
+  | { readonly do: 'join'; readonly user: number; readonly via: number; readonly isLax?: true }
   | { readonly do: 'crash'; readonly commits: number; readonly when: 'before' | 'after' }
   /** A server answers nothing, or not what it is asked for mostly. */
   | { readonly do: 'down'; readonly server: number; readonly how: Outage }
@@ -44,6 +58,8 @@ export interface Plan {
   readonly features: readonly Feature[];
   /** Whether check 6 is replayed at completion for what came while the room was partial. */
   readonly retroSoftFail: boolean;
+  /** Residents give the whole state at a join, whatever they are asked for. */
+  readonly givesWhole: boolean;
   /** Acts before we join. */
   readonly past: readonly Step[];
   readonly steps: readonly Step[];
@@ -87,15 +103,64 @@ export function planOf(seed: number, enabled: readonly Feature[] = ENABLED): Pla
     const crash: Step = { do: 'crash', commits: 1 + random.integer(12), when: random.pick(['before', 'after']) };
     steps.splice(1 + random.integer(steps.length), 0, crash);
   }
-  return {
-    seed,
-    version: random.pick(VERSIONS),
-    servers,
-    features: enabled,
-    retroSoftFail: random.chance(0.8),
-    past,
-    steps,
+  const plan = { seed, version: random.pick(VERSIONS), servers, features: enabled, retroSoftFail: random.chance(0.8) };
+  const rare = createRandom(seed + RARE_SEEDS);
+  addRareThings(rare, { past, steps, servers }, has);
+  return { ...plan, givesWhole: has('whole-answers') && rare.chance(0.08), past, steps };
+}
+
+/** Apart from the seeds of plans, so that what is added here leaves the rest of a plan as it is. */
+const RARE_SEEDS = 2_000_000_000;
+
+/** What most rooms never see, put somewhere between the steps. */
+function addRareThings(
+  random: Random,
+  { past, steps, servers }: { readonly past: Step[]; readonly steps: Step[]; readonly servers: number },
+  has: (feature: Feature) => boolean,
+): void {
+  const act = (special?: SpecialAct, send: 'soon' | 'never' = 'soon', server = random.integer(servers)): Step => {
+    const step = { do: 'act', server, seed: random.integer(1_000_000_000), send } as const;
+    return special === undefined ? step : { ...step, special };
   };
+  const tell = (step: Step): Step[] =>
+    step.do === 'act' ? [step, { do: 'gossip', from: step.server, to: 'all' }] : [step];
+  const put = (share: number, ...added: Step[]): number => {
+    const at = 1 + Math.floor((steps.length - 1) * share);
+    steps.splice(at, 0, ...added);
+    return at + added.length;
+  };
+  for (const special of ['foreign', 'wide', 'old key'] as const) {
+    const feature = special === 'old key' ? 'old-keys' : special;
+    if (!has(feature) || !random.chance(0.12)) continue;
+    if (random.chance(0.3)) past.splice(random.integer(past.length), 0, ...tell(act(special)));
+    put(random.next(), ...tell(act(special)));
+  }
+  if (has('wide-gaps') && random.chance(0.1)) {
+    const server = random.integer(servers);
+    const unsent = Array.from({ length: 25 + random.integer(25) }, () => act(undefined, 'never', server));
+    put(0.2 + 0.6 * random.next(), ...unsent, ...tell(act(undefined, 'soon', server)));
+  }
+  for (let times = has('history') && random.chance(0.15) ? 1 + random.integer(2) : 0; times > 0; times -= 1) {
+    const [server, seed] = [random.integer(servers), random.integer(1_000_000_000)];
+    put(random.next(), { do: 'history', server, count: 1 + random.integer(6), seed });
+  }
+  if (has('refused-join') && random.chance(0.08)) {
+    past.push(...[0, 1, 2].slice(0, servers).flatMap((server) => tell(act('ban us', 'soon', server))));
+    steps.splice(0, 0, { do: 'join', user: 0, via: random.integer(servers), isLax: true });
+    return;
+  }
+  if (!has('stays') || !random.chance(0.35)) return;
+  const by = random.pick([0, 0, random.integer(servers)]);
+  const leaving = [1, 2, 3].flatMap(() => tell(act('expel', 'soon', by)));
+  const out = 0.15 + 0.5 * random.next();
+  const sent: Step[] = Array.from({ length: servers }, (_, i) => {
+    return { do: 'send', server: (by + i) % servers, count: 20, order: 'kept', seed: 1, again: 0 };
+  });
+  const left = put(out, ...leaving, ...sent);
+  const back = left + 3 + random.integer(15);
+  const comingBack = [1, 2, 3].flatMap(() => tell(act('let in', 'soon', by)));
+  const joins: Step[] = [1, 2].map(() => ({ do: 'join', user: random.integer(3), via: random.integer(servers) }));
+  steps.splice(back, 0, ...comingBack, ...joins);
 }
 
 function actStep(random: Random, servers: number, has: (feature: Feature) => boolean): Step[] {

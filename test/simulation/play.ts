@@ -5,8 +5,9 @@
 import { type EventId, type ServerName, domainOf } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
+import { isAnybodyIn } from '../../src/store/journal/rooms.ts';
 import { createRandom } from '../differential/random.ts';
-import { actOf, sceneAt } from './acts.ts';
+import { actOf, canDo, sceneAt } from './acts.ts';
 import { Coverage } from './coverage.ts';
 import { foundRoom } from './founding.ts';
 import { Activity } from './fragile-store.ts';
@@ -40,6 +41,8 @@ export class Play {
   readonly coverage = new Coverage();
   /** Pushed to us and taken without an error. */
   readonly pushed = new Set<EventId>();
+  /** Sent to us while nobody of ours was in, or while the last one went: we may have taken it in, and need not. */
+  readonly unsure = new Set<EventId>();
   /** Joins that we were told to have succeeded. */
   readonly joined = new Set<EventId>();
   crashes = 0;
@@ -52,12 +55,13 @@ export class Play {
   #process: Process;
   #transactions = 0;
   #isWhole = false;
+  #armed: 'before' | 'after' = 'before';
 
   constructor(machine: Machine, plan: Plan) {
     this.plan = plan;
     this.#machine = machine;
     this.world = new World(String(plan.seed), plan.version, plan.seed, plan.servers);
-    this.residents = new Residents(this.world, this.#activity);
+    this.residents = new Residents(this.world, this.#activity, { pushed: this.pushed, givesWhole: plan.givesWhole });
     this.#process = this.#start();
   }
 
@@ -67,6 +71,7 @@ export class Play {
 
   /** Plays everything. @throws Stuck */
   async run(): Promise<void> {
+    this.coverage.count(`version ${this.plan.version}`);
     await this.#machine.clock.set(BEGINNING);
     foundRoom(this.world, createRandom(this.plan.seed + 1));
     for (const step of this.plan.past) await this.#take(step);
@@ -96,20 +101,25 @@ export class Play {
       }
       case 'send':
         return this.#send(serverOf(step.server), step);
+      case 'history':
+        return this.#sendHistory(serverOf(step.server), step);
       case 'work':
         if (this.isJoined) await this.#alive(() => this.#work(step.actions));
         return;
       case 'wait':
         return this.#machine.clock.advance(step.ms);
       case 'join':
-        return this.#join(step.user, serverOf(step.via));
+        return this.#join(step.user, serverOf(step.via), step.isLax === true);
       case 'crash':
         this.#process.fragile.arm(step.commits, step.when);
+        this.#armed = step.when;
         return;
       case 'down':
         this.residents.outages.set(serverOf(step.server).name, step.how);
+        this.coverage.count(`down: ${step.how}`);
         return;
       case 'up':
+        if (this.residents.outages.has(serverOf(step.server).name)) this.coverage.count('up again');
         this.residents.outages.delete(serverOf(step.server).name);
         return;
     }
@@ -128,6 +138,7 @@ export class Play {
     if (troubles.length > 0) throw new Stuck(`an error was logged: ${troubles[0] ?? ''}`);
     if (!this.#process.isDead()) return;
     this.crashes += 1;
+    this.coverage.count(`crash ${this.#armed} a commit`);
     await this.#process.end();
     await this.#machine.clock.advance(REBOOT_MS);
     this.#process = this.#start();
@@ -144,23 +155,36 @@ export class Play {
     }
   }
 
-  #act(server: SimulatedServer, { seed, send }: Extract<Step, { do: 'act' }>): void {
+  /** A special act is done by whoever can, first of all at `preferred`, and all servers hear of it at once. */
+  #act(preferred: SimulatedServer, { seed, send, special }: Extract<Step, { do: 'act' }>): void {
     const { world } = this;
+    const able = (server: SimulatedServer): boolean =>
+      special !== undefined && canDo(sceneAt(world, server, createRandom(seed)), special);
+    const server = [preferred, ...world.servers].find(able) ?? preferred;
     const random = createRandom(seed);
-    const { name, act } = actOf(sceneAt(world, server, random));
+    const { name, act } = actOf(sceneAt(world, server, random), special);
+    const areWeIn =
+      this.residents.lax === server.name || world.ourUsers.some((user) => world.membershipAt(server, user) === 'join');
     const eventId = world.say(act, server, random.chance(STUBBORN));
     this.coverage.count(`act ${name}`);
+    if (special !== undefined) for (const other of world.servers) world.gossip(server, other);
     // Who does not know that we are in does not send us anything.
     const knowsUs = this.residents.joins.some(
       (join) => server.tips.includes(join.eventId) || world.ancestorsOf([...server.tips, eventId]).has(join.eventId),
     );
-    if (!knowsUs || send === 'never') {
-      if (this.isJoined) this.coverage.count(knowsUs ? 'never sent' : 'beside the join');
+    if (!knowsUs || !areWeIn || send === 'never') {
+      if (this.isJoined) {
+        this.coverage.count(knowsUs ? (areWeIn ? 'never sent' : 'while we were out') : 'beside the join');
+      }
       return;
     }
     const queue = (): void => void this.#outbox(server).eventIds.push(eventId);
-    if (send === 'late') this.#late.push(queue);
-    else queue();
+    if (send === 'late') {
+      this.coverage.count('sent late');
+      this.#late.push(queue);
+    } else {
+      queue();
+    }
   }
 
   #outbox(server: SimulatedServer): Unsent {
@@ -175,6 +199,8 @@ export class Play {
     if (order === 'reversed') eventIds.reverse();
     if (order === 'shuffled') eventIds.sort(() => random.next() - 0.5);
     const sent = [...this.pushed];
+    if (eventIds.length > 1) this.coverage.count(`order ${order}`);
+    if (again > 0 && sent.length > 0) this.coverage.count('sent again');
     for (let i = 0; i < again && sent.length > 0; i += 1) eventIds.push(random.pick(sent));
     await this.#push(server, eventIds);
   }
@@ -185,6 +211,8 @@ export class Play {
     this.#transactions += 1;
     const txnId = `t${this.#transactions}`;
     const pdus = eventIds.map((eventId) => this.world.raw(eventId));
+    const wereWeIn = await this.#areWeIn();
+    const given = new Set(this.residents.given);
     for (let tries = 0; tries < 5; tries += 1) {
       const answer = await this.#alive(() =>
         this.#process.receiver.receiveTransaction(server.name, txnId, transactionWith(pdus)),
@@ -196,13 +224,43 @@ export class Play {
         const result = results[eventId] as JsonObject | undefined;
         if (result !== undefined && result['error'] === undefined) this.pushed.add(eventId);
       }
+      if (!wereWeIn || !(await this.#areWeIn())) {
+        const meanwhile = [...this.residents.given].filter((id) => !given.has(id));
+        for (const eventId of [...eventIds, ...meanwhile, ...(await this.#staged())]) this.unsure.add(eventId);
+      }
       return;
     }
     throw new Stuck('a transaction was not answered');
   }
 
-  async #join(user: number, via: SimulatedServer): Promise<void> {
+  /** As far as our server knows. */
+  async #areWeIn(): Promise<boolean> {
+    return isAnybodyIn(this.#process.fragile.store, this.world.roomId);
+  }
+
+  /** What was sent and has not been looked at for good. */
+  async #staged(): Promise<EventId[]> {
+    const rows = await this.#process.fragile.store.query<{ eventId: EventId }>(
+      `SELECT event_id AS "eventId" FROM staged_pdus WHERE room_id = $1`,
+      [this.world.roomId],
+    );
+    return rows.map(({ eventId }) => eventId);
+  }
+
+  /** Events that came before our join, as a server sends them that answers for what it sent long ago. */
+  async #sendHistory(server: SimulatedServer, { count, seed }: Extract<Step, { do: 'history' }>): Promise<void> {
+    const [first] = this.residents.joins;
+    if (first === undefined || !this.isJoined) return;
+    const random = createRandom(seed);
+    const before = [...this.world.ancestorsOf([first.eventId])];
+    const eventIds = Array.from({ length: Math.min(count, before.length) }, () => random.pick(before));
+    this.coverage.count('history sent');
+    await this.#push(server, [...new Set(eventIds)]);
+  }
+
+  async #join(user: number, via: SimulatedServer, isLax: boolean): Promise<void> {
     const { world } = this;
+    if (isLax) this.residents.lax = via.name;
     if (this.#isWhole && via.tips.length > 1 && !this.plan.features.includes('forked-joins')) return;
     const userId = world.ourUsers[user % world.ourUsers.length]!;
     const others = world.servers.filter((server) => server !== via).map(({ name }) => name);

@@ -19,13 +19,23 @@ import { type VerificationPool } from '../../src/verification/pool.ts';
 import { type Connections } from './connections.ts';
 import { type Activity, type FragileStore, openFragileStore } from './fragile-store.ts';
 import { type Plan } from './plan.ts';
-import { type World, keyOfServer } from './world.ts';
+import { BEGINNING, type World, keyOfServer, oldKeyOfServer } from './world.ts';
 
 /** The worker's own: an activity of a process that dies fails, and that is no news. */
 const quiet = new DefaultLogger('ERROR', () => undefined);
 /** Of a process to its database. */
 export const CONNECTIONS_MAX = 8;
+/** So long before the beginning that nothing of the room is as old. */
+const OLD_KEYS_ENDED_MS = 100_000_000;
 const FOREVER = Number.MAX_SAFE_INTEGER;
+
+/**
+ * From now on nothing is given up after some time of the real clock: a machine that is busy besides would decide by it. What
+ * takes long in simulated time is an outage.
+ */
+export function stopRealTimeouts(): void {
+  AbortSignal.timeout = () => new AbortController().signal;
+}
 
 /** What outlives a process: the database, the machine's clock, the threads. */
 export interface Machine {
@@ -127,9 +137,12 @@ export class Process {
       keyRing: {
         resolve: (requests) =>
           Promise.resolve(
-            requests.map(({ serverName }) => {
-              const { keyId, publicKey } = keyOfServer(serverName);
-              return { serverName, keyId, publicKey, validUntilTs: FOREVER, renewableUntilTs: FOREVER };
+            requests.map(({ serverName, keyId }) => {
+              const old = oldKeyOfServer(serverName);
+              const isOld = keyId === old.keyId;
+              const { publicKey } = isOld ? old : keyOfServer(serverName);
+              const until = isOld ? BEGINNING - OLD_KEYS_ENDED_MS : FOREVER;
+              return { serverName, keyId, publicKey, validUntilTs: until, renewableUntilTs: until };
             }),
           ),
       },

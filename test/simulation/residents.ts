@@ -16,7 +16,7 @@ import { createRandom } from '../differential/random.ts';
 import { join, member, sceneAt } from './acts.ts';
 import { type Activity } from './fragile-store.ts';
 import { type Outage } from './plan.ts';
-import { type SimulatedServer, type World } from './world.ts';
+import { type Act, type SimulatedServer, type World } from './world.ts';
 
 /** Of an answer of a server that gives a few at a time. */
 const FEW = 3;
@@ -26,6 +26,8 @@ export interface TakenJoin {
   readonly eventId: EventId;
   readonly userId: UserId;
   readonly prevEvents: readonly EventId[];
+  /** Delivered to us before. */
+  readonly known: ReadonlySet<EventId>;
 }
 
 export class Residents {
@@ -33,14 +35,24 @@ export class Residents {
   /** Given in answer to requests for missing events. */
   readonly given = new Set<EventId>();
   readonly joins: TakenJoin[] = [];
+  /** Takes whoever comes, and does not tell of a ban. */
+  lax: ServerName | undefined;
   /** What was asked of whom, in order. */
   readonly asked: string[] = [];
   readonly #world: World;
   readonly #activity: Activity;
+  readonly #pushed: ReadonlySet<EventId>;
+  readonly #givesWhole: boolean;
 
-  constructor(world: World, activity: Activity) {
+  constructor(
+    world: World,
+    activity: Activity,
+    { pushed, givesWhole }: { readonly pushed: ReadonlySet<EventId>; readonly givesWhole: boolean },
+  ) {
     this.#world = world;
+    this.#givesWhole = givesWhole;
     this.#activity = activity;
+    this.#pushed = pushed;
   }
 
   client(): FederationClient {
@@ -49,7 +61,9 @@ export class Residents {
     const client: Partial<FederationClient> = {
       makeJoin: (name, _room, userId) => this.#answer(name, 'make_join', (server) => this.#template(server, userId)),
       sendJoin: (name, _room, eventId, event, { omitMembers }) =>
-        this.#answer(name, 'send_join', (server) => this.#join(server, eventId, event, omitMembers)),
+        this.#answer(name, 'send_join', (server) =>
+          this.#join(server, eventId, event, omitMembers && !this.#givesWhole),
+        ),
       makeLeave: (name, _room, userId) =>
         this.#answer(name, 'make_leave', (server) => ({
           roomVersion: world.rules.version,
@@ -113,8 +127,18 @@ export class Residents {
 
   #template(server: SimulatedServer, userId: UserId) {
     const world = this.#world;
-    const event = world.compose(join(sceneAt(world, server, createRandom(1)), userId), server);
+    const act = join(sceneAt(world, server, createRandom(1)), userId);
+    const isLax = this.lax === server.name;
+    const event = world.compose(isLax ? this.#withoutBan(act, server) : act, server);
+    if (isLax) return { roomVersion: world.rules.version, event: event.json };
     return { roomVersion: world.rules.version, event: this.#allowed(server, event).json };
+  }
+
+  /** Cites nothing that speaks against it. */
+  #withoutBan(act: Act, server: SimulatedServer): Act {
+    const { truth } = this.#world;
+    const cited = truth.authEventsFor({ ...act, stateKey: act.stateKey }, this.#world.stateAt(server));
+    return { ...act, auth: cited.filter((id) => truth.event(id).stateKey !== act.stateKey) };
   }
 
   #allowed(server: SimulatedServer, event: Pdu): Pdu {
@@ -125,12 +149,15 @@ export class Residents {
 
   #join(server: SimulatedServer, eventId: EventId, json: JsonObject, omitMembers: boolean) {
     const world = this.#world;
-    const event = this.#allowed(server, world.cosigned(json));
+    const isLax = this.lax === server.name;
+    const event = isLax ? world.cosigned(json) : this.#allowed(server, world.cosigned(json));
     if (!world.events.has(eventId)) {
-      world.add(event, server);
-      this.joins.push({ eventId, userId: event.sender, prevEvents: event.prevEvents });
+      world.add(event, server, isLax);
+      const known = new Set([...this.#pushed, ...this.given]);
+      this.joins.push({ eventId, userId: event.sender, prevEvents: event.prevEvents, known });
     }
-    const before = world.truth.stateBefore(eventId);
+    const before = new Map(world.truth.stateBefore(eventId));
+    if (isLax) before.delete(stateMapKey('m.room.member', event.sender));
     const given = omitMembers ? withoutMembers(world, before, event.sender) : [...before.values()];
     const chain = world.authChainOf([...given, eventId]);
     return streamOf(

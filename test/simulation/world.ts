@@ -27,6 +27,11 @@ export function keyOfServer(name: ServerName): SigningKey {
   return keyOf(name.slice(0, name.indexOf('-')));
 }
 
+/** One that every server had before, and that is not valid any more when a simulation begins. */
+export function oldKeyOfServer(name: ServerName): SigningKey {
+  return keyOf(name.slice(0, name.indexOf('-')), 'old');
+}
+
 /** What somebody does. */
 export interface Act {
   readonly sender: UserId;
@@ -38,8 +43,10 @@ export interface Act {
   readonly auth?: readonly EventId[];
   /** Followed in the place of what the server knows as newest. */
   readonly prev?: readonly EventId[];
-  /** Signed by somebody else's key. */
-  readonly signedBy?: ServerName;
+  /** Of another room than this. */
+  readonly roomId?: RoomId;
+  /** Signed by a key that its server had given up before. */
+  readonly isSignedByOldKey?: boolean;
 }
 
 export interface SimulatedServer {
@@ -60,6 +67,12 @@ export class World {
   readonly random: Random;
   roomId: RoomId;
   #creation: EventId | undefined;
+  #elsewhere: EventId | undefined;
+  /**
+   * Signed by keys that were not valid then; and what cites an event of another room, which is looked for in this one only, and is
+   * let go since it cannot be judged. Both are rightly not in our timeline.
+   */
+  readonly unusable = new Set<EventId>();
 
   /** `label` makes names and ids of this world its own. */
   constructor(label: string, version: string, seed: number, serverCount: number) {
@@ -121,12 +134,12 @@ export class World {
     const before = this.truth.resolve(prev.map((id) => this.truth.stateAfter(id)));
     const subject = { ...act, stateKey: act.stateKey };
     const auth = act.auth ?? this.truth.authEventsFor(subject, before);
-    const isCreation = act.type === 'm.room.create' && this.events.size === 0;
+    const isNameless = act.type === 'm.room.create' && rules.roomIdIsCreateHash;
     const unsigned = {
       ...unsignedEvent(
         { sender: act.sender, type: act.type, stateKey: act.stateKey, content: act.content },
         {
-          roomId: isCreation && rules.roomIdIsCreateHash ? undefined : this.roomId,
+          roomId: isNameless ? undefined : (act.roomId ?? this.roomId),
           prevEvents: this.references(prev),
           authEvents: this.references(auth),
           depth: depthAfter(
@@ -139,8 +152,9 @@ export class World {
       ),
       ...(act.redacts === undefined ? {} : { redacts: act.redacts }),
     };
-    const signer = act.signedBy ?? domainOf(act.sender);
-    return this.cosigned(sealEvent(unsigned, rules, domainOf(act.sender), keyOfServer(signer)).event);
+    const signer = domainOf(act.sender);
+    const key = act.isSignedByOldKey === true ? oldKeyOfServer(signer) : keyOfServer(signer);
+    return this.cosigned(sealEvent(unsigned, rules, signer, key).event);
   }
 
   /** Adds the signature of every other server that has to sign it. */
@@ -182,7 +196,11 @@ export class World {
   }
 
   say(act: Act, server = this.serverOf(act.sender), isStubborn = false): EventId {
-    return this.add(this.compose(act, server), server, isStubborn);
+    const eventId = this.add(this.compose(act, server), server, isStubborn);
+    const isInvalid = act.isSignedByOldKey === true && this.rules.enforceKeyValidity;
+    const isForeign = this.#elsewhere !== undefined && act.auth?.includes(this.#elsewhere) === true;
+    if (isInvalid || isForeign) this.unusable.add(eventId);
+    return eventId;
   }
 
   /** A server hears of events, and builds on them from then on. */
@@ -224,8 +242,28 @@ export class World {
     return found;
   }
 
+  /** In ASCII, as most servers write it. */
   raw(eventId: EventId): Uint8Array {
-    return Buffer.from(JSON.stringify(this.truth.event(eventId).json));
+    const json = JSON.stringify(this.truth.event(eventId).json);
+    return Buffer.from(
+      json.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`),
+    );
+  }
+
+  /** An event of another room, which its maker's server holds and gives to whoever asks. */
+  get elsewhere(): EventId {
+    if (this.#elsewhere !== undefined) return this.#elsewhere;
+    const { rules } = this;
+    const [sender] = this.users;
+    if (sender === undefined) throw new Error('a room has a user');
+    const creator = rules.creatorIsSender ? {} : { creator: sender };
+    const content = { room_version: rules.version, ...creator, topic: 'another room' };
+    const roomId = this.roomId.replace('!', '!other-') as RoomId;
+    const act = { sender, type: 'm.room.create', stateKey: '', content, prev: [], auth: [], roomId };
+    const event = this.compose(act, this.servers[0]!);
+    this.events.set(event.eventId, event);
+    this.#elsewhere = event.eventId;
+    return event.eventId;
   }
 
   membershipAt(server: SimulatedServer, user: UserId): string | undefined {
