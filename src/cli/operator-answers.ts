@@ -165,3 +165,20 @@ export function understood<Schema extends z.ZodType>(schema: Schema, body: unkno
     hint: 'Use a command line of the version of the server; --json prints the answer as it is.',
   });
 }
+
+/** Who has an account, a page. */
+export const usersAnswer = z.object({
+  users: z.array(
+    z.object({
+      user_id: z.string(),
+      admin: z.boolean(),
+      created_at: z.string(),
+      deactivated_at: z.string().nullable(),
+    }),
+  ),
+  /** The next page begins after it; null: there is none. */
+  next: z.string().nullable(),
+});
+
+/** Whose account was made or changed. */
+export const createdUserAnswer = z.object({ user_id: z.string() });

@@ -7,6 +7,7 @@ import { type DemoFlags } from './demo/plan.ts';
 import { addInspectCommands } from './inspect.ts';
 import { addJournalCommands } from './journal.ts';
 import { type Output, printable } from './output.ts';
+import { addUserCommands } from './users.ts';
 
 export interface ProgramContext {
   readonly env: Environment;
@@ -121,6 +122,8 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
     });
 
   addJournalCommands(program, { client, clientOptions, listenForStop, output });
+
+  addUserCommands(program, { client, clientOptions, output });
 
   program
     .command('up')

@@ -1,4 +1,5 @@
 /** The operator API's one table from what went wrong to status and errcode. */
+import { AccountError, type AccountErrorKind } from '../accounts/error.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type NotReady } from '../rooms/contract.ts';
 import { RoomError, type RoomErrorKind } from '../rooms/error.ts';
@@ -24,8 +25,25 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
 };
 
+/** Likewise of users. Nobody logs in here, so no token and no password is ever refused. */
+const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
+  'unknown-token': { status: 403, errcode: 'M_FORBIDDEN' },
+  forbidden: { status: 403, errcode: 'M_FORBIDDEN' },
+  deactivated: { status: 403, errcode: 'M_USER_DEACTIVATED' },
+  'user-in-use': { status: 400, errcode: 'M_USER_IN_USE' },
+  'invalid-username': { status: 400, errcode: 'M_INVALID_USERNAME' },
+  'weak-password': { status: 400, errcode: 'M_WEAK_PASSWORD' },
+  'not-found': { status: 404, errcode: 'M_NOT_FOUND' },
+  invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
+  'too-many': { status: 429, errcode: 'M_LIMIT_EXCEEDED' },
+};
+
 /** What the API answers where a use case failed. */
-export function translateRoomError(error: unknown): MatrixError | undefined {
+export function translateError(error: unknown): MatrixError | undefined {
+  if (error instanceof AccountError) {
+    const { status, errcode } = ACCOUNT_ERROR_ANSWERS[error.kind];
+    return new MatrixError(status, errcode, error.message);
+  }
   if (!(error instanceof RoomError)) return undefined;
   const { status, errcode } = ROOM_ERROR_ANSWERS[error.kind];
   const { message, retryAfterMs } = error;

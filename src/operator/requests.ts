@@ -110,6 +110,41 @@ export function parseJoin(body: unknown, serverName: ServerName): ParsedJoin {
   return { room, userId, via: servers, omitMembers: partial };
 }
 
+const password = z.string({ error: 'a password' });
+const newUserBody = z.strictObject(
+  {
+    name: z.string({ error: 'a local part, or a user id of this server' }),
+    password,
+    admin: z.boolean({ error: 'true or false' }).default(false),
+  },
+  { error: 'a JSON object with name and password' },
+);
+const passwordBody = z.strictObject({ password }, { error: 'a JSON object with password' });
+const usersQuery = z.strictObject({ from: z.string({ error: 'a user id' }).default('') });
+
+/** An account to be made. Throws a `MatrixError`. */
+export function parseNewUser(body: unknown): z.output<typeof newUserBody> {
+  return parse(newUserBody, body, 'body');
+}
+
+/** Throws a `MatrixError`. */
+export function parseNewPassword(body: unknown): z.output<typeof passwordBody> {
+  return parse(passwordBody, body, 'body');
+}
+
+/** `from`: users after this one; a NUL, which no user id holds, is left out. Throws a `MatrixError`. */
+export function parseUsersQuery(query: unknown): z.output<typeof usersQuery> {
+  const { from } = parse(usersQuery, query, 'query');
+  return { from: from.replaceAll('\0', '') };
+}
+
+/** The user of a path; a local part alone means one of `serverName`. Throws a `MatrixError`. */
+export function parseUserParameter(user: string, serverName: ServerName): UserId {
+  const userId = parseUserId(user.startsWith('@') ? user : `@${user}:${serverName}`);
+  if (userId !== undefined && domainOf(userId) === serverName) return userId;
+  throw invalidParam(`user: expected a user of ${serverName}, such as @alice:${serverName} or alice`);
+}
+
 /** The room of a path, by id or alias. Throws a `MatrixError`. */
 export function parseRoomParameter(text: string): RoomId | RoomAlias {
   const room = parseRoom(text);

@@ -13,7 +13,8 @@ import { type Logger } from '../logging.ts';
 import { requireBearer } from './auth.ts';
 import { type OperatorContext, type OperatorRequest, ROOM_ENDPOINTS } from './endpoints.ts';
 import { JOURNAL_ENDPOINTS } from './endpoints-journal.ts';
-import { translateRoomError } from './errors.ts';
+import { USER_ENDPOINTS } from './endpoints-users.ts';
+import { translateError } from './errors.ts';
 
 /** The largest body is a join request: an alias, a user and twenty server names. */
 const BODY_BYTES_MAX = 64 * 1024;
@@ -34,7 +35,7 @@ const HEALTH_ENDPOINTS: readonly Endpoint<OpenRequest, null>[] = [
   { method: 'GET', path: '/health', answer: () => ({ status: 'ok' }) },
 ];
 
-const OPERATOR_ENDPOINTS = [...ROOM_ENDPOINTS, ...JOURNAL_ENDPOINTS];
+const OPERATOR_ENDPOINTS = [...ROOM_ENDPOINTS, ...JOURNAL_ENDPOINTS, ...USER_ENDPOINTS];
 
 /** The server, not yet listening. */
 export function createOperatorServer(options: OperatorServerOptions): FastifyInstance {
@@ -46,7 +47,7 @@ export function createOperatorServer(options: OperatorServerOptions): FastifyIns
     keepAliveMs: KEEP_ALIVE_MS,
     connectionsMax: CONNECTIONS_MAX,
     trustCaller: true,
-    answerError: createAnswerError(logger, translateRoomError),
+    answerError: createAnswerError(logger, translateError),
   });
   // A form of another site can send text/plain without asking first; JSON it cannot.
   app.removeContentTypeParser('text/plain');

@@ -173,6 +173,12 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       page: () => Promise.resolve({ entries: [], next: 0, head: 0 }),
       follow: () => Promise.reject(new RoomError('too-many', 'nobody is let in')),
     },
+    users: {
+      list: () => Promise.resolve([]),
+      createUser: ({ name }) => Promise.resolve(`@${name ?? 'made'}:ours` as UserId),
+      setPassword: () => Promise.resolve(),
+      deactivate: () => Promise.resolve(),
+    },
     ...over,
   };
 }

@@ -86,6 +86,12 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const gate = createJoinGate({ slots: 2 * availableParallelism() });
   metrics.watchOpenJoins(gate);
   const join: JoinRoom = (request) => gate.run(request.signal, () => joinRoom(rooms, request));
+  const accounts = createAccounts({
+    store: rooms.store,
+    clock: systemClock,
+    passwords: createPasswords(),
+    accessTokenMs: config.clientApi.accessTokenLifetimeMs,
+  });
   const operator = createOperatorServer({
     serverName: config.serverName,
     token: await loadOperatorToken(config),
@@ -94,15 +100,10 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       ...operatorReads(rooms),
       joinRoom: metrics.countJoins(join),
       journal: metrics.countJournalReaders(journalReads(rooms)),
+      users: accounts,
     },
     logger,
     clock: systemClock,
-  });
-  const accounts = createAccounts({
-    store: rooms.store,
-    clock: systemClock,
-    passwords: createPasswords(),
-    accessTokenMs: config.clientApi.accessTokenLifetimeMs,
   });
   const client = await buildClientServer({ config, accounts, clock: systemClock, logger });
   shutdown.add('federation listener', () => federation.close());

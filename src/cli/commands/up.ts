@@ -68,6 +68,7 @@ function printAddresses(system: RunningSystem, tookMs: number, output: Output): 
   ];
   for (const [name, value] of facts) output.line(`  ${name.padEnd(14)} ${value}`);
   output.line(`Join a room: rejoinder join '#room:server' --user NAME    Stop: Ctrl-C`);
+  output.line(`Log in with a Matrix client: rejoinder users create NAME, then log in at the client API`);
 }
 
 function metricsPlaces({ metrics, workerMetrics }: Config['listeners']): [string, string][] {
