@@ -4,6 +4,7 @@ import { type Coverage } from './coverage.ts';
 import { type Plan } from './plan.ts';
 import { Play, Stuck } from './play.ts';
 import { type Machine } from './process.ts';
+import { storyOf } from './story.ts';
 
 export interface Ran {
   readonly plan: Plan;
@@ -12,7 +13,7 @@ export interface Ran {
   readonly delivered: number;
   readonly crashes: number;
   readonly coverage: Coverage;
-  /** The events of the room and what was done with them, a line each. */
+  /** Of a run that differs, in lines. */
   readonly story: readonly string[];
 }
 
@@ -21,6 +22,7 @@ export async function runPlan(machine: Machine, plan: Plan): Promise<Ran> {
   const play = new Play(machine, plan);
   let differences: readonly string[] = [];
   let delivered = 0;
+  let story: readonly string[] = [];
   try {
     await play.run();
     const compared = await compare(play);
@@ -28,27 +30,16 @@ export async function runPlan(machine: Machine, plan: Plan): Promise<Ran> {
     delivered = compared.delivered;
   } catch (error) {
     differences = [error instanceof Stuck ? error.message : `the simulation failed: ${stackOf(error)}`];
+  }
+  try {
+    if (differences.length > 0) story = await storyOf(play);
   } finally {
     await play.end();
   }
   const { crashes, coverage } = play;
-  return { plan, differences, delivered, crashes, coverage, story: differences.length > 0 ? storyOf(play) : [] };
+  return { plan, differences, delivered, crashes, coverage, story };
 }
 
 function stackOf(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
-}
-
-/** Each event with its place and what is true of it, in the order in which they were made; then what was asked of whom. */
-function storyOf({ world, residents, pushed }: Play): string[] {
-  const short = (id: string): string => id.slice(0, 8);
-  const events = [...world.events.values()].map(
-    ({ eventId, type, stateKey, sender, content, prevEvents, authEvents }) => {
-      const how = pushed.has(eventId) ? 'pushed' : residents.given.has(eventId) ? 'given' : '';
-      const what = type === 'm.room.member' ? `${JSON.stringify(content['membership'])} of ${stateKey ?? ''}` : type;
-      const cites = `prev ${prevEvents.map(short).join()} auth ${authEvents.map(short).join()}`;
-      return `${short(eventId)} ${sender}: ${what}; ${cites} ${world.truth.judgementOf(eventId).rule ?? ''} ${how}`;
-    },
-  );
-  return [...events, ...residents.asked];
 }
