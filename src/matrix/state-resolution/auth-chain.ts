@@ -10,6 +10,7 @@
 import { type EventId } from '../identifiers.ts';
 import { type StateMap } from '../state-map.ts';
 import { type Conflicts } from './conflicts.ts';
+import { type InParts, PART_STEPS } from './parts.ts';
 import { PriorityQueue } from './priority-queue.ts';
 
 export interface AuthGraph {
@@ -26,11 +27,11 @@ type MeasuredAuthGraph = AuthGraph & { readonly authDepthOf: (id: EventId) => nu
  * The ids reachable from `roots`, each after those it cites (cycles, which only forged ids can make, are cut where they
  * close).
  */
-function postorder(
+function* postorder(
   roots: Iterable<EventId>,
   graph: AuthGraph,
   isWithin: (id: EventId) => boolean = () => true,
-): EventId[] {
+): InParts<EventId[]> {
   const order: EventId[] = [];
   const entered = new Set<EventId>();
   const stack: { id: EventId; authEvents: readonly EventId[]; next: number }[] = [];
@@ -46,6 +47,7 @@ function postorder(
       if (child === undefined) {
         order.push(top.id);
         stack.pop();
+        if (order.length % PART_STEPS === 0) yield;
       } else {
         enter(child);
       }
@@ -55,13 +57,14 @@ function postorder(
 }
 
 /** The graph with depths: its own, or those found by visiting everything reachable from `roots`. */
-function withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): MeasuredAuthGraph {
+function* withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): InParts<MeasuredAuthGraph> {
   if (graph.authDepthOf !== undefined) return { authEventsOf: graph.authEventsOf, authDepthOf: graph.authDepthOf };
   const depths = new Map<EventId, number>();
-  for (const id of postorder(roots, graph)) {
+  for (const id of yield* postorder(roots, graph)) {
     let depth = 0;
     for (const authEvent of graph.authEventsOf(id) ?? []) depth = Math.max(depth, 1 + (depths.get(authEvent) ?? 0));
     depths.set(id, depth);
+    if (depths.size % PART_STEPS === 0) yield;
   }
   return { authEventsOf: graph.authEventsOf, authDepthOf: (id) => depths.get(id) };
 }
@@ -76,12 +79,12 @@ function withAuthDepths(roots: Iterable<EventId>, graph: AuthGraph): MeasuredAut
  * unless an unconflicted event reaches it too. This is asked last and for few events, since the chains of the unconflicted
  * state are those of tens of thousands of memberships in a big room.
  */
-export function authDifference(
+export function* authDifference(
   { conflicted, isUnconflicted, reachedByUnconflicted }: Omit<Conflicts, 'unconflictedAt'>,
   graph: AuthGraph,
-): Set<EventId> {
+): InParts<Set<EventId>> {
   const shallow: AuthGraph = { ...graph, authEventsOf: (id) => (isUnconflicted(id) ? [] : graph.authEventsOf(id)) };
-  const difference = differenceWithin(conflicted, isUnconflicted, shallow);
+  const difference = yield* differenceWithin(conflicted, isUnconflicted, shallow);
   const decided = new Set(conflicted.flatMap((state) => [...state.values()]));
   const inDoubt = new Set([...difference].filter((id) => !decided.has(id)));
   if (inDoubt.size > 0) for (const id of reachedByUnconflicted(inDoubt)) difference.delete(id);
@@ -89,13 +92,13 @@ export function authDifference(
 }
 
 /** What the chains of some states reach and not those of all, given that all reach an unconflicted event. */
-function differenceWithin(
+function* differenceWithin(
   states: readonly StateMap[],
   isUnconflicted: (id: EventId) => boolean,
   unmeasured: AuthGraph,
-): Set<EventId> {
+): InParts<Set<EventId>> {
   const conflicted = new Set(states.flatMap((state) => [...state.values()]));
-  const graph = withAuthDepths(conflicted, unmeasured);
+  const graph = yield* withAuthDepths(conflicted, unmeasured);
   // Who reaches an event: a bit for each state. An event is taken up only after all that cite it, deepest first, so that
   // its bits are complete by then; once everything still queued is reached by all, so is everything below.
   const all = (1n << BigInt(states.length)) - 1n;
@@ -117,7 +120,11 @@ function differenceWithin(
     queue.push({ id, depth: graph.authDepthOf(id) ?? 0 });
     if (after !== all) queuedInPart++;
   };
-  for (const [id, bits] of bitsOf(states)) reach(id, bits);
+  let begun = 0;
+  for (const [id, bits] of bitsOf(states)) {
+    reach(id, bits);
+    if (++begun % PART_STEPS === 0) yield;
+  }
   const visited: EventId[] = [];
   while (queuedInPart > 0) {
     const entry = queue.pop();
@@ -126,6 +133,7 @@ function differenceWithin(
     const bits = reachedBy.get(entry.id) ?? 0n;
     if (bits !== all) queuedInPart--;
     visited.push(entry.id);
+    if (visited.length % PART_STEPS === 0) yield;
     for (const authEvent of graph.authEventsOf(entry.id) ?? []) reach(authEvent, bits);
   }
   // Only a cycle makes an event gain bits after its visit; it was queued again then.
@@ -174,13 +182,18 @@ export function reachedFrom(
  *
  * Source: https://spec.matrix.org/v1.16/rooms/v12/#state-resolution
  */
-export function conflictedStateSubgraph(conflicted: ReadonlySet<EventId>, unmeasured: AuthGraph): ReadonlySet<EventId> {
-  const graph = withAuthDepths(conflicted, unmeasured);
+export function* conflictedStateSubgraph(
+  conflicted: ReadonlySet<EventId>,
+  unmeasured: AuthGraph,
+): InParts<ReadonlySet<EventId>> {
+  const graph = yield* withAuthDepths(conflicted, unmeasured);
   let shallowest = Number.POSITIVE_INFINITY;
   for (const id of conflicted) shallowest = Math.min(shallowest, graph.authDepthOf(id) ?? 0);
   const isWithin = (id: EventId): boolean => (graph.authDepthOf(id) ?? 0) >= shallowest;
   const subgraph = new Set<EventId>();
-  for (const id of postorder(conflicted, graph, isWithin)) {
+  let looked = 0;
+  for (const id of yield* postorder(conflicted, graph, isWithin)) {
+    if (++looked % PART_STEPS === 0) yield;
     if (conflicted.has(id) || (graph.authEventsOf(id) ?? []).some((authEvent) => subgraph.has(authEvent))) {
       subgraph.add(id);
     }

@@ -6,6 +6,7 @@
  */
 import { authEventIdsOf } from '../auth/auth-events.ts';
 import { type EventId } from '../identifiers.ts';
+import { type InParts, PART_STEPS } from './parts.ts';
 import { type Pdu } from '../pdu.ts';
 import { compareIds } from './power-sort.ts';
 import { type Resolution } from './state-resolution-input.ts';
@@ -16,11 +17,18 @@ type Lookup = Pick<Resolution, 'rules' | 'fetchEvent'>;
 const OFF_MAINLINE = Number.POSITIVE_INFINITY;
 
 /** @param powerLevelsId the resolved m.room.power_levels, whose line of predecessors is the mainline. */
-export function mainlineSort(events: readonly Pdu[], powerLevelsId: EventId | undefined, lookup: Lookup): Pdu[] {
+export function* mainlineSort(
+  events: readonly Pdu[],
+  powerLevelsId: EventId | undefined,
+  lookup: Lookup,
+): InParts<Pdu[]> {
   if (events.length < 2) return [...events];
   const mainline = new Mainline(powerLevelsId, lookup);
-  return events
-    .map((event) => ({ event, steps: mainline.stepsTo(event) }))
+  const placed: { readonly event: Pdu; readonly steps: number }[] = [];
+  for (const event of events) {
+    if (placed.push({ event, steps: mainline.stepsTo(event) }) % PART_STEPS === 0) yield;
+  }
+  return placed
     .sort(
       (a, b) =>
         (a.steps === b.steps ? 0 : b.steps - a.steps) ||

@@ -15,6 +15,7 @@ import {
   isPrivilegedCreator,
   statedUserLevel,
 } from '../auth/power-levels.ts';
+import { type InParts, PART_STEPS } from './parts.ts';
 import { PriorityQueue } from './priority-queue.ts';
 import { type Resolution } from './state-resolution-input.ts';
 
@@ -29,11 +30,11 @@ export function compareIds(a: EventId, b: EventId): number {
  * Sorts `powerEvents` and those events of their auth chains that are reached without leaving the full conflicted set.
  * Events in a cycle of auth events never come free and are left out.
  */
-export function reverseTopologicalPowerSort(
+export function* reverseTopologicalPowerSort(
   powerEvents: readonly Pdu[],
   fullConflictedSet: ReadonlyMap<EventId, Pdu>,
   lookup: Lookup,
-): Pdu[] {
+): InParts<Pdu[]> {
   const cited = new Map<EventId, Set<EventId>>();
   const citedBy = new Map<EventId, EventId[]>();
   const pending = [...powerEvents];
@@ -41,6 +42,7 @@ export function reverseTopologicalPowerSort(
     if (cited.has(event.eventId)) continue;
     const citations = new Set<EventId>();
     cited.set(event.eventId, citations);
+    if (cited.size % PART_STEPS === 0) yield;
     for (const id of authEventIdsOf(event, lookup.rules)) {
       const authEvent = fullConflictedSet.get(id);
       if (authEvent === undefined || citations.has(id)) continue;
@@ -57,10 +59,14 @@ export function reverseTopologicalPowerSort(
     const event = fullConflictedSet.get(id);
     if (event !== undefined) free.push({ event, senderLevel: senderLevelOf(event, lookup) });
   };
-  for (const [id, citations] of cited) if (citations.size === 0) release(id);
+  let looked = 0;
+  for (const [id, citations] of cited) {
+    if (citations.size === 0) release(id);
+    if (++looked % PART_STEPS === 0) yield;
+  }
   const sorted: Pdu[] = [];
   for (let next = free.pop(); next !== undefined; next = free.pop()) {
-    sorted.push(next.event);
+    if (sorted.push(next.event) % PART_STEPS === 0) yield;
     for (const id of citedBy.get(next.event.eventId) ?? []) {
       const citations = cited.get(id);
       citations?.delete(next.event.eventId);

@@ -10,6 +10,7 @@ import { authoriseAgainstState } from '../auth/auth-rules.ts';
 import { type AuthState } from '../auth/auth-verdict.ts';
 import { type EventId } from '../identifiers.ts';
 import { compareDepths } from '../depth.ts';
+import { type InParts, PART_STEPS } from './parts.ts';
 import { type Pdu } from '../pdu.ts';
 import { type StateMap, parseStateMapKey, stateMapKey } from '../state-map.ts';
 import { type Resolution } from './state-resolution-input.ts';
@@ -18,7 +19,7 @@ type Places = Map<string, Pdu>;
 type Judge = (event: Pdu, state: AuthState) => boolean;
 
 /** @returns what comes to stand at conflicted places. */
-export function resolveV1(resolution: Resolution): StateMap {
+export function* resolveV1(resolution: Resolution): InParts<StateMap> {
   const { rules, fetchEvent, isRejected, onRefused } = resolution;
   const isAllowed: Judge = (event, state) => {
     if (authoriseAgainstState(event, state, rules).ok) return true;
@@ -31,7 +32,9 @@ export function resolveV1(resolution: Resolution): StateMap {
 
   // The unconflicted events that the candidates are judged against.
   const authEvents: Places = new Map();
+  let steps = 0;
   for (const candidates of conflicted.values()) {
+    if (++steps % PART_STEPS === 0) yield;
     for (const event of candidates) {
       for (const { type, stateKey } of stateNeededToAuthorise(event, rules)) {
         const place = stateMapKey(type, stateKey);
@@ -53,6 +56,7 @@ export function resolveV1(resolution: Resolution): StateMap {
     for (const [place, candidates] of conflicted) {
       const { type, stateKey } = parseStateMapKey(place);
       if (!isOfPhase(type, stateKey)) continue;
+      if (++steps % PART_STEPS === 0) yield;
       outcomes.set(place, resolveAuthEvents(place, candidates, authEvents, isAllowed));
       conflicted.delete(place);
     }
@@ -63,6 +67,7 @@ export function resolveV1(resolution: Resolution): StateMap {
   }
   // 4. Everything else.
   for (const [place, candidates] of conflicted) {
+    if (++steps % PART_STEPS === 0) yield;
     state.set(place, resolveOtherEvents(candidates, authEvents, isAllowed).eventId);
   }
   return state;

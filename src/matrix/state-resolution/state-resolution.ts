@@ -11,12 +11,14 @@ import { authEventIdsOf } from '../auth/auth-events.ts';
 import { type EventId } from '../identifiers.ts';
 import { type StateMap, stateMapKey } from '../state-map.ts';
 import { type Conflicts } from './conflicts.ts';
+import { type InParts, whole } from './parts.ts';
 import { separate } from './separate.ts';
 import { type Resolution, type ResolutionEvents, type ResolutionInput } from './state-resolution-input.ts';
 import { resolveV1 } from './state-resolution-v1.ts';
 import { resolveV2 } from './state-resolution-v2.ts';
 
 export { type ResolutionEvents, type ResolutionInput } from './state-resolution-input.ts';
+export { type InParts } from './parts.ts';
 export { type Conflicts } from './conflicts.ts';
 
 /**
@@ -33,22 +35,23 @@ export function resolveState(input: ResolutionInput): StateMap {
     return event?.stateKey === undefined ? undefined : stateMapKey(event.type, event.stateKey);
   };
   const conflicts = separate(input.stateSets, events.authGraph, placeOf);
-  return new Map([...conflicts.unconflicted, ...resolve({ ...events, ...conflicts })]);
+  return new Map([...conflicts.unconflicted, ...whole(resolve({ ...events, ...conflicts }))]);
 }
 
 /**
- * Resolves the places at which states differ. As `resolveState`, for states that are not at hand as a whole.
+ * Resolves the places at which states differ, in parts. As `resolveState`, for states that are not at hand as a whole. Between two
+ * parts the events' functions must go on to say the same.
  *
  * @returns the events that come to stand where the states differ, and at places that no state has; a conflicted place that
  *   is not among them is empty.
  */
-export function resolveConflicts(conflicts: Conflicts, events: ResolutionEvents): StateMap {
+export function resolveConflicts(conflicts: Conflicts, events: ResolutionEvents): InParts<StateMap> {
   return resolve({ ...completed(events), ...conflicts });
 }
 
-function resolve(resolution: Resolution): StateMap {
+function* resolve(resolution: Resolution): InParts<StateMap> {
   if (resolution.conflicted.every((state) => state.size === 0)) return new Map();
-  return resolution.rules.stateResolution === 'v1' ? resolveV1(resolution) : resolveV2(resolution);
+  return yield* resolution.rules.stateResolution === 'v1' ? resolveV1(resolution) : resolveV2(resolution);
 }
 
 function completed(input: ResolutionEvents): Omit<Resolution, keyof Conflicts> {

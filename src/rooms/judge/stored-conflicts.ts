@@ -5,7 +5,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type StateMap, parseStateMapKey, stateMapKey } from '../../matrix/state-map.ts';
-import { type Conflicts, resolveConflicts } from '../../matrix/state-resolution/state-resolution.ts';
+import { type Conflicts, type InParts, resolveConflicts } from '../../matrix/state-resolution/state-resolution.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { invariant } from '../../invariant.ts';
 import { type AuthEvent } from '../../store/events/auth-event-cache.ts';
@@ -43,8 +43,17 @@ export async function resolveStored(
   }
   const rest = new Rest(events, base, new Set(conflicts.map(({ key }) => key)));
   for (;;) {
-    const resolved = resolveConflicts({ conflicted, ...rest.forResolution() }, events.forResolution());
+    const resolved = await byTurns(resolveConflicts({ conflicted, ...rest.forResolution() }, events.forResolution()));
     if (!(await rest.load())) return resolved;
+    await turn();
+  }
+}
+
+/** Runs a computation, and whatever else waits for this thread between its parts. */
+async function byTurns<T>(parts: InParts<T>): Promise<T> {
+  for (;;) {
+    const { done, value } = parts.next();
+    if (done === true) return value;
     await turn();
   }
 }

@@ -8,6 +8,7 @@ import { separate } from '../../../src/matrix/state-resolution/separate.ts';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { type StateMap } from '../../../src/matrix/state-map.ts';
 import { type Random, createRandom } from '../../differential/random.ts';
+import { whole } from '../../../src/matrix/state-resolution/parts.ts';
 
 type Citations = ReadonlyMap<EventId, readonly EventId[]>;
 
@@ -63,14 +64,12 @@ function differenceOf(
     ...unconflicted,
     ...ids.map((id, j) => [`conflicted ${String(i)} ${String(j)}`, id] as const),
   ]);
-  return authDifference(
-    separate(
-      states.map((state) => new Map(state)),
-      graph,
-      placeOf,
-    ),
+  const separated = separate(
+    states.map((state) => new Map(state)),
     graph,
+    placeOf,
   );
+  return whole(authDifference(separated, graph));
 }
 
 const ROOMS = 400;
@@ -165,7 +164,7 @@ describe('the conflicted state subgraph', () => {
         .filter((id) => [...reached([id], citations)].some((below) => conflicted.has(below)))
         .sort();
       for (const isMeasured of [false, true]) {
-        const subgraph = conflictedStateSubgraph(conflicted, graphOf(citations, { isMeasured }));
+        const subgraph = whole(conflictedStateSubgraph(conflicted, graphOf(citations, { isMeasured })));
         expect({ seed, subgraph: [...subgraph].sort() }).toEqual({ seed, subgraph: expected });
       }
     }
@@ -180,7 +179,7 @@ describe('the conflicted state subgraph', () => {
       highest: 'between far',
     });
     const graph = graphOf(citations, { isMeasured: true });
-    const subgraph = conflictedStateSubgraph(new Set(ids('lowest highest')), graph);
+    const subgraph = whole(conflictedStateSubgraph(new Set(ids('lowest highest')), graph));
     expect([...subgraph].sort()).toEqual(['between', 'highest', 'lowest']);
     expect([...graph.asked].sort()).toEqual(['between', 'highest', 'lowest']);
   });

@@ -4,6 +4,7 @@ import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { compareIds, reverseTopologicalPowerSort } from '../../../src/matrix/state-resolution/power-sort.ts';
 import { cite, topic } from './resolution-of-tests.ts';
 import { ALICE, BOB, CAROL, CREATOR, create, powerLevels, rulesOf } from '../room-of-tests.ts';
+import { whole } from '../../../src/matrix/state-resolution/parts.ts';
 
 const V2 = '10';
 const root = create(V2);
@@ -14,8 +15,8 @@ function sorted(events: readonly Pdu[], aside: readonly Pdu[] = [root, power], v
   const conflicted = new Map(events.map((event) => [event.eventId, event]));
   const known = new Map([...events, ...aside].map((event) => [event.eventId, event]));
   const lookup = { rules: rulesOf(version), fetchEvent: (id: EventId) => known.get(id) };
-  const forwards = reverseTopologicalPowerSort(events, conflicted, lookup);
-  expect(reverseTopologicalPowerSort(events.toReversed(), conflicted, lookup)).toEqual(forwards);
+  const forwards = whole(reverseTopologicalPowerSort(events, conflicted, lookup));
+  expect(whole(reverseTopologicalPowerSort(events.toReversed(), conflicted, lookup))).toEqual(forwards);
   return forwards;
 }
 
@@ -89,7 +90,7 @@ describe('the reverse topological power order', () => {
     const conflicted = new Map([below, above].map((event) => [event.eventId, event]));
     const known = new Map([root, power, below, above].map((event) => [event.eventId, event]));
     const lookup = { rules: rulesOf(V2), fetchEvent: (id: EventId) => known.get(id) };
-    expect(reverseTopologicalPowerSort([above], conflicted, lookup)).toEqual([below, above]);
+    expect(whole(reverseTopologicalPowerSort([above], conflicted, lookup))).toEqual([below, above]);
 
     const [one, two] = [topic(ALICE, { id: '$one', auth: ['$two'] }), topic(ALICE, { id: '$two', auth: ['$one'] })];
     expect(sorted([one, two, below])).toEqual([below]);

@@ -4,7 +4,13 @@ import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { ROOM_VERSIONS } from '../../../src/matrix/room-versions.ts';
 import { type StateMap, stateMapKey } from '../../../src/matrix/state-map.ts';
-import { type ResolutionInput, resolveState } from '../../../src/matrix/state-resolution/state-resolution.ts';
+import {
+  type ResolutionInput,
+  resolveConflicts,
+  resolveState,
+} from '../../../src/matrix/state-resolution/state-resolution.ts';
+import { separate } from '../../../src/matrix/state-resolution/separate.ts';
+import { authEventIdsOf } from '../../../src/matrix/auth/auth-events.ts';
 import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
 import { cite, ids, opening, replacing, resolved } from './resolution-of-tests.ts';
@@ -360,4 +366,60 @@ describe('a small conflict in a room of thousands', () => {
       expect(outcome.get(stateMapKey('m.room.create', ''))).toBe(root.eventId);
     });
   }
+});
+
+describe('thousands of conflicts', () => {
+  /** Two states that differ in `count` members: kicked in one, renamed in the other. */
+  function apart(version: string, count: number) {
+    const { citable, creator, power, open, all } = opening(version);
+    const users = Array.from({ length: count }, (_, i) => `@user${String(i)}:one`);
+    const joins = users.map((user, i) => member(user, 'join', { ...cite(...citable, power, open), ts: 10 + i }));
+    const renamed = users.map((user, i) =>
+      member(user, 'join', { ...cite(...citable, power, open, joins[i]!), ts: 20_000 + i }),
+    );
+    const kicked = users.map((user, i) =>
+      member(user, 'leave', { sender: CREATOR, ...cite(...citable, power, creator, joins[i]!), ts: 30_000 + i }),
+    );
+    const events = new Map([...all, ...joins, ...renamed, ...kicked].map((known) => [known.eventId, known]));
+    let asked = 0;
+    const input = {
+      ...{
+        rules: rulesOf(version),
+        roomId: ROOM,
+        stateSets: [stateMapOf(...all, ...renamed), stateMapOf(...all, ...kicked)],
+      },
+      fetchEvent: (id: EventId) => {
+        asked += 1;
+        return events.get(id);
+      },
+    };
+    const authEventsOf = (id: EventId) => {
+      const known = events.get(id);
+      return known && authEventIdsOf(known, input.rules);
+    };
+    const placeOf = (id: EventId) => {
+      const known = events.get(id);
+      return known?.stateKey === undefined ? undefined : stateMapKey(known.type, known.stateKey);
+    };
+    const conflicts = separate(input.stateSets, { authEventsOf }, placeOf);
+    const parts: number[] = [];
+    const resolution = resolveConflicts(conflicts, input);
+    for (;;) {
+      asked = 0;
+      const { done, value } = resolution.next();
+      parts.push(asked);
+      if (done === true) return { parts, resolved: value, input, conflicts };
+    }
+  }
+
+  test.each(['1', V2, '12'])('are resolved in parts of bounded work in version %s, as they are at once', (version) => {
+    const { parts, resolved, input, conflicts } = apart(version, 3_000);
+    expect(Math.max(...parts)).toBeLessThan(8_000);
+    expect(parts.length).toBeGreaterThan(20);
+    expect(new Map([...conflicts.unconflicted, ...resolved])).toEqual(resolveState(input));
+  });
+
+  test.each(['1', V2, '12'])('take parts, and a few dozen are one part in version %s', (version) => {
+    expect(apart(version, 50).parts).toHaveLength(1);
+  });
 });
