@@ -1,7 +1,7 @@
 /** Alters some of an answer's events: spread evenly over them, the same ones each time, and never a create event. */
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type BodyPart } from './answer.ts';
-import { type EventAmount, type EventFault } from './simulator-faults.ts';
+import { type EventAmount, type EventFault, type LongText } from './simulator-faults.ts';
 
 type Event = Exclude<BodyPart, string>[number];
 
@@ -19,6 +19,7 @@ function* alter(fault: EventFault, events: readonly Event[], struck: ReadonlySet
     if (!struck.has(i)) yield event;
     else if (fault.kind === 'wrong-hash') yield { ...event, json: withOtherContent(event.json) };
     else if (fault.kind === 'wrong-signature') yield { ...event, json: withOtherSignature(event.json) };
+    else if (fault.kind === 'long-text') yield { ...event, json: inLongText(event.json, fault.text) };
   }
 }
 
@@ -49,4 +50,27 @@ function withOtherSignature(json: Buffer): Buffer {
   }
   const signatures = { ...event.signatures, [serverName]: turned };
   return Buffer.from(JSON.stringify({ ...event, signatures }));
+}
+
+const INDENTED_BY = 8;
+const REPLACED_BYTES = 40_000;
+
+/** What is hashed and signed stays as it is. */
+function inLongText(json: Buffer, text: LongText): Buffer {
+  const event = JSON.parse(json.toString('utf8')) as JsonObject;
+  switch (text) {
+    case 'escaped':
+      return Buffer.from(
+        JSON.stringify(event).replace(
+          /[^\0-\x7f]/g,
+          (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+        ),
+      );
+    case 'indented':
+      return Buffer.from(JSON.stringify(event, null, INDENTED_BY));
+    case 'unsigned':
+      return Buffer.from(
+        JSON.stringify({ ...event, unsigned: { prev_content: { name: 'x'.repeat(REPLACED_BYTES) } } }),
+      );
+  }
 }

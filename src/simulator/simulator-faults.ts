@@ -17,7 +17,12 @@ export type EventFault =
   /** A signature altered: the event keeps its id. */
   | { readonly kind: 'wrong-signature'; readonly events: EventAmount }
   /** Left out. */
-  | { readonly kind: 'missing-events'; readonly events: EventAmount };
+  | { readonly kind: 'missing-events'; readonly events: EventAmount }
+  /** The same events in a longer text than need be, as servers may write them: no fault of theirs, and borne by who is right. */
+  | { readonly kind: 'long-text'; readonly text: LongText; readonly events: EventAmount };
+
+/** All but ASCII as `\uXXXX`; indented by eight; with what `unsigned` may hold, the content that the event replaced, of 40,000 bytes. */
+export type LongText = 'escaped' | 'indented' | 'unsigned';
 
 export type SimulatorFault =
   /** Waits before the answer. */
@@ -52,7 +57,8 @@ export function changesLength({ kind }: SimulatorFault): boolean {
 
 /** Whether a fault alters single events of an answer, and not its body as bytes. */
 export function isEventFault(fault: SimulatorFault): fault is EventFault {
-  return fault.kind === 'wrong-hash' || fault.kind === 'wrong-signature' || fault.kind === 'missing-events';
+  const { kind } = fault;
+  return kind === 'wrong-hash' || kind === 'wrong-signature' || kind === 'missing-events' || kind === 'long-text';
 }
 
 /** The fault of a body of so many bytes; `undefined` for faults that strike elsewhere. */
@@ -76,6 +82,7 @@ export function bodyFaultOf(fault: SimulatorFault, bodyBytes: number): Fault | u
     case 'wrong-hash':
     case 'wrong-signature':
     case 'missing-events':
+    case 'long-text':
       return undefined;
   }
 }

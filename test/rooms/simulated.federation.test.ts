@@ -7,6 +7,7 @@ import { systemClock } from '../../src/clock.ts';
 import { type FederationTimeouts } from '../../src/federation/client.ts';
 import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { type RoomAlias, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
 import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
@@ -132,6 +133,44 @@ describe('a room of the simulated federation', () => {
     expect(await ours.resync(roomId)).toBe('complete');
     expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
   });
+});
+
+describe('a room with events of nearly the size that events may have', () => {
+  /** Power levels of some 40,000 bytes, nearly twice as many when they are indented, and a topic of 36,000, escaped 72,000. */
+  async function withLargeEvents(): Promise<Stage> {
+    const here = await stage({ members: 20, servers: 5 });
+    const { simulator, roomId } = here;
+    const { creator } = simulator.room;
+    const levels = (await simulator.stateEvent(roomId, 'm.room.power_levels', ''))!.content;
+    const others = Array.from({ length: 1_300 }, (_, i) => [`@user-${i}:one-of-many.test`, 1] as const);
+    const users = { ...(levels['users'] as JsonObject), ...Object.fromEntries(others) };
+    await simulator.emit(roomId, [
+      { sender: creator, type: 'm.room.power_levels', stateKey: '', content: { ...levels, users } },
+      { sender: creator, type: 'm.room.topic', stateKey: '', content: { topic: '\u6f22'.repeat(12_000) } },
+    ]);
+    return here;
+  }
+
+  // https://spec.matrix.org/v1.16/client-server-api/#size-limits: the limit is on canonical JSON, and `unsigned` is not weighed.
+  test.each(['escaped', 'indented', 'unsigned'] as const)(
+    'whose residents send them in a longer text (%s) is joined, and becomes whole and equal at the first attempt',
+    async (text) => {
+      const here = await withLargeEvents();
+      const { simulator, ours, roomId } = here;
+      await simulator.inject({ fault: { kind: 'long-text', text, events: { share: 1 } } });
+      expect(await joinIt(here)).toMatchObject({ roomId, partial: true });
+      expect(await ours.resync(roomId)).toBe('complete');
+      expect((await fetches(here)).map((outcome) => outcome.replace(/^\S+ /, ''))).toEqual(['gave it']);
+      expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
+    },
+  );
+});
+
+test('who joins a room of a version that no resident may give us is told so, and not that it is forbidden', async () => {
+  const here = await stage({ members: 10, servers: 3 });
+  const fault = { kind: 'status', status: 400, errcode: 'M_INCOMPATIBLE_ROOM_VERSION' } as const;
+  await here.simulator.inject({ fault, endpoint: 'make_join' });
+  await expect(joinIt(here)).rejects.toMatchObject({ kind: 'unsupported-version' });
 });
 
 describe('a resident that fails in the middle of the state fetch', () => {
