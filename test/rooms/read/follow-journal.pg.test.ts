@@ -134,6 +134,45 @@ test('a hundred readers cost one connection that listens, and share their looks 
   expect(listening).toHaveLength(1);
 });
 
+test('readers miss nothing and hear nothing twice while the connection that listens is cut again and again', async () => {
+  const journal = reads();
+  const before = await readHead(store);
+  const count = 60;
+  const reading = Array.from({ length: 5 }, () => told(journal, { after: before }, count));
+  const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'`;
+  for (let i = 0; i < count; i += 1) {
+    // Before an append, after it, and while one is under way.
+    if (i % 3 === 0) await store.query(cut);
+    const appending = appendTo(i % 2 === 0 ? one : other);
+    if (i % 3 === 1) await store.query(cut);
+    await appending;
+    if (i % 3 === 2) await store.query(cut);
+  }
+  for (const positions of await Promise.all(reading)) expect(positions).toEqual(numbers(before + 1, count));
+});
+
+test('pages of any length, begun anywhere, make the whole once, whatever is appended in between', async () => {
+  const journal = reads();
+  const before = await readHead(store);
+  await appendTo(one, 40);
+  for (const [limit, start] of [
+    [1, 0],
+    [7, 3],
+    [40, 11],
+    [1_000, 39],
+  ] as const) {
+    const positions: number[] = [];
+    for (let after = before + start; ;) {
+      if (positions.length % 10 === 4) await appendTo(other);
+      const page = await journal.page({ after, limit });
+      positions.push(...page.entries.map(({ position }) => position));
+      after = page.next;
+      if (page.next === page.head) break;
+    }
+    expect(positions).toEqual(numbers(before + start + 1, (await readHead(store)) - before - start));
+  }
+});
+
 test('readers who go away leave nothing, whether or not they ever read', async () => {
   const journal = reads({ followersMax: 2 });
   const gone = new AbortController();

@@ -191,6 +191,26 @@ describe('check 6 at completion', () => {
     expect(await room.event('evading')).toMatchObject({ verdict: 'accepted', softFailed: false });
   });
 
+  test('is not made again by a correction that comes later: what was soft-failed stays so, and nothing else becomes it', async () => {
+    const room = await joined();
+    await room.push(ban);
+    await room.push(evading);
+    await room.push(message('unmoved', ADMIN, { prev: ['join'], ...ADMINS }));
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    expect(await room.event('evading')).toMatchObject({ softFailed: true });
+    const refused = { was: 'accepted', is: 'rejected', rule: 'late', reason: 'late', cause: 1 } as const;
+    const { stateBefore } = (await room.event('ban'))!;
+    const states = { stateBefore, stateAfter: stateBefore };
+    await room.journal({ type: 'VerdictChanged', eventId: room.id('ban'), ...refused, ...states });
+    await room.correct();
+    // Without the ban it would pass; what did pass is asked about no more.
+    expect(await room.event('evading')).toMatchObject({ verdict: 'accepted', softFailed: true });
+    expect(await room.event('unmoved')).toMatchObject({ verdict: 'accepted', softFailed: false });
+    expect((await entries(room)).filter(({ type }) => type === 'EventSoftFailed')).toHaveLength(1);
+    expect(await room.extremities()).toEqual([room.id('unmoved')]);
+  });
+
   test('leaves what we sent as it is', async () => {
     const room = await joined();
     await room.push(

@@ -140,6 +140,34 @@ async function roomWithRefusedJoin(): Promise<PartialRoom> {
   return room;
 }
 
+test('an event is partial where one of its auth events is, though its parents are full; it is of the timeline, and the newest', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.fetch(...KNOWN);
+  const [before, after] = [await room.state(...KNOWN), await room.state(...KNOWN, 'join')];
+  // Bob joins over a gap, so that his join is provisional; the room's own join is full already.
+  const origin = THERE;
+  const assumedState = await room.state(...AUTH, 'join');
+  await room.journal({ type: 'GapOpened', eventIds: [room.id('gap')], origin, assumedState, at: 3 });
+  await room.push(member('bob', BOB, 'join', { prev: ['gap'], auth: AUTH }));
+  const states = { stateBefore: before, stateAfter: after };
+  await room.journal({
+    type: 'EventUnPartialStated',
+    eventId: room.id('join'),
+    was: 'accepted',
+    is: 'accepted',
+    ...states,
+  });
+  expect(await room.event('join')).toMatchObject({ partial: false });
+
+  const bans = { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'bob'] };
+  await room.push(member('ban', BOB, 'ban', bans));
+  expect(await room.event('ban')).toMatchObject({ partial: true, verdict: 'accepted' });
+  expect(await room.extremities()).toContain(room.id('ban'));
+  await walk(room, 1);
+  expect(await room.event('ban')).toMatchObject({ partial: false, verdict: 'accepted' });
+});
+
 test('of two joins of ours the refused one has failed, and the stay goes on for the other', async () => {
   const room = await roomWithRefusedJoin();
   // What cites it as an auth event falls with it, what builds on it does not.

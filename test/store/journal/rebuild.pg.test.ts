@@ -93,6 +93,19 @@ test('so is one that we left while it was partial, and joined again: its partial
   await expectFoldsRebuilt(store, room.roomId);
 });
 
+test('what is to be corrected yet comes of the entries that say so, and of the last about each', async () => {
+  const room = await roomWithAll();
+  const turn = { was: 'accepted', is: 'rejected', rule: 'late', reason: 'late', cause: 1 } as const;
+  await room.journal({ type: 'VerdictChanged', eventId: room.id('power'), ...turn });
+  await expectFoldsRebuilt(store, room.roomId);
+  await store.query('UPDATE correction_causes SET cause = cause - 1 WHERE room_id = $1', [room.roomId]);
+  const [found] = await rebuilt(store, room.roomId);
+  expect(found?.differences).toMatchObject([{ table: 'correction_causes' }]);
+  await store.query('UPDATE correction_causes SET cause = cause + 1 WHERE room_id = $1', [room.roomId]);
+  await room.correct();
+  await expectFoldsRebuilt(store, room.roomId);
+});
+
 describe('a row that was changed by hand is found', () => {
   const changes: readonly [table: string, statement: string][] = [
     ['rooms', `UPDATE rooms SET state_version = state_version + 1 WHERE room_id = $1`],
@@ -106,6 +119,7 @@ describe('a row that was changed by hand is found', () => {
     ['room_servers', `INSERT INTO room_servers VALUES ($1, 'nobody.test', 'hint', 1)`],
     ['event_edges', `DELETE FROM event_edges WHERE room_id = $1 AND event_id LIKE '$later%'`],
     ['forward_extremities', `INSERT INTO forward_extremities VALUES ($1, '$another')`],
+    ['correction_causes', `INSERT INTO correction_causes VALUES ($1, '$nobody', 1, true, true, true, 1)`],
     ['local_members', `UPDATE local_members SET membership = 'leave' WHERE room_id = $1`],
   ];
   test.each(changes)('in %s: %s', async (table, statement) => {
