@@ -104,31 +104,43 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     key: ['room_id', 'event_id'],
     columns: {},
     noFold:
-      'what residents could not give is noted as they are asked; a new stay that does not stand on its states forgets it',
+      'a work list: whom to ask for what, and who was asked, noted at each answer; entries count what is missing, and name a few',
   },
   {
     name: 'left_out',
     key: ['room_id', 'event_id', 'anchor_id'],
     columns: {},
-    noFold: 'what an answer names and its state lacks is noted with the state; corrections of an anchor follow it',
+    noFold: 'up to 20,000 ids of an answer, which no entry repeats; the next answer about the anchor replaces them',
   },
   {
     name: 'awaited_events',
     key: ['room_id', 'event_id'],
     columns: {},
-    noFold: 'noted with the state of an answer',
+    noFold: 'as `left_out`: ids of an answer, which no entry repeats',
   },
   {
+    // What is left of work that entries make: a row goes, and no entry says so, when what rests on the change is known. So each
+    // that is there must come of an entry, and of none before the last one about it; that one is there no more says nothing.
     name: 'correction_causes',
     key: ['room_id', 'event_id'],
-    columns: {},
-    noFold: 'work that entries make; the row goes when what rests on the change is known',
+    columns: {
+      cause: { differs: 'l.cause < r.cause' },
+      verdict: noFold('also set where a verdict is noted once more, beside the journal (changed-since.ts)'),
+      states: noFold('gathers what changed since the row was last worked off'),
+      anchors: noFold('whether the states at anchors were looked at'),
+      since: noFold('read off the clock'),
+    },
+    // First verdicts on what states lacked, and on what was an outlier: whether they were waited for is in no entry.
+    lone: `r.event_id IS NULL AND l.states AND NOT EXISTS (
+             SELECT FROM journal j WHERE j.position = l.cause
+                AND j.type IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated'))`,
   },
   {
     name: 'correction_targets',
     key: ['room_id', 'event_id'],
     columns: {},
-    noFold: 'work that was found; the row goes when it is done',
+    noFold:
+      'a work list: found by looking at what rests on a change at that moment, worked off by a look that may find nothing changed',
   },
   {
     // First verdicts are no journal entries, and are taken over where entries are about an event or one that cites it.

@@ -8,6 +8,7 @@ import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
+import { type Change } from './fold-corrections.ts';
 import { type Folded } from './fold-entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
@@ -44,6 +45,18 @@ function insertJudged(first: number): string {
             excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth, excluded.auth_state)`;
 }
 
+/** Rows of `correction_causes` in room `$1` for what `changed` gives: event, position of its cause, and the two marks. */
+function insertCauses(changed: string): string {
+  return `
+    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+    SELECT $1, d.event_id, d.cause, d.verdict, d.states, d.verdict,
+           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+      FROM (${changed}) AS d(event_id, cause, verdict, states)
+    ON CONFLICT (room_id, event_id) DO UPDATE
+       SET (cause, verdict, states, anchors) =
+           (excluded.cause, c.verdict OR excluded.verdict, c.states OR excluded.states, c.anchors OR excluded.anchors)`;
+}
+
 function rowValues(rows: readonly EventStateRow[]): string[] {
   return [
     int8Array(rows.map(({ eventNid }) => eventNid)),
@@ -75,13 +88,11 @@ const WRITE_ENTRIES = {
            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
       FROM entry
   ), changed AS (
-    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
-    SELECT $1, d.event_id, head.base + d.entry + 1, d.verdict, d.states, d.verdict,
-           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-      FROM head, unnest($11::text[], $12::bigint[], $13::boolean[], $14::boolean[]) AS d(event_id, entry, verdict, states)
-    ON CONFLICT (room_id, event_id) DO UPDATE
-       SET (cause, verdict, states, anchors) =
-           (excluded.cause, c.verdict OR excluded.verdict, c.states OR excluded.states, c.anchors OR excluded.anchors)
+    ${insertCauses(
+      `SELECT d.event_id, head.base + d.entry + 1, d.verdict, d.states
+         FROM head, unnest($11::text[], $12::bigint[], $13::boolean[], $14::boolean[])
+              AS d(event_id, entry, verdict, states)`,
+    )}
   ), judged AS (${insertJudged(15)}
   )
   SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`,
@@ -162,5 +173,24 @@ export async function writeJudged(
     textArray(judged.map(({ type }) => type)),
     textArray(judged.map(({ eventId }) => eventId)),
     ...rowValues(rows),
+  ]);
+}
+
+const WRITE_CAUSES = insertCauses('SELECT * FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::boolean[])');
+
+/** As `writeJudged`, of what the entries change. */
+export async function writeCauses(
+  tx: Transaction,
+  { roomId }: LockedRoom,
+  entries: readonly { readonly position: number }[],
+  changes: readonly Change[],
+): Promise<void> {
+  if (changes.length === 0) return;
+  await tx.query(WRITE_CAUSES, [
+    roomId,
+    textArray(changes.map(({ eventId }) => eventId)),
+    int8Array(changes.map(({ entry }) => entries[entry]?.position ?? null)),
+    booleanArray(changes.map(({ verdict }) => verdict)),
+    booleanArray(changes.map(({ states }) => states)),
   ]);
 }
