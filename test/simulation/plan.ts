@@ -149,7 +149,7 @@ function addRareThings(
     steps.splice(0, 0, { do: 'join', user: 0, via: random.integer(servers), isLax: true });
     return;
   }
-  if (!has('stays') || !random.chance(0.35)) return;
+  if (!has('stays') || !random.chance(0.6)) return;
   const by = random.pick([0, 0, random.integer(servers)]);
   const leaving = [1, 2, 3].flatMap(() => tell(act('expel', 'soon', by)));
   const out = 0.15 + 0.5 * random.next();
@@ -159,7 +159,7 @@ function addRareThings(
   const left = put(out, ...leaving, ...sent);
   const back = left + 3 + random.integer(15);
   const comingBack = [1, 2, 3].flatMap(() => tell(act('let in', 'soon', by)));
-  const joins: Step[] = [1, 2].map(() => ({ do: 'join', user: random.integer(3), via: random.integer(servers) }));
+  const joins: Step[] = [1, 2, 3].map(() => ({ do: 'join', user: random.integer(3), via: random.integer(servers) }));
   steps.splice(back, 0, ...comingBack, ...joins);
 }
 

@@ -134,11 +134,20 @@ export class Residents {
     return { roomVersion: world.rules.version, event: this.#allowed(server, event).json };
   }
 
-  /** Cites nothing that speaks against it. */
+  /** Cites nothing that speaks against it: in the place of a ban the invite of before, if there was one. */
   #withoutBan(act: Act, server: SimulatedServer): Act {
     const { truth } = this.#world;
     const cited = truth.authEventsFor({ ...act, stateKey: act.stateKey }, this.#world.stateAt(server));
-    return { ...act, auth: cited.filter((id) => truth.event(id).stateKey !== act.stateKey) };
+    const others = cited.filter((id) => truth.event(id).stateKey !== act.stateKey);
+    return { ...act, auth: [...others, ...this.#invitesOf(act.sender).slice(-1)] };
+  }
+
+  #invitesOf(user: UserId): EventId[] {
+    return [...this.#world.events.values()]
+      .filter(({ type, stateKey, content }) => {
+        return type === 'm.room.member' && stateKey === user && content['membership'] === 'invite';
+      })
+      .map(({ eventId }) => eventId);
   }
 
   #allowed(server: SimulatedServer, event: Pdu): Pdu {
@@ -157,7 +166,9 @@ export class Residents {
       this.joins.push({ eventId, userId: event.sender, prevEvents: event.prevEvents, known });
     }
     const before = new Map(world.truth.stateBefore(eventId));
-    if (isLax) before.delete(stateMapKey('m.room.member', event.sender));
+    const place = stateMapKey('m.room.member', event.sender);
+    if (isLax) before.delete(place);
+    for (const invite of isLax ? this.#invitesOf(event.sender) : []) before.set(place, invite);
     const given = omitMembers ? withoutMembers(world, before, event.sender) : [...before.values()];
     const chain = world.authChainOf([...given, eventId]);
     return streamOf(
