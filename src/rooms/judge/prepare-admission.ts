@@ -12,7 +12,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readParents } from '../../store/events/anchors.ts';
-import { readReached, readRefusedAncestry } from '../../store/events/event-states.ts';
+import { readReached, readUncovered } from '../../store/events/event-states.ts';
 import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -50,8 +50,6 @@ interface Given {
   readonly authEvents: ReadonlyMap<EventId, Pdu>;
   readonly rejected: ReadonlySet<EventId>;
   readonly authDepths: ReadonlyMap<EventId, number | null>;
-  /** Prev_events of the events of the timeline that were rejected or soft-failed and are reached through such alone. */
-  readonly refused: ReadonlyMap<EventId, readonly EventId[]>;
   /** Events of the batch that accepted events reach, since these came first: no extremities. */
   readonly reached: ReadonlySet<EventId>;
   /** Events of the batch that were missed. */
@@ -107,14 +105,12 @@ async function readGiven(
 
   const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
   const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);
-  const refused = [...parents.values()].filter(({ isRefused }) => isRefused).map(({ eventId }) => eventId);
   return {
     events,
     parents,
     authEvents: new Map(judged.map(({ eventId }) => [eventId, pdus.get(eventId) as Pdu])),
     rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
     authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),
-    refused: await readRefusedAncestry(sql, roomId, refused),
     reached: await readReached(
       sql,
       roomId,
@@ -125,6 +121,7 @@ async function readGiven(
 }
 
 class Batch {
+  readonly #sql: Sql;
   readonly #room: RoomStanding;
   readonly #rules: RoomVersionRules;
   readonly #given: Given;
@@ -133,10 +130,15 @@ class Batch {
   /** Forward extremities and the states after them. */
   #extremities: Map<EventId, BatchState>;
   #current: BatchState | null;
+  /** What accepted events of the batch stand for: no extremities. */
+  readonly #replaced = new Set<EventId>();
+  /** Prev_events of what leads on from the stored parents of the batch; read for the first event that follows it. */
+  #leadingOn: Promise<ReadonlyMap<EventId, readonly EventId[]>> | undefined;
   /** Events that have not had their turn. */
   #remaining: readonly Pdu[];
 
   constructor(sql: Sql, room: RoomStanding, rules: RoomVersionRules, given: Given) {
+    this.#sql = sql;
     this.#room = room;
     this.#rules = rules;
     this.#given = given;
@@ -219,9 +221,9 @@ class Batch {
    * extremities as he likes: more than are resolved at once are resolved in steps, and refuse no event that only comes after.
    */
   async #advance(event: Pdu, { outcome }: Judged['verdict'], after: BatchState): Promise<BatchState | null> {
-    const isReached = this.#given.reached.has(event.eventId);
-    const extremities = new Map(this.#extremities);
-    if (outcome === 'accept' || isReached) for (const id of this.#replaced(event)) extremities.delete(id);
+    const isReached = this.#given.reached.has(event.eventId) || this.#replaced.has(event.eventId);
+    if (outcome === 'accept' || isReached) await this.#replace(event);
+    const extremities = new Map([...this.#extremities].filter(([id]) => !this.#replaced.has(id)));
     if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);
     let current = this.#current;
     // One that is not accepted may connect others: what is reached through it is no extremity any more.
@@ -234,18 +236,34 @@ class Batch {
     return outcome === 'reject' && !isConnecting ? null : current;
   }
 
-  /** What an accepted event stands for from now on: its parents, and those of its parents that were refused. */
-  #replaced(event: Pdu): ReadonlySet<EventId> {
-    const replaced = new Set<EventId>();
-    const open = [...event.prevEvents];
+  /** An accepted event stands for its parents from now on, and for those of its parents that were refused. */
+  async #replace({ prevEvents }: Pdu): Promise<void> {
+    const open = [...prevEvents];
     for (let id = open.pop(); id !== undefined; id = open.pop()) {
-      if (replaced.has(id)) continue;
-      replaced.add(id);
+      if (this.#replaced.has(id)) continue;
+      this.#replaced.add(id);
       const judged = this.#judged.get(id);
-      open.push(...((judged?.verdict.outcome === 'accept' ? [] : judged?.event.prevEvents) ?? []));
-      open.push(...(this.#given.refused.get(id) ?? []));
+      const parent = this.#given.parents.get(id);
+      if (judged !== undefined) {
+        open.push(...(judged.verdict.outcome === 'accept' ? [] : judged.event.prevEvents));
+      } else if (parent === undefined || parent.isRefused) {
+        open.push(...((await this.#readLeadingOn()).get(id) ?? []));
+      }
     }
-    return replaced;
+  }
+
+  /**
+   * Of all stored parents at once, and for no event that is refused: what a chain of refused events leads to is read when an accepted
+   * one follows it, and that once.
+   */
+  #readLeadingOn(): Promise<ReadonlyMap<EventId, readonly EventId[]>> {
+    const refused = [...this.#given.parents.values()].filter(({ isRefused }) => isRefused);
+    this.#leadingOn ??= readUncovered(
+      this.#sql,
+      this.#room.roomId,
+      refused.map(({ eventId }) => eventId),
+    );
+    return this.#leadingOn;
   }
 
   #stateAfter(id: EventId): BatchState | undefined {

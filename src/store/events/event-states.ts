@@ -46,71 +46,54 @@ export async function readEventStates(
 }
 
 /**
- * Refused events that are followed from those that are cited. A banned user's server may make a chain of any length, and each
- * event on its tip walks it again: 240 ms at 20,000. Servers that agree on the bans cite none of it. An extremity further
- * behind stays one until it is cited itself; the states after both are resolved then, which holds for ancestors, too.
+ * Rejected and soft-failed events that an accepted one on `eventIds` would cover, each with its prev_events: those of `eventIds` and
+ * all that is reached from them through such alone, as far as no accepted event has covered it before
+ * (src/store/journal/fold-extremities.ts).
  */
-export const REFUSED_ANCESTRY_MAX = 500;
-
-/** Of several events at once: each its share of what a batch may cost under the room's lock, some 100 ms. */
-const REFUSED_TOGETHER_MAX = 10_000;
-
-/** Events that are looked at around so many that have changed or are cited: the nearest ones. */
-export function followedMax(roots: number): number {
-  return roots + Math.min(REFUSED_ANCESTRY_MAX * roots, REFUSED_TOGETHER_MAX);
-}
-
-/**
- * Those of `eventIds` that were rejected or soft-failed, and what is reached from them through such events alone, each with
- * its prev_events; of the latter the nearest `REFUSED_ANCESTRY_MAX`.
- */
-export async function readRefusedAncestry(
+export async function readUncovered(
   sql: Sql,
   roomId: RoomId,
   eventIds: readonly EventId[],
 ): Promise<Map<EventId, readonly EventId[]>> {
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<{ eventId: EventId; prevEvents: EventId[] }>(
-    `WITH RECURSIVE cited (event_id) AS (
-       SELECT unnest($2::text[])
+    `WITH RECURSIVE uncovered (event_id, prev_events) AS (
+       SELECT p.event_id, p.prev_events
+         FROM unnest($2::text[]) AS given(event_id) JOIN pdus p ON p.event_id = given.event_id AND p.room_id = $1
+        WHERE ${isUncovered('p')}
        UNION
-       SELECT unnest(p.prev_events)
-         FROM cited c JOIN event_states e ON e.event_id = c.event_id AND e.room_id = $1
-          AND (e.verdict = 'rejected' OR e.soft_failed)
-         JOIN pdus p ON p.nid = e.event_nid
+       SELECT p.event_id, p.prev_events
+         FROM uncovered u CROSS JOIN unnest(u.prev_events) AS prev(event_id)
+        CROSS JOIN LATERAL (SELECT event_id, prev_events FROM pdus
+                             WHERE event_id = prev.event_id AND room_id = $1 OFFSET 0) AS p
+        WHERE ${isUncovered('p')}
      )
-     SELECT e.event_id AS "eventId", p.prev_events AS "prevEvents"
-       FROM (SELECT event_id FROM cited LIMIT $3) AS c
-       JOIN event_states e ON e.event_id = c.event_id AND e.room_id = $1 AND (e.verdict = 'rejected' OR e.soft_failed)
-       JOIN pdus p ON p.nid = e.event_nid`,
-    [roomId, eventIds, eventIds.length + REFUSED_ANCESTRY_MAX],
+     SELECT event_id AS "eventId", prev_events AS "prevEvents" FROM uncovered`,
+    [roomId, eventIds],
   );
   return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
 }
 
+function isUncovered(row: string): string {
+  return `coalesce((SELECT (e.verdict = 'rejected' OR e.soft_failed) AND NOT e.covered FROM event_states e
+                     WHERE e.event_id = ${row}.event_id AND e.room_id = $1), false)`;
+}
+
 /**
- * Those of `eventIds` that an accepted event of the timeline reaches, through events that are rejected or soft-failed if need be:
- * as far as these are followed (`followedMax`). One that is reached from further away counts as a tip, and is one until it is cited.
+ * Those of `eventIds` that an accepted event of the timeline reaches, through events that are rejected or soft-failed if need be: the
+ * children say it.
  */
 export async function readReached(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Set<EventId>> {
   if (eventIds.length === 0) return new Set();
   const rows = await sql.query<{ eventId: EventId }>(
-    `WITH RECURSIVE below (root, event_id, solid) AS (
-       SELECT edge.prev_event_id, edge.event_id, ${IS_SOLID}
-         FROM event_edges edge WHERE edge.room_id = $1 AND edge.prev_event_id = ANY ($2::text[])
-       UNION
-       SELECT b.root, edge.event_id, ${IS_SOLID}
-         FROM below b JOIN event_edges edge ON edge.room_id = $1 AND edge.prev_event_id = b.event_id WHERE NOT b.solid
-     )
-     SELECT DISTINCT root AS "eventId" FROM (SELECT root, solid FROM below LIMIT $3) AS below WHERE solid`,
-    [roomId, eventIds, followedMax(eventIds.length)],
+    `SELECT DISTINCT b.prev_event_id AS "eventId" FROM event_edges b
+      WHERE b.room_id = $1 AND b.prev_event_id = ANY ($2::text[])
+        AND (SELECT e.covered OR e.verdict = 'accepted' AND NOT e.soft_failed
+               FROM event_states e WHERE e.event_id = b.event_id AND e.room_id = $1)`,
+    [roomId, eventIds],
   );
   return new Set(rows.map(({ eventId }) => eventId));
 }
-
-const IS_SOLID = `
-  EXISTS (SELECT FROM event_states e
-           WHERE e.room_id = $1 AND e.event_id = edge.event_id AND e.verdict = 'accepted' AND NOT e.soft_failed)`;
 
 /**
  * Up to `limit` partial events of the room, each after all of its prev and auth events that are partial too; otherwise in

@@ -61,7 +61,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     key: ['event_nid'],
     columns: {
       ...allSame('event_id', 'room_id', 'epoch', 'position', 'state_before', 'state_after', 'verdict', 'soft_failed'),
-      ...allSame('rule', 'reason', 'partial', 'auth_state'),
+      ...allSame('covered', 'rule', 'reason', 'partial', 'auth_state'),
       // Those of outliers, on which it rests, may have become known since.
       auth_depth: whereBothKnow('auth_depth'),
     },

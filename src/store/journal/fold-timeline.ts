@@ -25,6 +25,7 @@ export interface EventStateRow {
   readonly stateAfter: SnapshotId;
   readonly verdict: Verdict;
   readonly softFailed: boolean;
+  readonly covered: boolean;
   readonly rule: string | null;
   readonly reason: string | null;
   readonly partial: boolean;
@@ -150,7 +151,7 @@ export async function foldTimeline(
     isSolid: event.type === 'PduAccepted' && !event.softFailed,
     prevEvents: facts.events.get(event.eventId)?.prevEvents ?? [],
   }));
-  await settleExtremities(tx, roomId, takenIn, flipped);
+  const covered = await settleExtremities(tx, roomId, takenIn, flipped);
 
   const depths = new Map<EventId, number | null>();
   return judged.flatMap((event) => {
@@ -158,7 +159,8 @@ export async function foldTimeline(
     if (fact === undefined) return [];
     const authDepth = authDepthOf(fact, depths);
     depths.set(event.eventId, authDepth);
-    return [toRow(event, fact.nid, authDepth, authStateOf(event, facts))];
+    const row = toRow(event, fact.nid, authDepth, authStateOf(event, facts));
+    return [{ ...row, covered: covered.has(event.eventId) }];
   });
 }
 
@@ -176,7 +178,7 @@ function authDepthOf(
   return depth;
 }
 
-function toRow(event: Judged, eventNid: number, authDepth: number | null, authState: string | null): EventStateRow {
+function toRow(event: Judged, eventNid: number, authDepth: number | null, authState: string | null): Omit<EventStateRow, 'covered'> {
   const { eventId, stateBefore, partial } = event;
   const row = { eventNid, eventId, stateBefore, partial, authDepth, authState };
   if (event.type === 'PduAccepted') {

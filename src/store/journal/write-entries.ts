@@ -29,20 +29,22 @@ function insertJudged(first: number): string {
   const at = (column: number): string => `$${first + column}`;
   return `
     INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict,
-                              soft_failed, rule, reason, partial, auth_depth, auth_state)
+                              soft_failed, rule, reason, partial, auth_depth, auth_state, covered)
     SELECT s.event_nid, s.event_id, $1, $2, entry.position, decode(s.state_before, 'hex'), decode(s.state_after, 'hex'),
            s.verdict, s.soft_failed, s.rule, s.reason, s.partial, s.auth_depth,
-           s.auth_state::bigint[]
+           s.auth_state::bigint[], s.covered
       FROM unnest(${at(0)}::bigint[], ${at(1)}::text[], ${at(2)}::text[], ${at(3)}::text[], ${at(4)}::text[],
                   ${at(5)}::boolean[], ${at(6)}::text[], ${at(7)}::text[], ${at(8)}::boolean[], ${at(9)}::int[],
-                  ${at(10)}::text[])
+                  ${at(10)}::text[], ${at(11)}::boolean[])
            AS s(event_nid, event_id, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth,
-                auth_state)
+                auth_state, covered)
       JOIN entry ON entry.event_id = s.event_id AND entry.type IN ('PduAccepted', 'PduRejected')
     ON CONFLICT (event_nid) DO UPDATE
-       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth, auth_state) =
+       SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth, auth_state,
+            covered) =
            (excluded.epoch, excluded.position, excluded.state_before, excluded.state_after, excluded.verdict,
-            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth, excluded.auth_state)`;
+            excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth, excluded.auth_state,
+            excluded.covered)`;
 }
 
 /** Rows of `correction_causes` in room `$1` for what `changed` gives: event, position of its cause, and the two marks. */
@@ -70,6 +72,7 @@ function rowValues(rows: readonly EventStateRow[]): string[] {
     booleanArray(rows.map(({ partial }) => partial)),
     int8Array(rows.map(({ authDepth }) => authDepth)),
     textArray(rows.map(({ authState }) => authState)),
+    booleanArray(rows.map(({ covered }) => covered)),
   ];
 }
 

@@ -77,6 +77,8 @@ export const eventStates = pgTable(
     stateAfter: hash16().notNull(),
     verdict: text({ enum: ['accepted', 'rejected'] }).notNull(),
     softFailed: boolean().notNull(),
+    /** It is rejected or soft-failed, and an accepted event of the timeline reaches it (fold-extremities.ts). */
+    covered: boolean().notNull().default(false),
     rule: text(),
     reason: text(),
     partial: boolean().notNull(),

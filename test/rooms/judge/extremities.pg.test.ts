@@ -55,6 +55,29 @@ test('a rejected event that connects what is before it with what is after it lea
   expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
 });
 
+test('a topic behind more rejected events than anybody counts gives way to the one that comes after them', async () => {
+  const room = await wholeRoom();
+  const topic = (id: string, prev: string) => ({
+    ...{ id, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: id }, prev: [prev], auth: AUTH },
+  });
+  await room.push(topic('old', 'join'));
+  for (let batch = 0; batch < 11; batch += 1) {
+    const refused = Array.from({ length: 50 }, (_, i) => {
+      const prev = batch + i === 0 ? 'old' : `refused-${batch * 50 + i - 1}`;
+      return message(`refused-${batch * 50 + i}`, '@nobody:there.test', { prev: [prev], auth: ['create', 'power'] });
+    });
+    const admissions = await room.push(...refused);
+    expect(new Set(admissions.map((admission) => 'verdict' in admission && admission.verdict))).toEqual(
+      new Set(['rejected']),
+    );
+  }
+  await room.push(topic('new', 'refused-549'));
+  expect(await room.extremities()).toEqual([room.id('new')]);
+  const current = await readRoom(store, room.roomId);
+  expect(current?.currentState).toBe(await room.state(...KNOWN, 'join', 'new'));
+  expect(current?.currentState).toBe(await resolved(room));
+}, 60_000);
+
 test('hundreds of branches by somebody who may speak keep nobody else from it', async () => {
   const room = await wholeRoom();
   const auth = ['create', 'power', 'rules'];
