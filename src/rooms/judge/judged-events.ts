@@ -102,9 +102,9 @@ export class JudgedEvents {
     return this.#judgements.get(eventId)?.authDepth ?? undefined;
   }
 
-  /** What was asked for and what it was held to be; `undefined`: it was missing. */
-  verdicts(): Map<EventId, Judgement['verdict'] | undefined> {
-    return new Map(Array.from(this.#judgements, ([eventId, judgement]) => [eventId, judgement?.verdict]));
+  /** What was asked for, with all that an outcome rests on of it. */
+  heldToBe(): Map<EventId, string | undefined> {
+    return new Map(Array.from(this.#judgements, ([eventId, judgement]) => [eventId, heldToBe(judgement)]));
   }
 
   /** For the pure algorithm, which asks by `get`. */
@@ -123,4 +123,9 @@ export class JudgedEvents {
       }),
     };
   }
+}
+
+/** The verdict, and by what content; `undefined`: it was missing. */
+export function heldToBe(judgement: Judgement | undefined): string | undefined {
+  return judgement?.hollow === true ? `${judgement.verdict} redacted` : judgement?.verdict;
 }

@@ -15,7 +15,7 @@ import { type ResolutionOutcome } from '../../store/snapshots/resolution-cache.t
 import { type TrieChange, type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { changePlaces, compareSnapshots } from '../../store/snapshots/snapshots-in-numbers.ts';
-import { JudgedEvents, TooManyEvents } from './judged-events.ts';
+import { JudgedEvents, TooManyEvents, heldToBe } from './judged-events.ts';
 import { resolveStored } from './stored-conflicts.ts';
 
 /** Far above any real room: the event that needs it waits. Our own limit, so no verdict on anything follows from it. */
@@ -70,15 +70,15 @@ export async function resolveSnapshots(
   });
   const { base, changes } = asChange(distinct, conflicts, resolved, events);
   const snapshot = await changePlaces(sql, roomId, base, changes);
-  sql.caches.resolutions.set(roomId, distinct, { snapshot, verdicts: events.verdicts() });
+  sql.caches.resolutions.set(roomId, distinct, { snapshot, heldToBe: events.heldToBe() });
   return snapshot;
 }
 
-/** Whether all is as it was: verdicts are, and what was missing still is. */
-async function stillHolds(sql: Sql, roomId: RoomId, { snapshot, verdicts }: ResolutionOutcome): Promise<boolean> {
+/** Whether all is as it was: verdicts and content are, and what was missing still is. */
+async function stillHolds(sql: Sql, roomId: RoomId, { snapshot, heldToBe: was }: ResolutionOutcome): Promise<boolean> {
   if (!(await isStored(sql, roomId, snapshot))) return false;
-  const now = await readJudgements(sql, roomId, [...verdicts.keys()]);
-  for (const [eventId, verdict] of verdicts) if (now.get(eventId)?.verdict !== verdict) return false;
+  const now = await readJudgements(sql, roomId, [...was.keys()]);
+  for (const [eventId, held] of was) if (heldToBe(now.get(eventId)) !== held) return false;
   return true;
 }
 

@@ -74,12 +74,17 @@ function placeOf({ pdu, gap, anchor, copies, missing }: StoryFacts, isTaken: boo
   return missing === undefined ? 'cited' : 'missing';
 }
 
-function whatItIs({ eventId, roomId, pdu }: StoryFacts): string {
+function whatItIs({ eventId, roomId, pdu, facts }: StoryFacts): string {
   if (pdu === undefined) return `${eventId} is not held; events of ${roomId} have to do with it.`;
   const { type, stateKey, membership, sender, hollow } = pdu;
   const place = stateKey === null ? '' : ` for ${stateKey === '' ? 'the room' : stateKey}`;
   const what = membership === null ? type : `${type} (${membership})`;
-  const kept = hollow ? ' It is kept redacted, since its content hash is wrong.' : '';
+  const was = facts?.completedAt;
+  const kept = hollow
+    ? ' It is kept redacted, since its content hash is wrong.'
+    : was == null
+      ? ''
+      : ` It was kept redacted until ${isoTime(was)}, when the body came that its content hash is of; what was judged by it until then was looked at again.`;
   return `${eventId} is a ${what}${place} of ${sender} in ${roomId}.${kept}`;
 }
 

@@ -26,6 +26,8 @@ export interface Judgement {
   readonly verdict: 'unjudged' | Verdict;
   /** Greater than that of every event in its auth chain; `null`: not known. */
   readonly authDepth: number | null;
+  /** Its content is redacted; its body may come. */
+  readonly hollow: boolean;
 }
 
 /** Those of the events that are held, by nid or by id. */
@@ -55,7 +57,7 @@ export async function readJudgements(
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<Judgement & { eventId: EventId }>(
     `SELECT p.event_id AS "eventId", p.nid, coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
-            coalesce(e.auth_depth, o.auth_depth) AS "authDepth"
+            coalesce(e.auth_depth, o.auth_depth) AS "authDepth", p.hollow
        FROM pdus p LEFT JOIN event_states e ON e.event_nid = p.nid LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
       WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,
     [roomId, textArray(eventIds)],

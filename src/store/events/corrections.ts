@@ -10,7 +10,7 @@ import { int8Array, textArray } from '../sql-values.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 
 /** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
-const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
+export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
 
 /** An event that cites one of another type as auth event is rejected for that alone. */
 const AUTH_TYPES = `(${[...AUTH_EVENT_TYPES].map((type) => `'${type}'`).join(', ')})`;
@@ -88,8 +88,9 @@ export async function settleAnchorsOf(sql: Sql, roomId: RoomId, causes: readonly
 
 /**
  * Replaces changes by the events that rest on them: the children of what has another state after it, what cites an event with
- * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided. One
- * statement, whatever it finds; a change that has come since is left.
+ * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided; and what was
+ * judged by an event that was hollow, whose content is another in the same states. One statement, whatever it finds; a change that
+ * has come since is left.
  */
 export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<void> {
   const citing = `
@@ -97,6 +98,10 @@ export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly Co
     SELECT p.event_id, c.cause, c.event_id, false
       FROM pdus p CROSS JOIN unnest(p.auth_events) AS cited(event_id) JOIN proof c ON c.event_id = cited.event_id
      WHERE p.room_id = $1
+    UNION ALL
+    SELECT e.event_id, c.cause, c.event_id, false
+      FROM event_states e CROSS JOIN unnest(e.auth_state) AS used(nid) JOIN proof c ON c.nid = used.nid
+     WHERE e.room_id = $1 AND c.completed_at IS NOT NULL
     UNION ALL
     SELECT e.event_id, c.cause, c.event_id, true
       FROM (SELECT * FROM proof ORDER BY cause DESC LIMIT 1) AS c
@@ -113,7 +118,7 @@ export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly Co
         WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause AND NOT c.anchors
        RETURNING c.event_id, c.cause, c.verdict, c.states
      ), proof AS (
-       SELECT t.* FROM taken t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
+       SELECT t.*, p.nid, p.completed_at FROM taken t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
         WHERE t.verdict AND p.state_key_nid IS NOT NULL AND p.type IN ${AUTH_TYPES}
      ), found (event_id, cause, through, states) AS (
        SELECT edge.event_id, c.cause, c.event_id, true
@@ -170,7 +175,7 @@ export async function readStandingOn(
     `WITH RECURSIVE below (event_id) AS (
        SELECT c.event_id FROM correction_targets c
         WHERE c.room_id = $1 AND c.event_id = ANY ($2::text[])
-          AND (c.states OR (SELECT p.state_key_nid FROM pdus p WHERE p.event_id = c.event_id) IS NOT NULL)
+          AND (c.states OR (SELECT p.state_key_nid FROM pdus p WHERE p.event_id = c.event_id AND p.room_id = $1) IS NOT NULL)
        UNION
        SELECT edge.event_id
          FROM below b

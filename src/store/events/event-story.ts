@@ -25,6 +25,8 @@ export async function findRoomOfEvent(sql: Sql, eventId: EventId): Promise<RoomI
 export interface EventFacts {
   readonly depth: number;
   readonly storedAt: number;
+  /** When the body of one that was kept redacted came, milliseconds; `null`: it was not, or is. */
+  readonly completedAt: number | null;
   /** When it was taken in, by the journal's clock; `null`: it is not of the timeline. */
   readonly position: number | null;
   readonly partial: boolean | null;
@@ -39,7 +41,7 @@ export interface EventFacts {
 /** `undefined`: it is not stored in this room. */
 export async function readEventFacts(sql: Sql, roomId: RoomId, eventId: EventId): Promise<EventFacts | undefined> {
   const [row] = await sql.query<EventFacts>(
-    `SELECT p.depth, p.stored_at AS "storedAt", e.position, e.partial, e.soft_failed AS "softFailed",
+    `SELECT p.depth, p.stored_at AS "storedAt", p.completed_at AS "completedAt", e.position, e.partial, e.soft_failed AS "softFailed",
             coalesce(e.rule, o.rule) AS rule, coalesce(e.reason, o.reason) AS reason,
             EXISTS (SELECT FROM forward_extremities x WHERE x.room_id = $1 AND x.event_id = $2) AS "isExtremity",
             CASE WHEN e.auth_state IS NOT NULL THEN

@@ -5,7 +5,7 @@
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
-import { completeHollow } from './complete-hollow.ts';
+import { type CompletedEvent, completeHollow, tellOfCompleted } from './complete-hollow.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { storable } from '../storable-text.ts';
 
@@ -53,7 +53,8 @@ export async function insertFew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<
   const fresh = new Set(inserted.map(({ eventId }) => eventId));
   const bodies = pdus.filter(({ eventId, hollow }) => !hollow && !fresh.has(eventId));
   if (bodies.length === 0) return fresh.size;
-  const completed = await sql.query(COMPLETE_FEW, parametersOf(bodies));
+  const completed = await sql.query<CompletedEvent>(COMPLETE_FEW, parametersOf(bodies));
+  tellOfCompleted(sql, completed);
   return fresh.size + completed.length;
 }
 

@@ -7,7 +7,7 @@ import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
 import { type Verdict } from './event-states.ts';
 import { noteVerdicts } from './corrections.ts';
-import { completeHollow } from './complete-hollow.ts';
+import { type CompletedEvent, completeHollow, tellOfCompleted } from './complete-hollow.ts';
 import { insertFew } from './insert-few.ts';
 import { stagePdus } from './pdu-staging.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
@@ -163,9 +163,10 @@ function insertMany(sql: Sql, pdus: readonly CheckedPdu[]): Promise<Pick<Inserte
     await tx.query(INTERN_STATE_KEYS);
     const numbers = await tx.query<PduNumbers>(INSERT_NEW);
     const isAllNew = numbers.length === pdus.length;
-    const completed = isAllNew ? 0 : ((await tx.client.query(COMPLETE_HOLLOW)).rowCount ?? 0);
+    const completed = isAllNew ? [] : (await tx.client.query<CompletedEvent>(COMPLETE_HOLLOW)).rows;
+    tellOfCompleted(tx, completed);
     await tx.query('DROP TABLE incoming_pdus');
-    return { stored: numbers.length + completed, numbers };
+    return { stored: numbers.length + completed.length, numbers };
   });
 }
 

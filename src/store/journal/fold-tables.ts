@@ -95,7 +95,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     key: ['room_id', 'prev_event_id', 'event_id'],
     columns: {},
     // Earlier versions wrote what anchors cite, too.
-    lone: `l.event_id IS NULL OR EXISTS (SELECT FROM event_states s WHERE s.event_id = l.event_id)`,
+    lone: `l.event_id IS NULL OR EXISTS (SELECT FROM event_states s WHERE s.event_id = l.event_id AND s.room_id = l.room_id)`,
   },
   { name: 'forward_extremities', key: ['room_id', 'event_id'], columns: {} },
   { name: 'local_members', key: ['room_id', 'user_id'], columns: allSame('membership', 'event_id') },

@@ -178,7 +178,12 @@ function authDepthOf(
   return depth;
 }
 
-function toRow(event: Judged, eventNid: number, authDepth: number | null, authState: string | null): Omit<EventStateRow, 'covered'> {
+function toRow(
+  event: Judged,
+  eventNid: number,
+  authDepth: number | null,
+  authState: string | null,
+): Omit<EventStateRow, 'covered'> {
   const { eventId, stateBefore, partial } = event;
   const row = { eventNid, eventId, stateBefore, partial, authDepth, authState };
   if (event.type === 'PduAccepted') {

@@ -41,6 +41,8 @@ export const pdus = pgTable(
     /** Stored redacted, because the content hash did not match. */
     hollow: boolean().notNull(),
     storedAt: int8().notNull(),
+    /** When the body of a hollow one came, milliseconds since the Unix epoch; null: it was never hollow, or is. */
+    completedAt: int8(),
   },
   // The events of a room lie together as they came. A summary of each range of pages costs a bulk insert nothing that could
   // be measured, and spares who looks for all that cites an event the events of other rooms.

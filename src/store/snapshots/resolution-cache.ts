@@ -12,15 +12,15 @@ const VERDICTS_MAX = 200_000;
  */
 export interface ResolutionOutcome {
   readonly snapshot: SnapshotId;
-  /** The verdict on every event that the resolution asked for; `undefined`: it was not held. */
-  readonly verdicts: ReadonlyMap<EventId, string | undefined>;
+  /** The verdict on every event that the resolution asked for, and whether its content was redacted; `undefined`: it was not held. */
+  readonly heldToBe: ReadonlyMap<EventId, string | undefined>;
 }
 
 /** The most recently used outcomes. Whether one still holds is for the caller to ask (src/rooms/judge/resolve.ts). */
 export class ResolutionCache {
   readonly #outcomes = new LRUCache<string, ResolutionOutcome>({
     maxSize: VERDICTS_MAX,
-    sizeCalculation: ({ verdicts }) => 1 + verdicts.size,
+    sizeCalculation: ({ heldToBe }) => 1 + heldToBe.size,
   });
 
   /** @param snapshots distinct and sorted. */

@@ -214,7 +214,7 @@ const WAITING = `
         GROUP BY event_id HAVING bool_or(is_awaited) AND bool_or(is_to_come)
      ), pending AS MATERIALIZED (
        SELECT event_id FROM to_come t
-        WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = t.event_id)
+        WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = t.event_id AND e.room_id = $1)
           AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = t.event_id AND a.room_id = $1)
        UNION
        SELECT awaited FROM wait WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')

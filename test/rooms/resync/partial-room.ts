@@ -30,6 +30,8 @@ export interface EventInTest {
   readonly content?: JsonObject;
   readonly prev?: readonly string[];
   readonly auth?: readonly string[];
+  /** Its content is the redacted one, since its hash is of another. */
+  readonly isHollow?: boolean;
 }
 
 let rooms = 0;
@@ -188,7 +190,16 @@ export class PartialRoom {
     return withTransaction(this.#store, async (tx) => (await lockRoom(tx, this.roomId))!.extremities);
   }
 
-  #pdu({ id, type, sender = ADMIN, stateKey, content = {}, prev = [], auth = [] }: EventInTest): CheckedPdu {
+  #pdu({
+    id,
+    type,
+    sender = ADMIN,
+    stateKey,
+    content = {},
+    prev = [],
+    auth = [],
+    isHollow = false,
+  }: EventInTest): CheckedPdu {
     const ids = (names: readonly string[]): EventId[] =>
       names.map((name) => (name.startsWith('$') ? (name as EventId) : this.id(name)));
     const given = this.version === '1' || this.version === '2';
@@ -203,7 +214,7 @@ export class PartialRoom {
     const membership = type === 'm.room.member' ? content['membership'] : undefined;
     return {
       ...{ eventId: this.id(id), roomId: this.roomId, type, sender: sender as UserId, depth: 1n, originServerTs: 1 },
-      ...{ stateKey: stateKey ?? null, prevEvents: ids(prev), authEvents: ids(auth), hollow: false },
+      ...{ stateKey: stateKey ?? null, prevEvents: ids(prev), authEvents: ids(auth), hollow: isHollow },
       membership: typeof membership === 'string' ? membership : null,
       json: Buffer.from(JSON.stringify(json)),
     };
