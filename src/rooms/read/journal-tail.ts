@@ -21,8 +21,9 @@ const WAIT_MS = 600_000;
 export class JournalTail {
   readonly #context: Pick<RoomsContext, 'store' | 'notifier' | 'logger'>;
   readonly #sleepers = new Set<() => void>();
-  /** In the order of their positions, which are gapless; the last one's is `#position`. */
+  /** All that are between two positions, in their order; not every position has one. */
   #entries: RecordedEntry[] = [];
+  #from = 0;
   #position = 0;
   #running: AbortController | undefined;
 
@@ -34,6 +35,7 @@ export class JournalTail {
   start(head: number): void {
     if (this.#running !== undefined) return;
     this.#running = new AbortController();
+    this.#from = head;
     this.#position = head;
     void this.#run(this.#running.signal);
   }
@@ -47,9 +49,9 @@ export class JournalTail {
 
   /** The entries after a position, as far as they are known; `undefined`: some of them are not held here. */
   since(position: number): readonly RecordedEntry[] | undefined {
-    if (this.#running === undefined || position < this.#position - this.#entries.length) return undefined;
-    const newer = Math.max(0, this.#position - position);
-    return this.#entries.slice(this.#entries.length - newer);
+    if (this.#running === undefined || position < this.#from) return undefined;
+    const first = this.#entries.findIndex((entry) => entry.position > position);
+    return first < 0 ? [] : this.#entries.slice(first);
   }
 
   /** Resolves when there are new entries, when `ms` are over or when the signal is aborted. */
@@ -91,7 +93,10 @@ export class JournalTail {
   }
 
   #take({ entries, next }: JournalPage): void {
-    this.#entries = [...this.#entries, ...entries].slice(-KEPT_ENTRIES_MAX);
+    const all = [...this.#entries, ...entries];
+    const forgotten = Math.max(0, all.length - KEPT_ENTRIES_MAX);
+    this.#from = all[forgotten - 1]?.position ?? this.#from;
+    this.#entries = all.slice(forgotten);
     this.#position = next;
     for (const wake of [...this.#sleepers]) wake();
   }

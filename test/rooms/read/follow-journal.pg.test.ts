@@ -106,6 +106,30 @@ test('a reader who takes nothing for long while much is appended has missed noth
   expect(positions).toEqual(numbers(before + 1, 1_801));
 });
 
+test('a position that no entry has is passed over, and nothing is heard twice for it', async () => {
+  const journal = reads();
+  const before = await readHead(store);
+  const { parts } = await journal.follow({ after: before }, leaving.signal);
+  const reader = parts[Symbol.asyncIterator]();
+  const heard: number[] = [];
+  const hear = async (count: number): Promise<void> => {
+    while (heard.length < count) heard.push(...positionsOf((await reader.next()).value as JournalPart));
+  };
+  // He is at the newest one, so the next ones come from memory.
+  await appendTo(one);
+  await hear(1);
+  await appendTo(one, 30);
+  await hear(31);
+  await store.query('UPDATE journal_head SET position = position + 10');
+  await appendTo(one, 2);
+  await hear(33);
+  const expected = [...numbers(before + 1, 31), before + 42, before + 43];
+  expect(heard).toEqual(expected);
+  // Another begins between two entries, while the newest are in memory and where they are not.
+  expect(await told(journal, { after: before + 35 }, 2)).toEqual(expected.slice(-2));
+  expect(await told(reads(), { after: before + 35 }, 2)).toEqual(expected.slice(-2));
+});
+
 test('a hundred readers cost one connection that listens, and share their looks at the journal', async () => {
   const journal = reads();
   const before = await readHead(store);
