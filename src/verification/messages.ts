@@ -40,6 +40,7 @@ export interface ScreenRequest extends RawEvents {
   readonly chunk: number;
   readonly roomVersion: string;
   readonly roomId: RoomId;
+  readonly capReferences: boolean;
 }
 
 export type ThreadRequest = PrepareRequest | VerifyRequest | ForgetRequest | ReadBodyRequest | ScreenRequest;

@@ -66,6 +66,8 @@ export interface ScreenInput {
   readonly roomId: RoomId;
   /** One JSON text each, as received. */
   readonly events: readonly Uint8Array[];
+  /** As of `CheckInput`. */
+  readonly capReferences?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -144,13 +146,20 @@ class Pool implements VerificationPool {
     });
   }
 
-  async screen({ roomVersion, roomId, events, signal }: ScreenInput): Promise<readonly ScreenedEvent[]> {
+  async screen({
+    roomVersion,
+    roomId,
+    events,
+    capReferences = true,
+    signal,
+  }: ScreenInput): Promise<readonly ScreenedEvent[]> {
     return this.#admitPushed(roomId, bytesOf(events), signal, async () => {
       const screened = new Array<ScreenedEvent>(events.length);
       await allSettledOrThrow(
         chunkStarts(events).map(async (start, i, starts) => {
           const raw = packEvents(events.slice(start, starts[i + 1] ?? events.length));
-          const request = { type: 'screen', chunk: this.#nextChunk++, roomVersion, roomId, ...raw } as const;
+          const about = { roomVersion, roomId, capReferences };
+          const request = { type: 'screen', chunk: this.#nextChunk++, ...about, ...raw } as const;
           const reply = await this.#ask(roomId, request, [raw.bytes.buffer, raw.offsets.buffer], signal);
           invariant(reply.type === 'screened', 'a chunk is answered as it was asked');
           reply.events.forEach((event, at) => {

@@ -1,6 +1,5 @@
 /** What is looked at of an event before anybody is asked about it, in a thread: form, size, id, room, and who must have signed it. */
 import { invariant } from '../invariant.ts';
-import { type RoomId } from '../matrix/identifiers.ts';
 import { roomVersionRules } from '../matrix/room-versions.ts';
 import { type RawEvents, eventAt, packEvents } from './batch.ts';
 import { type ScreenRequest, type ScreenedReply, type ThreadScreened } from './messages.ts';
@@ -31,15 +30,18 @@ function screenEvent(raw: Uint8Array, options: PrepareOptions): Screened {
 }
 
 /** Screens all events of a request. */
-export function screenEvents({ chunk, roomVersion, roomId, ...raw }: ScreenRequest): ScreenedReply {
-  const screened = screenEach(raw, roomVersion, roomId);
+export function screenEvents({ chunk, roomVersion, roomId, capReferences, ...raw }: ScreenRequest): ScreenedReply {
+  const screened = screenEach(raw, { roomVersion, roomId, capReferences });
   const rewritten = packEvents(screened.map((event) => Buffer.from(event.rewritten ?? '')));
   return { type: 'screened', chunk, events: screened.map(({ event }) => event), rewritten };
 }
 
-function screenEach(raw: RawEvents, roomVersion: string, roomId: RoomId): Screened[] {
+function screenEach(
+  raw: RawEvents,
+  { roomVersion, roomId, capReferences }: Pick<ScreenRequest, 'roomVersion' | 'roomId' | 'capReferences'>,
+): Screened[] {
   const rules = roomVersionRules(roomVersion);
   invariant(rules !== undefined, `room version ${roomVersion} is not known`);
-  const options = { rules, roomId, capReferences: true };
+  const options = { rules, roomId, capReferences };
   return Array.from({ length: raw.offsets.length - 1 }, (_, i) => screenEvent(eventAt(raw, i), options));
 }

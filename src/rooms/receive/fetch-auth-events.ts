@@ -8,7 +8,7 @@
 import pLimit from 'p-limit';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { readAuthChainIds } from '../../store/events/auth-events.ts';
+import { readAuthChainIds, readLackingOfChains } from '../../store/events/auth-events.ts';
 import { heldEventIds, insertPdus, readPdus } from '../../store/events/pdus.ts';
 import { readRoom } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
@@ -18,8 +18,10 @@ import { ask } from './ask.ts';
 import { type Spending } from './budgets.ts';
 import { whomToAsk } from './whom-to-ask.ts';
 
-/** Events asked for one by one, of one server. */
+/** Events asked for one by one at a time, of one server. What they cite in turn is asked for next. */
 const SINGLE_EVENTS_MAX = 10;
+/** No auth chain of a real room is longer by far. */
+const CHAIN_EVENTS_MAX = 10_000;
 /** Requests to one server at a time: members who speak for the first time come fifty a turn, and each costs one. */
 const REQUESTS_AT_ONCE = 4;
 
@@ -57,7 +59,7 @@ export async function fetchAuthEvents(
   ).map(({ sender }) => sender);
   const { servers } = await whomToAsk(context, room, origin, [...new Set(senders)]);
 
-  let missing = await judge(
+  let missing: ReadonlySet<EventId> = await judge(
     context,
     unjudged,
     events.flatMap(({ missingAuthEvents }) => missingAuthEvents),
@@ -73,23 +75,12 @@ export async function fetchAuthEvents(
     await take(
       context,
       unjudged,
+      missing,
       (await Promise.all(chains)).flatMap((chain) => chain ?? []),
       spending,
     );
     missing = await judge(context, unjudged, [...missing]);
-    if (missing.size === 0) break;
-    const singles = [...missing]
-      .slice(0, SINGLE_EVENTS_MAX)
-      .map((wanted) =>
-        limit(() => ask(context, spending, (signal) => context.federation.event(server, wanted, { signal }))),
-      );
-    await take(
-      context,
-      unjudged,
-      (await Promise.all(singles)).filter((raw) => raw !== undefined),
-      spending,
-    );
-    missing = await judge(context, unjudged, [...missing]);
+    missing = await askOneByOne(context, unjudged, { server, missing, limit }, spending);
   }
   return missing.size === 0;
 }
@@ -102,19 +93,84 @@ function citingEach(events: readonly UnjudgedEvent[], missing: ReadonlySet<Event
     .map(({ eventId }) => eventId);
 }
 
-/** Stores those of the events that pass checks 1 to 3. */
+interface Asking {
+  readonly server: ServerName;
+  /** Without a verdict. */
+  readonly missing: ReadonlySet<EventId>;
+  readonly limit: <Result>(work: () => Promise<Result>) => Promise<Result>;
+}
+
+/** One generation of the auth chains after the other, as long as the server gives any of it; gives what is missing then. */
+async function askOneByOne(
+  context: RoomsContext,
+  unjudged: UnjudgedEvents,
+  { server, missing, limit }: Asking,
+  spending: Spending,
+): Promise<ReadonlySet<EventId>> {
+  const { store, federation } = context;
+  let left = missing;
+  for (let came = true; came && left.size > 0;) {
+    const lacking = await readLackingOfChains(store, unjudged.roomId, [...left], SINGLE_EVENTS_MAX);
+    const raws = await Promise.all(
+      lacking.map((wanted) =>
+        limit(() => ask(context, spending, (signal) => federation.event(server, wanted, { signal }))),
+      ),
+    );
+    const taken = await take(
+      context,
+      unjudged,
+      left,
+      raws.filter((raw) => raw !== undefined),
+      spending,
+    );
+    came = taken > 0;
+    if (came) left = await judge(context, unjudged, [...left]);
+  }
+  return left;
+}
+
+/**
+ * Stores those of the events that the auth chains of `missing` lead to and that pass checks 1 to 3, and gives how many. What
+ * nobody asked for is left: a server may send as much of that as it likes.
+ */
 async function take(
   context: RoomsContext,
   { roomId, rules }: UnjudgedEvents,
+  missing: ReadonlySet<EventId>,
   raws: readonly Uint8Array[],
   spending: Spending,
-): Promise<void> {
+): Promise<number> {
   spending.received(raws);
-  if (raws.length === 0) return;
-  const isHeld = (ids: readonly EventId[]) => heldEventIds(context.store, roomId, ids);
+  if (raws.length === 0) return 0;
+  const { store, verification } = context;
   const { signal } = spending;
-  const outcomes = await checkEvents(context, { roomId, rules, events: raws, capReferences: false, isHeld, signal });
-  await insertPdus(context.store, passed(outcomes));
+  const about = { roomVersion: rules.version, roomId, events: raws, capReferences: false, signal };
+  const offered = new Map(
+    (await verification.screen(about)).flatMap((event) =>
+      event.outcome === 'sound' ? [[event.eventId, event] as const] : [],
+    ),
+  );
+  const wanted = new Set<Uint8Array>();
+  const toLook = await readLackingOfChains(store, roomId, [...missing], CHAIN_EVENTS_MAX);
+  for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
+    const event = offered.get(eventId);
+    if (event === undefined || wanted.has(event.raw)) continue;
+    wanted.add(event.raw);
+    toLook.push(...event.authEvents);
+  }
+  if (wanted.size === 0) return 0;
+  const isHeld = (ids: readonly EventId[]) => heldEventIds(store, roomId, ids);
+  const outcomes = await checkEvents(context, {
+    roomId,
+    rules,
+    events: [...wanted],
+    capReferences: false,
+    isHeld,
+    signal,
+  });
+  const pdus = passed(outcomes);
+  await insertPdus(store, pdus);
+  return pdus.length;
 }
 
 /** Judges events by what is held of their auth chains; gives those that are still without a verdict. */

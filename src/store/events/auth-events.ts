@@ -92,6 +92,35 @@ export async function readAuthChainIds(
 }
 
 /**
+ * Up to `limit` events that are not held, of `eventIds` and of what the auth chains of these lead to through held events
+ * without a verdict: what is to be had before they can be judged.
+ */
+export async function readLackingOfChains(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  limit: number,
+): Promise<EventId[]> {
+  if (eventIds.length === 0) return [];
+  const rows = await sql.query<{ eventId: EventId }>(
+    `WITH RECURSIVE reached (event_id) AS (
+       SELECT event_id FROM unnest($2::text[]) AS root(event_id)
+       UNION
+       SELECT cited.event_id
+         FROM reached r JOIN pdus p ON p.event_id = r.event_id AND p.room_id = $1
+        CROSS JOIN unnest(p.auth_events) AS cited(event_id)
+        WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)
+          AND NOT EXISTS (SELECT FROM outlier_verdicts o WHERE o.event_nid = p.nid)
+     )
+     SELECT event_id AS "eventId" FROM reached r
+      WHERE NOT EXISTS (SELECT FROM pdus p WHERE p.room_id = $1 AND p.event_id = r.event_id)
+      ORDER BY event_id LIMIT $3`,
+    [roomId, textArray(eventIds), limit],
+  );
+  return rows.map(({ eventId }) => eventId);
+}
+
+/**
  * Those of `wanted` that are in the auth chain of some of the events `nids`, the events themselves included. A state of
  * 100,000 events is asked in one statement, and nothing of it comes here.
  *

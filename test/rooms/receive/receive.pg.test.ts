@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { heldEventIds } from '../../../src/store/events/pdus.ts';
 import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
 import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
 import { leaseStagedRooms } from '../../../src/store/tables/staged-rooms.ts';
@@ -138,6 +140,46 @@ test('power levels that somebody without power made up are no proof of anything'
   await here.push(B, [topic]);
   expect(await here.taken(topic)).toMatchObject([{ verdict: 'rejected' }]);
   expect(here.asked.filter((what) => what.startsWith('eventAuth'))).toEqual(['eventAuth b.test']);
+});
+
+test('of an answer to event_auth only what the auth chain of the pushed event leads to is stored', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  const join = await here.join();
+  const carol = '@carol:b.test' as UserId;
+  const carolJoin = room.join(carol);
+  const unasked = Array.from({ length: 20 }, (_, i) => room.message(BOB, `unasked ${i}`, [join]));
+  const said = room.say(
+    carol,
+    'm.room.message',
+    { body: 'hello' },
+    { prev: [join], auth: [room.create, room.power, carolJoin] },
+  );
+  answers.eventAuth = () => Promise.resolve([...unasked, carolJoin].map((eventId) => room.raw(eventId)));
+  await here.push(B, [said]);
+  expect(await here.taken(said)).toMatchObject([{ verdict: 'accepted' }]);
+  expect([...(await heldEventIds(store, room.roomId, [...unasked, carolJoin]))]).toEqual([carolJoin]);
+});
+
+test('where nobody answers event_auth the auth chain is asked for one generation after the other', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  const join = await here.join();
+  const carol = '@carol:b.test' as UserId;
+  let membership = room.join(carol);
+  for (const displayname of ['Carol', 'Caroline', 'Carolina']) {
+    const auth = [room.create, room.power, room.joinRules, membership];
+    membership = room.say(carol, 'm.room.member', { membership: 'join', displayname }, { stateKey: carol, auth });
+  }
+  const said = room.say(
+    carol,
+    'm.room.message',
+    { body: 'hello' },
+    { prev: [join], auth: [room.create, room.power, membership] },
+  );
+  answers.eventAuth = (server) => Promise.reject(new FederationError(server, 'timeout', 'too long'));
+  await here.push(B, [said]);
+  expect(await here.taken(said)).toMatchObject([{ verdict: 'accepted' }]);
 });
 
 test('what an event lacks that waits for another one is fetched meanwhile, and only once', async () => {
