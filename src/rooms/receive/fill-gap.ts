@@ -23,6 +23,7 @@ import { inOrderOfComing } from '../judge/order-of-coming.ts';
 import { ringRoom } from '../ring.ts';
 import { type Spending } from './budgets.ts';
 import { ask } from './ask.ts';
+import { isOfOtherRoom } from './waits.ts';
 import { type WhomToAsk, whomToAsk } from './whom-to-ask.ts';
 
 /** What the reference implementation gives at most in one answer. */
@@ -61,14 +62,14 @@ export async function fillGap(context: RoomsContext, lacking: LackingEvents, spe
   let found = 0;
   for (const server of whom.servers) {
     for (; rounds < ROUNDS_MAX; rounds++) {
-      const missing = await missingOf(context, roomId, graph);
+      const missing = await missingOf(context, lacking, graph);
       if (missing.length === 0) return 'done';
       const came = await askForMissing(context, walk, server, missing, spending);
       if (came === 0) break;
       found += came;
     }
   }
-  const missing = await missingOf(context, roomId, graph);
+  const missing = await missingOf(context, lacking, graph);
   if (missing.length === 0) return 'done';
   const opened = await openGaps(context, lacking, await knownThere(context, lacking, whom, missing, spending));
   return found > 0 ? 'done' : opened;
@@ -77,7 +78,7 @@ export async function fillGap(context: RoomsContext, lacking: LackingEvents, spe
 /** Parents of the graph that nobody here has, and that nothing here waits for yet. */
 async function missingOf(
   { store }: RoomsContext,
-  roomId: RoomId,
+  { roomId, rules }: LackingEvents,
   graph: ReadonlyMap<EventId, Node>,
 ): Promise<EventId[]> {
   const cited = new Set([...graph.values()].flatMap(({ prevEvents }) => prevEvents));
@@ -85,7 +86,8 @@ async function missingOf(
   const known = await readMissingParents(store, roomId, unknown);
   return unknown.filter((eventId) => {
     const about = known.get(eventId);
-    return about === undefined || (!about.isParent && !about.isStaged && about.gap !== 'open' && !about.isElsewhere);
+    if (about === undefined) return true;
+    return !about.isParent && !about.isStaged && about.gap !== 'open' && !isOfOtherRoom(about, rules);
   });
 }
 

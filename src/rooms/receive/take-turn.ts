@@ -60,6 +60,11 @@ export function pauseAfter(attempts: number): number {
   return Math.min(FIRST_PAUSE_MS * 2 ** Math.min(attempts, 30), LONGEST_PAUSE_MS);
 }
 
+/** How long an event rests of which a state is too much to work out, in milliseconds: as long as it has waited, within bounds. */
+export function restAt(ageMs: number): number {
+  return Math.min(Math.max(ageMs, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
+}
+
 /** `rows`: at least one. Throws for faults of ours only. */
 export async function takeTurn(
   context: RoomsContext,
@@ -185,7 +190,7 @@ class Turn {
     }
     const asked = [...new Set([...waiting.keys(), ...[...waiting.values()].flat()])];
     const about = await readMissingParents(context.store, this.roomId, asked);
-    const waits = new Waits(waiting, about);
+    const waits = new Waits(this.rules, waiting, about);
     for (const row of rows) {
       const admission = admissions.get(row.eventId);
       switch (admission?.outcome) {
@@ -203,7 +208,8 @@ class Turn {
           break;
         }
         case 'too-large':
-          this.retry(row, admission.reason);
+          // Our own limit, by which nothing is given up: it is tried again as the states before it may have changed.
+          this.#aside.push({ nid: row.nid, reason: admission.reason, delayMs: restAt(row.ageMs) });
           break;
         case 'foreign':
           this.drop(row, 'an event of another room has its id');

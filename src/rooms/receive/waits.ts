@@ -1,5 +1,6 @@
 /** What events whose parents are missing wait for. */
 import { type EventId } from '../../matrix/identifiers.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type MissingParent } from '../../store/tables/staged-reads.ts';
 
 /** What an event that waits for parents is to do. */
@@ -20,12 +21,18 @@ export interface Wait {
  * the root of them all, a chain of some thousand would have turn after turn in vain.
  */
 export class Waits {
+  readonly #rules: RoomVersionRules;
   readonly #missing: ReadonlyMap<EventId, readonly EventId[]>;
   readonly #known: ReadonlyMap<EventId, MissingParent>;
   readonly #waits = new Map<EventId, Wait>();
 
   /** `missing`: by event, the parents it lacks; `known`: what is known of these events and parents. */
-  constructor(missing: ReadonlyMap<EventId, readonly EventId[]>, known: ReadonlyMap<EventId, MissingParent>) {
+  constructor(
+    rules: RoomVersionRules,
+    missing: ReadonlyMap<EventId, readonly EventId[]>,
+    known: ReadonlyMap<EventId, MissingParent>,
+  ) {
+    this.#rules = rules;
     this.#missing = missing;
     this.#known = known;
   }
@@ -61,7 +68,7 @@ export class Waits {
         const roots = parent.gaps.length > 0 ? parent.gaps : [parentId];
         roots.forEach((root) => pending.add(root));
         isForGap ||= parent.gaps.length > 0;
-      } else if (parent?.isElsewhere === true) {
+      } else if (parent !== undefined && isOfOtherRoom(parent, this.#rules)) {
         return { lacking, pending: [], isForGap, refused: `its prev event ${parentId} is of another room` };
       } else if (parent?.gap === 'given-up') {
         const why = parent.gapReason ?? 'nobody has it';
@@ -72,4 +79,12 @@ export class Waits {
     }
     return { lacking, pending: [...pending], isForGap };
   }
+}
+
+/**
+ * Whether an event cannot be of this room, since another room has it under its id: where ids are hashes, which the room's id is part
+ * of. In versions 1 and 2 senders choose them, and this room may have an event of its own under it.
+ */
+export function isOfOtherRoom({ isElsewhere }: MissingParent, { eventIdFormat }: RoomVersionRules): boolean {
+  return isElsewhere && eventIdFormat !== 'given';
 }
