@@ -7,6 +7,8 @@
  */
 import { PREV_EVENTS_MAX } from '../../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { canonicalJson } from '../../matrix/json/canonical-json.ts';
+import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { readOpenGaps } from '../../store/events/gaps.ts';
@@ -15,7 +17,7 @@ import { append } from '../../store/journal/journal.ts';
 import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { stagePdus } from '../../store/tables/staged-pdus.ts';
-import { readDroppedOf, readMissingParents } from '../../store/tables/staged-reads.ts';
+import { type UselessCopies, readMissingParents, readUselessCopies } from '../../store/tables/staged-reads.ts';
 import { type ScreenedEvent } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { GAPS_OF_ORIGIN_MAX, gapPlaces, gaveWay } from '../gap-places.ts';
@@ -87,7 +89,7 @@ async function missingOf(
   return unknown.filter((eventId) => {
     const about = known.get(eventId);
     if (about === undefined) return true;
-    return !about.isParent && !about.isStaged && about.gap !== 'open' && !isOfOtherRoom(about, rules);
+    return !about.isParent && !about.isComing && about.gap !== 'open' && !isOfOtherRoom(about, rules);
   });
 }
 
@@ -116,9 +118,11 @@ async function askForMissing(
   // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
   // history, whatever its server says: the state at its edge says all of it that counts.
   const taken: Offered[] = [];
-  // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again: at such an
-  // event only the state can be had.
-  const useless = await readDroppedOf(context.store, roomId, server, [...offered.keys()]);
+  // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again, nor would one
+  // that is signed the same: at such an event only the state can be had.
+  const useless = uselessOf(await readUselessCopies(context.store, roomId, server, [...offered.keys()]), [
+    ...offered.values(),
+  ]);
   const toLook = [...missing];
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
@@ -136,6 +140,22 @@ async function askForMissing(
     staged.map(({ eventId, raw }) => ({ roomId, eventId, raw, waitsFor: [] })),
   );
   return staged.length;
+}
+
+/** Those of the events that are of no more use than the copies that we have. */
+function uselessOf({ given, texts }: UselessCopies, offered: readonly Offered[]): Set<EventId> {
+  const isUseless = ({ eventId, raw }: Offered): boolean => {
+    if (given.has(eventId)) return true;
+    const others = texts.get(eventId) ?? [];
+    return others.length > 0 && others.map(signaturesOf).includes(signaturesOf(raw));
+  };
+  return new Set(offered.filter(isUseless).map(({ eventId }) => eventId));
+}
+
+/** In the canonical form. */
+function signaturesOf(raw: Uint8Array): string {
+  const parsed = parseJsonObject(raw);
+  return parsed.ok ? canonicalJson(parsed.value['signatures'] ?? null) : '';
 }
 
 /** Those that build on a gap that was given up: they can have no place themselves, but the state at them may be had. */

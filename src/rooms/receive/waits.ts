@@ -64,7 +64,7 @@ export class Waits {
         const roots = before.lacking.length > 0 || before.refused !== undefined ? [parentId] : before.pending;
         roots.forEach((root) => pending.add(root));
         isForGap ||= before.isForGap;
-      } else if (parent?.isStaged === true) {
+      } else if (parent?.isComing === true) {
         const roots = parent.gaps.length > 0 ? parent.gaps : [parentId];
         roots.forEach((root) => pending.add(root));
         isForGap ||= parent.gaps.length > 0;

@@ -227,7 +227,8 @@ class Worker implements WorkOff {
     await setStagedAside(store, aside);
     await dropStaged(store, roomId, dropped);
     if (dropped.length > 0) logger.info({ roomId, dropped: dropped.length, first: dropped[0] }, 'events were given up');
-    const isSettling = isWaiting || done.length + dropped.length > 0;
+    // What asks somebody stands for its event no longer, perhaps: then what waits for it is released.
+    const isSettling = isWaiting || done.length + dropped.length > 0 || aside.some(({ isAttempt }) => isAttempt);
     const released = isSettling ? await this.#settle(roomId, done) : 0;
     for (const errand of errands) await this.#start(errand);
     return released > 0 || aside.some(({ delayMs = 0, waitsFor = [] }) => delayMs === 0 && waitsFor.length === 0);

@@ -13,6 +13,20 @@ import { readTransactionResponse } from './transactions.ts';
 
 /** The database's clock, milliseconds since the Unix epoch. */
 export const NOW_MS = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+/** So long events wait for one that asks somebody for what it lacks itself: an errand's time, and as much again. */
+const ASKS_FOR_MS = 30_000;
+/** Of a server that is not known to be in the room: what it says of others' events counts when it has been verified. */
+const OF_A_STRANGER = 'from a server that is not known to be in the room';
+/**
+ * Whether a staged row `s` stands for its event before those that cite it, which wait for it then. Before its first turn it does,
+ * unless a stranger pushed it. After that only an event counts that has passed checks 1 to 3, and while it waits for others, or for
+ * its turn, or has not asked for long: what is held up itself holds up nobody else, for whoever cites it may know another copy, or
+ * the state at it.
+ */
+export const STANDS_FOR_IT = `s.dropped_at IS NULL AND (
+    s.reason IS NULL
+    OR (s.waits_for <> '{}' OR s.not_before <= ${NOW_MS} OR s.received_at > ${NOW_MS} - ${ASKS_FOR_MS})
+       AND EXISTS (SELECT FROM pdus p WHERE p.event_id = s.event_id AND p.room_id = s.room_id))`;
 /** What waits for other events is released by them; this is when it is looked at if nothing does. */
 const LONGEST_WAIT_MS = 6 * 3_600_000;
 /** Of a room, for people to see; of a flood the newest are as good as all. */
@@ -37,7 +51,7 @@ export interface StagedPdu {
   readonly attempts: number;
   /** Since it came. */
   readonly ageMs: number;
-  /** It had a turn before. */
+  /** It had a turn before, or a stranger pushed it. */
   readonly isTriedBefore: boolean;
 }
 
@@ -73,13 +87,21 @@ export async function stageTransaction(
       invariant(winners !== undefined, 'an answer that is in the way is there');
       return winners;
     }
-    await stagePdus(tx, origin, pdus);
+    await stagePdus(tx, origin, pdus, 'pushed');
     return response;
   });
 }
 
-/** Stores events that `origin` sent, in the order given; those of it that wait already stay as they are. */
-export async function stagePdus(sql: Sql, origin: ServerName, pdus: readonly PduToStage[]): Promise<void> {
+/**
+ * Stores events that `origin` sent, in the order given; those of it that wait already stay as they are. `how`: whether we had
+ * asked it for them.
+ */
+export async function stagePdus(
+  sql: Sql,
+  origin: ServerName,
+  pdus: readonly PduToStage[],
+  how: 'asked-for' | 'pushed' = 'asked-for',
+): Promise<void> {
   if (pdus.length === 0) return;
   // The row of a room is locked, so that nobody takes it away as empty meanwhile.
   await sql.query(
@@ -87,15 +109,18 @@ export async function stagePdus(sql: Sql, origin: ServerName, pdus: readonly Pdu
        INSERT INTO staged_rooms (room_id) SELECT DISTINCT room_id FROM unnest($2::text[]) AS r(room_id) ORDER BY 1
        ON CONFLICT (room_id) DO UPDATE SET room_id = excluded.room_id
      )
-     INSERT INTO staged_pdus AS s (room_id, event_id, origin, raw, received_at, waits_for, not_before)
+     INSERT INTO staged_pdus AS s (room_id, event_id, origin, raw, received_at, waits_for, not_before, reason)
      SELECT i.room_id, i.event_id, $1, i.raw, ${NOW_MS}, i.waits_for::text[],
-            CASE i.waits_for WHEN '{}' THEN ${NOW_MS} ELSE ${NOW_MS} + $6 END
+            CASE i.waits_for WHEN '{}' THEN ${NOW_MS} ELSE ${NOW_MS} + $6 END,
+            CASE WHEN $7 AND i.waits_for = '{}'
+                  AND NOT EXISTS (SELECT FROM room_servers b WHERE b.room_id = i.room_id AND b.server_name = $1)
+                 THEN '${OF_A_STRANGER}' END
        FROM unnest($2::text[], $3::text[], $4::bytea[], $5::text[]) WITH ORDINALITY
             AS i(room_id, event_id, raw, waits_for, ordinal)
       ORDER BY i.ordinal
      ON CONFLICT (room_id, event_id, origin) DO UPDATE
         SET (raw, received_at, waits_for, reason, attempts, not_before, dropped_at) =
-            (excluded.raw, excluded.received_at, excluded.waits_for, NULL, 0, excluded.not_before, NULL)
+            (excluded.raw, excluded.received_at, excluded.waits_for, excluded.reason, 0, excluded.not_before, NULL)
       WHERE s.dropped_at IS NOT NULL`,
     [
       origin,
@@ -104,6 +129,7 @@ export async function stagePdus(sql: Sql, origin: ServerName, pdus: readonly Pdu
       pdus.map(({ raw }) => Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength)),
       textArray(pdus.map(({ waitsFor }) => textArray(waitsFor))),
       LONGEST_WAIT_MS,
+      how === 'pushed',
     ],
   );
 }
@@ -169,7 +195,7 @@ export async function wakeStaged(
 
 /**
  * Takes away events on which there is a verdict, and releases up to `limit` of those of the room that wait for nothing any
- * more: for no open gap, no event that is staged still, and no join under way. Events that wait for a released one alone are
+ * more: for no open gap, no event for which a staged one stands, and no join under way. Events that wait for a released one alone are
  * released with it, in the hope that they can be judged together. Gives how many were released.
  */
 export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly number[], limit: number): Promise<number> {
@@ -204,18 +230,21 @@ const WAITING = `
          FROM staged_pdus w CROSS JOIN unnest(w.waits_for) AS awaited(event_id)
         WHERE w.room_id = $1 AND w.nid <> ALL ($2::bigint[]) AND w.dropped_at IS NULL AND w.waits_for <> '{}'
      ), to_come AS MATERIALIZED (
-       SELECT event_id
-         FROM (SELECT awaited AS event_id, true AS is_awaited, false AS is_to_come FROM wait
+       SELECT event_id, bool_or(is_gap) AS is_gap
+         FROM (SELECT awaited AS event_id, true AS is_awaited, false AS is_to_come, false AS is_gap FROM wait
                UNION ALL
-               SELECT s.event_id, false, true FROM staged_pdus s
+               SELECT s.event_id, false, true, false FROM staged_pdus s
                 WHERE s.room_id = $1 AND s.nid <> ALL ($2::bigint[]) AND s.dropped_at IS NULL
                UNION ALL
-               SELECT g.event_id, false, true FROM gaps g WHERE g.room_id = $1 AND g.wake_at IS NOT NULL) AS known
+               SELECT g.event_id, false, true, true FROM gaps g WHERE g.room_id = $1 AND g.wake_at IS NOT NULL) AS known
         GROUP BY event_id HAVING bool_or(is_awaited) AND bool_or(is_to_come)
      ), pending AS MATERIALIZED (
        SELECT event_id FROM to_come t
         WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = t.event_id AND e.room_id = $1)
           AND NOT EXISTS (SELECT FROM anchors a WHERE a.event_id = t.event_id AND a.room_id = $1)
+          AND (is_gap OR EXISTS (SELECT FROM staged_pdus s
+                                  WHERE s.room_id = $1 AND s.event_id = t.event_id AND s.nid <> ALL ($2::bigint[])
+                                    AND ${STANDS_FOR_IT}))
        UNION
        SELECT awaited FROM wait WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')
      ), waiting AS MATERIALIZED (

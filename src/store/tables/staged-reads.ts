@@ -2,6 +2,7 @@
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { STANDS_FOR_IT } from './staged-pdus.ts';
 
 /** Where we stand with a room that another server sends events of. */
 export interface PushedRoom {
@@ -22,6 +23,9 @@ export interface PushedRoom {
 /** What is staged is counted as one event for each so many bytes begun: a share is one of memory, too. */
 const BYTES_OF_ONE = 8192;
 const WEIGHT = `coalesce(sum(1 + octet_length(raw) / ${BYTES_OF_ONE}), 0)::int`;
+
+/** Of one event, oldest first: whoever sends worse ones later keeps those that were seen before from nobody's eyes. */
+const COPIES_LOOKED_AT = 10;
 
 /** Events of one server that are staged, in whatever room. */
 export interface StagedOfOrigin {
@@ -82,8 +86,8 @@ export interface MissingParent {
   readonly gapReason: string | null;
   /** We hold it as an event of another room. */
   readonly isElsewhere: boolean;
-  /** It is staged itself. */
-  readonly isStaged: boolean;
+  /** A copy of it is staged that stands for it (staged-pdus.ts). */
+  readonly isComing: boolean;
   /** Open gaps that it waits for in turn. */
   readonly gaps: readonly EventId[];
 }
@@ -103,7 +107,7 @@ export async function readMissingParents(
             g.last_reason AS "gapReason",
             EXISTS (SELECT FROM pdus p WHERE p.event_id = i.event_id AND p.room_id <> $1) AS "isElsewhere",
             EXISTS (SELECT FROM staged_pdus s
-                     WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL) AS "isStaged",
+                     WHERE s.room_id = $1 AND s.event_id = i.event_id AND ${STANDS_FOR_IT}) AS "isComing",
             ARRAY(SELECT DISTINCT behind.event_id
                     FROM staged_pdus s CROSS JOIN unnest(s.waits_for) AS awaited(event_id)
                     JOIN gaps behind ON behind.room_id = $1 AND behind.event_id = awaited.event_id
@@ -115,19 +119,36 @@ export async function readMissingParents(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
-/** Those of `eventIds` that `origin` sent us in a form that was given up. */
-export async function readDroppedOf(
+/** Copies of events that were of no use so far. */
+export interface UselessCopies {
+  /** Events that the server asked about gave us already: a copy that waits, or one that was given up. */
+  readonly given: ReadonlySet<EventId>;
+  /** Texts of copies that anybody gave us and that have not passed, by event. */
+  readonly texts: ReadonlyMap<EventId, readonly Uint8Array[]>;
+}
+
+/** Copies of those of `eventIds` for which none stands, so that another copy of `origin`'s would have to be a better one. */
+export async function readUselessCopies(
   sql: Sql,
   roomId: RoomId,
   origin: ServerName,
   eventIds: readonly EventId[],
-): Promise<Set<EventId>> {
-  const rows = await sql.query<{ eventId: EventId }>(
-    `SELECT event_id AS "eventId" FROM staged_pdus
-      WHERE room_id = $1 AND origin = $2 AND event_id = ANY ($3::text[]) AND dropped_at IS NOT NULL`,
+): Promise<UselessCopies> {
+  const rows = await sql.query<{ eventId: EventId; isGiven: boolean; texts: Buffer[] }>(
+    `SELECT event_id AS "eventId", bool_or(origin = $2) AS "isGiven",
+            coalesce(array_agg(raw) FILTER (WHERE dropped_at IS NULL AND NOT is_stored), '{}') AS texts
+       FROM (SELECT s.*, row_number() OVER (PARTITION BY event_id ORDER BY origin <> $2, nid) AS place,
+                    EXISTS (SELECT FROM pdus p WHERE p.event_id = s.event_id) AS is_stored
+               FROM staged_pdus s WHERE room_id = $1 AND event_id = ANY ($3::text[])) AS copies
+      WHERE place <= ${COPIES_LOOKED_AT}
+      GROUP BY event_id HAVING NOT EXISTS (
+        SELECT FROM staged_pdus s WHERE s.room_id = $1 AND s.event_id = copies.event_id AND ${STANDS_FOR_IT})`,
     [roomId, origin, eventIds],
   );
-  return new Set(rows.map(({ eventId }) => eventId));
+  return {
+    given: new Set(rows.flatMap(({ eventId, isGiven }) => (isGiven ? [eventId] : []))),
+    texts: new Map(rows.map(({ eventId, texts }) => [eventId, texts])),
+  };
 }
 
 /** Of staged events and gaps, the times in milliseconds since the Unix epoch; `null` where there is none. */

@@ -8,7 +8,7 @@ import { type MissingParent } from '../../../src/store/tables/staged-reads.ts';
 const [EVENT, PARENT] = ['$event:there.test', '$parent:there.test'] as EventId[] as [EventId, EventId];
 
 function waitOf(version: string, about: Partial<MissingParent>) {
-  const nothing = { isParent: false, gap: null, gapReason: null, isElsewhere: false, isStaged: false, gaps: [] };
+  const nothing = { isParent: false, gap: null, gapReason: null, isElsewhere: false, isComing: false, gaps: [] };
   const rules = roomVersionRules(version) as RoomVersionRules;
   const known = new Map([[PARENT, { eventId: PARENT, ...nothing, ...about }]]);
   return new Waits(rules, new Map([[EVENT, [PARENT]]]), known).of(EVENT);

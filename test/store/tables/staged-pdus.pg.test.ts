@@ -22,13 +22,18 @@ beforeEach(() => {
 
 const SERVER = 'a.test' as ServerName;
 
-/** Stages an event for each name, which waits for those named. */
+/** Stages an event for each name, which waits for those named; it is stored, as all are that had a turn and passed. */
 async function stage(waits: Readonly<Record<string, readonly string[]>>): Promise<void> {
   const names = Object.keys(waits);
   await stagePdus(
     store,
     SERVER,
     names.map((name) => ({ roomId, eventId: idOf(name), raw: Buffer.from('{}'), waitsFor: [] })),
+  );
+  await store.query(
+    `INSERT INTO pdus (event_id, room_id, type, sender, depth, origin_server_ts, prev_events, auth_events, json, hollow, stored_at)
+     SELECT name, $1, 'm.room.message', '@a:a.test', 1, 1, '{}', '{}', '{}', false, 1 FROM unnest($2::text[]) AS i(name)`,
+    [roomId, names.map(idOf)],
   );
   const aside = names.map(async (name) => ({
     nid: await nidOf(name),

@@ -1,0 +1,143 @@
+/** What is staged and held up itself, and what builds on it. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../../src/matrix/pdu.ts';
+import { readGaps } from '../../../src/store/events/gaps.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
+
+let database: TestDatabase;
+let store: Store;
+let verification: VerificationPool;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+  verification = createVerificationPool({ threads: 1 });
+});
+afterAll(async () => {
+  await verification.close();
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
+
+/** A whole room. The keys of servers in `silentKeys` cannot be had. */
+async function openWholeRoom(room = new SignedRoom(), silentKeys: ReadonlySet<ServerName> = new Set()) {
+  const here = openPushedRoom(store, verification, { room, silentKeys });
+  await here.join(false);
+  /** Waits until the event has had a turn, and gives why there is no verdict. */
+  const heldUp = async (eventId: EventId): Promise<string> => {
+    const look = () =>
+      store.query<{ reason: string }>(
+        `SELECT reason FROM staged_pdus WHERE event_id = $1 AND dropped_at IS NULL AND attempts > 0`,
+        [eventId],
+      );
+    await expect.poll(look, { timeout: 10_000 }).not.toEqual([]);
+    return (await look())[0]!.reason;
+  };
+  return { ...here, heldUp };
+}
+
+/** The event as somebody spoils it who has not made it: signed with a key that its server is said to have. */
+function crippled(room: SignedRoom, eventId: EventId, keyOwner: ServerName): Uint8Array {
+  const event = room.events.get(eventId) as JsonObject & { signatures: Record<string, Record<string, string>> };
+  const [signature] = Object.values(event.signatures[keyOwner]!) as [string];
+  const signatures = { ...event.signatures, [keyOwner]: { 'ed25519:nope': signature } };
+  return Buffer.from(JSON.stringify({ ...event, signatures }));
+}
+
+test.each([
+  ['a stranger', false],
+  ['a member', true],
+])(
+  "a copy of an event that %s has spoiled keeps nobody's events waiting: the good one is asked for",
+  async (_who, isIn) => {
+    const room = new SignedRoom();
+    if (isIn) room.join(MALLORY);
+    const { send, push, taken, asked, heldUp, settled } = await openWholeRoom(room);
+    const lost = room.message(ALICE, 'lost on the way');
+    await send(EVIL, `spoiled-${room.roomId}`, [crippled(room, lost, A)]);
+    expect(await heldUp(lost)).toContain('ed25519:nope of a.test cannot be had');
+    const after = room.message(BOB, 'after it');
+    await push(B, [after]);
+    const later = room.message(ALICE, 'later');
+    await push(A, [later]);
+    expect((await taken(lost, after, later)).map(({ verdict }) => verdict)).toEqual(Array(3).fill('accepted'));
+    expect(await settled(after, later)).toEqual([null, null]);
+    expect(asked).toEqual(['sendJoin a.test', 'getMissingEvents b.test']);
+  },
+);
+
+test('a spoiled copy that comes together with what builds on the event, or after it, delays that by a turn', async () => {
+  const { room, send, push, taken } = await openWholeRoom();
+  const lost = room.message(ALICE, 'lost on the way');
+  const after = room.message(BOB, 'after it');
+  const spoiled = crippled(room, lost, A);
+  await Promise.all([send(EVIL, `spoiled-${room.roomId}`, [spoiled]), push(B, [after])]);
+  await send('evil.example' as ServerName, `spoiled-more-${room.roomId}`, [spoiled]);
+  expect((await taken(lost, after)).map(({ verdict }) => verdict)).toEqual(['accepted', 'accepted']);
+});
+
+test('a good copy is taken beside a spoiled one, whoever of the two came first', async () => {
+  const { room, send, push, taken, heldUp } = await openWholeRoom();
+  const eventId = room.message(ALICE, 'said once');
+  await send(EVIL, `spoiled-${room.roomId}`, [crippled(room, eventId, A)]);
+  await heldUp(eventId);
+  await push(A, [eventId]);
+  expect(await taken(eventId)).toMatchObject([{ verdict: 'accepted' }]);
+});
+
+test('an event whose key we alone cannot have is a gap to what builds on it, and takes its own place when the key comes', async () => {
+  const room = new SignedRoom();
+  room.join(MALLORY);
+  const silentKeys = new Set<ServerName>();
+  const { push, gaps, closeGap, taken, settled, asked, heldUp, extremities } = await openWholeRoom(room, silentKeys);
+  silentKeys.add(EVIL);
+  const keyless = room.message(MALLORY, 'my key you shall not have');
+  await push(EVIL, [keyless]);
+  expect(await heldUp(keyless)).toContain('of evil.test cannot be had');
+  const after = room.message(ALICE, 'after it');
+  await push(A, [after]);
+  const later = room.message(BOB, 'later');
+  await push(B, [later]);
+  expect(await gaps(1)).toMatchObject([{ eventId: keyless, origin: A }]);
+  // Its copy would be no better than that which we have: it is not even tried.
+  expect(asked.filter((what) => what === 'getMissingEvents a.test')).toHaveLength(1);
+  await closeGap(keyless, room.state());
+  expect(await taken(after, later)).toMatchObject([{ verdict: 'accepted' }, { verdict: 'accepted' }]);
+
+  silentKeys.delete(EVIL);
+  expect(await taken(keyless)).toMatchObject([{ verdict: 'accepted', partial: false }]);
+  expect(await settled(keyless, after, later)).toEqual([null, null, null]);
+  expect(await extremities()).toEqual([later]);
+  expect((await readGaps(store, room.roomId)).filter(({ wakeAt }) => wakeAt !== null)).toEqual([]);
+});
+
+test('what another server sent without its parent keeps nobody else from asking for both', async () => {
+  const room = new SignedRoom();
+  room.join(MALLORY);
+  const { push, gaps, taken, answers } = await openWholeRoom(room);
+  const given = answers.getMissingEvents;
+  answers.getMissingEvents = (server, ...query) => (server === EVIL ? Promise.resolve([]) : given(server, ...query));
+  const madeUp = (i: number): EventId => `$${`made-up-${i}`.padEnd(43, '_')}` as EventId;
+  await push(
+    EVIL,
+    Array.from({ length: 5 }, (_, i) => room.message(MALLORY, `over ${i}`, [madeUp(i)])),
+  );
+  await gaps(5);
+  const first = room.message(ALICE, 'lost on the way');
+  const second = room.message(ALICE, 'relayed by one who has no place for a gap left');
+  answers.getMissingEvents = () => Promise.resolve([]);
+  await push(EVIL, [second]);
+  const waits = () =>
+    store.query(`SELECT FROM staged_pdus WHERE event_id = $1 AND attempts = 0 AND reason IS NOT NULL`, [second]);
+  await expect.poll(waits, { timeout: 10_000 }).toHaveLength(1);
+  answers.getMissingEvents = given;
+  // As if it had asked in vain for longer than an errand takes.
+  await store.query(`UPDATE staged_pdus SET received_at = received_at - 60000 WHERE event_id = $1`, [second]);
+  const third = room.message(ALICE, 'after them');
+  await push(A, [third]);
+  expect((await taken(first, second, third)).map(({ verdict }) => verdict)).toEqual(Array(3).fill('accepted'));
+});
