@@ -8,6 +8,7 @@ import { type FastifyInstance } from 'fastify';
 import { createAnswerError } from '../http/answer-error.ts';
 import { createApp } from '../http/create-app.ts';
 import { addEndpoints, refuseOtherMethods } from '../http/endpoint.ts';
+import { takeBodies } from '../http/take-bodies.ts';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { clientRequest } from './client-request.ts';
@@ -30,6 +31,12 @@ const KEEP_ALIVE_MS = 60_000;
 const CONNECTIONS_MAX = 10_000;
 /** An event is 64 KiB at most; account data and keys may be longer. */
 const BODY_BYTES_MAX = 1024 * 1024;
+/** Many people may come from one address, and few of them send much at the same time. */
+const BODY_LIMITS = {
+  bytesMax: BODY_BYTES_MAX,
+  bytesOfAllMax: 128 * BODY_BYTES_MAX,
+  bytesOfSenderMax: 32 * BODY_BYTES_MAX,
+};
 /** How long a browser may remember that it may ask, seconds. */
 const PREFLIGHT_SECONDS = 86_400;
 
@@ -80,8 +87,7 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
     else void reply.header('access-control-max-age', PREFLIGHT_SECONDS).code(204).send();
   });
   // Of whatever content type: what is JSON is for the endpoint to say, and strictly.
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  takeBodies(app, BODY_LIMITS, ({ ip }) => ip);
 
   const context: ClientContext = { ...options, limiters: createRateLimiters(options.rateLimits, options.clock) };
   addEndpoints(app, OPEN_ENDPOINTS, clientRequest, context);

@@ -4,9 +4,11 @@ import { type ServerName } from '../matrix/identifiers.ts';
 import { type Refusal } from '../matrix/refusal.ts';
 import { verifyRequest } from '../matrix/signing/signed-request.ts';
 import { type BodyReader, type SignedBody } from '../verification/contract.ts';
-import { type RequestAuthenticator, authenticate, parseAuthHeader } from '../federation/request-auth.ts';
+import { type RequestAuthenticator, type Signer, findSigner } from '../federation/request-auth.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
+import { goneSignal } from '../http/gone-signal.ts';
 import { MatrixError } from '../http/matrix-error.ts';
+import { takeBodies } from '../http/take-bodies.ts';
 
 export interface AuthenticatedRequest extends OpenRequest {
   /** Who signed it. */
@@ -17,47 +19,57 @@ export interface AuthenticatedRequest extends OpenRequest {
   readonly body: SignedBody | undefined;
 }
 
-/** Adds the check to an instance. `of` gives what was checked, in its handlers. */
+export interface SignatureOptions {
+  readonly authenticator: RequestAuthenticator;
+  readonly bodies: BodyReader;
+  /** Of one body. */
+  readonly bodyBytesMax: number;
+  /** Aborted when the server closes. */
+  readonly closing: AbortSignal;
+}
+
+/** Held at a time by all bodies: some twenty of the largest, or thousands of usual ones. */
+const BYTES_OF_ALL_MAX = 256 * 1024 * 1024;
+/** The largest bodies that one server may have here: it sends one after the other, and the next where it gave up on one. */
+const BODIES_OF_ORIGIN_MAX = 2.5;
+
+/**
+ * Adds the check to an instance. Keys come before the body: it stays in the connection until they are had, and where they
+ * cannot be had it is never read. `of` gives what was checked, in its handlers.
+ */
 export function requireSignature(
   app: FastifyInstance,
-  authenticator: RequestAuthenticator,
-  bodies: BodyReader,
-  signal: AbortSignal,
+  { authenticator, bodies, bodyBytesMax, closing }: SignatureOptions,
 ): { readonly of: (request: FastifyRequest) => AuthenticatedRequest } {
+  const signers = new WeakMap<FastifyRequest, { readonly signer: Signer; readonly ended: AbortSignal }>();
   const checked = new WeakMap<FastifyRequest, AuthenticatedRequest>();
 
-  // Before the body is read: whoever has no header at all sends us nothing.
-  app.addHook('onRequest', (request, _reply, done) => {
-    const headers = authorizationHeaders(request);
-    if (headers.length === 0) throw unauthorized('the request is not signed');
-    if (headers.some((header) => parseAuthHeader(header) === undefined)) {
-      throw unauthorized('the Authorization header is not of the X-Matrix scheme');
-    }
-    done();
+  const signerOf = (request: FastifyRequest): { readonly signer: Signer; readonly ended: AbortSignal } => {
+    const found = signers.get(request);
+    if (found === undefined) throw new Error('a body was read before its sender was looked for');
+    return found;
+  };
+
+  app.addHook('onRequest', async (request, reply) => {
+    const ended = AbortSignal.any([closing, goneSignal(reply)]);
+    const signer = await findSigner(authorizationHeaders(request), authenticator, ended);
+    if (!signer.ok) throw unauthorized(signer.reason);
+    signers.set(request, { signer, ended });
   });
 
+  const bytesOfSenderMax = BODIES_OF_ORIGIN_MAX * bodyBytesMax;
+  const limits = { bytesMax: bodyBytesMax, bytesOfAllMax: BYTES_OF_ALL_MAX, bytesOfSenderMax };
+  takeBodies(app, limits, (request) => signerOf(request).signer.origin);
+
   app.addHook('preHandler', async (request) => {
+    const { signer, ended } = signerOf(request);
+    const { origin, destination, signatures } = signer;
     const raw = request.body instanceof Uint8Array ? request.body : new Uint8Array();
-    const ended = AbortSignal.any([signal]);
-    let body: SignedBody | undefined;
-    const auth = await authenticate(
-      {
-        method: request.method,
-        uri: request.raw.url ?? request.url,
-        authorization: authorizationHeaders(request),
-        verify: async (claim) => {
-          if (raw.length === 0) return verifyRequest(claim);
-          const read = await bodies.readBody(claim, raw, ended);
-          if (read.ok) body = read;
-          else if (!read.rule.startsWith('signature.')) throw refusalOfBody(read);
-          return read;
-        },
-      },
-      authenticator,
-      ended,
-    );
-    if (!auth.ok) throw unauthorized(auth.reason);
-    checked.set(request, { ...openRequest(request), origin: auth.origin, raw, body });
+    const claim = { method: request.method, uri: request.raw.url ?? request.url, origin, destination, signatures };
+    const body = raw.length === 0 ? undefined : await bodies.readBody(claim, raw, ended);
+    const read = body ?? verifyRequest(claim);
+    if (!read.ok) throw read.rule.startsWith('signature.') ? unauthorized(read.reason) : refusalOfBody(read);
+    checked.set(request, { ...openRequest(request), origin, raw, body: body?.ok === true ? body : undefined });
   });
 
   return {

@@ -72,15 +72,18 @@ export function createFederationServer(options: FederationServerOptions): Fastif
     closing.abort(new Error('the server is closing'));
     done();
   });
-  // Bodies stay bytes: what is signed is the JSON, and what is stored are the bytes.
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
   const keys = createKeyAnswers(serverName, signingKey, options.oldSigningKeys ?? [], clock);
   addEndpoints(app, KEY_ENDPOINTS, openRequest, { keys, version: options.version });
   void app.register((signed, _options, done) => {
     const authenticator = { ourselves: serverName, resolveKeys: options.resolveKeys, clock };
-    const checked = requireSignature(signed, authenticator, options.bodies, closing.signal);
+    // Bodies stay bytes: what is signed is the JSON, and what is stored are the bytes.
+    const checked = requireSignature(signed, {
+      authenticator,
+      bodies: options.bodies,
+      bodyBytesMax: TRANSACTION_BYTES_MAX,
+      closing: closing.signal,
+    });
     const takeTransaction = createTransactionHandler({ ports, logger });
     addEndpoints(signed, SIGNED_ENDPOINTS, checked.of, { ports, takeTransaction });
     done();

@@ -9,11 +9,14 @@ import { type RequestClaim, type SignedRequest, signedObject } from '../matrix/s
 import { type Verified, signJson } from '../matrix/signing/signatures.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type KeyResolver } from '../verification/contract.ts';
+import { createDeadline } from './deadline.ts';
 
 /** A header holds four short values; identifiers end at 255 bytes each and a signature at 88. */
 const HEADER_CHARS_MAX = 2048;
 /** A server with several keys may sign with each; more headers than this are noise. */
 const HEADERS_MAX = 4;
+/** For the keys of a sender; as long as a notary and then the server itself may take. */
+const KEYS_MS_MAX = 30_000;
 
 /** The Authorization header of a request of ours. */
 export function authorizationOf(request: SignedRequest, key: SigningKey): string {
@@ -68,10 +71,7 @@ export interface ReceivedRequest {
   readonly uri: string;
   /** Every Authorization header, each apart. */
   readonly authorization: readonly string[];
-  /**
-   * Verifies the signatures over the request and its body. It is called once the keys are there: reading a big body takes seconds
-   * where somebody means it to, and whoever has no key at all gets none of them.
-   */
+  /** Verifies the signatures over the request and its body. It is called once the keys are there. */
   readonly verify: (claim: RequestClaim) => Verified | Promise<Verified>;
 }
 
@@ -84,9 +84,18 @@ export type RequestAuthRule =
   | 'key-unavailable'
   | 'signature-wrong';
 
-export type RequestAuth =
-  | { readonly ok: true; readonly origin: ServerName }
-  | { readonly ok: false; readonly rule: RequestAuthRule; readonly reason: string };
+interface RefusedAuth {
+  readonly ok: false;
+  readonly rule: RequestAuthRule;
+  readonly reason: string;
+}
+
+export type RequestAuth = { readonly ok: true; readonly origin: ServerName } | RefusedAuth;
+
+/** Whom a request claims to come from, with the keys by which that can be verified. */
+export interface Signer extends Pick<RequestClaim, 'origin' | 'destination' | 'signatures'> {
+  readonly ok: true;
+}
 
 export interface RequestAuthenticator {
   readonly ourselves: ServerName;
@@ -99,15 +108,31 @@ export interface RequestAuthenticator {
  * on.
  */
 export async function authenticate(
-  request: ReceivedRequest,
-  { ourselves, resolveKeys, clock }: RequestAuthenticator,
+  { method, uri, authorization, verify }: ReceivedRequest,
+  authenticator: RequestAuthenticator,
   signal: AbortSignal,
 ): Promise<RequestAuth> {
-  const no = (rule: RequestAuthRule, reason: string): RequestAuth => ({ ok: false, rule, reason });
-  if (request.authorization.length === 0) return no('header-missing', 'the request is not signed');
-  if (request.authorization.length > HEADERS_MAX) return no('header-malformed', `over ${HEADERS_MAX} headers`);
+  const signer = await findSigner(authorization, authenticator, signal);
+  if (!signer.ok) return signer;
+  const { origin, destination, signatures } = signer;
+  const verified = await verify({ method, uri, origin, destination, signatures });
+  return verified.ok ? { ok: true, origin } : { ok: false, rule: 'signature-wrong', reason: verified.reason };
+}
+
+/**
+ * The first half of that: all that can be known before a body is read. Reading a big one takes memory, and seconds where somebody
+ * means it to; whoever has no key at all gets none of them.
+ */
+export async function findSigner(
+  authorization: readonly string[],
+  { ourselves, resolveKeys, clock }: RequestAuthenticator,
+  signal: AbortSignal,
+): Promise<Signer | RefusedAuth> {
+  const no = (rule: RequestAuthRule, reason: string): RefusedAuth => ({ ok: false, rule, reason });
+  if (authorization.length === 0) return no('header-missing', 'the request is not signed');
+  if (authorization.length > HEADERS_MAX) return no('header-malformed', `over ${HEADERS_MAX} headers`);
   const headers: AuthHeader[] = [];
-  for (const text of request.authorization) {
+  for (const text of authorization) {
     const header = parseAuthHeader(text);
     if (header === undefined) return no('header-malformed', 'the Authorization header is not of the X-Matrix scheme');
     if (header.destination !== undefined && header.destination !== ourselves) {
@@ -123,10 +148,8 @@ export async function authenticate(
   if (origin === ourselves) return no('origin-is-us', 'the request claims to come from this server');
 
   const validAtTs = clock.now();
-  const keys = await resolveKeys(
-    headers.map(({ keyId }) => ({ serverName: origin, keyId, validAtTs })),
-    signal,
-  );
+  const wanted = headers.map(({ keyId }) => ({ serverName: origin, keyId, validAtTs }));
+  const keys = await untilLate(signal, (untilThen) => resolveKeys(wanted, untilThen));
   const isOfKey = (keyId: KeyId) => (key: (typeof keys)[number]) => key.serverName === origin && key.keyId === keyId;
   const usable = headers.flatMap(({ keyId, signature }) => {
     const key = keys.find(isOfKey(keyId));
@@ -134,9 +157,21 @@ export async function authenticate(
   });
   const lacking = headers.find(({ keyId }) => !usable.some((found) => found.keyId === keyId));
   if (lacking !== undefined) return no('key-unavailable', `the key ${lacking.keyId} of ${origin} cannot be had`);
+  return { ok: true, origin, destination: ourselves, signatures: usable };
+}
 
-  const { method, uri } = request;
-  const verified = await request.verify({ method, uri, origin, destination: ourselves, signatures: usable });
-  if (!verified.ok) return no('signature-wrong', verified.reason);
-  return { ok: true, origin };
+/** The keys that are had in time. */
+async function untilLate(
+  signal: AbortSignal,
+  resolve: (signal: AbortSignal) => ReturnType<KeyResolver>,
+): ReturnType<KeyResolver> {
+  const deadline = createDeadline(signal, KEYS_MS_MAX);
+  try {
+    return await resolve(deadline.signal);
+  } catch (error) {
+    if (deadline.signal.aborted && !signal.aborted) return [];
+    throw error;
+  } finally {
+    deadline.dispose();
+  }
 }

@@ -58,6 +58,8 @@ export function createApp(options: AppOptions): FastifyInstance {
         });
   app.server.maxConnections = options.connectionsMax;
   app.addHook('onRequest', traceInbound({ trustCaller: options.trustCaller }));
+  // A body that nobody asked for is not read, however large; Fastify would read it before it says that there is nothing.
+  app.addHook('preParsing', async ({ is404 }) => (is404 ? unrecognized(404)() : undefined));
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(unrecognized(404));
   return app;
