@@ -18,6 +18,7 @@ export async function ask<Answer>(
     return await request(signal);
   } catch (error) {
     if (!(error instanceof FederationError) && !signal.aborted) throw error;
+    if (signal.aborted) spending.wasSilent();
     logger.debug({ err: error }, 'a server could not help with a pushed event');
     return undefined;
   }

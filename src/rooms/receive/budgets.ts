@@ -2,12 +2,15 @@
  * How much may be asked of other servers for what was pushed to us: of time, requests and bytes for one errand, of errands
  * at once and requests a minute for the server that sent it and for its room. A stranger's events thus cost a bounded
  * amount, and those of one server never use up what there is for others.
+ *
+ * Errands that find no place wait for one, one of a server in a room at a time, and places go by turns: to the room, and in it
+ * to the server, that has had one longest ago. Who waits long comes first, before whoever has never had one: names are free.
  */
 import { type Clock } from '../../clock.ts';
 import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 
 /** An errand is over after so long; a server that has not answered by then would not be worth the wait. */
-const ERRAND_MS_MAX = 15_000;
+export const ERRAND_MS_MAX = 15_000;
 /** One for each event of a turn, whose senders may all be unknown to us, and three rounds at two servers. */
 const ERRAND_REQUESTS_MAX = 66;
 /** A round of missing events is at most 20 × 64 KiB; an auth chain of 10,000 events some 10 MB. */
@@ -16,9 +19,18 @@ const ERRANDS_MAX = 32;
 /** Of a big room's servers many send events of members whom a partial state lacks. */
 const ERRANDS_OF_ROOM_MAX = 8;
 const ERRANDS_OF_ORIGIN_MAX = 2;
+/** Of each number, for servers before whose events we waited for nothing in this minute: another finds a place soon. */
+const SHARE_OF_SILENT = 0.5;
 /** Of a share, for what no event's turn waits for yet: what an event lacks now finds a place beside it. */
 const SHARE_AHEAD = 0.5;
 const WINDOW_MS = 60_000;
+/** Errands that wait for a place: as many as all places can take in the time that they may wait. */
+const WAITING_MAX = 256;
+const WAITING_OF_ROOM_MAX = 64;
+/** Who has waited so long comes before all others. */
+const LONG_WAIT_MS = 10_000;
+/** And so long at most; what is asked for may have come by another way meanwhile. */
+export const WAIT_MS_MAX = 40_000;
 /** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
 const REQUESTS_OF_ORIGIN_MAX = 600;
 const REQUESTS_OF_ROOM_MAX = 1_200;
@@ -31,6 +43,8 @@ export interface Spending {
   mayAsk(): boolean;
   /** Counts what came. */
   received(raws: readonly Uint8Array[]): void;
+  /** Notes that nothing came for as long as one request may take. */
+  wasSilent(): void;
 }
 
 /** Whose shares an errand is counted to. */
@@ -42,8 +56,11 @@ export interface Errands {
 }
 
 export interface Budgets {
-  /** Runs an errand now; `false`: the room, its sender or everybody has enough under way, and it is to be asked for later. */
-  tryRun(of: Errands, errand: (spending: Spending) => Promise<void>): boolean;
+  /**
+   * Runs an errand, now or when there is a place for it; `giveUp` is called instead if there was none for `WAIT_MS_MAX`. `false`:
+   * it may not even wait, or enough was asked in this minute, and it is to be asked for later.
+   */
+  tryRun(of: Errands, errand: (spending: Spending) => Promise<void>, giveUp: () => void): boolean;
   /** Resolves when no errand runs. */
   idle(): Promise<void>;
 }
@@ -53,71 +70,158 @@ interface Share {
   /** Of the window that began at `since`. */
   requests: number;
   since: number;
+  /** When an errand began last, and nothing came last; `NEVER`: not that we know. */
+  begunAt: number;
+  silentAt: number;
+}
+
+const NEVER = Number.NEGATIVE_INFINITY;
+
+interface Waiting extends Errands {
+  readonly since: number;
+  readonly run: () => void;
+  readonly leave: () => void;
 }
 
 /** `closing` ends all errands. Those never reject. */
 export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
   const origins = new Map<ServerName, Share>();
   const rooms = new Map<RoomId, Share>();
-  const running = new Set<Promise<void>>();
+  const running = new Map<Promise<void>, Errands>();
+  /** By room and server, in the order they came. */
+  const waiting = new Map<string, Waiting>();
+  closing.addEventListener('abort', () => waiting.clear(), { once: true });
 
+  const isLately = (at: number): boolean => Math.abs(clock.now() - at) < WINDOW_MS;
   const share = <Key>(shares: Map<Key, Share>, key: Key): Share => {
     const now = clock.now();
-    const known = shares.get(key) ?? { running: 0, requests: 0, since: now };
-    if (Math.abs(now - known.since) >= WINDOW_MS) Object.assign(known, { requests: 0, since: now });
+    const known = shares.get(key) ?? { running: 0, requests: 0, since: now, begunAt: NEVER, silentAt: NEVER };
+    if (!isLately(known.since)) Object.assign(known, { requests: 0, since: now });
     shares.set(key, known);
     return known;
   };
   const forgetIdle = <Key>(shares: Map<Key, Share>): void => {
-    const now = clock.now();
-    for (const [key, { running: errands, since }] of shares) {
-      if (errands === 0 && Math.abs(now - since) >= WINDOW_MS) shares.delete(key);
+    for (const [key, { running: errands, since, begunAt, silentAt }] of shares) {
+      if (errands === 0 && ![since, begunAt, silentAt].some(isLately)) shares.delete(key);
     }
+  };
+  const isSilent = (origin: ServerName): boolean => isLately(share(origins, origin).silentAt);
+  const hasPlace = ({ roomId, origin, isAhead }: Errands): boolean => {
+    const part = isAhead ? SHARE_AHEAD : 1;
+    const areFew = (errands: readonly Errands[], places: number): boolean =>
+      errands.length < ERRANDS_MAX * places &&
+      errands.filter((other) => other.roomId === roomId).length < ERRANDS_OF_ROOM_MAX * places &&
+      errands.filter((other) => other.origin === origin).length < ERRANDS_OF_ORIGIN_MAX * places;
+    const all = [...running.values()];
+    if (!areFew(all, part)) return false;
+    // One of its own at a time, and half of the places of all together.
+    return (
+      !isSilent(origin) ||
+      areFew(
+        all.filter((other) => isSilent(other.origin)),
+        part * SHARE_OF_SILENT,
+      )
+    );
+  };
+  const mayAskAtAll = ({ roomId, origin, isAhead }: Errands): boolean => {
+    const part = isAhead ? SHARE_AHEAD : 1;
+    return (
+      share(rooms, roomId).requests < REQUESTS_OF_ROOM_MAX * part &&
+      share(origins, origin).requests < REQUESTS_OF_ORIGIN_MAX * part
+    );
+  };
+
+  const begin = (of: Errands, errand: (spending: Spending) => Promise<void>): void => {
+    const { roomId, origin } = of;
+    const ofOrigin = share(origins, origin);
+    const ofRoom = share(rooms, roomId);
+    const signal = AbortSignal.any([closing, AbortSignal.timeout(ERRAND_MS_MAX)]);
+    let requests = 0;
+    let bytes = 0;
+    const spending: Spending = {
+      signal,
+      mayAsk: () => {
+        if (signal.aborted || requests >= ERRAND_REQUESTS_MAX || bytes >= ERRAND_BYTES_MAX) return false;
+        requests += 1;
+        share(origins, origin).requests += 1;
+        share(rooms, roomId).requests += 1;
+        return true;
+      },
+      received: (raws) => {
+        for (const raw of raws) bytes += raw.length;
+      },
+      wasSilent: () => void (share(origins, origin).silentAt = clock.now()),
+    };
+    for (const shared of [ofOrigin, ofRoom]) {
+      shared.running += 1;
+      shared.begunAt = clock.now();
+    }
+    const run = errand(spending).finally(() => {
+      ofOrigin.running -= 1;
+      ofRoom.running -= 1;
+      running.delete(run);
+      beginNext();
+    });
+    running.set(run, of);
+  };
+
+  /** Gives places to those that wait, by turns. */
+  const beginNext = (): void => {
+    for (;;) {
+      const next = [...waiting.values()].filter(hasPlace).toSorted(byTurns)[0];
+      if (next === undefined) return;
+      next.run();
+    }
+  };
+  const byTurns = (a: Waiting, b: Waiting): number => {
+    const isLong = ({ since }: Waiting): boolean => clock.now() - since >= LONG_WAIT_MS;
+    if (isLong(a) || isLong(b)) return Number(isLong(b)) - Number(isLong(a)) || a.since - b.since;
+    return (
+      Number(isSilent(a.origin)) - Number(isSilent(b.origin)) ||
+      share(rooms, a.roomId).begunAt - share(rooms, b.roomId).begunAt ||
+      share(origins, a.origin).running - share(origins, b.origin).running ||
+      share(origins, a.origin).begunAt - share(origins, b.origin).begunAt ||
+      a.since - b.since
+    );
+  };
+  /** Whether one more may wait; one before whose events we have waited for nothing makes way for one of others. */
+  const hasRoom = ({ roomId, origin }: Errands): boolean => {
+    const ofRoom = [...waiting.values()].filter((other) => other.roomId === roomId);
+    const full = ofRoom.length >= WAITING_OF_ROOM_MAX ? ofRoom : [...waiting.values()];
+    if (full !== ofRoom && full.length < WAITING_MAX) return true;
+    const victim = isSilent(origin) ? undefined : full.find((other) => isSilent(other.origin));
+    victim?.leave();
+    return victim !== undefined;
   };
 
   return {
-    tryRun({ roomId, origin, isAhead }, errand) {
+    tryRun(of, errand, giveUp) {
       forgetIdle(origins);
       forgetIdle(rooms);
-      const ofOrigin = share(origins, origin);
-      const ofRoom = share(rooms, roomId);
-      const part = isAhead ? SHARE_AHEAD : 1;
-      const isEnough =
-        running.size >= ERRANDS_MAX * part ||
-        ofRoom.running >= ERRANDS_OF_ROOM_MAX * part ||
-        ofOrigin.running >= ERRANDS_OF_ORIGIN_MAX * part ||
-        ofRoom.requests >= REQUESTS_OF_ROOM_MAX * part ||
-        ofOrigin.requests >= REQUESTS_OF_ORIGIN_MAX * part;
-      if (isEnough || closing.aborted) return false;
-
-      const signal = AbortSignal.any([closing, AbortSignal.timeout(ERRAND_MS_MAX)]);
-      let requests = 0;
-      let bytes = 0;
-      const spending: Spending = {
-        signal,
-        mayAsk: () => {
-          if (signal.aborted || requests >= ERRAND_REQUESTS_MAX || bytes >= ERRAND_BYTES_MAX) return false;
-          requests += 1;
-          share(origins, origin).requests += 1;
-          share(rooms, roomId).requests += 1;
-          return true;
-        },
-        received: (raws) => {
-          for (const raw of raws) bytes += raw.length;
-        },
+      if (closing.aborted || !mayAskAtAll(of)) return false;
+      const key = JSON.stringify([of.roomId, of.origin]);
+      if (of.isAhead) {
+        if (waiting.size > 0 || !hasPlace(of)) return false;
+        begin(of, errand);
+        return true;
+      }
+      if (waiting.has(key) || !hasRoom(of)) return false;
+      const leave = (): void => {
+        clearTimeout(timer);
+        if (waiting.delete(key)) giveUp();
       };
-      ofOrigin.running += 1;
-      ofRoom.running += 1;
-      const run = errand(spending).finally(() => {
-        ofOrigin.running -= 1;
-        ofRoom.running -= 1;
-        running.delete(run);
-      });
-      running.add(run);
+      const timer = setTimeout(leave, WAIT_MS_MAX).unref();
+      const run = (): void => {
+        clearTimeout(timer);
+        waiting.delete(key);
+        begin(of, errand);
+      };
+      waiting.set(key, { ...of, since: clock.now(), run, leave });
+      beginNext();
       return true;
     },
     idle: async () => {
-      await Promise.all(running);
+      await Promise.all(running.keys());
     },
   };
 }

@@ -14,6 +14,7 @@ import { type RoomsContext } from '../context.ts';
 import { type Admission } from '../judge/admission.ts';
 import { admitEvents } from '../judge/admit.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
+import { ERRAND_MS_MAX, WAIT_MS_MAX } from './budgets.ts';
 import { type UnjudgedEvent } from './fetch-auth-events.ts';
 import { type Wait, Waits } from './waits.ts';
 
@@ -28,8 +29,8 @@ const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
 export const LONGEST_STAGED_MS = 24 * 3_600_000;
-/** Longer than an errand may take. */
-const ERRAND_LEASE_MS = 30_000;
+/** Longer than an errand may wait for its place, and take. */
+const ERRAND_LEASE_MS = 1.5 * (WAIT_MS_MAX + ERRAND_MS_MAX);
 /** How much is staged says nothing here. */
 const NOTHING_COUNTED = { ofRoom: 1, ofOrigin: 1 };
 /** Named in a row; the others are settled by the time these are. */
@@ -161,7 +162,7 @@ class Turn {
   readonly #aside: SetAside[] = [];
   readonly #errands = new Map<
     ServerName,
-    { rows: StagedPdu[]; lacksParents: EventId[]; lacksAuthEvents: UnjudgedEvent[] }
+    { rows: Errand['rows'][number][]; lacksParents: EventId[]; lacksAuthEvents: UnjudgedEvent[] }
   >();
 
   constructor(roomId: RoomId, rules: RoomVersionRules) {
@@ -255,7 +256,8 @@ class Turn {
       return undefined;
     }
     const errand = this.#errandOf(row.origin);
-    errand.rows.push(row);
+    // Without their texts: an errand may wait.
+    errand.rows.push({ nid: row.nid, attempts: row.attempts, ageMs: row.ageMs });
     // Whoever runs the errand wakes it; a process that dies leaves it to the next after the pause.
     this.#aside.push({ nid: row.nid, reason, delayMs: ERRAND_LEASE_MS, isAttempt: true });
     return errand;

@@ -255,12 +255,16 @@ class Worker implements WorkOff {
       await wakeStaged(this.#context.store, nids, { delayMs, wasAttempt: true });
       if (outcome === 'done') this.poke(roomId);
     };
-    const started = this.#budgets.tryRun({ roomId, origin, isAhead }, (spending) =>
-      run(spending).catch((error: unknown) => {
-        this.#context.logger.warn({ err: error, roomId }, 'what pushed events lack could not be looked for');
-      }),
+    const later = () => wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
+    const isTaken = this.#budgets.tryRun(
+      { roomId, origin, isAhead },
+      (spending) =>
+        run(spending).catch((error: unknown) => {
+          this.#context.logger.warn({ err: error, roomId }, 'what pushed events lack could not be looked for');
+        }),
+      () => this.#inBackground(later),
     );
-    if (!started && !isAhead) await wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
+    if (!isTaken && !isAhead) await later();
   }
 
   /** The want of a place is no attempt of an event, for as long as events may wait at all. */

@@ -136,7 +136,7 @@ export async function stagePdus(
 
 /**
  * The next events of a room whose lease `holder` has, which is prolonged; none when it has been lost. Servers take turns,
- * each with its oldest: one that floods the room delays nobody else's.
+ * each with its oldest, the longest due first: those that flood the room delay nobody else's.
  */
 export async function takeStaged(
   sql: Sql,
@@ -147,10 +147,10 @@ export async function takeStaged(
     `WITH mine AS (
        UPDATE staged_rooms SET leased_until = ${NOW_MS} + $3 WHERE room_id = $1 AND holder = $2 RETURNING room_id
      ), due AS (
-       SELECT nid, row_number() OVER (PARTITION BY origin ORDER BY nid) AS turn
+       SELECT nid, not_before, row_number() OVER (PARTITION BY origin ORDER BY nid) AS turn
          FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL AND not_before <= ${NOW_MS}
      ), taken AS (
-       SELECT nid, turn FROM due ORDER BY turn, nid LIMIT $4
+       SELECT nid, turn FROM due ORDER BY turn, not_before, nid LIMIT $4
      )
      SELECT s.nid, s.event_id AS "eventId", s.origin, s.raw, s.attempts, ${NOW_MS} - s.received_at AS "ageMs",
             s.reason IS NOT NULL AS "isTriedBefore"

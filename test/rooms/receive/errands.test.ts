@@ -1,0 +1,145 @@
+/** Whose errands have places, and when; each ends when the test says so. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type Spending, WAIT_MS_MAX, createBudgets } from '../../../src/rooms/receive/budgets.ts';
+
+beforeEach(() => vi.useFakeTimers({ now: 1_700_000_000_000 }));
+afterEach(() => void vi.useRealTimers());
+
+function openBudgets() {
+  const closing = new AbortController();
+  const budgets = createBudgets({ now: () => Date.now() }, closing.signal);
+  const begun: string[] = [];
+  const givenUp: string[] = [];
+  const running = new Map<string, { end: () => void; spending: Spending }>();
+  return {
+    ...{ begun, givenUp, running, closing, idle: () => budgets.idle() },
+    start: (room: string, server: string, isAhead = false): boolean =>
+      budgets.tryRun(
+        { roomId: `!${room}:a.test` as RoomId, origin: `${server}.test` as ServerName, isAhead },
+        (spending) =>
+          new Promise((end) => {
+            const name = `${room} ${server} ${begun.filter((other) => other.startsWith(`${room} ${server} `)).length}`;
+            begun.push(name);
+            running.set(name, { end, spending });
+          }),
+        () => givenUp.push(`${room} ${server}`),
+      ),
+    end: async (name: string): Promise<void> => {
+      running.get(name)!.end();
+      running.delete(name);
+      await vi.advanceTimersByTimeAsync(1);
+    },
+  };
+}
+
+const servers = (count: number): string[] => Array.from({ length: count }, (_, i) => `evil-${i}`);
+const twice = (count: number): string[] => [...servers(count), ...servers(count)];
+
+test('in a room whose places others have taken, who has had none longest ago has the next', async () => {
+  const { start, end, begun } = openBudgets();
+  for (const server of servers(4)) expect([start('room', server), start('room', server)]).toEqual([true, true]);
+  expect(begun).toHaveLength(8);
+  for (const server of servers(4)) expect(start('room', server)).toBe(true);
+  expect(start('room', 'honest')).toBe(true);
+  await end('room evil-0 0');
+  expect(begun.slice(8)).toEqual(['room honest 0']);
+  await end('room evil-1 0');
+  expect(begun.slice(9)).toEqual(['room evil-0 2']);
+});
+
+test('a room that has no errand yet has the next place when others have taken all', async () => {
+  const { start, end, begun } = openBudgets();
+  for (const room of ['1', '2', '3', '4']) {
+    for (const server of twice(4)) start(room, `${server}-${room}`);
+    start(room, `another-${room}`);
+  }
+  expect(begun).toHaveLength(32);
+  expect(start('honest', 'b')).toBe(true);
+  await end('1 evil-0-1 0');
+  expect(begun.slice(32)).toEqual(['honest b 0']);
+});
+
+test('who waits long comes before whoever has never had a place', async () => {
+  const { start, end, begun } = openBudgets();
+  for (const server of twice(4)) start('room', server);
+  start('room', 'evil-0');
+  await vi.advanceTimersByTimeAsync(11_000);
+  for (const name of ['new-0', 'new-1', 'new-2']) start('room', name);
+  await end('room evil-0 0');
+  expect(begun.slice(8)).toEqual(['room evil-0 2']);
+});
+
+test('a server that was silent has one errand at a time, for a minute', async () => {
+  const { start, end, begun, running } = openBudgets();
+  start('room', 'evil');
+  running.get('room evil 0')!.spending.wasSilent();
+  await end('room evil 0');
+  start('room', 'evil');
+  start('room', 'evil');
+  expect(begun).toHaveLength(2);
+  await vi.advanceTimersByTimeAsync(30_000);
+  await end('room evil 1');
+  expect(begun).toHaveLength(3);
+  await vi.advanceTimersByTimeAsync(31_000);
+  start('room', 'evil');
+  expect(begun).toHaveLength(4);
+});
+
+test('a server has one errand waiting in a room, and it is put back when there is no place for long', async () => {
+  const { start, end, begun, givenUp } = openBudgets();
+  expect([start('room', 'a'), start('room', 'a'), start('room', 'a'), start('room', 'a')]).toEqual([
+    true,
+    true,
+    true,
+    false,
+  ]);
+  await vi.advanceTimersByTimeAsync(WAIT_MS_MAX);
+  expect(givenUp).toEqual(['room a']);
+  await end('room a 0');
+  expect(begun).toHaveLength(2);
+});
+
+test('however many servers are silent and wait, half of the places are left to others, who may wait beside them', async () => {
+  const { start, end, begun, running, givenUp } = openBudgets();
+  for (const server of servers(64)) {
+    start('room', server);
+    running.get(`room ${server} 0`)!.spending.wasSilent();
+    await end(`room ${server} 0`);
+  }
+  for (const server of servers(64)) start('room', server);
+  expect(begun).toHaveLength(64 + 4);
+  for (const server of servers(4)) start('room', server);
+  for (const server of ['honest', 'honest', 'other', 'other']) start('room', server);
+  expect(begun.slice(68)).toEqual(['room honest 0', 'room honest 1', 'room other 0', 'room other 1']);
+  expect(start('room', 'third')).toBe(true);
+  expect(givenUp).toHaveLength(1);
+  await end('room evil-0 1');
+  expect(begun.at(-1)).toBe('room third 0');
+});
+
+test('what is asked for ahead takes half of the places, and none while anybody waits', () => {
+  const { start, begun } = openBudgets();
+  for (const server of servers(5)) start('room', server, true);
+  expect(begun).toHaveLength(4);
+  for (const server of twice(2)) start('room', `other-${server}`);
+  start('room', 'waits');
+  expect(begun).toHaveLength(8);
+  expect(start('another room', 'evil-9', true)).toBe(false);
+});
+
+test('when we close nothing begins that waits, and what runs is waited for', async () => {
+  const { start, end, begun, closing, idle, givenUp } = openBudgets();
+  for (const server of ['a', 'a', 'a']) start('room', server);
+  closing.abort();
+  const isIdle = vi.fn();
+  void idle().then(isIdle);
+  await end('room a 0');
+  expect(isIdle).not.toHaveBeenCalled();
+  await end('room a 1');
+  expect(isIdle).toHaveBeenCalled();
+  expect(begun).toHaveLength(2);
+  await vi.advanceTimersByTimeAsync(2 * WAIT_MS_MAX);
+  expect(givenUp).toEqual([]);
+  expect(start('room', 'a')).toBe(false);
+});
