@@ -222,6 +222,9 @@ export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly numb
  * is still to come is asked once for each event that is waited for, not for each row that waits, and of whole sets by
  * grouping: of a table that was just filled PostgreSQL has no statistics and joins row by row, 110 ms for 1,000 rows.
  *
+ * An event at which there is a gap itself waits for that alone: where a further join of ours builds on it, it is an anchor
+ * already, on which others stand, and has no place of its own before the gap is closed.
+ *
  * They are those of the room `$1`; rows in `$2` are as good as deleted.
  */
 const WAITING = `
@@ -248,8 +251,12 @@ const WAITING = `
        UNION
        SELECT awaited FROM wait WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')
      ), waiting AS MATERIALIZED (
-       SELECT w.nid, w.event_id, count(p.event_id) AS waits, min(p.event_id) AS pending_id
-         FROM wait w LEFT JOIN pending p ON p.event_id = w.awaited
+       SELECT w.nid, w.event_id, count(awaited) FILTER (WHERE is_pending) AS waits,
+              min(awaited) FILTER (WHERE is_pending) AS pending_id
+         FROM (SELECT w.*, CASE WHEN own.event_id IS NULL THEN p.event_id IS NOT NULL
+                                ELSE own.wake_at IS NOT NULL END AS is_pending
+                 FROM wait w LEFT JOIN pending p ON p.event_id = w.awaited
+                 LEFT JOIN gaps own ON own.room_id = $1 AND own.event_id = w.awaited AND w.awaited = w.event_id) AS w
         GROUP BY w.nid, w.event_id
      )`;
 

@@ -95,6 +95,23 @@ test('what waits for a gap stays when something else is settled, and what waits 
   expect(await due()).toEqual(['behind', 'later']);
 });
 
+test('an event at which there is a gap waits until that is closed or given up, though others stand on it already', async () => {
+  await stage({ settled: [], anchor: ['anchor'], after: ['anchor'] });
+  await store.query(
+    `INSERT INTO gaps (room_id, event_id, epoch, opened_at, wake_at, origin) VALUES ($1, $2, 1, 1, 1, $3)`,
+    [roomId, idOf('anchor'), SERVER],
+  );
+  await store.query(
+    `INSERT INTO anchors (room_id, event_id, epoch, state_after, partial) VALUES ($1, $2, 1, '\\x00', true)`,
+    [roomId, idOf('anchor')],
+  );
+  expect(await settle('settled', 50)).toBe(1);
+  expect(await due()).toEqual(['after']);
+  await store.query(`UPDATE gaps SET wake_at = NULL WHERE room_id = $1`, [roomId]);
+  expect(await settle('after', 50)).toBe(1);
+  expect(await due()).toEqual(['anchor']);
+});
+
 test('what waits for an event that is given up is released, to learn of it', async () => {
   await stage({ one: [], two: ['one'] });
   await dropStaged(store, roomId, [{ nid: await nidOf('one'), reason: 'malformed' }]);
