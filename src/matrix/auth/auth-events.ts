@@ -7,7 +7,7 @@
 import { ALLOWED, type AuthState, type AuthVerdict } from './auth-verdict.ts';
 import { refuse } from '../refusal.ts';
 import { membershipOf, ownString, ownValue } from '../content.ts';
-import { type EventId } from '../identifiers.ts';
+import { type EventId, type RoomId } from '../identifiers.ts';
 import { type Pdu, type StateKey } from '../pdu.ts';
 import { type RoomVersionRules } from '../room-versions.ts';
 import { stateMapKey } from '../state-map.ts';
@@ -78,8 +78,13 @@ export function authEventKeys(event: SelectionSubject, rules: RoomVersionRules):
  * room id, last.
  */
 export function authEventIdsOf(event: Pdu, rules: RoomVersionRules): readonly EventId[] {
-  if (!rules.roomIdIsCreateHash || event.type === 'm.room.create') return event.authEvents;
-  return [...event.authEvents, `$${event.roomId.slice(1)}` as EventId];
+  if (event.type === 'm.room.create') return event.authEvents;
+  return [...event.authEvents, ...impliedAuthEvents(event.roomId, rules)];
+}
+
+/** What every event of a room has as auth event without citing it: in version 12 the create event behind the room's id. */
+export function impliedAuthEvents(roomId: RoomId, rules: RoomVersionRules): readonly EventId[] {
+  return rules.roomIdIsCreateHash ? [`$${roomId.slice(1)}` as EventId] : [];
 }
 
 /** The state that an event's own auth events make up; of two at one place the later. */

@@ -5,7 +5,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
-import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
+import { authEventIdsOf, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
@@ -41,7 +41,7 @@ export interface Outliers {
 }
 
 /**
- * Judges `eventIds`, all of them held. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
+ * Judges `eventIds`, all of them held, with the auth events that they cite among them. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
  * neither accepted nor refused. Verdicts are stored, and are in the records returned.
  */
 export async function judgeOutliers(
@@ -56,7 +56,8 @@ export async function judgeOutliers(
     judgedByOthers: new Set(),
   },
 ): Promise<ReadonlyMap<EventId, Outlier>> {
-  const unread = eventIds.filter((eventId) => !byId.has(eventId));
+  const wanted = new Set([...eventIds, ...impliedAuthEvents(roomId, rules)]);
+  const unread = [...wanted].filter((eventId) => !byId.has(eventId));
   for await (const batch of streamPdus(sql, roomId, unread, READ_EVENTS)) {
     for (const { verdict, authDepth, nid, ...row } of batch) {
       byId.set(row.eventId, {

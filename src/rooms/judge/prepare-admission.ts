@@ -4,7 +4,7 @@
  * read for the whole batch; nothing is written that is not content-addressed or would follow from the events anyway.
  */
 import { type EventId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf, authEventsAmong } from '../../matrix/auth/auth-events.ts';
+import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
 import { type CitedAuthEvents, type PduVerdict, checkOutlier, checkReceived } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
@@ -97,7 +97,7 @@ async function readGiven(
   eventIds: readonly EventId[],
 ): Promise<Given> {
   const wanted = new Set(eventIds);
-  const create = rules.roomIdIsCreateHash ? [`$${roomId.slice(1)}` as EventId] : [];
+  const create = impliedAuthEvents(roomId, rules);
   const rows = await readPdusAndAuthEvents(sql, roomId, [...wanted, ...create]);
   const pdus = new Map(rows.map((row) => [row.eventId, parseStored(row.json, rules, row.eventId)]));
   const judged = rows.filter(({ verdict }) => verdict !== 'unjudged');

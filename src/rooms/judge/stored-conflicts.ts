@@ -9,6 +9,7 @@ import { type Conflicts, type InParts, resolveConflicts } from '../../matrix/sta
 import { type SnapshotId } from '../../resync/events.ts';
 import { invariant } from '../../invariant.ts';
 import { type AuthEvent } from '../../store/events/auth-event-cache.ts';
+import { impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { readReachedBy } from '../../store/events/auth-events.ts';
 import { type TrieConflict } from '../../store/snapshots/compare-tries.ts';
 import { type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
@@ -144,9 +145,7 @@ class Rest {
     let open = wanted;
     for (const roots of [successors, unconflicted]) {
       // In version 12 every event cites the create event, and says so by its room id only.
-      const reached = new Set<EventId>(
-        rules.roomIdIsCreateHash && roots.length > 0 ? [`$${roomId.slice(1)}` as EventId] : [],
-      );
+      const reached = new Set<EventId>(roots.length > 0 ? impliedAuthEvents(roomId, rules) : []);
       const nids = roots.map(({ value }) => value);
       for (const eventId of await readReachedBy(sql, roomId, nids, open.map(idOf), this.#depthBelow(open))) {
         reached.add(eventId);

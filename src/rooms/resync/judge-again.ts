@@ -4,7 +4,7 @@
  * reason. Only what builds on a gap that is still open is left for later.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf, authEventsAmong } from '../../matrix/auth/auth-events.ts';
+import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { checkUnPartialStated } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type Refusal, refuse } from '../../matrix/refusal.ts';
@@ -65,10 +65,7 @@ export async function judgeAgain(
   judging: Judging,
 ): Promise<JudgedBatch> {
   const cited = new Set(partial.flatMap(({ eventId, authEvents }) => [eventId, ...authEvents]));
-  const loaded = await loadPdus(sql, roomId, rules, [
-    ...cited,
-    ...(rules.roomIdIsCreateHash ? [`$${roomId.slice(1)}` as EventId] : []),
-  ]);
+  const loaded = await loadPdus(sql, roomId, rules, [...cited, ...impliedAuthEvents(roomId, rules)]);
   for (const { prevEvents } of partial) prevEvents.forEach((eventId) => cited.add(eventId));
   const parents = await readParents(sql, roomId, [...cited]);
   return new Batch(sql, roomId, rules, { loaded, parents }).judge(partial, judging);

@@ -77,12 +77,15 @@ export class SignedRoom {
     this.rules = roomVersionRules(version) as RoomVersionRules;
     this.roomId = `!room-${(rooms += 1)}:a.test` as RoomId;
     this.create = this.say(ALICE, 'm.room.create', { room_version: version }, { stateKey: '', prev: [], auth: [] });
+    // In version 12 the create event says nothing of the room, whose id is its own, and its sender stands above all levels.
+    const { roomIdIsCreateHash } = this.rules;
+    if (roomIdIsCreateHash) this.roomId = `!${this.create.slice(1)}` as RoomId;
     this.last = this.create;
     this.aliceJoin = this.say(ALICE, 'm.room.member', { membership: 'join' }, { stateKey: ALICE, auth: [this.create] });
     this.power = this.say(
       ALICE,
       'm.room.power_levels',
-      { users: { [ALICE]: 100 } },
+      { users: roomIdIsCreateHash ? {} : { [ALICE]: 100 } },
       { stateKey: '', auth: [this.create, this.aliceJoin] },
     );
     const bases = [this.create, this.aliceJoin, this.power];
@@ -101,9 +104,12 @@ export class SignedRoom {
     const { stateKey, prev = [this.last], auth = this.authOf(sender) } = about;
     this.#depth += 1;
     const server = domainOf(sender);
+    const { roomIdIsCreateHash } = this.rules;
     const event = {
-      ...{ type, room_id: this.roomId, sender, content, depth: about.depth ?? this.#depth },
-      ...{ origin_server_ts: 1_600_000_000_000 + this.#depth, prev_events: [...prev], auth_events: [...auth] },
+      ...{ type, sender, content, depth: about.depth ?? this.#depth },
+      ...(roomIdIsCreateHash && type === 'm.room.create' ? {} : { room_id: this.roomId }),
+      ...{ origin_server_ts: 1_600_000_000_000 + this.#depth, prev_events: [...prev] },
+      auth_events: this.auth(auth),
       ...(stateKey === undefined ? {} : { state_key: stateKey }),
     };
     const signed = signEvent(event, this.rules, server, keyOf(server));
@@ -111,6 +117,11 @@ export class SignedRoom {
     this.events.set(eventId, signed);
     if (about.prev === undefined || prev.length === 0) this.last = eventId;
     return eventId;
+  }
+
+  /** As this version of the room cites auth events. */
+  auth(eventIds: readonly EventId[]): EventId[] {
+    return eventIds.filter((eventId) => eventId !== this.create || !this.rules.roomIdIsCreateHash);
   }
 
   /** The event through which we are in. */
@@ -306,7 +317,7 @@ function templateOf(room: SignedRoom, user: UserId): JsonObject {
     ...{ type: 'm.room.member', room_id: room.roomId, sender: user, state_key: user, content: { membership: 'join' } },
     ...{
       prev_events: [room.last],
-      auth_events: [room.create, room.power, room.joinRules] as Json[],
+      auth_events: room.auth([room.create, room.power, room.joinRules]) as Json[],
       depth: room.depth + 1,
     },
   };

@@ -161,26 +161,29 @@ test('of an answer to event_auth only what the auth chain of the pushed event le
   expect([...(await heldEventIds(store, room.roomId, [...unasked, carolJoin]))]).toEqual([carolJoin]);
 });
 
-test('where nobody answers event_auth the auth chain is asked for one generation after the other', async () => {
-  const here = openPushedRoom(store, verification);
-  const { room, answers } = here;
-  const join = await here.join();
-  const carol = '@carol:b.test' as UserId;
-  let membership = room.join(carol);
-  for (const displayname of ['Carol', 'Caroline', 'Carolina']) {
-    const auth = [room.create, room.power, room.joinRules, membership];
-    membership = room.say(carol, 'm.room.member', { membership: 'join', displayname }, { stateKey: carol, auth });
-  }
-  const said = room.say(
-    carol,
-    'm.room.message',
-    { body: 'hello' },
-    { prev: [join], auth: [room.create, room.power, membership] },
-  );
-  answers.eventAuth = (server) => Promise.reject(new FederationError(server, 'timeout', 'too long'));
-  await here.push(B, [said]);
-  expect(await here.taken(said)).toMatchObject([{ verdict: 'accepted' }]);
-});
+test.each(['11', '12'])(
+  'where nobody answers event_auth the auth chain is asked for one generation after the other (version %s)',
+  async (version) => {
+    const here = openPushedRoom(store, verification, { room: new SignedRoom({ version }) });
+    const { room, answers } = here;
+    const join = await here.join();
+    const carol = '@carol:b.test' as UserId;
+    let membership = room.join(carol);
+    for (const displayname of ['Carol', 'Caroline', 'Carolina']) {
+      const auth = [room.create, room.power, room.joinRules, membership];
+      membership = room.say(carol, 'm.room.member', { membership: 'join', displayname }, { stateKey: carol, auth });
+    }
+    const said = room.say(
+      carol,
+      'm.room.message',
+      { body: 'hello' },
+      { prev: [join], auth: [room.create, room.power, membership] },
+    );
+    answers.eventAuth = (server) => Promise.reject(new FederationError(server, 'timeout', 'too long'));
+    await here.push(B, [said]);
+    expect(await here.taken(said)).toMatchObject([{ verdict: 'accepted' }]);
+  },
+);
 
 test('what an event lacks that waits for another one is fetched meanwhile, and only once', async () => {
   const here = openPushedRoom(store, verification);
