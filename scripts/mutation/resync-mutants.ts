@@ -107,13 +107,13 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   extremities(
     'an event replaces its parents only, not what lies behind a refused one',
-    'if (!solid.has(eventId)) cited.push(...(parentsOf.get(eventId) ?? []));',
+    'cited.push(...prevEvents);',
     '',
   ),
   extremities(
     'an event that comes after what cites it is an extremity',
-    'if (flipped.length > 0 || parents.length > 0) await settleAround',
-    'if (flipped.length > 0) await settleAround',
+    'if (flipped.length === 0 && cited.length === 0) return',
+    'if (flipped.length === 0) return',
   ),
   verdicts(
     'extremities do not follow a verdict that turns',

@@ -232,7 +232,10 @@ class Comparing {
       this.#differ('the room has no state');
       return;
     }
-    const current = this.oracle.resolve([...tips, ...old].map((id) => this.oracle.stateAfter(id)));
+    // Where nothing of the stay stands, its join among that, the state is the one that the join was made on.
+    const [opening] = ofLastStay;
+    const standingOn = tips.size + old.length === 0 && opening !== undefined ? [opening] : [...tips, ...old];
+    const current = this.oracle.resolve(standingOn.map((id) => this.oracle.stateAfter(id)));
     this.#compareStates('the current state', await this.#stateOf(standing.currentState), current);
     await this.#compareMembers(current);
   }
