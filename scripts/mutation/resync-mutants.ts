@@ -157,8 +157,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   admission(
     'what came before it cites is an extremity in the current state',
-    "if (outcome === 'accept' || isReached) for (const id of this.#replaced(event)) extremities.delete(id);",
-    "if (outcome === 'accept') for (const id of this.#replaced(event)) extremities.delete(id);",
+    "if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);",
+    "if (outcome === 'accept') extremities.set(event.eventId, after);",
   ),
   admission(
     'check 6 beside a gap is made by the current state alone',

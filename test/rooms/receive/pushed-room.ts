@@ -12,7 +12,7 @@ import {
   type SendJoinStream,
 } from '../../../src/federation/contract.ts';
 import { type EventId, type RoomId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
-import { type Json, type JsonObject } from '../../../src/matrix/pdu.ts';
+import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
 import { signEvent } from '../../../src/matrix/signing/signatures.ts';
@@ -317,7 +317,7 @@ function templateOf(room: SignedRoom, user: UserId): JsonObject {
     ...{ type: 'm.room.member', room_id: room.roomId, sender: user, state_key: user, content: { membership: 'join' } },
     ...{
       prev_events: [room.last],
-      auth_events: room.auth([room.create, room.power, room.joinRules]) as Json[],
+      auth_events: room.auth([room.create, room.power, room.joinRules]),
       depth: room.depth + 1,
     },
   };
