@@ -1,7 +1,8 @@
 /**
- * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, what was pushed and given up, keys
- * that nobody asked for, events that prove nothing and that nothing needs, what states lacked that nobody asks for any more, chunks of states that nothing names. Never the journal. Before that, what code of before
- * left undone in whole rooms is opened again.
+ * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, what was
+ * pushed and given up, keys that nobody asked for, events that prove nothing and that nothing needs, what states lacked that
+ * nobody asks for any more, chunks of states that nothing names. Never the journal. Before that, what older versions left undone
+ * in whole rooms is opened again.
  */
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';
