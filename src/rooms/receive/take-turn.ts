@@ -26,6 +26,8 @@ const KEY_WAIT_MS = 250;
 const ATTEMPTS_MAX = 20;
 const TRIES_OF_A_DAY_MIN = 3;
 const FIRST_PAUSE_MS = 1_000;
+/** When an event behind a gap looks whether to have one of its own; later at doubled distances. */
+const GAP_LOOK_MS = 60_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
 export const LONGEST_STAGED_MS = 24 * 3_600_000;
@@ -245,7 +247,9 @@ class Turn {
     } else {
       const waitsFor = wait.pending.slice(0, AWAITED_MAX);
       const reason = waitsFor.length === 0 ? 'its prev_events have just come' : `waits for ${waitsFor[0] ?? ''}`;
-      this.#aside.push({ nid: row.nid, reason, waitsFor });
+      // The gap may have been tried in vain by then.
+      const again = wait.isForGap ? { delayMs: Math.max(GAP_LOOK_MS, row.ageMs) } : {};
+      this.#aside.push({ nid: row.nid, reason, waitsFor, ...again });
     }
   }
 

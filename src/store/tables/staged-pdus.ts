@@ -15,18 +15,22 @@ import { readTransactionResponse } from './transactions.ts';
 export const NOW_MS = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 /** So long events wait for one that asks somebody for what it lacks itself: an errand's time, and as much again. */
 const ASKS_FOR_MS = 30_000;
+/** Whether an open gap `behind` is tried once more: an attempt is counted when it begins. */
+export const TRIED_IN_VAIN = `behind.wake_at IS NOT NULL AND behind.attempts > 1`;
 /** Of a server that is not known to be in the room: what it says of others' events counts when it has been verified. */
 const OF_A_STRANGER = 'from a server that is not known to be in the room';
 /**
  * Whether a staged row `s` stands for its event before those that cite it, which wait for it then. Before its first turn it does,
  * unless a stranger pushed it. After that only an event counts that has passed checks 1 to 3, and while it waits for others, or for
- * its turn, or has not asked for long: what is held up itself holds up nobody else, for whoever cites it may know another copy, or
- * the state at it.
+ * its turn, or asks for the first time: what is held up itself holds up nobody else, for whoever cites it may know another copy,
+ * or the state at it. The same goes for what waits for a gap at which the state was not had: that may be known to nobody.
  */
 export const STANDS_FOR_IT = `s.dropped_at IS NULL AND (
     s.reason IS NULL
-    OR (s.waits_for <> '{}' OR s.not_before <= ${NOW_MS} OR s.received_at > ${NOW_MS} - ${ASKS_FOR_MS})
-       AND EXISTS (SELECT FROM pdus p WHERE p.event_id = s.event_id AND p.room_id = s.room_id))`;
+    OR (s.waits_for <> '{}' OR s.not_before <= ${NOW_MS} OR s.attempts = 1 OR s.received_at > ${NOW_MS} - ${ASKS_FOR_MS})
+       AND EXISTS (SELECT FROM pdus p WHERE p.event_id = s.event_id AND p.room_id = s.room_id)
+       AND NOT EXISTS (SELECT FROM gaps behind WHERE behind.room_id = s.room_id AND behind.event_id = ANY (s.waits_for)
+                                                 AND ${TRIED_IN_VAIN}))`;
 /** What waits for other events is released by them; this is when it is looked at if nothing does. */
 const LONGEST_WAIT_MS = 6 * 3_600_000;
 /** Of a room, for people to see; of a flood the newest are as good as all. */

@@ -2,7 +2,7 @@
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
-import { STANDS_FOR_IT } from './staged-pdus.ts';
+import { STANDS_FOR_IT, TRIED_IN_VAIN } from './staged-pdus.ts';
 
 /** Where we stand with a room that another server sends events of. */
 export interface PushedRoom {
@@ -82,6 +82,8 @@ export interface MissingParent {
   /** It came meanwhile: an event of the timeline, or an anchor. */
   readonly isParent: boolean;
   readonly gap: 'open' | 'given-up' | null;
+  /** The state at the open gap was not had at the first attempt. */
+  readonly isTriedInVain: boolean;
   /** Why the gap was given up. */
   readonly gapReason: string | null;
   /** We hold it as an event of another room. */
@@ -104,6 +106,8 @@ export async function readMissingParents(
             EXISTS (SELECT FROM event_states e WHERE e.event_id = i.event_id AND e.room_id = $1)
               OR EXISTS (SELECT FROM anchors a WHERE a.event_id = i.event_id AND a.room_id = $1) AS "isParent",
             CASE WHEN g.event_id IS NULL THEN NULL WHEN g.wake_at IS NULL THEN 'given-up' ELSE 'open' END AS gap,
+            EXISTS (SELECT FROM gaps behind WHERE behind.room_id = $1 AND behind.event_id = i.event_id AND ${TRIED_IN_VAIN})
+              AS "isTriedInVain",
             g.last_reason AS "gapReason",
             EXISTS (SELECT FROM pdus p WHERE p.event_id = i.event_id AND p.room_id <> $1) AS "isElsewhere",
             EXISTS (SELECT FROM staged_pdus s
@@ -121,7 +125,7 @@ export async function readMissingParents(
 
 /** Copies of events that were of no use so far. */
 export interface UselessCopies {
-  /** Events that the server asked about gave us already: a copy that waits, or one that was given up. */
+  /** Events that the server asked about gave us already: a copy that waits, or one that was given up; and good ones that wait. */
   readonly given: ReadonlySet<EventId>;
   /** Texts of copies that anybody gave us and that have not passed, by event. */
   readonly texts: ReadonlyMap<EventId, readonly Uint8Array[]>;
@@ -135,7 +139,7 @@ export async function readUselessCopies(
   eventIds: readonly EventId[],
 ): Promise<UselessCopies> {
   const rows = await sql.query<{ eventId: EventId; isGiven: boolean; texts: Buffer[] }>(
-    `SELECT event_id AS "eventId", bool_or(origin = $2) AS "isGiven",
+    `SELECT event_id AS "eventId", bool_or(origin = $2 OR is_stored AND waits_for <> '{}') AS "isGiven",
             coalesce(array_agg(raw) FILTER (WHERE dropped_at IS NULL AND NOT is_stored), '{}') AS texts
        FROM (SELECT s.*, row_number() OVER (PARTITION BY event_id ORDER BY origin <> $2, nid) AS place,
                     EXISTS (SELECT FROM pdus p WHERE p.event_id = s.event_id) AS is_stored

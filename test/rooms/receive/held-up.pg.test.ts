@@ -141,3 +141,36 @@ test('what another server sent without its parent keeps nobody else from asking 
   await push(A, [third]);
   expect((await taken(first, second, third)).map(({ verdict }) => verdict)).toEqual(Array(3).fill('accepted'));
 });
+
+test('one made-up parent that others have seen the state at holds up a room no longer than an attempt', async () => {
+  const room = new SignedRoom();
+  room.join(MALLORY);
+  const { push, gaps, closeGap, giveUpGap, taken } = await openWholeRoom(room);
+  const madeUp = `$${'made-up'.padEnd(43, '_')}` as EventId;
+  const over = room.say(MALLORY, 'm.room.message', { body: 'over it' }, { prev: [madeUp] });
+  await push(EVIL, [over]);
+  await gaps(1);
+  const after = room.message(ALICE, 'after it', [over]);
+  await push(A, [after]);
+  const waits = (eventId: EventId) => () =>
+    store.query(`SELECT FROM staged_pdus WHERE event_id = $1 AND $2 = ANY (waits_for)`, [eventId, madeUp]);
+  await expect.poll(waits(after), { timeout: 10_000 }).toHaveLength(1);
+  // The first attempt was in vain, and the second has begun.
+  await store.query(`UPDATE gaps SET attempts = 2 WHERE room_id = $1`, [room.roomId]);
+
+  const later = room.message(BOB, 'later', [after]);
+  await push(B, [later]);
+  expect((await gaps(2)).map(({ eventId }) => eventId).sort()).toEqual([madeUp, after].sort());
+  await closeGap(after, room.state());
+  expect(await taken(later)).toMatchObject([{ verdict: 'accepted' }]);
+
+  // What was there before looks again in a minute.
+  await store.query(`UPDATE staged_pdus SET not_before = 0 WHERE event_id = $1 AND not_before < $2`, [
+    after,
+    Date.now() + 120_000,
+  ]);
+  expect((await gaps(2)).map(({ eventId }) => eventId).sort()).toEqual([madeUp, over].sort());
+  await closeGap(over, room.state());
+  expect(await taken(after)).toMatchObject([{ verdict: 'accepted' }]);
+  await giveUpGap(madeUp, 'nobody has it');
+});
