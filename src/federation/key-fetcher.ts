@@ -1,9 +1,9 @@
 /**
- * One round of fetching keys over the network: the notaries in their order, each asked for many servers at once, then
- * whoever is left directly. Answers are believed only when they are signed: by the server itself, and at a notary by
+ * Fetching keys over the network: the notaries in their order, each asked for many servers at once, then whoever is left
+ * directly, some at a time. Each key is told of when it is had. Answers are believed only when they are signed: by the server itself, and at a notary by
  * the notary too.
  */
-import pLimit from 'p-limit';
+import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { type KeyId, type ServerName } from '../matrix/identifiers.ts';
@@ -18,12 +18,14 @@ import { better, isEnough } from './known-keys.ts';
 const NOTARY_SERVERS_MAX = 300;
 /** A notary that does not know a key asks its server before it answers, milliseconds. */
 const NOTARY_TIMEOUT_MS = 20_000;
-/** A notary that failed is passed over for this long, milliseconds. */
+/**
+ * A notary that failed is passed over for this long, milliseconds, by what would be asked together with what it failed at: the
+ * fault may be that of the servers it was asked about, who let it wait.
+ */
 const NOTARY_PAUSE_MS = 30_000;
+const PAUSES_MAX = 10_000;
 /** A notary's own keys are fetched again after this, milliseconds. */
 const NOTARY_KEYS_LIFETIME_MS = 3_600_000;
-/** Servers asked at a time; each costs a name look-up and a TLS handshake. */
-const DIRECT_CONCURRENCY = 48;
 /** Keys are wanted while somebody waits; a server that takes longer than this is as good as down, milliseconds. */
 const DIRECT_TIMEOUT_MS = 10_000;
 
@@ -34,8 +36,20 @@ export interface TrustedKeyServer {
   readonly verifyKeys?: ReadonlyMap<KeyId, string>;
 }
 
-/** Every key of the servers asked for that could be had, by server. Never throws. */
-export type KeyFetcher = (requests: readonly KeyRequest[]) => Promise<ReadonlyMap<ServerName, readonly KnownKey[]>>;
+export interface KeySearch {
+  /** What is asked of a notary together belongs together: batches of a name share its pauses. */
+  readonly batch: string;
+  readonly requests: readonly KeyRequest[];
+  /** Runs `ask`, which never rejects, when a server may be asked. */
+  readonly whenItsTurn: (serverName: ServerName, ask: () => Promise<void>) => void;
+  /** Takes every key that was had. */
+  readonly had: (keys: readonly KnownKey[]) => void;
+  /** A request is done with, once each: the best key for it, if any. */
+  readonly done: (request: KeyRequest, key: KnownKey | undefined) => void;
+}
+
+/** Resolves when the notaries have said what they know; servers are asked from then on. Never throws. */
+export type KeyFetcher = (search: KeySearch) => Promise<void>;
 
 export interface KeyFetcherConfig {
   readonly serverName: ServerName;
@@ -48,8 +62,7 @@ export interface KeyFetcherConfig {
 /** Asks notaries and servers for keys; one that cannot be had is absent from the answer. */
 export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   const { client, clock, logger } = config;
-  const limit = pLimit(DIRECT_CONCURRENCY);
-  const pausedUntil = new Map<ServerName, number>();
+  const paused = new LRUCache<string, true>({ max: PAUSES_MAX, ttl: NOTARY_PAUSE_MS, perf: clock });
   const notaryKeys = new Map<ServerName, { readonly keys: ReadonlyMap<KeyId, string>; readonly fetchedAt: number }>();
   /** Fetches of notaries' own keys that are under way: a round asks a notary in several requests, and rounds overlap. */
   const notaryKeysOnTheirWay = new Map<ServerName, Promise<ReadonlyMap<KeyId, string>>>();
@@ -121,39 +134,47 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
     return [];
   };
 
-  return async (requests) => {
+  return async ({ batch, requests, whenItsTurn, had, done }) => {
     const found = createFindings(clock);
-    for (const notary of config.trustedKeyServers) {
-      const left = requests.filter((request) => !found.has(request) && request.serverName !== notary.serverName);
-      const isSkipped =
-        notary.serverName === config.serverName || (pausedUntil.get(notary.serverName) ?? 0) > clock.now();
-      if (isSkipped || left.length === 0) continue;
+    const open = new Set(requests);
+    const add = (keys: readonly KnownKey[]): void => {
+      found.add(keys);
+      had(keys);
+    };
+    const close = (closed: readonly KeyRequest[]): void => {
+      for (const request of closed) if (open.delete(request)) done(request, found.get(request));
+    };
+
+    for (const { serverName: notary, ...rest } of config.trustedKeyServers) {
+      const left = [...open].filter(({ serverName }) => serverName !== notary);
+      if (notary === config.serverName || paused.has(`${notary} ${batch}`) || left.length === 0) continue;
       await Promise.all(
         chunksByServer(left).map(async (chunk) => {
           try {
-            found.add(await askNotary(notary, chunk));
+            add(await askNotary({ serverName: notary, ...rest }, chunk));
           } catch (error) {
-            pausedUntil.set(notary.serverName, clock.now() + NOTARY_PAUSE_MS);
-            logger.warn({ notary: notary.serverName, err: error }, 'a notary cannot be asked for keys');
+            paused.set(`${notary} ${batch}`, true);
+            logger.warn({ notary, err: error }, 'a notary cannot be asked for keys');
           }
+          close(chunk.filter((request) => found.has(request)));
         }),
       );
     }
-    const servers = new Set(requests.filter((request) => !found.has(request)).map(({ serverName }) => serverName));
-    // What we know of our own keys is configured.
-    servers.delete(config.serverName);
-    await Promise.all(
-      [...servers].map((serverName) =>
-        limit(async () => {
-          try {
-            found.add(await askServer(serverName));
-          } catch (error) {
-            logger.debug({ serverName, err: error }, 'a server cannot be asked for its keys');
-          }
-        }),
-      ),
-    );
-    return found.byServer;
+    for (const [serverName, ofServer] of byServer([...open])) {
+      // What we know of our own keys is configured.
+      if (serverName === config.serverName) {
+        close(ofServer);
+        continue;
+      }
+      whenItsTurn(serverName, async () => {
+        try {
+          add(await askServer(serverName));
+        } catch (error) {
+          logger.debug({ serverName, err: error }, 'a server cannot be asked for its keys');
+        }
+        close(ofServer);
+      });
+    }
   };
 }
 
@@ -179,33 +200,38 @@ function newestClaims(claims: readonly Claim[]): KnownKey[] {
   return [...new Map(sorted.map(({ key }) => [`${key.serverName} ${key.keyId}`, key])).values()];
 }
 
-/** What a round has found so far: each key once. */
+/** What a search has found so far: each key once. */
 function createFindings(clock: Clock) {
-  const byServer = new Map<ServerName, KnownKey[]>();
+  const byName = new Map<string, KnownKey>();
+  const nameOf = ({ serverName, keyId }: Pick<KeyRequest, 'serverName' | 'keyId'>) => `${serverName} ${keyId}`;
+  const get = (request: KeyRequest): KnownKey | undefined => byName.get(nameOf(request));
   return {
-    byServer,
+    get,
     /** Whether a key is found that nothing fresher can better. */
-    has: ({ serverName, keyId, validAtTs }: KeyRequest): boolean =>
-      (byServer.get(serverName) ?? []).some((key) => key.keyId === keyId && isEnough(key, { validAtTs }, clock.now())),
+    has(request: KeyRequest): boolean {
+      const key = get(request);
+      return key !== undefined && isEnough(key, request, clock.now());
+    },
     /** Takes the keys of one answer, which was asked for after those before it. */
     add(keys: readonly KnownKey[]): void {
-      for (const key of keys) {
-        const known = byServer.get(key.serverName) ?? [];
-        const same = known.find(({ keyId }) => keyId === key.keyId);
-        const best = better(same, key) ?? key;
-        byServer.set(key.serverName, [...known.filter((other) => other !== same), best]);
-      }
+      for (const key of keys) byName.set(nameOf(key), better(byName.get(nameOf(key)), key) ?? key);
     },
   };
 }
 
+function byServer(requests: readonly KeyRequest[]): Map<ServerName, KeyRequest[]> {
+  const groups = new Map<ServerName, KeyRequest[]>();
+  for (const request of requests) {
+    const group = groups.get(request.serverName);
+    if (group === undefined) groups.set(request.serverName, [request]);
+    else group.push(request);
+  }
+  return groups;
+}
+
 /** The requests in groups of at most `NOTARY_SERVERS_MAX` servers, those of one server together. */
 function chunksByServer(requests: readonly KeyRequest[]): KeyRequest[][] {
-  const byServer = new Map<ServerName, KeyRequest[]>();
-  for (const request of requests) {
-    byServer.set(request.serverName, [...(byServer.get(request.serverName) ?? []), request]);
-  }
-  const groups = [...byServer.values()];
+  const groups = [...byServer(requests).values()];
   const chunks: KeyRequest[][] = [];
   for (let at = 0; at < groups.length; at += NOTARY_SERVERS_MAX) {
     chunks.push(groups.slice(at, at + NOTARY_SERVERS_MAX).flat());

@@ -1,16 +1,18 @@
 /**
  * Finds the keys of other servers: in memory, in the store, then at the trusted notaries many servers a request, then at
  * the servers themselves, some at a time. A join of a room with 1,300 servers costs a handful of requests where a notary
- * is configured. Callers that want the same key share one search for it, from the look into the store to the answer, so
- * that none of them asks for what another has just found; servers that could not give a key are left alone for a
- * growing while.
+ * is configured. Callers that want the same key share one search for it (strangers among themselves), from the look into
+ * the store to the answer, so that none of them asks for what another has just found; servers that could not give a key
+ * are left alone for a growing while.
  */
+import { setImmediate as immediate } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
-import { type ServerName } from '../matrix/identifiers.ts';
+import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import {
+  type KeyAsker,
   type KeyRequest,
   type KeyResolver,
   type KeyStore,
@@ -22,16 +24,20 @@ import { orAborted } from './deadline.ts';
 import { type OldSigningKey } from './key-answer.ts';
 import { better, isEnough, verifyKeyOf } from './known-keys.ts';
 import { type TrustedKeyServer, createKeyFetcher } from './key-fetcher.ts';
+import { type KeyPlace, createKeyLanes, isOfStrangers } from './key-lanes.ts';
 import { createKeyPatience } from './key-patience.ts';
 
-/** Requests for one key that are collected into one round; more wait for the next round. */
-const ROUND_KEYS_MAX = 1000;
-/** Rounds under way at a time; what is wanted meanwhile goes into the next ones, in fewer requests. */
-const ROUNDS_MAX = 4;
+/** Keys that are collected into one batch for the notaries; what is wanted meanwhile goes into the next. */
+const BATCH_KEYS_MAX = 1000;
+/** Servers remembered for having given a key since we started. */
+const ANSWERED_MAX = 20_000;
 /** Keys kept in memory: a few hundred bytes each, and a big room has some thousands. */
 const CACHED_KEYS_MAX = 20_000;
 /** After this a key is read from the store again: another process may have had a later answer about it. */
 const CACHED_MS_MAX = 3_600_000;
+
+/** Whose keys are wanted for no room: those of a test, and of whatever is ours. */
+const NO_ROOM = '' as RoomId;
 
 export interface KeyRing {
   /** Never throws for a key that cannot be had; only for an aborted signal or a store that fails. */
@@ -53,8 +59,11 @@ export interface KeyRingConfig {
 
 interface Want {
   readonly request: KeyRequest;
+  readonly asker: KeyAsker;
   /** What the store has of it, though it may not be valid long enough. */
   stored: KnownKey | undefined;
+  /** Where it is looked for; whoever wants it too has it from there. */
+  place: KeyPlace | undefined;
   readonly done: Promise<KnownKey | undefined>;
   readonly settle: (key: KnownKey | undefined) => void;
   readonly fail: (error: unknown) => void;
@@ -69,10 +78,17 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
   const cache = new LRUCache<string, KnownKey>({ max: CACHED_KEYS_MAX, ttl: CACHED_MS_MAX, perf: clock });
   /** Everything wanted and not settled yet, by name. */
   const wants = new Map<string, Want>();
-  /** Of these: to be looked up in the store, and to be asked for. */
+  /** Of these: to be looked up in the store, and to be asked for, by batch. */
   let unread: Want[] = [];
-  let waiting: Want[] = [];
-  let rounds = 0;
+  const waiting = new Map<string, Want[]>();
+  /** Batches that have no turn in view yet. */
+  const begun: (() => void)[] = [];
+  const lanes = createKeyLanes(clock);
+  const answered = new LRUCache<ServerName, true>({ max: ANSWERED_MAX });
+  /** What was had and is not stored yet, and what was looked for. */
+  let had: KnownKey[] = [];
+  let ended: { readonly want: Want; readonly key: KnownKey | undefined }[] = [];
+  let isStoring = false;
 
   /** `key`: what the search over the network gave, if there was one. */
   const settle = (want: Want, key: KnownKey | undefined): void => {
@@ -80,12 +96,16 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     const best = better(better(cache.get(name), want.stored), key);
     if (best !== undefined) cache.set(name, best);
     // Removed in the tick that fills the cache: a later caller finds the key or starts a new search.
-    wants.delete(name);
+    forget(want);
     want.settle(best);
+  };
+  const forget = (want: Want): void => {
+    wants.delete(searchNameOf(want.request, want.asker));
+    if (want.place !== undefined) lanes.leave(want.place);
   };
   const fail = (failed: readonly Want[], error: unknown): void => {
     for (const want of failed) {
-      wants.delete(nameOf(want.request));
+      forget(want);
       want.fail(error);
     }
   };
@@ -100,52 +120,95 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
         want.stored = byName.get(nameOf(want.request));
         const isFound = want.stored !== undefined && isEnough(want.stored, want.request, clock.now());
         if (isFound || !patience.mayAsk(want.request)) settle(want, undefined);
-        else waiting.push(want);
+        else lineUp(want);
       }
     } catch (error) {
       fail(wanted, error);
     }
-    startRounds();
+    for (const start of begun.splice(0)) start();
   };
 
-  const runRound = async (round: readonly Want[]): Promise<void> => {
-    rounds += 1;
-    try {
-      const found = await fetchKeys(round.map(({ request }) => request));
-      await config.keyStore.storeKeys([...found.values()].flat());
-      for (const want of round) {
-        const { request } = want;
-        const key = found.get(request.serverName)?.find(({ keyId }) => keyId === request.keyId);
+  const lineUp = (want: Want): void => {
+    const { serverName } = want.request;
+    const isKnown = want.stored !== undefined || answered.has(serverName);
+    const place = lanes.placeOf(serverName, want.asker, isKnown);
+    want.place = place;
+    if (place === undefined) {
+      settle(want, undefined);
+      return;
+    }
+    const { lane, batch } = place;
+    const name = `${lane.name} ${batch}`;
+    const others = waiting.get(name);
+    if (others !== undefined) {
+      others.push(want);
+      return;
+    }
+    waiting.set(name, [want]);
+    begun.push(() => lane.batches.run(batch, () => search(name, place)));
+  };
+
+  /** Asks for what is in a batch when its turn has come, and for what is too much in another turn. */
+  const search = async (name: string, place: KeyPlace): Promise<void> => {
+    const { lane } = place;
+    const batch = waiting.get(name) ?? [];
+    const rest = batch.splice(BATCH_KEYS_MAX);
+    waiting.delete(name);
+    const byRequest = new Map(batch.map((want) => [want.request, want]));
+    const groups = new Map(batch.map(({ request, place: own }) => [request.serverName, own?.group ?? place.group]));
+    const asked = fetchKeys({
+      batch: name,
+      requests: batch.map(({ request }) => request),
+      whenItsTurn: (serverName, ask) => lane.servers.run(groups.get(serverName) ?? place.group, ask),
+      had: (keys) => {
+        had.push(...keys);
+        for (const { serverName } of keys) answered.set(serverName, true);
+      },
+      done: (request, key) => {
         patience.note(request, key !== undefined && isEnough(key, request, clock.now()));
-        settle(want, key);
+        const want = byRequest.get(request);
+        if (want !== undefined) ended.push({ want, key });
+        void store();
+      },
+    });
+    if (rest.length > 0) {
+      waiting.set(name, rest);
+      lane.batches.run(place.batch, () => search(name, place));
+    }
+    await asked;
+  };
+
+  /** Each key counts once it is stored; what comes while that is done is stored together. */
+  const store = async (): Promise<void> => {
+    if (isStoring) return;
+    isStoring = true;
+    await immediate();
+    while (ended.length > 0) {
+      const [keys, batch] = [had, ended];
+      had = [];
+      ended = [];
+      try {
+        if (keys.length > 0) await config.keyStore.storeKeys(keys);
+        for (const { want, key } of batch) settle(want, key);
+      } catch (error) {
+        const failed = batch.map(({ want }) => want);
+        fail(failed, error);
       }
-    } catch (error) {
-      fail(round, error);
-    } finally {
-      rounds -= 1;
-      startRounds();
     }
+    isStoring = false;
   };
 
-  const startRounds = (): void => {
-    while (waiting.length > 0 && rounds < ROUNDS_MAX) {
-      const round = waiting.slice(0, ROUND_KEYS_MAX);
-      waiting = waiting.slice(ROUND_KEYS_MAX);
-      void runRound(round);
-    }
-  };
-
-  const want = (request: KeyRequest): Promise<KnownKey | undefined> => {
-    const running = wants.get(nameOf(request));
+  const want = (request: KeyRequest, asker: KeyAsker): Promise<KnownKey | undefined> => {
+    const running = wants.get(searchNameOf(request, asker));
     if (running !== undefined) {
       // What is on its way is nearly always valid for later events too.
       const isStronger = running.request.validAtTs < request.validAtTs;
       return running.done.then((key) =>
-        isStronger && key !== undefined && !isEnough(key, request, clock.now()) ? want(request) : key,
+        isStronger && key !== undefined && !isEnough(key, request, clock.now()) ? want(request, asker) : key,
       );
     }
-    const made = makeWant(request);
-    wants.set(nameOf(request), made);
+    const made = makeWant(request, asker);
+    wants.set(searchNameOf(request, asker), made);
     // Callers of the same turn of the event loop are looked up together.
     if (unread.length === 0) setImmediate(() => void readStore());
     unread.push(made);
@@ -153,7 +216,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
   };
 
   return {
-    resolve: async (requests, signal) => {
+    resolve: async (requests, signal, asker = NO_ROOM) => {
       signal.throwIfAborted();
       const known = new Map<string, VerifyKey>();
       const missing: KeyRequest[] = [];
@@ -162,7 +225,8 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
         if (key === undefined || !isEnough(key, request, clock.now())) missing.push(request);
         else known.set(nameOf(key), verifyKeyOf(key, clock.now()));
       }
-      const found = missing.length === 0 ? [] : await orAborted(Promise.all(missing.map(want)), signal);
+      const searches = missing.map((request) => want(request, asker));
+      const found = searches.length === 0 ? [] : await orAborted(Promise.all(searches), signal);
       for (const key of found) if (key !== undefined) known.set(nameOf(key), verifyKeyOf(key, clock.now()));
       return [...known.values()];
     },
@@ -191,6 +255,11 @@ function nameOf({ serverName, keyId }: Pick<KeyRequest, 'serverName' | 'keyId'>)
   return `${serverName} ${keyId}`;
 }
 
+/** Nothing of ours waits for a search of strangers, who have few places. */
+function searchNameOf(request: KeyRequest, asker: KeyAsker): string {
+  return isOfStrangers(asker) ? `strange ${nameOf(request)}` : nameOf(request);
+}
+
 /** Each key once, with the latest time that it must be valid at. */
 function strongestRequests(requests: readonly KeyRequest[]): KeyRequest[] {
   const byName = new Map<string, KeyRequest>();
@@ -201,7 +270,7 @@ function strongestRequests(requests: readonly KeyRequest[]): KeyRequest[] {
   return [...byName.values()];
 }
 
-function makeWant(request: KeyRequest): Want {
+function makeWant(request: KeyRequest, asker: KeyAsker): Want {
   let settle: Want['settle'] = () => undefined;
   let fail: Want['fail'] = () => undefined;
   const done = new Promise<KnownKey | undefined>((resolve, reject) => {
@@ -210,5 +279,5 @@ function makeWant(request: KeyRequest): Want {
   });
   // Everybody who waits may have gone away; then nobody hears of a failure of the store, and nobody needs to.
   done.catch(() => undefined);
-  return { request, stored: undefined, done, settle, fail };
+  return { request, asker, stored: undefined, place: undefined, done, settle, fail };
 }

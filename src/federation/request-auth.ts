@@ -149,7 +149,7 @@ export async function findSigner(
 
   const validAtTs = clock.now();
   const wanted = headers.map(({ keyId }) => ({ serverName: origin, keyId, validAtTs }));
-  const keys = await untilLate(signal, (untilThen) => resolveKeys(wanted, untilThen));
+  const keys = await untilLate(signal, (untilThen) => resolveKeys(wanted, untilThen, 'request'));
   const isOfKey = (keyId: KeyId) => (key: (typeof keys)[number]) => key.serverName === origin && key.keyId === keyId;
   const usable = headers.flatMap(({ keyId, signature }) => {
     const key = keys.find(isOfKey(keyId));

@@ -44,8 +44,8 @@ function tally(outcomes: readonly CheckOutcome[]): Map<VerificationOutcome, numb
 /** The key ring, with the keys counted that it found and did not find. */
 export function countKeys({ resolve }: KeyRing, { keys }: Instruments): KeyRing {
   return {
-    resolve: async (requests, signal) => {
-      const found = await resolve(requests, signal);
+    resolve: async (requests, signal, asker) => {
+      const found = await resolve(requests, signal, asker);
       const names = new Set(found.map(({ serverName, keyId }) => `${serverName} ${keyId}`));
       const wanted = new Set(requests.map(({ serverName, keyId }) => `${serverName} ${keyId}`));
       const had = [...wanted].filter((name) => names.has(name)).length;

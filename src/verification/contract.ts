@@ -135,5 +135,15 @@ export interface KeyStore {
   storeKeys(keys: readonly KnownKey[]): Promise<void>;
 }
 
+/**
+ * For what keys are wanted, so that nothing keeps everything else waiting: events that others push, requests to us that
+ * nobody has verified yet, or the state of a room that we fetch.
+ */
+export type KeyAsker = 'pushed' | 'request' | RoomId;
+
 /** Finds keys: from the cache, the servers themselves, or notaries. Keys that cannot be had are absent; never throws for one. */
-export type KeyResolver = (requests: readonly KeyRequest[], signal: AbortSignal) => Promise<readonly VerifyKey[]>;
+export type KeyResolver = (
+  requests: readonly KeyRequest[],
+  signal: AbortSignal,
+  asker?: KeyAsker,
+) => Promise<readonly VerifyKey[]>;

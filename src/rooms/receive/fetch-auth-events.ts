@@ -164,6 +164,7 @@ async function take(
     roomId,
     rules,
     events: [...wanted],
+    asker: 'pushed',
     capReferences: false,
     isHeld,
     signal,

@@ -118,7 +118,7 @@ async function check(
     ? { isHeld: (ids: readonly EventId[]) => heldEventIds(context.store, roomId, ids) }
     : {};
   const ring = { verification: context.verification, keyRing: { resolve: resolveKeys } };
-  const outcomes = await checkEvents(ring, { roomId, rules, events, signal, ...isHeld });
+  const outcomes = await checkEvents(ring, { roomId, rules, events, asker: 'pushed', signal, ...isHeld });
   await insertPdus(context.store, passed(outcomes));
   return rows.filter((row, i) => {
     const outcome = outcomes[i];
@@ -143,11 +143,13 @@ async function check(
 
 /** Waits a moment for each key, apart from the others; the ring looks on, and has it the next time. */
 function patientOnly(resolve: KeyResolver): KeyResolver {
-  return async (requests, signal) => {
+  return async (requests, signal, asker) => {
     const over = new AbortController();
     try {
       const late = delay(KEY_WAIT_MS, [], { signal: over.signal }).catch(() => []);
-      const found = await Promise.all(requests.map((request) => Promise.race([resolve([request], signal), late])));
+      const found = await Promise.all(
+        requests.map((request) => Promise.race([resolve([request], signal, asker), late])),
+      );
       return found.flat();
     } finally {
       over.abort();
