@@ -1,8 +1,9 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import {
   type ReceivedRequest,
   authenticate,
   authorizationOf,
+  findSigner,
   parseAuthHeader,
 } from '../../src/federation/request-auth.ts';
 import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
@@ -128,4 +129,17 @@ describe('verifying who sent a request', () => {
   test('a key that is no longer valid signs nothing', async () => {
     expect(await check({}, NOW + 1001)).toMatchObject({ ok: false, rule: 'key-unavailable' });
   });
+});
+
+test('a key that does not come in time is one that cannot be had', async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const stuck: KeyResolver = (_requests, ended) =>
+    new Promise((_resolve, reject) => {
+      ended.addEventListener('abort', () => reject(ended.reason as Error));
+    });
+  const slow = 'X-Matrix origin="slow.test",key="ed25519:a",sig="AAAA"';
+  const found = findSigner([slow], { ourselves: us, resolveKeys: stuck, clock: { now: () => NOW } }, signal);
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(await found).toMatchObject({ ok: false, rule: 'key-unavailable' });
 });
