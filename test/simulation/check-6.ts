@@ -96,7 +96,9 @@ class Check6 {
       if (!this.#isPartial) await this.#judge(event.eventId, this.ofStay, this.#viewAt(position));
       this.ofStay.add(event.eventId);
     }
-    if (event.type !== 'ResyncCompleted') return;
+    // A stay ends in the place of the completion where the full state lets none of our joins stand.
+    if (event.type !== 'ResyncCompleted' && event.type !== 'StayEnded') return;
+    if (!this.#isPartial) return;
     this.#isPartial = false;
     const judged = new Set<EventId>();
     for (const eventId of this.#input.isReplayed ? this.ofStay : []) {

@@ -63,7 +63,7 @@ export function pauseAfter(attempts: number): number {
   return Math.min(FIRST_PAUSE_MS * 2 ** Math.min(attempts, 30), LONGEST_PAUSE_MS);
 }
 
-/** How long an event rests of which a state is too much to work out, in milliseconds: as long as it has waited, within bounds. */
+/** How long an event rests that nothing wakes before its turn may come, in milliseconds: as long as it has waited, within bounds. */
 export function restAt(ageMs: number): number {
   return Math.min(Math.max(ageMs, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
 }
@@ -249,8 +249,9 @@ class Turn {
     } else {
       const waitsFor = wait.pending.slice(0, AWAITED_MAX);
       const reason = waitsFor.length === 0 ? 'its prev_events have just come' : `waits for ${waitsFor[0] ?? ''}`;
-      // The gap may have been tried in vain by then.
-      const again = wait.isForGap ? { delayMs: Math.max(GAP_LOOK_MS, row.ageMs) } : {};
+      // The gap may have been tried in vain by then; at an event itself the parents may come before the state, from anybody.
+      const lookMs = waitsFor.includes(row.eventId) ? restAt(row.ageMs) : Math.max(GAP_LOOK_MS, row.ageMs);
+      const again = wait.isForGap ? { delayMs: lookMs } : {};
       this.#aside.push({ nid: row.nid, reason, waitsFor, ...again });
     }
   }
