@@ -10,12 +10,13 @@ import { type CitedAuthEvents, type PduVerdict, checkOutlier, checkReceived } fr
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
-import { type TimelineEvent } from '../../resync/events.ts';
-import { type Parent, readParents } from '../../store/events/anchors.ts';
+import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { type Parent, readParents, readStatesBeforeStays } from '../../store/events/anchors.ts';
 import { readReached, readUncovered } from '../../store/events/event-states.ts';
 import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from './admission.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
 import { parseStored, rulesOfJoined } from './load-pdus.ts';
@@ -134,6 +135,8 @@ class Batch {
   readonly #replaced = new Set<EventId>();
   /** Prev_events of what leads on from the stored parents of the batch; read for the first event that follows it. */
   #leadingOn: Promise<ReadonlyMap<EventId, readonly EventId[]>> | undefined;
+  /** Read for the first event that was held before it came. */
+  #statesBeforeStays: Promise<readonly SnapshotId[]> | undefined;
   /** Events that have not had their turn. */
   #remaining: readonly Pdu[];
 
@@ -165,7 +168,7 @@ class Batch {
   }
 
   async #admit(event: Pdu): Promise<Admission> {
-    if (this.#isKnown(event)) return { outcome: 'known' };
+    if (this.#isKnown(event) || (await this.#isHistory(event))) return { outcome: 'known' };
     const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
     if (missingParents.length > 0) {
       return { outcome: 'waits', missingParents, missingAuthEvents: this.#missingAuthEvents(event) };
@@ -185,6 +188,21 @@ class Batch {
   #isKnown({ eventId, prevEvents }: Pdu): boolean {
     const itself = this.#given.parents.get(eventId);
     return itself !== undefined && (!itself.isAnchor || itself.isHistory || prevEvents.includes(eventId));
+  }
+
+  /**
+   * An event of the state that a stay of ours began with lies before that, whatever is missing here of what it builds on. In the
+   * timeline it would be judged by a state that is guessed, and stand beside what comes after it.
+   */
+  async #isHistory({ eventId, type, stateKey }: Pdu): Promise<boolean> {
+    const isHeldBefore = this.#given.authEvents.has(eventId) && !this.#given.parents.has(eventId);
+    if (stateKey === undefined || !isHeldBefore) return false;
+    const { roomId } = this.#room;
+    for (const state of await (this.#statesBeforeStays ??= readStatesBeforeStays(this.#sql, roomId))) {
+      const [entry] = await readSnapshot(this.#sql, roomId, state, { keys: [{ type, stateKey }] });
+      if (entry?.eventId === eventId) return true;
+    }
+    return false;
   }
 
   async #judge(event: Pdu): Promise<Admission> {

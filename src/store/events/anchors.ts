@@ -50,6 +50,18 @@ export async function readParents(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
+/** The states after what the joins that opened our stays build on, as far as these are anchors. */
+export async function readStatesBeforeStays(sql: Sql, roomId: RoomId): Promise<SnapshotId[]> {
+  const rows = await sql.query<{ stateAfter: SnapshotId }>(
+    `SELECT DISTINCT encode(a.state_after, 'hex') AS "stateAfter"
+       FROM journal o JOIN pdus j ON j.event_id = o.data ->> 'joinEventId' AND j.room_id = o.room_id
+       JOIN anchors a ON a.room_id = o.room_id AND a.event_id = ANY (j.prev_events)
+      WHERE o.room_id = $1 AND o.stream = 'resync' AND o.type IN ('PartialStateJoined', 'FullStateJoined')`,
+    [roomId],
+  );
+  return rows.map(({ stateAfter }) => stateAfter);
+}
+
 /** Anchors whose full state is still to be fetched, in no particular order. */
 export async function readPartialAnchors(sql: Sql, roomId: RoomId): Promise<EventId[]> {
   const rows = await sql.query<{ eventId: EventId }>(

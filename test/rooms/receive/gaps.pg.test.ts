@@ -168,6 +168,21 @@ test('of an answer to get_missing_events one bad event costs the others nothing,
   expect(await extremities()).toEqual([last]);
 });
 
+test.each(['whole', 'partial'])(
+  'an event of the state that a %s room began with enters no timeline when it is sent',
+  async (is) => {
+    const here = openPushedRoom(store, verification);
+    const { room, push, settled, extremities, gaps } = here;
+    const join = await here.join(is === 'partial');
+    const old = [room.create, room.power, room.joinRules];
+    await push(A, old);
+    expect(await settled(...old)).toEqual([null, null, null]);
+    expect(await readEventStates(store, room.roomId, old)).toEqual(new Map());
+    expect(await extremities()).toEqual([join]);
+    expect(await gaps(0)).toEqual([]);
+  },
+);
+
 test('what is said to lie before our join is history: the state at it is asked for, and it enters no timeline', async () => {
   const { room, push, gaps, closeGap, taken, asked } = await openWholeRoom();
   const old = room.say(ALICE, 'm.room.message', { body: 'old' }, { depth: 3 });
