@@ -56,8 +56,6 @@ class Comparing {
   /** Delivered to us, and none of what lies before our join: the set that everything is a function of. */
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
-  /** Before our first join. */
-  #history: ReadonlySet<EventId> = new Set();
   readonly #snapshots = new Map<SnapshotId, Promise<StateMap>>();
 
   constructor(play: Play, store: Store) {
@@ -103,7 +101,6 @@ class Comparing {
     const [first] = joins;
     if (first === undefined) return;
     const history = world.ancestorsOf([first]);
-    this.#history = history;
     const stays = residents.joins.filter(({ eventId }) => begun.has(eventId));
     const before = stays.map(({ eventId, known }) => ({ ancestors: world.ancestorsOf([eventId]), known }));
     const isBefore = (id: EventId): boolean =>
@@ -219,11 +216,7 @@ class Comparing {
     const prevEventsOf = (id: EventId): readonly EventId[] => this.oracle.event(id).prevEvents;
     const tips = extremitiesOf(ofLastStay, this.delivered, prevEventsOf, isSolid);
     const missing = [...tips].filter((id) => !standing.extremities.includes(id));
-    const others = standing.extremities.filter((id) => !tips.has(id));
-    // What is sent again from before our join, and is not known to be before it, is taken for a branch of its own.
-    const old = others.filter((id) => this.#history.has(id));
-    if (old.length > 0) this.#play.coverage.count('tolerated: extremity from before the join', old.length);
-    const extra = others.filter((id) => !this.#history.has(id));
+    const extra = standing.extremities.filter((id) => !tips.has(id));
     if (missing.length > 0) {
       this.#differ(`no extremities, and should be: ${missing.map((id) => this.#nameOf(id)).join()}`);
     }
@@ -234,7 +227,7 @@ class Comparing {
     }
     // Where nothing of the stay stands, its join among that, the state is the one that the join was made on.
     const [opening] = ofLastStay;
-    const standingOn = tips.size + old.length === 0 && opening !== undefined ? [opening] : [...tips, ...old];
+    const standingOn = tips.size === 0 && opening !== undefined ? [opening] : [...tips];
     const current = this.oracle.resolve(standingOn.map((id) => this.oracle.stateAfter(id)));
     this.#compareStates('the current state', await this.#stateOf(standing.currentState), current);
     await this.#compareMembers(current);

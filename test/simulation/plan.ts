@@ -8,7 +8,7 @@ import { type SpecialAct } from './acts.ts';
 /** Kinds of things that may be in a run; what the product is known not to do yet stays off. */
 export const FEATURES = [
   ...(['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const),
-  ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'history', 'wide-gaps', 'whole-answers'] as const),
+  ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'wide-gaps', 'whole-answers'] as const),
 ] as const;
 export type Feature = (typeof FEATURES)[number];
 
@@ -37,7 +37,6 @@ export type Step =
       readonly again: number;
     }
   /** A server sends us events that are older than our join. */
-  | { readonly do: 'history'; readonly server: number; readonly count: number; readonly seed: number }
   /** The workflow does so many things. */
   | { readonly do: 'work'; readonly actions: number }
   | { readonly do: 'wait'; readonly ms: number }
@@ -139,10 +138,6 @@ function addRareThings(
     const server = random.integer(servers);
     const unsent = Array.from({ length: 25 + random.integer(25) }, () => act(undefined, 'never', server));
     put(0.2 + 0.6 * random.next(), ...unsent, ...tell(act(undefined, 'soon', server)));
-  }
-  for (let times = has('history') && random.chance(0.15) ? 1 + random.integer(2) : 0; times > 0; times -= 1) {
-    const [server, seed] = [random.integer(servers), random.integer(1_000_000_000)];
-    put(random.next(), { do: 'history', server, count: 1 + random.integer(6), seed });
   }
   if (has('refused-join') && random.chance(0.08)) {
     past.push(...[0, 1, 2].slice(0, servers).flatMap((server) => tell(act('ban us', 'soon', server))));
