@@ -91,8 +91,8 @@ class Comparing {
   }
 
   /**
-   * What was pushed or given, but for what nobody can take, and for what lies before a join that began a stay and had not been
-   * delivered by then. What came while nobody of ours was in counts if we took it in.
+   * What was pushed or given, but for what nobody can take, and for what lies before a join that began a stay: where
+   * that had no place by then, it is history. It counts, as what came while nobody of ours was in, if we took it in.
    */
   async #findDelivered(): Promise<void> {
     const { world, residents, pushed, unsure } = this.#play;
@@ -102,9 +102,8 @@ class Comparing {
     if (first === undefined) return;
     const history = world.ancestorsOf([first]);
     const stays = residents.joins.filter(({ eventId }) => begun.has(eventId));
-    const before = stays.map(({ eventId, known }) => ({ ancestors: world.ancestorsOf([eventId]), known }));
-    const isBefore = (id: EventId): boolean =>
-      before.some(({ ancestors, known }) => ancestors.has(id) && !known.has(id));
+    const before = stays.map(({ eventId }) => world.ancestorsOf([eventId]));
+    const isBefore = (id: EventId): boolean => before.some((ancestors) => ancestors.has(id));
     const ids = [...pushed, ...residents.given].filter((id) => !world.unusable.has(id) && !history.has(id));
     const held = await readEventStates(this.#store, world.roomId, ids);
     const isSure = (id: EventId): boolean => !unsure.has(id) && !isBefore(id);

@@ -61,7 +61,7 @@ export class Play {
     this.plan = plan;
     this.#machine = machine;
     this.world = new World(String(plan.seed), plan.version, plan.seed, plan.servers);
-    this.residents = new Residents(this.world, this.#activity, { pushed: this.pushed, givesWhole: plan.givesWhole });
+    this.residents = new Residents(this.world, this.#activity, { givesWhole: plan.givesWhole });
     this.#process = this.#start();
   }
 

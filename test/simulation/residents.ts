@@ -26,8 +26,6 @@ export interface TakenJoin {
   readonly eventId: EventId;
   readonly userId: UserId;
   readonly prevEvents: readonly EventId[];
-  /** Delivered to us before. */
-  readonly known: ReadonlySet<EventId>;
 }
 
 export class Residents {
@@ -41,18 +39,12 @@ export class Residents {
   readonly asked: string[] = [];
   readonly #world: World;
   readonly #activity: Activity;
-  readonly #pushed: ReadonlySet<EventId>;
   readonly #givesWhole: boolean;
 
-  constructor(
-    world: World,
-    activity: Activity,
-    { pushed, givesWhole }: { readonly pushed: ReadonlySet<EventId>; readonly givesWhole: boolean },
-  ) {
+  constructor(world: World, activity: Activity, { givesWhole }: { readonly givesWhole: boolean }) {
     this.#world = world;
     this.#givesWhole = givesWhole;
     this.#activity = activity;
-    this.#pushed = pushed;
   }
 
   client(): FederationClient {
@@ -163,8 +155,7 @@ export class Residents {
     const event = isLax ? world.cosigned(json) : this.#allowed(server, world.cosigned(json));
     if (!world.events.has(eventId)) {
       world.add(event, server, isLax);
-      const known = new Set([...this.#pushed, ...this.given]);
-      this.joins.push({ eventId, userId: event.sender, prevEvents: event.prevEvents, known });
+      this.joins.push({ eventId, userId: event.sender, prevEvents: event.prevEvents });
     }
     const before = new Map(world.truth.stateBefore(eventId));
     const place = stateMapKey('m.room.member', event.sender);
