@@ -54,9 +54,11 @@ export async function readParents(
 export async function readStatesBeforeStays(sql: Sql, roomId: RoomId): Promise<SnapshotId[]> {
   const rows = await sql.query<{ stateAfter: SnapshotId }>(
     `SELECT DISTINCT encode(a.state_after, 'hex') AS "stateAfter"
-       FROM journal o JOIN pdus j ON j.event_id = o.data ->> 'joinEventId' AND j.room_id = o.room_id
-       JOIN anchors a ON a.room_id = o.room_id AND a.event_id = ANY (j.prev_events)
-      WHERE o.room_id = $1 AND o.stream = 'resync' AND o.type IN ('PartialStateJoined', 'FullStateJoined')`,
+       FROM (SELECT DISTINCT ON (epoch) data ->> 'joinEventId' AS event_id FROM journal
+              WHERE room_id = $1 AND stream = 'resync' AND type IN ('PartialStateJoined', 'FullStateJoined')
+              ORDER BY epoch, position) AS opening
+       JOIN pdus j ON j.event_id = opening.event_id AND j.room_id = $1
+       JOIN anchors a ON a.room_id = $1 AND a.event_id = ANY (j.prev_events)`,
     [roomId],
   );
   return rows.map(({ stateAfter }) => stateAfter);
