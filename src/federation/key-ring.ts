@@ -165,7 +165,6 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
         for (const { serverName } of keys) answered.set(serverName, true);
       },
       done: (request, key) => {
-        patience.note(request, key !== undefined && isEnough(key, request, clock.now()));
         const want = byRequest.get(request);
         if (want !== undefined) ended.push({ want, key });
         void store();
@@ -189,7 +188,11 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       ended = [];
       try {
         if (keys.length > 0) await config.keyStore.storeKeys(keys);
-        for (const { want, key } of batch) settle(want, key);
+        for (const { want, key } of batch) {
+          // In the tick that fills the cache: who looked into the store a moment before is not told that the key was asked for in vain.
+          patience.note(want.request, key !== undefined && isEnough(key, want.request, clock.now()));
+          settle(want, key);
+        }
       } catch (error) {
         const failed = batch.map(({ want }) => want);
         fail(failed, error);

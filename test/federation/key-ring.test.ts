@@ -60,6 +60,8 @@ interface World {
   inFlightMax: number;
   /** Turns of the event loop between what the store reads and when it says so. */
   readTurns: () => number;
+  /** And before what it was given can be read. */
+  storeTurns: number;
 }
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -77,6 +79,7 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
     inFlight: 0,
     inFlightMax: 0,
     readTurns: () => 0,
+    storeTurns: 0,
     ...parts,
   };
   const ring = createKeyRing({
@@ -93,9 +96,9 @@ function world(parts: Partial<World> = {}, trusted: readonly TrustedKeyServer[] 
         for (let turns = state.readTurns(); turns > 0; turns--) await turn();
         return read;
       },
-      storeKeys: (keys) => {
+      async storeKeys(keys) {
+        for (let turns = state.storeTurns; turns > 0; turns--) await turn();
         state.stored.push(...keys);
-        return Promise.resolve();
       },
     },
     client: {
@@ -183,6 +186,16 @@ describe('the key ring', () => {
     const asked = here.notaryQueries.flat().map(({ serverName }) => serverName);
     expect(asked).toHaveLength(new Set(asked).size);
     expect(here.asked).toEqual([]);
+  });
+
+  test('what a pushing server made us ask for is had for a room too, at whatever moment the room wants it', async () => {
+    for (let after = 0; after < 15; after++) {
+      const here = world({ servers: { 'a.test': answerOf('a.test') }, storeTurns: 3, readTurns: () => 2 });
+      const pushing = here.ring.resolve([request('a.test')], signal, 'request');
+      for (let turns = after; turns > 0; turns--) await turn();
+      expect(await here.names(request('a.test'))).toHaveLength(1);
+      expect(await pushing).toHaveLength(1);
+    }
   });
 
   test('asks a server directly when the notary is down, and the notary not again for a while', async () => {
