@@ -162,7 +162,7 @@ module.exports = {
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|accounts/(contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|rooms)/(contract|client-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
     ),
     forbid(
       'temporal-knows-no-use-case',

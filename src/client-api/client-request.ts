@@ -1,8 +1,9 @@
 /** What an endpoint for clients may look at, and the strict reading of bodies. */
-import { type FastifyRequest } from 'fastify';
+import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { type z } from 'zod';
 import { type Requester } from '../accounts/contract.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
+import { goneSignal } from '../http/gone-signal.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
@@ -14,6 +15,8 @@ export interface ClientRequest extends OpenRequest {
   readonly raw: Uint8Array;
   /** Of who asks: by the connection, or as a proxy in front of us says. */
   readonly address: string;
+  /** Aborted when the client goes away before it has its answer. Made when it is first looked at: most requests wait for nothing. */
+  readonly signal: AbortSignal;
 }
 
 /** A request of somebody who has shown his access token. */
@@ -22,9 +25,17 @@ export interface UserRequest extends ClientRequest {
 }
 
 /** The request without who makes it. */
-export function clientRequest(request: FastifyRequest): ClientRequest {
-  const raw = request.body instanceof Uint8Array ? request.body : new Uint8Array();
-  return { ...openRequest(request), query: request.query as ClientRequest['query'], raw, address: request.ip };
+export function clientRequest(request: FastifyRequest, reply: FastifyReply): ClientRequest {
+  let signal: AbortSignal | undefined;
+  return {
+    ...openRequest(request),
+    query: request.query as ClientRequest['query'],
+    raw: request.body instanceof Uint8Array ? request.body : new Uint8Array(),
+    address: request.ip,
+    get signal() {
+      return (signal ??= goneSignal(reply));
+    },
+  };
 }
 
 /**

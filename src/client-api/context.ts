@@ -2,12 +2,14 @@
 import { type Accounts, type SecretRegistration } from '../accounts/contract.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
+import { type ClientReads } from '../rooms/client-contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
 import { type RateLimiters } from './rate-limits.ts';
 
 export interface ClientContext {
   readonly serverName: ServerName;
   readonly accounts: Accounts;
+  readonly reads: ClientReads;
   readonly limiters: RateLimiters;
   /** Where clients reach this server; `null`: nobody has said. */
   readonly publicBaseUrl: string | null;
@@ -16,6 +18,8 @@ export interface ClientContext {
   /** `null`: no secret is configured. */
   readonly secretRegistration: SecretRegistration | null;
   readonly defaultRoomVersion: string;
+  /** How long a request may wait for a room to become whole, milliseconds. */
+  readonly stateWaitMaxMs: number;
 }
 
 /** For anybody. */

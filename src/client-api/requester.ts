@@ -1,5 +1,5 @@
 /** The part of the listener that answers users only: every request carries an access token, or is refused with 401. */
-import { type FastifyInstance, type FastifyRequest } from 'fastify';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type Accounts, type Requester } from '../accounts/contract.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type UserRequest, clientRequest } from './client-request.ts';
@@ -12,16 +12,16 @@ import { type UserRequest, clientRequest } from './client-request.ts';
 export function requireUser(
   app: FastifyInstance,
   accounts: Pick<Accounts, 'authenticate'>,
-): { readonly of: (request: FastifyRequest) => UserRequest } {
+): { readonly of: (request: FastifyRequest, reply: FastifyReply) => UserRequest } {
   const checked = new WeakMap<FastifyRequest, Requester>();
   app.addHook('onRequest', async (request) => {
     checked.set(request, await accounts.authenticate(tokenOf(request), request.ip));
   });
   return {
-    of(request) {
+    of(request, reply) {
       const requester = checked.get(request);
       if (requester === undefined) throw new Error('a handler ran before its request was checked');
-      return { ...clientRequest(request), requester };
+      return Object.assign(clientRequest(request, reply), { requester });
     },
   };
 }

@@ -16,9 +16,10 @@ import { type ClientContext } from './context.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
+import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
-import { translateAccountError } from './errors.ts';
+import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
 import { requireUser } from './requester.ts';
 
@@ -53,7 +54,13 @@ const HEADERS = {
 /** For anybody. */
 export const OPEN_ENDPOINTS = [...DISCOVERY_ENDPOINTS, ...OPEN_SESSION_ENDPOINTS, ...OPEN_PROFILE_ENDPOINTS];
 /** For users. */
-export const USER_ENDPOINTS = [...SESSION_ENDPOINTS, ...ACCOUNT_ENDPOINTS, ...DEVICE_ENDPOINTS, ...PROFILE_ENDPOINTS];
+export const USER_ENDPOINTS = [
+  ...SESSION_ENDPOINTS,
+  ...ACCOUNT_ENDPOINTS,
+  ...DEVICE_ENDPOINTS,
+  ...PROFILE_ENDPOINTS,
+  ...MEMBERSHIP_ENDPOINTS,
+];
 
 export interface ClientServerOptions extends Omit<ClientContext, 'limiters'> {
   /** Absent: plain HTTP, on an inner address or behind a proxy that ends TLS. */
@@ -68,7 +75,7 @@ export interface ClientServerOptions extends Omit<ClientContext, 'limiters'> {
 /** The server, not yet listening. */
 export function createClientServer(options: ClientServerOptions): FastifyInstance {
   const { logger, tls, isBehindProxy } = options;
-  const answerError = createAnswerError(logger, translateAccountError);
+  const answerError = createAnswerError(logger, translateError);
   const app = createApp({
     tls,
     isBehindProxy,

@@ -5,7 +5,7 @@
 
 /**
  * - `unknown-alias`: the alias's server does not know it;
- * - `unknown-room`: we hold nothing about the room, or not the event of it;
+ * - `unknown-room`: we hold nothing about the room, or not the event or the state of it;
  * - `unknown-event`: nothing is known under that event id;
  * - `unknown-user`: the user is not one of this server's;
  * - `forbidden`: the room's rules or the residents refuse it (banned, invite only);

@@ -3,10 +3,14 @@ import { type AddressInfo } from 'node:net';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { createAccounts } from '../../src/accounts/accounts.ts';
+import { type Accounts } from '../../src/accounts/contract.ts';
 import { createPasswords } from '../../src/accounts/passwords.ts';
 import { createSecretRegistration } from '../../src/accounts/shared-secret.ts';
 import { type ClientServerOptions, createClientServer } from '../../src/client-api/server.ts';
+import { type Clock } from '../../src/clock.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { type ClientReads } from '../../src/rooms/client-contract.ts';
+import { clientReads } from '../../src/rooms/read/for-clients.ts';
 import { type Store } from '../../src/store/open-store.ts';
 
 export const SERVER_NAME = 'here.test' as ServerName;
@@ -35,6 +39,25 @@ export interface TestClient {
   user(name: string, over?: { readonly isAdmin?: boolean; readonly deviceId?: string }): Promise<string>;
 }
 
+/** What a listener needs at the least; no account, and no room. */
+export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions {
+  return {
+    serverName: SERVER_NAME,
+    // Whoever asks for one of them has to bring his own.
+    accounts: {} as Accounts,
+    reads: {} as ClientReads,
+    publicBaseUrl: null,
+    defaultRoomVersion: '11',
+    stateWaitMaxMs: 10_000,
+    isRegistrationOpen: false,
+    secretRegistration: null,
+    isBehindProxy: false,
+    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
+    clock,
+    logger: pino({ level: 'silent' }),
+  };
+}
+
 /** Listens until the test is over. Passwords are hashed for no cost. */
 export async function startClientApi(store: Store, over: Partial<ClientServerOptions> = {}): Promise<TestClient> {
   const log: string[] = [];
@@ -46,15 +69,11 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
     accessTokenMs: 300_000,
   });
   const app = createClientServer({
-    serverName: SERVER_NAME,
+    ...bareOptions(clock),
     accounts,
-    publicBaseUrl: null,
-    defaultRoomVersion: '11',
+    reads: clientReads({ store }),
     isRegistrationOpen: true,
     secretRegistration: createSecretRegistration(SECRET, clock),
-    isBehindProxy: false,
-    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
-    clock,
     logger: pino({ level: 'trace' }, { write: (line: string) => void log.push(line) }),
     ...over,
   });

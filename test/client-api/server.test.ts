@@ -2,11 +2,10 @@ import { type FastifyInstance } from 'fastify';
 import { request } from 'undici';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
-import { type Accounts } from '../../src/accounts/contract.ts';
 import { systemClock } from '../../src/clock.ts';
-import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { createClientServer } from '../../src/client-api/server.ts';
 import { clientRequest } from '../../src/client-api/client-request.ts';
+import { bareOptions } from './client.ts';
 
 interface Running {
   readonly app: FastifyInstance;
@@ -20,20 +19,7 @@ async function start(
 ): Promise<Running> {
   const log: string[] = [];
   const logger = pino({ level: 'trace' }, { write: (line: string) => void log.push(line) });
-  const app = createClientServer({
-    serverName: 'here.test' as ServerName,
-    // Nothing here asks for an account.
-    accounts: {} as Accounts,
-    publicBaseUrl: null,
-    defaultRoomVersion: '11',
-    isRegistrationOpen: false,
-    secretRegistration: null,
-    isBehindProxy: false,
-    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
-    clock: systemClock,
-    logger,
-    ...over,
-  });
+  const app = createClientServer({ ...bareOptions(systemClock), logger, ...over });
   prepare(app);
   onTestFinished(() => app.close());
   return { app, url: await app.listen({ host: '127.0.0.1', port: 0 }), log };
@@ -116,7 +102,7 @@ test('nothing of a query is logged, where old clients put their tokens', async (
 
 const addressSeen = async (isBehindProxy: boolean, forwarded: string | undefined): Promise<unknown> => {
   const { url } = await start({ isBehindProxy }, (app) =>
-    app.get('/address', (asked) => ({ address: clientRequest(asked).address })),
+    app.get('/address', (asked, reply) => ({ address: clientRequest(asked, reply).address })),
   );
   const headers: Record<string, string> = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded };
   return ((await (await fetch(`${url}/address`, { headers })).json()) as { address: unknown }).address;

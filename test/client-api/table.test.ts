@@ -1,10 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
-import { type Accounts } from '../../src/accounts/contract.ts';
 import { OPEN_ENDPOINTS, USER_ENDPOINTS, createClientServer } from '../../src/client-api/server.ts';
-import { SERVER_NAME, TestClock } from './client.ts';
+import { bareOptions } from './client.ts';
 
 const PAGE = join(import.meta.dirname, '../../docs/CLIENT-API.md');
 
@@ -40,19 +38,7 @@ test('the page of the client API lists each endpoint once, and those that are th
 });
 
 test('what the page says is not there is unrecognized, under r0 too', async () => {
-  const app = createClientServer({
-    serverName: SERVER_NAME,
-    // Nothing here gets as far as an account.
-    accounts: {} as Accounts,
-    publicBaseUrl: null,
-    defaultRoomVersion: '11',
-    isRegistrationOpen: false,
-    secretRegistration: null,
-    isBehindProxy: false,
-    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
-    clock: new TestClock(),
-    logger: pino({ level: 'silent' }),
-  });
+  const app = createClientServer({ ...bareOptions() });
   onTestFinished(() => app.close());
   for (const { method, path } of (await rows()).filter(({ there }) => !there)) {
     for (const form of [path, path.replace('/client/v3/', '/client/r0/')]) {

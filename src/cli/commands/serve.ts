@@ -13,6 +13,7 @@ import { type JoinRoom } from '../../metrics/joins.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
+import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startTelemetry } from '../../telemetry.ts';
@@ -105,7 +106,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     logger,
     clock: systemClock,
   });
-  const client = await buildClientServer({ config, accounts, clock: systemClock, logger });
+  const client = await buildClientServer({ config, accounts, reads: clientReads(rooms), clock: systemClock, logger });
   shutdown.add('federation listener', () => federation.close());
   const federationPort = await openListener(federation, 'federation', listeners.federation);
   shutdown.add('client listener', () => client.close());

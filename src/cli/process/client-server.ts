@@ -6,11 +6,13 @@ import { createClientServer } from '../../client-api/server.ts';
 import { type Clock } from '../../clock.ts';
 import { type Config } from '../../config.ts';
 import { type Logger } from '../../logging.ts';
+import { type ClientReads } from '../../rooms/client-contract.ts';
 import { readCertificate } from './certificate.ts';
 
 export interface ClientServerParts {
   readonly config: Config;
   readonly accounts: Accounts;
+  readonly reads: ClientReads;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -19,6 +21,7 @@ export interface ClientServerParts {
 export async function buildClientServer({
   config,
   accounts,
+  reads,
   clock,
   logger,
 }: ClientServerParts): Promise<FastifyInstance> {
@@ -32,6 +35,7 @@ export async function buildClientServer({
     isBehindProxy: xForwarded,
     secretRegistration: secret === null ? null : createSecretRegistration(secret, clock),
     accounts,
+    reads,
     clock,
     logger,
   });

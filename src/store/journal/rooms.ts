@@ -215,6 +215,15 @@ export async function readLocalMembers(sql: Sql, roomId: RoomId): Promise<LocalM
     .orderBy(userId);
 }
 
+/** Rooms that a user of this server is joined to, by id. */
+export async function readJoinedRooms(sql: Sql, userId: UserId): Promise<RoomId[]> {
+  const rows = await sql.query<{ roomId: RoomId }>(
+    `SELECT room_id AS "roomId" FROM local_members WHERE user_id = $1 AND membership = 'join' ORDER BY room_id`,
+    [userId],
+  );
+  return rows.map(({ roomId }) => roomId);
+}
+
 /** Whether a user of this server is joined in the room's current state. */
 export async function isAnybodyIn(sql: Sql, roomId: RoomId): Promise<boolean> {
   const [row] = await sql.query<{ isIn: boolean }>(
