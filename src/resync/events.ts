@@ -406,7 +406,7 @@ export type TimelineEvent =
 
 export type JournalStream = 'resync' | 'timeline';
 
-/** A row of the journal. `position` is global, gapless and in commit order; `seq` counts within room and stream. */
+/** A row of the journal. `position` is global and rises in commit order; `seq` counts within room and stream. */
 export interface Journalled<E extends ResyncEvent | TimelineEvent = ResyncEvent | TimelineEvent> {
   readonly position: number;
   readonly roomId: RoomId;

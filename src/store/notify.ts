@@ -1,20 +1,22 @@
 /**
- * Hears of appends through one LISTEN connection a process, and lets callers wait for what the database says next. The
+ * Hears of what is written through one LISTEN connection a process, and lets callers wait for what the database says next. The
  * notification carries no truth: a waiter registers, then looks, then sleeps, and looks again now and then, so that a lost
  * notification costs a poll and never a hang. While the connection is up such polls are rare and spread out; waiters of one
  * thing share their looks (watch.ts). 5,000 waiters that each looked once a second took four fifths of a processor.
  */
 import pg from 'pg';
-import { type RoomId } from '../matrix/identifiers.ts';
-import { NOTIFY_CHANNEL } from './journal/write-entries.ts';
+import { NOTIFY_CHANNEL, type Topic } from './journal/positions.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
 import { Watch } from './watch.ts';
 
 export interface Notification {
-  readonly roomId: RoomId;
-  /** Of the last entry of one append. */
+  readonly topic: Topic;
+  /** The last one of what was written. */
   readonly position: number;
 }
+
+/** What a wait is for; `null`: an append to any room. */
+export type Awaited = Topic | null;
 
 export interface WaitOptions {
   /** Aborting ends the wait at once; it rejects with the signal's reason. */
@@ -28,15 +30,21 @@ export interface WaitOptions {
 export interface Notifier {
   /**
    * Waits until `look` gives something other than `undefined`, and gives that; `undefined` after `timeoutMs`. It looks at
-   * once, after each append to the room (`null`: to any) and now and then, never twice at a time; errors reject the wait.
-   * Waiters of a room with the same function share its looks, and its first waiter's `pollMs`.
+   * once, whenever something was written about the topic and now and then, never twice at a time; errors reject the wait.
+   * Waiters for a topic with the same function share its looks, and its first waiter's `pollMs`.
    */
-  waitFor<Topic extends RoomId | null, Result>(
-    topic: Topic,
-    look: (topic: Topic) => Promise<Result | undefined>,
+  waitFor<Of extends Awaited, Result>(
+    topic: Of,
+    look: (topic: Of) => Promise<Result | undefined>,
     options: WaitOptions,
   ): Promise<Result | undefined>;
-  /** Calls `listener` for every append; `null` when some may have been missed. Gives the function that ends it. */
+  /** As `waitFor`, for any of several topics, each named once. These looks are shared with nobody. */
+  waitForAny<Result>(
+    topics: readonly Awaited[],
+    look: () => Promise<Result | undefined>,
+    options: WaitOptions,
+  ): Promise<Result | undefined>;
+  /** Calls `listener` for everything that is told; `null` when some may have been missed. Gives the function that ends it. */
   subscribe(listener: (notification: Notification | null) => void): () => void;
   /** Callers that wait now. */
   readonly waiting: number;
@@ -55,69 +63,100 @@ const SAFETY_POLL_STEPS = 30;
 const WAKE_STEP_MS = 50;
 const WAKE_STEPS = 20;
 
-type Topic = RoomId | null;
-type Look = (topic: Topic) => Promise<unknown>;
+type Look = (topic: never) => Promise<unknown>;
 
 /** Connects in the background; until that succeeds, and while the connection is lost, waits go on by polling. */
 export function createNotifier(store: Store, logger?: StoreLogger): Notifier {
-  const topics = new Map<Topic, Map<Look, Watch<unknown>>>();
+  const watches = new Set<Watch<unknown>>();
+  const byTopic = new Map<Awaited, Set<Watch<unknown>>>();
+  const shared = new Map<Awaited, Map<Look, Watch<unknown>>>();
   const listeners = new Set<(notification: Notification | null) => void>();
   let made = 0;
-  const watches = (): Watch<unknown>[] => [...topics.values()].flatMap((topic) => [...topic.values()]);
 
   /** Not all in the same moment. */
   const wakeAll = (): void => {
-    watches().forEach((watch, i) => {
-      watch.wakeIn((i % WAKE_STEPS) * WAKE_STEP_MS);
-    });
+    let i = 0;
+    for (const watch of [...watches]) watch.wakeIn((i++ % WAKE_STEPS) * WAKE_STEP_MS);
   };
   const hear = (notification: Notification | null): void => {
     for (const listener of [...listeners]) listener(notification);
     if (notification === null) {
       wakeAll();
     } else {
-      for (const topic of [notification.roomId, null]) {
-        for (const watch of topics.get(topic)?.values() ?? []) watch.wake();
+      const { topic } = notification;
+      for (const about of topic.startsWith('!') ? [topic, null] : [topic]) {
+        for (const watch of byTopic.get(about) ?? []) watch.wake();
       }
     }
   };
   const listening = new ListenConnection(store, hear, wakeAll, logger);
 
-  const watchOf = (topic: Topic, look: Look, pollMs: number): Watch<unknown> => {
-    const ofTopic = topics.get(topic) ?? new Map<Look, Watch<unknown>>();
-    topics.set(topic, ofTopic);
-    const known = ofTopic.get(look);
-    if (known !== undefined) return known;
+  const makeWatch = (
+    topics: readonly Awaited[],
+    look: () => Promise<unknown>,
+    pollMs: number,
+    onIdle?: () => void,
+  ): Watch<unknown> => {
     const turn = made++ % SAFETY_POLL_STEPS;
     const safetyMs = SAFETY_POLL_MS * (1 + turn / SAFETY_POLL_STEPS);
     const watch = new Watch<unknown>({
-      look: () => look(topic),
+      look,
       pauseMs: () => (listening.isUp ? safetyMs : pollMs),
       onIdle: () => {
-        ofTopic.delete(look);
-        if (ofTopic.size === 0 && topics.get(topic) === ofTopic) topics.delete(topic);
+        watches.delete(watch);
+        for (const topic of topics) removeFrom(byTopic, topic, watch);
+        onIdle?.();
       },
     });
+    watches.add(watch);
+    for (const topic of topics) {
+      const ofTopic = byTopic.get(topic) ?? new Set();
+      byTopic.set(topic, ofTopic.add(watch));
+    }
+    return watch;
+  };
+  const sharedWatch = (topic: Awaited, look: Look, pollMs: number): Watch<unknown> => {
+    const ofTopic = shared.get(topic) ?? new Map<Look, Watch<unknown>>();
+    shared.set(topic, ofTopic);
+    const known = ofTopic.get(look);
+    if (known !== undefined) return known;
+    // A watch calls `look` with the topic it was made for.
+    const watch = makeWatch(
+      [topic],
+      () => look(topic as never),
+      pollMs,
+      () => {
+        ofTopic.delete(look);
+        if (ofTopic.size === 0 && shared.get(topic) === ofTopic) shared.delete(topic);
+      },
+    );
     ofTopic.set(look, watch);
     return watch;
   };
 
   return {
-    waitFor: async <T extends Topic, Result>(
-      topic: T,
-      look: (topic: T) => Promise<Result | undefined>,
+    waitFor: async <Of extends Awaited, Result>(
+      topic: Of,
+      look: (topic: Of) => Promise<Result | undefined>,
       { signal, timeoutMs, pollMs }: WaitOptions,
     ) => {
       signal.throwIfAborted();
-      // A watch calls `look` with the topic it was made for.
-      return (await watchOf(topic, look as Look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
+      return (await sharedWatch(topic, look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
+    },
+    waitForAny: async <Result>(
+      topics: readonly Awaited[],
+      look: () => Promise<Result | undefined>,
+      { signal, timeoutMs, pollMs }: WaitOptions,
+    ) => {
+      signal.throwIfAborted();
+      return (await makeWatch(topics, look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
     },
     subscribe: (listener) => {
       listeners.add(listener);
       return () => void listeners.delete(listener);
     },
     get waiting() {
-      return watches().reduce((sum, watch) => sum + watch.waiting, 0);
+      return [...watches].reduce((sum, watch) => sum + watch.waiting, 0);
     },
     close: () => listening.close(),
   };
@@ -196,9 +235,14 @@ class ListenConnection {
   }
 }
 
+function removeFrom<Key, Item>(sets: Map<Key, Set<Item>>, key: Key, item: Item): void {
+  const set = sets.get(key);
+  if (set?.delete(item) === true && set.size === 0) sets.delete(key);
+}
+
 function parse(payload: string | undefined): Notification | undefined {
   // A room id may hold spaces, and any other character.
   const space = payload?.indexOf(' ') ?? -1;
   if (payload === undefined || space < 0) return undefined;
-  return { position: Number(payload.slice(0, space)), roomId: payload.slice(space + 1) as RoomId };
+  return { position: Number(payload.slice(0, space)), topic: payload.slice(space + 1) as Topic };
 }

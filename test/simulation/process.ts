@@ -112,7 +112,7 @@ export class Process {
     const hear = (roomId: RoomId, position: number): void => {
       const over = activity.begin('a notification');
       setImmediate(() => {
-        for (const listener of [...this.#listeners]) listener({ roomId, position });
+        for (const listener of [...this.#listeners]) listener({ topic: roomId, position });
         over();
       });
     };
@@ -244,7 +244,8 @@ export class Process {
 
   #notifier(): Notifier {
     return {
-      waitFor: (roomId, look) => look(roomId),
+      waitFor: (topic, look) => look(topic),
+      waitForAny: (_topics, look) => look(),
       subscribe: (listener) => {
         this.#listeners.add(listener);
         return () => this.#listeners.delete(listener);

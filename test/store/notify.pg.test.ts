@@ -58,7 +58,7 @@ async function listening(): Promise<void> {
 test('an append to a room with any characters in its id is heard of under that id', async () => {
   await listening();
   const heard: (string | undefined)[] = [];
-  notifier.subscribe((notification) => heard.push(notification?.roomId));
+  notifier.subscribe((notification) => heard.push(notification?.topic));
   for (const localpart of [' ', 'a b', 'a\nb', '\t1 2', '\'"\\']) {
     const roomId = `!${localpart}:there.test` as RoomId;
     await withTransaction(store, (tx) => createRoom(tx, roomId, '11'));
@@ -169,7 +169,7 @@ test('an append between the look and the sleep is not lost', async () => {
         });
       });
       await appendTo(roomId);
-      expect(await heard).toMatchObject({ roomId });
+      expect(await heard).toMatchObject({ topic: roomId });
     }
     return found;
   };

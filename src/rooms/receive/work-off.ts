@@ -80,8 +80,9 @@ class Worker implements WorkOff {
     this.#context = context;
     this.#budgets = createBudgets(context.clock, this.#closing.signal);
     this.#unsubscribe = context.notifier.subscribe((notification) => {
-      if (notification === null) this.#inBackground(() => this.#releaseAll());
-      else if (this.#waiting.has(notification.roomId)) this.#released(notification.roomId);
+      const roomId = notification?.topic as RoomId | undefined;
+      if (roomId === undefined) this.#inBackground(() => this.#releaseAll());
+      else if (this.#waiting.has(roomId)) this.#released(roomId);
     });
     this.#timers = [
       setInterval(() => this.#inBackground(() => this.#lease()), POLL_MS),

@@ -2,7 +2,7 @@
  * The folds of what differs between one current state and the next: memberships of local users, how many members are
  * joined, what the room calls itself. They cost what differs, not what the states hold.
  */
-import { type RoomId } from '../../matrix/identifiers.ts';
+import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Transaction } from '../open-store.ts';
 import { stateKeyNidOf } from '../snapshots/snapshot-trie.ts';
@@ -38,19 +38,29 @@ const FOLD_DIFFERENCES = `
               FROM changed WHERE type = 'm.room.member') AS c
      WHERE r.room_id = $1 AND (c.more <> 0 OR $7)
   )
-  SELECT c.type, p.json::text AS json, p.hollow FROM changed c LEFT JOIN pdus p ON p.nid = c.after
-   WHERE c.type <> 'm.room.member'`;
+  SELECT c.type, NULL AS "userId", p.json::text AS json, p.hollow FROM changed c LEFT JOIN pdus p ON p.nid = c.after
+   WHERE c.type <> 'm.room.member'
+   UNION ALL
+  SELECT 'm.room.member', user_id, NULL, NULL FROM local`;
 
-/** Follows the folds from one current state of a locked room to the next. `before`: `null` for the room's first state. */
+/** An event that names the room, or else a member of this server. */
+interface Difference extends NamingEvent {
+  readonly userId: UserId | null;
+}
+
+/**
+ * Follows the folds from one current state of a locked room to the next. `before`: `null` for the room's first state. Gives the
+ * users of this server whose membership is another.
+ */
 export async function foldCurrentState(
   tx: Transaction,
   roomId: RoomId,
   before: SnapshotId | null,
   after: SnapshotId,
-): Promise<void> {
+): Promise<UserId[]> {
   const differences = await diffSnapshotTries(tx, roomId, before, after);
-  if (differences.length === 0) return;
-  const naming = await tx.query<NamingEvent>(FOLD_DIFFERENCES, [
+  if (differences.length === 0) return [];
+  const rows = await tx.query<Difference>(FOLD_DIFFERENCES, [
     roomId,
     `:${tx.serverName}`,
     int8Array(differences.map(({ key }) => stateKeyNidOf(key))),
@@ -59,7 +69,9 @@ export async function foldCurrentState(
     CALLED_BY,
     before === null,
   ]);
+  const naming = rows.filter(({ userId }) => userId === null);
   if (naming.length > 0) await foldNames(tx, roomId, naming);
+  return rows.flatMap(({ userId }) => userId ?? []);
 }
 
 /** Of the places that differ. What is not known stays so; and nothing is, while the body of one of the events may come yet. */

@@ -1,6 +1,7 @@
 /**
  * The journal as readers from outside follow it: pages of entries after a position, of all rooms or of one, of all types or
- * of some. Positions are gapless and in the order of commits, so whoever has read up to one has missed nothing before it.
+ * of some. Positions rise in the order of commits, so whoever has read up to one has missed nothing before it; not
+ * every position is an entry's (positions.ts).
  */
 import { invariant } from '../../invariant.ts';
 import { type RoomId } from '../../matrix/identifiers.ts';

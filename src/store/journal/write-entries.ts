@@ -3,7 +3,7 @@
  * of its transaction, and travels in one message with COMMIT.
  */
 import { invariant } from '../../invariant.ts';
-import { type RoomId } from '../../matrix/identifiers.ts';
+import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
@@ -11,10 +11,8 @@ import { type JournalEvent } from '../../resync/entries.ts';
 import { type Change } from './fold-corrections.ts';
 import { type Folded } from './fold-entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
+import { notifying, takingPositions } from './positions.ts';
 import { type LockedRoom } from './rooms.ts';
-
-/** The channel on which `position room_id` is sent for the last entry of each append. */
-export const NOTIFY_CHANNEL = 'rejoinder';
 
 /** What is appended was journalled before, by somebody else or by an earlier try of the same work. */
 export class AlreadyJournalledError extends Error {
@@ -79,9 +77,7 @@ function rowValues(rows: readonly EventStateRow[]): string[] {
 const WRITE_ENTRIES = {
   name: 'write_entries',
   text: `
-  WITH head AS (
-    UPDATE journal_head SET position = position + $3::int RETURNING position - $3::int AS base
-  ), entry AS (
+  WITH ${takingPositions('$3::int')}, entry AS (
     SELECT head.base + e.ordinal AS position, e.*
       FROM head, unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::int[], $9::text[], $10::bigint[])
            WITH ORDINALITY AS e(stream, seq, type, data, attempt_no, event_id, cause, ordinal)
@@ -98,7 +94,7 @@ const WRITE_ENTRIES = {
     )}
   ), judged AS (${insertJudged(15)}
   )
-  SELECT base, pg_notify('${NOTIFY_CHANNEL}', (base + $3) || ' ' || $1) FROM head`,
+  SELECT base, ${notifying('$3::int', '$1 || $27::text[]')} FROM head`,
 };
 
 interface Entry {
@@ -107,12 +103,17 @@ interface Entry {
   readonly event: JournalEvent;
 }
 
+interface ToWrite extends Pick<Folded, 'rows' | 'changes'> {
+  readonly entries: readonly Entry[];
+  /** Told of it besides those who wait for the room. */
+  readonly users: readonly UserId[];
+}
+
 /** From this statement to COMMIT, which comes with it, all other appends wait. Gives the position before the first entry. */
 export function writeEntries(
   tx: Transaction,
   room: LockedRoom,
-  entries: readonly Entry[],
-  { rows, changes }: Pick<Folded, 'rows' | 'changes'>,
+  { entries, rows, changes, users }: ToWrite,
   onWritten: (base: number) => void,
 ): void {
   const events = entries.map(({ event }) => event);
@@ -132,6 +133,7 @@ export function writeEntries(
     booleanArray(changes.map(({ verdict }) => verdict)),
     booleanArray(changes.map(({ states }) => states)),
     ...rowValues(rows),
+    textArray(users),
   ];
   tx.queryLast({
     statement: WRITE_ENTRIES,

@@ -1,4 +1,4 @@
-/** The third primary fact: what we decided, in one gapless order (src/store/journal/journal.ts). */
+/** The third primary fact: what we decided, in one order (src/store/journal/journal.ts). */
 import { sql } from 'drizzle-orm';
 import { boolean, check, index, integer, json, pgTable, text, unique, uniqueIndex } from 'drizzle-orm/pg-core';
 import { int8 } from './columns.ts';
