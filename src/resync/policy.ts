@@ -46,17 +46,18 @@ export interface Lacking {
 }
 
 /**
- * What becomes of an event that an answer lacks: it is waited for, so that the answer is of no use; it is dropped, since every
- * copy of it is bad; or the room goes on without it, as degraded. What others are judged by is waited for a day.
+ * What becomes of an event that an answer lacks, where `known` servers may be asked and everybody was asked in vain
+ * `failedRounds` times: it is waited for, so that the answer is of no use; it is dropped, since every copy of it is bad; or the
+ * room goes on without it, as degraded. What others are judged by is waited for a day.
  */
 export function settleLacking(
-  { candidates, failedRounds }: Pick<ResyncState, 'candidates' | 'failedRounds'>,
+  { known, failedRounds }: { readonly known: number; readonly failedRounds: number },
   { answers, since, isNeeded, isUnusable }: Lacking,
   now: number,
   policy: DegradePolicy = defaultDegradePolicy,
 ): 'awaited' | 'dropped' | 'gone-without' {
   const missingMs = now - since;
-  const isLookedFor = !isNeeded && answers >= Math.min(policy.answers, candidates.length);
+  const isLookedFor = !isNeeded && answers >= Math.min(policy.answers, known);
   if (isUnusable && isLookedFor && failedRounds + 1 >= DROP_FROM_ROUND) return 'dropped';
   // A day on which nothing of ours ran is no try.
   if (failedRounds < policy.rounds || missingMs < policy.afterMs) return 'awaited';
@@ -77,29 +78,29 @@ export function nextSeekAt(sought: number, now: number, jitter: number): number 
 export const GAP_RESIDENTS_AN_ATTEMPT = 3;
 /** Then a gap is given up: some four hours after it opened, and after 24 residents or each of fewer several times. */
 const GAP_ATTEMPTS_MAX = 8;
-/** Then also one whose state somebody gives in part is given up: by `atLastMs` a state is taken without what cannot be had. */
-const GAP_AFTER_AT_LAST_MS = 6 * 3_600_000;
 /** An attempt that says nothing for so long was cut off; states of big rooms take minutes. */
 export const GAP_ATTEMPT_MS_MAX = 15 * 60_000;
 
-/** Attempts that failed at a gap so far. */
-export interface GapAttempts {
-  readonly attempts: number;
-  readonly openedAt: number;
-  /** In the last one somebody gave the state, and not all of it. */
-  readonly isGivenInPart: boolean;
+/**
+ * What becomes of an event that the state at a gap lacks, in the `attempts`th attempt, where `known` servers are known: as in the
+ * state of a join, but bounded by the attempts. What others are judged by is not waited for a day: names are made up for nothing,
+ * and one server that gives the state in part would keep the gap open with them. By the last attempt the state is taken as it is.
+ */
+export function settleLackingAtGap(
+  { known, attempts }: { readonly known: number; readonly attempts: number },
+  lacking: Lacking,
+  now: number,
+  policy: DegradePolicy = defaultDegradePolicy,
+): 'awaited' | 'dropped' | 'gone-without' {
+  const { isNeeded, isUnusable } = lacking;
+  if (attempts >= GAP_ATTEMPTS_MAX) return 'gone-without';
+  const lone = { ...lacking, isNeeded: false, isUnusable: isUnusable && !isNeeded };
+  return settleLacking({ known, failedRounds: attempts - 1 }, lone, now, policy);
 }
 
-/** When a gap is tried next after an attempt that failed; `null`: it is given up. `jitter` is in [0, 1). */
-export function nextGapAttemptAt(
-  { attempts, openedAt, isGivenInPart }: GapAttempts,
-  policy: ResyncPolicy,
-  now: number,
-  jitter: number,
-): number | null {
-  const { atLastMs } = policy.degrade ?? defaultDegradePolicy;
-  const isAwaited = isGivenInPart && now < openedAt + atLastMs + GAP_AFTER_AT_LAST_MS;
-  if (attempts >= GAP_ATTEMPTS_MAX && !isAwaited) return null;
+/** When a gap is tried next after its `attempts`th attempt failed; `null`: it is given up. `jitter` is in [0, 1). */
+export function nextGapAttemptAt(attempts: number, policy: ResyncPolicy, now: number, jitter: number): number | null {
+  if (attempts >= GAP_ATTEMPTS_MAX) return null;
   const pauseMs = Math.min(policy.firstRetryMs * 2 ** Math.max(0, attempts - 1), policy.longestRetryMs);
   return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { gapsEndAt, nextAction, noGaps } from '../../src/resync/next-action.ts';
-import { defaultResyncPolicy, nextRoundAt, settleLacking } from '../../src/resync/policy.ts';
+import { defaultResyncPolicy, nextRoundAt, settleLacking, settleLackingAtGap } from '../../src/resync/policy.ts';
 import { type ResyncState, evolve, initialResyncState, willingFrom } from '../../src/resync/state.ts';
 import {
   anEvent,
@@ -228,7 +228,7 @@ describe('whoever turns up', () => {
 
 describe('going on without events that cannot be had', () => {
   const HOUR = 3_600_000;
-  const state = { candidates: ['a', 'b', 'c', 'd'].map(server), failedRounds: 2 };
+  const state = { known: 4, failedRounds: 2 };
   const lone = { answers: 3, since: 0, isNeeded: false, isUnusable: false };
   const bad = { ...lone, isUnusable: true };
 
@@ -239,7 +239,7 @@ describe('going on without events that cannot be had', () => {
     ['not before three servers have answered', state, { ...lone, answers: 2 }, 23 * HOUR, 'awaited'],
     [
       'where two servers are known, when both lacked it',
-      { ...state, candidates: [server('a'), server('b')] },
+      { ...state, known: 2 },
       { ...lone, answers: 2 },
       HOUR,
       'gone-without',
@@ -283,6 +283,46 @@ describe('going on without events that cannot be had', () => {
     ],
   ])('%s', (_, resync, lacking, now, expected) => {
     expect(settleLacking(resync, lacking, now)).toBe(expected);
+  });
+});
+
+describe('what the state at a gap lacks', () => {
+  const gap = { attempts: 3, known: 4 };
+  const lacking = { answers: 3, since: 0, isNeeded: true, isUnusable: false };
+  const TEN_MINUTES = 600_000;
+
+  test.each([
+    [
+      'after two attempts and ten minutes is gone without, though others are judged by it',
+      gap,
+      lacking,
+      TEN_MINUTES,
+      'gone-without',
+    ],
+    ['is awaited before that', { ...gap, attempts: 2 }, lacking, TEN_MINUTES, 'awaited'],
+    [
+      'is awaited while three of those known have not answered',
+      gap,
+      { ...lacking, answers: 2 },
+      TEN_MINUTES,
+      'awaited',
+    ],
+    [
+      'is gone without in the last attempt, whoever answered',
+      { ...gap, attempts: 8 },
+      { ...lacking, answers: 1 },
+      0,
+      'gone-without',
+    ],
+    [
+      'is never dropped where others are judged by it',
+      gap,
+      { ...lacking, isUnusable: true },
+      TEN_MINUTES,
+      'gone-without',
+    ],
+  ])('%s', (_, at, lacked, now, expected) => {
+    expect(settleLackingAtGap(at, lacked, now)).toBe(expected);
   });
 });
 

@@ -122,7 +122,7 @@ async function askResidents(
   begun: BegunGap,
   progress: Progress,
 ): Promise<Outcome> {
-  const { residents, restingUntil } = await chooseGapResidents(context, stay.roomId, gap, begun);
+  const { residents, known, restingUntil } = await chooseGapResidents(context, stay.roomId, gap, begun);
   let failure: FederationError | undefined;
   let until = restingUntil;
   const asked: ServerName[] = [];
@@ -132,7 +132,10 @@ async function askResidents(
     try {
       const state = await askIfHealthy(context, resident, () => {
         asked.push(resident);
-        return stateAtGap(context, stay, gap.eventId, resident, begun.attempts, bounded);
+        // Nobody else may know the gap's event, and yet what its state names: asked once an attempt, whoever gives it in part.
+        const others = failure?.kind === 'incomplete' ? [] : residents.filter((other) => other !== resident);
+        const request = { eventId: gap.eventId, resident, others, attempts: begun.attempts, known };
+        return stateAtGap(context, stay, request, bounded);
       });
       return { type: 'fetched', resident, state };
     } catch (error) {
@@ -156,23 +159,28 @@ function tookTooLong(resident: ServerName): FederationError {
   return new FederationError(resident, 'timeout', 'the state at the gap took too long');
 }
 
+interface GapRequest {
+  readonly eventId: EventId;
+  readonly resident: ServerName;
+  readonly others: readonly ServerName[];
+  readonly attempts: number;
+  readonly known: number;
+}
+
 async function stateAtGap(
   context: RoomsContext,
   { roomId, epoch }: Stay,
-  atEventId: EventId,
-  resident: ServerName,
-  attempts: number,
+  { eventId, resident, others, attempts, known }: GapRequest,
   progress: Progress,
 ): Promise<FetchedState> {
   const resync = await readResync(context.store, roomId);
   const request = {
     roomId,
     rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
-    resident,
-    atEventId,
+    ...{ resident, others, atEventId: eventId },
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
-      settleAnswer(context, { roomId, epoch, resident, failedRounds: attempts - 1 }, lacked, wanted),
-    onStored: () => forgetGapBegins(context.store, roomId, atEventId),
+      settleAnswer(context, { roomId, epoch, gap: { attempts, known } }, lacked, wanted),
+    onStored: () => forgetGapBegins(context.store, roomId, eventId),
   };
   return fetchStateAt(context, request, progress);
 }
@@ -195,7 +203,7 @@ async function close(
 async function postpone(
   context: RoomsContext,
   stay: Stay,
-  { eventId, openedAt }: Gap,
+  { eventId }: Gap,
   attempts: number,
   failure: FederationError | undefined,
 ): Promise<void> {
@@ -203,8 +211,7 @@ async function postpone(
   const { roomId } = stay;
   const at = clock.now();
   const reason = failure?.message ?? 'no server is known that could be asked';
-  const tried = { attempts, openedAt, isGivenInPart: failure?.kind === 'incomplete' };
-  const wakeAt = nextGapAttemptAt(tried, policy, at, random());
+  const wakeAt = nextGapAttemptAt(attempts, policy, at, random());
   const resident = failure?.serverName ?? null;
   await recordGapFailure(store, {
     ...{ roomId, eventId, resident, reason },

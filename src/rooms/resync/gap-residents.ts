@@ -9,36 +9,40 @@ import { type RoomsContext } from '../context.ts';
 
 export interface GapResidents {
   readonly residents: readonly ServerName[];
+  /** Servers of the room, as far as they are known: those that are left alone, too. */
+  readonly known: number;
   /** When the first of those may be asked that want to be left alone, milliseconds; `null`: there is none. */
   readonly restingUntil: number | null;
 }
 
 /**
- * Whoever sent what builds on it knows it best, if it is in the room; then candidates, others at each attempt. After an
- * attempt that ended its worker the sender comes last: it may have been its answer.
+ * Whoever sent what builds on it knows it best, if it is in the room; then whoever gave the state in part; then candidates, others
+ * at each attempt. After an attempt that ended its worker the sender comes last: it may have been its answer.
  */
 export async function chooseGapResidents(
   { store, serverName, clock }: RoomsContext,
   roomId: RoomId,
-  { origin }: Gap,
+  { origin, lastResident, lastFailure }: Gap,
   { attempts, begins }: BegunGap,
 ): Promise<GapResidents> {
   const servers = await readRoomServers(store, roomId);
   const candidates = (await readResync(store, roomId))?.state.candidates ?? [];
-  const known = servers.filter(({ source }) => source !== 'hint').map((server) => server.serverName);
-  const isIn = known.includes(origin);
+  const spoken = servers.filter(({ source }) => source !== 'hint').map((server) => server.serverName);
+  const known = [...new Set([...candidates, ...spoken])].filter((name) => name !== serverName);
   // One that is said to be in the room, and no more, has its turn among the others.
-  const first = isIn ? origin : undefined;
-  const others = [...new Set([...candidates, ...known])].filter((name) => name !== first && name !== serverName);
-  const resting = await readResting(store, isIn ? [origin, ...others] : others, clock.now());
-  const isAsked = isIn && !resting.has(origin);
-  const places = GAP_RESIDENTS_AN_ATTEMPT - (isAsked ? 1 : 0);
+  const sender = spoken.includes(origin) ? [origin] : [];
+  const giver = lastResident !== null && lastFailure === 'incomplete' ? [lastResident] : [];
+  const first = [...new Set([...sender, ...giver])];
+  const others = known.filter((name) => !first.includes(name));
+  const resting = await readResting(store, [...first, ...others], clock.now());
+  const asked = first.filter((name) => !resting.has(name));
+  const places = GAP_RESIDENTS_AN_ATTEMPT - asked.length;
   const start = others.length === 0 ? 0 : ((attempts - 1) * places) % others.length;
   const inTurn = [...others.slice(start), ...others.slice(0, start)];
   const some = inTurn.filter((name) => !resting.has(name)).slice(0, places);
-  const sender = isAsked ? [origin] : [];
   return {
-    residents: begins > 1 ? [...some, ...sender] : [...sender, ...some],
+    residents: begins > 1 ? [...some, ...asked] : [...asked, ...some],
+    known: first.length + others.length,
     restingUntil: resting.size === 0 ? null : Math.min(...resting.values()),
   };
 }

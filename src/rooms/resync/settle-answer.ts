@@ -3,9 +3,9 @@
  * one rule, by what is known of them from all answers (src/resync/policy.ts).
  */
 import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
-import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type MissingEvents } from '../../resync/events.ts';
-import { settleLacking } from '../../resync/policy.ts';
+import { settleLacking, settleLackingAtGap } from '../../resync/policy.ts';
 import { MISSING_LISTED_MAX } from '../../resync/state.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
 import { recordOmissions } from '../../store/events/left-out.ts';
@@ -27,25 +27,23 @@ const MISSING_MAX = 10_000;
 export interface LackingAnswer {
   readonly roomId: RoomId;
   readonly epoch: number;
-  readonly resident: ServerName;
-  /** How often everybody was asked in vain; absent: as often as rounds of the room's resync failed. */
-  readonly failedRounds?: number;
+  /** Of the state at a gap: the attempt, this one included, and how many servers are known to ask; absent: a join's state. */
+  readonly gap?: { readonly attempts: number; readonly known: number };
 }
 
 /** Notes what an answer lacks, and whether everything has been done to have it. */
 export async function settleAnswer(
   { store, clock, policy }: Pick<RoomsContext, 'store' | 'clock' | 'policy'>,
-  { roomId, epoch, resident, failedRounds }: LackingAnswer,
+  { roomId, epoch, gap }: LackingAnswer,
   lacked: readonly LackedEvent[],
   wanted: readonly EventId[],
 ): Promise<Settlement> {
   if (lacked.length > MISSING_MAX) return NOTHING_SETTLED;
   const at = clock.now();
-  const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
+  const rows = await recordMissing(store, { roomId, epoch, at }, lacked);
   const resync = await readResync(store, roomId);
   if (resync?.epoch !== epoch) return NOTHING_SETTLED;
-  const { candidates } = resync.state;
-  const rounds = { candidates, failedRounds: failedRounds ?? resync.state.failedRounds };
+  const rounds = { known: resync.state.candidates.length, failedRounds: resync.state.failedRounds };
   const ours = (await readLocalMembers(store, roomId)).map(({ eventId }) => eventId);
   const ids = rows.map(({ eventId }) => eventId);
   const cited = await citedAsAuthEvents(store, roomId, ids, [...wanted, ...ours]);
@@ -53,7 +51,11 @@ export async function settleAnswer(
     const isNeeded = cited.has(eventId) || isAuthEvent(type);
     const isUnusable = why === 'badly-signed' || why === 'malformed';
     const lacking = { answers: askedOf.length, since, isNeeded, isUnusable };
-    return { eventId, outcome: settleLacking(rounds, lacking, at, policy.degrade) };
+    const outcome =
+      gap === undefined
+        ? settleLacking(rounds, lacking, at, policy.degrade)
+        : settleLackingAtGap(gap, lacking, at, policy.degrade);
+    return { eventId, outcome };
   });
   const those = (wish: string): EventId[] =>
     outcomes.flatMap(({ eventId, outcome }) => (outcome === wish ? [eventId] : []));

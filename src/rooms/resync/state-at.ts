@@ -41,6 +41,8 @@ export interface StateRequest {
   readonly atEventId: EventId;
   /** Nobody knows `atEventId`: the state before this join, which cites it, stands for the state after it. */
   readonly before?: JoinThatCites | undefined;
+  /** Who else is asked, event by event, for what the resident names and does not give; absent: nobody. */
+  readonly others?: readonly ServerName[];
   /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
   readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
   /** Events were stored that had not been there. */
@@ -103,7 +105,7 @@ export async function fetchStateAt(
     await intake.takeStream((whileTaking) => federation.state(resident, roomId, askedAt, { signal: whileTaking }));
     const left = wanted.missing();
     // Too many to be asked for one by one: a whole answer without them is an answer.
-    if (left.length > SINGLE_EVENTS_MAX) wanted.deny(left);
+    if (left.length > SINGLE_EVENTS_MAX) wanted.deny(left, resident);
   }
   await takeFrom(context, request, intake, wanted, signal);
   await settleLacked(request, wanted);
@@ -149,17 +151,20 @@ async function settleLacked(request: StateRequest, wanted: WantedEvents): Promis
   if (holes !== undefined) throw new FederationError(request.resident, 'incomplete', holes);
 }
 
-/** Fetches what is missing one by one: from the resident, and what is badly signed there from whoever signs it. */
+/** Fetches what is missing one by one: from the resident and the others, and what is badly signed there from whoever signs it. */
 async function takeFrom(
   context: RoomsContext,
-  { resident }: StateRequest,
+  { resident, others = [] }: StateRequest,
   intake: StateIntake,
   wanted: WantedEvents,
   signal: AbortSignal,
   eventIds: readonly EventId[] = wanted.missing(),
 ): Promise<void> {
-  await takeSingly(context, intake, wanted, eventIds, () => resident, signal);
   const asked = new Set(eventIds);
+  for (const server of [resident, ...others]) {
+    const absent = eventIds.filter((eventId) => !wanted.isAtHand(eventId));
+    await takeSingly(context, intake, wanted, absent, () => server, signal);
+  }
   const badlySigned = wanted.badlySigned().filter((eventId) => asked.has(eventId));
   await takeSingly(context, intake, wanted, badlySigned, (eventId) => wanted.signerOf(eventId), signal);
 }
@@ -178,24 +183,24 @@ async function takeSingly(
 ): Promise<void> {
   if (eventIds.length === 0 || eventIds.length > SINGLE_EVENTS_MAX) return;
   const limit = pLimit(SINGLE_EVENTS_IN_FLIGHT);
-  const answered: EventId[] = [];
+  const answered: { readonly eventId: EventId; readonly server: ServerName }[] = [];
   const fetchOne = async (eventId: EventId): Promise<Uint8Array | undefined> => {
     const server = serverFor(eventId);
     if (server === undefined || server === context.serverName) return undefined;
     try {
       const body = await context.federation.event(server, eventId, { signal });
-      answered.push(eventId);
+      answered.push({ eventId, server });
       return body;
     } catch (error) {
       if (!(error instanceof FederationError) || signal.aborted) throw error;
-      if (DENIALS.has(error.kind)) answered.push(eventId);
+      if (DENIALS.has(error.kind)) answered.push({ eventId, server });
       return undefined;
     }
   };
   const bodies = await Promise.all(eventIds.map((eventId) => limit(() => fetchOne(eventId))));
   await intake.take(bodies.filter((body) => body !== undefined));
   // What came may be another event than the one asked for, or none that has an id.
-  wanted.deny(answered.filter((eventId) => !wanted.isAtHand(eventId)));
+  for (const { eventId, server } of answered) if (!wanted.isAtHand(eventId)) wanted.deny([eventId], server);
 }
 
 interface AttemptSoFar {

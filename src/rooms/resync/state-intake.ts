@@ -89,16 +89,16 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
     wanted.take(pdu.eventId);
   };
 
-  const sort = (outcome: CheckOutcome): void => {
+  const sort = (outcome: CheckOutcome, server?: ServerName): void => {
     if (outcome.outcome === 'skipped') return;
-    if (outcome.outcome !== 'passed') wanted.refuse(outcome);
+    if (outcome.outcome !== 'passed') wanted.refuse(outcome, server);
     // The same event may stand in the state and in the auth chain, and be checked in two batches at a time.
     else if (!wanted.isIdle(outcome.pdu.eventId)) keep(outcome.pdu);
   };
 
   const tell = (): void => progress.heartbeat({ wanted: wanted.count, held: wanted.heldBefore + stored, bytes });
 
-  const check = async (raw: readonly Uint8Array[], signal: AbortSignal): Promise<void> => {
+  const check = async (raw: readonly Uint8Array[], signal: AbortSignal, server?: ServerName): Promise<void> => {
     for (const event of raw) bytes += event.length;
     const outcomes = await checkEvents(context, {
       roomId,
@@ -109,7 +109,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
       capReferences: false,
       signal,
     });
-    outcomes.forEach(sort);
+    for (const outcome of outcomes) sort(outcome, server);
     tell();
   };
 
@@ -145,7 +145,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
           }
           await lanes.start(async () => {
             underCheck += 1;
-            await check(batch.events, lanes.signal).finally(() => (underCheck -= 1));
+            await check(batch.events, lanes.signal, resident).finally(() => (underCheck -= 1));
             await store(underCheck === 0 ? 0 : STORED_EVENTS);
           });
         }

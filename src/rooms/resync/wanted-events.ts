@@ -28,7 +28,7 @@ export class WantedEvents {
   private readonly lacking = new Set<EventId>();
   private held = 0;
   private readonly unusable = new Map<EventId, Unusable>();
-  private readonly denied = new Set<EventId>();
+  private readonly deniedBy = new Map<EventId, Set<ServerName>>();
   private readonly gone = new Map<EventId, MissingWhy>();
   private readonly passedOver = new Set<EventId>();
   /** Malformed beyond an id: any of the missing ones may have been among them. */
@@ -73,14 +73,18 @@ export class WantedEvents {
     this.unusable.delete(eventId);
   }
 
-  /** It came and did not pass. A good copy that was there before, or comes later, counts all the same. */
-  refuse(outcome: UncheckedOutcome): void {
+  /**
+   * It came and did not pass, with a whole answer of `server`, or when it was asked for by its id. A good copy that was there
+   * before, or comes later, counts all the same.
+   */
+  refuse(outcome: UncheckedOutcome, server?: ServerName): void {
     const { eventId } = outcome;
     if (eventId === null) {
       this.nameless += 1;
       return;
     }
     if (this.isIdle(eventId)) return;
+    if (server !== undefined) this.deny([eventId], server);
     const { type } = outcome;
     switch (outcome.outcome) {
       case 'bad-signature':
@@ -98,9 +102,13 @@ export class WantedEvents {
     }
   }
 
-  /** Whoever was asked has answered, and does not give them. */
-  deny(eventIds: Iterable<EventId>): void {
-    for (const eventId of eventIds) this.denied.add(eventId);
+  /** The server was asked and has answered, and does not give them, or not in a form that can be used. */
+  deny(eventIds: Iterable<EventId>, server: ServerName): void {
+    for (const eventId of eventIds) {
+      const others = this.deniedBy.get(eventId);
+      if (others === undefined) this.deniedBy.set(eventId, new Set([server]));
+      else others.add(server);
+    }
   }
 
   ids(): EventId[] {
@@ -113,9 +121,8 @@ export class WantedEvents {
 
   lacked(): LackedEvent[] {
     return this.missing().map((eventId) => {
-      const unusable = this.unusable.get(eventId);
-      const isAnswered = unusable !== undefined || this.denied.has(eventId);
-      return { eventId, why: this.why(eventId), type: unusable?.type ?? null, isAnswered };
+      const type = this.unusable.get(eventId)?.type ?? null;
+      return { eventId, why: this.why(eventId), type, askedOf: [...(this.deniedBy.get(eventId) ?? [])] };
     });
   }
 

@@ -9,7 +9,7 @@ import { fromStorable, storable } from '../storable-text.ts';
 
 /** Ids in one query: those of a state are megabytes. */
 const CITING_AT_A_TIME = 20_000;
-/** Servers remembered for an event: more than anybody asks for. */
+/** Servers remembered for an event, with those of one more answer: more than anybody asks for. */
 const ASKED_OF_MAX = 10;
 
 export interface MissingEvent {
@@ -40,26 +40,26 @@ export interface LackedEvent {
   readonly why: MissingWhy;
   /** Known of a copy that came; `null`: none did, or it has none. */
   readonly type: string | null;
-  /** Whoever was asked has had his say: he does not give it, or gave what cannot be used. No answer, or a late one, is none. */
-  readonly isAnswered: boolean;
+  /** Servers that have had their say: they do not give it, or gave what cannot be used. No answer, or a late one, is none. */
+  readonly askedOf: readonly ServerName[];
 }
 
-/** Notes what the answer of a resident lacks, and gives it as it is known now. What was known of an event's type stays known. */
+/** Notes what an answer lacks, and gives it as it is known now. What was known of an event's type stays known. */
 export async function recordMissing(
   sql: Sql,
-  about: { readonly roomId: RoomId; readonly epoch: number; readonly resident: ServerName; readonly at: number },
+  about: { readonly roomId: RoomId; readonly epoch: number; readonly at: number },
   lacked: readonly LackedEvent[],
 ): Promise<MissingEvent[]> {
-  const { roomId, epoch, resident, at } = about;
+  const { roomId, epoch, at } = about;
   const rows = await sql.query<MissingEvent>(
     `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, type, since, asked_of, is_given_up)
-     SELECT $1, event_id, $2, why, type, $5::bigint, CASE WHEN is_answered THEN ARRAY[$6] ELSE '{}' END, false
-       FROM unnest($3::text[], $4::text[], $8::text[], $9::boolean[]) AS i(event_id, why, type, is_answered)
+     SELECT $1, event_id, $2, why, type, $5::bigint, ARRAY(SELECT json_array_elements_text(asked_of)), false
+       FROM unnest($3::text[], $4::text[], $7::text[], $8::json[]) AS i(event_id, why, type, asked_of)
       ORDER BY event_id
      ON CONFLICT (room_id, event_id) DO UPDATE
         SET why = excluded.why, epoch = excluded.epoch, type = coalesce(excluded.type, m.type),
-            asked_of = CASE WHEN excluded.asked_of <@ m.asked_of OR cardinality(m.asked_of) >= $7 THEN m.asked_of
-                            ELSE m.asked_of || excluded.asked_of END
+            asked_of = CASE WHEN excluded.asked_of <@ m.asked_of OR cardinality(m.asked_of) >= $6 THEN m.asked_of
+                            ELSE m.asked_of || ARRAY(SELECT unnest(excluded.asked_of) EXCEPT SELECT unnest(m.asked_of)) END
      RETURNING ${COLUMNS}`,
     [
       roomId,
@@ -67,10 +67,9 @@ export async function recordMissing(
       lacked.map(({ eventId }) => eventId),
       lacked.map(({ why }) => why),
       at,
-      resident,
       ASKED_OF_MAX,
       lacked.map(({ type }) => (type === null ? null : storable(type))),
-      lacked.map(({ isAnswered }) => isAnswered),
+      lacked.map(({ askedOf }) => JSON.stringify(askedOf)),
     ],
   );
   return rows.map(fromRow);

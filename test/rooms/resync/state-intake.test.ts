@@ -59,7 +59,7 @@ test.each(MISSHAPEN)(
     await intake.take([bytesOf(event)]);
     expect(wanted.holes()).toMatch(/^malformed events \(/);
     const type = changes['type'] ?? 'm.room.member';
-    expect(wanted.lacked()).toEqual([{ eventId, why: 'malformed', type, isAnswered: true }]);
+    expect(wanted.lacked()).toEqual([{ eventId, why: 'malformed', type, askedOf: [] }]);
   },
 );
 
@@ -69,7 +69,7 @@ test('an event signed by a key that had ended counts as badly signed', async () 
   const ended = intakeOf('11', eventId, [keyOfServer(serverName(1), 999)]);
   await ended.intake.take([bytesOf(event)]);
   expect(ended.wanted.holes()).toContain('wrong signature');
-  expect(ended.wanted.lacked()).toEqual([{ eventId, why: 'badly-signed', type: 'm.room.member', isAnswered: true }]);
+  expect(ended.wanted.lacked()).toEqual([{ eventId, why: 'badly-signed', type: 'm.room.member', askedOf: [] }]);
   // One that a fresher answer could let be valid is waited for.
   const stale = intakeOf('11', eventId, [keyOfServer(serverName(1), 999, 1_000)]);
   await stale.intake.take([bytesOf(event)]);

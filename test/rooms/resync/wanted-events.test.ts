@@ -93,14 +93,14 @@ describe('the ledger of an answer', () => {
     expect([ledger.holes(), ledger.dropped().size]).toEqual([undefined, 0]);
   });
 
-  test('tells what was answered from what was not, and the type where a copy of no use has one', () => {
+  test('tells who has answered and gave no copy that can be used, and the type where a copy of no use has one', () => {
     const ledger = new WantedEvents(['a', 'b', 'c'].map(id), known());
-    ledger.refuse(keyless(id('a')));
-    ledger.deny([id('b')]);
+    ledger.refuse(keyless(id('a')), 'first.test' as ServerName);
+    ledger.deny([id('a'), id('b')], 'second.test' as ServerName);
     expect(ledger.lacked()).toEqual([
-      { eventId: '$a', why: 'key-missing', type: 'm.room.power_levels', isAnswered: true },
-      { eventId: '$b', why: 'not-delivered', type: null, isAnswered: true },
-      { eventId: '$c', why: 'not-delivered', type: null, isAnswered: false },
+      { eventId: '$a', why: 'key-missing', type: 'm.room.power_levels', askedOf: ['first.test', 'second.test'] },
+      { eventId: '$b', why: 'not-delivered', type: null, askedOf: ['second.test'] },
+      { eventId: '$c', why: 'not-delivered', type: null, askedOf: [] },
     ]);
   });
 
