@@ -1,5 +1,6 @@
 /** Users of this server: who there is, what they call themselves, and what an edge is given of it all. */
 import { type UserId } from '../matrix/identifiers.ts';
+import { deleteLoginTokens } from '../store/tables/login-tokens.ts';
 import { deleteDevices, readDevice, readDevices, renameDevice } from '../store/tables/devices.ts';
 import {
   type UserRow,
@@ -15,8 +16,19 @@ import {
 import { type AccountsContext } from './context.ts';
 import { type Accounts, type NewUser } from './contract.ts';
 import { AccountError } from './error.ts';
+import { uploadKeys } from './device-keys.ts';
+import { saveFilter, savedFilter } from './filters.ts';
 import { newUserId } from './names.ts';
-import { authenticate, logIn, logOut, logOutEverywhere, refresh, startSession } from './sessions.ts';
+import {
+  authenticate,
+  giveLoginToken,
+  logIn,
+  logInByToken,
+  logOut,
+  logOutEverywhere,
+  refresh,
+  startSession,
+} from './sessions.ts';
 import { makeLocalpart } from './tokens.ts';
 
 /** Display names and the URLs of avatars, as in membership events, which hold 64 KiB in all. */
@@ -40,6 +52,8 @@ export function createAccounts(context: AccountsContext): Accounts {
     createUser: (user) => makeUser(context, newUserId(user.name ?? makeLocalpart(), store.serverName), user),
     startSession: (userId, session) => startSession(context, userId, requireNamed(session)),
     logIn: (name, password, session) => logIn(context, name, password, requireNamed(session)),
+    logInByToken: (loginToken, session) => logInByToken(context, loginToken, requireNamed(session)),
+    giveLoginToken: (userId) => giveLoginToken(context, userId),
     refresh: (refreshToken) => refresh(context, refreshToken),
     authenticate: (accessToken, address) => authenticate(context, accessToken, address),
     logOut: (requester) => logOut(context, requester),
@@ -54,6 +68,7 @@ export function createAccounts(context: AccountsContext): Accounts {
       await store.inTransaction(async (tx) => {
         if ((await lockUser(tx, userId, 'all')) === undefined) throw notFound(userId);
         await setPasswordHash(tx, userId, hash);
+        await deleteLoginTokens(tx, userId);
         if (keepDevice === undefined) return;
         await deleteDevices(tx, userId, { allBut: keepDevice === null ? [] : [keepDevice] });
       });
@@ -62,6 +77,7 @@ export function createAccounts(context: AccountsContext): Accounts {
       await store.inTransaction(async (tx) => {
         if ((await lockUser(tx, userId, 'all')) === undefined) throw notFound(userId);
         await markDeactivated(tx, userId, context.clock.now());
+        await deleteLoginTokens(tx, userId);
         await deleteDevices(tx, userId, { allBut: [] });
       });
     },
@@ -90,6 +106,9 @@ export function createAccounts(context: AccountsContext): Accounts {
       }
       await setProfile(store, userId, field, value);
     },
+    saveFilter: (userId, filter) => saveFilter(context, userId, filter),
+    filter: (userId, filterId) => savedFilter(context, userId, filterId),
+    uploadKeys: (requester, upload) => uploadKeys(context, requester, upload),
     list: async (after, limit) =>
       (await readUsers(store, after, limit)).map(({ userId, isAdmin, createdAt, deactivatedAt }) => {
         return { userId, isAdmin, createdAt, deactivatedAt };

@@ -1,5 +1,6 @@
 /** What accounts offer to edges, in shapes; no code. Times are milliseconds since the Unix epoch. Throws `AccountError`. */
 import { type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 
 /** Who makes a request. */
 export interface Requester {
@@ -54,6 +55,14 @@ export interface Account {
   readonly deactivatedAt: number | null;
 }
 
+/** What a client publishes of its device; the members of the two objects are called `algorithm:key id`. */
+export interface KeyUpload {
+  /** Absent: those of before stay. */
+  readonly deviceKeys?: JsonObject | undefined;
+  readonly oneTimeKeys: JsonObject;
+  readonly fallbackKeys: JsonObject;
+}
+
 export interface Accounts {
   /** Whether somebody may register under that name; throws what registering would. */
   requireAvailable(name: string): Promise<void>;
@@ -65,6 +74,10 @@ export interface Accounts {
   startSession(userId: UserId, session: NewSession): Promise<Login>;
   /** `name`: a local part or a whole user id. */
   logIn(name: string, password: string, session: NewSession): Promise<Login>;
+  /** By a token that `giveLoginToken` gave. */
+  logInByToken(loginToken: string, session: NewSession): Promise<Login>;
+  /** By which somebody else is logged in as this user, once, within `expiresInMs`. */
+  giveLoginToken(userId: UserId): Promise<{ readonly loginToken: string; readonly expiresInMs: number }>;
   /** Another access token for a refresh token, which stays good until the new ones are used. */
   refresh(refreshToken: string): Promise<Omit<Login, keyof Requester>>;
   /** Whose token this is. `address`: of who asks. */
@@ -85,6 +98,11 @@ export interface Accounts {
   profile(userId: UserId): Promise<Profile>;
   /** `null`: none from now on. */
   setProfile(userId: UserId, field: keyof Profile, value: string | null): Promise<void>;
+  /** Keeps a filter for syncs and gives its id: of the same filter the same. */
+  saveFilter(userId: UserId, filter: JsonObject): Promise<string>;
+  filter(userId: UserId, filterId: string): Promise<JsonObject>;
+  /** Keeps keys of the requester's device, and gives how many one-time keys are left, by algorithm. */
+  uploadKeys(requester: Requester, upload: KeyUpload): Promise<Readonly<Record<string, number>>>;
   /** Accounts after a user id, in their order. */
   list(after: string, limit: number): Promise<readonly Account[]>;
 }

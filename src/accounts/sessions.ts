@@ -17,6 +17,7 @@ import {
   readSession,
   settleSession,
 } from '../store/tables/sessions.ts';
+import { insertLoginToken, takeLoginToken } from '../store/tables/login-tokens.ts';
 import { lockUser, readUser } from '../store/tables/users.ts';
 import { type AccountsContext } from './context.ts';
 import { type Login, type NewSession, type Requester } from './contract.ts';
@@ -40,6 +41,34 @@ export async function logIn(
   // Its password is gone, so that nobody finds out who was here once but by the name being taken.
   if (!isRight || user === undefined) throw new AccountError('forbidden', 'name and password do not belong together');
   return startSession(context, user.userId, session, user.passwordHash);
+}
+
+/** How long a login token is good: it is shown to a device that is at hand. */
+const LOGIN_TOKEN_MS = 120_000;
+
+/** Source: https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv1loginget_token */
+export async function giveLoginToken(
+  { store, clock }: AccountsContext,
+  userId: UserId,
+): Promise<{ readonly loginToken: string; readonly expiresInMs: number }> {
+  const loginToken = makeToken('login');
+  const now = clock.now();
+  await store.inTransaction(async (tx) => {
+    // An account that is closed meanwhile, or has another password, leaves no token behind.
+    if ((await lockUser(tx, userId, 'share')) === undefined)
+      {throw new AccountError('deactivated', 'this account is closed');}
+    await insertLoginToken(tx, { tokenHash: hashToken(loginToken), userId, expiresAt: now + LOGIN_TOKEN_MS }, now);
+  });
+  return { loginToken, expiresInMs: LOGIN_TOKEN_MS };
+}
+
+/** Logs in by such a token, which is gone then, whether it was good or not. */
+export async function logInByToken(context: AccountsContext, loginToken: string, session: NewSession): Promise<Login> {
+  const found = await takeLoginToken(context.store, hashToken(loginToken));
+  if (found === undefined || found.expiresAt <= context.clock.now()) {
+    throw new AccountError('forbidden', 'this login token is not known, or not any more');
+  }
+  return startSession(context, found.userId, session);
 }
 
 /**

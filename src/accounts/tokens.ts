@@ -6,7 +6,7 @@ const DEVICE_ID_CHARS = 10;
 const LOCALPART_CHARS = 16;
 
 /** A new token, 43 characters; `kind` is for people who find one. */
-export function makeToken(kind: 'access' | 'refresh'): string {
+export function makeToken(kind: 'access' | 'refresh' | 'login'): string {
   return `rj_${kind}_${randomBytes(TOKEN_BYTES).toString('base64url')}`;
 }
 

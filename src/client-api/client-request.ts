@@ -5,6 +5,7 @@ import { type Requester } from '../accounts/contract.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
 import { goneSignal } from '../http/gone-signal.ts';
 import { MatrixError } from '../http/matrix-error.ts';
+import { type UserId } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 
@@ -73,6 +74,12 @@ export function readMembers<Schema extends z.ZodType>(members: JsonObject, schem
   );
   const errcode = given === undefined ? 'M_MISSING_PARAM' : 'M_BAD_JSON';
   throw new MatrixError(400, errcode, `${at}: expected ${issue?.message ?? 'something else'}`);
+}
+
+/** Throws a `MatrixError` unless the path is about who asks. */
+export function requireOwn({ params, requester: { userId } }: UserRequest): UserId {
+  if (params['userId'] === userId) return userId;
+  throw new MatrixError(403, 'M_FORBIDDEN', 'that is of another user');
 }
 
 /** A parameter of the query that may be given once; `undefined`: it is not. Throws a `MatrixError` for several. */

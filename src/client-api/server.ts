@@ -16,6 +16,8 @@ import { type ClientContext } from './context.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
+import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
+import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
@@ -59,6 +61,8 @@ export const USER_ENDPOINTS = [
   ...ACCOUNT_ENDPOINTS,
   ...DEVICE_ENDPOINTS,
   ...PROFILE_ENDPOINTS,
+  ...FILTER_ENDPOINTS,
+  ...KEY_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
 ];
 

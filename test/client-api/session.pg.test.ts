@@ -203,7 +203,7 @@ describe('logging in', () => {
   test('tells which ways there are', async () => {
     const client = await startClientApi(store);
     expect((await client.ask('GET', '/_matrix/client/r0/login')).body).toEqual({
-      flows: [{ type: 'm.login.password' }],
+      flows: [{ type: 'm.login.password' }, { type: 'm.login.token', get_login_token: true }],
     });
   });
 

@@ -57,7 +57,7 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
         'm.set_avatar_url': { enabled: true },
         'm.profile_fields': { enabled: true, allowed: ['displayname', 'avatar_url'] },
         'm.3pid_changes': { enabled: false },
-        'm.get_login_token': { enabled: false },
+        'm.get_login_token': { enabled: true },
       },
     }),
   } satisfies UserEndpoint),

@@ -10,7 +10,7 @@ import { unrecognized } from '../../http/endpoint.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type ClientRequest, bodyOf, queryText, readBody, readMembers } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
-import { requireDummy } from '../interactive.ts';
+import { requireDummy, requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 
 const text = z.string({ error: 'a string' });
@@ -27,6 +27,7 @@ const loginBody = z.object({
   identifier: z.object({ type: text, user: text.optional() }, { error: 'an object' }).optional(),
   user: text.optional(),
   password: text.optional(),
+  token: text.optional(),
   ...sessionMembers,
 });
 
@@ -51,7 +52,7 @@ export const OPEN_SESSION_ENDPOINTS: readonly OpenEndpoint[] = [
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, {
     method: 'GET',
     path: '/login',
-    answer: () => ({ flows: [{ type: 'm.login.password' }] }),
+    answer: () => ({ flows: [{ type: 'm.login.password' }, { type: 'm.login.token', get_login_token: true }] }),
   }),
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, { method: 'POST', path: '/login', answer: logIn }),
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, { method: 'POST', path: '/register', answer: register }),
@@ -101,12 +102,29 @@ export const SESSION_ENDPOINTS: readonly UserEndpoint[] = [
       return {};
     },
   } satisfies UserEndpoint),
+  ...inForms(['v1'], {
+    method: 'POST',
+    path: '/login/get_token',
+    answer: async (request, context) => {
+      const { raw, requester } = request;
+      await requirePassword(raw.length === 0 ? undefined : bodyOf(request)['auth'], requester.userId, context);
+      const { loginToken, expiresInMs } = await context.accounts.giveLoginToken(requester.userId);
+      return { login_token: loginToken, expires_in_ms: expiresInMs };
+    },
+  } satisfies UserEndpoint),
 ];
 
 async function logIn(request: ClientRequest, context: ClientContext): Promise<JsonObject> {
   const { accounts, limiters } = context;
   const body = readBody(request, loginBody);
-  if (body.type !== 'm.login.password') throw new MatrixError(400, 'M_UNKNOWN', 'only m.login.password is known here');
+  if (body.type === 'm.login.token') {
+    if (body.token === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'token: expected a login token');
+    limiters.loginByAddress.take(request.address);
+    return loginAnswer(await accounts.logInByToken(body.token, newSession(request, body)), context);
+  }
+  if (body.type !== 'm.login.password') {
+    throw new MatrixError(400, 'M_UNKNOWN', 'only m.login.password and m.login.token are known here');
+  }
   if (body.identifier !== undefined && body.identifier.type !== 'm.id.user') {
     throw new MatrixError(400, 'M_UNKNOWN', 'only m.id.user is known here');
   }

@@ -1,6 +1,7 @@
 /** Plain tables of users, their devices and what opens our door to them. Times are milliseconds since the Unix epoch. */
-import { boolean, index, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { boolean, index, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { type UserId } from '../../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../../matrix/pdu.ts';
 import { bytea, int8 } from './columns.ts';
 
 /** Users of this server who have an account. A row is never deleted: nobody may become who somebody else was. */
@@ -50,4 +51,71 @@ export const sessions = pgTable(
     index('sessions_by_device').on(table.userId, table.deviceId),
     index('sessions_by_follows').on(table.follows),
   ],
+);
+
+/** What a client says it wants of a sync, under a name that is made of what it says. */
+export const filters = pgTable(
+  'filters',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    filterId: text('filter_id').notNull(),
+    /** Canonical JSON. */
+    filter: json().$type<JsonObject>().notNull(),
+    createdAt: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.filterId] })],
+);
+
+/** Tokens by which a user who is logged in logs another device in, each once. SHA-256, as of access tokens. */
+export const loginTokens = pgTable(
+  'login_tokens',
+  {
+    tokenHash: bytea().primaryKey(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    expiresAt: int8().notNull(),
+  },
+  (table) => [index('login_tokens_by_user').on(table.userId)],
+);
+
+/** Identity keys of devices, as their clients signed them. */
+export const deviceKeys = pgTable(
+  'device_keys',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    deviceId: text('device_id').notNull(),
+    /** Canonical JSON. */
+    keys: json().$type<JsonObject>().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.deviceId] })],
+);
+
+/** Keys of devices that are each given out once; algorithm and key id as `storable` writes them. */
+export const oneTimeKeys = pgTable(
+  'one_time_keys',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    deviceId: text('device_id').notNull(),
+    algorithm: text().notNull(),
+    keyId: text('key_id').notNull(),
+    /** Canonical JSON: a string or an object. */
+    key: json().$type<Json>().notNull(),
+    uploadedAt: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.deviceId, table.algorithm, table.keyId] })],
+);
+
+/** What is given out where no one-time key is left, one for each algorithm. */
+export const fallbackKeys = pgTable(
+  'fallback_keys',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    deviceId: text('device_id').notNull(),
+    algorithm: text().notNull(),
+    keyId: text('key_id').notNull(),
+    /** Canonical JSON: a string or an object. */
+    key: json().$type<Json>().notNull(),
+    /** It has been given out. */
+    used: boolean().notNull().default(false),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.deviceId, table.algorithm] })],
 );

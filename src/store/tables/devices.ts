@@ -77,7 +77,7 @@ export async function touchDevice(
   );
 }
 
-/** Logs devices out: those of the list, or all but it. */
+/** Logs devices out, those of the list, or all but it; what they published goes with them. */
 export async function deleteDevices(
   tx: Transaction,
   userId: UserId,
@@ -87,5 +87,7 @@ export async function deleteDevices(
   const ids = isThese ? which.these : which.allBut;
   const matches = isThese ? 'device_id = ANY ($2::text[])' : 'NOT device_id = ANY ($2::text[])';
   await tx.query(`DELETE FROM devices WHERE user_id = $1 AND ${matches}`, [userId, ids]);
-  await tx.query(`DELETE FROM sessions WHERE user_id = $1 AND ${matches}`, [userId, ids]);
+  for (const table of ['sessions', 'device_keys', 'one_time_keys', 'fallback_keys']) {
+    await tx.query(`DELETE FROM ${table} WHERE user_id = $1 AND ${matches}`, [userId, ids]);
+  }
 }
