@@ -40,6 +40,8 @@ export interface KeySearch {
   /** What is asked of a notary together belongs together: batches of a name share its pauses. */
   readonly batch: string;
   readonly requests: readonly KeyRequest[];
+  /** How long each that is asked may take, milliseconds; absent: as long as keys are worth. */
+  readonly patienceMs?: number;
   /** Runs `ask`, which never rejects, when a server may be asked. */
   readonly whenItsTurn: (serverName: ServerName, ask: () => Promise<void>) => void;
   /** Takes every key that was had. */
@@ -67,8 +69,8 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
   /** Fetches of notaries' own keys that are under way: a round asks a notary in several requests, and rounds overlap. */
   const notaryKeysOnTheirWay = new Map<ServerName, Promise<ReadonlyMap<KeyId, string>>>();
 
-  const askServer = async (serverName: ServerName): Promise<readonly KnownKey[]> => {
-    const deadline = createDeadline(undefined, DIRECT_TIMEOUT_MS);
+  const askServer = async (serverName: ServerName, patienceMs = DIRECT_TIMEOUT_MS): Promise<readonly KnownKey[]> => {
+    const deadline = createDeadline(undefined, patienceMs);
     try {
       const reading = readKeyAnswer(await client.serverKeys(serverName, { signal: deadline.signal }), clock.now());
       if (!reading.ok) throw new Error(reading.reason);
@@ -98,9 +100,13 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
     return fetching;
   };
 
-  const askNotary = async (notary: TrustedKeyServer, requests: readonly KeyRequest[]): Promise<KnownKey[]> => {
+  const askNotary = async (
+    notary: TrustedKeyServer,
+    requests: readonly KeyRequest[],
+    patienceMs = NOTARY_TIMEOUT_MS,
+  ): Promise<KnownKey[]> => {
     const keys = await keysOfNotary(notary);
-    const deadline = createDeadline(undefined, NOTARY_TIMEOUT_MS);
+    const deadline = createDeadline(undefined, patienceMs);
     const query = requests.map(({ serverName, keyId, validAtTs }) => ({
       serverName,
       keyId,
@@ -134,7 +140,7 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
     return [];
   };
 
-  return async ({ batch, requests, whenItsTurn, had, done }) => {
+  return async ({ batch, requests, patienceMs, whenItsTurn, had, done }) => {
     const found = createFindings(clock);
     const open = new Set(requests);
     const add = (keys: readonly KnownKey[]): void => {
@@ -151,7 +157,7 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
       await Promise.all(
         chunksByServer(left).map(async (chunk) => {
           try {
-            add(await askNotary({ serverName: notary, ...rest }, chunk));
+            add(await askNotary({ serverName: notary, ...rest }, chunk, patienceMs));
           } catch (error) {
             paused.set(`${notary} ${batch}`, true);
             logger.warn({ notary, err: error }, 'a notary cannot be asked for keys');
@@ -168,7 +174,7 @@ export function createKeyFetcher(config: KeyFetcherConfig): KeyFetcher {
       }
       whenItsTurn(serverName, async () => {
         try {
-          add(await askServer(serverName));
+          add(await askServer(serverName, patienceMs));
         } catch (error) {
           logger.debug({ serverName, err: error }, 'a server cannot be asked for its keys');
         }

@@ -1,7 +1,9 @@
 /**
  * Who waits for whom when keys are asked for. Names are free: under one domain there are as many as anybody likes, and a
  * server that never answers costs ten seconds. So those that gave a key once, the states that we fetch for ourselves, and
- * what strangers send have places of their own; strangers take them by turns, a domain after the other.
+ * what strangers send have places of their own; strangers take them by turns, a domain after the other. Whoever sends a request
+ * and is in no room of ours has the least: a few places for a moment each, so that many names where nothing answers are soon through,
+ * and a server that is new and honest has its turn. Mostly it needs none: whoever it joined through pushes its join before.
  */
 import { isIP } from 'node:net';
 import { LRUCache } from 'lru-cache';
@@ -19,6 +21,12 @@ const KNOWN_OF_DOMAIN_MAX = 16;
 /** For names that strangers wrote, in what they push and over their requests each. */
 const STRANGE_PLACES = 16;
 const STRANGE_OF_DOMAIN_MAX = 4;
+/** For names of servers in no room of ours that send requests: each is given up soon, so that the last one waits some 20 s. */
+const UNKNOWN_PLACES = 8;
+const UNKNOWN_OF_DOMAIN_MAX = 2;
+const UNKNOWN_WANTED_MAX = 64;
+const UNKNOWN_WANTED_OF_DOMAIN_MAX = 4;
+const UNKNOWN_MS_MAX = 3_000;
 /** Names on one domain that are looked for in a minute: more than a room has at its liveliest. */
 const STRANGE_OF_DOMAIN_PER_MINUTE_MAX = 600;
 /** Keys that wait, in all and on one domain: what is more is not looked for, and wanted again after a while. */
@@ -30,12 +38,17 @@ const DOMAINS_REMEMBERED_MAX = 10_000;
 const MINUTE_MS = 60_000;
 
 export interface KeyLane {
-  /** `known`, `state`, `pushed` or `request`. */
+  /** `known`, `state`, `pushed`, `request` or `unknown`. */
   readonly name: string;
   /** Places at the notaries, by batch, and at servers themselves. */
   readonly batches: Turns;
   readonly servers: Turns;
+  /** How long whoever is asked may take, milliseconds; absent: as long as for anything. */
+  readonly patienceMs?: number;
 }
+
+/** Of a server whose key is wanted: it gave one once; it is in no room of ours, or may say nothing there; or neither. */
+export type KeyStanding = 'gave-a-key' | 'unknown' | 'any';
 
 /** Where a key is looked for. */
 export interface KeyPlace {
@@ -47,8 +60,8 @@ export interface KeyPlace {
 }
 
 export interface KeyLanes {
-  /** `undefined`: there is no share left for such a name now. `isKnown`: the server gave a key once. */
-  placeOf(serverName: ServerName, asker: KeyAsker, isKnown: boolean): KeyPlace | undefined;
+  /** `undefined`: there is no share left for such a name now. `standing`: what is known of the server. */
+  placeOf(serverName: ServerName, asker: KeyAsker, standing: KeyStanding): KeyPlace | undefined;
   /** The search at that place is over. */
   leave(place: KeyPlace): void;
 }
@@ -61,20 +74,27 @@ export function createKeyLanes(clock: Clock): KeyLanes {
     servers: createTurns(PLACES, KNOWN_OF_DOMAIN_MAX),
   } as const;
   const state = { name: 'state', batches: createTurns(BATCHES), servers: createTurns(STATE_PLACES, PLACES) } as const;
+  const unknown = strangeLane('unknown', clock, {
+    servers: createTurns(UNKNOWN_PLACES, UNKNOWN_OF_DOMAIN_MAX),
+    batches: createTurns(UNKNOWN_PLACES, 1),
+    wantedMax: UNKNOWN_WANTED_MAX,
+    wantedOfDomainMax: UNKNOWN_WANTED_OF_DOMAIN_MAX,
+    patienceMs: UNKNOWN_MS_MAX,
+  });
   const strange = new Map(
-    [strangeLane('pushed', clock), strangeLane('request', clock)].map((lane) => [lane.name, lane]),
+    [strangeLane('pushed', clock), strangeLane('request', clock), unknown].map((lane) => [lane.name, lane]),
   );
 
   return {
-    placeOf(serverName, asker, isKnown) {
+    placeOf(serverName, asker, standing) {
       const domain = domainOf(serverName);
-      if (isKnown) return { lane: known, batch: asker, group: domain };
-      const lane = strange.get(asker);
+      if (standing === 'gave-a-key') return { lane: known, batch: asker, group: domain };
+      const lane = asker === 'request' && standing === 'unknown' ? unknown : strange.get(asker);
       if (lane === undefined) return { lane: state, batch: asker, group: asker };
       const names = lane.names.get(domain) ?? 0;
-      if (names >= STRANGE_OF_DOMAIN_PER_MINUTE_MAX || lane.wanted >= STRANGE_WANTED_MAX) return undefined;
+      if (names >= STRANGE_OF_DOMAIN_PER_MINUTE_MAX || lane.wanted >= lane.wantedMax) return undefined;
       const wanted = lane.wantedOf.get(domain) ?? 0;
-      if (wanted >= STRANGE_WANTED_OF_DOMAIN_MAX) return undefined;
+      if (wanted >= lane.wantedOfDomainMax) return undefined;
       // The minute is that of the first name.
       lane.names.set(domain, names + 1, { noUpdateTTL: true });
       lane.wanted += 1;
@@ -98,17 +118,24 @@ export function isOfStrangers(asker: KeyAsker): boolean {
 }
 
 interface StrangeLane extends KeyLane {
+  readonly wantedMax: number;
+  readonly wantedOfDomainMax: number;
   wanted: number;
   readonly wantedOf: Map<string, number>;
   /** How many names on a domain were looked for in its minute. */
   readonly names: LRUCache<string, number>;
 }
 
-function strangeLane(name: string, clock: Clock): StrangeLane {
+type Shares = Pick<StrangeLane, 'batches' | 'servers' | 'wantedMax' | 'wantedOfDomainMax' | 'patienceMs'>;
+
+function strangeLane(name: string, clock: Clock, shares?: Shares): StrangeLane {
   return {
     name,
     batches: createTurns(BATCHES, 1),
     servers: createTurns(STRANGE_PLACES, STRANGE_OF_DOMAIN_MAX),
+    wantedMax: STRANGE_WANTED_MAX,
+    wantedOfDomainMax: STRANGE_WANTED_OF_DOMAIN_MAX,
+    ...shares,
     wanted: 0,
     wantedOf: new Map(),
     names: new LRUCache({ max: DOMAINS_REMEMBERED_MAX, ttl: MINUTE_MS, perf: clock }),

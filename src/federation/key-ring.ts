@@ -24,7 +24,7 @@ import { orAborted } from './deadline.ts';
 import { type OldSigningKey } from './key-answer.ts';
 import { better, isEnough, verifyKeyOf } from './known-keys.ts';
 import { type TrustedKeyServer, createKeyFetcher } from './key-fetcher.ts';
-import { type KeyPlace, createKeyLanes, isOfStrangers } from './key-lanes.ts';
+import { type KeyPlace, type KeyStanding, createKeyLanes, isOfStrangers } from './key-lanes.ts';
 import { createKeyPatience } from './key-patience.ts';
 
 /** Keys that are collected into one batch for the notaries; what is wanted meanwhile goes into the next. */
@@ -51,6 +51,8 @@ export interface KeyRingConfig {
   readonly oldSigningKeys?: readonly OldSigningKey[];
   readonly client: Pick<FederationClient, 'serverKeys' | 'notaryQuery'>;
   readonly keyStore: KeyStore;
+  /** Of servers that send requests, those that are in a room of ours and may speak there; absent: all. */
+  readonly readWelcome?: (serverNames: readonly ServerName[]) => Promise<ReadonlySet<ServerName>>;
   /** Asked in this order. */
   readonly trustedKeyServers: readonly TrustedKeyServer[];
   readonly clock: Clock;
@@ -116,11 +118,19 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     try {
       const stored = await config.keyStore.readKeys(wanted.map(({ request }) => request));
       const byName = new Map(stored.map((key) => [nameOf(key), key]));
-      for (const want of wanted) {
+      const absent = wanted.filter((want) => {
         want.stored = byName.get(nameOf(want.request));
         const isFound = want.stored !== undefined && isEnough(want.stored, want.request, clock.now());
         if (isFound || !patience.mayAsk(want.request)) settle(want, undefined);
-        else lineUp(want);
+        else return true;
+        return false;
+      });
+      const unheard = absent.filter((want) => want.asker === 'request' && !gaveAKey(want));
+      const names = [...new Set(unheard.map(({ request }) => request.serverName))];
+      const welcome = names.length === 0 ? undefined : await config.readWelcome?.(names);
+      for (const want of absent) {
+        const isUnknown = welcome?.has(want.request.serverName) === false;
+        lineUp(want, gaveAKey(want) ? 'gave-a-key' : isUnknown ? 'unknown' : 'any');
       }
     } catch (error) {
       fail(wanted, error);
@@ -128,10 +138,10 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     for (const start of begun.splice(0)) start();
   };
 
-  const lineUp = (want: Want): void => {
-    const { serverName } = want.request;
-    const isKnown = want.stored !== undefined || answered.has(serverName);
-    const place = lanes.placeOf(serverName, want.asker, isKnown);
+  const gaveAKey = ({ stored, request }: Want): boolean => stored !== undefined || answered.has(request.serverName);
+
+  const lineUp = (want: Want, standing: KeyStanding): void => {
+    const place = lanes.placeOf(want.request.serverName, want.asker, standing);
     want.place = place;
     if (place === undefined) {
       settle(want, undefined);
@@ -159,6 +169,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     const asked = fetchKeys({
       batch: name,
       requests: batch.map(({ request }) => request),
+      ...(lane.patienceMs === undefined ? {} : { patienceMs: lane.patienceMs }),
       whenItsTurn: (serverName, ask) => lane.servers.run(groups.get(serverName) ?? place.group, ask),
       had: (keys) => {
         had.push(...keys);

@@ -76,7 +76,11 @@ test('a connection whose body was refused unread is good for the next request', 
   expect(sockets).toHaveLength(1);
 });
 
-test('the search for the key of a sender ends when he goes away', async () => {
+test.each([
+  ['with a body that was sent whole', 2, '{}'],
+  ['in the middle of a body', 20_000, Buffer.alloc(10_000, 0x20)],
+  ['with as much of a body as a connection holds', 60_000, Buffer.alloc(60_000, 0x20)],
+])('the search for the key of a sender ends at once when he goes away %s', async (_, length, sends) => {
   let begun: (signal: AbortSignal) => void = () => undefined;
   const searching = new Promise<AbortSignal>((resolve) => (begun = resolve));
   const { ask } = await start((_requests, signal) => {
@@ -85,11 +89,12 @@ test('the search for the key of a sender ends when he goes away', async () => {
       signal.addEventListener('abort', () => reject(signal.reason as Error));
     });
   });
-  const sent = ask('PUT', uri, { authorization, 'content-length': 2 });
-  sent.end('{}');
+  const sent = ask('PUT', uri, { authorization, 'content-length': length });
+  await new Promise((resolve) => sent.write(sends, resolve));
   const signal = await searching;
   sent.destroy();
   await once(signal, 'abort');
+  expect(signal.reason).toMatchObject({ message: 'the caller went away' });
 });
 
 test.each(['/nonsense', '/_matrix/federation/v1/nonsense'])(

@@ -1,5 +1,5 @@
 import pino from 'pino';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { makeKeyAnswer } from '../../src/federation/key-answer.ts';
 import { createKeyRing } from '../../src/federation/key-ring.ts';
 import { type KeyId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
@@ -23,30 +23,34 @@ const isTarpit = (name: string): boolean => /evil\d*\.test$/.test(name) || /^10\
 interface World {
   readonly hasNotary?: boolean;
   readonly stored?: readonly KnownKey[];
+  /** Servers in rooms of ours; absent: whoever asks. */
+  readonly welcome?: readonly string[];
 }
 
 /** Servers on evil.test, and on addresses of one net, never answer; nor does a notary about them. All others do. */
-function world({ hasNotary = false, stored = [] }: World = {}) {
+function world({ hasNotary = false, stored = [], welcome }: World = {}) {
   const asked: string[] = [];
   const queries: string[][] = [];
   const state = { now: NOW, isDown: false };
-  const never = new Promise<never>(() => undefined);
   const ring = createKeyRing({
     serverName: us,
     signingKey: key,
     trustedKeyServers: hasNotary ? [{ serverName: notary, verifyKeys: new Map([[key.keyId, key.publicKey]]) }] : [],
     clock: { now: () => state.now },
     logger: pino({ level: 'silent' }),
+    ...(welcome === undefined
+      ? {}
+      : { readWelcome: (names) => Promise.resolve(new Set(names.filter((name) => welcome.includes(name)))) }),
     keyStore: {
       readKeys: (requests) =>
         Promise.resolve(stored.filter(({ serverName }) => requests.some((of) => of.serverName === serverName))),
       storeKeys: () => Promise.resolve(),
     },
     client: {
-      serverKeys(name) {
+      serverKeys(name, { signal: late }) {
         asked.push(name);
         if (name.endsWith('.down.test')) return Promise.reject(new Error('down'));
-        return isTarpit(name) ? never : Promise.resolve(answerOf(name));
+        return isTarpit(name) ? until(late) : Promise.resolve(answerOf(name));
       },
       notaryQuery(_notary, requests) {
         const names = [...new Set(requests.map(({ serverName }) => serverName))];
@@ -62,6 +66,9 @@ function world({ hasNotary = false, stored = [] }: World = {}) {
   };
   return { state, asked, queries, find };
 }
+
+const until = (late: AbortSignal | undefined): Promise<never> =>
+  new Promise((_resolve, reject) => late?.addEventListener('abort', () => reject(late.reason as Error)));
 
 const tarpits = (count: number, domain = 'evil.test'): string[] =>
   Array.from({ length: count }, (_, i) => `d${i}.${domain}`);
@@ -139,4 +146,31 @@ test('of the names on one domain that strangers write so many are looked for in 
   here.state.now += 60_001;
   await ask(1_000);
   expect(here.asked).toHaveLength(1_200);
+});
+
+test('servers in no room of ours that never answer take few places, for a moment each, and a new one has its turn soon', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const here = world({ welcome: ['member.test'] });
+  for (let i = 0; i < 15; i++) for (const name of tarpits(50, `evil${i}.test`)) void here.find('request', name);
+  await settled();
+  expect(here.asked).toHaveLength(8);
+  const isNew = here.find('request', 'new.test');
+  await settled();
+  expect(await here.find('request', 'member.test')).toEqual(['member.test']);
+  expect(here.asked).not.toContain('new.test');
+  for (let seconds = 0; seconds < 24; seconds += 3) {
+    await vi.advanceTimersByTimeAsync(3_000);
+    await settled();
+  }
+  expect(await isNew).toEqual(['new.test']);
+  // Of all the names that were sent four a domain were looked for.
+  expect(here.asked.filter(isTarpit)).toHaveLength(60);
+});
+
+test('a server that pushes is looked for with those of pushed events, whatever room it is in', async () => {
+  const here = world({ welcome: [] });
+  for (let i = 0; i < 15; i++) for (const name of tarpits(50, `evil${i}.test`)) void here.find('request', name);
+  await settled();
+  expect(await here.find('pushed', 'new.test')).toEqual(['new.test']);
 });

@@ -6,6 +6,7 @@ import { type FederationClientConfig, createFederationClient } from '../../feder
 import { type KeyRingConfig, createKeyRing } from '../../federation/key-ring.ts';
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
+import { createWelcome } from '../../rooms/receive/welcome.ts';
 import { countPartialRooms } from '../../store/journal/rooms.ts';
 import { countCorrectionsEverywhere } from '../../store/events/corrections.ts';
 import { countLackingEverywhere } from '../../store/events/missing-events.ts';
@@ -46,6 +47,7 @@ export function assembleRooms(parts: RoomsParts): RoomsContext {
     oldSigningKeys: parts.oldSigningKeys,
     client: federation,
     keyStore: createKeyStore(store),
+    readWelcome: createWelcome(store),
     trustedKeyServers: parts.trustedKeyServers,
     clock,
     logger,

@@ -8,19 +8,14 @@
  * and one flooded room would cost all others what they say. What is refused so is not lost. Nobody sends it again, but the
  * next event of the room cites it, directly or not, and what an event lacks is asked for.
  */
-import { LRUCache } from 'lru-cache';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
-import { isJsonObject, parseJsonObject } from '../../matrix/json/strict-json.ts';
-import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
-import { isServerAllowed } from '../../matrix/server-acl.ts';
-import { readPdus } from '../../store/events/pdus.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type PduToStage } from '../../store/tables/staged-pdus.ts';
 import { type PushedRoom, readPushedRooms } from '../../store/tables/staged-reads.ts';
 import { type ScreenedEvent } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { type PduResults, type ReceivedTransaction } from '../contract.ts';
+import { type AclReader, createAclReader } from './server-acl.ts';
 
 /** Events of one server that wait here, but for a gap; it sends 50 at a time, and a turn takes as many. */
 const STAGED_OF_ORIGIN_MAX = 2_000;
@@ -32,11 +27,6 @@ const STAGED_OF_ORIGIN_AT_ALL_MAX = 20_000;
 const STAGED_OF_ROOM_MAX = 5_000;
 /** Who has fewer than these in a room may send more, however many others have: a flood keeps nobody else out. */
 const STAGED_OF_SENDER_IN_ROOM_MIN = 200;
-/** Verdicts of ACLs: one for each state of a room and server that sends. */
-const ACL_VERDICTS_MAX = 10_000;
-
-const SERVER_ACL = { type: 'm.room.server_acl', stateKey: '' };
-
 export type Screening =
   | {
       readonly outcome: 'screened';
@@ -50,25 +40,12 @@ export type Screening =
 export interface Screen {
   screen(origin: ServerName, pdus: ReceivedTransaction['pdus'], signal: AbortSignal): Promise<Screening>;
   /** Whether the room's current state, as far as it is known, lets a server take part. */
-  isAllowed(room: Pick<PushedRoom, 'roomId' | 'currentState'>, server: ServerName): Promise<boolean>;
+  readonly isAllowed: AclReader;
 }
 
 /** The screen of one process, which remembers what ACLs say. */
 export function createScreen({ store, verification }: Pick<RoomsContext, 'store' | 'verification'>): Screen {
-  const aclVerdicts = new LRUCache<string, boolean>({ max: ACL_VERDICTS_MAX });
-
-  const isAllowed: Screen['isAllowed'] = async ({ roomId, currentState }, server) => {
-    if (currentState === null) return true;
-    // States are named by their content, so a verdict on one stays.
-    const name = `${roomId} ${currentState} ${server}`;
-    const known = aclVerdicts.get(name);
-    if (known !== undefined) return known;
-    const [acl] = await readSnapshot(store, roomId, currentState, { keys: [SERVER_ACL] });
-    const [event] = acl === undefined ? [] : await readPdus(store, roomId, [acl.eventId]);
-    const allowed = isServerAllowed(event === undefined ? undefined : contentOf(event.json), server);
-    aclVerdicts.set(name, allowed);
-    return allowed;
-  };
+  const isAllowed = createAclReader(store);
 
   /** Events of rooms that are ours, in the order they came. Of others nothing is said: without their version there is no id to say it by. */
   const screenByRoom = async (
@@ -126,10 +103,4 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
 function versionOf({ roomVersion, isAnybodyIn, intents }: PushedRoom): string | undefined {
   if (!isAnybodyIn && intents.length === 0) return undefined;
   return roomVersion === null || roomVersionRules(roomVersion) === undefined ? undefined : roomVersion;
-}
-
-function contentOf(json: string): JsonObject | undefined {
-  const parsed = parseJsonObject(json);
-  const content = parsed.ok ? parsed.value['content'] : undefined;
-  return isJsonObject(content) ? content : undefined;
 }

@@ -231,7 +231,10 @@ export const roomServers = pgTable(
     source: text({ enum: ['answered', 'via', 'spoke', 'hint'] }).notNull(),
     since: int8().notNull(),
   },
-  (table) => [primaryKey({ columns: [table.roomId, table.serverName] })],
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.serverName] }),
+    index('room_servers_server_name').on(table.serverName),
+  ],
 );
 
 /**

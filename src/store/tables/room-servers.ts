@@ -1,5 +1,6 @@
 /** Servers believed to be in a room: `servers_in_room` of whoever let us in, whole, and everybody who turned up since. */
 import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { type roomServers } from '../schema/folds.ts';
 
@@ -85,4 +86,25 @@ export async function pickHints(
 export async function isBelievedIn(sql: Sql, roomId: RoomId, server: ServerName): Promise<boolean> {
   const rows = await sql.query(`SELECT FROM room_servers WHERE room_id = $1 AND server_name = $2`, [roomId, server]);
   return rows.length > 0;
+}
+
+/** A room of ours that a server is believed to be in. */
+export interface SharedRoom {
+  readonly serverName: ServerName;
+  readonly roomId: RoomId;
+  readonly currentState: SnapshotId | null;
+}
+
+/** Rooms that somebody of ours is in and each of the servers is believed to be in, up to `limit` for each. */
+export function readSharedRooms(sql: Sql, serverNames: readonly ServerName[], limit: number): Promise<SharedRoom[]> {
+  return sql.query(
+    `SELECT i.name AS "serverName", shared.*
+       FROM unnest($1::text[]) AS i(name) CROSS JOIN LATERAL (
+         SELECT r.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState"
+           FROM room_servers s JOIN rooms r ON r.room_id = s.room_id
+          WHERE s.server_name = i.name
+            AND EXISTS (SELECT FROM local_members m WHERE m.room_id = s.room_id AND m.membership = 'join')
+          LIMIT $2) AS shared`,
+    [serverNames, limit],
+  );
 }

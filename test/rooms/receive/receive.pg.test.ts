@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { heldEventIds } from '../../../src/store/events/pdus.ts';
+import { createWelcome } from '../../../src/rooms/receive/welcome.ts';
 import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
 import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
 import { leaseStagedRooms } from '../../../src/store/tables/staged-rooms.ts';
@@ -487,4 +488,17 @@ test('a badly signed copy of an event does not stand in the way of the good one'
   await here.send(EVIL, 'forged', [Buffer.from(JSON.stringify(forged))]);
   await here.push(B, [event]);
   expect(await here.taken(event)).toMatchObject([{ verdict: 'accepted' }]);
+});
+
+test('welcome is who is believed to be in a room of ours whose ACL does not deny him', async () => {
+  const own = await createTestDatabase();
+  onTestFinished(() => own.drop());
+  const here = own.openStore();
+  const acl = { allow: ['*'], deny: ['b.test'], allow_ip_literals: true };
+  const room = new SignedRoom({ state: { 'm.room.server_acl': acl } });
+  await openPushedRoom(here, verification, { room }).join();
+  const readWelcome = createWelcome(here);
+  expect(await readWelcome([A, B, EVIL])).toEqual(new Set([A]));
+  await openPushedRoom(here, verification).join();
+  expect(await readWelcome([A, B, EVIL])).toEqual(new Set([A, B]));
 });

@@ -1,0 +1,1 @@
+CREATE INDEX "room_servers_server_name" ON "room_servers" USING btree ("server_name");
