@@ -13,6 +13,7 @@ import {
   setPasswordHash,
   setProfile,
 } from '../store/tables/users.ts';
+import { accountData, changePushRules, readPushRules, setAccountData } from './account-data.ts';
 import { type AccountsContext } from './context.ts';
 import { type Accounts, type NewUser } from './contract.ts';
 import { AccountError } from './error.ts';
@@ -109,6 +110,10 @@ export function createAccounts(context: AccountsContext): Accounts {
     saveFilter: (userId, filter) => saveFilter(context, userId, filter),
     filter: (userId, filterId) => savedFilter(context, userId, filterId),
     uploadKeys: (requester, upload) => uploadKeys(context, requester, upload),
+    setAccountData: (userId, roomId, type, content) => setAccountData(context, userId, roomId, type, content),
+    accountData: (userId, roomId, type) => accountData(context, userId, roomId, type),
+    pushRules: (userId) => readPushRules(store, userId),
+    changePushRules: (userId, change) => changePushRules(context, userId, change),
     list: async (after, limit) =>
       (await readUsers(store, after, limit)).map(({ userId, isAdmin, createdAt, deactivatedAt }) => {
         return { userId, isAdmin, createdAt, deactivatedAt };

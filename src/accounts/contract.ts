@@ -1,5 +1,7 @@
 /** What accounts offer to edges, in shapes; no code. Times are milliseconds since the Unix epoch. Throws `AccountError`. */
-import { type UserId } from '../matrix/identifiers.ts';
+import { type PushRules } from '../matrix/client/default-push-rules.ts';
+import { type PushRuleChanges } from '../matrix/client/push-rules.ts';
+import { type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 
 /** Who makes a request. */
@@ -103,6 +105,13 @@ export interface Accounts {
   filter(userId: UserId, filterId: string): Promise<JsonObject>;
   /** Keeps keys of the requester's device, and gives how many one-time keys are left, by algorithm. */
   uploadKeys(requester: Requester, upload: KeyUpload): Promise<Readonly<Record<string, number>>>;
+  /** Keeps something for the user's clients; `roomId` `null`: of no room. */
+  setAccountData(userId: UserId, roomId: RoomId | null, type: string, content: JsonObject): Promise<void>;
+  accountData(userId: UserId, roomId: RoomId | null, type: string): Promise<JsonObject>;
+  /** The more important first. */
+  pushRules(userId: UserId): Promise<PushRules>;
+  /** `change` gives `undefined` where there is no rule that it is about; it may be asked again. */
+  changePushRules(userId: UserId, change: (changes: PushRuleChanges) => PushRuleChanges | undefined): Promise<void>;
   /** Accounts after a user id, in their order. */
   list(after: string, limit: number): Promise<readonly Account[]>;
 }

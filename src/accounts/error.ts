@@ -11,6 +11,7 @@
  * - `invalid-username`: the name breaks the grammar, or is of another server;
  * - `weak-password`: the password is too short or too long;
  * - `not-found`: there is no such user or device;
+ * - `reserved`: the server writes that, and nobody else;
  * - `invalid`: something else that was given cannot be used;
  * - `too-many`: more than this server does at a time, or for one user.
  */
@@ -22,6 +23,7 @@ export type AccountErrorKind =
   | 'invalid-username'
   | 'weak-password'
   | 'not-found'
+  | 'reserved'
   | 'invalid'
   | 'too-many';
 

@@ -13,6 +13,7 @@ import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { clientRequest } from './client-request.ts';
 import { type ClientContext } from './context.ts';
+import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
@@ -20,6 +21,7 @@ import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
 import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
+import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
@@ -62,6 +64,8 @@ export const USER_ENDPOINTS = [
   ...DEVICE_ENDPOINTS,
   ...PROFILE_ENDPOINTS,
   ...FILTER_ENDPOINTS,
+  ...ACCOUNT_DATA_ENDPOINTS,
+  ...PUSH_RULE_ENDPOINTS,
   ...KEY_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
 ];

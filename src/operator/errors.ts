@@ -34,6 +34,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'invalid-username': { status: 400, errcode: 'M_INVALID_USERNAME' },
   'weak-password': { status: 400, errcode: 'M_WEAK_PASSWORD' },
   'not-found': { status: 404, errcode: 'M_NOT_FOUND' },
+  reserved: { status: 403, errcode: 'M_FORBIDDEN' },
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
   'too-many': { status: 429, errcode: 'M_LIMIT_EXCEEDED' },
 };

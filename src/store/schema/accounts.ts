@@ -1,6 +1,6 @@
 /** Plain tables of users, their devices and what opens our door to them. Times are milliseconds since the Unix epoch. */
 import { boolean, index, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
-import { type UserId } from '../../matrix/identifiers.ts';
+import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../matrix/pdu.ts';
 import { bytea, int8 } from './columns.ts';
 
@@ -118,4 +118,24 @@ export const fallbackKeys = pgTable(
     used: boolean().notNull().default(false),
   },
   (table) => [primaryKey({ columns: [table.userId, table.deviceId, table.algorithm] })],
+);
+
+/** What clients keep for themselves, of their user, or of a room for him. */
+export const accountData = pgTable(
+  'account_data',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    /** Empty: of no room. */
+    roomId: text('room_id').$type<RoomId | ''>().notNull(),
+    /** As `storable` writes it. */
+    type: text().notNull(),
+    /** Of `m.push_rules` what differs from the rules that everybody has. */
+    content: json().$type<JsonObject>().notNull(),
+    /** Since when it is so. */
+    position: int8().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.userId, table.roomId, table.type] }),
+    index('account_data_by_position').on(table.userId, table.position),
+  ],
 );
