@@ -75,7 +75,9 @@ interface Want {
 export function createKeyRing(config: KeyRingConfig): KeyRing {
   const fetchKeys = createKeyFetcher(config);
   const { clock } = config;
-  const patience = createKeyPatience(clock);
+  /** What strangers asked for in vain is no ground to leave a server alone that we ask for ourselves. */
+  const patience = { strange: createKeyPatience(clock), ours: createKeyPatience(clock) };
+  const patienceOf = ({ asker }: Want) => (isOfStrangers(asker) ? patience.strange : patience.ours);
   const own = ownKeys(config);
   const cache = new LRUCache<string, KnownKey>({ max: CACHED_KEYS_MAX, ttl: CACHED_MS_MAX, perf: clock });
   /** Everything wanted and not settled yet, by name. */
@@ -121,7 +123,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
       const absent = wanted.filter((want) => {
         want.stored = byName.get(nameOf(want.request));
         const isFound = want.stored !== undefined && isEnough(want.stored, want.request, clock.now());
-        if (isFound || !patience.mayAsk(want.request)) settle(want, undefined);
+        if (isFound || !patienceOf(want).mayAsk(want.request)) settle(want, undefined);
         else return true;
         return false;
       });
@@ -201,7 +203,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
         if (keys.length > 0) await config.keyStore.storeKeys(keys);
         for (const { want, key } of batch) {
           // In the tick that fills the cache: who looked into the store a moment before is not told that the key was asked for in vain.
-          patience.note(want.request, key !== undefined && isEnough(key, want.request, clock.now()));
+          patienceOf(want).note(want.request, key !== undefined && isEnough(key, want.request, clock.now()));
           settle(want, key);
         }
       } catch (error) {

@@ -400,6 +400,17 @@ describe('the key ring', () => {
     expect(here.asked).toHaveLength(8);
   });
 
+  test('a stranger who invents key ids keeps no room from the key that it needs', async () => {
+    const here = world({ servers: { 'a.test': answerOf('a.test') } });
+    const invented = Array.from({ length: 100 }, (_, i) => request('a.test', NOW, `ed25519:x${i}` as KeyId));
+    for (const one of invented) await here.ring.resolve([one], signal, 'request');
+    here.stored.splice(0);
+    here.now += 1;
+    expect(here.asked).toHaveLength(8);
+    expect(await here.names(request('a.test', NOW + 2 * DAY_MS))).toEqual(['a.test ed25519:a']);
+    expect(here.asked).toHaveLength(9);
+  });
+
   test('a caller that goes away does not wait, and spoils nothing for the others', async () => {
     const here = world({ servers: { 'a.test': answerOf('a.test') } });
     const gone = new AbortController();
