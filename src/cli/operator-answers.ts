@@ -78,6 +78,18 @@ export const descriptionAnswer = room.extend({
     .nullish(),
   staged_events: z.number(),
   oldest_staged_at: z.string().nullable(),
+  /** Servers of an earlier version do not say. */
+  waiting_events: z
+    .array(
+      z.object({
+        event_id: z.string(),
+        origin: z.string(),
+        received_at: z.string(),
+        attempts: z.number(),
+        reason: z.string().nullable(),
+      }),
+    )
+    .default([]),
   dropped_events: z.array(
     z.object({ event_id: z.string(), origin: z.string(), dropped_at: z.string(), reason: z.string() }),
   ),

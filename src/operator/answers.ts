@@ -118,6 +118,13 @@ export function descriptionAnswer(room: RoomDescription): object {
     corrections_due: correctionsAnswer(room.corrections),
     staged_events: room.backlog.staged,
     oldest_staged_at: iso(room.backlog.oldestStagedAt),
+    waiting_events: room.waiting.map(({ eventId, origin, receivedAt, attempts, reason }) => ({
+      event_id: eventId,
+      origin,
+      received_at: isoTime(receivedAt),
+      attempts,
+      reason,
+    })),
     dropped_events: room.dropped.map(({ eventId, origin, droppedAt, reason }) => ({
       event_id: eventId,
       origin,

@@ -4,7 +4,7 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { type EntryType } from '../resync/entries.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
-import { type Backlog, type DroppedEvent } from '../store/tables/staged-reads.ts';
+import { type Backlog, type DroppedEvent, type WaitingEvent } from '../store/tables/staged-reads.ts';
 import { type CorrectionsDue } from '../store/events/corrections.ts';
 import { type Gap } from '../store/events/gaps.ts';
 import { type MissingEvent } from '../store/events/missing-events.ts';
@@ -58,6 +58,8 @@ export interface RoomDescription extends RoomOverview {
   readonly corrections: CorrectionsOpen;
   /** What other servers sent and is not judged yet. */
   readonly backlog: Backlog;
+  /** Of that what waits longest, a few. */
+  readonly waiting: readonly WaitingEvent[];
   /** What they sent and was given up, the newest first, a few. */
   readonly dropped: readonly DroppedEvent[];
   /** What the state lacks, those first that nobody has found yet, some hundred. */

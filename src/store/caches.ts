@@ -10,6 +10,10 @@ import { type TrieKey } from './snapshots/snapshot-trie.ts';
 
 /** Names of 40 characters and their numbers: some 10 MB. */
 const STATE_KEYS_MAX = 50_000;
+/** Sets of states that are too much to resolve; each is refused anew at no cost, until this process is another one. */
+const TOO_LARGE_MAX = 1_000;
+/** An auth chain of theirs may have come by then, or gone. */
+const TOO_LARGE_MS_MAX = 6 * 3_600_000;
 
 export interface Caches {
   readonly chunks: ChunkCache;
@@ -17,6 +21,8 @@ export interface Caches {
   readonly stateKeys: LRUCache<string, TrieKey>;
   readonly authEvents: AuthEventCache;
   readonly resolutions: ResolutionCache;
+  /** By the name of what was to be resolved (`resolutionName`): in how many places the states differ, as far as counted. */
+  readonly tooLarge: LRUCache<string, number>;
 }
 
 /** Empty caches, for one pool of connections. */
@@ -26,5 +32,6 @@ export function createCaches(): Caches {
     stateKeys: new LRUCache({ max: STATE_KEYS_MAX }),
     authEvents: new AuthEventCache(),
     resolutions: new ResolutionCache(),
+    tooLarge: new LRUCache({ max: TOO_LARGE_MAX, ttl: TOO_LARGE_MS_MAX }),
   };
 }

@@ -68,6 +68,13 @@ const GAPS: RoomDescription['gaps'] = [
   },
 ];
 const BACKLOG: RoomDescription['backlog'] = { staged: 3, oldestStagedAt: at, gaps: 0, oldestGapAt: null };
+const WAITING = [
+  {
+    ...{ eventId: '$wide' as EventId, origin: 'hs2' as ServerName, attempts: 0 },
+    receivedAt: Date.UTC(2026, 0, 1, 0, 3),
+    reason: 'too large for this version',
+  },
+];
 const DROPPED: RoomDescription['dropped'] = [
   { eventId: '$late' as EventId, origin: 'hs2' as ServerName, receivedAt: at, reason: EVIL_NAME, droppedAt: at },
 ];
@@ -147,6 +154,7 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         gaps: GAPS,
         corrections: { changes: 1, events: 2, oldestSince: at, judged: 7, changed: 3 },
         backlog: BACKLOG,
+        waiting: WAITING,
         dropped: DROPPED,
         missing: MISSING,
         openIntents: INTENTS,

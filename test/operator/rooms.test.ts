@@ -143,6 +143,14 @@ describe('rooms', () => {
     expect(body).toMatchObject({
       staged_events: 3,
       oldest_staged_at: '2026-01-01T00:03:00.000Z',
+      waiting_events: [
+        {
+          event_id: '$wide',
+          origin: 'hs2',
+          received_at: '2026-01-01T00:03:00.000Z',
+          reason: 'too large for this version',
+        },
+      ],
       gaps: [{ event_id: '$gap', cited_by_event_of: 'hs2', next_try_at: null, last_reason: 'nobody has it' }],
       dropped_events: [{ event_id: '$late', origin: 'hs2', reason: EVIL_NAME }],
     });

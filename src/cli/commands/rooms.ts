@@ -125,6 +125,10 @@ function printDescription(room: Description, output: Output): void {
             string,
           ],
         ]),
+    ...room.waiting_events.map((event): [string, string] => [
+      'waits',
+      `${event.event_id} of ${event.origin} since ${event.received_at}: ${event.reason ?? 'for its turn'}`,
+    ]),
     ...room.missing_events.map((event): [string, string] => ['missing', missingOf(event)]),
     ...room.open_joins.map((intent): [string, string] => [intent.what, intentOf(intent)]),
     ...room.gaps.map((gap): [string, string] => ['gap', gapOf(gap)]),

@@ -11,7 +11,7 @@ import { readJudgements } from '../../store/events/auth-events.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { isStored } from '../../store/snapshots/chunks.ts';
 import { type TrieConflict } from '../../store/snapshots/compare-tries.ts';
-import { type ResolutionOutcome } from '../../store/snapshots/resolution-cache.ts';
+import { type ResolutionOutcome, resolutionName } from '../../store/snapshots/resolution-cache.ts';
 import { type TrieChange, type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { changePlaces, compareSnapshots } from '../../store/snapshots/snapshots-in-numbers.ts';
@@ -58,20 +58,29 @@ export async function resolveSnapshots(
   if (others.length === 0) return only;
   if (distinct.length > STATES_MAX) throw new ResolutionTooLarge(distinct.length, 0);
 
+  const name = resolutionName(roomId, distinct);
+  const places = sql.caches.tooLarge.get(name);
+  if (places !== undefined) throw new ResolutionTooLarge(distinct.length, places);
   const known = sql.caches.resolutions.get(roomId, distinct);
   if (known !== undefined && (await stillHolds(sql, roomId, known))) return known.snapshot;
   const compared = await compareSnapshots(sql, roomId, distinct, LIMITS);
-  if (compared.tooDifferent) throw new ResolutionTooLarge(distinct.length, compared.conflicts.length);
+  if (compared.tooDifferent) throw tooLarge(sql, name, distinct.length, compared.conflicts.length);
   const { conflicts } = compared;
 
   const events = new JudgedEvents(sql, roomId, rules, EVENTS_MAX);
   const resolved = await resolveStored(events, distinct, conflicts).catch((error: unknown) => {
-    throw error instanceof TooManyEvents ? new ResolutionTooLarge(distinct.length, conflicts.length) : error;
+    throw error instanceof TooManyEvents ? tooLarge(sql, name, distinct.length, conflicts.length) : error;
   });
   const { base, changes } = asChange(distinct, conflicts, resolved, events);
   const snapshot = await changePlaces(sql, roomId, base, changes);
   sql.caches.resolutions.set(roomId, distinct, { snapshot, heldToBe: events.heldToBe() });
   return snapshot;
+}
+
+/** To find it out costs seconds: what waits for these states is tried again and again, and they are resolved when they are others. */
+function tooLarge(sql: Sql, name: string, states: number, places: number): ResolutionTooLarge {
+  sql.caches.tooLarge.set(name, places);
+  return new ResolutionTooLarge(states, places);
 }
 
 /** Whether all is as it was: verdicts and content are, and what was missing still is. */

@@ -7,7 +7,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState, initialResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
-import { readBacklog, readDropped } from '../../store/tables/staged-reads.ts';
+import { readBacklog, readDropped, readWaiting } from '../../store/tables/staged-reads.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
 import { readGaps } from '../../store/events/gaps.ts';
 import { readGivenUp } from '../../store/events/missing-events.ts';
@@ -38,6 +38,7 @@ const DROPPED_SHOWN = 10;
 /** Events that the state lacks, and open intents: what people read through. */
 const MISSING_SHOWN = 100;
 const INTENTS_SHOWN = 20;
+const WAITING_SHOWN = 10;
 /** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
 const PAGE_ROWS = 500;
 /** While notifications cannot be heard, a waiter hears of a change this late. */
@@ -66,6 +67,7 @@ export function operatorReads(context: RoomsContext): RoomReads {
         progress: await readProgress(context, room),
         gaps: await readGaps(store, roomId),
         backlog: await readBacklog(store, roomId),
+        waiting: await readWaiting(store, roomId, WAITING_SHOWN),
         dropped: await readDropped(store, roomId, DROPPED_SHOWN),
         missing: await readGivenUp(store, roomId, MISSING_SHOWN),
         openIntents,
@@ -129,7 +131,7 @@ async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<Roo
 function nobodyIn(roomId: RoomId): Omit<RoomDescription, 'openIntents'> {
   return {
     ...{ roomId, epoch: 0, name: null, canonicalAlias: null, membersKnown: 0, resync: initialResyncState },
-    ...{ progress: null, gaps: [], dropped: [], missing: [], journal: [] },
+    ...{ progress: null, gaps: [], waiting: [], dropped: [], missing: [], journal: [] },
     corrections: { changes: 0, events: 0, oldestSince: null, judged: 0, changed: 0 },
     backlog: { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null },
   };

@@ -35,6 +35,8 @@ export const LONGEST_STAGED_MS = 24 * 3_600_000;
 const ERRAND_LEASE_MS = 1.5 * (WAIT_MS_MAX + ERRAND_MS_MAX);
 /** How much is staged says nothing here. */
 const NOTHING_COUNTED = { ofRoom: 1, ofOrigin: 1 };
+/** What is beyond a limit of ours, for people; the next version may have another. */
+const TOO_LARGE = 'too large for this version';
 /** Named in a row; the others are settled by the time these are. */
 const AWAITED_MAX = 20;
 
@@ -213,8 +215,14 @@ class Turn {
           break;
         }
         case 'too-large':
-          // Our own limit, by which nothing is given up: it is tried again as the states before it may have changed.
-          this.#aside.push({ nid: row.nid, reason: admission.reason, delayMs: restAt(row.ageMs) });
+          // Our own limit, by which nothing is given up, nor what follows: it waits for itself, and is tried again as the states
+          // before it may have changed. While they are the same that costs next to nothing (src/rooms/judge/resolve.ts).
+          this.#aside.push({
+            nid: row.nid,
+            reason: `${TOO_LARGE}: ${admission.reason}`,
+            waitsFor: [row.eventId],
+            delayMs: restAt(row.ageMs),
+          });
           break;
         case 'foreign':
           this.drop(row, 'an event of another room has its id');

@@ -9,6 +9,7 @@ export interface Wait {
   readonly lacking: readonly EventId[];
   /** What must be settled first: gaps and staged events. */
   readonly pending: readonly EventId[];
+  /** Among these are gaps, or events that are too much for us. */
   readonly isForGap: boolean;
   /** One of the gaps right before it was tried in vain: for what builds on it, the state at it is to be had. */
   readonly isInVain: boolean;

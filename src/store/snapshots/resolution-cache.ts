@@ -25,14 +25,15 @@ export class ResolutionCache {
 
   /** @param snapshots distinct and sorted. */
   get(roomId: RoomId, snapshots: readonly SnapshotId[]): ResolutionOutcome | undefined {
-    return this.#outcomes.get(nameOf(roomId, snapshots));
+    return this.#outcomes.get(resolutionName(roomId, snapshots));
   }
 
   set(roomId: RoomId, snapshots: readonly SnapshotId[], outcome: ResolutionOutcome): void {
-    this.#outcomes.set(nameOf(roomId, snapshots), outcome);
+    this.#outcomes.set(resolutionName(roomId, snapshots), outcome);
   }
 }
 
-function nameOf(roomId: RoomId, snapshots: readonly SnapshotId[]): string {
+/** Names what is to be resolved; `snapshots` are distinct and sorted. */
+export function resolutionName(roomId: RoomId, snapshots: readonly SnapshotId[]): string {
   return `${snapshots.join('')}${roomId}`;
 }

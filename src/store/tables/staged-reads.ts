@@ -90,7 +90,7 @@ export interface MissingParent {
   readonly isElsewhere: boolean;
   /** A copy of it is staged that stands for it (staged-pdus.ts). */
   readonly isComing: boolean;
-  /** Open gaps that it waits for in turn. */
+  /** What it waits for in turn for as long as that takes: open gaps, and events that are too much for us, itself perhaps. */
   readonly gaps: readonly EventId[];
 }
 
@@ -112,11 +112,15 @@ export async function readMissingParents(
             EXISTS (SELECT FROM pdus p WHERE p.event_id = i.event_id AND p.room_id <> $1) AS "isElsewhere",
             EXISTS (SELECT FROM staged_pdus s
                      WHERE s.room_id = $1 AND s.event_id = i.event_id AND ${STANDS_FOR_IT}) AS "isComing",
-            ARRAY(SELECT DISTINCT behind.event_id
+            ARRAY(SELECT DISTINCT awaited.event_id
                     FROM staged_pdus s CROSS JOIN unnest(s.waits_for) AS awaited(event_id)
-                    JOIN gaps behind ON behind.room_id = $1 AND behind.event_id = awaited.event_id
-                                    AND behind.wake_at IS NOT NULL
-                   WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL LIMIT 20) AS gaps
+                   WHERE s.room_id = $1 AND s.event_id = i.event_id AND s.dropped_at IS NULL
+                     AND (EXISTS (SELECT FROM gaps behind WHERE behind.room_id = $1 AND behind.event_id = awaited.event_id
+                                                            AND behind.wake_at IS NOT NULL)
+                       OR EXISTS (SELECT FROM staged_pdus self
+                                   WHERE self.room_id = $1 AND self.event_id = awaited.event_id AND self.dropped_at IS NULL
+                                     AND self.waits_for = ARRAY[self.event_id]))
+                   LIMIT 20) AS gaps
        FROM unnest($2::text[]) AS i(event_id) LEFT JOIN gaps g ON g.room_id = $1 AND g.event_id = i.event_id`,
     [roomId, eventIds],
   );
@@ -175,6 +179,26 @@ export async function readBacklog(sql: Sql, roomId: RoomId | null): Promise<Back
     [roomId],
   );
   return row ?? { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null };
+}
+
+/** An event that was sent to us and has no verdict yet. */
+export interface WaitingEvent {
+  readonly eventId: EventId;
+  readonly origin: ServerName;
+  readonly receivedAt: number;
+  /** Times that somebody was asked for what it lacks. */
+  readonly attempts: number;
+  /** Why it waits; `null`: for its first turn. */
+  readonly reason: string | null;
+}
+
+/** Events of a room that wait, the longest first. */
+export function readWaiting(sql: Sql, roomId: RoomId, limit: number): Promise<WaitingEvent[]> {
+  return sql.query(
+    `SELECT event_id AS "eventId", origin, received_at AS "receivedAt", attempts, reason
+       FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL ORDER BY received_at, nid LIMIT $2`,
+    [roomId, limit],
+  );
 }
 
 /** An event that was sent to us, and given up without a verdict. */

@@ -5,6 +5,8 @@ import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { resolutionName } from '../../../src/store/snapshots/resolution-cache.ts';
+import { readWaiting } from '../../../src/store/tables/staged-reads.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
@@ -173,4 +175,38 @@ test('one made-up parent that others have seen the state at holds up a room no l
   await closeGap(over, room.state());
   expect(await taken(after)).toMatchObject([{ verdict: 'accepted' }]);
   await giveUpGap(madeUp, 'nobody has it');
+});
+
+test('an event that is too much to resolve waits, and what follows it, for days, until the states are others or a new process is', async () => {
+  const here = await openWholeRoom();
+  const { room } = here;
+  const base = room.last;
+  const sides = ['one', 'other'].map((topic) =>
+    room.say(ALICE, 'm.room.topic', { topic }, { stateKey: '', prev: [base] }),
+  );
+  await here.push(A, sides);
+  const states = (await here.taken(...sides)).map(({ stateAfter }) => stateAfter).sort();
+  // As a process is that has found out before.
+  store.caches.tooLarge.set(resolutionName(room.roomId, states), 2_000_001);
+  const wide = room.message(ALICE, 'both', sides);
+  const after = room.message(ALICE, 'after', [wide]);
+  await here.push(A, [wide, after]);
+  const waiting = async () =>
+    (await readWaiting(store, room.roomId, 10)).map(({ eventId, reason }) => [eventId, reason]);
+  const expected = [
+    [wide, 'too large for this version: 2 states that differ in 2000001 places or more are too much to resolve'],
+    [after, `waits for ${wide}`],
+  ];
+  await expect.poll(waiting, { timeout: 10_000 }).toEqual(expected);
+  const letPass = async (): Promise<void> => {
+    await store.query(
+      `UPDATE staged_pdus SET received_at = received_at - 172800000, not_before = 0, reason = 'again' WHERE room_id = $1`,
+      [room.roomId],
+    );
+  };
+  await letPass();
+  await expect.poll(waiting, { timeout: 10_000 }).toEqual(expected);
+  store.caches.tooLarge.clear();
+  await letPass();
+  await here.taken(wide, after);
 });
