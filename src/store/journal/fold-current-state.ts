@@ -28,15 +28,20 @@ const FOLD_DIFFERENCES = `
   ), gone AS (
     DELETE FROM local_members m USING local l
      WHERE m.room_id = $1 AND m.user_id = l.user_id AND l.membership IS NULL
+     RETURNING m.user_id
+  ), former AS (
+    INSERT INTO former_members (room_id, user_id) SELECT $1, user_id FROM gone ON CONFLICT DO NOTHING
   ), kept AS (
     INSERT INTO local_members (room_id, user_id, membership, event_id)
     SELECT $1, user_id, membership, event_id FROM local WHERE membership IS NOT NULL
     ON CONFLICT (room_id, user_id) DO UPDATE SET (membership, event_id) = (excluded.membership, excluded.event_id)
   ), counted AS (
-    UPDATE rooms r SET members = CASE WHEN $7 THEN 0 ELSE r.members END + c.more
-      FROM (SELECT count(*) FILTER (WHERE membership = 'join') - count(*) FILTER (WHERE was = 'join') AS more
+    UPDATE rooms r SET members = CASE WHEN $7 THEN 0 ELSE r.members END + c.joined,
+                       invited = CASE WHEN $7 THEN 0 ELSE r.invited END + c.invited
+      FROM (SELECT count(*) FILTER (WHERE membership = 'join') - count(*) FILTER (WHERE was = 'join') AS joined,
+                   count(*) FILTER (WHERE membership = 'invite') - count(*) FILTER (WHERE was = 'invite') AS invited
               FROM changed WHERE type = 'm.room.member') AS c
-     WHERE r.room_id = $1 AND (c.more <> 0 OR $7)
+     WHERE r.room_id = $1 AND (c.joined <> 0 OR c.invited <> 0 OR $7)
   )
   SELECT c.type, NULL AS "userId", p.json::text AS json, p.hollow FROM changed c LEFT JOIN pdus p ON p.nid = c.after
    WHERE c.type <> 'm.room.member'

@@ -15,12 +15,20 @@ import { foldResync } from './fold-resync.ts';
 import { foldRoomServers } from './fold-room-servers.ts';
 import { type EventStateRow, type TimelineFacts, foldTimeline } from './fold-timeline.ts';
 import { type LockedRoom } from './rooms.ts';
+import {
+  type CurrentStateRow,
+  type ShownEvent,
+  currentStateRows,
+  isPartialAfter,
+  shownAfterAll,
+} from './what-clients-see.ts';
 
-/** The counters that an append moves, after it, and the current state before it. */
+/** The counters that an append moves, after it, and what the room was before it. */
 interface MovedRoom {
   readonly resyncSeq: number;
   readonly timelineSeq: number;
   readonly currentStateBefore: SnapshotId | null;
+  readonly wasPartial: boolean;
 }
 
 export interface Folded {
@@ -31,6 +39,10 @@ export interface Folded {
   readonly rows: readonly EventStateRow[];
   /** What others rest on and is another now. */
   readonly changes: readonly Change[];
+  /** Events that clients see from now on. */
+  readonly shown: readonly ShownEvent[];
+  /** What the room was after each entry that changed it. */
+  readonly states: readonly CurrentStateRow[];
 }
 
 /** The room's state after the entries, where one of them says it. */
@@ -62,16 +74,15 @@ export async function foldEntries(
     room.roomId,
     timeline.flatMap((event) => placeOf(event)?.eventId ?? []).filter((eventId) => facts.anchors.has(eventId)),
   );
-  return { moved, resync, rows, changes: changesOf(room, events, known) };
+  return {
+    moved,
+    resync,
+    rows,
+    changes: changesOf(room, events, known),
+    shown: shownAfterAll(events),
+    states: currentStateRows({ state: moved.currentStateBefore, partial: moved.wasPartial }, events),
+  };
 }
-
-/** Whether the room is partial after a control event that decides it. */
-const IS_PARTIAL_AFTER: Readonly<Partial<Record<ResyncEvent['type'], boolean>>> = {
-  PartialStateJoined: true,
-  FullStateJoined: false,
-  ResyncCompleted: false,
-  StayEnded: false,
-};
 
 /** Applies what the entries mean for the room's row; the epoch fences off whoever locked another stay. */
 async function moveRoom(
@@ -82,9 +93,9 @@ async function moveRoom(
   moves: number,
 ): Promise<MovedRoom> {
   const joined = control.findLast(({ type }) => type === 'PartialStateJoined' || type === 'FullStateJoined');
-  const settled = control.findLast(({ type }) => type in IS_PARTIAL_AFTER);
+  const settled = control.findLast((event) => isPartialAfter(event) !== undefined);
   const [moved] = await tx.query<MovedRoom>(
-    `WITH before AS (SELECT current_state FROM rooms WHERE room_id = $1)
+    `WITH before AS (SELECT current_state, partial FROM rooms WHERE room_id = $1)
      UPDATE rooms r
         SET resync_seq = resync_seq + $3, timeline_seq = timeline_seq + $4, state_version = state_version + $5,
             partial = coalesce($6, r.partial), current_state = coalesce(decode($7, 'hex'), r.current_state),
@@ -92,14 +103,14 @@ async function moveRoom(
        FROM before
       WHERE r.room_id = $1 AND r.epoch = $2
       RETURNING r.resync_seq AS "resyncSeq", r.timeline_seq AS "timelineSeq",
-                encode(before.current_state, 'hex') AS "currentStateBefore"`,
+                encode(before.current_state, 'hex') AS "currentStateBefore", before.partial AS "wasPartial"`,
     [
       room.roomId,
       room.epoch,
       control.length,
       timeline.length,
       moves,
-      settled === undefined ? null : (IS_PARTIAL_AFTER[settled.type] ?? null),
+      settled === undefined ? null : (isPartialAfter(settled) ?? null),
       currentStateOf(timeline) ?? null,
       joined && 'joinEventId' in joined ? joined.joinEventId : null,
       joined && 'joinedVia' in joined ? joined.joinedVia : null,

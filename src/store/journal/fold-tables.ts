@@ -41,6 +41,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       ...allSame('resync_seq', 'timeline_seq'),
       // Not known while a body is missing, and filled in by the next reader (room-summaries.ts).
       members: whereBothKnow('members'),
+      invited: whereBothKnow('invited'),
       name: CALLED('name'),
       canonical_alias: CALLED('canonical_alias'),
       collected_at: noFold('when the maintenance was there last'),
@@ -61,7 +62,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     key: ['event_nid'],
     columns: {
       ...allSame('event_id', 'room_id', 'epoch', 'position', 'state_before', 'state_after', 'verdict', 'soft_failed'),
-      ...allSame('covered', 'rule', 'reason', 'partial', 'auth_state'),
+      ...allSame('covered', 'rule', 'reason', 'partial', 'auth_state', 'shown_at'),
       // Those of outliers, on which it rests, may have become known since.
       auth_depth: whereBothKnow('auth_depth'),
     },
@@ -98,6 +99,21 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     lone: `l.event_id IS NULL OR EXISTS (SELECT FROM event_states s WHERE s.event_id = l.event_id AND s.room_id = l.room_id)`,
   },
   { name: 'forward_extremities', key: ['room_id', 'event_id'], columns: {} },
+  {
+    name: 'current_states',
+    key: ['room_id', 'position'],
+    columns: allSame('state', 'partial'),
+    // Of states from before this table those that were collected by then are left out.
+    lone: `l.room_id IS NOT NULL
+            OR EXISTS (SELECT FROM snapshot_chunks c WHERE c.room_id = r.room_id AND c.hash = r.state AND c.condemned_at IS NULL)`,
+  },
+  {
+    name: 'former_members',
+    key: ['room_id', 'user_id'],
+    columns: {},
+    noFold:
+      'found in the difference of two states as the one is replaced, and the first of them may be collected by now',
+  },
   { name: 'local_members', key: ['room_id', 'user_id'], columns: allSame('membership', 'event_id') },
   {
     name: 'missing_events',

@@ -214,7 +214,8 @@ async function foldJudgedAgain(
   const rows = await tx.query<ChangedEvent>(
     `UPDATE event_states e
         SET partial = false, state_before = decode(u.state_before, 'hex'), state_after = decode(u.state_after, 'hex'),
-            verdict = u.verdict, rule = u.rule, reason = u.reason, auth_state = u.auth_state::bigint[]
+            verdict = u.verdict, rule = u.rule, reason = u.reason, auth_state = u.auth_state::bigint[],
+            shown_at = CASE WHEN u.verdict = 'accepted' THEN e.shown_at END
        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
             AS u(event_id, state_before, state_after, verdict, rule, reason, auth_state)
       WHERE e.event_id = u.event_id AND e.room_id = $1
@@ -242,7 +243,7 @@ async function foldSoftFailed(
   facts: TimelineFacts,
 ): Promise<ChangedEvent[]> {
   return tx.query<ChangedEvent>(
-    `UPDATE event_states e SET soft_failed = true, auth_state = s.auth_state::bigint[]
+    `UPDATE event_states e SET soft_failed = true, shown_at = NULL, auth_state = s.auth_state::bigint[]
        FROM unnest($2::text[], $3::text[]) AS s(event_id, auth_state)
       WHERE e.event_id = s.event_id AND e.room_id = $1 AND e.verdict = 'accepted' AND NOT e.soft_failed
       RETURNING e.event_id AS "eventId", false AS "isSolid"`,

@@ -39,7 +39,7 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
   const facts = await timelineFacts(tx, room.roomId, timeline);
   const learned = await toldOfSpeakers(tx, room, await foldSpeakers(tx, room, timeline, facts.events));
   const events = learned === undefined ? given : [...given, learned];
-  const { moved, resync, rows, changes } = await foldEntries(tx, room, events, facts);
+  const { moved, resync, ...folded } = await foldEntries(tx, room, events, facts);
   const currentState = currentStateOf(timeline);
   const users =
     currentState === undefined || currentState === moved.currentStateBefore
@@ -53,10 +53,10 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
     return { stream, seq: stream === 'timeline' ? ++timelineSeq : ++resyncSeq, event };
   });
   const { roomId, epoch } = room;
-  writeEntries(tx, room, { entries: numbered, rows, changes, users }, (base) => {
+  writeEntries(tx, room, { entries: numbered, users, ...folded }, (base) => {
     tx.tell({ entries: numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry })), resync });
   });
-  return changes.length > 0;
+  return folded.changes.length > 0;
 }
 
 const ENTRY_COLUMNS = `position, room_id AS "roomId", epoch, stream, seq, data AS event`;

@@ -23,7 +23,7 @@ import { FOLD_TABLES } from './fold-tables.ts';
 import { timelineFacts } from './fold-timeline.ts';
 import { readHead, readJournal } from './journal.ts';
 import { type LockedRoom, createRoom, lockRoom, openEpoch } from './rooms.ts';
-import { writeCauses, writeJudged } from './write-entries.ts';
+import { writeFolded } from './write-entries.ts';
 
 /** Entries in memory at a time; one is a few hundred bytes, and some kilobytes where it lists servers. */
 const ENTRIES_A_READ = 500;
@@ -211,9 +211,7 @@ async function foldRun(tx: Transaction, roomId: RoomId, schema: string, run: rea
   if (timeline.length > 0) await takeOutliers(tx, roomId, schema, run.flatMap(idsOf));
   const facts = await timelineFacts(tx, roomId, timeline);
   await foldSpeakers(tx, room, timeline, facts.events, 0);
-  const { rows, changes } = await foldEntries(tx, room, events, facts);
-  await writeJudged(tx, room, run, rows);
-  await writeCauses(tx, room, run, changes);
+  await writeFolded(tx, room, run, await foldEntries(tx, room, events, facts));
 }
 
 /** First verdicts on outliers are no fold: those that entries about these events change, or rest on, are as they are. */

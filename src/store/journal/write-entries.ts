@@ -8,7 +8,6 @@ import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
-import { type Change } from './fold-corrections.ts';
 import { type Folded } from './fold-entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
 import { notifying, takingPositions } from './positions.ts';
@@ -27,10 +26,11 @@ function insertJudged(first: number): string {
   const at = (column: number): string => `$${first + column}`;
   return `
     INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict,
-                              soft_failed, rule, reason, partial, auth_depth, auth_state, covered)
+                              soft_failed, rule, reason, partial, auth_depth, auth_state, covered, shown_at)
     SELECT s.event_nid, s.event_id, $1, $2, entry.position, decode(s.state_before, 'hex'), decode(s.state_after, 'hex'),
            s.verdict, s.soft_failed, s.rule, s.reason, s.partial, s.auth_depth,
-           s.auth_state::bigint[], s.covered
+           s.auth_state::bigint[], s.covered,
+           CASE WHEN s.verdict = 'accepted' AND NOT s.soft_failed THEN entry.position END
       FROM unnest(${at(0)}::bigint[], ${at(1)}::text[], ${at(2)}::text[], ${at(3)}::text[], ${at(4)}::text[],
                   ${at(5)}::boolean[], ${at(6)}::text[], ${at(7)}::text[], ${at(8)}::boolean[], ${at(9)}::int[],
                   ${at(10)}::text[], ${at(11)}::boolean[])
@@ -39,10 +39,25 @@ function insertJudged(first: number): string {
       JOIN entry ON entry.event_id = s.event_id AND entry.type IN ('PduAccepted', 'PduRejected')
     ON CONFLICT (event_nid) DO UPDATE
        SET (epoch, position, state_before, state_after, verdict, soft_failed, rule, reason, partial, auth_depth, auth_state,
-            covered) =
+            covered, shown_at) =
            (excluded.epoch, excluded.position, excluded.state_before, excluded.state_after, excluded.verdict,
             excluded.soft_failed, excluded.rule, excluded.reason, excluded.partial, excluded.auth_depth, excluded.auth_state,
-            excluded.covered)`;
+            excluded.covered, excluded.shown_at)`;
+}
+
+/** Shows events of room `$1` that `shown` gives with the position of the entry which accepts them after all. */
+function showAccepted(shown: string): string {
+  return `
+    UPDATE event_states e SET shown_at = s.position
+      FROM (${shown}) AS s(event_id, position)
+     WHERE e.event_id = s.event_id AND e.room_id = $1 AND e.verdict = 'accepted' AND NOT e.soft_failed`;
+}
+
+/** Rows of `current_states` of room `$1` for what `moved` gives: position, state, and whether the room is partial. */
+function insertCurrentStates(moved: string): string {
+  return `
+    INSERT INTO current_states (room_id, position, state, partial)
+    SELECT $1, m.position, decode(m.state, 'hex'), m.partial FROM (${moved}) AS m(position, state, partial)`;
 }
 
 /** Rows of `correction_causes` in room `$1` for what `changed` gives: event, position of its cause, and the two marks. */
@@ -93,6 +108,15 @@ const WRITE_ENTRIES = {
               AS d(event_id, entry, verdict, states)`,
     )}
   ), judged AS (${insertJudged(15)}
+  ), shown AS (
+    ${showAccepted(
+      `SELECT event_id, head.base + e.entry + 1 FROM head, unnest($28::text[], $29::bigint[]) AS e(event_id, entry)`,
+    )}
+  ), moved AS (
+    ${insertCurrentStates(
+      `SELECT head.base + c.entry + 1, c.state, c.partial
+         FROM head, unnest($30::bigint[], $31::text[], $32::boolean[]) AS c(entry, state, partial)`,
+    )}
   )
   SELECT base, ${notifying('$3::int', '$1 || $27::text[]')} FROM head`,
 };
@@ -103,7 +127,7 @@ interface Entry {
   readonly event: JournalEvent;
 }
 
-interface ToWrite extends Pick<Folded, 'rows' | 'changes'> {
+interface ToWrite extends Omit<Folded, 'moved' | 'resync'> {
   readonly entries: readonly Entry[];
   /** Told of it besides those who wait for the room. */
   readonly users: readonly UserId[];
@@ -113,7 +137,7 @@ interface ToWrite extends Pick<Folded, 'rows' | 'changes'> {
 export function writeEntries(
   tx: Transaction,
   room: LockedRoom,
-  { entries, rows, changes, users }: ToWrite,
+  { entries, users, rows, changes, shown, states }: ToWrite,
   onWritten: (base: number) => void,
 ): void {
   const events = entries.map(({ event }) => event);
@@ -134,6 +158,11 @@ export function writeEntries(
     booleanArray(changes.map(({ states }) => states)),
     ...rowValues(rows),
     textArray(users),
+    textArray(shown.map(({ eventId }) => eventId)),
+    int8Array(shown.map(({ entry }) => entry)),
+    int8Array(states.map(({ entry }) => entry)),
+    textArray(states.map(({ state }) => state)),
+    booleanArray(states.map(({ partial }) => partial)),
   ];
   tx.queryLast({
     statement: WRITE_ENTRIES,
@@ -159,43 +188,50 @@ const WRITE_JUDGED = `
     SELECT * FROM unnest($3::bigint[], $4::text[], $5::text[]) AS e(position, type, event_id)
   )
   ${insertJudged(6)}`;
+const WRITE_CAUSES = insertCauses('SELECT * FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::boolean[])');
+const WRITE_SHOWN = showAccepted('SELECT * FROM unnest($2::text[], $3::bigint[])');
+const WRITE_STATES = insertCurrentStates('SELECT * FROM unnest($2::bigint[], $3::text[], $4::boolean[])');
 
 /** Writes the rows that need positions for entries that have theirs already: for a rebuild. */
-export async function writeJudged(
+export async function writeFolded(
   tx: Transaction,
   { roomId, epoch }: LockedRoom,
   entries: readonly { readonly position: number; readonly event: JournalEvent }[],
-  rows: readonly EventStateRow[],
+  { rows, changes, shown, states }: Omit<Folded, 'moved' | 'resync'>,
 ): Promise<void> {
-  if (rows.length === 0) return;
-  const judged = entries.flatMap(({ position, event }) =>
-    'eventId' in event ? [{ position, type: event.type, eventId: event.eventId }] : [],
-  );
-  await tx.query(WRITE_JUDGED, [
-    roomId,
-    epoch,
-    int8Array(judged.map(({ position }) => position)),
-    textArray(judged.map(({ type }) => type)),
-    textArray(judged.map(({ eventId }) => eventId)),
-    ...rowValues(rows),
-  ]);
-}
-
-const WRITE_CAUSES = insertCauses('SELECT * FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::boolean[])');
-
-/** As `writeJudged`, of what the entries change. */
-export async function writeCauses(
-  tx: Transaction,
-  { roomId }: LockedRoom,
-  entries: readonly { readonly position: number }[],
-  changes: readonly Change[],
-): Promise<void> {
-  if (changes.length === 0) return;
-  await tx.query(WRITE_CAUSES, [
-    roomId,
-    textArray(changes.map(({ eventId }) => eventId)),
-    int8Array(changes.map(({ entry }) => entries[entry]?.position ?? null)),
-    booleanArray(changes.map(({ verdict }) => verdict)),
-    booleanArray(changes.map(({ states }) => states)),
-  ]);
+  const positions = (folded: readonly { readonly entry: number }[]): string =>
+    int8Array(folded.map(({ entry }) => entries[entry]?.position ?? null));
+  if (rows.length > 0) {
+    const judged = entries.flatMap(({ position, event }) =>
+      'eventId' in event ? [{ position, type: event.type, eventId: event.eventId }] : [],
+    );
+    await tx.query(WRITE_JUDGED, [
+      roomId,
+      epoch,
+      int8Array(judged.map(({ position }) => position)),
+      textArray(judged.map(({ type }) => type)),
+      textArray(judged.map(({ eventId }) => eventId)),
+      ...rowValues(rows),
+    ]);
+  }
+  if (changes.length > 0) {
+    await tx.query(WRITE_CAUSES, [
+      roomId,
+      textArray(changes.map(({ eventId }) => eventId)),
+      positions(changes),
+      booleanArray(changes.map(({ verdict }) => verdict)),
+      booleanArray(changes.map(({ states }) => states)),
+    ]);
+  }
+  if (shown.length > 0) {
+    await tx.query(WRITE_SHOWN, [roomId, textArray(shown.map(({ eventId }) => eventId)), positions(shown)]);
+  }
+  if (states.length > 0) {
+    await tx.query(WRITE_STATES, [
+      roomId,
+      positions(states),
+      textArray(states.map(({ state }) => state)),
+      booleanArray(states.map(({ partial }) => partial)),
+    ]);
+  }
 }

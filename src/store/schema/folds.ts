@@ -27,6 +27,8 @@ export const rooms = pgTable(
     timelineSeq: int8().notNull().default(0),
     /** Joined ones in the current state; null: not known, nor are `name` and `canonicalAlias` then (room-summaries.ts). */
     members: integer(),
+    /** Invited ones; null: not known, in rooms from before this was counted. */
+    invited: integer(),
     /** What the current state calls the room, as `storable` writes it. */
     name: text(),
     canonicalAlias: text(),
@@ -86,8 +88,16 @@ export const eventStates = pgTable(
     authDepth: integer('auth_depth'),
     /** Nids of the events that the verdict was made by, at most 12; null: judged before they were kept. */
     authState: int8().array(),
+    /**
+     * From which position on clients see it: of the entry that accepted it, or that gave it another verdict; null: not at all, since
+     * it is rejected or soft-failed.
+     */
+    shownAt: int8(),
   },
   (table) => [
+    index('event_states_by_shown_at')
+      .on(table.roomId, table.shownAt)
+      .where(sql`shown_at IS NOT NULL`),
     index('event_states_by_position').on(table.roomId, table.position),
     index('event_states_partial')
       .on(table.roomId, table.position)
@@ -281,6 +291,31 @@ export const forwardExtremities = pgTable(
   'forward_extremities',
   { roomId: text('room_id').notNull(), eventId: text('event_id').notNull() },
   (table) => [primaryKey({ columns: [table.roomId, table.eventId] })],
+);
+
+/**
+ * What a room's current state was from a position on, and whether the room was partial then: a row where either changed. So the state
+ * at any position is one look.
+ */
+export const currentStates = pgTable(
+  'current_states',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    position: int8().notNull(),
+    state: hash16().$type<SnapshotId>().notNull(),
+    partial: boolean().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.position] })],
+);
+
+/**
+ * Users of this server who had a membership in a room, and whose place in its state became empty: their clients must be told. The row
+ * stays when they have one again.
+ */
+export const formerMembers = pgTable(
+  'former_members',
+  { roomId: text('room_id').$type<RoomId>().notNull(), userId: text('user_id').$type<UserId>().notNull() },
+  (table) => [primaryKey({ columns: [table.userId, table.roomId] })],
 );
 
 /** Memberships of this server's users in the current state. */

@@ -1,6 +1,6 @@
 /**
- * Deletes the chunks of a room that no state needs any more: those reached from no event's state, no anchor's and not from
- * the current one. Writers go on meanwhile, and a state may be made, and named a little later, from any that was named
+ * Deletes the chunks of a room that no state needs any more: those reached from no event's state, no anchor's and from none that is
+ * or was the current one. Writers go on meanwhile, and a state may be made, and named a little later, from any that was named
  * before. So a chunk is condemned first, and deleted by a later pass, a day after at the earliest, if it still is:
  *
  * - whoever stores a chunk again, or names a state that reaches it, saves it: the first at once (chunks.ts), the second in the
@@ -64,6 +64,7 @@ async function neededChunks(store: Store, roomId: RoomId, heartbeat: () => void)
        FROM (SELECT state_before FROM event_states WHERE room_id = $1
               UNION ALL SELECT state_after FROM event_states WHERE room_id = $1
               UNION ALL SELECT state_after FROM anchors WHERE room_id = $1
+              UNION ALL SELECT state FROM current_states WHERE room_id = $1
               UNION ALL SELECT current_state FROM rooms WHERE room_id = $1 AND current_state IS NOT NULL) AS named(state)`,
     [roomId],
   );

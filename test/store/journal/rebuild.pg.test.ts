@@ -116,6 +116,8 @@ describe('a row that was changed by hand is found', () => {
     ['event_states', `DELETE FROM event_states WHERE room_id = $1 AND rule IS NOT NULL`],
     ['anchors', `UPDATE anchors SET partial = true WHERE room_id = $1`],
     ['gaps', `UPDATE gaps SET wake_at = NULL WHERE room_id = $1`],
+    ['event_states', `UPDATE event_states SET shown_at = NULL WHERE room_id = $1 AND event_id LIKE '$later%'`],
+    ['current_states', `DELETE FROM current_states WHERE room_id = $1 AND NOT partial`],
     ['room_servers', `INSERT INTO room_servers VALUES ($1, 'nobody.test', 'hint', 1)`],
     ['event_edges', `DELETE FROM event_edges WHERE room_id = $1 AND event_id LIKE '$later%'`],
     ['forward_extremities', `INSERT INTO forward_extremities VALUES ($1, '$another')`],
