@@ -6,9 +6,10 @@
  * What has a verdict stays, whatever it is: states, and verdicts on others, rest on it. Of what has none stays
  *
  * - what is younger than a day: somebody may be at work on it;
- * - all of a room that is partial, that has open gaps, lacks events, or has events or joins that wait: what such work has stored
- *   it goes on with;
- * - what is a parent of events that we hold, an anchor or a gap, and what a state at an anchor gets once it is judged;
+ * - all of a room that is partial, or in which joins of ours wait: what such work has stored it goes on with, and it has an end;
+ * - what events that wait for a verdict cite, and what that needs for its own. Of others in their room nothing: anybody may keep
+ *   something waiting for as long as he likes;
+ * - what is a parent of events that we hold, an anchor, a gap or missing, and what a state at an anchor gets once it is judged;
  * - what could be judged: it may be an event of a state that was stored redacted, and whose body has come since.
  */
 import { eventsCiting } from '../../matrix/auth/citing-events.ts';
@@ -31,14 +32,29 @@ const UNREFERENCED = `
   AND NOT EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)
   AND NOT EXISTS (SELECT FROM outlier_verdicts o WHERE o.event_nid = p.nid)
   AND NOT EXISTS (SELECT FROM rooms r WHERE r.room_id = p.room_id AND r.partial)
-  AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = p.room_id AND (g.wake_at IS NOT NULL OR g.event_id = p.event_id))
-  AND NOT EXISTS (SELECT FROM missing_events m WHERE m.room_id = p.room_id)
+  AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = p.room_id AND g.event_id = p.event_id)
+  AND NOT EXISTS (SELECT FROM missing_events m WHERE m.room_id = p.room_id AND m.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM join_intents j WHERE j.room_id = p.room_id)
-  AND NOT EXISTS (SELECT FROM staged_pdus s WHERE s.room_id = p.room_id AND s.dropped_at IS NULL)
+  AND NOT EXISTS (SELECT FROM staged_pdus s
+                   WHERE s.room_id = p.room_id AND s.event_id = p.event_id AND s.dropped_at IS NULL)
   AND NOT EXISTS (SELECT FROM anchors a WHERE a.room_id = p.room_id AND a.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM event_edges c WHERE c.room_id = p.room_id AND c.prev_event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM left_out l WHERE l.room_id = p.room_id AND l.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM awaited_events w WHERE w.room_id = p.room_id AND w.event_id = p.event_id)`;
+
+/** What the events that wait in the room `$2` cite, and the auth events in whose place these wait, as far as they have no verdict. */
+const NEEDED_BY_WAITING = `
+  needed (event_id) AS (
+    SELECT unnest(p.prev_events || p.auth_events)
+      FROM staged_pdus s JOIN pdus p ON p.event_id = s.event_id AND p.room_id = $2
+     WHERE s.room_id = $2 AND s.dropped_at IS NULL
+     UNION
+    SELECT unnest(p.auth_events)
+      FROM needed n
+     CROSS JOIN LATERAL (SELECT nid, auth_events FROM pdus WHERE event_id = n.event_id AND room_id = $2 OFFSET 0) AS p
+     WHERE (SELECT count(*) FROM event_states e WHERE e.event_nid = p.nid) = 0
+       AND (SELECT count(*) FROM outlier_verdicts o WHERE o.event_nid = p.nid) = 0
+  )`;
 
 interface Candidate {
   readonly eventId: EventId;
@@ -97,7 +113,10 @@ async function forgetInRoom(
   return withTransaction(store, async (tx) => {
     await lockRoom(tx, roomId);
     const rows = await tx.query(
-      `DELETE FROM pdus p WHERE p.room_id = $2 AND p.event_id = ANY ($3::text[]) AND ${UNREFERENCED} RETURNING 1`,
+      `WITH RECURSIVE ${NEEDED_BY_WAITING}
+       DELETE FROM pdus p
+        WHERE p.room_id = $2 AND p.event_id = ANY ($3::text[]) AND ${UNREFERENCED}
+          AND p.event_id NOT IN (SELECT event_id FROM needed) RETURNING 1`,
       [storedBy, roomId, textArray(beyondJudging)],
     );
     return rows.length;
