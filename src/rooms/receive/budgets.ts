@@ -1,6 +1,6 @@
 /**
  * How much may be asked of other servers for what was pushed to us: of time, requests and bytes for one errand, of errands
- * at once and requests a minute for the server that sent it and for its room. A stranger's events thus cost a bounded
+ * at once and of requests and bytes a minute for the server that sent it and for its room. A stranger's events thus cost a bounded
  * amount, and those of one server never use up what there is for others.
  *
  * Errands that find no place wait for one, one of a server in a room at a time, and places go by turns: to the room, and in it
@@ -34,6 +34,9 @@ export const WAIT_MS_MAX = 40_000;
 /** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
 const REQUESTS_OF_ORIGIN_MAX = 600;
 const REQUESTS_OF_ROOM_MAX = 1_200;
+/** And bytes that came: whoever is asked may send long answers to each of that many requests. */
+const BYTES_OF_ORIGIN_MAX = 64 * 1024 * 1024;
+const BYTES_OF_ROOM_MAX = 128 * 1024 * 1024;
 
 /** What one errand may still spend. */
 export interface Spending {
@@ -69,6 +72,7 @@ interface Share {
   running: number;
   /** Of the window that began at `since`. */
   requests: number;
+  bytes: number;
   since: number;
   /** When an errand began last, and nothing came last; `NEVER`: not that we know. */
   begunAt: number;
@@ -95,8 +99,8 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
   const isLately = (at: number): boolean => Math.abs(clock.now() - at) < WINDOW_MS;
   const share = <Key>(shares: Map<Key, Share>, key: Key): Share => {
     const now = clock.now();
-    const known = shares.get(key) ?? { running: 0, requests: 0, since: now, begunAt: NEVER, silentAt: NEVER };
-    if (!isLately(known.since)) Object.assign(known, { requests: 0, since: now });
+    const known = shares.get(key) ?? { running: 0, requests: 0, bytes: 0, since: now, begunAt: NEVER, silentAt: NEVER };
+    if (!isLately(known.since)) Object.assign(known, { requests: 0, bytes: 0, since: now });
     shares.set(key, known);
     return known;
   };
@@ -125,9 +129,12 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
   };
   const mayAskAtAll = ({ roomId, origin, isAhead }: Errands): boolean => {
     const part = isAhead ? SHARE_AHEAD : 1;
+    const [ofRoom, ofOrigin] = [share(rooms, roomId), share(origins, origin)];
     return (
-      share(rooms, roomId).requests < REQUESTS_OF_ROOM_MAX * part &&
-      share(origins, origin).requests < REQUESTS_OF_ORIGIN_MAX * part
+      ofRoom.requests < REQUESTS_OF_ROOM_MAX * part &&
+      ofRoom.bytes < BYTES_OF_ROOM_MAX * part &&
+      ofOrigin.requests < REQUESTS_OF_ORIGIN_MAX * part &&
+      ofOrigin.bytes < BYTES_OF_ORIGIN_MAX * part
     );
   };
 
@@ -148,7 +155,10 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
         return true;
       },
       received: (raws) => {
-        for (const raw of raws) bytes += raw.length;
+        const came = raws.reduce((sum, { length }) => sum + length, 0);
+        bytes += came;
+        share(origins, origin).bytes += came;
+        share(rooms, roomId).bytes += came;
       },
       wasSilent: () => void (share(origins, origin).silentAt = clock.now()),
     };

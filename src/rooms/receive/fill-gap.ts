@@ -192,6 +192,7 @@ async function knownThere(
   for (const eventId of missing.slice(0, GAPS_OF_ORIGIN_MAX)) {
     for (const server of servers) {
       const raw = await ask(context, spending, (signal) => context.federation.event(server, eventId, { signal }));
+      if (raw !== undefined) spending.received([raw]);
       const [offered] = raw === undefined ? [] : await readOffered(context, lacking, [raw], spending);
       if (offered?.eventId !== eventId) continue;
       known.push(eventId);

@@ -118,6 +118,25 @@ test('however many servers are silent and wait, half of the places are left to o
   expect(begun.at(-1)).toBe('room third 0');
 });
 
+test.each([
+  ['a server', 64, ['evil', 'evil'], 'another', 'evil'],
+  ['a room', 128, ['evil', 'more-evil'], 'room', 'honest'],
+])('%s for whose events %i MB came in a minute has its next errand in the next one', async (...of) => {
+  const [, megabytes, sent, room, server] = of;
+  const { start, end, running } = openBudgets();
+  const half = new Uint8Array(megabytes * 512 * 1024);
+  for (const origin of sent) {
+    start('room', origin);
+    const [name, { spending }] = [...running][0]!;
+    spending.received([half]);
+    await end(name);
+  }
+  expect(start(room, server)).toBe(false);
+  expect(start('another', 'honest')).toBe(true);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(start(room, server)).toBe(true);
+});
+
 test('what is asked for ahead takes half of the places, and none while anybody waits', () => {
   const { start, begun } = openBudgets();
   for (const server of servers(5)) start('room', server, true);
