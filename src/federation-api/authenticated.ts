@@ -92,7 +92,7 @@ function authorizationHeaders(request: FastifyRequest): readonly string[] {
 
 /** The answer to a body that cannot be read, or holds too much. */
 export function refusalOfBody({ rule, reason }: Refusal): MatrixError {
-  if (rule === 'body.size') return new MatrixError(413, 'M_TOO_LARGE', reason);
+  if (rule === 'body.size' || rule === 'json.values') return new MatrixError(413, 'M_TOO_LARGE', reason);
   if (rule.startsWith('body.')) return new MatrixError(400, 'M_BAD_JSON', reason);
   return new MatrixError(400, rule === 'json.object' ? 'M_BAD_JSON' : 'M_NOT_JSON', `the body is ${reason}`);
 }

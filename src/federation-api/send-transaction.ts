@@ -72,7 +72,7 @@ function readTransaction({ origin, raw, body }: AuthenticatedRequest, logger: Lo
   if (!transaction.ok) throw refusalOfBody(transaction);
   const { pdus, dropped } = transaction;
   if (dropped > 0) {
-    logger.info({ origin, dropped }, 'a transaction held PDUs that are no objects, too long, or of no room');
+    logger.info({ origin, dropped }, 'a transaction held PDUs that are no objects, or of no room');
   }
   return { pdus: pdus.map(({ start, end, roomId }) => ({ raw: raw.subarray(start, end), roomId })) };
 }

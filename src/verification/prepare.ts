@@ -7,6 +7,7 @@ import { type EventId, type RoomId, type ServerName } from '../matrix/identifier
 import { type Pdu } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type Signature, requiredSigners, signaturesOf } from '../matrix/signing/signatures.ts';
+import { EVENT_WIRE_BYTES_MAX } from '../matrix/json/event-splitter.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type RawEvents, eventAt } from './batch.ts';
 import { type NamedKey, type PreparedReply, type ThreadOutcome } from './messages.ts';
@@ -34,6 +35,13 @@ export interface PrepareOptions {
 export function prepareEvent(raw: Uint8Array, { rules, roomId, capReferences }: PrepareOptions): PreparedEvent {
   const json = parseJsonObject(raw);
   if (!json.ok) return malformed(null, null, json);
+  if (raw.length > EVENT_WIRE_BYTES_MAX) {
+    const refusal = {
+      rule: 'event.size',
+      reason: `${raw.length} bytes as it is written; at most ${EVENT_WIRE_BYTES_MAX}`,
+    };
+    return malformed(idOfMalformed(json.value, rules), typeOfMalformed(json.value), refusal);
+  }
   const prepared = preparePdu(json.value, rules, { wireBytes: raw.length, capReferences });
   if (!prepared.ok) return malformed(idOfMalformed(json.value, rules), typeOfMalformed(json.value), prepared);
   const { pdu, signed } = prepared;

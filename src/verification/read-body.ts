@@ -6,7 +6,7 @@
  */
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { parseRoomId } from '../matrix/identifiers.ts';
-import { EVENT_WIRE_BYTES_MAX, EventSplitter, SplitError } from '../matrix/json/event-splitter.ts';
+import { EventSplitter, SplitError } from '../matrix/json/event-splitter.ts';
 import { isJsonObject, parseWholeObject } from '../matrix/json/strict-json.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type Refusal, refuse } from '../matrix/refusal.ts';
@@ -57,7 +57,7 @@ function refuseMany(list: 'pdus' | 'edus', count = 0): Refusal | undefined {
   return count > max ? refuse(`body.${list}`, `there are over ${max} ${list}`) : undefined;
 }
 
-/** Members of `pdus` that are no objects, or longer than any event, are dropped; one that names no room could not even be answered. */
+/** Members of `pdus` that are no objects are dropped, and so is one that names no room: it could not even be answered. */
 function transactionOf(content: JsonObject, parts: readonly Uint8Array[], body: Uint8Array): SignedBody['transaction'] {
   const pdus = content['pdus'];
   const edus = content['edus'] ?? [];
@@ -69,7 +69,7 @@ function transactionOf(content: JsonObject, parts: readonly Uint8Array[], body: 
   (pdus as readonly Json[]).filter(isJsonObject).forEach((pdu, i) => {
     const part = parts[i];
     const roomId = parseRoomId(pdu['room_id']);
-    if (part === undefined || part.length > EVENT_WIRE_BYTES_MAX || roomId === undefined) return;
+    if (part === undefined || roomId === undefined) return;
     const start = part.byteOffset - body.byteOffset;
     found.push({ start, end: start + part.length, roomId });
   });

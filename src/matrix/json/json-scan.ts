@@ -9,6 +9,8 @@ interface JsonScan {
   readonly depth: number;
   /** Colons outside strings: in valid JSON, the number of keys written, duplicates included. */
   readonly keys: number;
+  /** Values are no more than these: commas and opening brackets outside strings. */
+  readonly values: number;
   /** A fraction, an exponent, or an integer of 16 digits or more. */
   readonly unusualNumbers: boolean;
   /** A `\u` escape of a surrogate, which may be a lone one. */
@@ -29,6 +31,7 @@ export function scanJson(bytes: Uint8Array): JsonScan {
   let depth = 0;
   let depthNow = 0;
   let keys = 0;
+  let values = 1;
   let unusualNumbers = false;
   let surrogateEscapes = false;
   let i = 0;
@@ -50,7 +53,10 @@ export function scanJson(bytes: Uint8Array): JsonScan {
       while (i < end && (bytes[i] as number) >= DIGIT_0 && (bytes[i] as number) <= DIGIT_9) i++;
       const next = bytes[i];
       if (i - start >= EXACT_DIGITS_MAX || next === 0x2e || next === 0x65 || next === 0x45) unusualNumbers = true;
+    } else if (byte === 0x2c) {
+      values++;
     } else if (byte === 0x7b || byte === 0x5b) {
+      values++;
       if (++depthNow > depth) depth = depthNow;
     } else if (byte === 0x7d || byte === 0x5d) {
       depthNow--;
@@ -58,7 +64,7 @@ export function scanJson(bytes: Uint8Array): JsonScan {
       keys++;
     }
   }
-  return { depth, keys, unusualNumbers, surrogateEscapes };
+  return { depth, keys, values, unusualNumbers, surrogateEscapes };
 }
 
 function isSurrogateNibble(byte: number | undefined): boolean {

@@ -238,9 +238,12 @@ test('what is malformed, unsigned or of another room is answered by name, and co
   const negative = room.say(ALICE, 'm.room.message', {}, { prev: [join], depth: -1 });
   const unsigned = room.message(ALICE, 'unsigned', [join]);
   const { signatures, ...without } = room.events.get(unsigned)!;
+  const long = room.message(ALICE, 'beside a long text', [join]);
+  const longer = { ...room.events.get(long)!, unsigned: { text: 'x'.repeat(1_100_000) } };
   const answer = await here.send(A, 'bad', [
     room.raw(negative),
     Buffer.from(JSON.stringify(without)),
+    Buffer.from(JSON.stringify(longer)),
     other.raw(other.create),
     Buffer.from('[]'),
     room.raw(good),
@@ -253,6 +256,7 @@ test('what is malformed, unsigned or of another room is answered by name, and co
         [good]: {},
         [negative]: { error: expect.stringContaining('depth') as string },
         [unsigned]: { error: 'the event is not signed by a.test' },
+        [long]: { error: expect.stringContaining('at most 1048576') as string },
       },
     },
   });
