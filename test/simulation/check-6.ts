@@ -92,8 +92,9 @@ class Check6 {
     }
     this.#then.take(entry);
     if (event.type === 'PduAccepted' || event.type === 'PduRejected') {
-      this.#takenIn.add(event.eventId);
+      // What came first may cite it: by then nobody knew what else it reaches through it.
       if (!this.#isPartial) await this.#judge(event.eventId, this.ofStay, this.#viewAt(position));
+      this.#takenIn.add(event.eventId);
       this.ofStay.add(event.eventId);
     }
     // A stay ends in the place of the completion where the full state lets none of our joins stand.

@@ -7,7 +7,7 @@ import { type EventId, type UserId, domainOf } from '../../src/matrix/identifier
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
-import { readPartialAnchors } from '../../src/store/events/anchors.ts';
+import { readAssumedGaps, readFullAnchors, readPartialAnchors } from '../../src/store/events/anchors.ts';
 import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
 import { readLocalMembers, readRoom, readStanding } from '../../src/store/journal/rooms.ts';
@@ -57,6 +57,8 @@ class Comparing {
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
   readonly #snapshots = new Map<SnapshotId, Promise<StateMap>>();
+  /** States that stand for those at gaps which were open when the last of us had to go: nobody could be asked any more. */
+  readonly #assumed = new Map<EventId, StateMap>();
 
   constructor(play: Play, store: Store) {
     const { world } = play;
@@ -64,7 +66,7 @@ class Comparing {
     this.#store = store;
     this.oracle = world.oracle(
       (eventId) => this.delivered.has(eventId),
-      (eventId) => world.truth.stateAfter(eventId),
+      (eventId) => this.#assumed.get(eventId) ?? world.truth.stateAfter(eventId),
     );
   }
 
@@ -78,6 +80,7 @@ class Comparing {
       return;
     }
     if (room.partial) this.#differ('the room is still partial');
+    if (room.resync.phase === 'ended') await this.#readAssumed();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
     // By states of then, too, which nothing needs any more.
     const outcome = await this.#check6();
@@ -111,6 +114,14 @@ class Comparing {
       if (joins.includes(eventId) || isSure(eventId) || held.has(eventId)) this.delivered.add(eventId);
     }
     if (begun.size > 1) this.#play.coverage.count('two stays');
+  }
+
+  async #readAssumed(): Promise<void> {
+    const gaps = new Set(await readAssumedGaps(this.#store, this.#play.world.roomId));
+    for (const { eventId, stateAfter } of await readFullAnchors(this.#store, this.#play.world.roomId)) {
+      if (gaps.has(eventId)) this.#assumed.set(eventId, await this.#stateOf(stateAfter));
+    }
+    if (gaps.size > 0) this.#play.coverage.count('gaps open when the stay ended', gaps.size);
   }
 
   async #joinsThatBegan(): Promise<Set<EventId>> {

@@ -41,7 +41,7 @@ export class Play {
   readonly coverage = new Coverage();
   /** Pushed to us and taken without an error. */
   readonly pushed = new Set<EventId>();
-  /** Sent to us while nobody of ours was in, or while the last one went: we may have taken it in, and need not. */
+  /** Sent to us while nobody of ours was in, or without a verdict when the last one went: we may have taken it in, and need not. */
   readonly unsure = new Set<EventId>();
   /** Joins that we were told to have succeeded. */
   readonly joined = new Set<EventId>();
@@ -55,6 +55,8 @@ export class Play {
   #process: Process;
   #transactions = 0;
   #isWhole = false;
+  /** Events without a verdict when the workflow last began to work, as long as it has not answered. */
+  #waiting: EventId[] = [];
   #armed: 'before' | 'after' = 'before';
 
   constructor(machine: Machine, plan: Plan) {
@@ -222,13 +224,16 @@ export class Play {
         const result = results[eventId] as JsonObject | undefined;
         if (result !== undefined && result['error'] === undefined) this.pushed.add(eventId);
       }
-      if (!wereWeIn || !(await this.#areWeIn())) {
-        const meanwhile = [...this.residents.given].filter((id) => !given.has(id));
-        for (const eventId of [...eventIds, ...meanwhile, ...(await this.#staged())]) this.unsure.add(eventId);
-      }
+      if (!wereWeIn || !(await this.#areWeIn())) this.#doubt([...eventIds, ...(await this.#staged())], given);
       return;
     }
     throw new Stuck('a transaction was not answered');
+  }
+
+  /** Nobody of ours is in: what has no verdict gets none, nor need what was given meanwhile have been taken in. */
+  #doubt(eventIds: readonly EventId[], givenBefore: ReadonlySet<EventId>): void {
+    const meanwhile = [...this.residents.given].filter((id) => !givenBefore.has(id));
+    for (const eventId of [...eventIds, ...meanwhile]) this.unsure.add(eventId);
   }
 
   /** As far as our server knows. */
@@ -239,7 +244,7 @@ export class Play {
   /** What was sent and has not been looked at for good. */
   async #staged(): Promise<EventId[]> {
     const rows = await this.#process.fragile.store.query<{ eventId: EventId }>(
-      `SELECT event_id AS "eventId" FROM staged_pdus WHERE room_id = $1`,
+      `SELECT event_id AS "eventId" FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL`,
       [this.world.roomId],
     );
     return rows.map(({ eventId }) => eventId);
@@ -274,10 +279,14 @@ export class Play {
   }
 
   async #work(actions: number) {
+    this.#waiting.push(...(await this.#staged()));
+    const given = new Set(this.residents.given);
     const worked = await this.#process.work(this.world.roomId, actions, (action) => {
       this.coverage.count(`action ${action.type}`);
     });
     this.#isWhole = worked.state.phase === 'complete';
+    if (worked.state.phase === 'ended') this.#doubt(this.#waiting, given);
+    this.#waiting = [];
     return worked;
   }
 

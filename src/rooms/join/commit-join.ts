@@ -3,7 +3,7 @@ import { type AuthRule } from '../../matrix/auth/auth-verdict.ts';
 import { type EventId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type LackingBefore, type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Degraded, MISSING_LISTED_MAX } from '../../resync/state.ts';
-import { type Parent, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
+import { type Parent, readAssumedGaps, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
 import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';
 import { recordOmissions } from '../../store/events/left-out.ts';
@@ -70,6 +70,8 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const partial = place.partial || (staying && room.partial);
     if (partial && staying && !room.partial) return 'became-whole';
     let lacking: LackingBefore | undefined;
+    // A state that stands for the one at a gap of an earlier stay is looked for on: nobody could ask for it while we were out.
+    const reopened = staying ? [] : await readAssumedGaps(tx, roomId);
     if (!staying) {
       const before = await readResync(tx, roomId);
       room = await openEpoch(tx, room);
@@ -84,7 +86,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const joinedBy = await joinIn(tx, join, entry.currentState);
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
     const isPartial = partial || carried.length > 0;
-    const standing = { ...place, partial: isPartial, fetchAt, staying, lacking, after: entry.stateAfter };
+    const standing = { ...place, partial: isPartial, fetchAt, staying, lacking, reopened, after: entry.stateAfter };
     const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
     await recordOmitted(tx, join, place);
@@ -214,6 +216,7 @@ async function controlEvents(
   place: Place & {
     readonly staying: boolean;
     readonly lacking: LackingBefore | undefined;
+    readonly reopened: readonly EventId[];
     readonly after: SnapshotId;
   },
 ): Promise<ResyncEvent[]> {
@@ -227,9 +230,11 @@ async function controlEvents(
   const isGuess = anchors.length > 0 && template.prevEventIds.length > 1;
   const known = { ...joined, anchors, stateBefore, ...(isGuess ? { isGuess } : {}), at };
   const origin = context.serverName;
-  const gaps: ResyncEvent[] = isGuess ? [{ type: 'GapOpened', eventIds: anchors, origin, assumedState: null, at }] : [];
+  const open = [...place.reopened, ...(isGuess ? anchors : [])];
+  const gaps: ResyncEvent[] =
+    open.length === 0 ? [] : [{ type: 'GapOpened', eventIds: open, origin, assumedState: null, at }];
   const further: ResyncEvent[] = [{ type: 'ParentsLearned', ...known }, ...gaps];
-  const parents = anchors.length === 0 ? [] : further;
+  const parents = anchors.length === 0 ? gaps : further;
   if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : further;
   const stay = {
     roomVersion: template.rules.version,

@@ -7,19 +7,19 @@
  * nearer to its end, a batch is judged under the lock, for a short time: whoever brings more waits meanwhile, and it ends.
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
-import { type ResyncEvent } from '../../resync/events.ts';
+import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
 import { readPartialAnchors } from '../../store/events/anchors.ts';
 import { countCorrectionsDue } from '../../store/events/corrections.ts';
 import { countPartial, readPartialEvents, stillPartial } from '../../store/events/event-states.ts';
 import { append } from '../../store/journal/journal.ts';
-import { type LockedResync, lockResync, readResync, readStanding } from '../../store/journal/rooms.ts';
+import { type LockedResync, type ResyncRow, lockResync, readResync, readStanding } from '../../store/journal/rooms.ts';
 import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { assumedState } from './assumed-state.ts';
 import { Completion } from './complete-walk.ts';
 import { correctSome } from './correct-events.ts';
 import { type JudgedBatch, judgeAgain } from './judge-again.ts';
-import { stateOfExtremities } from './state-of-extremities.ts';
 
 /** Events judged between two appends, */
 const BATCH_EVENTS_MAX = 200;
@@ -81,7 +81,7 @@ async function walkOn(walk: Walk): Promise<boolean> {
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
   const events = await readPartialEvents(store, roomId, BATCH_EVENTS_MAX);
   if (events.length === 0) {
-    if (!(await assumeGaps(walk, before.stateVersion))) return complete(walk, before.stateVersion);
+    if (!(await assumeGaps(walk, before))) return complete(walk, before.stateVersion);
     // Who opens gaps all the time must not keep the room from its end.
     walk.vainRounds += 1;
     return false;
@@ -89,7 +89,7 @@ async function walkOn(walk: Walk): Promise<boolean> {
 
   const judged = await judge(walk, store, before.state.roomVersion, events, BATCH_MS_MAX);
   // What is left waits for gaps, or for each other: a cycle that is longer than a batch.
-  if (judged.timeline.length === 0) return (await assumeGaps(walk, before.stateVersion)) ? false : walkUnderLock(walk);
+  if (judged.timeline.length === 0) return (await assumeGaps(walk, before)) ? false : walkUnderLock(walk);
   const left = await withWalkingRoom(walk, before.stateVersion, (tx, { room }) => appendJudged(walk, tx, room, judged));
   if (left === undefined) walk.vainRounds += 1;
   return false;
@@ -152,13 +152,13 @@ async function withWalkingRoom<Result>(
  * What is left builds on gaps that are still open. A room does not wait for these: who can make one could make the next. The
  * state of the events that are judged stands for the state at them; what a resident says of it later is a correction.
  */
-async function assumeGaps(walk: Walk, stateVersion: number): Promise<boolean> {
+async function assumeGaps(walk: Walk, { stateVersion, state }: ResyncRow): Promise<boolean> {
   const { context, roomId } = walk;
   const { store } = context;
   if ((await readPartialAnchors(store, roomId)).length === 0) return false;
   const { extremities = [] } = (await readStanding(store, roomId)) ?? {};
-  const assumedState = await stateOfExtremities(store, roomId, extremities);
-  await withWalkingRoom(walk, stateVersion, (tx, { room }) => appendAssumed(walk, tx, room, assumedState));
+  const assumed = await assumedState(store, roomId, rulesOfJoined(state.roomVersion ?? ''), extremities);
+  await withWalkingRoom(walk, stateVersion, (tx, stay) => appendAssumed(walk, tx, stay, assumed));
   return true;
 }
 
@@ -166,13 +166,14 @@ async function assumeGaps(walk: Walk, stateVersion: number): Promise<boolean> {
 async function appendAssumed(
   { context, roomId }: Walk,
   tx: Transaction,
-  room: LockedResync['room'],
-  assumedState?: Awaited<ReturnType<typeof stateOfExtremities>>,
+  { room, resync }: LockedResync,
+  assumed?: SnapshotId,
 ): Promise<boolean> {
   // A walking room has fetched all that its joins want: anchors that are partial now are those of gaps.
   const eventIds = await readPartialAnchors(tx, roomId);
   if (eventIds.length === 0) return false;
-  const state = assumedState ?? (await stateOfExtremities(tx, roomId, room.extremities));
+  const rules = rulesOfJoined(resync.roomVersion ?? '');
+  const state = assumed ?? (await assumedState(tx, roomId, rules, room.extremities));
   await append(tx, room, [{ type: 'GapsAssumed', eventIds, assumedState: state, at: context.clock.now() }]);
   return true;
 }
@@ -224,7 +225,7 @@ async function walkUnderLock(walk: Walk): Promise<boolean> {
     const { roomVersion } = stay.resync;
     let judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX);
     if (judged.timeline.length === 0) {
-      if (await appendAssumed(walk, tx, stay.room)) return false;
+      if (await appendAssumed(walk, tx, stay)) return false;
       judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX, true);
     }
     return (await appendJudged(walk, tx, stay.room, judged)) === 0 && completeUnderLock(walk, tx);
@@ -238,6 +239,6 @@ async function completeUnderLock(walk: Walk, tx: Transaction): Promise<boolean> 
   if (!(await mayComplete(walk, tx))) return false;
   const judged = await lockResync(tx, roomId, epoch);
   if (judged === undefined) return false;
-  const stay = (await appendAssumed(walk, tx, judged.room)) ? await lockResync(tx, roomId, epoch) : judged;
+  const stay = (await appendAssumed(walk, tx, judged)) ? await lockResync(tx, roomId, epoch) : judged;
   return stay !== undefined && completion.append(tx, stay, LOCKED_MS_MAX);
 }

@@ -73,6 +73,16 @@ export async function readPartialAnchors(sql: Sql, roomId: RoomId): Promise<Even
   return rows.map(({ eventId }) => eventId);
 }
 
+/** Anchors at open gaps, with a state that nobody has told, in no particular order. */
+export async function readAssumedGaps(sql: Sql, roomId: RoomId): Promise<EventId[]> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT a.event_id AS "eventId" FROM anchors a JOIN gaps g ON g.room_id = a.room_id AND g.event_id = a.event_id
+      WHERE a.room_id = $1 AND a.assumed AND NOT a.partial AND g.wake_at IS NOT NULL`,
+    [roomId],
+  );
+  return rows.map(({ eventId }) => eventId);
+}
+
 /** An anchor whose state is known, or assumed. */
 export interface FullAnchor {
   readonly eventId: EventId;

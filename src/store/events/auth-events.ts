@@ -154,3 +154,30 @@ export async function readReachedBy(
   );
   return new Set(rows.map(({ eventId }) => eventId));
 }
+
+/**
+ * State events of a room whose verdict rests on partial events: these themselves, and outliers that cite them as auth events, directly or
+ * not. Only what stands deeper than a partial one can do so; what has no depth is looked at.
+ */
+export async function readRestingOnPartial(sql: Sql, roomId: RoomId): Promise<number[]> {
+  const rows = await sql.query<{ nid: number }>(
+    `WITH RECURSIVE unsettled AS MATERIALIZED (
+       SELECT e.event_id, e.event_nid AS nid, coalesce(e.auth_depth, 0) AS auth_depth
+         FROM event_states e JOIN pdus p ON p.nid = e.event_nid
+        WHERE e.room_id = $1 AND e.partial AND p.state_key_nid IS NOT NULL
+     ), citing AS MATERIALIZED (
+       SELECT p.nid, p.event_id, cited.event_id AS cited
+         FROM pdus p JOIN outlier_verdicts o ON o.event_nid = p.nid CROSS JOIN unnest(p.auth_events) AS cited(event_id)
+        WHERE p.room_id = $1 AND p.state_key_nid IS NOT NULL
+          AND EXISTS (SELECT FROM unsettled)
+          AND (o.auth_depth IS NULL OR o.auth_depth > (SELECT min(auth_depth) FROM unsettled))
+     ), resting (nid, event_id) AS (
+       SELECT nid, event_id FROM unsettled
+       UNION
+       SELECT c.nid, c.event_id FROM resting r JOIN citing c ON c.cited = r.event_id
+     )
+     SELECT nid FROM resting`,
+    [roomId],
+  );
+  return rows.map(({ nid }) => nid);
+}

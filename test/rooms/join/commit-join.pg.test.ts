@@ -12,8 +12,9 @@ import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { checkEvents, passed } from '../../../src/rooms/judge/check-events.ts';
 import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
-import { type FullAnchor, readFullAnchors } from '../../../src/store/events/anchors.ts';
+import { type FullAnchor, readAssumedGaps, readFullAnchors } from '../../../src/store/events/anchors.ts';
 import { readEventStates } from '../../../src/store/events/event-states.ts';
+import { readGaps } from '../../../src/store/events/gaps.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { append, readResyncEvents } from '../../../src/store/journal/journal.ts';
 import { withTransaction } from '../../../src/store/open-store.ts';
@@ -241,4 +242,27 @@ test('every user of ours who joins a room that is whole is told of in its journa
   expect(after.map(({ event }) => event)).toContainEqual(
     expect.objectContaining({ type: 'JoinRejected', joinEventId: eventId, userId: ME }),
   );
+});
+
+test('a state that was assumed at a gap is asked for again in the next stay, since nobody could be asked while we were out', async () => {
+  const stage = await startStage();
+  const { store } = stage.context;
+  const { roomId } = stage.room;
+  await join(stage);
+  const gap = '$gap-of-the-first-stay' as EventId;
+  await withTransaction(store, async (tx) => {
+    const locked = (await lockRoom(tx, roomId))!;
+    const assumedState = (await readRoom(tx, roomId))!.currentState!;
+    await append(tx, locked, [
+      { type: 'GapOpened', eventIds: [gap], origin: R1, assumedState, at: 1 },
+      { type: 'GapsAssumed', eventIds: [gap], assumedState, at: 2 },
+    ]);
+  });
+  await push(stage, beside(stage, 'm.room.member', ME, { membership: 'leave' }));
+  expect(await membershipOfMe(stage)).toBe('leave');
+  await join(stage);
+  expect(await readGaps(store, roomId)).toMatchObject([
+    { eventId: gap, epoch: 2, origin: US, wakeAt: expect.any(Number) as number, attempts: 0 },
+  ]);
+  expect(await readAssumedGaps(store, roomId)).toEqual([gap]);
 });

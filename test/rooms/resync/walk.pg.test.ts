@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
 import { resolveInSteps } from '../../../src/rooms/judge/resolve-in-steps.ts';
@@ -10,6 +10,7 @@ import { type Store } from '../../../src/store/open-store.ts';
 import { readPartialAnchors } from '../../../src/store/events/anchors.ts';
 import { countPartial } from '../../../src/store/events/event-states.ts';
 import { readEventFacts } from '../../../src/store/events/event-story.ts';
+import { readJournal } from '../../../src/store/journal/journal.ts';
 import { isAnybodyIn, readRoom } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
@@ -103,6 +104,54 @@ test('events over a gap that stays open are judged by what is known, and the roo
   expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete', walked: 4 } });
   expect(await countPartial(store, room.roomId)).toBe(0);
   expect(await room.extremities()).toEqual([room.id('apart'), room.id('next')].sort());
+});
+
+describe('where the state at our join names what builds on a gap', () => {
+  async function leaving(): Promise<PartialRoom> {
+    const room = await joined();
+    await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+    const assumedState = await room.state(...AUTH, 'join');
+    const origin = 'there.test' as ServerName;
+    await room.journal({ type: 'GapOpened', eventIds: [room.id('gap')], origin, assumedState, at: 3 });
+    await room.push({ ...member('left', BOB, 'leave', { prev: ['gap'] }), auth: ['create', 'power', 'bob'] });
+    return room;
+  }
+
+  async function turns(room: PartialRoom): Promise<readonly string[]> {
+    const journal = await readJournal(store, { roomId: room.roomId, sincePosition: 0, limit: 1_000 });
+    return journal.map(({ event }) => event.type).filter((type) => type === 'VerdictChanged');
+  }
+
+  test('it is judged by what it cites as having been there before, and not by itself', async () => {
+    const room = await leaving();
+    await room.fetch(...KNOWN, 'left');
+    expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(await room.event('left')).toMatchObject({ verdict: 'accepted', partial: false });
+    expect(await turns(room)).toEqual([]);
+  });
+
+  test('nor by what cites it', async () => {
+    const room = await leaving();
+    const ban = { sender: ADMIN, auth: ['create', 'power', 'admin', 'left'] };
+    await room.hold(member('ban', BOB, 'ban', ban));
+    await room.fetch(...KNOWN, 'ban');
+    expect(await room.walk()).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(await room.event('left')).toMatchObject({ verdict: 'accepted', partial: false });
+    expect(await turns(room)).toEqual([]);
+  });
+
+  test('what has nothing before it at its place is judged without it', async () => {
+    const room = await joined();
+    const assumedState = await room.state(...AUTH, 'join');
+    const origin = 'there.test' as ServerName;
+    await room.journal({ type: 'GapOpened', eventIds: [room.id('gap')], origin, assumedState, at: 3 });
+    await room.push(member('bob', BOB, 'join', { prev: ['gap'], auth: AUTH }));
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    expect(await room.event('bob')).toMatchObject({ verdict: 'accepted', partial: false });
+    const { stateBefore } = (await room.event('bob'))!;
+    expect(await readSnapshot(store, room.roomId, stateBefore, { userIds: [BOB as UserId] })).toEqual([]);
+  });
 });
 
 describe('a gap at which nothing stands yet', () => {
