@@ -232,6 +232,12 @@ export function createInstruments({
       help: 'Events whose verdict by partial state turned out to be wrong.',
       registers,
     }),
+    softFailedEvents: new Counter({
+      name: 'rejoinder_soft_failed_events_total',
+      help: 'Events that the current state refuses (check 6), by when that was found: on receipt, or at the completion of a resync.',
+      labelNames: ['found'],
+      registers,
+    }),
     changedEvents: new Counter({
       name: 'rejoinder_changed_events_total',
       help: 'Events judged for good that got another verdict or other states, since something that they rest on had changed.',
@@ -298,6 +304,7 @@ function startAtZero(instruments: Omit<Instruments, 'registry'>): void {
   for (const outcome of Object.keys(VERIFICATION_OUTCOMES)) instruments.verifications.inc({ outcome }, 0);
   for (const outcome of Object.keys(RESYNC_OUTCOMES)) instruments.resyncSeconds.zero({ outcome });
   for (const outcome of ['found', 'missing']) instruments.keys.inc({ outcome }, 0);
+  for (const found of ['receipt', 'completion']) instruments.softFailedEvents.inc({ found }, 0);
   for (const [endpoint, { carriesEvents }] of Object.entries(ENDPOINTS)) {
     instruments.requests.inc({ endpoint, outcome: 'ok' }, 0);
     if (!carriesEvents) continue;

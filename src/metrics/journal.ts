@@ -3,7 +3,7 @@
  * durable. So a repeated activity counts nothing twice, and no use case knows that it is counted.
  */
 import { LRUCache } from 'lru-cache';
-import { type Journalled, type ResyncEvent } from '../resync/events.ts';
+import { type Journalled, type ResyncEvent, type TimelineEvent } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { type Appended } from '../store/open-store.ts';
 import { type Instruments, type ResyncOutcome, type StateFetchOutcome } from './instruments.ts';
@@ -43,6 +43,9 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
         instruments.walkedEvents.inc(event.walked);
         instruments.correctedEvents.inc(event.corrected);
         break;
+      // What it found is counted event by event.
+      case 'Check6Replayed':
+        break;
       case 'EventsCorrected':
         instruments.changedEvents.inc(event.changed);
         break;
@@ -78,9 +81,16 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
     }
   };
 
+  const countVerdict = (event: TimelineEvent): void => {
+    if (event.type === 'EventSoftFailed') instruments.softFailedEvents.inc({ found: 'completion' });
+    if (event.type === 'PduAccepted' && event.softFailed) instruments.softFailedEvents.inc({ found: 'receipt' });
+  };
+
   return ({ entries, resync }) => {
-    if (resync === null) return;
-    for (const entry of entries) if (isControl(entry)) count(entry.event, `${entry.roomId} ${entry.epoch}`, resync);
+    for (const entry of entries) {
+      if (!isControl(entry)) countVerdict(entry.event as TimelineEvent);
+      else if (resync !== null) count(entry.event, `${entry.roomId} ${entry.epoch}`, resync);
+    }
   };
 }
 

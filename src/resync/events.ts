@@ -195,6 +195,21 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
+      /** Progress: check 6 was made again for what was taken in while the room was partial, up to here; at its end the room completes. */
+      readonly type: 'Check6Replayed';
+      /** Of the journal entry that took the last event in that was gone through. */
+      readonly position: number;
+      /** Of the room, for which it holds: what reverses a verdict, or changes a state, makes it void. */
+      readonly stateVersion: number;
+      /** How often it was begun, since such changes came. */
+      readonly begun: number;
+      /** With this entry. */
+      readonly softFailed: number;
+      /** With this entry, of those that were soft-failed when it was made before. */
+      readonly lifted: number;
+      readonly at: number;
+    }
+  | {
       readonly type: 'ResyncCompleted';
       readonly members: number;
       /** How many events of the state could not be had; absent: the room is whole. */
@@ -365,6 +380,11 @@ export type TimelineEvent =
       readonly rule: string;
       readonly reason: string;
       readonly authState: readonly EventId[];
+    }
+  | {
+      /** Check 6 was begun again, since something below had changed, and passes an event that it had soft-failed. */
+      readonly type: 'SoftFailureLifted';
+      readonly eventId: EventId;
     }
   | {
       /**

@@ -20,6 +20,8 @@ function explainVerdict(event: TimelineEvent): string {
         : `${event.eventId} is judged by the full state: ${event.was} before, ${event.is} now${because(event)}`;
     case 'EventSoftFailed':
       return `${event.eventId} is soft-failed: the current state at its place refuses it: ${event.reason} (${event.rule})`;
+    case 'SoftFailureLifted':
+      return `${event.eventId} is not soft-failed after all: the current state at its place lets it be, by what is known now`;
     case 'VerdictChanged': {
       const through = event.through === undefined ? '' : `, through ${event.through}`;
       return `${event.eventId} is judged again, since what it rests on has changed${through}: ${event.was} before, ${event.is} now${because(event)}`;

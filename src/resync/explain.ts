@@ -43,6 +43,12 @@ export function explain(event: ResyncEvent): string {
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
     case 'EventsWalked':
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
+    case 'Check6Replayed': {
+      const lifted = event.lifted === 0 ? '' : `, and ${event.lifted} no longer`;
+      const again =
+        event.begun === 1 ? '' : `; begun ${event.begun} times, since verdicts and states below had changed`;
+      return `Check 6 was made again up to position ${event.position}: ${event.softFailed} events are soft-failed${lifted}${again}`;
+    }
     case 'ResyncCompleted':
       return event.lacking === undefined
         ? `The room is whole: ${event.members} members`

@@ -80,6 +80,8 @@ export interface ResyncState {
   readonly digest: string | null;
   readonly walked: number;
   readonly corrected: number;
+  /** How far check 6 was made again; `null`: it was not begun, or it is over. */
+  readonly replay: ReplayPoint | null;
   /** A user of ours that the full state does not let in, and why; of several the last. */
   readonly refusedJoin: string | null;
   readonly members: number | null;
@@ -99,6 +101,14 @@ export interface Attempt {
   readonly atEventId: EventId;
   /** The state is asked for before the join that cites `atEventId`. */
   readonly atJoin?: boolean;
+}
+
+/** Where check 6 goes on, after a crash, too. */
+export interface ReplayPoint {
+  readonly position: number;
+  /** For which it holds. */
+  readonly stateVersion: number;
+  readonly begun: number;
 }
 
 /** What the room's state lacks, added up over the states that it was made of. */
@@ -138,6 +148,7 @@ export const initialResyncState: ResyncState = {
   digest: null,
   walked: 0,
   corrected: 0,
+  replay: null,
   refusedJoin: null,
   members: null,
   degraded: null,
@@ -261,14 +272,20 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         ...state,
         walked: state.walked + event.walked,
         corrected: state.corrected + event.corrected,
+        replay: moved(state.replay, event.corrected),
         nextWakeAt: event.at,
       };
+    case 'Check6Replayed': {
+      const { position, stateVersion, begun, at } = event;
+      return { ...state, replay: { position, stateVersion, begun }, nextWakeAt: at };
+    }
     case 'ResyncCompleted':
       return {
         ...state,
         phase: 'complete',
         attempt: null,
         members: event.members,
+        replay: null,
         completedAt: event.at,
         // What is missing is looked for on.
         nextWakeAt: state.degraded === null ? null : event.at,
@@ -278,7 +295,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'JoinRestored':
       return state.refusedJoin?.startsWith(`${event.userId}: `) === true ? { ...state, refusedJoin: null } : state;
     case 'StayEnded':
-      return { ...state, phase: 'ended', attempt: null, completedAt: event.at, nextWakeAt: null };
+      return { ...state, phase: 'ended', attempt: null, replay: null, completedAt: event.at, nextWakeAt: null };
     case 'EventsCorrected':
       return eventsCorrected(state, event);
     case 'GapsAssumed':
@@ -305,6 +322,11 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       };
     }
   }
+}
+
+/** Verdicts that a walk reverses are on events that a replay has not come to. */
+function moved(replay: ReplayPoint | null, corrected: number): ReplayPoint | null {
+  return replay === null ? null : { ...replay, stateVersion: replay.stateVersion + corrected };
 }
 
 type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;

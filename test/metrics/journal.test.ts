@@ -116,6 +116,28 @@ test('an attempt that another process began is counted by the one that ends it, 
   });
 });
 
+test('soft failures are counted by when they were found, with or without a control event beside them', async () => {
+  const metrics = createMetrics({ version: 'test', role: 'test', clock: { now: () => JOINED_AT }, logger: silent });
+  const snapshot = '00'.repeat(16) as SnapshotId;
+  const states = { stateBefore: snapshot, stateAfter: snapshot, currentState: snapshot };
+  const taken = { type: 'PduAccepted', eventId: atEventId, partial: false, ...states } as const;
+  const late = {
+    type: 'EventSoftFailed',
+    eventId: atEventId,
+    rule: 'sender-not-joined',
+    reason: '',
+    authState: [],
+  } as const;
+  const entries = [{ ...taken, softFailed: true }, { ...taken, softFailed: false }, late, late].map((event, i) => {
+    return { position: i + 1, roomId: ROOM, epoch: 1, stream: 'timeline' as const, seq: i + 1, event };
+  });
+  metrics.onAppended({ entries, resync: null });
+  expect(await nonZero(metrics)).toMatchObject({
+    'rejoinder_soft_failed_events_total{found="receipt"}': 1,
+    'rejoinder_soft_failed_events_total{found="completion"}': 2,
+  });
+});
+
 test('a clock that went back makes no negative time', async () => {
   expect(await after([joined, completed(-5)])).toMatchObject({
     'rejoinder_resync_seconds_count{outcome="straight"}': 1,

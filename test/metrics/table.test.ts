@@ -52,5 +52,5 @@ test('counters end in _total, times are in seconds, and a label is never a name 
     expect([name, name.endsWith('_seconds')]).toEqual([name, isTime]);
   }
   const labels = new Set(described.flatMap(({ labelNames }) => labelNames));
-  expect([...labels].sort()).toEqual(['endpoint', 'outcome', 'phase', 'role', 'version']);
+  expect([...labels].sort()).toEqual(['endpoint', 'found', 'outcome', 'phase', 'role', 'version']);
 });

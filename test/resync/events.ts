@@ -99,6 +99,12 @@ export const walked = (count: number, corrected: number): ResyncEvent => ({
   at: 6_000,
 });
 
+export const replayed = (position: number, stateVersion: number): ResyncEvent => ({
+  type: 'Check6Replayed',
+  ...{ position, stateVersion, begun: 1, softFailed: 2, lifted: 0 },
+  at: 6_500,
+});
+
 export const completed: ResyncEvent = { type: 'ResyncCompleted', members: 180, at: 7_000 };
 
 const aServer = fc.constantFrom('a', 'b', 'c', 'd', 'constructor', '__proto__', 'e.test:8448').map(server);
@@ -201,6 +207,15 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     walked: aCount,
     corrected: aCount,
     remaining: aCount,
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('Check6Replayed' as const),
+    position: aTime,
+    stateVersion: aCount,
+    begun: aCount,
+    softFailed: aCount,
+    lifted: aCount,
     at: aTime,
   }),
   fc.record({ type: fc.constant('ResyncCompleted' as const), members: aCount, at: aTime }),

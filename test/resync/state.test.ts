@@ -16,6 +16,7 @@ import {
   given,
   joined,
   learned,
+  replayed,
   roundFailed,
   server,
   started,
@@ -145,6 +146,14 @@ describe('the fold of control events', () => {
       triedThisRound: [],
       nextWakeAt: 40_000,
     });
+  });
+
+  test('how far check 6 was made again is kept until the end, and holds where the walk reverses verdicts on what comes later', () => {
+    const at = given(joined(), fetched(1, 'a'), replayed(70, 5));
+    expect(at.replay).toEqual({ position: 70, stateVersion: 5, begun: 1 });
+    expect(given(joined(), fetched(1, 'a'), replayed(70, 5), walked(10, 3)).replay).toMatchObject({ stateVersion: 8 });
+    expect(given(joined(), fetched(1, 'a'), replayed(70, 5), completed).replay).toBeNull();
+    expect(given(joined(), fetched(1, 'a'), walked(10, 3)).replay).toBeNull();
   });
 
   test('what was walked and corrected adds up', () => {

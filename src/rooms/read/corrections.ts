@@ -15,6 +15,7 @@ const TYPES: ReadonlySet<EntryType> = new Set<EntryType>([
   'StatesChanged',
   'AnchorCorrected',
   'EventSoftFailed',
+  'SoftFailureLifted',
   'JoinRejected',
   'JoinRestored',
 ]);

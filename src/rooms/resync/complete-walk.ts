@@ -1,10 +1,12 @@
 /**
  * The end of a walk: check 6 is replayed for what was taken in while the room was partial, the current state is worked out
  * again from the full states of the extremities, and the resync is closed. Both are done outside the room's lock, as far as
- * the timeline goes by then, and appended when nothing has come since.
+ * the timeline goes by then. What the replay finds is appended in batches, with how far it came, so that whoever takes the room up
+ * after a crash goes on there; the completion is appended when nothing has come since.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
+import { type ResyncState } from '../../resync/state.ts';
 import { invariant } from '../../invariant.ts';
 import { countPartial } from '../../store/events/event-states.ts';
 import { readStayStart } from '../../store/events/timeline-order.ts';
@@ -14,6 +16,7 @@ import { summaryOf } from '../../store/journal/room-summaries.ts';
 import {
   type LockedResync,
   type LockedRoom,
+  type ResyncRow,
   isAnybodyIn,
   lockRoom,
   readRoom,
@@ -30,6 +33,10 @@ import { stateOfExtremities } from './state-of-extremities.ts';
  * can make corrections again and again must not keep the room partial, and what they do to a soft failure is not much.
  */
 const REPLAYS_MAX = 5;
+/** Events judged between two appends, */
+const BATCH_EVENTS_MAX = 200;
+/** which come after this long at the latest. */
+const BATCH_MS_MAX = 5_000;
 
 /** The state after some extremities. */
 interface Tip {
@@ -43,7 +50,12 @@ interface Replay {
   readonly check6: Check6Replay;
   /** For which it holds. */
   stateVersion: number;
+  /** How often one was begun in this stay. */
+  readonly begun: number;
 }
+
+/** What is known of the room before something is worked out. */
+type Before = Pick<ResyncRow, 'stateVersion'> & { readonly state: Pick<ResyncState, 'replay'> };
 
 /** What is worked out for the completion of one room, over all tries of a walk. */
 export class Completion {
@@ -51,7 +63,6 @@ export class Completion {
   readonly #roomId: RoomId;
   readonly #heartbeat: () => void;
   #replay: Replay | undefined;
-  #replaysBegun = 0;
   #tip: Tip | undefined;
 
   constructor(context: RoomsContext, roomId: RoomId, heartbeat: () => void) {
@@ -69,46 +80,66 @@ export class Completion {
     return this.#context.policy.retroSoftFail !== false;
   }
 
-  #holds(replay: Replay, stateVersion: number): boolean {
-    return replay.stateVersion === stateVersion || this.#replaysBegun >= REPLAYS_MAX;
+  /**
+   * Works out what can be, by what the timeline holds now, up to a batch of the replay. `false`: there is more; `appendBatch` is to come
+   * first.
+   */
+  async prepare(sql: Sql, before: Before): Promise<boolean> {
+    if (this.#isReplayed) {
+      this.#replay = await this.#replayFor(sql, before);
+      return this.#catchUp(sql, this.#replay, { msMax: BATCH_MS_MAX, eventsMax: BATCH_EVENTS_MAX });
+    }
+    this.#tip = undefined;
+    const standing = await readStanding(sql, this.#roomId);
+    // A provisional state becomes another one, and nothing tells the tip.
+    if (standing === undefined || (await countPartial(sql, this.#roomId)) > 0) return true;
+    const { extremities } = standing;
+    const state = await stateOfExtremities(sql, this.#roomId, extremities);
+    this.#tip = { extremities, state, stateVersion: standing.stateVersion };
+    return true;
   }
 
-  /** Works out what can be, by what the timeline holds now. */
-  async prepare(sql: Sql, stateVersion: number): Promise<void> {
-    if (!this.#isReplayed) {
-      this.#tip = undefined;
-      const standing = await readStanding(sql, this.#roomId);
-      // A provisional state becomes another one, and nothing tells the tip.
-      if (standing === undefined || (await countPartial(sql, this.#roomId)) > 0) return;
-      const { extremities } = standing;
-      const state = await stateOfExtremities(sql, this.#roomId, extremities);
-      this.#tip = { extremities, state, stateVersion: standing.stateVersion };
-      return;
-    }
-    if (this.#replay === undefined || !this.#holds(this.#replay, stateVersion)) {
-      const start = await readStayStart(sql, this.#roomId);
-      const room = await readRoom(sql, this.#roomId);
-      invariant(
-        start !== undefined && room !== undefined,
-        `the join that opened the stay in ${this.#roomId} is stored`,
-      );
-      this.#replaysBegun += 1;
-      const check6 = new Check6Replay(this.#roomId, rulesOfJoined(room.roomVersion), start);
-      this.#replay = { check6, stateVersion };
-    }
-    await this.#catchUp(sql, this.#replay, Number.POSITIVE_INFINITY);
+  /** The one that goes on: ours, or the one that is journalled. Where neither holds, one that begins. */
+  async #replayFor(sql: Sql, { stateVersion, state: { replay: journalled } }: Before): Promise<Replay> {
+    const own = this.#replay;
+    if (own !== undefined && holds(own, stateVersion)) return own;
+    const goesOn = own === undefined && journalled !== null && holds(journalled, stateVersion);
+    const start = await readStayStart(sql, this.#roomId);
+    const room = await readRoom(sql, this.#roomId);
+    invariant(start !== undefined && room !== undefined, `the join that opened the stay in ${this.#roomId} is stored`);
+    const begun = Math.max(own?.begun ?? 0, journalled?.begun ?? 0) + (goesOn ? 0 : 1);
+    const passedUpTo = goesOn ? journalled.position : 0;
+    const check6 = new Check6Replay(this.#roomId, rulesOfJoined(room.roomVersion), start, passedUpTo);
+    return { check6, stateVersion, begun };
   }
 
   /** Whether it is at the end of the timeline. */
-  async #catchUp(sql: Sql, { check6, stateVersion }: Replay, msMax: number): Promise<boolean> {
+  async #catchUp(sql: Sql, { check6, stateVersion }: Replay, { msMax, eventsMax }: CatchUpLimits): Promise<boolean> {
     const { clock } = this.#context;
     const until = clock.now() + msMax;
     const isTimeUp = (): boolean => clock.now() >= until;
-    const isAtEnd = await check6.catchUp(sql, { onEvent: this.#heartbeat, isTimeUp });
+    const isAtEnd = await check6.catchUp(sql, { onEvent: this.#heartbeat, isTimeUp, eventsMax });
     if (isAtEnd) {
       this.#tip = { extremities: check6.extremities, state: await check6.currentState(sql), stateVersion };
     }
     return isAtEnd;
+  }
+
+  /** Appends what the replay has found, and how far it is, to a room that is as it was before. */
+  async appendBatch(tx: Transaction, room: LockedRoom): Promise<void> {
+    if (this.#replay === undefined) return;
+    const { check6, begun } = this.#replay;
+    const { findings, position } = check6;
+    const softFailed = findings.filter(({ type }) => type === 'EventSoftFailed').length;
+    const counts = { softFailed, lifted: findings.length - softFailed };
+    const { stateVersion } = room;
+    const at = this.#context.clock.now();
+    await append(tx, room, [...findings, { type: 'Check6Replayed', position, stateVersion, begun, ...counts, at }]);
+  }
+
+  /** It is durable. */
+  batchAppended(): void {
+    this.#replay?.check6.forgetFindings();
   }
 
   /**
@@ -118,19 +149,19 @@ export class Completion {
   async append(tx: Transaction, stay: LockedResync, msMax: number): Promise<boolean> {
     let { room } = stay;
     const replay = this.#replay;
-    if (this.#isReplayed && (replay === undefined || !this.#holds(replay, room.stateVersion))) return false;
+    if (this.#isReplayed && (replay === undefined || !holds(replay, room.stateVersion))) return false;
     // Where the transaction is undone, so is what a replay has seen in it.
     this.#replay = undefined;
-    if (replay !== undefined && !(await this.#catchUp(tx, replay, msMax))) {
+    if (replay !== undefined && !(await this.#catchUp(tx, replay, { msMax, eventsMax: BATCH_EVENTS_MAX }))) {
       this.#replay = replay;
       return false;
     }
-    const softFailed = replay?.check6.softFailed ?? [];
-    if (softFailed.length > 0) {
-      await append(tx, room, softFailed);
+    const findings = replay?.check6.findings ?? [];
+    if (findings.length > 0) {
+      await append(tx, room, findings);
       room = await relock(tx, this.#roomId);
     }
-    const currentState = await this.#stateOf(tx, room, msMax > 0 || softFailed.length > 0);
+    const currentState = await this.#stateOf(tx, room, msMax > 0 || findings.length > 0);
     if (currentState === undefined) {
       this.#replay = replay;
       return false;
@@ -173,6 +204,16 @@ export class Completion {
         : { type: 'ResyncCompleted', members, ...lacking, at },
     ]);
   }
+}
+
+interface CatchUpLimits {
+  readonly msMax: number;
+  readonly eventsMax: number;
+}
+
+/** Whether what a replay has passed is as it was, or it was begun often enough. */
+function holds(replay: { readonly stateVersion: number; readonly begun: number }, stateVersion: number): boolean {
+  return replay.stateVersion === stateVersion || replay.begun >= REPLAYS_MAX;
 }
 
 /**

@@ -4,8 +4,9 @@
  * event is judged by the current state at its place, the resolution of the states after all extremities among the events
  * before it. Who says something after a ban is soft-failed then, as at every server that knew of the ban.
  *
- * Nothing is written here. The replay goes on where it stopped when events have come since, and holds while no verdict or
- * state of those that it has passed changes. Costs little where an event stands on the current state, as most do.
+ * Nothing is written here. The replay goes on where it stopped, in another process, too, and holds while no verdict or state of
+ * those that it has passed changes. Begun again it finds what is to be soft-failed now, and what no longer. Costs little where an event
+ * stands on the current state, as most do, and of those that were passed before only their place in the graph is read.
  */
 import { type EventId, type RoomId, domainOf } from '../../matrix/identifiers.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
@@ -33,6 +34,8 @@ const PAGE_EVENTS = 200;
 const LOOKED_AT_MAX = 64;
 
 type SoftFailed = Extract<TimelineEvent, { type: 'EventSoftFailed' }>;
+/** What the journal does not say yet. */
+export type Check6Finding = SoftFailed | Extract<TimelineEvent, { type: 'SoftFailureLifted' }>;
 
 /** Some events of the timeline, in order. */
 interface Page {
@@ -50,9 +53,11 @@ interface Looked {
 }
 
 export interface ReplayProgress {
-  /** Called before each event. */
+  /** Called before each event that is judged. */
   readonly onEvent: () => void;
   readonly isTimeUp: () => boolean;
+  /** Events judged at most. */
+  readonly eventsMax: number;
 }
 
 export class Check6Replay {
@@ -60,23 +65,37 @@ export class Check6Replay {
   readonly #rules: RoomVersionRules;
   readonly #start: StayStart;
   readonly #extremities = new OrderedExtremities();
-  readonly #softFailed: SoftFailed[] = [];
+  #findings: Check6Finding[] = [];
   /** Of the last event that was gone through. */
   #position: number;
+  /** Of the last event on which the journal says what is to be said. */
+  readonly #passedUpTo: number;
   /** The last resolution, which most events share with the one before. */
   #resolved: { readonly states: string; readonly state: SnapshotId } | undefined;
   #looked: Looked | undefined;
 
-  constructor(roomId: RoomId, rules: RoomVersionRules, start: StayStart) {
+  /** `passedUpTo`: where an earlier one stopped, whose findings are journalled; absent: there was none. */
+  constructor(roomId: RoomId, rules: RoomVersionRules, start: StayStart, passedUpTo = 0) {
     this.#roomId = roomId;
     this.#rules = rules;
     this.#start = start;
     this.#position = start.position - 1;
+    this.#passedUpTo = passedUpTo;
   }
 
-  /** Events that check 6 refuses, in the order of the journal. */
-  get softFailed(): readonly SoftFailed[] {
-    return this.#softFailed;
+  /** In the order of the journal; they are to be appended. */
+  get findings(): readonly Check6Finding[] {
+    return this.#findings;
+  }
+
+  /** They are. */
+  forgetFindings(): void {
+    this.#findings = [];
+  }
+
+  /** Of the last event that was gone through. */
+  get position(): number {
+    return this.#position;
   }
 
   /** The extremities after all events that were gone through. */
@@ -96,27 +115,39 @@ export class Check6Replay {
     return this.#resolved.state;
   }
 
-  /** Goes through what has come since; `false` when the time was up before its end. */
-  async catchUp(sql: Sql, { onEvent, isTimeUp }: ReplayProgress): Promise<boolean> {
-    for (;;) {
+  /** Goes through what has come since; `false` when the time was up, or events enough were judged, before its end. */
+  async catchUp(sql: Sql, { onEvent, isTimeUp, eventsMax }: ReplayProgress): Promise<boolean> {
+    for (let judged = 0; ;) {
       const read = await readTimelineSince(sql, this.#roomId, this.#position, PAGE_EVENTS);
       const partial = read.findIndex((event) => event.partial);
       const events = partial < 0 ? read : read.slice(0, partial);
-      if (events.length === 0) return true;
-      if (isTimeUp()) return false;
+      const last = events.at(-1);
+      if (last === undefined) return true;
+      if (last.position > this.#passedUpTo && isTimeUp()) return false;
       await this.#learnAhead(sql, events);
       this.#looked = undefined;
       const page: Page = { events };
       for (const [i, event] of events.entries()) {
-        if (isTimeUp()) return false;
-        onEvent();
-        const refused = event.isSolid ? await this.#refusal(sql, event, page, i) : undefined;
-        if (refused !== undefined) this.#softFailed.push(refused);
-        this.#extremities.take({ ...event, isSolid: event.isSolid && refused === undefined });
-        this.#position = event.position;
+        const { isAccepted, isSoftFailed, position } = event;
+        if (position <= this.#passedUpTo) {
+          this.#extremities.take({ ...event, isSolid: isAccepted && !isSoftFailed });
+        } else {
+          if (judged >= eventsMax || isTimeUp()) return false;
+          judged += 1;
+          onEvent();
+          const refused = isAccepted ? await this.#refusal(sql, event, page, i) : undefined;
+          this.#note(event, refused);
+          this.#extremities.take({ ...event, isSolid: isAccepted && refused === undefined });
+        }
+        this.#position = position;
       }
       if (partial >= 0) return true;
     }
+  }
+
+  #note({ eventId, isSoftFailed }: OrderedEvent, refused: SoftFailed | undefined): void {
+    if (refused !== undefined && !isSoftFailed) this.#findings.push(refused);
+    if (refused === undefined && isSoftFailed) this.#findings.push({ type: 'SoftFailureLifted', eventId });
   }
 
   async #learnAhead(sql: Sql, events: readonly OrderedEvent[]): Promise<void> {
@@ -150,7 +181,7 @@ export class Check6Replay {
     const wanted = events[i]?.eventId;
     invariant(wanted !== undefined, 'the event is of the page');
     if (!authStates.has(wanted)) {
-      const pending = events.slice(i).filter(({ isSolid, stateBefore }) => isSolid && stateBefore !== state);
+      const pending = events.slice(i).filter(({ isAccepted, stateBefore }) => isAccepted && stateBefore !== state);
       const together = idsOf(pending.slice(0, next)).flatMap((eventId) => pdus?.get(eventId) ?? []);
       const against = together.map((event) => ({ snapshot: state, event }));
       const read = await authStatesOf(sql, this.#roomId, this.#rules, against);

@@ -81,7 +81,7 @@ async function walkOn(walk: Walk): Promise<boolean> {
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
   const events = await readPartialEvents(store, roomId, BATCH_EVENTS_MAX);
   if (events.length === 0) {
-    if (!(await assumeGaps(walk, before))) return complete(walk, before.stateVersion);
+    if (!(await assumeGaps(walk, before))) return complete(walk, before);
     // Who opens gaps all the time must not keep the room from its end.
     walk.vainRounds += 1;
     return false;
@@ -191,9 +191,13 @@ async function mayComplete({ roomId, vainRounds }: Walk, tx: Transaction): Promi
 }
 
 /** Whether the resync is over. */
-async function complete(walk: Walk, stateVersion: number): Promise<boolean> {
+async function complete(walk: Walk, before: ResyncRow): Promise<boolean> {
   const { context, roomId, completion } = walk;
-  await completion.prepare(context.store, stateVersion);
+  const { stateVersion } = before;
+  if (!(await completion.prepare(context.store, before))) {
+    if (!(await appendBatch(walk, stateVersion))) walk.vainRounds += 1;
+    return false;
+  }
   const isDone = await withWalkingRoom(walk, stateVersion, async (tx, stay) => {
     const left = await countPartial(tx, roomId);
     const mayEnd = (await isAllFull(tx, roomId, left)) && (await mayComplete(walk, tx));
@@ -203,6 +207,17 @@ async function complete(walk: Walk, stateVersion: number): Promise<boolean> {
   });
   if (isDone === undefined) walk.vainRounds += 1;
   return isDone === true;
+}
+
+/** A batch of the replay of check 6; `false`: somebody else came in between, and it is appended when the replay holds all the same. */
+async function appendBatch(walk: Walk, stateVersion: number): Promise<boolean> {
+  const { completion } = walk;
+  const isAppended = await withWalkingRoom(walk, stateVersion, async (tx, { room }) => {
+    await completion.appendBatch(tx, room);
+    return true;
+  });
+  if (isAppended === true) completion.batchAppended();
+  return isAppended === true;
 }
 
 /**
@@ -215,7 +230,7 @@ async function walkUnderLock(walk: Walk): Promise<boolean> {
   const before = await readResync(store, roomId);
   if (before?.epoch !== walk.epoch || before.state.phase !== 'walking') return true;
   // What was found before is gone through outside as far as it goes.
-  await completion.prepare(store, before.stateVersion);
+  while (!(await completion.prepare(store, before))) if (!(await appendBatch(walk, before.stateVersion))) break;
   const isDone = await withWalkingRoom(walk, undefined, async (tx, stay) => {
     const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX);
     if (events.length === 0) {

@@ -29,8 +29,8 @@ export interface OrderedEvent {
   readonly prevEvents: readonly EventId[];
   readonly stateBefore: SnapshotId;
   readonly stateAfter: SnapshotId;
-  /** Accepted, and not soft-failed. */
-  readonly isSolid: boolean;
+  readonly isAccepted: boolean;
+  readonly isSoftFailed: boolean;
   readonly partial: boolean;
   /** A parent is no event of the timeline, but one at which the graph that we hold begins. */
   readonly isBeyondGap: boolean;
@@ -46,7 +46,7 @@ export async function readTimelineSince(
   return sql.query<OrderedEvent>(
     `SELECT e.event_id AS "eventId", e.position, p.sender, p.prev_events AS "prevEvents",
             encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter",
-            e.verdict = 'accepted' AND NOT e.soft_failed AS "isSolid", e.partial,
+            e.verdict = 'accepted' AS "isAccepted", e.soft_failed AS "isSoftFailed", e.partial,
             EXISTS (SELECT FROM unnest(p.prev_events) AS prev(event_id)
                      WHERE NOT EXISTS (SELECT FROM event_states o
                                         WHERE o.event_id = prev.event_id AND o.room_id = $1)) AS "isBeyondGap"

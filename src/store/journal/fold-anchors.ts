@@ -56,6 +56,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'StateFetchFailed':
     case 'RoundFailed':
     case 'EventsWalked':
+    case 'Check6Replayed':
     case 'ResyncCompleted':
       return [];
   }

@@ -101,6 +101,7 @@ export function changesOf(
       case 'StateFetched':
       case 'RoundFailed':
       case 'EventsWalked':
+      case 'Check6Replayed':
       case 'EventsCorrected':
       case 'ResyncCompleted':
       case 'JoinRejected':
@@ -110,6 +111,7 @@ export function changesOf(
       case 'GapsAssumed':
       case 'GapGivenUp':
       case 'EventSoftFailed':
+      case 'SoftFailureLifted':
       case 'CurrentStateResolved':
         break;
     }

@@ -11,6 +11,7 @@ import { displayable } from '../storable-text.ts';
 type Judged = Extract<TimelineEvent, { type: 'PduAccepted' | 'PduRejected' }>;
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
 type SoftFailed = Extract<TimelineEvent, { type: 'EventSoftFailed' }>;
+type Lifted = Extract<TimelineEvent, { type: 'SoftFailureLifted' }>;
 type StatesChanged = Extract<TimelineEvent, { type: 'StatesChanged' }>;
 type VerdictChanged = Extract<TimelineEvent, { type: 'VerdictChanged' }>;
 /** A verdict on an event of the timeline, with its states. */
@@ -140,6 +141,8 @@ export async function foldTimeline(
   const flipped = judgedAgain.length > 0 ? await foldJudgedAgain(tx, roomId, judgedAgain, facts) : [];
   const softFailed = timeline.filter((event) => event.type === 'EventSoftFailed');
   if (softFailed.length > 0) flipped.push(...(await foldSoftFailed(tx, roomId, softFailed, facts)));
+  const lifted = timeline.filter((event) => event.type === 'SoftFailureLifted');
+  if (lifted.length > 0) flipped.push(...(await foldLifted(tx, roomId, lifted)));
   await foldStatesChanged(
     tx,
     roomId,
@@ -248,6 +251,16 @@ async function foldSoftFailed(
       WHERE e.event_id = s.event_id AND e.room_id = $1 AND e.verdict = 'accepted' AND NOT e.soft_failed
       RETURNING e.event_id AS "eventId", false AS "isSolid"`,
     [roomId, events.map(({ eventId }) => eventId), textArray(events.map((event) => authStateOf(event, facts)))],
+  );
+}
+
+/** Makes soft-failed events extremities again, or what may be one. By what else they were judged is not kept: it follows from their states. */
+async function foldLifted(tx: Transaction, roomId: RoomId, events: readonly Lifted[]): Promise<ChangedEvent[]> {
+  return tx.query<ChangedEvent>(
+    `UPDATE event_states e SET soft_failed = false, auth_state = NULL
+      WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[]) AND e.soft_failed
+      RETURNING e.event_id AS "eventId", e.verdict = 'accepted' AS "isSolid"`,
+    [roomId, events.map(({ eventId }) => eventId)],
   );
 }
 

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type TimelineEvent } from '../../../src/resync/events.ts';
 import { readEventFacts } from '../../../src/store/events/event-story.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { lockResync, readRoom, readStanding } from '../../../src/store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { Completion } from '../../../src/rooms/resync/complete-walk.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
@@ -14,7 +16,10 @@ beforeAll(async () => {
   database = await createTestDatabase();
   store = database.openStore();
 });
-afterAll(() => database.drop());
+afterAll(async () => {
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];
@@ -114,11 +119,14 @@ test('the current state is resolved from the states of now, though so many corre
   );
   const completion = new Completion(room.context, room.roomId, () => undefined);
   // A correction came before each of these, and comes before the last.
-  for (let version = 1; version <= 5; version += 1) await completion.prepare(store, 1_000 + version);
+  const state = { replay: null };
+  for (let version = 1; version <= 5; version += 1) {
+    expect(await completion.prepare(store, { stateVersion: 1_000 + version, state })).toBe(true);
+  }
   const corrected = await room.state(...KNOWN, 'join', 'carol');
   const states = { stateBefore: corrected, stateAfter: corrected, cause: 1, followed: true } as const;
   await room.journal({ type: 'StatesChanged', eventIds: [room.id('said')], ...states });
-  await completion.prepare(store, (await readStanding(store, room.roomId))!.stateVersion);
+  await completion.prepare(store, { ...(await readStanding(store, room.roomId))!, state });
   const isDone = await withTransaction(store, async (tx) =>
     completion.append(tx, (await lockResync(tx, room.roomId, 1))!, 1_000),
   );
@@ -257,6 +265,113 @@ describe('check 6 at completion', () => {
     await expect(room.walk(cut)).rejects.toThrow('killed');
     expect(await room.walk()).toMatchObject({ partial: false });
     expect(await room.event('evading')).toMatchObject({ softFailed: true });
+  });
+
+  describe('for hundreds of events', () => {
+    /** After the ban Bob says something now and then, among all that the admin says. */
+    async function chattering(): Promise<PartialRoom> {
+      const room = await joined();
+      await room.push(ban);
+      let last = 'ban';
+      for (let n = 0; n < 450; n += 50) {
+        const some = Array.from({ length: 49 }, (_, i) => {
+          const next = `said-${n + i}`;
+          const said = message(next, ADMIN, { prev: [last], ...ADMINS });
+          last = next;
+          return said;
+        });
+        await room.push(...some, message(`evading-${n}`, BOB, { prev: ['join'], ...BOBS }));
+      }
+      await room.fetch(...KNOWN, 'bob');
+      return room;
+    }
+
+    const evaders = Array.from({ length: 9 }, (_, i) => `evading-${i * 50}`);
+
+    async function replayed(room: PartialRoom) {
+      const journal = await readJournal(store, { roomId: room.roomId, sincePosition: 0, limit: 10_000 });
+      return journal.flatMap(({ event }) => (event.type === 'Check6Replayed' ? [event] : []));
+    }
+
+    /** A worker that is killed when it has appended so many batches of the replay. */
+    async function killedAfter(room: PartialRoom, batches: number): Promise<void> {
+      const query: Store['query'] = async (statement, values) => {
+        if ((await replayed(room)).length >= batches) throw new Error('the worker was killed');
+        return store.query(statement, values);
+      };
+      await expect(room.walk({ ...store, query })).rejects.toThrow('killed');
+    }
+
+    test('is made in batches that say how far they are, each with what it found', async () => {
+      const room = await chattering();
+      await room.walk();
+      const batches = await replayed(room);
+      expect(batches.map(({ begun, softFailed, lifted }) => ({ begun, softFailed, lifted }))).toEqual([
+        { begun: 1, softFailed: 3, lifted: 0 },
+        { begun: 1, softFailed: 4, lifted: 0 },
+      ]);
+      const failed = (await entries(room)).flatMap((entry) =>
+        entry.type === 'EventSoftFailed' ? [entry.eventId] : [],
+      );
+      expect(failed).toEqual(evaders.map((name) => room.id(name)));
+      expect(await room.extremities()).toEqual([room.id('said-448')]);
+    });
+
+    test('goes on after a kill where the journal says that it was, and finds nothing twice', async () => {
+      const room = await chattering();
+      await killedAfter(room, 1);
+      expect((await readRoom(store, room.roomId))?.resync.replay).toMatchObject({ begun: 1 });
+      let judgedAgain = 0;
+      const query: Store['query'] = async (statement, values) => {
+        const rows = await store.query(statement, values);
+        if (statement.includes('json::text') && JSON.stringify(values).includes(room.id('evading-0'))) judgedAgain += 1;
+        return rows as never;
+      };
+      expect(await room.walk({ ...store, query })).toMatchObject({ partial: false, resync: { replay: null } });
+      expect(judgedAgain).toBe(0);
+      expect((await replayed(room)).map(({ begun, softFailed }) => [begun, softFailed])).toEqual([
+        [1, 3],
+        [1, 4],
+      ]);
+      const failed = (await entries(room)).flatMap((entry) =>
+        entry.type === 'EventSoftFailed' ? [entry.eventId] : [],
+      );
+      expect(failed).toEqual(evaders.map((name) => room.id(name)));
+      expect(await room.extremities()).toEqual([room.id('said-448')]);
+    });
+
+    test('is begun again when what lies below has changed, and lifts what it had soft-failed by it', async () => {
+      const room = await chattering();
+      await killedAfter(room, 1);
+      expect(await room.event('evading-0')).toMatchObject({ softFailed: true });
+      const { stateBefore } = (await room.event('ban'))!;
+      const refused = { was: 'accepted', is: 'rejected', rule: 'late', reason: 'late', cause: 1 } as const;
+      const states = { stateBefore, stateAfter: stateBefore };
+      await room.journal({ type: 'VerdictChanged', eventId: room.id('ban'), ...refused, ...states });
+      await room.walk();
+      for (const name of evaders) expect(await room.event(name)).toMatchObject({ softFailed: false });
+      const lifted = (await entries(room)).flatMap((entry) =>
+        entry.type === 'SoftFailureLifted' ? [entry.eventId] : [],
+      );
+      expect(lifted).toEqual(evaders.slice(0, 3).map((name) => room.id(name)));
+      expect((await replayed(room)).map(({ begun }) => begun)).toEqual([1, 2, 2]);
+      expect(await room.extremities()).toEqual([...evaders, 'said-448'].map((name) => room.id(name)).sort());
+    });
+
+    test('goes on with verdicts that the walk itself reverses: these are on what comes later', async () => {
+      const room = await chattering();
+      await killedAfter(room, 1);
+      const version = (await readStanding(store, room.roomId))!.stateVersion;
+      const gap = { eventIds: [room.id('gap')], origin: 'there.test' as ServerName };
+      await room.journal({ type: 'GapOpened', ...gap, assumedState: await room.state(...KNOWN, 'bob'), at: 3 });
+      expect(await room.push(message('late', BOB, { prev: ['gap'], ...BOBS }))).toMatchObject([
+        { verdict: 'accepted' },
+      ]);
+      await room.walk();
+      expect(await room.event('late')).toMatchObject({ verdict: 'rejected' });
+      expect((await readStanding(store, room.roomId))!.stateVersion).toBeGreaterThan(version);
+      expect((await replayed(room)).map(({ begun }) => begun)).toEqual([1, 1]);
+    });
   });
 
   test('costs no statement an event where all stand on the current state', async () => {
