@@ -7,7 +7,7 @@ import { type EventId } from '../../matrix/identifiers.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 
-/** An event that was rejected, and is accepted by the entry with this index. */
+/** An event that was rejected or soft-failed, and is neither by the entry with this index. */
 export interface ShownEvent {
   readonly entry: number;
   readonly eventId: EventId;
@@ -29,6 +29,7 @@ export function isPartialAfter({ type }: JournalEvent): boolean | undefined {
 /** The events that are accepted after all; what hides others needs no position. */
 export function shownAfterAll(events: readonly JournalEvent[]): ShownEvent[] {
   return events.flatMap((event, entry) => {
+    if (event.type === 'SoftFailureLifted') return [{ entry, eventId: event.eventId }];
     const isJudgedAgain = event.type === 'EventUnPartialStated' || event.type === 'VerdictChanged';
     return isJudgedAgain && event.was === 'rejected' && event.is === 'accepted'
       ? [{ entry, eventId: event.eventId }]

@@ -354,6 +354,11 @@ describe('check 6 at completion', () => {
         entry.type === 'SoftFailureLifted' ? [entry.eventId] : [],
       );
       expect(lifted).toEqual(evaders.slice(0, 3).map((name) => room.id(name)));
+      const hidden = await store.query(
+        `SELECT event_id FROM event_states WHERE room_id = $1 AND verdict = 'accepted' AND shown_at IS NULL`,
+        [room.roomId],
+      );
+      expect(hidden).toEqual([]);
       expect((await replayed(room)).map(({ begun }) => begun)).toEqual([1, 2, 2]);
       expect(await room.extremities()).toEqual([...evaders, 'said-448'].map((name) => room.id(name)).sort());
     });

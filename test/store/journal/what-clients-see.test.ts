@@ -32,7 +32,7 @@ describe('what a room was from a position on', () => {
   });
 });
 
-test('an event is shown from the entry on that accepts what was rejected, and others show nothing', () => {
+test('an event is shown from the entry on that accepts what was rejected, or lifts its soft failure, and others show nothing', () => {
   const eventId = '$event' as EventId;
   const verdict = (type: string, was: string, is: string) => ({ type, eventId, was, is }) as unknown as JournalEvent;
   expect(
@@ -41,9 +41,11 @@ test('an event is shown from the entry on that accepts what was rejected, and ot
       verdict('EventUnPartialStated', 'rejected', 'accepted'),
       verdict('VerdictChanged', 'accepted', 'rejected'),
       verdict('VerdictChanged', 'rejected', 'accepted'),
+      verdict('SoftFailureLifted', '', ''),
     ]),
   ).toEqual([
     { entry: 1, eventId },
     { entry: 3, eventId },
+    { entry: 4, eventId },
   ]);
 });
