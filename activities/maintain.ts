@@ -1,5 +1,5 @@
 /**
- * Deletes what nothing needs any more, in small batches, for as long as the pass may take: answers to old transactions, what was
+ * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers and clients, what was
  * pushed and given up, keys that nobody asked for, events that prove nothing and that nothing needs, what states lacked that
  * nobody asks for any more, chunks of states that nothing names. Never the journal. Before that, what older versions left undone
  * in whole rooms is opened again.
@@ -11,11 +11,12 @@ import { forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
+import { forgetClientTransactions } from '../src/store/tables/client-transactions.ts';
 import { forgetTransactions } from '../src/store/tables/transactions.ts';
 import { type MaintainResult, type PassInput } from '../src/temporal/contract.ts';
 
 const DAY_MS = 86_400_000;
-/** A server tries a transaction again for hours, at the most for days. */
+/** A server tries a transaction again for hours, at the most for days; a client for as long as somebody looks at it. */
 const TRANSACTIONS_KEPT_MS = 7 * DAY_MS;
 const KEYS_KEPT_MS = 90 * DAY_MS;
 /** For people to see what was given up; a hundred a room at the most. */
@@ -48,6 +49,7 @@ export async function maintain(
   const reopened = await reopenAnchors({ store, clock }, isOver);
   heartbeat();
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
+  const sent = await allOf(() => forgetClientTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
   const outliers = await forgetOutliers(store, { now, isOver, heartbeat });
@@ -63,5 +65,5 @@ export async function maintain(
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
     }
   }
-  return { reopened, transactions, keys, staged, outliers, missing, chunks };
+  return { reopened, transactions: transactions + sent, keys, staged, outliers, missing, chunks };
 }

@@ -86,6 +86,8 @@ export interface Config {
       readonly loginByAddress: RateLimitConfig | null;
       readonly loginByAccount: RateLimitConfig | null;
       readonly registration: RateLimitConfig | null;
+      readonly sending: RateLimitConfig | null;
+      readonly joining: RateLimitConfig | null;
     };
   };
   readonly operator: {
@@ -312,6 +314,8 @@ function clientApi(settings: Settings['client_api']): Config['clientApi'] {
       loginByAddress: rateLimit(limits.login_by_address),
       loginByAccount: rateLimit(limits.login_by_account),
       registration: rateLimit(limits.registration),
+      sending: rateLimit(limits.sending),
+      joining: rateLimit(limits.joining),
     },
   };
 }

@@ -2,7 +2,7 @@
 import { type Accounts, type SecretRegistration } from '../accounts/contract.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type ClientReads } from '../rooms/client-contract.ts';
+import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
 import { type RateLimiters } from './rate-limits.ts';
 
@@ -10,6 +10,7 @@ export interface ClientContext {
   readonly serverName: ServerName;
   readonly accounts: Accounts;
   readonly reads: ClientReads;
+  readonly acts: ClientActs;
   readonly limiters: RateLimiters;
   /** Where clients reach this server; `null`: nobody has said. */
   readonly publicBaseUrl: string | null;

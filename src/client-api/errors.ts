@@ -32,6 +32,8 @@ const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   'unsupported-version': [400, 'M_UNSUPPORTED_ROOM_VERSION'],
   busy: [409, 'M_UNKNOWN'],
   'too-many': [429, 'M_LIMIT_EXCEEDED'],
+  malformed: [400, 'M_BAD_JSON'],
+  'too-large': [413, 'M_TOO_LARGE'],
   invalid: [400, 'M_INVALID_PARAM'],
 };
 

@@ -1,5 +1,5 @@
 /**
- * How often one address may log in or register, and anybody may try the password of one account. Each process counts for
+ * How often one address may log in or register, anybody may try the password of one account, and one user may send and join. Each process counts for
  * itself: behind several, as many times as much passes.
  */
 import { LRUCache } from 'lru-cache';
@@ -17,6 +17,9 @@ export interface RateLimits {
   readonly loginByAddress: RateLimit | null;
   readonly loginByAccount: RateLimit | null;
   readonly registration: RateLimit | null;
+  /** Of one user: events, and joins with new rooms. */
+  readonly sending: RateLimit | null;
+  readonly joining: RateLimit | null;
 }
 
 /** The least recently seen is forgotten: whoever has that many addresses is not held by limits on addresses. */
@@ -51,6 +54,8 @@ export interface RateLimiters {
   readonly loginByAddress: RateLimiter;
   readonly loginByAccount: RateLimiter;
   readonly registration: RateLimiter;
+  readonly sending: RateLimiter;
+  readonly joining: RateLimiter;
 }
 
 /** Makes them; nothing is counted yet. */
@@ -59,5 +64,7 @@ export function createRateLimiters(limits: RateLimits, clock: Clock): RateLimite
     loginByAddress: new RateLimiter(limits.loginByAddress, clock),
     loginByAccount: new RateLimiter(limits.loginByAccount, clock),
     registration: new RateLimiter(limits.registration, clock),
+    sending: new RateLimiter(limits.sending, clock),
+    joining: new RateLimiter(limits.joining, clock),
   };
 }

@@ -15,6 +15,7 @@ import { clientRequest } from './client-request.ts';
 import { type ClientContext } from './context.ts';
 import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
+import { CREATE_ROOM_ENDPOINTS } from './endpoints/create-room.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
 import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
@@ -22,6 +23,7 @@ import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
+import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
@@ -68,6 +70,8 @@ export const USER_ENDPOINTS = [
   ...PUSH_RULE_ENDPOINTS,
   ...KEY_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
+  ...CREATE_ROOM_ENDPOINTS,
+  ...SEND_ENDPOINTS,
 ];
 
 export interface ClientServerOptions extends Omit<ClientContext, 'limiters'> {

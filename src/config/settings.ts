@@ -137,6 +137,8 @@ export const settingsSchema = section({
       login_by_address: rateLimit(30, 20),
       login_by_account: rateLimit(10, 10),
       registration: rateLimit(10, 5),
+      sending: rateLimit(600, 100),
+      joining: rateLimit(60, 20),
     }).prefault({}),
   }).prefault({}),
   operator: section({

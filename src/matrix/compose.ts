@@ -9,7 +9,7 @@ import { type EventId, type RoomId, type ServerName, type UserId, domainOf } fro
 import { withInteger } from './json/json-numbers.ts';
 import { type Json, type JsonObject } from './pdu.ts';
 import { type RoomVersionRules } from './room-versions.ts';
-import { contentHash, hashedEventId, signedText } from './signing/hashes.ts';
+import { contentHash, hashedEventId, referenceHash, signedText } from './signing/hashes.ts';
 import { type SigningKey, signBytes } from './signing/signing-key.ts';
 
 /** What somebody says in a room. */
@@ -19,6 +19,8 @@ export interface Draft {
   /** Absent: a message event. */
   readonly stateKey?: string | undefined;
   readonly content: JsonObject;
+  /** What it takes back. */
+  readonly redacts?: EventId | undefined;
 }
 
 /** Where an event stands in its room. */
@@ -66,6 +68,7 @@ export function unsignedEvent(draft: Draft, place: GraphPlace, givenId?: EventId
     sender: draft.sender,
     ...(draft.stateKey !== undefined && { state_key: draft.stateKey }),
     content: draft.content,
+    ...(draft.redacts !== undefined && { redacts: draft.redacts }),
     prev_events: place.prevEvents,
     auth_events: place.authEvents,
     origin_server_ts: place.originServerTs,
@@ -85,6 +88,24 @@ export function sealEvent(
   const event = { ...hashed, signatures: { [origin]: { [key.keyId]: signBytes(key, Buffer.from(text)) } } };
   const eventId = rules.eventIdFormat === 'given' ? (unsigned['event_id'] as EventId) : hashedEventId(text, rules);
   return { eventId, event, signedText: text };
+}
+
+/** What takes an event back: it is named in the content from version 11 on, beside it before. */
+export function redaction(
+  draft: Omit<Draft, 'type' | 'redacts' | 'stateKey'>,
+  redacts: EventId,
+  rules: RoomVersionRules,
+): Draft {
+  const type = 'm.room.redaction';
+  if (rules.redaction.keepsRedacts) return { ...draft, type, content: { ...draft.content, redacts } };
+  return { ...draft, type, redacts };
+}
+
+/** How an event is cited: by its id, in versions 1 and 2 with its reference hash beside. */
+export function referenceTo(eventId: EventId, event: JsonObject | undefined, rules: RoomVersionRules): Json {
+  if (rules.eventReferences === 'ids') return eventId;
+  // Nobody checks the hash, and who has not the event leaves it out, as the reference implementation does.
+  return [eventId, event === undefined ? {} : { sha256: referenceHash(event, rules) }];
 }
 
 /** A name for an event of versions 1 and 2; `undefined` where the id is a hash. `random`: in [0, 1). */

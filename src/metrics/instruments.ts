@@ -71,6 +71,8 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   'unsupported-version': true,
   busy: true,
   'too-many': true,
+  malformed: true,
+  'too-large': true,
   invalid: true,
 };
 const VERIFICATION_OUTCOMES: Readonly<Record<VerificationOutcome, true>> = {

@@ -60,6 +60,7 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       // A join is counted where it is asked for, with how long it took.
       case 'PartialStateJoined':
       case 'FullStateJoined':
+      case 'RoomCreated':
       case 'ResidentsLearned':
       case 'ParentsLearned':
       // Gaps are counted as rows, open ones with their age.

@@ -22,6 +22,8 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   'unsupported-version': { status: 400, errcode: 'M_UNSUPPORTED_ROOM_VERSION' },
   busy: { status: 409, errcode: 'REJOINDER_BUSY' },
   'too-many': { status: 429, errcode: 'M_LIMIT_EXCEEDED' },
+  malformed: { status: 400, errcode: 'M_BAD_JSON' },
+  'too-large': { status: 413, errcode: 'M_TOO_LARGE' },
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
 };
 

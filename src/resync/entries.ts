@@ -10,6 +10,7 @@ type StreamOf<Type extends EntryType> = Type extends TimelineEvent['type'] ? 'ti
 const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   PartialStateJoined: 'resync',
   FullStateJoined: 'resync',
+  RoomCreated: 'resync',
   ResidentsLearned: 'resync',
   ParentsLearned: 'resync',
   SpeakersLearned: 'resync',

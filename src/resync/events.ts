@@ -109,6 +109,14 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
+      /** One of our users made the room: nobody has to be asked about it. */
+      readonly type: 'RoomCreated';
+      readonly createEventId: EventId;
+      readonly userId: UserId;
+      readonly roomVersion: string;
+      readonly at: number;
+    }
+  | {
       /** A further local user joined the partial room; the second answer's servers refresh the candidates. */
       readonly type: 'ResidentsLearned';
       readonly joinEventId: EventId;
@@ -347,6 +355,8 @@ export type TimelineEvent =
       readonly currentState: SnapshotId;
       readonly authState?: readonly EventId[];
       readonly from?: Receipt;
+      /** Ours, and for the other servers of the room to get from us. */
+      readonly outgoing?: true;
     }
   | {
       readonly type: 'PduRejected';

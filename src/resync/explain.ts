@@ -20,6 +20,8 @@ export function explain(event: ResyncEvent): string {
       return `${event.userId} joined via ${event.joinedVia} without the room's memberships; servers said to be in the room: ${event.serversInRoom.length}${lacking(event.lacking)}`;
     case 'FullStateJoined':
       return `${event.userId} joined via ${event.joinedVia} with the whole state: ${event.members} members${lacking(event.lacking)}`;
+    case 'RoomCreated':
+      return `${event.userId} created the room`;
     case 'ResidentsLearned':
       return `A further join via ${event.joinedVia}; servers said to be in the room: ${event.serversInRoom.length}`;
     case 'ParentsLearned':

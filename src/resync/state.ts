@@ -240,6 +240,16 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         // What is missing is looked for on.
         nextWakeAt: event.lacking === undefined ? null : event.at,
       };
+    case 'RoomCreated':
+      return {
+        ...initialResyncState,
+        phase: 'complete',
+        joinEventId: event.createEventId,
+        roomVersion: event.roomVersion,
+        joinedAt: event.at,
+        members: 1,
+        completedAt: event.at,
+      };
     case 'ResidentsLearned':
       return residentsLearned(state, event);
     case 'SpeakersLearned': {

@@ -1,8 +1,70 @@
 /** What clients are offered of rooms, in shapes; no code. Throws `RoomError`. */
-import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type Preset } from '../matrix/client/first-events.ts';
+import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 
 /** Reading rooms as one of our users sees them. */
 export interface ClientReads {
   /** Rooms that a user is joined to, partial ones too, in the order of their ids. */
   joinedRooms(userId: UserId): Promise<readonly RoomId[]>;
+}
+
+/** By which of a user's devices, and under which transaction id, something is sent: again it is the same event. */
+export interface ClientSender {
+  readonly userId: UserId;
+  readonly deviceId: string;
+  readonly txnId: string;
+}
+
+export interface MembershipChange {
+  readonly roomId: RoomId;
+  readonly sender: UserId;
+  readonly act: 'leave' | 'kick' | 'ban' | 'unban' | 'invite';
+  /** Whose membership it is; of a leave the sender's own, whatever stands here. */
+  readonly userId: UserId;
+  readonly reason?: string | undefined;
+  /** Of an invite: to a conversation of two. */
+  readonly isDirect?: boolean | undefined;
+}
+
+export interface ClientJoin {
+  readonly room: RoomId | RoomAlias;
+  readonly userId: UserId;
+  /** Servers to ask, the best first. */
+  readonly via: readonly ServerName[];
+  /** Of the join: `displayname` and `avatar_url`. */
+  readonly profile: JsonObject;
+  readonly signal: AbortSignal;
+}
+
+export interface ClientRoomWish {
+  readonly creator: UserId;
+  readonly profile: JsonObject;
+  readonly roomVersion: string;
+  readonly preset: Preset;
+  readonly creationContent: JsonObject;
+  readonly powerLevelOverride: JsonObject;
+  readonly initialState: readonly { readonly type: string; readonly stateKey: string; readonly content: JsonObject }[];
+  readonly name: string | undefined;
+  readonly topic: string | undefined;
+  /** Users of this server. */
+  readonly invite: readonly UserId[];
+  readonly isDirect: boolean;
+}
+
+/** What our users do in rooms. Nothing but a join waits for anybody, and that only where a resident has to be asked. */
+export interface ClientActs {
+  sendMessage(from: ClientSender, roomId: RoomId, type: string, content: JsonObject): Promise<EventId>;
+  sendState(
+    sender: UserId,
+    roomId: RoomId,
+    place: { readonly type: string; readonly stateKey: string },
+    content: JsonObject,
+  ): Promise<EventId>;
+  redact(from: ClientSender, roomId: RoomId, redacts: EventId, content: JsonObject): Promise<EventId>;
+  createRoom(wish: ClientRoomWish): Promise<RoomId>;
+  join(request: ClientJoin): Promise<RoomId>;
+  changeMembership(change: MembershipChange): Promise<void>;
+  /** Tells the rooms of a user what he calls himself now, in the background; never rejects. */
+  tellProfile(userId: UserId, profile: JsonObject): void;
 }

@@ -19,6 +19,8 @@ export interface JoinRequest {
   readonly via: readonly ServerName[];
   /** False: a classic join, which asks for the whole state at once. True where absent. */
   readonly omitMembers?: boolean;
+  /** What the join says of the user: `displayname` and `avatar_url`. */
+  readonly profile?: JsonObject | undefined;
   /** Aborted when the caller has gone away. */
   readonly signal: AbortSignal;
 }

@@ -14,6 +14,8 @@
  * - `unsupported-version`: the room's version is not one of ours;
  * - `busy`: the same thing is under way for this room;
  * - `too-many`: as much of this is under way as this server does at a time;
+ * - `malformed`: no event can be made of it;
+ * - `too-large`: the event would have more bytes than an event may;
  * - `invalid`: the request contradicts itself.
  */
 export type RoomErrorKind =
@@ -27,6 +29,8 @@ export type RoomErrorKind =
   | 'unsupported-version'
   | 'busy'
   | 'too-many'
+  | 'malformed'
+  | 'too-large'
   | 'invalid';
 
 export class RoomError extends Error {

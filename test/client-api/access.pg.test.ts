@@ -15,6 +15,8 @@ afterAll(() => database.drop());
 const PLACES: Readonly<Record<string, string>> = {
   userId: '@victim:here.test',
   roomId: '!victim:elsewhere.test',
+  roomIdOrAlias: '!victim:elsewhere.test',
+  eventId: '$victims',
   kind: 'override',
 };
 
@@ -52,6 +54,7 @@ test("no endpoint lets a user or an administrator at what is another user's", as
     new_password: 'another one',
     actions: [],
     enabled: true,
+    user_id: '@victim:here.test',
     auth: { type: 'm.login.password', password: 'correct horse' },
   };
   for (const { method, path } of USER_ENDPOINTS) {

@@ -9,7 +9,11 @@ import { createSecretRegistration } from '../../src/accounts/shared-secret.ts';
 import { type ClientServerOptions, createClientServer } from '../../src/client-api/server.ts';
 import { type Clock } from '../../src/clock.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
-import { type ClientReads } from '../../src/rooms/client-contract.ts';
+import { type ClientActs, type ClientReads } from '../../src/rooms/client-contract.ts';
+import { RoomError } from '../../src/rooms/error.ts';
+import { clientActs } from '../../src/rooms/send/client-acts.ts';
+import { silent } from '../federation/tls-server.ts';
+import { keyOf } from '../matrix/sample-event.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
 import { type Store } from '../../src/store/open-store.ts';
 
@@ -46,16 +50,27 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     // Whoever asks for one of them has to bring his own.
     accounts: {} as Accounts,
     reads: {} as ClientReads,
+    acts: {} as ClientActs,
     publicBaseUrl: null,
     defaultRoomVersion: '11',
     stateWaitMaxMs: 10_000,
     isRegistrationOpen: false,
     secretRegistration: null,
     isBehindProxy: false,
-    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null },
+    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null, sending: null, joining: null },
     clock,
     logger: pino({ level: 'silent' }),
   };
+}
+
+/** Of a server that knows no other: whoever would have to be asked is not. */
+function actsOf(store: Store, clock: Clock): ClientActs {
+  const context = {
+    ...{ serverName: SERVER_NAME, signingKey: keyOf(SERVER_NAME), store, clock, random: Math.random, logger: silent },
+    ring: () => Promise.resolve(),
+  };
+  const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
+  return clientActs(context, { join: () => Promise.reject(unknown()) });
 }
 
 /** Listens until the test is over. Passwords are hashed for no cost. */
@@ -72,6 +87,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
     ...bareOptions(clock),
     accounts,
     reads: clientReads({ store }),
+    acts: actsOf(store, clock),
     isRegistrationOpen: true,
     secretRegistration: createSecretRegistration(SECRET, clock),
     logger: pino({ level: 'trace' }, { write: (line: string) => void log.push(line) }),

@@ -248,7 +248,7 @@ describe('logging in', () => {
 
   test('is counted by address and by account, where there are limits', async () => {
     const limit = { perMinute: 60, burst: 2 };
-    const byAccount = { loginByAddress: null, loginByAccount: limit, registration: null };
+    const byAccount = { loginByAddress: null, loginByAccount: limit, registration: null, sending: null, joining: null };
     const client = await startClientApi(store, { rateLimits: byAccount });
     await client.user('ned');
     for (const name of ['ned', '@ned:here.test']) {
@@ -259,7 +259,13 @@ describe('logging in', () => {
     expect(refused.headers.get('retry-after')).toBe('1');
     client.clock.at += 1000;
     expect((await logIn(client, 'ned')).status).toBe(200);
-    const byAddress = { loginByAddress: limit, loginByAccount: null, registration: limit };
+    const byAddress = {
+      loginByAddress: limit,
+      loginByAccount: null,
+      registration: limit,
+      sending: null,
+      joining: null,
+    };
     const other = await startClientApi(store, { rateLimits: byAddress });
     for (const name of ['a', 'b']) expect((await logIn(other, name)).status).toBe(403);
     expect((await logIn(other, 'ned')).status).toBe(429);

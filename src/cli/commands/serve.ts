@@ -15,6 +15,7 @@ import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
+import { clientActs } from '../../rooms/send/client-acts.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { readCertificate } from '../process/certificate.ts';
@@ -106,7 +107,14 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     logger,
     clock: systemClock,
   });
-  const client = await buildClientServer({ config, accounts, reads: clientReads(rooms), clock: systemClock, logger });
+  const client = await buildClientServer({
+    config,
+    accounts,
+    reads: clientReads(rooms),
+    acts: clientActs(rooms, { join: metrics.countJoins(join) }),
+    clock: systemClock,
+    logger,
+  });
   shutdown.add('federation listener', () => federation.close());
   const federationPort = await openListener(federation, 'federation', listeners.federation);
   shutdown.add('client listener', () => client.close());

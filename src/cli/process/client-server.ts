@@ -6,13 +6,14 @@ import { createClientServer } from '../../client-api/server.ts';
 import { type Clock } from '../../clock.ts';
 import { type Config } from '../../config.ts';
 import { type Logger } from '../../logging.ts';
-import { type ClientReads } from '../../rooms/client-contract.ts';
+import { type ClientActs, type ClientReads } from '../../rooms/client-contract.ts';
 import { readCertificate } from './certificate.ts';
 
 export interface ClientServerParts {
   readonly config: Config;
   readonly accounts: Accounts;
   readonly reads: ClientReads;
+  readonly acts: ClientActs;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -22,6 +23,7 @@ export async function buildClientServer({
   config,
   accounts,
   reads,
+  acts,
   clock,
   logger,
 }: ClientServerParts): Promise<FastifyInstance> {
@@ -36,6 +38,7 @@ export async function buildClientServer({
     secretRegistration: secret === null ? null : createSecretRegistration(secret, clock),
     accounts,
     reads,
+    acts,
     clock,
     logger,
   });

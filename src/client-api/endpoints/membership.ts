@@ -1,10 +1,21 @@
 /**
- * Which rooms a user is in.
+ * Which rooms a user is in, and how he gets into and out of them. A join waits for a resident where one has to be asked, and never
+ * for the room's full state; all else waits for nobody.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#room-membership
  */
-import { type UserEndpoint } from '../context.ts';
+import { z } from 'zod';
+import { MatrixError } from '../../http/matrix-error.ts';
+import { type RoomAlias, type RoomId, parseRoomAlias, parseRoomId } from '../../matrix/identifiers.ts';
+import { type MembershipChange } from '../../rooms/client-contract.ts';
+import { type UserRequest, bodyOf, readMembers } from '../client-request.ts';
+import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { profileOf, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
+
+const reason = z.string({ error: 'a string' }).optional();
+const leaveBody = z.object({ reason });
+const changeBody = z.object({ reason, user_id: z.string({ error: 'a user id' }) });
 
 export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
@@ -12,4 +23,65 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
     path: '/joined_rooms',
     answer: async ({ requester }, { reads }) => ({ joined_rooms: await reads.joinedRooms(requester.userId) }),
   } satisfies UserEndpoint),
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/join/:roomIdOrAlias',
+    answer: (request, context) => {
+      const { roomIdOrAlias } = request.params;
+      const room = parseRoomId(roomIdOrAlias) ?? parseRoomAlias(roomIdOrAlias);
+      if (room === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is no room id and no alias');
+      return join(request, context, room);
+    },
+  } satisfies UserEndpoint),
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/rooms/:roomId/join',
+    answer: (request, context) => join(request, context, roomIdOf(request)),
+  } satisfies UserEndpoint),
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/rooms/:roomId/leave',
+    answer: async (request, { acts }) => {
+      const roomId = roomIdOf(request);
+      const { reason: why } = readMembers(bodyOrNone(request), leaveBody);
+      const { userId } = request.requester;
+      await acts.changeMembership({ roomId, sender: userId, act: 'leave', userId, reason: why });
+      return {};
+    },
+  } satisfies UserEndpoint),
+  ...(['kick', 'ban', 'unban', 'invite'] as const).flatMap((act) =>
+    inForms(R0_AND_V3, {
+      method: 'POST',
+      path: `/rooms/:roomId/${act}`,
+      answer: (request, context) => change(request, context, act),
+    } satisfies UserEndpoint),
+  ),
 ];
+
+/** Older clients send no body where nothing has to be said. */
+function bodyOrNone(request: UserRequest) {
+  return request.raw.length === 0 ? {} : bodyOf(request);
+}
+
+async function join(request: UserRequest, context: ClientContext, room: RoomId | RoomAlias) {
+  const { userId } = request.requester;
+  const via = viaOf(request);
+  bodyOrNone(request);
+  context.limiters.joining.take(userId);
+  const profile = await profileOf(request, context);
+  return { room_id: await context.acts.join({ room, userId, via, profile, signal: request.signal }) };
+}
+
+async function change(
+  request: UserRequest,
+  { acts, limiters }: ClientContext,
+  act: MembershipChange['act'],
+): Promise<Record<string, never>> {
+  const sender = request.requester.userId;
+  const roomId = roomIdOf(request);
+  const body = readMembers(bodyOf(request), changeBody);
+  const userId = userIdIn(body.user_id, 'user_id');
+  limiters.sending.take(sender);
+  await acts.changeMembership({ roomId, sender, act, userId, reason: body.reason });
+  return {};
+}

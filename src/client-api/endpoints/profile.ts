@@ -12,6 +12,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type ClientRequest, readBody } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { memberContent } from '../room-request.ts';
 
 const FIELDS = { displayname: 'displayName', avatar_url: 'avatarUrl' } as const satisfies Record<string, keyof Profile>;
 type Field = keyof typeof FIELDS;
@@ -39,12 +40,13 @@ export const PROFILE_ENDPOINTS: readonly UserEndpoint[] = NAMES.flatMap((name) =
   inForms(R0_AND_V3, {
     method: 'PUT',
     path: `/profile/:userId/${name}`,
-    answer: async (request, { accounts }) => {
+    answer: async (request, { accounts, acts }) => {
       const { requester } = request;
       if (userOf(request) !== requester.userId) throw new MatrixError(403, 'M_FORBIDDEN', 'that is not your profile');
       const body = readBody(request, z.object({ [name]: z.string({ error: 'a string' }).nullable() }));
       const value = body[name] ?? null;
       await accounts.setProfile(requester.userId, FIELDS[name], value === '' ? null : value);
+      acts.tellProfile(requester.userId, memberContent(await accounts.profile(requester.userId)));
       return {};
     },
   } satisfies UserEndpoint),

@@ -55,6 +55,11 @@ export function signedText(event: JsonObject, rules: RoomVersionRules): string {
   return canonicalJsonWithout(redact(event, rules), OUTSIDE_SIGNATURES);
 }
 
+/** The SHA-256 reference hash, unpadded base64: what versions 1 and 2 write beside the id of an event that they cite. */
+export function referenceHash(event: JsonObject, rules: RoomVersionRules): string {
+  return hash('sha256', signedText(event, rules), 'base64').slice(0, -1);
+}
+
 /** The event id made of a signed text; for versions whose ids are hashes. */
 export function hashedEventId(signed: string, rules: RoomVersionRules): EventId {
   return `$${

@@ -18,6 +18,7 @@ import {
   domainOf,
   parseRoomId,
 } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
 import { type AliasedRoom, askAliasServer } from '../aliases.ts';
@@ -59,6 +60,7 @@ interface Run {
   readonly roomId: RoomId;
   readonly userId: UserId;
   readonly omitMembers: boolean;
+  readonly profile: JsonObject;
   readonly residents: readonly ServerName[];
   readonly timings: Timings;
   readonly signal: AbortSignal;
@@ -99,7 +101,7 @@ async function findRoom(context: RoomsContext, { room, signal }: JoinRequest): P
 /** `undefined` when another join of the same user was quicker: its outcome is waited for, and looked at. */
 async function joinFound(
   context: RoomsContext,
-  { userId, via, omitMembers = true, signal }: JoinRequest,
+  { userId, via, omitMembers = true, profile = {}, signal }: JoinRequest,
   { roomId, servers }: AliasedRoom,
   isLast: boolean,
 ): Promise<JoinedRoom | undefined> {
@@ -116,7 +118,7 @@ async function joinFound(
     const residents = [...new Set(known)].filter((server) => server !== context.serverName);
     const timings = new Timings(context.clock);
     const claimed = intents.map(({ eventId }) => eventId);
-    const run = { roomId, userId, omitMembers, residents, timings, signal, claimed, open, failures: [] };
+    const run = { roomId, userId, omitMembers, profile, residents, timings, signal, claimed, open, failures: [] };
     return await askResidents(context, run);
   } catch (error) {
     if (error instanceof RoomError && error.kind === 'busy' && !isLast) return undefined;
@@ -131,12 +133,13 @@ async function joinFound(
 
 async function joinedAlready(context: RoomsContext, roomId: RoomId, userId: UserId): Promise<JoinedRoom | undefined> {
   const held = await readRoom(context.store, roomId);
-  if (held === undefined || held.joinedVia === null) return undefined;
+  if (held === undefined || held.epoch === 0) return undefined;
   const members = await readLocalMembers(context.store, roomId);
   const ours = members.find((member) => member.userId === userId && member.membership === 'join');
   if (ours === undefined) return undefined;
-  const { joinedVia, partial } = held;
-  return { roomId, eventId: ours.eventId, joinedVia, partial, membersOmitted: false, timingsMs: {} };
+  // Nobody had to be asked about a room that was made here.
+  const joinedVia = held.joinedVia ?? context.serverName;
+  return { roomId, eventId: ours.eventId, joinedVia, partial: held.partial, membersOmitted: false, timingsMs: {} };
 }
 
 /** Waits for another join of the same user, and for a leave that is being sent. @throws RoomError `busy` */
@@ -167,7 +170,7 @@ async function askResidents(context: RoomsContext, run: Run): Promise<JoinedRoom
   const { roomId, open, failures } = run;
   const order = [...new Set([...open.map(({ resident }) => resident), ...run.residents])];
   if (order.length === 0) {
-    throw new RoomError('no-resident', `no server is known that could be asked about ${roomId}; name one with via`);
+    throw new RoomError('unknown-room', `no server is known that could be asked about ${roomId}; name one with via`);
   }
   for (const resident of order.slice(0, RESIDENTS_MAX)) {
     run.signal.throwIfAborted();
@@ -201,11 +204,11 @@ async function repeatAt(
 
 /** Joins by a new event; one whose fate is unclear is sent again at once. */
 async function joinAt(context: RoomsContext, run: Run, resident: ServerName): Promise<JoinedRoom | 'next'> {
-  const { roomId, userId, timings, signal } = run;
+  const { roomId, userId, profile, timings, signal } = run;
   const via = run.residents.slice(0, RESIDENTS_MAX);
   let intent: JoinIntent;
   try {
-    intent = await prepareJoin(context, { roomId, userId, resident, via, mine: run.claimed, timings, signal });
+    intent = await prepareJoin(context, { roomId, userId, profile, resident, via, mine: run.claimed, timings, signal });
   } catch (error) {
     const isTheirs = error instanceof FederationError || error instanceof RoomError;
     if (!isTheirs || error.kind === 'busy' || signal.aborted) throw error;

@@ -23,6 +23,8 @@ import { type Timings } from './timings.ts';
 export interface JoinToPrepare {
   readonly roomId: RoomId;
   readonly userId: UserId;
+  /** `displayname` and `avatar_url`. */
+  readonly profile: JsonObject;
   /** Who is asked for the template. */
   readonly resident: ServerName;
   /** Servers to turn to when the join's fate is unclear, best first. */
@@ -40,7 +42,7 @@ export interface JoinToPrepare {
  * template cannot be used, `busy` when another join of the same user has begun meanwhile
  */
 export async function prepareJoin(context: RoomsContext, join: JoinToPrepare): Promise<JoinIntent> {
-  const { roomId, userId, resident, signal } = join;
+  const { roomId, userId, profile, resident, signal } = join;
   const answer = await join.timings.measure('make_join', () =>
     context.federation.makeJoin(resident, roomId, userId, ROOM_VERSIONS, { signal }),
   );
@@ -56,7 +58,11 @@ export async function prepareJoin(context: RoomsContext, join: JoinToPrepare): P
     throw otherRoom(resident, `version ${version}`, `version ${held.roomVersion}`);
   }
   const createdAt = context.clock.now();
-  const unsigned = buildJoinEvent(template, { roomId, userId, originServerTs: createdAt, random: context.random });
+  const unsigned = buildJoinEvent(template, {
+    ...{ roomId, userId, profile },
+    originServerTs: createdAt,
+    random: context.random,
+  });
   const { eventId, event } = sealEvent(unsigned, template.rules, context.serverName, context.signingKey);
   const parsed = parsePdu(event, template.rules);
   if (!parsed.ok) {

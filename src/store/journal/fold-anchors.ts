@@ -47,6 +47,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'JoinRejected':
     case 'JoinRestored':
     case 'StayEnded':
+    case 'RoomCreated':
     case 'GapFilled':
     case 'GapGivenUp':
     case 'SpeakersLearned':

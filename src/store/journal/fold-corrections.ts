@@ -93,6 +93,7 @@ export function changesOf(
         break;
       case 'PartialStateJoined':
       case 'FullStateJoined':
+      case 'RoomCreated':
       case 'ResidentsLearned':
       case 'ParentsLearned':
       case 'SpeakersLearned':

@@ -4,6 +4,7 @@
  * positions of their entries; what follows the current state is a fold of its own (fold-current-state.ts).
  */
 import { invariant } from '../../invariant.ts';
+import { type EventId } from '../../matrix/identifiers.ts';
 import { type JournalEvent, isTimelineEvent } from '../../resync/entries.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
@@ -84,6 +85,15 @@ export async function foldEntries(
   };
 }
 
+const OPENS_A_STAY: ReadonlySet<string> = new Set(['PartialStateJoined', 'FullStateJoined', 'RoomCreated']);
+
+/** The event with which our part of the room begins: what lies before it is history. */
+function openingEventOf(event: ResyncEvent | undefined): EventId | null {
+  if (event === undefined) return null;
+  if ('joinEventId' in event) return event.joinEventId;
+  return event.type === 'RoomCreated' ? event.createEventId : null;
+}
+
 /** Applies what the entries mean for the room's row; the epoch fences off whoever locked another stay. */
 async function moveRoom(
   tx: Transaction,
@@ -92,7 +102,7 @@ async function moveRoom(
   control: readonly ResyncEvent[],
   moves: number,
 ): Promise<MovedRoom> {
-  const joined = control.findLast(({ type }) => type === 'PartialStateJoined' || type === 'FullStateJoined');
+  const opened = control.findLast(({ type }) => OPENS_A_STAY.has(type));
   const settled = control.findLast((event) => isPartialAfter(event) !== undefined);
   const [moved] = await tx.query<MovedRoom>(
     `WITH before AS (SELECT current_state, partial FROM rooms WHERE room_id = $1)
@@ -112,8 +122,8 @@ async function moveRoom(
       moves,
       settled === undefined ? null : (isPartialAfter(settled) ?? null),
       currentStateOf(timeline) ?? null,
-      joined && 'joinEventId' in joined ? joined.joinEventId : null,
-      joined && 'joinedVia' in joined ? joined.joinedVia : null,
+      openingEventOf(opened),
+      opened && 'joinedVia' in opened ? opened.joinedVia : null,
     ],
   );
   invariant(moved, `${room.roomId} is locked in epoch ${room.epoch} by the transaction that appends`);

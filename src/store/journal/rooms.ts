@@ -224,6 +224,24 @@ export async function readJoinedRooms(sql: Sql, userId: UserId): Promise<RoomId[
   return rows.map(({ roomId }) => roomId);
 }
 
+/** The membership of a user of this server in the room's current state; `undefined`: none. */
+export async function readLocalMember(sql: Sql, roomId: RoomId, userId: UserId): Promise<string | undefined> {
+  const [row] = await sql.query<{ membership: string }>(
+    `SELECT membership FROM local_members WHERE room_id = $1 AND user_id = $2`,
+    [roomId, userId],
+  );
+  return row?.membership;
+}
+
+/** Whether a user of this server is joined to one of the rooms. */
+export async function isInAny(sql: Sql, userId: UserId, roomIds: readonly RoomId[]): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT FROM local_members WHERE user_id = $1 AND membership = 'join' AND room_id = ANY ($2::text[]) LIMIT 1`,
+    [userId, roomIds],
+  );
+  return rows.length > 0;
+}
+
 /** Whether a user of this server is joined in the room's current state. */
 export async function isAnybodyIn(sql: Sql, roomId: RoomId): Promise<boolean> {
   const [row] = await sql.query<{ isIn: boolean }>(

@@ -20,10 +20,12 @@ export interface CurrentStateRow {
   readonly partial: boolean;
 }
 
+const WHOLE_AFTER: ReadonlySet<string> = new Set(['FullStateJoined', 'RoomCreated', 'ResyncCompleted', 'StayEnded']);
+
 /** Whether the room is partial after an entry that decides it; `undefined`: it does not. */
 export function isPartialAfter({ type }: JournalEvent): boolean | undefined {
   if (type === 'PartialStateJoined') return true;
-  return type === 'FullStateJoined' || type === 'ResyncCompleted' || type === 'StayEnded' ? false : undefined;
+  return WHOLE_AFTER.has(type) ? false : undefined;
 }
 
 /** The events that are accepted after all; what hides others needs no position. */

@@ -1,7 +1,7 @@
 /** The numbers of places in the state: each (type, state key) that any event ever had is interned once, for all rooms. */
 import { type StateKey } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
-import { type Sql } from '../open-store.ts';
+import { type Sql, type Store } from '../open-store.ts';
 import { textArray } from '../sql-values.ts';
 import { fromStorable, storable } from '../storable-text.ts';
 import { type TrieKey, trieKey } from './snapshot-trie.ts';
@@ -35,4 +35,16 @@ export async function readStateKeys(sql: Sql, places: readonly StateKey[]): Prom
     sql.caches.stateKeys.set(name, key);
   }
   return found;
+}
+
+/**
+ * Sees to it that a place has its number, for whoever may read it in a transaction that may be rolled back: what is remembered of
+ * places must be so for ever. Not to be called in one.
+ */
+export async function internStateKey(store: Store, place: StateKey): Promise<void> {
+  if ((await readStateKeys(store, [place])).size > 0) return;
+  await store.query(`INSERT INTO state_keys (type, state_key) VALUES ($1, $2) ON CONFLICT DO NOTHING`, [
+    storable(place.type),
+    storable(place.stateKey),
+  ]);
 }

@@ -1,0 +1,71 @@
+/**
+ * Making rooms.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#creation
+ */
+import { z } from 'zod';
+import { MatrixError } from '../../http/matrix-error.ts';
+import { isJsonObject } from '../../matrix/json/strict-json.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { bodyOf, readMembers } from '../client-request.ts';
+import { type UserEndpoint } from '../context.ts';
+import { R0_AND_V3, inForms } from '../paths.ts';
+import { profileOf, userIdIn } from '../room-request.ts';
+
+const text = z.string({ error: 'a string' });
+const object = z.custom<JsonObject>((value) => isJsonObject(value as JsonObject), { error: 'an object' });
+
+const roomBody = z.object({
+  creation_content: object.default({}),
+  initial_state: z
+    .array(z.object({ type: text, state_key: text.default(''), content: object }, { error: 'an event' }), {
+      error: 'a list',
+    })
+    .default([]),
+  invite: z.array(text, { error: 'a list of user ids' }).default([]),
+  invite_3pid: z.array(z.unknown(), { error: 'a list' }).default([]),
+  is_direct: z.boolean({ error: 'true or false' }).default(false),
+  name: text.optional(),
+  power_level_content_override: object.default({}),
+  preset: z.enum(['private_chat', 'trusted_private_chat', 'public_chat'], { error: 'one of the presets' }).optional(),
+  room_alias_name: text.optional(),
+  room_version: text.optional(),
+  topic: text.optional(),
+  visibility: z.enum(['public', 'private'], { error: 'public or private' }).default('private'),
+});
+
+export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
+  method: 'POST',
+  path: '/createRoom',
+  answer: async (request, context) => {
+    const { userId } = request.requester;
+    const body = readMembers(bodyOf(request), roomBody);
+    // What this server has no place for is refused, and not left out in silence.
+    if (body.room_alias_name !== undefined) {
+      throw new MatrixError(400, 'M_UNKNOWN', 'room_alias_name: this server has no aliases yet');
+    }
+    if (body.invite_3pid.length > 0) {
+      throw new MatrixError(400, 'M_UNKNOWN', 'invite_3pid: nobody can be invited by third-party identifiers here');
+    }
+    const invite = body.invite.map((user) => userIdIn(user, 'invite'));
+    const elsewhere = invite.find((user) => !user.endsWith(`:${context.serverName}`));
+    if (elsewhere !== undefined) {
+      throw new MatrixError(400, 'M_UNKNOWN', 'invite: users of other servers cannot be invited from here yet');
+    }
+    context.limiters.joining.take(userId);
+    const roomId = await context.acts.createRoom({
+      creator: userId,
+      profile: await profileOf(request, context),
+      roomVersion: body.room_version ?? context.defaultRoomVersion,
+      preset: body.preset ?? (body.visibility === 'public' ? 'public_chat' : 'private_chat'),
+      creationContent: body.creation_content,
+      powerLevelOverride: body.power_level_content_override,
+      initialState: body.initial_state.map(({ type, state_key: stateKey, content }) => ({ type, stateKey, content })),
+      name: body.name,
+      topic: body.topic,
+      invite,
+      isDirect: body.is_direct,
+    });
+    return { room_id: roomId };
+  },
+} satisfies UserEndpoint);

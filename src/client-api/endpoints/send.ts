@@ -1,0 +1,47 @@
+/**
+ * Sending messages, state and redactions. The answer comes when the event is durable; nobody is waited for.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#sending-events-to-a-room and #redactions
+ */
+import { bodyOf } from '../client-request.ts';
+import { type UserRequest } from '../client-request.ts';
+import { type ClientContext, type UserEndpoint } from '../context.ts';
+import { R0_AND_V3, inForms } from '../paths.ts';
+import { eventIdOf, roomIdOf, txnIdOf } from '../room-request.ts';
+
+export const SEND_ENDPOINTS: readonly UserEndpoint[] = [
+  ...inForms(R0_AND_V3, {
+    method: 'PUT',
+    path: '/rooms/:roomId/send/:eventType/:txnId',
+    answer: async (request, { acts, limiters }) => {
+      const { userId, deviceId } = request.requester;
+      const [roomId, txnId, content] = [roomIdOf(request), txnIdOf(request), bodyOf(request)];
+      limiters.sending.take(userId);
+      const type = request.params['eventType'] ?? '';
+      return { event_id: await acts.sendMessage({ userId, deviceId, txnId }, roomId, type, content) };
+    },
+  } satisfies UserEndpoint),
+  ...['/rooms/:roomId/state/:eventType', '/rooms/:roomId/state/:eventType/:stateKey'].flatMap((path) =>
+    inForms(R0_AND_V3, { method: 'PUT', path, answer: sendState } satisfies UserEndpoint),
+  ),
+  ...inForms(R0_AND_V3, {
+    method: 'PUT',
+    path: '/rooms/:roomId/redact/:eventId/:txnId',
+    answer: async (request, { acts, limiters }) => {
+      const { userId, deviceId } = request.requester;
+      const [roomId, eventId, txnId] = [roomIdOf(request), eventIdOf(request), txnIdOf(request)];
+      const { reason } = bodyOf(request);
+      limiters.sending.take(userId);
+      const content = typeof reason === 'string' ? { reason } : {};
+      return { event_id: await acts.redact({ userId, deviceId, txnId }, roomId, eventId, content) };
+    },
+  } satisfies UserEndpoint),
+];
+
+async function sendState(request: UserRequest, { acts, limiters }: ClientContext): Promise<{ event_id: string }> {
+  const { userId } = request.requester;
+  const { eventType: type = '', stateKey = '' } = request.params;
+  const [roomId, content] = [roomIdOf(request), bodyOf(request)];
+  limiters.sending.take(userId);
+  return { event_id: await acts.sendState(userId, roomId, { type, stateKey }, content) };
+}

@@ -1,0 +1,110 @@
+/** What users of this server do in rooms, put together for the edge that they come through. */
+import { redaction } from '../../matrix/compose.ts';
+import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
+import { type EventId, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
+import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
+import { readPdus } from '../../store/events/pdus.ts';
+import { readJoinedRooms, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type ClientActs, type ClientJoin, type ClientSender } from '../client-contract.ts';
+import { type JoinRequest, type JoinedRoom } from '../contract.ts';
+import { RoomError } from '../error.ts';
+import { joinLocally } from '../join/join-locally.ts';
+import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
+import { changeMembership } from './change-membership.ts';
+import { createRoom } from './create-room.ts';
+import { type SendContext, sendEvent } from './send-event.ts';
+
+export interface ActsOptions {
+  readonly join: (request: JoinRequest) => Promise<JoinedRoom>;
+}
+
+/** `join`: as it is counted and let in by turns. */
+export function clientActs(context: SendContext, { join }: ActsOptions): ClientActs {
+  return {
+    sendMessage: ({ userId, deviceId, txnId }, roomId, type, content) =>
+      sendEvent(
+        context,
+        roomId,
+        { sender: userId, type, content },
+        { transaction: { userId, deviceId, roomId, txnId } },
+      ),
+    sendState: (sender, roomId, { type, stateKey }, content) =>
+      sendEvent(context, roomId, { sender, type, stateKey, content }),
+    redact: (from, roomId, redacts, content) => redact(context, from, roomId, redacts, content),
+    createRoom: (wish) => createRoom(context, wish),
+    join: (request) => joinHereOrThere(context, request, join),
+    changeMembership: (change) => changeMembership(context, change),
+    tellProfile: (userId, profile) => void tellProfile(context, userId, profile),
+  };
+}
+
+/** A room that is whole here lets its next user of ours in without a resident. */
+async function joinHereOrThere(context: SendContext, request: ClientJoin, join: ActsOptions['join']): Promise<RoomId> {
+  const { room, userId, profile } = request;
+  const roomId = parseRoomId(room);
+  if (roomId === undefined) return (await join(request)).roomId;
+  if ((await readLocalMember(context.store, roomId, userId)) !== 'join') {
+    if ((await joinLocally(context, roomId, userId, profile)) === undefined) await join(request);
+  }
+  return roomId;
+}
+
+async function redact(
+  context: SendContext,
+  { userId, deviceId, txnId }: ClientSender,
+  roomId: RoomId,
+  redacts: EventId,
+  content: JsonObject,
+): Promise<EventId> {
+  const room = await readStanding(context.store, roomId);
+  if (room === undefined) throw new RoomError('forbidden', `nobody of this server is in ${roomId}`);
+  const rules = rulesOfJoined(room.roomVersion);
+  await requireMayRedact(context, room, userId, redacts);
+  const transaction = { userId, deviceId, roomId, txnId };
+  return sendEvent(context, roomId, redaction({ sender: userId, content }, redacts, rules), { transaction });
+}
+
+/**
+ * Redactions are no matter of the auth rules from version 3 on: one that its sender may not make takes nothing back. Whose event it
+ * is that we do not hold is for those to say who do.
+ */
+async function requireMayRedact(
+  { store }: SendContext,
+  { roomId, roomVersion, currentState }: NonNullable<Awaited<ReturnType<typeof readStanding>>>,
+  userId: UserId,
+  redacts: EventId,
+): Promise<void> {
+  const [target] = await readPdus(store, roomId, [redacts]);
+  if (target === undefined || target.sender === userId || currentState === null) return;
+  const rules = rulesOfJoined(roomVersion);
+  const keys = ['m.room.create', 'm.room.power_levels'].map((type) => ({ type, stateKey: '' }));
+  const entries = await readSnapshot(store, roomId, currentState, { keys });
+  const { pdus } = await loadPdus(
+    store,
+    roomId,
+    rules,
+    entries.map(({ eventId }) => eventId),
+  );
+  const at = (type: string): Pdu | undefined => [...pdus.values()].find((pdu) => pdu.type === type);
+  const create = at('m.room.create');
+  if (create === undefined) return;
+  const levels = powerLevelsOf(create, at, rules);
+  if (atLeast(levels.ofUser(userId), levels.toDo('redact'))) return;
+  throw new RoomError('forbidden', `${userId} may redact nobody else's events there`);
+}
+
+/** Each room on its own: where he may not say anything now, he is called there what he was. */
+async function tellProfile(context: SendContext, userId: UserId, profile: JsonObject): Promise<void> {
+  const { store, logger } = context;
+  const content = { ...profile, membership: 'join' };
+  try {
+    for (const roomId of await readJoinedRooms(store, userId)) {
+      await sendEvent(context, roomId, { sender: userId, type: 'm.room.member', stateKey: userId, content }).catch(
+        (error: unknown) => logger.warn({ err: error, roomId, userId }, 'a room was not told of a new profile'),
+      );
+    }
+  } catch (error) {
+    logger.warn({ err: error, userId }, 'rooms were not told of a new profile');
+  }
+}

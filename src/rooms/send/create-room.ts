@@ -1,0 +1,93 @@
+/** Makes a room: its first events are composed, judged as all others are, and appended in one transaction that opens the stay. */
+import { authEventKeys } from '../../matrix/auth/auth-events.ts';
+import { firstEvents, objectionTo } from '../../matrix/client/first-events.ts';
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
+import { roomVersionRules } from '../../matrix/room-versions.ts';
+import { stateMapKey } from '../../matrix/state-map.ts';
+import { invariant } from '../../invariant.ts';
+import { type ResyncEvent } from '../../resync/events.ts';
+import { insertPdus } from '../../store/events/pdus.ts';
+import { append } from '../../store/journal/journal.ts';
+import { createRoom as createRoomRow, openEpoch } from '../../store/journal/rooms.ts';
+import { withTransaction } from '../../store/open-store.ts';
+import { type ClientRoomWish } from '../client-contract.ts';
+import { RoomError } from '../error.ts';
+import { prepareAdmission } from '../judge/prepare-admission.ts';
+import { checkedOwn, composeOwn } from './compose-own.ts';
+import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
+
+/** Of a room: each is judged, and appended with the others. */
+const FIRST_EVENTS_MAX = 200;
+/** 102 bits, so that no two rooms share a name. */
+const OPAQUE_ID_LENGTH = 18;
+const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+
+/** @throws RoomError `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events */
+export async function createRoom(context: SendContext, wish: ClientRoomWish): Promise<RoomId> {
+  const rules = roomVersionRules(wish.roomVersion);
+  if (rules === undefined) throw new RoomError('unsupported-version', `there is no room version ${wish.roomVersion}`);
+  const objection = objectionTo(wish);
+  if (objection !== undefined) throw new RoomError('invalid', objection);
+  const drafts = firstEvents(wish, rules);
+  if (drafts.length > FIRST_EVENTS_MAX) {
+    throw new RoomError('invalid', `a room begins with ${FIRST_EVENTS_MAX} events at the most`);
+  }
+
+  let roomId = rules.roomIdIsCreateHash ? undefined : drawRoomId(context);
+  const state = new Map<string, { readonly eventId: EventId; readonly event: JsonObject }>();
+  const events: Pdu[] = [];
+  for (const draft of drafts) {
+    const last = events.at(-1);
+    const parents = last === undefined ? [] : [{ eventId: last.eventId, depth: last.depth, event: last.json }];
+    const keys = authEventKeys({ ...draft, stateKey: draft.stateKey }, rules);
+    const authEvents = keys.flatMap(({ type, stateKey }) => state.get(stateMapKey(type, stateKey)) ?? []);
+    const pdu = composeOwn(context, draft, { roomId, rules, parents, authEvents });
+    roomId ??= pdu.roomId;
+    events.push(pdu);
+    if (draft.stateKey !== undefined) {
+      state.set(stateMapKey(draft.type, draft.stateKey), { eventId: pdu.eventId, event: pdu.json });
+    }
+  }
+  const [create] = events;
+  invariant(create !== undefined && roomId !== undefined, 'a room begins with its create event');
+  await open(context, { roomId, create, events, creator: wish.creator, roomVersion: rules.version });
+  return roomId;
+}
+
+interface NewRoom {
+  readonly roomId: RoomId;
+  readonly create: Pdu;
+  readonly events: readonly Pdu[];
+  readonly creator: UserId;
+  readonly roomVersion: string;
+}
+
+async function open(context: SendContext, { roomId, create, events, creator, roomVersion }: NewRoom): Promise<void> {
+  const { store, clock } = context;
+  const eventIds = events.map(({ eventId }) => eventId);
+  // Nobody knows the room yet: what is stored and then refused is forgotten as all else that proves nothing.
+  await insertPdus(store, events.map(checkedOwn));
+  await withTransaction(store, async (tx) => {
+    const room = await openEpoch(tx, await createRoomRow(tx, roomId, roomVersion));
+    const { admissions, entries } = await prepareAdmission(tx, room, eventIds);
+    for (const eventId of eventIds) {
+      const ofEvent = entries.filter((entry) => 'eventId' in entry && entry.eventId === eventId);
+      requireAccepted(admissions.get(eventId), ofEvent);
+    }
+    const at = clock.now();
+    const created: ResyncEvent = {
+      type: 'RoomCreated',
+      createEventId: create.eventId,
+      userId: creator,
+      roomVersion,
+      at,
+    };
+    await append(tx, room, [created, ...entries.map(asOutgoing)]);
+  });
+}
+
+function drawRoomId({ serverName, random }: SendContext): RoomId {
+  const letters = Array.from({ length: OPAQUE_ID_LENGTH }, () => LETTERS.charAt(Math.floor(random() * LETTERS.length)));
+  return `!${letters.join('')}:${serverName}` as RoomId;
+}

@@ -1,0 +1,140 @@
+/**
+ * Events of our own users. One is made on what is known of the room at that moment, whole or partial, without waiting: over its
+ * extremities, with the auth events of its current state, and judged by the same act as everybody else's. What the rules do not
+ * let pass is refused and leaves nothing behind. Judging and appending are one transaction under the room's lock, since an
+ * event stands on the extremities there are; no network is asked. What other servers get of it is in src/sending/.
+ */
+import { type Draft } from '../../matrix/compose.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { canonicalJson } from '../../matrix/json/canonical-json.ts';
+import { type JournalEvent } from '../../resync/entries.ts';
+import { type TimelineEvent } from '../../resync/events.ts';
+import { readParents } from '../../store/events/anchors.ts';
+import { readPdus } from '../../store/events/pdus.ts';
+import { insertPdus } from '../../store/events/pdus.ts';
+import { append } from '../../store/journal/journal.ts';
+import { type LockedRoom, isAnybodyIn, lockRoom, readStanding } from '../../store/journal/rooms.ts';
+import { type Transaction, withTransaction } from '../../store/open-store.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { internStateKey } from '../../store/snapshots/state-keys.ts';
+import {
+  type ClientTransaction,
+  readClientTransaction,
+  recordClientTransaction,
+} from '../../store/tables/client-transactions.ts';
+import { type RoomsContext } from '../context.ts';
+import { RoomError } from '../error.ts';
+import { type Admission } from '../judge/admission.ts';
+import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { prepareAdmission } from '../judge/prepare-admission.ts';
+import { resolveInSteps } from '../judge/resolve-in-steps.ts';
+import { ringRoom } from '../ring.ts';
+import { checkedOwn, composeOwn, placeInRoom, readContent } from './compose-own.ts';
+
+export type SendContext = Pick<
+  RoomsContext,
+  'serverName' | 'signingKey' | 'store' | 'clock' | 'random' | 'logger' | 'ring'
+>;
+
+export interface SendOptions {
+  /** The same request again gives the same event, and sends nothing. */
+  readonly transaction?: ClientTransaction | undefined;
+  /** Looks at the locked room: the event that says already what is to be said, so that nothing is sent. */
+  readonly isSaid?: (tx: Transaction, room: LockedRoom) => Promise<EventId | undefined>;
+}
+
+/**
+ * Sends an event into a room in which this server is.
+ *
+ * @returns its id, once it is durable
+ * @throws RoomError `forbidden` where the room's rules do not let it pass, or nobody of us is in the room; `malformed`, `too-large`
+ */
+export async function sendEvent(
+  context: SendContext,
+  roomId: RoomId,
+  draft: Draft,
+  { transaction, isSaid }: SendOptions = {},
+): Promise<EventId> {
+  const { store } = context;
+  const before = transaction && (await readClientTransaction(store, transaction));
+  if (before !== undefined) return before;
+  await prepareGround(context, roomId, draft);
+  const sent = await withTransaction(store, async (tx) => {
+    const room = await lockRoom(tx, roomId);
+    const said = transaction && (await readClientTransaction(tx, transaction));
+    if (said !== undefined) return { eventId: said, isCorrection: false };
+    if (room === undefined || !(await isAnybodyIn(tx, roomId))) throw notThere(roomId);
+    const held = (await isSaid?.(tx, room)) ?? (await sameState(tx, room, draft));
+    const own = held === undefined ? await takeIn(context, tx, room, draft) : { eventId: held, entries: [] };
+    if (transaction !== undefined) {
+      await recordClientTransaction(tx, transaction, own.eventId, context.clock.now());
+    }
+    return { eventId: own.eventId, isCorrection: await append(tx, room, own.entries) };
+  });
+  if (sent.isCorrection) await ringRoom(context, roomId, 'for a correction');
+  return sent.eventId;
+}
+
+function notThere(roomId: RoomId): RoomError {
+  return new RoomError('forbidden', `nobody of this server is in ${roomId}`);
+}
+
+/**
+ * What takes long or outlives a rollback is done before the lock is taken: places of the state are remembered by number, and
+ * states that differ are resolved, so that under the lock the outcome is at hand.
+ */
+async function prepareGround({ store }: SendContext, roomId: RoomId, { type, stateKey }: Draft): Promise<void> {
+  if (stateKey !== undefined) await internStateKey(store, { type, stateKey });
+  const room = await readStanding(store, roomId);
+  if (room === undefined) throw notThere(roomId);
+  if (room.extremities.length < 2) return;
+  const parents = await readParents(store, roomId, room.extremities);
+  const states = [...parents.values()].map(({ stateAfter }) => stateAfter);
+  await resolveInSteps(store, roomId, rulesOfJoined(room.roomVersion), states);
+}
+
+/** Stores and judges an event in a locked room; gives what is to be journalled of it. */
+export async function takeIn(
+  context: SendContext,
+  tx: Transaction,
+  room: LockedRoom,
+  draft: Draft,
+): Promise<{ readonly eventId: EventId; readonly entries: readonly JournalEvent[] }> {
+  const rules = rulesOfJoined(room.roomVersion);
+  const pdu = composeOwn(context, draft, await placeInRoom(tx, room, rules, draft));
+  await insertPdus(tx, [checkedOwn(pdu)]);
+  const { admissions, entries } = await prepareAdmission(tx, room, [pdu.eventId]);
+  requireAccepted(admissions.get(pdu.eventId), entries);
+  return { eventId: pdu.eventId, entries: entries.map(asOutgoing) };
+}
+
+/** @throws RoomError unless the event is accepted, as for others to see */
+export function requireAccepted(admission: Admission | undefined, entries: readonly TimelineEvent[]): void {
+  if (admission?.outcome === 'admitted' && admission.verdict === 'accepted') return;
+  const refused = entries.find((entry) => entry.type === 'PduRejected');
+  if (refused?.type === 'PduRejected') throw new RoomError('forbidden', `${refused.reason} (${refused.rule})`);
+  if (admission?.outcome === 'admitted') {
+    throw new RoomError('forbidden', 'the current state of the room does not let it pass');
+  }
+  const why = admission !== undefined && 'reason' in admission ? admission.reason : 'what it builds on is not at hand';
+  throw new RoomError('busy', `the room cannot take the event now: ${why}`);
+}
+
+/** It is for others to get. */
+export function asOutgoing(entry: TimelineEvent): TimelineEvent {
+  return entry.type === 'PduAccepted' ? { ...entry, outgoing: true } : entry;
+}
+
+/** State that says already what its sender is saying is not said again. */
+async function sameState(
+  tx: Transaction,
+  { roomId, currentState }: LockedRoom,
+  { type, stateKey, sender, content }: Draft,
+): Promise<EventId | undefined> {
+  if (stateKey === undefined || currentState === null) return undefined;
+  const [held] = await readSnapshot(tx, roomId, currentState, { keys: [{ type, stateKey }] });
+  const [event] = held === undefined ? [] : await readPdus(tx, roomId, [held.eventId]);
+  if (event?.sender !== sender || event.hollow) return undefined;
+  const said = readContent(event.json)?.['content'];
+  return said !== undefined && canonicalJson(said) === canonicalJson(content) ? event.eventId : undefined;
+}
