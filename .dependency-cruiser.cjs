@@ -129,6 +129,12 @@ module.exports = {
       '^(workflows/|activities/|src/(temporal|cli|launch|simulator|accounts|operator|federation-api|client-api|http)/|node_modules/(@temporalio|fastify)/)',
     ),
     forbid(
+      'sending-decides-nothing-about-rooms',
+      "It reads what is owed and carries it; the health of servers is everybody's.",
+      '^src/sending/',
+      '^(workflows/|activities/|src/(?!sending/|store/|matrix/|federation/(contract|error)\\.ts|rooms/(context|resync/destination-health)\\.ts|clock\\.ts|invariant\\.ts|resync/events\\.ts)|node_modules/)',
+    ),
+    forbid(
       'accounts-know-no-rooms',
       'Users exist without rooms, and nothing about them asks the network.',
       '^src/accounts/',

@@ -79,8 +79,9 @@ function givenKeys(keys: JsonObject, member: string): GivenKey[] {
     if (algorithm === '' || CONTROL.test(name) || Buffer.byteLength(name) > NAME_BYTES_MAX) {
       throw new AccountError('invalid', `${member}: expected keys by "algorithm:key id"`);
     }
-    if (!isKey(key))
-      {throw new AccountError('invalid', `${member}: a key is a string, or an object with its signatures`);}
+    if (!isKey(key)) {
+      throw new AccountError('invalid', `${member}: a key is a string, or an object with its signatures`);
+    }
     return { algorithm, keyId, key: canonicalJson(key) };
   });
 }

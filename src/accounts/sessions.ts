@@ -55,8 +55,9 @@ export async function giveLoginToken(
   const now = clock.now();
   await store.inTransaction(async (tx) => {
     // An account that is closed meanwhile, or has another password, leaves no token behind.
-    if ((await lockUser(tx, userId, 'share')) === undefined)
-      {throw new AccountError('deactivated', 'this account is closed');}
+    if ((await lockUser(tx, userId, 'share')) === undefined) {
+      throw new AccountError('deactivated', 'this account is closed');
+    }
     await insertLoginToken(tx, { tokenHash: hashToken(loginToken), userId, expiresAt: now + LOGIN_TOKEN_MS }, now);
   });
   return { loginToken, expiresInMs: LOGIN_TOKEN_MS };

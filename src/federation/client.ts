@@ -113,6 +113,10 @@ export function createFederationClient(config: FederationClientConfig): Federati
     ...membershipRequests(requests),
     ...eventRequests(requests),
 
+    // What it thinks of each event changes nothing: it has the transaction.
+    sendTransaction: (destination, txnId, content, options) =>
+      requests.done(destination, { method: 'PUT', uri: path`/_matrix/federation/v1/send/${txnId}`, content }, options),
+
     serverKeys: (destination, options) =>
       requests.json(destination, { uri: '/_matrix/key/v2/server', isSigned: false }, options),
 

@@ -149,6 +149,8 @@ export interface FederationClient {
     eventId: EventId,
     options: RequestOptions,
   ): Promise<readonly Uint8Array[]>;
+  /** What is ours to tell, at most 50 PDUs in `content`. Resolves once the server has taken it. The same id again is the same transaction. */
+  sendTransaction(destination: ServerName, txnId: string, content: JsonObject, options: RequestOptions): Promise<void>;
   /** Raw events, at most `query.limit`. */
   getMissingEvents(
     destination: ServerName,

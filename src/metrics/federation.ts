@@ -102,6 +102,8 @@ export function countRequests(client: FederationClient, instruments: Instruments
       take('event_auth', events);
       return events;
     },
+    sendTransaction: (destination, txnId, content, options) =>
+      ask('send', options, client.sendTransaction(destination, txnId, content, options)),
     getMissingEvents: async (destination, roomId, query, options) => {
       const request = client.getMissingEvents(destination, roomId, query, options);
       const events = await ask('get_missing_events', options, request);

@@ -23,6 +23,7 @@ export type Endpoint =
   | 'event'
   | 'event_auth'
   | 'get_missing_events'
+  | 'send'
   | 'server_keys'
   | 'notary_query'
   | 'version';
@@ -95,6 +96,7 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   event: { carriesEvents: true },
   event_auth: { carriesEvents: true },
   get_missing_events: { carriesEvents: true },
+  send: { carriesEvents: false },
   server_keys: { carriesEvents: false },
   notary_query: { carriesEvents: false },
   version: { carriesEvents: false },

@@ -54,3 +54,11 @@ export function streamOf({ type }: JournalEvent): JournalStream {
 export function isTimelineEvent(event: JournalEvent): event is TimelineEvent {
   return streamOf(event) === 'timeline';
 }
+
+/** An event of ours that was accepted, and is for other servers to get from us. */
+export type OutgoingEntry = Extract<TimelineEvent, { readonly type: 'PduAccepted' }>;
+
+/** Whether the entry takes in what other servers are to get from us. */
+export function isOutgoing(event: JournalEvent): event is OutgoingEntry {
+  return event.type === 'PduAccepted' && event.outgoing === true;
+}

@@ -183,6 +183,8 @@ export interface Script {
   /** What `/state` holds, of what `/state_ids` names. */
   state: (server: ServerName, at: EventId) => readonly Uint8Array[];
   event: (server: ServerName, eventId: EventId) => Uint8Array;
+  /** Absent: every transaction is taken. */
+  take?: (server: ServerName, txnId: string, content: JsonObject) => void;
 }
 
 export const refuse = (server: ServerName, kind: FederationError['kind'], details = {}): never => {
@@ -363,6 +365,7 @@ function scriptedClient(room: ScriptedRoom, script: Script, asked: string[]): Fe
     state: (server, _room, at) =>
       answer(`${server} state ${at}`, () => streamOf([{ array: 'pdus' as const, events: script.state(server, at) }])),
     event: (server, eventId) => answer(`${server} event ${eventId}`, () => script.event(server, eventId)),
+    sendTransaction: (server, txnId, content) => answer(`${server} send`, () => script.take?.(server, txnId, content)),
   };
   return client as FederationClient;
 }

@@ -17,6 +17,7 @@ import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
+import { startSending } from '../../sending/sending.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { readCertificate } from '../process/certificate.ts';
 import { buildClientServer } from '../process/client-server.ts';
@@ -57,6 +58,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const ringer = await startRinger({ target, tracer: telemetry.tracer, clock: systemClock, logger });
   shutdown.add('temporal', () => ringer.close());
   const metrics = createMetrics({ version, role: 'serve', clock: systemClock, logger });
+  let said = (): void => undefined;
   const rooms = await buildRooms({
     config,
     role: 'serve',
@@ -65,12 +67,16 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     shutdown,
     metrics,
     ring: (roomId) => ringer.ring(roomId),
+    onSaid: () => said(),
   });
 
   const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
 
   const { listeners } = config;
   const tls = await readCertificate('federation', listeners.federation.tls);
+  const sending = startSending(rooms);
+  said = () => sending.poke();
+  shutdown.add('sending', () => sending.close());
   const receiver = startReceiver(rooms);
   shutdown.add('receiving', () => receiver.close());
   const federation = createFederationServer({
@@ -80,7 +86,13 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     ...(tls === undefined ? {} : { tls }),
     resolveKeys: rooms.keyRing.resolve,
     bodies: rooms.verification,
-    ports: receiver,
+    ports: {
+      ...receiver,
+      receiveTransaction: (origin, txnId, transaction) => {
+        sending.heardFrom(origin);
+        return receiver.receiveTransaction(origin, txnId, transaction);
+      },
+    },
     clock: systemClock,
     logger,
     version,

@@ -8,6 +8,7 @@ import { availableParallelism } from 'node:os';
 import { type Config, requireSetting } from '../../config.ts';
 import { systemClock } from '../../clock.ts';
 import { type Logger } from '../../logging.ts';
+import { type JournalEvent, isOutgoing } from '../../resync/entries.ts';
 import { type Metrics } from '../../metrics.ts';
 import { type RoomsContext } from '../../rooms/context.ts';
 import { ringRoom } from '../../rooms/ring.ts';
@@ -27,11 +28,13 @@ export interface RoomsOptions {
   readonly shutdown: Shutdown;
   readonly metrics: Metrics;
   readonly ring: RoomsContext['ring'];
+  /** Told when there is something for other servers to get. */
+  readonly onSaid?: () => void;
 }
 
 /** Throws `ConfigError`, `SchemaError`, `SecretFileError` or `CliError`. Tracing is on already. */
 export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
-  const { config, role, version, logger, shutdown, metrics, ring } = options;
+  const { config, role, version, logger, shutdown, metrics, ring, onSaid } = options;
   const { serverName } = config;
   const store = openStore({
     databaseUrl: requireSetting(config.database.url, 'database.url', 'the URL of a PostgreSQL database'),
@@ -42,6 +45,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     onAppended: (appended) => {
       metrics.onAppended(appended);
       ringForSpeakers(appended, ring, logger);
+      if (appended.entries.some(({ event }) => concernsOthers(event))) onSaid?.();
     },
     onCorrectionDue: (roomId) => void ringRoom({ ring, logger }, roomId, 'for a correction'),
   });
@@ -89,6 +93,11 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     logger.debug({ err: error }, 'the verification threads were not warmed up');
   });
   return context;
+}
+
+/** Whether other servers are to get something that they have not. */
+function concernsOthers(event: JournalEvent): boolean {
+  return isOutgoing(event) || event.type === 'ResyncCompleted';
 }
 
 /** A server that speaks for the first time ends the wait of its room's resync. A lost ring costs the time of a sweep. */

@@ -14,7 +14,7 @@ import { type RoomsContext } from '../context.ts';
  * one did, and says until when. Notes what becomes of it.
  */
 export async function askIfHealthy<T>(
-  { store, clock }: RoomsContext,
+  { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
   serverName: ServerName,
   ask: () => Promise<T>,
 ): Promise<T> {

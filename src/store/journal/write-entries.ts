@@ -7,7 +7,7 @@ import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
-import { type JournalEvent } from '../../resync/entries.ts';
+import { type JournalEvent, isOutgoing } from '../../resync/entries.ts';
 import { type Folded } from './fold-entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
 import { notifying, takingPositions } from './positions.ts';
@@ -117,6 +117,15 @@ const WRITE_ENTRIES = {
       `SELECT head.base + c.entry + 1, c.state, c.partial
          FROM head, unnest($30::bigint[], $31::text[], $32::boolean[]) AS c(entry, state, partial)`,
     )}
+  ), outgoing AS (
+    INSERT INTO outgoing_events (position, room_id, event_id)
+    SELECT position, $1, event_id FROM entry WHERE type = 'PduAccepted' AND event_id = ANY ($33::text[])
+  ), outgoing_room AS (
+    INSERT INTO outgoing_rooms (room_id, position, shared_out, leased_until)
+    SELECT $1, head.base + $3::int, head.base, 0 FROM head
+     WHERE cardinality($33::text[]) > 0
+        OR $34::boolean AND EXISTS (SELECT FROM outgoing_rooms o WHERE o.room_id = $1)
+    ON CONFLICT (room_id) DO UPDATE SET position = excluded.position
   )
   SELECT base, ${notifying('$3::int', '$1 || $27::text[]')} FROM head`,
 };
@@ -163,6 +172,9 @@ export function writeEntries(
     int8Array(states.map(({ entry }) => entry)),
     textArray(states.map(({ state }) => state)),
     booleanArray(states.map(({ partial }) => partial)),
+    // For others to get: what we said, and once a room is whole, who has missed it.
+    textArray(events.flatMap((event) => (isOutgoing(event) ? [event.eventId] : []))),
+    String(events.some(({ type }) => type === 'ResyncCompleted')),
   ];
   tx.queryLast({
     statement: WRITE_ENTRIES,

@@ -1,6 +1,7 @@
 /** What our users sent. Times are milliseconds since the Unix epoch. */
-import { index, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
-import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { sql } from 'drizzle-orm';
+import { index, integer, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { int8 } from './columns.ts';
 
 /**
@@ -24,3 +25,67 @@ export const clientTransactions = pgTable(
     index('client_transactions_by_age').on(table.sentAt),
   ],
 );
+
+/** Our events that other servers are to get, in the order of the journal; written with the entry that takes them in. */
+export const outgoingEvents = pgTable(
+  'outgoing_events',
+  {
+    position: int8().primaryKey(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+  },
+  (table) => [index('outgoing_events_by_room').on(table.roomId, table.position)],
+);
+
+/** Rooms that we said something in, and up to which position it is known who is to get it. */
+export const outgoingRooms = pgTable(
+  'outgoing_rooms',
+  {
+    roomId: text('room_id').$type<RoomId>().primaryKey(),
+    /** Of the newest entry that concerns other servers. */
+    position: int8().notNull(),
+    sharedOut: int8().notNull(),
+    /** By PostgreSQL's clock; until then somebody is at it. */
+    leasedUntil: int8().notNull(),
+  },
+  (table) => [
+    index('outgoing_rooms_due')
+      .on(table.roomId)
+      .where(sql`shared_out < position`),
+  ],
+);
+
+/** What of a room's `outgoing_events` a server is to get: those after `sent`, up to `owed`. */
+export const destinationRooms = pgTable(
+  'destination_rooms',
+  {
+    serverName: text('server_name').$type<ServerName>().notNull(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    sent: int8().notNull(),
+    owed: int8().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.serverName, table.roomId] }),
+    index('destination_rooms_due')
+      .on(table.serverName)
+      .where(sql`sent < owed`),
+    index('destination_rooms_by_room').on(table.roomId),
+  ],
+);
+
+/**
+ * Servers that get something from us. Apart from `destinations`, whose rows go when a server answers anything: that it answers
+ * questions does not say that it takes transactions.
+ */
+export const deliveries = pgTable('deliveries', {
+  serverName: text('server_name').$type<ServerName>().primaryKey(),
+  /** By PostgreSQL's clock; until then one process sends to it. */
+  leasedUntil: int8().notNull(),
+  /** Transactions that it did not take, in a row, since when, and when the next one is tried. */
+  failures: integer().notNull(),
+  failedSince: int8(),
+  retryAt: int8().notNull(),
+  /** The transaction that is under way or was not taken: it is sent again as it was. */
+  txnId: text(),
+  txnPositions: int8().array(),
+});

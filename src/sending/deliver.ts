@@ -1,0 +1,110 @@
+/**
+ * Sends to one server what it is owed, a transaction after the other, until nothing is left or it does not take one. A transaction is
+ * written down before it is sent: after a kill, or where the answer was lost, the same one is sent again, under its name, and the
+ * receiver takes it once.
+ */
+import { randomUUID } from 'node:crypto';
+import { FederationError } from '../federation/error.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { askIfHealthy } from '../rooms/resync/destination-health.ts';
+import { withTransaction } from '../store/open-store.ts';
+import {
+  type Delivery,
+  postponeDelivery,
+  readOutgoingBodies,
+  readOwedEvents,
+  recordTransaction,
+  settleOwed,
+  settleTransaction,
+} from '../store/tables/deliveries.ts';
+import { type SendingContext } from './context.ts';
+import { DELIVERY_LEASE_MS, PDUS_MAX, isRefusedForGood, nextDelivery, pauseAfter } from './next-delivery.ts';
+
+/** After so many another server that waits may have the place. */
+const TRANSACTIONS_IN_A_ROW = 10;
+
+/** How sending to a server ended: nothing is left, there is more, or it did not take what it was sent. */
+export type DeliveryOutcome = 'done' | 'more' | 'failed';
+
+/** Sends what is owed to a leased server. Aborting the signal leaves a transaction that is under way for the next. */
+export async function deliver(
+  context: SendingContext,
+  delivery: Delivery,
+  signal: AbortSignal,
+): Promise<DeliveryOutcome> {
+  const { serverName } = delivery;
+  let transaction = pendingOf(delivery);
+  for (let sent = 0; sent < TRANSACTIONS_IN_A_ROW; sent += 1) {
+    signal.throwIfAborted();
+    transaction ??= await beginTransaction(context, delivery);
+    if (transaction === undefined) {
+      await settleOwed(context.store, serverName);
+      return 'done';
+    }
+    if (!(await send(context, delivery, transaction, signal))) return 'failed';
+    transaction = undefined;
+  }
+  return 'more';
+}
+
+interface Transaction {
+  readonly txnId: string;
+  readonly positions: readonly number[];
+}
+
+function pendingOf({ txnId, txnPositions }: Delivery): Transaction | undefined {
+  return txnId === null || txnPositions === null ? undefined : { txnId, positions: txnPositions };
+}
+
+/** Chooses what is sent next and writes it down; `undefined`: nothing is owed. */
+async function beginTransaction({ store }: SendingContext, standing: Delivery): Promise<Transaction | undefined> {
+  const { serverName } = standing;
+  const next = await readOwedEvents(store, serverName, PDUS_MAX + 1, false);
+  if (next.length === 0) return undefined;
+  const isNewest = nextDelivery(standing, next.length) === 'newest';
+  const chosen = isNewest ? await readOwedEvents(store, serverName, PDUS_MAX, true) : next.slice(0, PDUS_MAX);
+  const transaction = { txnId: randomUUID(), positions: chosen.map(({ position }) => position) };
+  await recordTransaction(store, serverName, transaction.txnId, transaction.positions, DELIVERY_LEASE_MS);
+  return transaction;
+}
+
+/** Whether the server has taken it, or never will. */
+async function send(
+  context: SendingContext,
+  { serverName, failures }: Delivery,
+  { txnId, positions }: Transaction,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { store, clock, random, logger, federation } = context;
+  const content = await contentOf(context, positions);
+  try {
+    await askIfHealthy(context, serverName, () => federation.sendTransaction(serverName, txnId, content, { signal }));
+  } catch (error) {
+    if (!(error instanceof FederationError)) throw error;
+    if (!isRefusedForGood(error.status)) {
+      const at = clock.now();
+      // Whoever is known to be out of reach was not asked at all.
+      const isAsked = error.status !== undefined || error.retryAfterMs === undefined;
+      const pause = Math.max(pauseAfter(failures, random()), error.retryAfterMs ?? 0);
+      await postponeDelivery(store, serverName, { at, retryAt: at + pause, counts: isAsked });
+      logger.debug({ err: error, serverName, failures, retryInMs: pause }, 'a server did not take a transaction');
+      return false;
+    }
+    logger.warn({ err: error, serverName, txnId }, 'a server refuses a transaction; it is not sent again');
+  }
+  await withTransaction(store, (tx) => settleTransaction(tx, serverName, positions));
+  return true;
+}
+
+async function contentOf(
+  { store, clock, serverName }: SendingContext,
+  positions: readonly number[],
+): Promise<JsonObject> {
+  const pdus = (await readOutgoingBodies(store, positions)).flatMap((json) => {
+    const read = parseJsonObject(json);
+    return read.ok ? [read.value] : [];
+  });
+  return { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };
+}

@@ -1,0 +1,262 @@
+/**
+ * What other servers are to get of our events, and how far they have got it: positions, no row an event and server. Sharing out
+ * follows the journal; delivering follows that; each is leased, by the database's clock, to one process at a time.
+ */
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql, type Transaction } from '../open-store.ts';
+import { int8Array, textArray } from '../sql-values.ts';
+import { fromStorable } from '../storable-text.ts';
+import { NOW_MS } from './staged-pdus.ts';
+
+/** A room in which something was said that is not shared out. */
+export interface OutgoingRoom {
+  readonly roomId: RoomId;
+  /** What lies after `sharedOut`, up to `position`. */
+  readonly position: number;
+  readonly sharedOut: number;
+}
+
+/** Leases rooms that nobody is at. */
+export async function leaseOutgoingRooms(sql: Sql, leaseMs: number, limit: number): Promise<OutgoingRoom[]> {
+  return sql.query<OutgoingRoom>(
+    `UPDATE outgoing_rooms o SET leased_until = ${NOW_MS} + $1::bigint
+      WHERE room_id IN (SELECT room_id FROM outgoing_rooms
+                         WHERE shared_out < position AND leased_until <= ${NOW_MS} LIMIT $2 FOR UPDATE SKIP LOCKED)
+     RETURNING room_id AS "roomId", position, shared_out AS "sharedOut"`,
+    [leaseMs, limit],
+  );
+}
+
+/** An event of ours that others are to get. */
+export interface OutgoingEvent {
+  readonly position: number;
+  readonly eventId: EventId;
+  readonly type: string;
+  readonly stateKey: string | null;
+  readonly stateBefore: SnapshotId;
+  readonly partial: boolean;
+}
+
+/** Those of a room in `(after, upTo]`, in order. */
+export async function readOutgoingEvents(
+  sql: Sql,
+  roomId: RoomId,
+  after: number,
+  upTo: number,
+): Promise<OutgoingEvent[]> {
+  const rows = await sql.query<OutgoingEvent>(
+    `SELECT o.position, o.event_id AS "eventId", p.type, k.state_key AS "stateKey",
+            encode(e.state_before, 'hex') AS "stateBefore", e.partial
+       FROM outgoing_events o JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
+       JOIN event_states e ON e.event_nid = p.nid LEFT JOIN state_keys k ON k.nid = p.state_key_nid
+      WHERE o.room_id = $1 AND o.position > $2 AND o.position <= $3 ORDER BY o.position`,
+    [roomId, after, upTo],
+  );
+  return rows.map((row) => ({ ...row, stateKey: row.stateKey === null ? null : fromStorable(row.stateKey) }));
+}
+
+/** Where the newest of our events of this stay stands, and the first; `undefined`: none is for others. */
+export async function readOutgoingSpan(
+  sql: Sql,
+  roomId: RoomId,
+): Promise<{ readonly first: number; readonly last: number } | undefined> {
+  const [row] = await sql.query<{ first: number | null; last: number | null }>(
+    `SELECT min(o.position) AS first, max(o.position) AS last
+       FROM outgoing_events o JOIN rooms r ON r.room_id = o.room_id
+       JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.epoch = r.epoch
+      WHERE o.room_id = $1`,
+    [roomId],
+  );
+  if (row === undefined || row.first === null || row.last === null) return undefined;
+  return { first: row.first, last: row.last };
+}
+
+/** The servers that were said to be in the room when we joined it, by everybody who let one of us in since this stay began. */
+export async function readServersOfStay(sql: Sql, roomId: RoomId): Promise<ServerName[]> {
+  const rows = await sql.query<{ data: { joinedVia: ServerName; serversInRoom?: ServerName[]; via?: ServerName[] } }>(
+    `SELECT j.data FROM journal j JOIN rooms r ON r.room_id = j.room_id AND r.epoch = j.epoch
+      WHERE j.room_id = $1 AND j.type IN ('PartialStateJoined', 'ResidentsLearned')`,
+    [roomId],
+  );
+  return rows.flatMap(({ data: { joinedVia, serversInRoom = [] } }) => [joinedVia, ...serversInRoom]);
+}
+
+/** Whether the room became whole in `(after, upTo]`. */
+export async function becameWhole(sql: Sql, roomId: RoomId, after: number, upTo: number): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT FROM journal WHERE room_id = $1 AND stream = 'resync' AND position > $2 AND position <= $3
+        AND type = 'ResyncCompleted' LIMIT 1`,
+    [roomId, after, upTo],
+  );
+  return rows.length > 0;
+}
+
+/** What servers are owed of a room: its events in `(after, upTo]`. */
+export interface Owed {
+  readonly servers: readonly ServerName[];
+  readonly after: number;
+  readonly upTo: number;
+  /** Only those that have been owed nothing since this position. */
+  readonly unlessOwedSince?: number;
+}
+
+/** Writes down what is owed, and that the room is shared out so far. The rows of all servers are one statement. */
+export async function shareOut(tx: Transaction, room: OutgoingRoom, owed: readonly Owed[]): Promise<void> {
+  for (const { servers, after, upTo, unlessOwedSince } of owed) {
+    await tx.query(
+      `WITH server AS (SELECT DISTINCT name FROM unnest($2::text[]) AS i(name) ORDER BY name), known AS (
+         INSERT INTO deliveries (server_name, leased_until, failures, retry_at)
+         SELECT name, 0, 0, 0 FROM server ON CONFLICT DO NOTHING
+       )
+       INSERT INTO destination_rooms AS d (server_name, room_id, sent, owed)
+       SELECT name, $1, $3::bigint, $4::bigint FROM server
+       ON CONFLICT (server_name, room_id) DO UPDATE
+          SET sent = CASE WHEN d.sent < d.owed THEN d.sent ELSE excluded.sent END, owed = excluded.owed
+        WHERE d.owed < excluded.owed AND ($5::bigint IS NULL OR d.owed < $5::bigint)`,
+      [room.roomId, [...servers], after, upTo, unlessOwedSince ?? null],
+    );
+  }
+  await tx.query(
+    `UPDATE outgoing_rooms SET shared_out = greatest(shared_out, $2::bigint), leased_until = 0 WHERE room_id = $1`,
+    [room.roomId, room.position],
+  );
+}
+
+/** A server that something is to be sent to. */
+export interface Delivery {
+  readonly serverName: ServerName;
+  readonly failures: number;
+  readonly failedSince: number | null;
+  readonly txnId: string | null;
+  readonly txnPositions: readonly number[] | null;
+}
+
+/** Leases servers that are owed something and have had no failure lately. `now`: milliseconds, of who decides on pauses. */
+export async function leaseDeliveries(
+  sql: Sql,
+  { now, leaseMs, limit }: { readonly now: number; readonly leaseMs: number; readonly limit: number },
+): Promise<Delivery[]> {
+  return sql.query<Delivery>(
+    `UPDATE deliveries d SET leased_until = ${NOW_MS} + $1::bigint
+      WHERE server_name IN (
+        SELECT server_name FROM deliveries f
+         WHERE leased_until <= ${NOW_MS} AND retry_at <= $2::bigint
+           AND EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = f.server_name AND r.sent < r.owed)
+         ORDER BY retry_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+     RETURNING server_name AS "serverName", failures, failed_since AS "failedSince", txn_id AS "txnId",
+               txn_positions AS "txnPositions"`,
+    [leaseMs, now, limit],
+  );
+}
+
+/** An event that is owed to a server. */
+export interface OwedEvent {
+  readonly position: number;
+  readonly roomId: RoomId;
+}
+
+/** The first ones owed to a server, in order; `newest`: of each room the newest one alone. */
+export async function readOwedEvents(
+  sql: Sql,
+  serverName: ServerName,
+  limit: number,
+  newest: boolean,
+): Promise<OwedEvent[]> {
+  const owed = `
+    FROM destination_rooms r JOIN outgoing_events o ON o.room_id = r.room_id AND o.position > r.sent AND o.position <= r.owed
+    JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.verdict = 'accepted'
+   WHERE r.server_name = $1 AND r.sent < r.owed`;
+  return sql.query<OwedEvent>(
+    newest
+      ? `SELECT * FROM (SELECT DISTINCT ON (r.room_id) o.position, o.room_id AS "roomId" ${owed}
+                         ORDER BY r.room_id, o.position DESC) AS of_rooms ORDER BY position LIMIT $2`
+      : `SELECT o.position, o.room_id AS "roomId" ${owed} ORDER BY o.position LIMIT $2`,
+    [serverName, limit],
+  );
+}
+
+/** The texts of outgoing events, in the order of their positions. */
+export async function readOutgoingBodies(sql: Sql, positions: readonly number[]): Promise<string[]> {
+  const rows = await sql.query<{ json: string }>(
+    `SELECT p.json::text AS json FROM outgoing_events o JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
+      WHERE o.position = ANY ($1::bigint[]) ORDER BY o.position`,
+    [int8Array(positions)],
+  );
+  return rows.map(({ json }) => json);
+}
+
+/** Notes a transaction before it is sent: whoever sends it again sends the same. Renews the lease. */
+export async function recordTransaction(
+  sql: Sql,
+  serverName: ServerName,
+  txnId: string,
+  positions: readonly number[],
+  leaseMs: number,
+): Promise<void> {
+  await sql.query(
+    `UPDATE deliveries SET txn_id = $2, txn_positions = $3::bigint[], leased_until = ${NOW_MS} + $4::bigint
+      WHERE server_name = $1`,
+    [serverName, txnId, int8Array(positions), leaseMs],
+  );
+}
+
+/** The server has taken a transaction, or never will: what it held is sent. */
+export async function settleTransaction(
+  tx: Transaction,
+  serverName: ServerName,
+  positions: readonly number[],
+): Promise<void> {
+  await tx.query(
+    `UPDATE destination_rooms r SET sent = greatest(r.sent, s.position)
+       FROM (SELECT room_id, max(position) AS position FROM outgoing_events
+              WHERE position = ANY ($2::bigint[]) GROUP BY room_id) AS s
+      WHERE r.server_name = $1 AND r.room_id = s.room_id`,
+    [serverName, int8Array(positions)],
+  );
+  await tx.query(
+    `UPDATE deliveries SET txn_id = NULL, txn_positions = NULL, failures = 0, failed_since = NULL, retry_at = 0
+      WHERE server_name = $1`,
+    [serverName],
+  );
+}
+
+/** Nothing of what is owed is to be sent any more: it was rejected since. */
+export async function settleOwed(sql: Sql, serverName: ServerName): Promise<void> {
+  await sql.query(
+    `UPDATE destination_rooms r SET sent = owed
+      WHERE server_name = $1 AND sent < owed
+        AND NOT EXISTS (SELECT FROM outgoing_events o
+                          JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.verdict = 'accepted'
+                         WHERE o.room_id = r.room_id AND o.position > r.sent AND o.position <= r.owed)`,
+    [serverName],
+  );
+}
+
+/** It did not take the transaction; nothing is sent to it before `retryAt`. */
+export async function postponeDelivery(
+  sql: Sql,
+  serverName: ServerName,
+  { at, retryAt, counts }: { readonly at: number; readonly retryAt: number; readonly counts: boolean },
+): Promise<void> {
+  await sql.query(
+    `UPDATE deliveries SET failures = failures + $4::int, failed_since = coalesce(failed_since, $2::bigint),
+            retry_at = $3::bigint
+      WHERE server_name = $1`,
+    [serverName, at, Math.ceil(retryAt), counts ? 1 : 0],
+  );
+}
+
+/** Gives a server back. */
+export async function endDeliveryLease(sql: Sql, serverName: ServerName): Promise<void> {
+  await sql.query(`UPDATE deliveries SET leased_until = 0 WHERE server_name = $1`, [serverName]);
+}
+
+/** These servers are heard from again: what they are owed is tried at once. */
+export async function retryDeliveries(sql: Sql, serverNames: readonly ServerName[]): Promise<void> {
+  await sql.query(
+    `WITH well AS (DELETE FROM destinations WHERE server_name = ANY ($1::text[]))
+     UPDATE deliveries SET retry_at = 0 WHERE server_name = ANY ($1::text[])`,
+    [textArray(serverNames)],
+  );
+}
