@@ -5,7 +5,7 @@ import { type Requester } from '../accounts/contract.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
 import { goneSignal } from '../http/gone-signal.ts';
 import { MatrixError } from '../http/matrix-error.ts';
-import { type RoomId, type UserId, parseRoomId } from '../matrix/identifiers.ts';
+import { type UserId } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 
@@ -80,13 +80,6 @@ export function readMembers<Schema extends z.ZodType>(members: JsonObject, schem
 export function requireOwn({ params, requester: { userId } }: UserRequest): UserId {
   if (params['userId'] === userId) return userId;
   throw new MatrixError(403, 'M_FORBIDDEN', 'that is of another user');
-}
-
-/** The room of the path, if it can be one of ours: a NUL could not even be looked up. Throws a `MatrixError`. */
-export function requireRoomId({ params }: Pick<ClientRequest, 'params'>): RoomId {
-  const roomId = parseRoomId(params['roomId']);
-  if (roomId !== undefined && !roomId.includes('\0')) return roomId;
-  throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not a room id');
 }
 
 /** A parameter of the query that may be given once; `undefined`: it is not. Throws a `MatrixError` for several. */

@@ -1,16 +1,20 @@
 /** What the endpoints for clients are given besides the request. */
 import { type Accounts, type SecretRegistration } from '../accounts/contract.ts';
+import { type Clock } from '../clock.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
 import { type RateLimiters } from './rate-limits.ts';
+import { type SharedAnswers } from './shared-answers.ts';
 
 export interface ClientContext {
   readonly serverName: ServerName;
   readonly accounts: Accounts;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
+  readonly answers: SharedAnswers;
+  readonly clock: Clock;
   readonly limiters: RateLimiters;
   /** Where clients reach this server; `null`: nobody has said. */
   readonly publicBaseUrl: string | null;

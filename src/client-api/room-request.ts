@@ -26,14 +26,15 @@ function invalid(message: string): MatrixError {
 /** Throws a `MatrixError`, as all of these. */
 export function roomIdOf({ params }: Pick<ClientRequest, 'params'>): RoomId {
   const roomId = parseRoomId(params['roomId']);
-  if (roomId === undefined) throw invalid('that is not a room id');
+  // A NUL could not even be looked up.
+  if (roomId === undefined || roomId.includes('\0')) throw invalid('that is not a room id');
   return roomId;
 }
 
 /** The event that the path names. */
 export function eventIdOf({ params }: Pick<ClientRequest, 'params'>): EventId {
   const eventId = parseEventId(params['eventId']);
-  if (eventId === undefined) throw invalid('that is not an event id');
+  if (eventId === undefined || eventId.includes('\0')) throw invalid('that is not an event id');
   return eventId;
 }
 

@@ -9,7 +9,6 @@ import { createAnswerError } from '../http/answer-error.ts';
 import { createApp } from '../http/create-app.ts';
 import { addEndpoints, refuseOtherMethods } from '../http/endpoint.ts';
 import { takeBodies } from '../http/take-bodies.ts';
-import { type Clock } from '../clock.ts';
 import { type Logger } from '../logging.ts';
 import { clientRequest } from './client-request.ts';
 import { type ClientContext } from './context.ts';
@@ -24,9 +23,11 @@ import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
 import { SEND_ENDPOINTS } from './endpoints/send.ts';
+import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
+import { SharedAnswers } from './shared-answers.ts';
 import { requireUser } from './requester.ts';
 
 /** Until the headers of a request have arrived, and all of it, milliseconds (slow loris). */
@@ -72,15 +73,15 @@ export const USER_ENDPOINTS = [
   ...MEMBERSHIP_ENDPOINTS,
   ...CREATE_ROOM_ENDPOINTS,
   ...SEND_ENDPOINTS,
+  ...ROOM_ENDPOINTS,
 ];
 
-export interface ClientServerOptions extends Omit<ClientContext, 'limiters'> {
+export interface ClientServerOptions extends Omit<ClientContext, 'limiters' | 'answers'> {
   /** Absent: plain HTTP, on an inner address or behind a proxy that ends TLS. */
   readonly tls?: { readonly certificatePem: string; readonly keyPem: string } | undefined;
   /** The caller's address is the last in `X-Forwarded-For`. */
   readonly isBehindProxy: boolean;
   readonly rateLimits: RateLimits;
-  readonly clock: Clock;
   readonly logger: Logger;
 }
 
@@ -108,7 +109,11 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
   // Of whatever content type: what is JSON is for the endpoint to say, and strictly.
   takeBodies(app, BODY_LIMITS, ({ ip }) => ip);
 
-  const context: ClientContext = { ...options, limiters: createRateLimiters(options.rateLimits, options.clock) };
+  const context: ClientContext = {
+    ...options,
+    limiters: createRateLimiters(options.rateLimits, options.clock),
+    answers: new SharedAnswers(),
+  };
   addEndpoints(app, OPEN_ENDPOINTS, clientRequest, context);
   void app.register((users, _options, done) => {
     addEndpoints(users, USER_ENDPOINTS, requireUser(users, context.accounts).of, context);

@@ -2,8 +2,17 @@
 import { Readable } from 'node:stream';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from 'fastify';
 import { EventStream, sendEventStream } from './event-stream.ts';
-import { sendJsonStream } from './json-stream.ts';
+import { sendJsonStream, sendJsonText } from './json-stream.ts';
 import { MatrixError } from './matrix-error.ts';
+
+/** JSON that is written already, as it may be for many who ask. */
+export class JsonText {
+  readonly bytes: Buffer;
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+  }
+}
 
 /** What every handler may look at. */
 export interface OpenRequest {
@@ -15,7 +24,7 @@ export interface Endpoint<Request, Context> {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** Segments with `:` before them are variable. */
   readonly path: string;
-  /** Gives what is sent with status 200: a value as JSON, a stream of JSON, or an `EventStream`. Throws a `MatrixError` to refuse. */
+  /** Gives what is sent with status 200: a value as JSON, JSON as it is written, a stream of it, or an `EventStream`. Throws a `MatrixError` to refuse. */
   readonly answer: (request: Request, context: Context) => unknown;
 }
 
@@ -33,6 +42,7 @@ export function addEndpoints<Request, Context>(
       handler: async (request, reply) => {
         const answered = await answer(requestOf(request, reply), context);
         if (answered instanceof EventStream) return sendEventStream(reply, answered);
+        if (answered instanceof JsonText) return sendJsonText(reply, answered.bytes);
         return answered instanceof Readable ? sendJsonStream(reply, answered) : answered;
       },
     });

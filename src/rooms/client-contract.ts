@@ -1,12 +1,49 @@
 /** What clients are offered of rooms, in shapes; no code. Throws `RoomError`. */
 import { type Preset } from '../matrix/client/first-events.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
+import { type JsonObject, type StateKey } from '../matrix/pdu.ts';
+import { type NotReady, type StateEvent, type WaitOptions } from './contract.ts';
 
-/** Reading rooms as one of our users sees them. */
+/** A user who reads a room, and how long he waits for its memberships. */
+export interface ClientQuery extends WaitOptions {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+}
+
+export interface MembersQuery extends ClientQuery {
+  /** Only these; `null`: all. */
+  readonly membership: string | null;
+  /** All but these; `null`: all. */
+  readonly notMembership: string | null;
+  /** As it was at this position; `null`: as it is. */
+  readonly at: number | null;
+}
+
+/** Events of a state, to be read. */
+export interface ClientRows {
+  readonly ready: true;
+  /** Of what is read: where two have one name they have the same rows. */
+  readonly name: string;
+  /** Begins to read. `size`: rows at the most. */
+  readonly open: () => Promise<{ readonly size: number; readonly pages: AsyncIterable<readonly StateEvent[]> }>;
+}
+
+/**
+ * Reading rooms as one of our users sees them: as they are while he is joined or anybody may read, as he left them otherwise. What
+ * needs memberships of other servers' users waits for full state. Throws `forbidden` where he may read nothing, and at once.
+ */
 export interface ClientReads {
   /** Rooms that a user is joined to, partial ones too, in the order of their ids. */
   joinedRooms(userId: UserId): Promise<readonly RoomId[]>;
+  /** The whole state. */
+  state(query: ClientQuery): Promise<ClientRows | NotReady>;
+  /** What stands in one place of the state. Throws `unknown-event` where nothing does. */
+  stateEvent(query: ClientQuery, place: StateKey): Promise<({ readonly ready: true } & StateEvent) | NotReady>;
+  members(query: MembersQuery): Promise<ClientRows | NotReady>;
+  /** Those who are joined now; of users who are themselves. */
+  joinedMembers(query: ClientQuery): Promise<ClientRows | NotReady>;
+  /** Throws `unknown-event` for one that is not held, that counts for nothing, or that the user may not see. */
+  event(query: ClientQuery, eventId: EventId): Promise<({ readonly ready: true } & StateEvent) | NotReady>;
 }
 
 /** By which of a user's devices, and under which transaction id, something is sent: again it is the same event. */

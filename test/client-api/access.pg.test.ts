@@ -16,7 +16,7 @@ const PLACES: Readonly<Record<string, string>> = {
   userId: '@victim:here.test',
   roomId: '!victim:elsewhere.test',
   roomIdOrAlias: '!victim:elsewhere.test',
-  eventId: '$victims',
+  eventId: '$victim:elsewhere.test',
   kind: 'override',
 };
 

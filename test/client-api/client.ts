@@ -15,6 +15,7 @@ import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { silent } from '../federation/tls-server.ts';
 import { keyOf } from '../matrix/sample-event.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
+import { type Notifier, createNotifier } from '../../src/store/notify.ts';
 import { type Store } from '../../src/store/open-store.ts';
 
 export const SERVER_NAME = 'here.test' as ServerName;
@@ -35,6 +36,8 @@ export interface Answer {
 
 export interface TestClient {
   readonly url: string;
+  /** What its requests wait by. */
+  readonly notifier: Notifier;
   readonly clock: TestClock;
   readonly log: readonly string[];
   /** `body`: as JSON, or a string or bytes as they are. */
@@ -77,6 +80,8 @@ function actsOf(store: Store, clock: Clock): ClientActs {
 export async function startClientApi(store: Store, over: Partial<ClientServerOptions> = {}): Promise<TestClient> {
   const log: string[] = [];
   const clock = new TestClock();
+  const notifier = createNotifier(store);
+  onTestFinished(() => notifier.close());
   const accounts = createAccounts({
     store,
     clock,
@@ -86,8 +91,8 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
   const app = createClientServer({
     ...bareOptions(clock),
     accounts,
-    reads: clientReads({ store }),
     acts: actsOf(store, clock),
+    reads: clientReads({ store, notifier, clock }),
     isRegistrationOpen: true,
     secretRegistration: createSecretRegistration(SECRET, clock),
     logger: pino({ level: 'trace' }, { write: (line: string) => void log.push(line) }),
@@ -117,6 +122,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
   };
   return {
     url,
+    notifier,
     clock,
     log,
     ask,

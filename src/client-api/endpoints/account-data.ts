@@ -4,9 +4,10 @@
  * Source: https://spec.matrix.org/v1.16/client-server-api/#client-config
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
-import { type UserRequest, bodyOf, requireOwn, requireRoomId } from '../client-request.ts';
+import { type UserRequest, bodyOf, requireOwn } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { roomIdOf } from '../room-request.ts';
 
 export const ACCOUNT_DATA_ENDPOINTS: readonly UserEndpoint[] = [
   '/user/:userId/account_data/:type',
@@ -34,5 +35,5 @@ function typeOf({ params }: UserRequest): string {
 
 /** `null`: the path names none. */
 function roomOf(request: UserRequest): RoomId | null {
-  return request.params['roomId'] === undefined ? null : requireRoomId(request);
+  return request.params['roomId'] === undefined ? null : roomIdOf(request);
 }

@@ -1,9 +1,138 @@
-/** Reading rooms as one of our users may see them. */
+/** Reading rooms as one of our users may see them (who-may-read.ts), waiting where memberships are not known (full-state.ts). */
+import { type EventId, type UserId, domainOf } from '../../matrix/identifiers.ts';
+import { type StateKey } from '../../matrix/pdu.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { openStateBodies, streamPduBodies } from '../../store/events/pdu-bodies.ts';
+import { readHead } from '../../store/journal/journal.ts';
 import { readJoinedRooms } from '../../store/journal/rooms.ts';
-import { type ClientReads } from '../client-contract.ts';
-import { type RoomsContext } from '../context.ts';
+import { readWholeStateAt } from '../../store/journal/views.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type ClientQuery, type ClientReads, type ClientRows, type MembersQuery } from '../client-contract.ts';
+import { type NotReady, type StateEvent } from '../contract.ts';
+import { RoomError } from '../error.ts';
+import { eventForClient } from './event-for-client.ts';
+import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
+import { type Reader, readerOf } from './who-may-read.ts';
 
-/** Puts the reads of clients together. */
-export function clientReads({ store }: Pick<RoomsContext, 'store'>): ClientReads {
-  return { joinedRooms: (userId) => readJoinedRooms(store, userId) };
+const MEMBER = 'm.room.member';
+/** Rows of one page of an answer, as for operators. */
+const PAGE_ROWS = 500;
+/** How often what a user may read may change while he waits for it. */
+const TURNS_MAX = 5;
+
+interface Reading extends WaitContext {
+  readonly waits: FullStateWaits;
+}
+
+/** Puts the reads of clients together. One for a process: whoever waits for the same shares its looks. */
+export function clientReads({ store, notifier, clock }: WaitContext): ClientReads {
+  const reading: Reading = { store, notifier, clock, waits: fullStateWaits({ store, notifier, clock }) };
+  return {
+    joinedRooms: (userId) => readJoinedRooms(store, userId),
+    state: async (query) => {
+      const state = await wholeState(reading, query);
+      return state === undefined ? notReady(reading, query.roomId) : stateRows(reading, query, state);
+    },
+    stateEvent: (query, place) => stateEvent(reading, query, place),
+    members: async (query) => {
+      const state = await stateOfMembers(reading, query);
+      return state === undefined ? notReady(reading, query.roomId) : memberRows(reading, query, state);
+    },
+    joinedMembers: async (query) => {
+      const { roomId, userId } = query;
+      const requireJoined = async (): Promise<void> => {
+        const reader = await readerOf(store, roomId, userId);
+        if (reader.may === 'now' && reader.isJoined) return;
+        throw new RoomError('forbidden', `${userId} is not in ${roomId}`);
+      };
+      await requireJoined();
+      const state = await reading.waits.room(roomId, query);
+      if (state === undefined) return notReady(reading, roomId);
+      await requireJoined();
+      return memberRows(reading, { ...query, membership: 'join', notMembership: null }, state);
+    },
+    event: (query, eventId) => eventForClient(reading, query, eventId),
+  };
+}
+
+/** The state that a user may read, with all memberships; `undefined`: it is not known by the end of the wait. */
+async function wholeState({ store, waits }: Reading, query: ClientQuery): Promise<SnapshotId | undefined> {
+  const { roomId, userId } = query;
+  let reader = await readerOf(store, roomId, userId);
+  for (let turn = 0; turn < TURNS_MAX; turn += 1) {
+    const state =
+      reader.may === 'now'
+        ? await waits.room(roomId, query)
+        : (await waits.event(roomId, reader.left.eventId, query))?.stateAfter;
+    if (state === undefined) return undefined;
+    // He may have been put out meanwhile, or let in again.
+    const now = await readerOf(store, roomId, userId);
+    if (isSame(reader, now)) return state;
+    reader = now;
+  }
+  return undefined;
+}
+
+function isSame(one: Reader, other: Reader): boolean {
+  if (one.may === 'now' || other.may === 'now') return one.may === other.may;
+  return one.left.eventId === other.left.eventId;
+}
+
+/** Where a position is given, the state there, if it is of the time that the user may read. */
+async function stateOfMembers(reading: Reading, query: MembersQuery): Promise<SnapshotId | undefined> {
+  const { store } = reading;
+  const { roomId, userId, at } = query;
+  if (at !== null && at > (await readHead(store))) throw new RoomError('invalid', 'that position is still to come');
+  const whole = await wholeState(reading, query);
+  if (whole === undefined || at === null) return whole;
+  const reader = await readerOf(store, roomId, userId);
+  if (reader.may === 'then' && at >= reader.left.position) return whole;
+  return (await readWholeStateAt(store, roomId, at)) ?? whole;
+}
+
+async function stateEvent(
+  reading: Reading,
+  query: ClientQuery,
+  place: StateKey,
+): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
+  const { store } = reading;
+  const { roomId, userId } = query;
+  const needsAll = place.type === MEMBER && !isOurs(place.stateKey, store.serverName);
+  const state = needsAll ? await wholeState(reading, query) : knownState(await readerOf(store, roomId, userId));
+  if (state === undefined) return notReady(reading, roomId);
+  const [entry] = await readSnapshot(store, roomId, state, { keys: [place] });
+  const body = entry && (await bodyOf(reading, entry.eventId));
+  if (body === undefined) throw new RoomError('unknown-event', `there is no such state in ${roomId}`);
+  return { ready: true, ...body };
+}
+
+/** Memberships of our own users are known from the first moment: there was none of us in the room before. */
+function isOurs(stateKey: string, serverName: string): boolean {
+  return stateKey.startsWith('@') && domainOf(stateKey as UserId) === serverName;
+}
+
+function knownState(reader: Reader): SnapshotId {
+  return reader.may === 'now' ? reader.currentState : reader.left.stateAfter;
+}
+
+async function bodyOf({ store }: WaitContext, eventId: EventId): Promise<StateEvent | undefined> {
+  for await (const [body] of streamPduBodies(store, [eventId], 1)) return body;
+  return undefined;
+}
+
+function stateRows({ store }: Reading, { roomId }: ClientQuery, state: SnapshotId): ClientRows {
+  return {
+    ready: true,
+    name: `state ${roomId} ${state}`,
+    open: () => openStateBodies(store, roomId, state, null, PAGE_ROWS),
+  };
+}
+
+function memberRows({ store }: Reading, query: Omit<MembersQuery, 'at'>, state: SnapshotId): ClientRows {
+  const { roomId, membership, notMembership } = query;
+  return {
+    ready: true,
+    name: `members ${roomId} ${state} ${membership ?? '*'} ${notMembership ?? '-'}`,
+    open: () => openStateBodies(store, roomId, state, { membership, notMembership }, PAGE_ROWS),
+  };
 }

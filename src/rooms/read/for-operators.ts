@@ -5,7 +5,7 @@
 import { type EventId, type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { type ResyncState, initialResyncState } from '../../resync/state.ts';
+import { initialResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
 import { readBacklog, readDropped, readWaiting } from '../../store/tables/staged-reads.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
@@ -31,6 +31,7 @@ import {
 import { RoomError } from '../error.ts';
 import { readCorrections, readCorrectionsOpen } from './corrections.ts';
 import { explainEvent } from './explain-event.ts';
+import { type FullStateWaits, fullStateWaits, notReady, requireRoom } from './full-state.ts';
 import { readProgress } from '../resync/fetch-progress.ts';
 
 /** Events that were given up, in a description. */
@@ -41,15 +42,11 @@ const INTENTS_SHOWN = 20;
 const WAITING_SHOWN = 10;
 /** Rows of one page of an answer, some 500 KB; 1,000 are no quicker and take 10 MB more of a process. */
 const PAGE_ROWS = 500;
-/** While notifications cannot be heard, a waiter hears of a change this late. */
-const POLL_MS = 1_000;
-/** Asked of callers when nothing better is known. */
-const RETRY_AFTER_MS = 5_000;
 
 /** What the operator API reads of rooms. */
 export function operatorReads(context: RoomsContext): RoomReads {
   const { store } = context;
-  const look = lookForFullState(context);
+  const waits = fullStateWaits(context);
   return {
     listRooms: async () => {
       const overviews: RoomOverview[] = [];
@@ -81,15 +78,15 @@ export function operatorReads(context: RoomsContext): RoomReads {
     },
     explainEvent: (eventId) => explainEvent(context, eventId),
     members: async (roomId, options) => {
-      const full = await fullState(context, look, roomId, options);
+      const full = await fullState(context, waits, roomId, options);
       if (!full.ready) return full;
       const { degraded, state } = full;
       return { ready: true, degraded, pages: memberPages(context, roomId, state, options.membership) };
     },
     state: async (roomId, options) => {
-      if (options.at !== undefined) return stateAt(context, roomId, options.at, options);
+      if (options.at !== undefined) return stateAt(context, waits, roomId, options.at, options);
       if (options.members) {
-        const full = await fullState(context, look, roomId, options);
+        const full = await fullState(context, waits, roomId, options);
         if (!full.ready) return full;
         return { ready: true, degraded: full.degraded, pages: statePages(context, roomId, full.state, true) };
       }
@@ -103,28 +100,20 @@ export function operatorReads(context: RoomsContext): RoomReads {
 /** The state before an event. Who waits is woken when this very event has full state. */
 async function stateAt(
   context: RoomsContext,
+  waits: FullStateWaits,
   roomId: RoomId,
   eventId: EventId,
-  { members, waitMs, signal }: WaitOptions & { readonly members: boolean },
+  options: WaitOptions & { readonly members: boolean },
 ): Promise<Ready<StateEvent> | NotReady> {
+  const { members } = options;
   await requireRoom(context, roomId);
-  const look = async (): Promise<SnapshotId | undefined> => {
-    const event = (await readEventStates(context.store, roomId, [eventId])).get(eventId);
-    if (event === undefined) throw new RoomError('unknown-room', `${eventId} is not in the timeline of ${roomId} here`);
-    return event.partial && members ? undefined : event.stateBefore;
-  };
-  const state = await context.notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS });
+  const event = (await readEventStates(context.store, roomId, [eventId])).get(eventId);
+  if (event === undefined) throw new RoomError('unknown-room', `${eventId} is not in the timeline of ${roomId} here`);
+  const state =
+    event.partial && members ? (await waits.event(roomId, eventId, options))?.stateBefore : event.stateBefore;
   if (state === undefined) return notReady(context, roomId);
   const { resync } = await requireRoom(context, roomId);
   return { ready: true, degraded: resync.degraded !== null, pages: statePages(context, roomId, state, members) };
-}
-
-async function requireRoom({ store }: RoomsContext, roomId: RoomId): Promise<RoomRow> {
-  const room = await readRoom(store, roomId);
-  if (room === undefined || room.epoch === 0) {
-    throw new RoomError('unknown-room', `${roomId} is not a room of this server`);
-  }
-  return room;
 }
 
 /** A room that we know of by joins that are open alone. */
@@ -137,56 +126,17 @@ function nobodyIn(roomId: RoomId): Omit<RoomDescription, 'openIntents'> {
   };
 }
 
-/** Looks for the current state of a whole room. One function for all who wait, so that they share its looks. */
-function lookForFullState(context: RoomsContext): (roomId: RoomId) => Promise<SnapshotId | undefined> {
-  return async (roomId) => {
-    const { partial, currentState, resync } = await requireRoom(context, roomId);
-    if (resync.phase === 'ended') {
-      const why = resync.refusedJoin === null ? '' : `: its full state does not let in ${resync.refusedJoin}`;
-      throw new RoomError('forbidden', `nobody of this server is in ${roomId}${why}`);
-    }
-    return partial || currentState === null ? undefined : currentState;
-  };
-}
-
 /** The current state once the room is whole; a definite word when it is not within the wait. */
 async function fullState(
   context: RoomsContext,
-  look: ReturnType<typeof lookForFullState>,
+  waits: FullStateWaits,
   roomId: RoomId,
-  { waitMs, signal }: WaitOptions,
+  options: WaitOptions,
 ): Promise<{ readonly ready: true; readonly state: SnapshotId; readonly degraded: boolean } | NotReady> {
-  const state = await context.notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS });
-  if (state !== undefined) {
-    const { resync } = await requireRoom(context, roomId);
-    return { ready: true, state, degraded: resync.degraded !== null };
-  }
-  return notReady(context, roomId);
-}
-
-/** How far a room is, for who does not wait longer. */
-async function notReady(context: RoomsContext, roomId: RoomId): Promise<NotReady> {
+  const state = await waits.room(roomId, options);
+  if (state === undefined) return notReady(context, roomId);
   const { resync } = await requireRoom(context, roomId);
-  const untilNext =
-    resync.phase === 'waiting' && resync.nextWakeAt !== null ? resync.nextWakeAt - context.clock.now() : 0;
-  return { ready: false, reason: reasonOf(resync), retryAfterMs: Math.max(RETRY_AFTER_MS, untilNext), resync };
-}
-
-function reasonOf(resync: ResyncState): string {
-  switch (resync.phase) {
-    case 'waiting':
-      return `every resident failed, the last with: ${resync.lastFailure?.reason ?? 'no reason'}; waiting for round ${resync.round}`;
-    case 'fetching':
-      return resync.attempt === null
-        ? 'choosing a resident to fetch the state from'
-        : `fetching the state from ${resync.attempt.resident}`;
-    case 'walking':
-      return 'judging the events since the join with full state';
-    case 'absent':
-    case 'complete':
-    case 'ended':
-      return 'the room has no full state yet';
-  }
+  return { ready: true, state, degraded: resync.degraded !== null };
 }
 
 async function* memberPages(
@@ -195,7 +145,7 @@ async function* memberPages(
   state: SnapshotId,
   membership: string | null,
 ): AsyncIterable<readonly Member[]> {
-  for await (const bodies of streamMemberBodies(store, roomId, state, membership, PAGE_ROWS)) {
+  for await (const bodies of streamMemberBodies(store, roomId, state, { membership }, PAGE_ROWS)) {
     yield bodies.map(memberOf).filter((member) => member !== undefined);
   }
 }

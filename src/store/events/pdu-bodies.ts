@@ -43,18 +43,45 @@ export async function* streamStateBodies(
   state: SnapshotId,
   pageSize: number,
 ): AsyncGenerator<readonly PduBody[]> {
-  yield* streamBodiesByNid(sql, roomId, await readNids(sql, roomId, state, false), null, pageSize);
+  yield* streamBodiesByNid(sql, roomId, await readNids(sql, roomId, state, false), { membership: null }, pageSize);
 }
 
-/** As `streamPduBodies`, of every membership of a state, or of those that are `membership`; pages may be empty then. */
+/** Which memberships of a state are read. */
+export interface MembershipFilter {
+  /** These; `null`: all. */
+  readonly membership: string | null;
+  /** All but these; absent or `null`: all. */
+  readonly notMembership?: string | null;
+}
+
+/** As `streamPduBodies`, of memberships of a state; pages may be empty where a filter lets nothing pass. */
 export async function* streamMemberBodies(
   sql: Sql,
   roomId: RoomId,
   state: SnapshotId,
-  membership: string | null,
+  filter: MembershipFilter,
   pageSize: number,
 ): AsyncGenerator<readonly PduBody[]> {
-  yield* streamBodiesByNid(sql, roomId, await readNids(sql, roomId, state, true), membership, pageSize);
+  yield* streamBodiesByNid(sql, roomId, await readNids(sql, roomId, state, true), filter, pageSize);
+}
+
+export interface OpenBodies {
+  /** Events at the most. */
+  readonly size: number;
+  readonly pages: AsyncGenerator<readonly PduBody[]>;
+}
+
+/** Bodies of a whole state, or of memberships of it, with how many there are; the first page is read when it is asked for. */
+export async function openStateBodies(
+  sql: Sql,
+  roomId: RoomId,
+  state: SnapshotId,
+  members: MembershipFilter | null,
+  pageSize: number,
+): Promise<OpenBodies> {
+  const nids = await readNids(sql, roomId, state, members !== null);
+  const filter = members ?? { membership: null };
+  return { size: nids.length, pages: streamBodiesByNid(sql, roomId, nids, filter, pageSize) };
 }
 
 /** Of the events of a state, in the order they were stored: 8 bytes each, for as long as the answer takes. */
@@ -71,17 +98,19 @@ function streamBodiesByNid(
   sql: Sql,
   roomId: RoomId,
   nids: Float64Array,
-  membership: string | null,
+  { membership, notMembership = null }: MembershipFilter,
   pageSize: number,
 ): AsyncGenerator<readonly PduBody[]> {
   return readPagesAhead(nids.length, pageSize, async (start, end) => {
     const page = [...nids.subarray(start, end)];
     const bodies = await sql.query<PduBody>(
       `SELECT event_id AS "eventId", json::text AS json FROM pdus
-        WHERE nid = ANY ($1::bigint[]) AND ($2::text IS NULL OR membership = $2)`,
-      [int8Array(page), membership === null ? null : storable(membership)],
+        WHERE nid = ANY ($1::bigint[]) AND ($2::text IS NULL OR membership = $2)
+          AND ($3::text IS NULL OR membership IS DISTINCT FROM $3)`,
+      [int8Array(page), membership && storable(membership), notMembership && storable(notMembership)],
     );
-    invariant(membership !== null || bodies.length === page.length, `events of a snapshot of ${roomId} are not stored`);
+    const isAll = membership === null && notMembership === null;
+    invariant(!isAll || bodies.length === page.length, `events of a snapshot of ${roomId} are not stored`);
     return bodies;
   });
 }

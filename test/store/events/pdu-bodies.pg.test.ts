@@ -83,7 +83,7 @@ describe('the bodies of a state', () => {
     const id = await createSnapshot(store, ROOM, eventIds);
     const all = await read(streamStateBodies(store, ROOM, id, 100));
     expect(all).toMatchObject({ ids: named(() => true), sizes: [100, 100, 100, 4] });
-    const members = (membership: string | null) => read(streamMemberBodies(store, ROOM, id, membership, 150));
+    const members = (membership: string | null) => read(streamMemberBodies(store, ROOM, id, { membership }, 150));
     expect(await members(null)).toMatchObject({
       ids: named(({ type }) => type === 'm.room.member'),
       sizes: [150, 150, 2],
@@ -100,6 +100,6 @@ describe('the bodies of a state', () => {
     const id = await createSnapshot(store, ROOM, ids('$create', '$m1', '$m2'));
     await store.query(`DELETE FROM pdus WHERE event_id = '$m2'`);
     await expect(read(streamStateBodies(store, ROOM, id, 100))).rejects.toThrow('not stored');
-    await expect(read(streamMemberBodies(store, ROOM, id, null, 100))).rejects.toThrow('not stored');
+    await expect(read(streamMemberBodies(store, ROOM, id, { membership: null }, 100))).rejects.toThrow('not stored');
   });
 });

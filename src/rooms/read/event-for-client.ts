@@ -1,0 +1,88 @@
+/** One event, if a user may see it. */
+import { type SeenFrom, maySee } from '../../matrix/client/history-visibility.ts';
+import { type EventId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type HeldEvent, readHeldEvent } from '../../store/journal/views.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { fromStorable } from '../../store/storable-text.ts';
+import { type ClientQuery } from '../client-contract.ts';
+import { type NotReady, type StateEvent } from '../contract.ts';
+import { RoomError } from '../error.ts';
+import { type FullStateWaits, type WaitContext, notReady } from './full-state.ts';
+import { type Reader, findReader, visibilityIn } from './who-may-read.ts';
+
+const VISIBILITY = 'm.room.history_visibility';
+const MEMBER = 'm.room.member';
+
+/** Waits only where a membership that is not known yet decides. Throws `unknown-event` for whatever is not to be seen. */
+export async function eventForClient(
+  reading: WaitContext & { readonly waits: FullStateWaits },
+  query: ClientQuery,
+  eventId: EventId,
+): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
+  const { store, waits } = reading;
+  const { roomId } = query;
+  const look = async (): Promise<{ readonly held: HeldEvent; readonly isSeen: boolean | undefined }> => {
+    const held = await readHeldEvent(store, roomId, eventId);
+    if (held?.isShown !== true) throw notFound(eventId);
+    return { held, isSeen: await isSeen(reading, query, eventId, held) };
+  };
+  let { held, isSeen: seen } = await look();
+  if (seen === undefined) {
+    if ((await waits.event(roomId, eventId, query)) === undefined) return notReady(reading, roomId);
+    // It may have turned out to be rejected.
+    ({ held, isSeen: seen } = await look());
+  }
+  if (seen !== true) throw notFound(eventId);
+  return { ready: true, eventId, json: held.json };
+}
+
+function notFound(eventId: EventId): RoomError {
+  return new RoomError('unknown-event', `there is no event ${eventId} here, or it is not to be seen`);
+}
+
+async function isSeen(
+  { store }: WaitContext,
+  { roomId, userId }: ClientQuery,
+  eventId: EventId,
+  held: HeldEvent,
+): Promise<boolean | undefined> {
+  const reader = await findReader(store, roomId, userId);
+  const { position, stateBefore, stateAfter, type, stateKey } = held;
+  if (position === null || stateBefore === null || stateAfter === null) {
+    return reader !== undefined && isPlaced(store, roomId, reader, eventId, held);
+  }
+  const seenFrom = async (state: SnapshotId): Promise<SeenFrom> => {
+    const places = { keys: [{ type: VISIBILITY, stateKey: '' }], userIds: [userId] };
+    const entries = await readSnapshot(store, roomId, state, places);
+    const own = entries.find((entry) => entry.type === MEMBER);
+    const visibility = await visibilityIn(store, entries);
+    // Whoever of us is joined in a partial state is there. That he was invited before we came is not known.
+    const isUnknown = own === undefined && held.partial && visibility === 'invited';
+    return { visibility, membership: isUnknown ? undefined : (own?.membership ?? null) };
+  };
+
+  const changesIt = (type === VISIBILITY && stateKey === '') || (type === MEMBER && stateKey === userId);
+  const around = [await seenFrom(stateBefore), ...(changesIt ? [await seenFrom(stateAfter)] : [])];
+  return maySee(around, wasJoinedSince(reader, position));
+}
+
+function wasJoinedSince(reader: Reader | undefined, position: number): boolean {
+  if (reader === undefined) return false;
+  return reader.may === 'now' ? reader.isJoined : position <= reader.left.position;
+}
+
+/** An event of a state, which is in no timeline: it is seen by whoever may read a state that it stands in. */
+async function isPlaced(
+  store: WaitContext['store'],
+  roomId: ClientQuery['roomId'],
+  reader: Reader,
+  eventId: EventId,
+  { type, stateKey }: HeldEvent,
+): Promise<boolean> {
+  if (stateKey === null) return false;
+  const state = reader.may === 'now' ? reader.currentState : reader.left.stateAfter;
+  const place = { type: fromStorable(type), stateKey: fromStorable(stateKey) };
+  const [entry] = await readSnapshot(store, roomId, state, { keys: [place] });
+  return entry?.eventId === eventId;
+}
