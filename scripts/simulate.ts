@@ -63,7 +63,7 @@ function tell({ plan, delivered, differences }: Ran): void {
 }
 
 async function shrinkAll(failed: readonly Ran[]): Promise<void> {
-  const machines = await machinesOn(server.databaseUrl);
+  const machines = machinesOn(server.databaseUrl);
   try {
     for (const ran of failed) {
       const shortest = await shrink(machines, ran, ({ plan }) => {

@@ -11,6 +11,8 @@ export interface ResyncMutant {
   /** Stands once in the file, and is replaced. */
   readonly was: string;
   readonly is: string;
+  /** A seed whose run differs by it; absent while none is known. */
+  readonly seed?: number;
 }
 
 const mutant =

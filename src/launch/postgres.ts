@@ -47,6 +47,8 @@ export interface PostgresOptions {
   readonly port?: number;
   /** `throw-away` trades the data's safety in a crash for speed. */
   readonly durability: 'safe' | 'throw-away';
+  /** Whether `databaseUrl` names a Unix socket in the folder, whose path is to be short: a message costs less by it than by TCP. */
+  readonly bySocket?: boolean;
   /** Which rungs of the ladder to try; both when absent. */
   readonly rungs?: readonly PostgresBinaries['rung'][];
   readonly env: Environment;
@@ -205,8 +207,8 @@ async function startServer(
   const settings = [
     'listen_addresses=127.0.0.1',
     `port=${port}`,
-    // No socket file: its folder would have to exist, be short and belong to the server's user.
-    'unix_socket_directories=',
+    // Else no socket file: its folder has to exist, be short and belong to the server's user.
+    `unix_socket_directories=${options.bySocket === true ? place.root : ''}`,
     `max_connections=${MAX_CONNECTIONS}`,
     ...SETTINGS[options.durability],
   ];
@@ -251,8 +253,9 @@ export async function launchPostgres(options: PostgresOptions): Promise<LocalPos
   try {
     const password = await initialise(place, binaries, options);
     const { child, port } = await startOnSomePort(place, binaries, options, password);
+    const databaseUrl = url(password, port, DATABASE);
     return {
-      databaseUrl: url(password, port, DATABASE),
+      databaseUrl: options.bySocket === true ? `${databaseUrl}?host=${encodeURIComponent(place.root)}` : databaseUrl,
       dataDirectory: place.root,
       rung: binaries.rung,
       major: binaries.major,

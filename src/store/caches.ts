@@ -29,7 +29,8 @@ export interface Caches {
 export function createCaches(): Caches {
   return {
     chunks: new ChunkCache(),
-    stateKeys: new LRUCache({ max: STATE_KEYS_MAX }),
+    // By a size of one each and not by `max`, which would take the room for all of them at once.
+    stateKeys: new LRUCache({ maxSize: STATE_KEYS_MAX, sizeCalculation: () => 1 }),
     authEvents: new AuthEventCache(),
     resolutions: new ResolutionCache(),
     tooLarge: new LRUCache({ max: TOO_LARGE_MAX, ttl: TOO_LARGE_MS_MAX }),

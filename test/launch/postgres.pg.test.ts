@@ -52,6 +52,13 @@ test.for(rungs)('PostgreSQL of rung "%s" starts in an empty folder, and again on
   await second.stop();
 });
 
+test('it is reached by a socket in its folder where that is asked for', async () => {
+  const postgres = await launchPostgres(options({ bySocket: true }));
+  expect(new URL(postgres.databaseUrl).searchParams.get('host')).toBe(postgres.dataDirectory);
+  expect(await query(postgres.databaseUrl, 'SELECT inet_client_addr()')).toEqual([null]);
+  await postgres.stop();
+});
+
 test('it wants the password', async () => {
   const postgres = await launchPostgres(options());
   const url = new URL(postgres.databaseUrl);

@@ -5,7 +5,7 @@
  */
 import { type EventId, type UserId, domainOf } from '../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../src/matrix/pdu.ts';
-import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
+import { type StateMap } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
 import { readAssumedGaps, readFullAnchors, readPartialAnchors } from '../../src/store/events/anchors.ts';
 import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
@@ -14,11 +14,11 @@ import { readLocalMembers, readRoom, readStanding } from '../../src/store/journa
 import { rebuildFolds } from '../../src/store/journal/rebuild.ts';
 import { type Store, openStore } from '../../src/store/open-store.ts';
 import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
-import { readSnapshot } from '../../src/store/snapshots/snapshots.ts';
 import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
 import { coverJournal } from './cover-journal.ts';
 import { type Oracle } from './oracle.ts';
 import { type Play } from './play.ts';
+import { StoredStates } from './stored-states.ts';
 import { resolveBySynapse } from './synapse.ts';
 
 export interface Comparison {
@@ -56,7 +56,7 @@ class Comparing {
   /** Delivered to us, and none of what lies before our join: the set that everything is a function of. */
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
-  readonly #snapshots = new Map<SnapshotId, Promise<StateMap>>();
+  #states: StoredStates | undefined;
   /** States that stand for those at gaps which were open when the last of us had to go: nobody could be asked any more. */
   readonly #assumed = new Map<EventId, StateMap>();
 
@@ -80,11 +80,15 @@ class Comparing {
       return;
     }
     if (room.partial) this.#differ('the room is still partial');
+    this.#states = await StoredStates.read(this.#store, world.roomId);
     if (room.resync.phase === 'ended') await this.#readAssumed();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
     // By states of then, too, which nothing needs any more.
     const outcome = await this.#check6();
-    if (this.#play.plan.seed % 2 === 0) await this.#collect();
+    if (this.#play.plan.seed % 2 === 0) {
+      await this.#collect();
+      this.#states = await StoredStates.read(this.#store, world.roomId);
+    }
     for (const eventId of this.delivered) await this.#compareEvent(eventId, rows.get(eventId), outcome.softFailed);
     const partial = await readPartialAnchors(this.#store, world.roomId);
     if (partial.length > 0) this.#differ(`anchors are still partial: ${partial.join()}`);
@@ -119,7 +123,7 @@ class Comparing {
   async #readAssumed(): Promise<void> {
     const gaps = new Set(await readAssumedGaps(this.#store, this.#play.world.roomId));
     for (const { eventId, stateAfter } of await readFullAnchors(this.#store, this.#play.world.roomId)) {
-      if (gaps.has(eventId)) this.#assumed.set(eventId, await this.#stateOf(stateAfter));
+      if (gaps.has(eventId)) this.#assumed.set(eventId, this.#stateOf(stateAfter));
     }
     if (gaps.size > 0) this.#play.coverage.count('gaps open when the stay ended', gaps.size);
   }
@@ -195,11 +199,7 @@ class Comparing {
     if (row.softFailed !== isSoftFailed && verdict === 'accepted') {
       this.#differ(`${name} is ${isSoftFailed ? 'not ' : ''}soft-failed, and should not be so`);
     }
-    this.#compareStates(
-      `the state before ${name}`,
-      await this.#stateOf(row.stateBefore),
-      this.oracle.stateBefore(eventId),
-    );
+    this.#compareStates(`the state before ${name}`, this.#stateOf(row.stateBefore), this.oracle.stateBefore(eventId));
   }
 
   async #check6(): Promise<Check6Outcome> {
@@ -211,7 +211,7 @@ class Comparing {
       journal,
       isOurs: (eventId) => this.#play.isOurs(eventId),
       isReplayed: plan.retroSoftFail,
-      readState: (id) => this.#stateOf(id),
+      readState: (id) => Promise.resolve(this.#stateOf(id)),
     });
     coverage.count('check 6 by verdicts of then', outcome.judgedByThen);
     coverage.count('soft-failed', outcome.softFailed.size);
@@ -239,7 +239,7 @@ class Comparing {
     const [opening] = ofLastStay;
     const standingOn = tips.size === 0 && opening !== undefined ? [opening] : [...tips];
     const current = this.oracle.resolve(standingOn.map((id) => this.oracle.stateAfter(id)));
-    this.#compareStates('the current state', await this.#stateOf(standing.currentState), current);
+    this.#compareStates('the current state', this.#stateOf(standing.currentState), current);
     await this.#compareMembers(current);
   }
 
@@ -280,14 +280,9 @@ class Comparing {
     this.#differ(`${what} differs in ${places.length} places: ${told.join('; ')}`);
   }
 
-  #stateOf(id: SnapshotId): Promise<StateMap> {
-    const known = this.#snapshots.get(id);
-    if (known !== undefined) return known;
-    const reading = readSnapshot(this.#store, this.#play.world.roomId, id).then(
-      (entries) => new Map(entries.map(({ type, stateKey, eventId }) => [stateMapKey(type, stateKey), eventId])),
-    );
-    this.#snapshots.set(id, reading);
-    return reading;
+  #stateOf(id: SnapshotId): StateMap {
+    if (this.#states === undefined) throw new Error('states are read before they are compared');
+    return this.#states.stateOf(id);
   }
 
   async #whyNot(eventId: EventId): Promise<string> {

@@ -1,10 +1,11 @@
-/** Machines to simulate on: a PostgreSQL for all, a verification thread for those of a process, a database and a clock for each. */
+/** Machines to simulate on: a PostgreSQL for all, one verification for those of a process, a database and a clock for each. */
 import { type LocalPostgres, launchPostgres } from '../../src/launch/postgres.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { inDatabase, run } from '../support/databases.ts';
 import { openConnections } from './connections.ts';
 import { CONNECTIONS_MAX, type Machine, SimulatedClock, stopRealTimeouts } from './process.ts';
+import { threadInOurs } from './thread-in-ours.ts';
 import { BEGINNING } from './world.ts';
 
 /** A machine that takes its database with it when it goes. */
@@ -21,29 +22,30 @@ export interface Machines {
 
 const TEMPLATE = 'simulation_template';
 
-/** A PostgreSQL to simulate on, in `folder`. */
-export function openServer(folder: string): Promise<LocalPostgres> {
-  return launchPostgres({
+/** A PostgreSQL to simulate on, in `folder`, with the database that those of all machines are copies of. */
+export async function openServer(folder: string): Promise<LocalPostgres> {
+  const server = await launchPostgres({
     dataDirectory: folder,
     durability: 'throw-away',
+    bySocket: true,
     env: process.env,
     progress: () => undefined,
   });
+  await run(server.databaseUrl, `CREATE DATABASE ${TEMPLATE}`);
+  await migrate(inDatabase(server.databaseUrl, TEMPLATE));
+  return server;
 }
 
-/** Machines on a server that runs already, by the address of its superuser. */
-export async function machinesOn(url: string): Promise<Machines> {
+/** Machines on such a server, which runs already, by the address of its superuser. */
+export function machinesOn(url: string): Machines {
   stopRealTimeouts();
-  const template = `${TEMPLATE}_${process.pid}`;
-  await run(url, `CREATE DATABASE ${template}`);
-  await migrate(inDatabase(url, template));
-  const verification = createVerificationPool({ threads: 1 });
+  const verification = createVerificationPool({ threads: 1, startThread: threadInOurs });
   let opened = 0;
   return {
     open: async () => {
       opened += 1;
       const name = `simulation_${process.pid}_${opened}`;
-      await run(url, `CREATE DATABASE ${name} TEMPLATE ${template}`);
+      await run(url, `CREATE DATABASE ${name} TEMPLATE ${TEMPLATE}`);
       const databaseUrl = inDatabase(url, name);
       const clock = await SimulatedClock.install(databaseUrl, BEGINNING);
       const connections = openConnections(databaseUrl, CONNECTIONS_MAX);
@@ -56,9 +58,6 @@ export async function machinesOn(url: string): Promise<Machines> {
         },
       };
     },
-    close: async () => {
-      await verification.close();
-      await run(url, `DROP DATABASE ${template} WITH (FORCE)`);
-    },
+    close: () => verification.close(),
   };
 }

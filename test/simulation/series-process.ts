@@ -10,7 +10,7 @@ import { type FromSeriesProcess, type ToSeriesProcess } from './series.ts';
 const [databaseUrl] = process.argv.slice(2);
 if (databaseUrl === undefined) throw new Error('usage: series-process.ts DATABASE_URL');
 
-const machines = await machinesOn(databaseUrl);
+const machines = machinesOn(databaseUrl);
 const free: OwnMachine[] = [];
 
 async function play(seed: number): Promise<void> {

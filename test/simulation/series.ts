@@ -11,6 +11,8 @@ import { type Ran } from './run-plan.ts';
 
 /** Of one run, while others run beside it on a machine that is busy besides; alone it takes a second. */
 const RUN_MS_MAX = 5 * 60_000;
+/** A run makes some hundred MB of what it needs for a moment. */
+const HEAP = ['--max-semi-space-size=64'];
 const SERIES_PROCESS = fileURLToPath(new URL('series-process.ts', import.meta.url));
 
 export type ToSeriesProcess = { readonly type: 'run'; readonly seed: number } | { readonly type: 'end' };
@@ -30,6 +32,10 @@ export interface Series {
   readonly lanes: number;
   /** Nothing new is begun once a run has differed. */
   readonly untilDifferent?: boolean;
+  /** `test/simulation/series-process.js` of a built copy of the project, whose code is played; from source, of this one, when absent. */
+  readonly builtProcess?: string;
+  /** As many as there are cores when absent. */
+  readonly processes?: number;
 }
 
 /** What a series came to. */
@@ -46,7 +52,7 @@ export async function runSeries(
   series: Series,
   onFailure: (ran: Ran) => void = () => undefined,
 ): Promise<SeriesResult> {
-  const { databaseUrl, first, runs } = series;
+  const { first, runs } = series;
   const failed: Ran[] = [];
   const coverage = new Coverage();
   const delivered: number[] = [];
@@ -61,11 +67,11 @@ export async function runSeries(
     onFailure(ran);
     if (series.untilDifferent === true) seeds.length = 0;
   };
-  const processes = Math.min(series.lanes, availableParallelism());
+  const processes = Math.min(series.lanes, series.processes ?? availableParallelism());
   const lanes = Math.ceil(series.lanes / processes);
   const work = async (): Promise<void> => {
     while (seeds.length > 0) {
-      const running = new RunningProcess({ databaseUrl, lanes }, seeds, take);
+      const running = new RunningProcess({ ...series, lanes }, seeds, take);
       await running.ended;
     }
   };
@@ -82,14 +88,14 @@ class RunningProcess {
   readonly #timers = new Map<number, NodeJS.Timeout>();
 
   constructor(
-    { databaseUrl, lanes }: Pick<Series, 'databaseUrl' | 'lanes'>,
+    { databaseUrl, lanes, builtProcess }: Pick<Series, 'databaseUrl' | 'lanes' | 'builtProcess'>,
     seeds: number[],
     take: (ran: Ran) => void,
   ) {
     this.#seeds = seeds;
     this.#take = take;
-    this.#child = fork(SERIES_PROCESS, [databaseUrl], {
-      execArgv: ['--import', 'tsx'],
+    this.#child = fork(builtProcess ?? SERIES_PROCESS, [databaseUrl], {
+      execArgv: [...HEAP, ...(builtProcess === undefined ? ['--import', 'tsx'] : [])],
       serialization: 'advanced',
     });
     this.#child.on('message', (message: FromSeriesProcess) => {
