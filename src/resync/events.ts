@@ -6,6 +6,7 @@
  * Times are absolute milliseconds since the Unix epoch, journalled by whoever decided them.
  */
 import { type EventId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type LackingBefore, type MissingEvents } from './degraded.ts';
 
 /** 32 lower-case hex digits: the content hash of a snapshot's root chunk. */
 export type SnapshotId = string & { readonly __snapshot: never };
@@ -30,30 +31,6 @@ export type FailureClass =
   /** It was begun again and again, and nothing new was stored in between: whatever it is, it does not end. */
   | 'abandoned'
   | 'refused-by-policy';
-
-/** Why an event of a state could not be had, or not be used. */
-export type MissingWhy =
-  /** Named by a resident, and given by nobody who was asked. */
-  | 'not-delivered'
-  /** It came, signed with a key that cannot be had: never verified means never believed. */
-  | 'key-missing'
-  | 'badly-signed'
-  | 'malformed';
-
-/** What a state that could not be had whole lacks. The ids are whole in `missing_events`. */
-export interface MissingEvents {
-  /** The first few of them. */
-  readonly listed: readonly { readonly eventId: EventId; readonly why: MissingWhy }[];
-  readonly count: number;
-  /** Events of the state that were had, and are not in it, because they cite missing ones. */
-  readonly fell: number;
-}
-
-/** What the states of an earlier stay lack, on which a join that opens a new one stands. */
-export interface LackingBefore extends MissingEvents {
-  /** Milliseconds since the Unix epoch. */
-  readonly since: number;
-}
 
 /** Counts of one completed fetch. */
 export interface StateFetchCounts {

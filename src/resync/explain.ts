@@ -2,7 +2,8 @@
  * The journal's words, put to people: each control event as a sentence for the operator API, and a whole resync in a few
  * lines of Markdown, which the Temporal UI shows as the workflow's current details.
  */
-import { type MissingEvents, type ResyncEvent } from './events.ts';
+import { type MissingEvents } from './degraded.ts';
+import { type ResyncEvent } from './events.ts';
 import { type ResyncState } from './state.ts';
 
 /** Names in one sentence. */

@@ -4,22 +4,14 @@
  */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type CandidateRanks, chooseCandidates, noCandidates } from './candidates.ts';
-import {
-  type FailureClass,
-  type LackingBefore,
-  type MissingEvents,
-  type MissingWhy,
-  type ResyncEvent,
-  type StateFetchCounts,
-} from './events.ts';
+import { type Degraded, carried, degradedBy } from './degraded.ts';
+import { type FailureClass, type ResyncEvent, type StateFetchCounts } from './events.ts';
 
 /** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
 const FETCH_AT_MAX = 20;
 const FETCH_AT_CHARS_MAX = 1_000;
 /** Failures a round: so many events of so many servers may be wanted that a round would not end. */
 const FAILURES_A_ROUND_MAX = 200;
-/** Ids of missing events that travel; all are in `missing_events`. */
-export const MISSING_LISTED_MAX = 5;
 
 /** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
 const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden', 'refused', 'incomplete']);
@@ -109,18 +101,6 @@ export interface ReplayPoint {
   /** For which it holds. */
   readonly stateVersion: number;
   readonly begun: number;
-}
-
-/** What the room's state lacks, added up over the states that it was made of. */
-export interface Degraded {
-  readonly missing: readonly { readonly eventId: EventId; readonly why: MissingWhy }[];
-  readonly count: number;
-  readonly fell: number;
-  /** Of these, those that came later; once they have their places and nothing is lacking the room is whole. */
-  readonly found: number;
-  readonly since: number;
-  /** How often it was looked for since. */
-  readonly sought: number;
 }
 
 export const initialResyncState: ResyncState = {
@@ -407,24 +387,6 @@ function gapClosed(state: ResyncState, { missing, at }: Of<'GapClosed'>): Resync
   const degraded = degradedBy(state.degraded, missing, at);
   // What is missing is looked for on, as what the state of a join lacks.
   return { ...closed, degraded, nextWakeAt: state.phase === 'complete' ? at : state.nextWakeAt };
-}
-
-function degradedBy(before: Degraded | null, { listed, count, fell }: MissingEvents, at: number): Degraded {
-  const known = new Set(before?.missing.map(({ eventId }) => eventId));
-  const fresh = listed.filter(({ eventId }) => !known.has(eventId));
-  return {
-    missing: [...(before?.missing ?? []), ...fresh].slice(0, MISSING_LISTED_MAX),
-    // States of one room lack much the same events: the greater count is nearer to the truth than the sum.
-    count: Math.max(before?.count ?? 0, count),
-    fell: Math.max(before?.fell ?? 0, fell),
-    found: before?.found ?? 0,
-    since: before?.since ?? at,
-    sought: before?.sought ?? 0,
-  };
-}
-
-function carried(lacking: LackingBefore | undefined): Degraded | null {
-  return lacking === undefined ? null : degradedBy(null, lacking, lacking.since);
 }
 
 /** What was found is in its places once nothing is to be corrected any more: a room that lacks nothing then is whole. */

@@ -5,7 +5,8 @@
 import { type RoomId } from '../matrix/identifiers.ts';
 import { type ResyncEvent } from '../resync/events.ts';
 import { type GapsDue } from '../resync/next-action.ts';
-import { type Attempt, type Degraded, type ResyncState } from '../resync/state.ts';
+import { type Degraded } from '../resync/degraded.ts';
+import { type Attempt, type ResyncState } from '../resync/state.ts';
 
 export interface ResyncRoomInput {
   readonly roomId: RoomId;

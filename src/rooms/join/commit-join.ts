@@ -1,8 +1,8 @@
 /** The transaction that makes a join ours: it opens the stay, or extends it, and takes the join event in. */
 import { type AuthRule } from '../../matrix/auth/auth-verdict.ts';
 import { type EventId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
-import { type LackingBefore, type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
-import { type Degraded, MISSING_LISTED_MAX } from '../../resync/state.ts';
+import { type Degraded, type LackingBefore, MISSING_LISTED_MAX } from '../../resync/degraded.ts';
+import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readAssumedGaps, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
 import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';

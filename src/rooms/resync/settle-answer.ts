@@ -4,9 +4,8 @@
  */
 import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
-import { type MissingEvents } from '../../resync/events.ts';
+import { MISSING_LISTED_MAX, type MissingEvents } from '../../resync/degraded.ts';
 import { settleLacking, settleLackingAtGap } from '../../resync/policy.ts';
-import { MISSING_LISTED_MAX } from '../../resync/state.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
 import { recordOmissions } from '../../store/events/left-out.ts';
 import {

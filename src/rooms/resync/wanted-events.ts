@@ -3,7 +3,7 @@
  * receives and checks events tells it what became of each (state-intake.ts).
  */
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
-import { type MissingWhy } from '../../resync/events.ts';
+import { type MissingWhy } from '../../resync/degraded.ts';
 import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { type HeldEvents } from '../../store/events/pdus.ts';
 import { type CheckOutcome } from '../../verification/contract.ts';

@@ -3,7 +3,7 @@
  * far, then, once the room goes on without them, those that are looked for on.
  */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
-import { type MissingWhy } from '../../resync/events.ts';
+import { type MissingWhy } from '../../resync/degraded.ts';
 import { type Sql } from '../open-store.ts';
 import { fromStorable, storable } from '../storable-text.ts';
 
