@@ -1,5 +1,5 @@
 /** A caller's abort signal beside an overall time, or beside work shared with others; no listener or timer stays behind. */
-import { setMaxListeners } from 'node:events';
+import { onAbort } from '../on-abort.ts';
 
 /** The overall time of a request is used up. */
 class DeadlineError extends Error {
@@ -16,16 +16,17 @@ export interface Deadline {
 /** `caller`: absent for work that is shared by callers, which no single one of them may end. */
 export function createDeadline(caller: AbortSignal | undefined, timeoutMs: number): Deadline {
   const controller = new AbortController();
-  const onAbort = (): void => controller.abort(caller?.reason);
+  const endEarly = (): void => controller.abort(caller?.reason);
   const timer = setTimeout(() => controller.abort(new DeadlineError(`not done within ${timeoutMs} ms`)), timeoutMs);
   timer.unref();
-  if (caller?.aborted === true) onAbort();
-  else if (caller !== undefined) listen(caller, onAbort);
+  let leave = (): void => undefined;
+  if (caller?.aborted === true) endEarly();
+  else if (caller !== undefined) leave = onAbort(caller, endEarly);
   return {
     signal: controller.signal,
     dispose() {
       clearTimeout(timer);
-      caller?.removeEventListener('abort', onAbort);
+      leave();
     },
   };
 }
@@ -33,20 +34,13 @@ export function createDeadline(caller: AbortSignal | undefined, timeoutMs: numbe
 /** Waits for shared work no longer than the caller wants to; the work goes on for the others. */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
-  let onAbort = (): void => undefined;
+  let leave = (): void => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason as Error);
-    listen(signal, onAbort);
+    leave = onAbort(signal, () => reject(signal.reason as Error));
   });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    leave();
   }
-}
-
-/** One activity has many requests under way on one signal; Node warns of a leak at eleven listeners, and there is none. */
-function listen(signal: AbortSignal, onAbort: () => void): void {
-  setMaxListeners(0, signal);
-  signal.addEventListener('abort', onAbort, { once: true });
 }

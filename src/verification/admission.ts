@@ -1,4 +1,5 @@
 /** Bounds what the pool holds: callers beyond the bound wait their turn, or leave when their signal aborts. */
+import { onAbort } from '../on-abort.ts';
 import { FairQueue } from './fair-queue.ts';
 
 interface Waiter {
@@ -22,7 +23,7 @@ export class Admission {
       const waiter: Waiter = {
         bytes,
         admit: () => {
-          signal.removeEventListener('abort', leave);
+          stopListening();
           resolve();
         },
       };
@@ -31,7 +32,7 @@ export class Admission {
         reject(signal.reason as Error);
         this.#admit();
       };
-      signal.addEventListener('abort', leave, { once: true });
+      const stopListening = onAbort(signal, leave);
       this.#waiters.push(room, waiter);
       this.#admit();
     });

@@ -12,6 +12,7 @@
  */
 import { type Worker } from 'node:worker_threads';
 import { invariant } from '../invariant.ts';
+import { onAbort } from '../on-abort.ts';
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
 import { Admission } from './admission.ts';
 import { chunkStarts, eventAt, packEvents } from './batch.ts';
@@ -183,11 +184,11 @@ class Pool implements VerificationPool {
   async #admitPushed<T>(of: string, bytes: number, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     await this.#pushed.enter(of, bytes, signal);
     const dropQueued = (): void => this.#drop((task) => task.signal === signal, signal.reason as Error);
-    signal.addEventListener('abort', dropQueued, { once: true });
+    const leave = onAbort(signal, dropQueued);
     try {
       return await work();
     } finally {
-      signal.removeEventListener('abort', dropQueued);
+      leave();
       this.#pushed.leave(bytes);
     }
   }
@@ -195,7 +196,7 @@ class Pool implements VerificationPool {
   async #checkAdmitted(input: CheckInput): Promise<readonly CheckOutcome[]> {
     const { signal } = input;
     const dropQueued = (): void => this.#drop((task) => task.signal === signal, signal.reason as Error);
-    signal.addEventListener('abort', dropQueued, { once: true });
+    const leave = onAbort(signal, dropQueued);
     const chunks = new Set<PreparedChunk>();
     try {
       await allSettledOrThrow(
@@ -224,7 +225,7 @@ class Pool implements VerificationPool {
       );
       return outcomes;
     } finally {
-      signal.removeEventListener('abort', dropQueued);
+      leave();
       for (const { slot, life, reply } of chunks) {
         const thread = this.#slots[slot];
         if (thread?.life === life) thread.forget(reply.chunk);
