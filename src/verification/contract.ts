@@ -63,6 +63,8 @@ export type ScreenedEvent =
       readonly prevEvents: readonly EventId[];
       readonly authEvents: readonly EventId[];
       readonly depth: number;
+      /** All that the event carries, as canonical JSON: two copies of an event differ in nothing else. */
+      readonly signatures: string;
       /** As received, or as canonical JSON where it held `unsigned`, which nothing covers, or more bytes than an event may. */
       readonly raw: Uint8Array;
     }

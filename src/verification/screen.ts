@@ -1,5 +1,6 @@
 /** What is looked at of an event before anybody is asked about it, in a thread: form, size, id, room, and who must have signed it. */
 import { invariant } from '../invariant.ts';
+import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { roomVersionRules } from '../matrix/room-versions.ts';
 import { type RawEvents, eventAt, packEvents } from './batch.ts';
 import { type ScreenRequest, type ScreenedReply, type ThreadScreened } from './messages.ts';
@@ -25,7 +26,8 @@ function screenEvent(raw: Uint8Array, options: PrepareOptions): Screened {
     return { event: { outcome: 'refused', eventId: outcome.outcome === 'passed' ? null : outcome.eventId, reason } };
   }
   const { eventId, prevEvents, authEvents, depth, json } = prepared.pdu;
-  const event = { outcome: 'sound', eventId, prevEvents, authEvents, depth: Number(depth) } as const;
+  const signatures = canonicalJson(json['signatures'] ?? null);
+  const event = { outcome: 'sound', eventId, prevEvents, authEvents, depth: Number(depth), signatures } as const;
   return { event, rewritten: shortened(json, raw.length) };
 }
 

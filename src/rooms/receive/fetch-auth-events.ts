@@ -16,6 +16,7 @@ import { checkEvents, passed } from '../judge/check-events.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { ask } from './ask.ts';
 import { type Spending } from './budgets.ts';
+import { screenAnswer } from './offered.ts';
 import { whomToAsk } from './whom-to-ask.ts';
 
 /** Events asked for one by one at a time, of one server. What they cite in turn is asked for next. */
@@ -69,7 +70,7 @@ export async function fetchAuthEvents(
     if (missing.size === 0) break;
     const chains = citingEach(events, missing).map((eventId) =>
       limit(() =>
-        ask(context, spending, (signal) => context.federation.eventAuth(server, roomId, eventId, { signal })),
+        ask(context, spending, server, (signal) => context.federation.eventAuth(server, roomId, eventId, { signal })),
       ),
     );
     await take(
@@ -113,7 +114,7 @@ async function askOneByOne(
     const lacking = await readLackingOfChains(store, unjudged.roomId, [...left], SINGLE_EVENTS_MAX);
     const raws = await Promise.all(
       lacking.map((wanted) =>
-        limit(() => ask(context, spending, (signal) => federation.event(server, wanted, { signal }))),
+        limit(() => ask(context, spending, server, (signal) => federation.event(server, wanted, { signal }))),
       ),
     );
     const taken = await take(
@@ -140,16 +141,10 @@ async function take(
   raws: readonly Uint8Array[],
   spending: Spending,
 ): Promise<number> {
-  spending.received(raws);
-  if (raws.length === 0) return 0;
-  const { store, verification } = context;
+  const { store } = context;
   const { signal } = spending;
-  const about = { roomVersion: rules.version, roomId, events: raws, capReferences: false, signal };
-  const offered = new Map(
-    (await verification.screen(about)).flatMap((event) =>
-      event.outcome === 'sound' ? [[event.eventId, event] as const] : [],
-    ),
-  );
+  const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: false }, spending);
+  if (offered.size === 0) return 0;
   const wanted = new Set<Uint8Array>();
   const toLook = await readLackingOfChains(store, roomId, [...missing], CHAIN_EVENTS_MAX);
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {

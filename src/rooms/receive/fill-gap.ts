@@ -7,8 +7,6 @@
  */
 import { PREV_EVENTS_MAX } from '../../matrix/event-format.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
-import { canonicalJson } from '../../matrix/json/canonical-json.ts';
-import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { readOpenGaps } from '../../store/events/gaps.ts';
@@ -18,13 +16,13 @@ import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '
 import { withTransaction } from '../../store/open-store.ts';
 import { stagePdus } from '../../store/tables/staged-pdus.ts';
 import { type UselessCopies, readMissingParents, readUselessCopies } from '../../store/tables/staged-reads.ts';
-import { type ScreenedEvent } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { GAPS_OF_ORIGIN_MAX, gapPlaces, gaveWay } from '../gap-places.ts';
 import { inOrderOfComing } from '../judge/order-of-coming.ts';
 import { ringRoom } from '../ring.ts';
 import { type Spending } from './budgets.ts';
 import { ask } from './ask.ts';
+import { type Offered, screenAnswer } from './offered.ts';
 import { isOfOtherRoom } from './waits.ts';
 import { type WhomToAsk, whomToAsk } from './whom-to-ask.ts';
 
@@ -101,28 +99,25 @@ async function askForMissing(
   missing: readonly EventId[],
   spending: Spending,
 ): Promise<number> {
-  const { roomId, graph, extremities, joinDepth: minDepth } = walk;
+  const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
   const wanted = new Set(missing);
   const latestEvents = [...graph.values()]
     .filter(({ prevEvents }) => prevEvents.some((eventId) => wanted.has(eventId)))
     .map(({ eventId }) => eventId)
     .slice(0, ASKED_AT_A_TIME);
   const query = { earliestEvents: extremities, latestEvents, limit: ASKED_AT_A_TIME, minDepth };
-  const raws = await ask(context, spending, (signal) =>
+  const raws = await ask(context, spending, server, (signal) =>
     context.federation.getMissingEvents(server, roomId, query, { signal }),
   );
   if (raws === undefined) return 0;
-  spending.received(raws);
-
-  const offered = new Map((await readOffered(context, walk, raws, spending)).map((event) => [event.eventId, event]));
+  const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
   // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
   // history, whatever its server says: the state at its edge says all of it that counts.
   const taken: Offered[] = [];
   // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again, nor would one
   // that is signed the same: at such an event only the state can be had.
-  const useless = uselessOf(await readUselessCopies(context.store, roomId, server, [...offered.keys()]), [
-    ...offered.values(),
-  ]);
+  const copies = await readUselessCopies(context.store, roomId, server, [...offered.keys()]);
+  const useless = await uselessOf(context, { roomId, rules, copies, offered }, spending);
   const toLook = [...missing];
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
@@ -142,20 +137,27 @@ async function askForMissing(
   return staged.length;
 }
 
-/** Those of the events that are of no more use than the copies that we have. */
-function uselessOf({ given, texts }: UselessCopies, offered: readonly Offered[]): Set<EventId> {
-  const isUseless = ({ eventId, raw }: Offered): boolean => {
-    if (given.has(eventId)) return true;
-    const others = texts.get(eventId) ?? [];
-    return others.length > 0 && others.map(signaturesOf).includes(signaturesOf(raw));
-  };
-  return new Set(offered.filter(isUseless).map(({ eventId }) => eventId));
+interface Compared {
+  readonly roomId: RoomId;
+  readonly rules: RoomVersionRules;
+  readonly copies: UselessCopies;
+  readonly offered: ReadonlyMap<EventId, Offered>;
 }
 
-/** In the canonical form. */
-function signaturesOf(raw: Uint8Array): string {
-  const parsed = parseJsonObject(raw);
-  return parsed.ok ? canonicalJson(parsed.value['signatures'] ?? null) : '';
+/** Those of the events that are of no more use than the copies that we have: given by the same server, or signed the same. */
+async function uselessOf(
+  { verification }: RoomsContext,
+  { roomId, rules, copies: { given, texts }, offered }: Compared,
+  { signal }: Spending,
+): Promise<ReadonlySet<EventId>> {
+  const useless = new Set(given);
+  const events = [...texts].flatMap(([eventId, copies]) => (given.has(eventId) ? [] : copies));
+  if (events.length === 0) return useless;
+  for (const copy of await verification.screen({ roomVersion: rules.version, roomId, events, signal })) {
+    if (copy.outcome !== 'sound') continue;
+    if (copy.signatures === offered.get(copy.eventId)?.signatures) useless.add(copy.eventId);
+  }
+  return useless;
 }
 
 /** Those that build on a gap that was given up: they can have no place themselves, but the state at them may be had. */
@@ -164,19 +166,6 @@ async function citesGivenUp({ store }: RoomsContext, roomId: RoomId, events: rea
   const known = await readMissingParents(store, roomId, cited);
   const isGivenUp = (eventId: EventId): boolean => known.get(eventId)?.gap === 'given-up';
   return new Set(events.filter(({ prevEvents }) => prevEvents.some(isGivenUp)).map(({ eventId }) => eventId));
-}
-
-type Offered = Extract<ScreenedEvent, { readonly outcome: 'sound' }>;
-
-/** The events of the room in an answer; what is none is passed over, and ends nothing. */
-async function readOffered(
-  { verification }: RoomsContext,
-  { roomId, rules }: Pick<LackingEvents, 'roomId' | 'rules'>,
-  events: readonly Uint8Array[],
-  { signal }: Spending,
-): Promise<Offered[]> {
-  const screened = await verification.screen({ roomVersion: rules.version, roomId, events, signal });
-  return screened.filter((event) => event.outcome === 'sound');
 }
 
 /** Of a server that is not in the room a made-up parent must cost nobody a state: one resident has to know it. */
@@ -188,13 +177,16 @@ async function knownThere(
   spending: Spending,
 ): Promise<readonly EventId[]> {
   if (isOriginIn) return missing;
+  const { roomId, rules } = lacking;
   const known: EventId[] = [];
   for (const eventId of missing.slice(0, GAPS_OF_ORIGIN_MAX)) {
     for (const server of servers) {
-      const raw = await ask(context, spending, (signal) => context.federation.event(server, eventId, { signal }));
-      if (raw !== undefined) spending.received([raw]);
-      const [offered] = raw === undefined ? [] : await readOffered(context, lacking, [raw], spending);
-      if (offered?.eventId !== eventId) continue;
+      const raw = await ask(context, spending, server, (signal) =>
+        context.federation.event(server, eventId, { signal }),
+      );
+      const raws = raw === undefined ? [] : [raw];
+      const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
+      if (!offered.has(eventId)) continue;
       known.push(eventId);
       break;
     }

@@ -5,6 +5,7 @@
 import { type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type RoomRow } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { readResting } from '../../store/tables/destinations.ts';
 import { isBelievedIn, pickHints } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
 
@@ -18,23 +19,32 @@ export interface WhomToAsk {
   readonly isOriginIn: boolean;
 }
 
-/** `senders`: users of the origin whose events are in question; one who is joined makes it a server of the room. */
+/**
+ * `senders`: users whose events are in question. One of the origin's who is joined makes it a server of the room; where all of
+ * them are banned or have left, it is as good as a stranger, for it may say what it likes of a room it is not in. Who wants to be left
+ * alone, or cannot be reached, is not asked.
+ */
 export async function whomToAsk(
   { store, clock, serverName }: RoomsContext,
   room: RoomRow,
   origin: ServerName,
   senders: readonly UserId[],
 ): Promise<WhomToAsk> {
+  const { roomId, currentState } = room;
   const candidates = room.resync.candidates.filter((server) => server !== origin && server !== serverName);
-  let isOriginIn = await isBelievedIn(store, room.roomId, origin);
-  if (!isOriginIn && room.currentState !== null) {
-    const keys = senders
-      .filter((sender) => domainOf(sender) === origin)
-      .map((stateKey) => ({ type: 'm.room.member', stateKey }));
-    const memberships = keys.length === 0 ? [] : await readSnapshot(store, room.roomId, room.currentState, { keys });
-    isOriginIn = memberships.some(({ membership }) => membership === 'join');
-  }
-  const hints = await pickHints(store, room.roomId, [origin, ...candidates], clock.now(), ASKED_MAX);
-  const others = [...candidates, ...hints];
-  return { isOriginIn, servers: [...(isOriginIn ? [origin] : []), ...others].slice(0, ASKED_MAX) };
+  const own = senders.filter((sender) => domainOf(sender) === origin);
+  const keys = own.map((stateKey) => ({ type: 'm.room.member', stateKey }));
+  const known =
+    keys.length === 0 || currentState === null ? [] : await readSnapshot(store, roomId, currentState, { keys });
+  const memberships = new Set(known.map(({ membership }) => membership));
+  const isGone = known.length === own.length && own.length > 0 && [...memberships].every(isOut);
+  const isOriginIn = !isGone && (memberships.has('join') || (await isBelievedIn(store, roomId, origin)));
+  const hints = await pickHints(store, roomId, [origin, ...candidates], clock.now(), ASKED_MAX);
+  const servers = [...(isOriginIn ? [origin] : []), ...candidates, ...hints.filter((server) => server !== origin)];
+  const resting = await readResting(store, servers, clock.now());
+  return { isOriginIn, servers: servers.filter((server) => !resting.has(server)).slice(0, ASKED_MAX) };
+}
+
+function isOut(membership: string | null): boolean {
+  return membership === 'ban' || membership === 'leave';
 }

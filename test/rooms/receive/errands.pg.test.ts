@@ -1,10 +1,12 @@
 /** What many servers make up, and what another's events lack meanwhile. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
 import { type Store } from '../../../src/store/open-store.ts';
+import { readResting } from '../../../src/store/tables/destinations.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { ALICE, B, BOB, SignedRoom, openPushedRoom } from './pushed-room.ts';
+import { A, ALICE, B, BOB, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -45,4 +47,57 @@ test('members on ten servers that make up parents and answer nothing keep what a
   const after = room.message(BOB, 'after it', [lost]);
   await here.push(B, [after]);
   expect((await here.taken(lost, after)).map(({ verdict }) => verdict)).toEqual(['accepted', 'accepted']);
+});
+
+test("who was banned opens no gap by what his server makes up, and it is not asked: a resident would know the event's parents", async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, asked } = here;
+  const join = await here.join(false);
+  const ban = room.say(ALICE, 'm.room.member', { membership: 'ban' }, { stateKey: BOB, prev: [join] });
+  await here.push(A, [ban]);
+  await here.taken(ban);
+  asked.length = 0;
+  const madeUp = `$${'made-up'.padEnd(43, '_')}` as EventId;
+  const event = room.message(BOB, 'still here', [madeUp]);
+  await here.push(B, [event]);
+  const isAsked = () => asked.some((what) => what === `event ${A}`);
+  await expect.poll(isAsked, { timeout: 10_000 }).toBe(true);
+  expect(asked.filter((what) => what.endsWith(B))).toEqual([]);
+  expect(await here.gaps(0)).toEqual([]);
+});
+
+test('a server that is left alone by all rooms is not asked for what pushed events lack: another is', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, asked } = here;
+  const join = await here.join(false);
+  await store.query(
+    `INSERT INTO destinations (server_name, failures, not_before, last_failure, last_failed_at) VALUES ($1, 3, $2, 'unreachable', 0)`,
+    [B, here.context.clock.now() + 600_000],
+  );
+  onTestFinished(async () => {
+    await store.query('DELETE FROM destinations');
+  });
+  asked.length = 0;
+  const lost = room.message(BOB, 'lost on the way', [join]);
+  const after = room.message(BOB, 'after it', [lost]);
+  await here.push(B, [after]);
+  await here.taken(lost, after);
+  expect(asked).toEqual([`getMissingEvents ${A}`]);
+});
+
+test('a server that cannot be reached for what pushed events lack is left alone by all rooms from then on', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const join = await here.join(false);
+  onTestFinished(async () => {
+    await store.query('DELETE FROM destinations');
+  });
+  const given = here.answers.getMissingEvents;
+  here.answers.getMissingEvents = (server, ...about) =>
+    server === B ? Promise.reject(new FederationError(B, 'unreachable', 'no route')) : given(server, ...about);
+  const lost = room.message(BOB, 'lost on the way', [join]);
+  const after = room.message(BOB, 'after it', [lost]);
+  await here.push(B, [after]);
+  await here.taken(lost, after);
+  expect((await readResting(store, [A, B], here.context.clock.now())).has(B)).toBe(true);
 });
