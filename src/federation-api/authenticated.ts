@@ -11,6 +11,8 @@ import { MatrixError } from '../http/matrix-error.ts';
 import { takeBodies } from '../http/take-bodies.ts';
 
 export interface AuthenticatedRequest extends OpenRequest {
+  /** As Fastify reads it: a parameter that is given twice is a list. */
+  readonly query: Readonly<Record<string, unknown>>;
   /** Who signed it. */
   readonly origin: ServerName;
   /** The body as received; empty where there is none. */
@@ -69,7 +71,12 @@ export function requireSignature(
     const body = raw.length === 0 ? undefined : await bodies.readBody(claim, raw, ended);
     const read = body ?? verifyRequest(claim);
     if (!read.ok) throw read.rule.startsWith('signature.') ? unauthorized(read.reason) : refusalOfBody(read);
-    checked.set(request, { ...openRequest(request), origin, raw, body: body?.ok === true ? body : undefined });
+    checked.set(request, {
+      ...openRequest(request),
+      query: request.query as AuthenticatedRequest['query'],
+      ...{ origin, raw },
+      body: body?.ok === true ? body : undefined,
+    });
   });
 
   return {

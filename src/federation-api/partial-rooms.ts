@@ -4,7 +4,7 @@
  *
  * Source: MSC3895, https://github.com/matrix-org/matrix-spec-proposals/pull/3895
  */
-import { parseEventId, parseRoomId } from '../matrix/identifiers.ts';
+import { parseRoomId } from '../matrix/identifiers.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
 import { type SignedEndpoint } from './endpoint.ts';
@@ -22,14 +22,8 @@ export const MEMBERSHIP_ENDPOINTS: readonly SignedEndpoint[] = [
   refusing('PUT', '/v2/send_leave/:roomId/:eventId', refuseMembership),
 ];
 
-/** Endpoints that hand out a room's state or events. */
-export const STATE_ENDPOINTS: readonly SignedEndpoint[] = [
-  refusing('GET', '/v1/state/:roomId', refuseState),
-  refusing('GET', '/v1/state_ids/:roomId', refuseState),
-  refusing('GET', '/v1/event_auth/:roomId/:eventId', refuseState),
-  refusing('GET', '/v1/get_extremities/:roomId', refuseState),
-  refusing('GET', '/v1/event/:eventId', refuseEvent),
-];
+/** Endpoints by which nothing is handed out yet. */
+export const STATE_ENDPOINTS: readonly SignedEndpoint[] = [refusing('GET', '/v1/get_extremities/:roomId', refuseState)];
 
 type Refuse = (ports: FederationServerPorts, request: AuthenticatedRequest) => Promise<MatrixError>;
 
@@ -56,16 +50,6 @@ async function refuseState(ports: FederationServerPorts, request: AuthenticatedR
   return refuseByStatus(await statusOfRoom(ports, request));
 }
 
-/** The error for a request for one event. */
-async function refuseEvent(
-  ports: FederationServerPorts,
-  { params, origin }: AuthenticatedRequest,
-): Promise<MatrixError> {
-  const id = parseEventId(params['eventId']);
-  if (id === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is not an event id');
-  return refuseByStatus(await ports.statusOfEventsRoom(id, origin));
-}
-
 async function statusOfRoom(
   ports: FederationServerPorts,
   { params, origin }: AuthenticatedRequest,
@@ -75,7 +59,8 @@ async function statusOfRoom(
   return ports.roomStatus(id, origin);
 }
 
-function refuseByStatus(status: RoomStatus): MatrixError {
+/** What is answered where a room's status decides. */
+export function refuseByStatus(status: RoomStatus): MatrixError {
   switch (status) {
     case 'absent':
       return new MatrixError(404, 'M_NOT_FOUND', 'this server knows nothing of that');

@@ -1,5 +1,6 @@
 /** What the federation server asks of the rest; no code. */
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
+import { type ResidentAnswers } from '../rooms/resident-contract.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../rooms/contract.ts';
 
 export interface FederationServerPorts {
@@ -7,6 +8,8 @@ export interface FederationServerPorts {
   receiveTransaction(origin: ServerName, txnId: string, transaction: ReceivedTransaction): Promise<TransactionAnswer>;
   /** `asking`: the server whose question it is. */
   roomStatus(roomId: RoomId, asking: ServerName): Promise<RoomStatus>;
+  /** Absent: nothing is handed out. */
+  readonly resident?: ResidentAnswers;
   /** The status of the room that an event belongs to. */
   statusOfEventsRoom(eventId: EventId, asking: ServerName): Promise<RoomStatus>;
 }

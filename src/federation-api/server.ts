@@ -15,6 +15,7 @@ import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type BodyReader, type KeyResolver } from '../verification/contract.ts';
 import { type OldSigningKey } from '../federation/key-answer.ts';
 import { requireSignature } from './authenticated.ts';
+import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
 import { MEMBERSHIP_ENDPOINTS, STATE_ENDPOINTS } from './partial-rooms.ts';
 import { type FederationServerPorts } from './ports.ts';
@@ -25,7 +26,7 @@ const KEEP_ALIVE_MS = 60_000;
 /** More than the servers of a large room that push at the same time. */
 const CONNECTIONS_MAX = 10_000;
 
-const SIGNED_ENDPOINTS = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS];
+const SIGNED_ENDPOINTS = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS, ...EVENT_ENDPOINTS];
 
 export interface FederationServerTimeouts {
   /** Until the headers of a request have arrived, milliseconds (slow loris). */
@@ -85,7 +86,7 @@ export function createFederationServer(options: FederationServerOptions): Fastif
       closing: closing.signal,
     });
     const takeTransaction = createTransactionHandler({ ports, logger });
-    addEndpoints(signed, SIGNED_ENDPOINTS, checked.of, { ports, takeTransaction });
+    addEndpoints(signed, SIGNED_ENDPOINTS, checked.of, { ports, takeTransaction, serverName, now: () => clock.now() });
     done();
   });
   refuseOtherMethods(app, [...KEY_ENDPOINTS, ...SIGNED_ENDPOINTS]);

@@ -19,6 +19,7 @@ import { readGapsDue } from '../../src/store/events/gaps.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
+import { residentAnswers } from '../../src/rooms/resident/answers.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readResync } from '../../src/store/journal/rooms.ts';
@@ -109,7 +110,7 @@ export async function startTestRejoinder(
     tls: { certificatePem: await readFile(certificateFile, 'utf8'), keyPem: await readFile(keyFile, 'utf8') },
     resolveKeys: context.keyRing.resolve,
     bodies: context.verification,
-    ports: receiver,
+    ports: { ...receiver, resident: residentAnswers(context) },
     clock: systemClock,
     logger: silent,
     version: 'test',

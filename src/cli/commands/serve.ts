@@ -15,6 +15,7 @@ import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
+import { residentAnswers } from '../../rooms/resident/answers.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startSending } from '../../sending/sending.ts';
@@ -88,6 +89,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     bodies: rooms.verification,
     ports: {
       ...receiver,
+      resident: residentAnswers(rooms),
       receiveTransaction: (origin, txnId, transaction) => {
         sending.heardFrom(origin);
         return receiver.receiveTransaction(origin, txnId, transaction);

@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest';
+import { type Draft } from '../../../src/matrix/compose.ts';
+import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../../src/matrix/pdu.ts';
+import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
+import { residentAnswers } from '../../../src/rooms/resident/answers.ts';
+import { sendEvent } from '../../../src/rooms/send/send-event.ts';
+import { A, ME, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
+
+const STRANGER = 'stranger.test' as ServerName;
+
+async function startHere(isWhole: boolean) {
+  const small = smallRoom();
+  const here = await startScripted(small.room, honestScript(small));
+  const join = await here.join();
+  const { roomId, rules } = small.room;
+  const say = (body: string): Promise<EventId> => {
+    const draft: Draft = { sender: ME, type: 'm.room.message', content: { body } };
+    return sendEvent(here.context, roomId, draft);
+  };
+  const said = [await say('one'), await say('two'), await say('three')];
+  if (isWhole) expect(await here.resync()).toMatchObject({ phase: 'complete' });
+  const idsOf = (texts: unknown): EventId[] =>
+    (texts as readonly string[]).map((text) => eventIdOf(JSON.parse(text) as JsonObject, rules));
+  return { ...here, small, roomId, said, join, idsOf, answers: residentAnswers(here.context) };
+}
+
+test('of a partial room servers are told what our users said, and nothing else', async () => {
+  const { answers, roomId, said, join, idsOf, small } = await startHere(false);
+  const [one, two, three] = said as [EventId, EventId, EventId];
+  expect(idsOf(await answers.event(one, A))).toEqual([one]);
+  const query = { earliest: [one], latest: [three], limit: 10, minDepth: 0 };
+  expect(idsOf(await answers.missingEvents(roomId, query, A))).toEqual([two]);
+  const all = await answers.missingEvents(roomId, { ...query, earliest: [] }, A);
+  expect(idsOf(all)).toEqual([join, one, two]);
+  expect(idsOf(await answers.backfill(roomId, [three], 2, A))).toEqual([three, two]);
+  expect(await answers.stateIds(roomId, two, A)).toBe('partial');
+  expect(await answers.state(roomId, two, A)).toBe('partial');
+  expect(await answers.event(small.create, A)).toBe('partial');
+  expect(await answers.eventAuth(roomId, small.message, A)).toBe('partial');
+  expect(typeof (await answers.eventAuth(roomId, one, A))).not.toBe('string');
+});
+
+test('of a whole room its servers are told the state before an event, exactly', async () => {
+  const { answers, roomId, said, join, small } = await startHere(true);
+  const [one] = said as [EventId];
+  const ids = await answers.stateIds(roomId, one, A);
+  expect(ids).toMatchObject({ authChain: expect.any(Array) as EventId[] });
+  if (typeof ids === 'string') throw new Error(ids);
+  expect([...ids.state].sort()).toEqual([...small.state, join].sort());
+  expect(ids.authChain).toContain(small.create);
+  const state = await answers.state(roomId, one, A);
+  if (typeof state === 'string') throw new Error(state);
+  const given: string[] = [];
+  for await (const page of state.pdus) given.push(...page);
+  expect(given).toHaveLength(ids.state.length);
+});
+
+test('who is not in the room is told nothing, and nobody of what is not there', async () => {
+  const { answers, roomId, said } = await startHere(true);
+  const [one] = said as [EventId];
+  const query = { earliest: [], latest: [one], limit: 10, minDepth: 0 };
+  expect(await answers.event(one, STRANGER)).toBe('not-in-room');
+  expect(await answers.stateIds(roomId, one, STRANGER)).toBe('not-in-room');
+  expect(await answers.missingEvents(roomId, query, STRANGER)).toBe('not-in-room');
+  expect(await answers.backfill(roomId, [one], 5, STRANGER)).toBe('not-in-room');
+  expect(await answers.event('$nothing' as EventId, A)).toBe('unknown');
+  expect(await answers.stateIds(roomId, '$nothing' as EventId, A)).toBe('unknown');
+  expect(await answers.missingEvents(roomId, { ...query, latest: ['$nothing' as EventId] }, A)).toEqual([]);
+});
