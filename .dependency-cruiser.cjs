@@ -168,7 +168,13 @@ module.exports = {
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|rooms)/(contract|client-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|rooms|sync)/(contract|client-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+    ),
+    forbid(
+      'sync-asks-nobody',
+      'A sync never asks the network and takes no lock of a room: it knows the store, and what accounts keep for clients.',
+      '^src/sync/',
+      '^(workflows/|activities/|src/(?!sync/|store/|matrix/|resync/|accounts/account-data\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!lru-cache/))',
     ),
     forbid(
       'temporal-knows-no-use-case',

@@ -4,6 +4,7 @@ import { type Clock } from '../clock.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
+import { type Sync } from '../sync/contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
 import { type RateLimiters } from './rate-limits.ts';
 import { type SharedAnswers } from './shared-answers.ts';
@@ -15,6 +16,7 @@ export interface ClientContext {
   readonly acts: ClientActs;
   readonly answers: SharedAnswers;
   readonly clock: Clock;
+  readonly sync: Sync;
   readonly limiters: RateLimiters;
   /** Where clients reach this server; `null`: nobody has said. */
   readonly publicBaseUrl: string | null;

@@ -3,6 +3,7 @@ import { AccountError, type AccountErrorKind } from '../accounts/error.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type NotReady } from '../rooms/contract.ts';
 import { RoomError, type RoomErrorKind } from '../rooms/error.ts';
+import { SyncError, type SyncErrorKind } from '../sync/error.ts';
 import { PROGRESS, progressOf } from './progress.ts';
 
 type ErrorAnswer = readonly [status: number, errcode: string];
@@ -37,12 +38,15 @@ const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   invalid: [400, 'M_INVALID_PARAM'],
 };
 
+const SYNC_ERROR_ANSWERS: Readonly<Record<SyncErrorKind, ErrorAnswer>> = { invalid: [400, 'M_INVALID_PARAM'] };
+
 /** When to come back after more was asked of passwords than this server does at a time, milliseconds. */
 const BUSY_MS = 2_000;
 
 /** What the API answers where a use case failed. */
 export function translateError(error: unknown): MatrixError | undefined {
   if (error instanceof AccountError) return ofAccounts(error);
+  if (error instanceof SyncError) return new MatrixError(...SYNC_ERROR_ANSWERS[error.kind], error.message);
   return error instanceof RoomError ? ofRooms(error) : undefined;
 }
 

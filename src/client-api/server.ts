@@ -25,6 +25,7 @@ import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
 import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
+import { SYNC_ENDPOINTS } from './endpoints/sync.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
 import { SharedAnswers } from './shared-answers.ts';
@@ -74,6 +75,7 @@ export const USER_ENDPOINTS = [
   ...CREATE_ROOM_ENDPOINTS,
   ...SEND_ENDPOINTS,
   ...ROOM_ENDPOINTS,
+  ...SYNC_ENDPOINTS,
 ];
 
 export interface ClientServerOptions extends Omit<ClientContext, 'limiters' | 'answers'> {

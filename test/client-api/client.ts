@@ -16,6 +16,8 @@ import { silent } from '../federation/tls-server.ts';
 import { keyOf } from '../matrix/sample-event.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
 import { type Notifier, createNotifier } from '../../src/store/notify.ts';
+import { type Sync } from '../../src/sync/contract.ts';
+import { createSync } from '../../src/sync/sync.ts';
 import { type Store } from '../../src/store/open-store.ts';
 
 export const SERVER_NAME = 'here.test' as ServerName;
@@ -54,6 +56,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     accounts: {} as Accounts,
     reads: {} as ClientReads,
     acts: {} as ClientActs,
+    sync: {} as Sync,
     publicBaseUrl: null,
     defaultRoomVersion: '11',
     stateWaitMaxMs: 10_000,
@@ -93,6 +96,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
     accounts,
     acts: actsOf(store, clock),
     reads: clientReads({ store, notifier, clock }),
+    sync: createSync({ store, notifier, clock }),
     isRegistrationOpen: true,
     secretRegistration: createSecretRegistration(SECRET, clock),
     logger: pino({ level: 'trace' }, { write: (line: string) => void log.push(line) }),

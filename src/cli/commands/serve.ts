@@ -21,6 +21,7 @@ import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startSending } from '../../sending/sending.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { readCertificate } from '../process/certificate.ts';
+import { createSync } from '../../sync/sync.ts';
 import { buildClientServer } from '../process/client-server.ts';
 import { openListener } from '../process/listen.ts';
 import { openMetrics } from '../process/metrics.ts';
@@ -126,6 +127,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     accounts,
     reads: clientReads(rooms),
     acts: clientActs(rooms, { join: metrics.countJoins(join) }),
+    sync: createSync(rooms),
     clock: systemClock,
     logger,
   });

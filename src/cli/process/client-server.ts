@@ -7,6 +7,7 @@ import { type Clock } from '../../clock.ts';
 import { type Config } from '../../config.ts';
 import { type Logger } from '../../logging.ts';
 import { type ClientActs, type ClientReads } from '../../rooms/client-contract.ts';
+import { type Sync } from '../../sync/contract.ts';
 import { readCertificate } from './certificate.ts';
 
 export interface ClientServerParts {
@@ -14,6 +15,7 @@ export interface ClientServerParts {
   readonly accounts: Accounts;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
+  readonly sync: Sync;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -24,6 +26,7 @@ export async function buildClientServer({
   accounts,
   reads,
   acts,
+  sync,
   clock,
   logger,
 }: ClientServerParts): Promise<FastifyInstance> {
@@ -39,6 +42,7 @@ export async function buildClientServer({
     accounts,
     reads,
     acts,
+    sync,
     clock,
     logger,
   });

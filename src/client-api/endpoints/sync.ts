@@ -1,0 +1,128 @@
+/**
+ * What a client has missed.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#syncing
+ */
+import { MatrixError } from '../../http/matrix-error.ts';
+import { parseJsonObject } from '../../matrix/json/strict-json.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { type RoomCounts, type RoomPart, type SyncAnswer } from '../../sync/contract.ts';
+import { queryText } from '../client-request.ts';
+import { type ClientContext, type UserEndpoint } from '../context.ts';
+import { type UserRequest } from '../client-request.ts';
+import { R0_AND_V3, inForms } from '../paths.ts';
+import { PROGRESS, progressOf } from '../progress.ts';
+
+/** A client may wait this long; the longest that clients ask for is half a minute or so. */
+const TIMEOUT_MS_MAX = 180_000;
+/** Places of the state that the client knows an event of, and that are empty now. Not of the specification, hence the prefix. */
+const REMOVED = 'org.rejoinder.removed_state';
+/** How the state after the timeline is asked for and given (MSC4222); the name of before the specification had it is in use. */
+const STATE_AFTER = {
+  use_state_after: 'state_after',
+  'org.matrix.msc4222.use_state_after': 'org.matrix.msc4222.state_after',
+} as const;
+
+export const SYNC_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
+  method: 'GET',
+  path: '/sync',
+  answer: async (request, context) => {
+    const { requester, signal } = request;
+    const stateName = nameOfState(request);
+    const answer = await context.sync.sync({
+      userId: requester.userId,
+      deviceId: requester.deviceId,
+      since: queryText(request, 'since'),
+      filter: await filterOf(request, context),
+      isFullState: flagOf(request, 'full_state'),
+      isStateAfter: stateName !== 'state',
+      timeoutMs: timeoutOf(request),
+      signal,
+    });
+    return syncAnswer(answer, stateName);
+  },
+} satisfies UserEndpoint);
+
+/** Inline, or the id of one that was kept. */
+async function filterOf(request: UserRequest, { accounts }: ClientContext): Promise<JsonObject> {
+  const text = queryText(request, 'filter');
+  if (text === undefined) return {};
+  if (!text.startsWith('{')) return await accounts.filter(request.requester.userId, text);
+  const parsed = parseJsonObject(Buffer.from(text));
+  if (parsed.ok) return parsed.value;
+  throw new MatrixError(400, 'M_INVALID_PARAM', `filter: ${parsed.reason}`);
+}
+
+function flagOf(request: UserRequest, name: string): boolean {
+  const text = queryText(request, name) ?? 'false';
+  if (text === 'true' || text === 'false') return text === 'true';
+  throw new MatrixError(400, 'M_INVALID_PARAM', `${name}: expected true or false`);
+}
+
+function timeoutOf(request: UserRequest): number {
+  const text = queryText(request, 'timeout') ?? '0';
+  if (/^\d{1,15}$/.test(text)) return Math.min(Number(text), TIMEOUT_MS_MAX);
+  throw new MatrixError(400, 'M_INVALID_PARAM', 'timeout: expected milliseconds');
+}
+
+/** Under which name the state is given: `state` is the one before the timeline. */
+function nameOfState(request: UserRequest): string {
+  const asked = Object.entries(STATE_AFTER).find(([name]) => flagOf(request, name));
+  return asked?.[1] ?? 'state';
+}
+
+function syncAnswer(answer: SyncAnswer, stateName: string): JsonObject {
+  const { nextBatch, joined, left, invited, knocked, accountData, oneTimeKeys, unusedFallbackKeys } = answer;
+  const rooms = {
+    ...section('join', joined, (part) => ({ ...roomAnswer(part, stateName), ...joinedAnswer(part) })),
+    ...section('leave', left, (part) => roomAnswer(part, stateName)),
+    ...section('invite', invited, (events) => ({ invite_state: { events } })),
+    ...section('knock', knocked, (events) => ({ knock_state: { events } })),
+  };
+  return {
+    next_batch: nextBatch,
+    ...(Object.keys(rooms).length === 0 ? {} : { rooms }),
+    ...(accountData.length === 0 ? {} : { account_data: { events: accountData } }),
+    device_one_time_keys_count: oneTimeKeys,
+    device_unused_fallback_key_types: unusedFallbackKeys,
+  };
+}
+
+function section<Part>(
+  name: string,
+  parts: ReadonlyMap<string, Part>,
+  answerOf: (part: Part) => JsonObject,
+): JsonObject {
+  if (parts.size === 0) return {};
+  return { [name]: Object.fromEntries(Array.from(parts, ([roomId, part]) => [roomId, answerOf(part)])) };
+}
+
+function roomAnswer(
+  { timeline, isLimited, prevBatch, state, removed, accountData }: RoomPart,
+  stateName: string,
+): JsonObject {
+  return {
+    timeline: { events: timeline, limited: isLimited, ...(prevBatch === null ? {} : { prev_batch: prevBatch }) },
+    [stateName]: { events: state },
+    account_data: { events: accountData },
+    ...(removed.length === 0
+      ? {}
+      : { [REMOVED]: removed.map(({ type, stateKey }) => ({ type, state_key: stateKey })) }),
+  };
+}
+
+function joinedAnswer({ summary, resync }: RoomPart): JsonObject {
+  return {
+    ephemeral: { events: [] },
+    ...(summary === null ? {} : { summary: summaryAnswer(summary) }),
+    ...(resync === null ? {} : { [PROGRESS]: progressOf(resync) }),
+  };
+}
+
+function summaryAnswer({ heroes, joined, invited }: RoomCounts): JsonObject {
+  return {
+    ...(heroes === null ? {} : { 'm.heroes': heroes }),
+    ...(joined === null ? {} : { 'm.joined_member_count': joined }),
+    ...(invited === null ? {} : { 'm.invited_member_count': invited }),
+  };
+}

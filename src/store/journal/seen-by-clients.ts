@@ -1,0 +1,260 @@
+/**
+ * What a sync reads of rooms, for all rooms of a user at once. It runs in one snapshot of the database, so what these
+ * statements say fits together, and nothing has to be bounded by the newest position.
+ */
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type ResyncState, asResyncState } from '../../resync/state.ts';
+import { type Sql } from '../open-store.ts';
+import { type TrieKey, trieKey } from '../snapshots/snapshot-trie.ts';
+import { int8Array, textArray } from '../sql-values.ts';
+import { fromStorable } from '../storable-text.ts';
+
+/** A room in which a user of ours has, or had, a membership: as it is, and as it was at a position. */
+export interface SeenRoom {
+  readonly roomId: RoomId;
+  readonly state: SnapshotId;
+  readonly partial: boolean;
+  /** Of the user; `null`: none any more. */
+  readonly membership: string | null;
+  readonly memberEventId: EventId | null;
+  /** From when on his membership's event is shown; `null`: it is not. */
+  readonly memberShownAt: number | null;
+  /** Joined, and invited; `null`: not known. */
+  readonly joined: number | null;
+  readonly invited: number | null;
+  /** The room has a name or a canonical alias. */
+  readonly isNamed: boolean;
+  /** At the position; `null`: it had none, or the room is newer. */
+  readonly stateThen: SnapshotId | null;
+  readonly wasPartial: boolean;
+  /** Of the newest event that is shown. */
+  readonly newest: number;
+}
+
+/** The newest position, and all rooms of a user with what they were at `since`. */
+export async function readSeenRooms(
+  sql: Sql,
+  userId: UserId,
+  since: number,
+): Promise<{ readonly head: number; readonly rooms: SeenRoom[] }> {
+  const rows = await sql.query<{ head: number } & (SeenRoom | { readonly roomId: null })>(
+    `SELECT h.position AS head, r.room_id AS "roomId", encode(r.current_state, 'hex') AS state, r.partial, m.membership,
+            m.event_id AS "memberEventId",
+            (SELECT shown_at FROM event_states e WHERE e.event_id = m.event_id AND e.room_id = m.room_id) AS "memberShownAt",
+            r.members AS joined, r.invited, r.name IS NOT NULL OR r.canonical_alias IS NOT NULL AS "isNamed",
+            encode(t.state, 'hex') AS "stateThen", coalesce(t.partial, false) AS "wasPartial",
+            coalesce((SELECT e.shown_at FROM event_states e WHERE e.room_id = r.room_id AND e.shown_at IS NOT NULL
+                       ORDER BY e.shown_at DESC LIMIT 1), 0) AS newest
+       FROM journal_head h
+       LEFT JOIN (SELECT room_id, membership, event_id FROM local_members WHERE user_id = $1
+                  UNION ALL
+                  SELECT f.room_id, NULL, NULL FROM former_members f
+                   WHERE f.user_id = $1 AND NOT EXISTS (SELECT FROM local_members l
+                                                         WHERE l.room_id = f.room_id AND l.user_id = $1)) AS m ON true
+       LEFT JOIN rooms r ON r.room_id = m.room_id AND r.current_state IS NOT NULL
+       LEFT JOIN LATERAL (SELECT state, partial FROM current_states c
+                           WHERE c.room_id = r.room_id AND c.position <= $2
+                           ORDER BY c.position DESC LIMIT 1) AS t ON true
+      ORDER BY r.room_id`,
+    [userId, since],
+  );
+  const rooms = rows.flatMap((row) => {
+    if (row.roomId === null) return [];
+    return [{ ...row, membership: row.membership === null ? null : fromStorable(row.membership) }];
+  });
+  return { head: rows[0]?.head ?? 0, rooms };
+}
+
+/** Part of a room's timeline: after one position, up to another. */
+export interface TimelineSpan {
+  readonly roomId: RoomId;
+  /** Exclusive. */
+  readonly after: number;
+  readonly upTo: number;
+}
+
+/** Which events are read; patterns are SQL's LIKE. */
+export interface TimelineSelection {
+  /** The newest of each room. */
+  readonly limit: number;
+  readonly types: readonly string[] | null;
+  readonly notTypes: readonly string[];
+  readonly senders: readonly UserId[] | null;
+  readonly notSenders: readonly UserId[];
+  /** Their messages are left out; their state events are not. */
+  readonly ignored: readonly UserId[];
+}
+
+/** An event as clients may be shown it. */
+export interface ShownPdu {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+  readonly nid: number;
+  readonly shownAt: number;
+  readonly stateBefore: SnapshotId;
+  readonly stateAfter: SnapshotId;
+  readonly sender: UserId;
+  /** `null`: no state event. */
+  readonly key: TrieKey | null;
+  readonly authEvents: readonly EventId[];
+  readonly depth: number;
+  readonly json: string;
+}
+
+/** The newest events of each span, the oldest first within a room. */
+export async function readTimelines(
+  sql: Sql,
+  spans: readonly TimelineSpan[],
+  { limit, types, notTypes, senders, notSenders, ignored }: TimelineSelection,
+): Promise<ReadonlyMap<RoomId, readonly ShownPdu[]>> {
+  const byRoom = new Map<RoomId, ShownPdu[]>();
+  if (spans.length === 0) return byRoom;
+  const rows = await sql.query<Omit<ShownPdu, 'key'> & { stateKeyNid: number | null; isMember: boolean }>(
+    `SELECT w.room_id AS "roomId", s.*
+       FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS w(room_id, after, up_to)
+      CROSS JOIN LATERAL (
+        SELECT e.event_id AS "eventId", e.event_nid AS nid, e.shown_at AS "shownAt",
+               encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter", p.sender,
+               p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
+               p.depth, p.json::text AS json
+          FROM event_states e JOIN pdus p ON p.nid = e.event_nid
+         WHERE e.room_id = w.room_id AND e.shown_at > w.after AND e.shown_at <= w.up_to
+           AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
+           AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
+           AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
+         ORDER BY e.shown_at DESC LIMIT $4) AS s
+      ORDER BY w.room_id, s."shownAt"`,
+    [
+      textArray(spans.map(({ roomId }) => roomId)),
+      int8Array(spans.map(({ after }) => after)),
+      int8Array(spans.map(({ upTo }) => upTo)),
+      limit,
+      types,
+      notTypes,
+      senders,
+      notSenders,
+      ignored,
+    ],
+  );
+  for (const { stateKeyNid, isMember, ...row } of rows) {
+    const ofRoom = byRoom.get(row.roomId) ?? [];
+    byRoom.set(row.roomId, ofRoom);
+    ofRoom.push({ ...row, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) });
+  }
+  return byRoom;
+}
+
+/** The current state of each room just before a position; rooms that had none then are absent. */
+export async function readStatesBefore(
+  sql: Sql,
+  wanted: readonly { readonly roomId: RoomId; readonly position: number }[],
+): Promise<ReadonlyMap<RoomId, SnapshotId>> {
+  if (wanted.length === 0) return new Map();
+  const rows = await sql.query<{ roomId: RoomId; state: SnapshotId }>(
+    `SELECT w.room_id AS "roomId", encode(s.state, 'hex') AS state
+       FROM unnest($1::text[], $2::bigint[]) AS w(room_id, position)
+      CROSS JOIN LATERAL (SELECT state FROM current_states c WHERE c.room_id = w.room_id AND c.position < w.position
+                           ORDER BY c.position DESC LIMIT 1) AS s`,
+    [textArray(wanted.map(({ roomId }) => roomId)), int8Array(wanted.map(({ position }) => position))],
+  );
+  return new Map(rows.map(({ roomId, state }) => [roomId, state]));
+}
+
+/** A state event that was shown, the last one of its place in the span. */
+export interface LastOfPlace {
+  readonly roomId: RoomId;
+  readonly key: TrieKey;
+  readonly nid: number;
+}
+
+/** Of a span of positions in some rooms, the last state event that was shown of each place; at most `limit` of them. */
+export async function readLastOfPlaces(
+  sql: Sql,
+  roomIds: readonly RoomId[],
+  { after, upTo }: { readonly after: number; readonly upTo: number },
+  limit: number,
+): Promise<LastOfPlace[]> {
+  const rows = await sql.query<{ roomId: RoomId; stateKeyNid: number; isMember: boolean; nid: number }>(
+    `SELECT DISTINCT ON (e.room_id, p.state_key_nid) e.room_id AS "roomId", p.state_key_nid AS "stateKeyNid",
+            p.type = 'm.room.member' AS "isMember", e.event_nid AS nid
+       FROM event_states e JOIN pdus p ON p.nid = e.event_nid
+      WHERE e.room_id = ANY ($1::text[]) AND e.shown_at > $2 AND e.shown_at <= $3 AND p.state_key_nid IS NOT NULL
+      ORDER BY e.room_id, p.state_key_nid, e.shown_at DESC LIMIT $4`,
+    [roomIds, after, upTo, limit],
+  );
+  return rows.map(({ roomId, stateKeyNid, isMember, nid }) => ({ roomId, nid, key: trieKey(stateKeyNid, isMember) }));
+}
+
+/** Whose events were taken in up to a position in the room's stay, whatever became of them. */
+export async function readSpeakers(
+  sql: Sql,
+  roomIds: readonly RoomId[],
+  upTo: number,
+  limit: number,
+): Promise<{ readonly roomId: RoomId; readonly sender: UserId }[]> {
+  if (roomIds.length === 0) return [];
+  return sql.query(
+    `SELECT DISTINCT e.room_id AS "roomId", p.sender
+       FROM rooms r JOIN event_states e ON e.room_id = r.room_id AND e.epoch = r.epoch AND e.position <= $2
+       JOIN pdus p ON p.nid = e.event_nid
+      WHERE r.room_id = ANY ($1::text[]) LIMIT $3`,
+    [roomIds, upTo, limit],
+  );
+}
+
+/** A stored event's body, by its number. */
+export interface NumberedBody {
+  readonly nid: number;
+  readonly eventId: EventId;
+  readonly membership: string | null;
+  readonly json: string;
+}
+
+/** Bodies by number. */
+export async function readNumbered(sql: Sql, nids: Iterable<number>): Promise<ReadonlyMap<number, NumberedBody>> {
+  const wanted = [...new Set(nids)];
+  if (wanted.length === 0) return new Map();
+  const rows = await sql.query<NumberedBody>(
+    `SELECT nid, event_id AS "eventId", membership, json::text AS json FROM pdus WHERE nid = ANY ($1::bigint[])`,
+    [int8Array(wanted)],
+  );
+  return new Map(
+    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
+  );
+}
+
+/** Of memberships among some events: whose they are, by number. */
+export interface CitedMember {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+  readonly nid: number;
+  readonly key: TrieKey;
+}
+
+/** The accepted or not yet judged memberships among `eventIds`, the deepest last. */
+export async function readCitedMembers(sql: Sql, eventIds: readonly EventId[]): Promise<CitedMember[]> {
+  if (eventIds.length === 0) return [];
+  const rows = await sql.query<{ roomId: RoomId; eventId: EventId; nid: number; stateKeyNid: number }>(
+    `SELECT p.room_id AS "roomId", p.event_id AS "eventId", p.nid, p.state_key_nid AS "stateKeyNid"
+       FROM pdus p
+       LEFT JOIN event_states e ON e.event_nid = p.nid
+       LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
+      WHERE p.event_id = ANY ($1::text[]) AND p.type = 'm.room.member' AND p.state_key_nid IS NOT NULL
+        AND coalesce(e.verdict, o.verdict, 'accepted') = 'accepted'
+      ORDER BY p.depth, p.nid`,
+    [eventIds],
+  );
+  return rows.map(({ stateKeyNid, ...row }) => ({ ...row, key: trieKey(stateKeyNid, true) }));
+}
+
+/** How far the resync of each room is. */
+export async function readResyncs(sql: Sql, roomIds: readonly RoomId[]): Promise<ReadonlyMap<RoomId, ResyncState>> {
+  if (roomIds.length === 0) return new Map();
+  const rows = await sql.query<{ roomId: RoomId; state: ResyncState }>(
+    `SELECT r.room_id AS "roomId", s.state FROM rooms r JOIN resyncs s ON s.room_id = r.room_id AND s.epoch = r.epoch
+      WHERE r.room_id = ANY ($1::text[])`,
+    [roomIds],
+  );
+  return new Map(rows.map(({ roomId, state }) => [roomId, asResyncState(state)]));
+}

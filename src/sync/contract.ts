@@ -1,0 +1,63 @@
+/** What a sync is asked and what it gives, in shapes; no code. Throws `SyncError`. */
+import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { type ResyncState } from '../resync/state.ts';
+
+export interface SyncRequest {
+  readonly userId: UserId;
+  readonly deviceId: string;
+  /** As it was given with the last response; `undefined`: the client knows nothing. */
+  readonly since: string | undefined;
+  /** As clients write it. */
+  readonly filter: JsonObject;
+  /** All state of the rooms, as if it were the first sync; the timelines go on from `since`. */
+  readonly isFullState: boolean;
+  /** The state is given as it is after the timeline, and not before it. */
+  readonly isStateAfter: boolean;
+  /** How long to wait for something to tell. */
+  readonly timeoutMs: number;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}
+
+/** A room that the user is in, or has left. Events are in the form of clients. */
+export interface RoomPart {
+  readonly timeline: readonly JsonObject[];
+  /** There are events before the timeline's that were not given. */
+  readonly isLimited: boolean;
+  /** Where these are to be looked for; `null`: the timeline is empty. */
+  readonly prevBatch: string | null;
+  /** What the client has to know besides the timeline: before it, or after it as the request says. */
+  readonly state: readonly JsonObject[];
+  /** Places that the client knows an event of, and that are empty now. */
+  readonly removed: readonly { readonly type: string; readonly stateKey: string }[];
+  readonly accountData: readonly JsonObject[];
+  readonly summary: RoomCounts | null;
+  /** How far it is; `null`: the room is whole. */
+  readonly resync: ResyncState | null;
+}
+
+export interface RoomCounts {
+  /** `null`: the room has a name or an alias. */
+  readonly heroes: readonly UserId[] | null;
+  /** `null`: not known. */
+  readonly joined: number | null;
+  readonly invited: number | null;
+}
+
+export interface SyncAnswer {
+  readonly nextBatch: string;
+  readonly joined: ReadonlyMap<RoomId, RoomPart>;
+  readonly left: ReadonlyMap<RoomId, RoomPart>;
+  /** Stripped state. */
+  readonly invited: ReadonlyMap<RoomId, readonly JsonObject[]>;
+  readonly knocked: ReadonlyMap<RoomId, readonly JsonObject[]>;
+  readonly accountData: readonly JsonObject[];
+  /** One-time keys of the device that are left, by algorithm. */
+  readonly oneTimeKeys: Readonly<Record<string, number>>;
+  readonly unusedFallbackKeys: readonly string[];
+}
+
+export interface Sync {
+  sync(request: SyncRequest): Promise<SyncAnswer>;
+}

@@ -1,0 +1,303 @@
+/**
+ * One look: all that a user's client has missed since its token, read in one snapshot of the database. So all parts fit together,
+ * no lock is taken, and nobody is waited for.
+ */
+import { accountDataBetween } from '../accounts/account-data.ts';
+import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { isJsonObject } from '../matrix/json/strict-json.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { stateMapKey } from '../matrix/state-map.ts';
+import { type NumberedBody, readNumbered, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
+import { type Transaction } from '../store/open-store.ts';
+import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
+import { readStateKeys } from '../store/snapshots/state-keys.ts';
+import { readAccountData } from '../store/tables/account-data.ts';
+import { readTransactionIds } from '../store/tables/client-transactions.ts';
+import { readKeyCounts } from '../store/tables/device-keys.ts';
+import { type RoomPart, type SyncAnswer, type SyncRequest } from './contract.ts';
+import { SyncError } from './error.ts';
+import { type SyncFilter, passes, passesRoom } from './filter.ts';
+import {
+  type RoomSpan,
+  type RoomsQuery,
+  type SpokenSpan,
+  readSpans,
+  readSpokenIn,
+  readStateParts,
+} from './read-rooms.ts';
+import { type SentMembers } from './sent-members.ts';
+import { type SeenPdu, readVisible, stateEvent, strippedEvent, timelineEvent } from './show-events.ts';
+import { readHeroes } from './summaries.ts';
+import { type SyncToken, formatPrevBatch, formatToken } from './token.ts';
+
+export interface LookQuery {
+  readonly request: SyncRequest;
+  readonly filter: SyncFilter;
+  /** `null`: the client knows nothing. */
+  readonly since: SyncToken | null;
+  /** Milliseconds since the Unix epoch. */
+  readonly now: number;
+  readonly sent: SentMembers;
+}
+
+export interface Look {
+  readonly answer: SyncAnswer;
+  /** Rooms whose appends may bring something. */
+  readonly roomIds: readonly RoomId[];
+  readonly isEmpty: boolean;
+}
+
+/** Looks once. The transaction has not read anything yet. */
+export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
+  await tx.query('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY');
+  const { request, filter, since } = query;
+  const { userId } = request;
+  const { head, rooms } = await readSeenRooms(tx, userId, since?.position ?? 0);
+  if (since !== null && since.position > head) throw new SyncError('invalid', 'since: a token from the future');
+  const ignored = await readIgnored(tx, userId);
+  const { isFullState, isStateAfter } = request;
+  const roomsQuery: RoomsQuery = { userId, since, head, filter, isFullState, isStateAfter, ignored };
+  const spans = await readSpans(tx, rooms, roomsQuery);
+  const shown = spans.filter(({ section }) => section === 'join' || section === 'leave');
+  const asked = spans.filter(({ section }) => section === 'invite' || section === 'knock');
+
+  const accountData = await readAccountParts(tx, userId, { since: since?.position ?? 0, head }, shown);
+  const stripped = await readStripped(tx, asked, userId);
+  const { parts, owedSince } = await readRoomParts(tx, shown, roomsQuery, query, accountData.ofRooms);
+  const keys = await readKeyCounts(tx, request);
+  const partsOf = (section: RoomSpan['section']): ReadonlyMap<RoomId, RoomPart> =>
+    new Map(
+      shown.flatMap((span) => {
+        const part = span.section === section ? parts.get(span.roomId) : undefined;
+        return part === undefined ? [] : [[span.roomId, part] as const];
+      }),
+    );
+  const invitesOf = (section: RoomSpan['section']) =>
+    new Map(
+      asked.flatMap(({ roomId, section: of }) => {
+        const { events = [], inviter } = stripped.get(roomId) ?? {};
+        return of === section && (inviter === undefined || !ignored.includes(inviter))
+          ? [[roomId, events] as const]
+          : [];
+      }),
+    );
+  const answer: SyncAnswer = {
+    nextBatch: formatToken({ position: head, owedSince }),
+    joined: partsOf('join'),
+    left: partsOf('leave'),
+    invited: invitesOf('invite'),
+    knocked: invitesOf('knock'),
+    accountData: accountData.ofUser.filter((event) => passes(filter.accountData, event)),
+    oneTimeKeys: keys.oneTimeKeys,
+    unusedFallbackKeys: keys.unusedFallbackKeys,
+  };
+  const { joined, left, invited, knocked } = answer;
+  return {
+    answer,
+    roomIds: rooms.flatMap(({ roomId, membership }) => (membership === 'join' ? [roomId] : [])),
+    isEmpty: joined.size + left.size + invited.size + knocked.size + answer.accountData.length === 0,
+  };
+}
+
+async function readIgnored(tx: Transaction, userId: UserId): Promise<UserId[]> {
+  const content = await readAccountData(tx, userId, null, 'm.ignored_user_list');
+  const ignored = content?.['ignored_users'];
+  return isJsonObject(ignored) ? (Object.keys(ignored).filter((user) => !user.includes('\0')) as UserId[]) : [];
+}
+
+interface AccountParts {
+  readonly ofUser: readonly JsonObject[];
+  readonly ofRooms: ReadonlyMap<RoomId, readonly JsonObject[]>;
+}
+
+/** What is new, and of rooms that are new to the client all that there is. */
+async function readAccountParts(
+  tx: Transaction,
+  userId: UserId,
+  { since, head }: { readonly since: number; readonly head: number },
+  spans: readonly RoomSpan[],
+): Promise<AccountParts> {
+  const rows = await accountDataBetween(tx, userId, { since, upTo: head });
+  const isNew = new Set(spans.flatMap((span) => (span.isNew ? [span.roomId] : [])));
+  const older =
+    since > 0 && isNew.size > 0
+      ? (await accountDataBetween(tx, userId, { since: 0, upTo: since })).filter(
+          ({ roomId }) => roomId !== null && isNew.has(roomId),
+        )
+      : [];
+  const ofRooms = new Map<RoomId, JsonObject[]>();
+  for (const { roomId, type, content } of [...older, ...rows]) {
+    if (roomId !== null) ofRooms.set(roomId, [...(ofRooms.get(roomId) ?? []), { type, content }]);
+  }
+  return { ofUser: rows.flatMap(({ roomId, type, content }) => (roomId === null ? [{ type, content }] : [])), ofRooms };
+}
+
+/** What tells an invited user which room it is: https://spec.matrix.org/v1.16/client-server-api/#stripped-state */
+const TELLING = [
+  'm.room.create',
+  'm.room.name',
+  'm.room.avatar',
+  'm.room.topic',
+  'm.room.join_rules',
+  'm.room.canonical_alias',
+  'm.room.encryption',
+].map((type) => ({ type, stateKey: '' }));
+
+interface Stripped {
+  readonly events: readonly JsonObject[];
+  readonly inviter: UserId | undefined;
+}
+
+async function readStripped(
+  tx: Transaction,
+  spans: readonly RoomSpan[],
+  userId: UserId,
+): Promise<ReadonlyMap<RoomId, Stripped>> {
+  if (spans.length === 0) return new Map();
+  const own = { type: 'm.room.member', stateKey: userId };
+  const keys = await readStateKeys(tx, [...TELLING, own]);
+  const ownKey = keys.get(stateMapKey(own.type, own.stateKey));
+  const reads = spans.map(({ roomId, now }): StateRead => ({
+    roomId,
+    state: now,
+    selection: { keys: new Set(keys.values()) },
+  }));
+  const states = await readStates(tx, reads);
+  const bodies = await readNumbered(
+    tx,
+    states.flatMap((places) => [...places.values()]),
+  );
+  return new Map(
+    spans.map(({ roomId }, i) => {
+      const places = states[i] ?? new Map<number, number>();
+      const events = [...places.values()].flatMap((nid) => {
+        const body = bodies.get(nid);
+        return body === undefined ? [] : [strippedEvent(body.json)];
+      });
+      const invite = ownKey === undefined ? undefined : bodies.get(places.get(ownKey) ?? -1);
+      const inviter = invite && (JSON.parse(invite.json) as JsonObject)['sender'];
+      return [roomId, { events, inviter: typeof inviter === 'string' ? (inviter as UserId) : undefined }];
+    }),
+  );
+}
+
+interface SeenSpan extends SpokenSpan {
+  readonly timeline: readonly SeenPdu[];
+  readonly isCut: boolean;
+}
+
+async function readRoomParts(
+  tx: Transaction,
+  spans: readonly RoomSpan[],
+  roomsQuery: RoomsQuery,
+  { request, filter, since, now, sent }: LookQuery,
+  accountData: AccountParts['ofRooms'],
+): Promise<{ readonly parts: ReadonlyMap<RoomId, RoomPart>; readonly owedSince: number | null }> {
+  const { userId, deviceId, isFullState } = request;
+  const { head } = roomsQuery;
+  const isOwed = since?.owedSince != null;
+  // Nothing has to be looked up of a room in which nothing has happened.
+  const active = spans.filter(
+    ({ room, roomId, section, isNew, after }) =>
+      isNew ||
+      section === 'leave' ||
+      isFullState ||
+      isOwed ||
+      room.newest > after ||
+      room.state !== room.stateThen ||
+      room.partial !== room.wasPartial ||
+      accountData.has(roomId),
+  );
+  const read = await readSpokenIn(tx, active, roomsQuery);
+  const visible = await readVisible(tx, active, read, userId);
+  const changed = active.filter(({ isNew, room }) => isNew || isFullState || room.state !== room.stateThen);
+  const summarised = new Set(changed.map(({ roomId }) => roomId));
+  const heroes = await readHeroes(tx, changed, userId);
+  const { limit } = filter.timeline;
+  const spoken = active.map((span): SeenSpan => {
+    const seen = (visible.get(span.roomId) ?? []).filter(({ json }) => isWanted(filter, json));
+    const timeline = limit === 0 ? [] : seen.slice(-limit);
+    const isCut = (read.get(span.roomId)?.length ?? 0) > limit;
+    return { ...span, timeline, heroes: heroes.get(span.roomId) ?? [], isCut };
+  });
+  const device = `${userId} ${deviceId}`;
+  if (since === null) sent.forget(device);
+  const { includeRedundantMembers } = filter.state;
+  const hasMember = (roomId: RoomId, key: number, nid: number): boolean =>
+    !includeRedundantMembers && sent.has(device, roomId, key, nid, since?.position ?? 0);
+  const states = await readStateParts(tx, spoken, roomsQuery, hasMember);
+  const bodies = await readNumbered(
+    tx,
+    [...states.values()].flatMap(({ events, removed }) => [...events.values(), ...removed.values()]),
+  );
+  const resyncs = await readResyncs(
+    tx,
+    spoken.flatMap(({ roomId, room }) => (room.partial ? [roomId] : [])),
+  );
+
+  const transactions = await readTransactionIds(
+    tx,
+    userId,
+    deviceId,
+    spoken.flatMap(({ timeline }) => timeline.flatMap(({ sender, eventId }) => (sender === userId ? [eventId] : []))),
+  );
+
+  const owed: number[] = [];
+  const parts = new Map<RoomId, RoomPart>();
+  for (const span of spoken) {
+    const { roomId, room, timeline, isNew, section, isCut } = span;
+    const state = states.get(roomId);
+    if (state === undefined) continue;
+    for (const { key, shownAt } of timeline) if (key !== null && state.owed.has(key)) owed.push(shownAt - 1);
+    const passing = passesRoom(filter.state, roomId) ? [...state.events] : [];
+    const told = passing.flatMap(([key, nid]) => {
+      const body = bodies.get(nid);
+      const event = body && stateEvent(body, roomId);
+      return event !== undefined && passes(filter.state, event) ? [{ key, nid, event }] : [];
+    });
+    for (const { key, nid } of [...told, ...timeline]) {
+      if (key !== null && key % 2 === 1) sent.add(device, roomId, key, { nid, position: head });
+    }
+    const part: RoomPart = {
+      timeline: timeline.map((pdu) => timelineEvent(pdu, now, transactions.get(pdu.eventId))),
+      isLimited: isCut || (isNew && section === 'join' && !beginsRoom(timeline)),
+      prevBatch: timeline[0] === undefined ? null : formatPrevBatch(timeline[0]),
+      state: told.map(({ event }) => event),
+      removed: placesOf([...state.removed.values()], bodies),
+      accountData: (accountData.get(roomId) ?? []).filter((event) => passes(filter.roomAccountData, event)),
+      summary:
+        section === 'join' && summarised.has(roomId)
+          ? { heroes: heroes.get(roomId) ?? null, joined: room.joined, invited: room.invited }
+          : null,
+      resync: room.partial ? (resyncs.get(roomId) ?? null) : null,
+    };
+    const tells =
+      isNew ||
+      section === 'leave' ||
+      isFullState ||
+      room.partial !== room.wasPartial ||
+      part.timeline.length > 0 ||
+      part.state.length > 0 ||
+      part.removed.length > 0 ||
+      part.accountData.length > 0 ||
+      (isCut && limit === 0);
+    if (tells) parts.set(roomId, part);
+  }
+  return { parts, owedSince: owed.length === 0 ? null : Math.min(...owed) };
+}
+
+/** What SQL does not filter by. */
+function isWanted({ timeline }: SyncFilter, json: string): boolean {
+  return timeline.containsUrl === null || passes(timeline, JSON.parse(json) as JsonObject);
+}
+
+function beginsRoom([first]: readonly SeenPdu[]): boolean {
+  return first !== undefined && (JSON.parse(first.json) as JsonObject)['type'] === 'm.room.create';
+}
+
+function placesOf(nids: readonly number[], bodies: ReadonlyMap<number, NumberedBody>): RoomPart['removed'] {
+  return nids.flatMap((nid) => {
+    const { type, state_key: stateKey } = JSON.parse(bodies.get(nid)?.json ?? '{}') as JsonObject;
+    return typeof type === 'string' && typeof stateKey === 'string' ? [{ type, stateKey }] : [];
+  });
+}

@@ -1,0 +1,383 @@
+/**
+ * Gathers what a response says of rooms: first which rooms, then what was said in them, then what of their states is to be told.
+ * Each step is a few statements for all rooms together.
+ */
+import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type StateKey } from '../matrix/pdu.ts';
+import { stateMapKey } from '../matrix/state-map.ts';
+import { type SnapshotId } from '../resync/events.ts';
+import {
+  type CitedMember,
+  type SeenRoom,
+  type ShownPdu,
+  readCitedMembers,
+  readLastOfPlaces,
+  readNumbered,
+  readSpeakers,
+  readStatesBefore,
+  readTimelines,
+} from '../store/journal/seen-by-clients.ts';
+import { type Transaction } from '../store/open-store.ts';
+import { type TrieDifference } from '../store/snapshots/compare-tries.ts';
+import { type StatePair, type StateRead, diffStates, readStates } from '../store/snapshots/many-snapshots.ts';
+import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
+import { readStateKeys } from '../store/snapshots/state-keys.ts';
+import { type SyncFilter, likePattern, passesRoom, passesType } from './filter.ts';
+import { type Place, placeOf } from './rooms-in-span.ts';
+import { type StateDelta, saidWrong, stateDelta } from './state-part.ts';
+import { type SyncToken } from './token.ts';
+
+const MEMBER = 'm.room.member';
+/** Places of one response that are put right; of more, which nobody has seen, the rest stays wrong until it changes. */
+const OWED_MAX = 10_000;
+/** Senders for whom memberships were made up for while a room was partial. */
+const SPEAKERS_MAX = 20_000;
+
+/** What the rooms are read for. */
+export interface RoomsQuery {
+  readonly userId: UserId;
+  /** `null`: the client knows nothing. */
+  readonly since: SyncToken | null;
+  readonly head: number;
+  readonly filter: SyncFilter;
+  readonly isFullState: boolean;
+  readonly isStateAfter: boolean;
+  readonly ignored: readonly UserId[];
+}
+
+/** A room in the response, and from where to where. */
+export interface RoomSpan extends Place {
+  readonly room: SeenRoom;
+  readonly roomId: RoomId;
+  readonly membershipThen: string | null;
+  /** Between these its timeline is given. */
+  readonly after: number;
+  readonly upTo: number;
+  /** What the client knows; `null`: nothing. */
+  readonly before: SnapshotId | null;
+  /** The newest that the client is told. */
+  readonly now: SnapshotId;
+}
+
+/** The user's rooms that the response may be about. */
+export async function readSpans(tx: Transaction, rooms: readonly SeenRoom[], query: RoomsQuery): Promise<RoomSpan[]> {
+  const { since, head, filter, isFullState } = query;
+  const wanted = rooms.filter(({ roomId }) => passesRoom(filter.rooms, roomId));
+  const then = await membershipsThen(tx, wanted, query.userId);
+  const asked = {
+    isInitial: since === null,
+    isEager: !filter.state.lazyLoadMembers,
+    includeLeave: filter.includeLeave,
+  };
+  const spans = wanted.flatMap((room): RoomSpan[] => {
+    const { membership: membershipThen, eventId: memberEventIdThen } = then.get(room.roomId) ?? NOBODY;
+    const place = placeOf({ ...room, membershipThen, memberEventIdThen }, asked);
+    if (place === undefined) return [];
+    return [
+      {
+        ...place,
+        room,
+        roomId: room.roomId,
+        membershipThen,
+        after: place.isNew && place.section === 'join' ? 0 : (since?.position ?? 0),
+        upTo: place.section === 'leave' ? (room.memberShownAt ?? head) : head,
+        before: place.isNew || isFullState ? null : room.stateThen,
+        now: room.state,
+      },
+    ];
+  });
+  return await withLeftStates(tx, spans);
+}
+
+interface Member {
+  readonly membership: string | null;
+  readonly eventId: EventId | null;
+}
+
+const NOBODY: Member = { membership: null, eventId: null };
+
+/** What the user was in each room; only where its state is another now it has to be looked up. */
+async function membershipsThen(
+  tx: Transaction,
+  rooms: readonly SeenRoom[],
+  userId: UserId,
+): Promise<ReadonlyMap<RoomId, Member>> {
+  const members = new Map<RoomId, Member>();
+  const reads: StateRead[] = [];
+  const key = (await readStateKeys(tx, [{ type: MEMBER, stateKey: userId }])).get(stateMapKey(MEMBER, userId));
+  for (const { roomId, state, stateThen, membership, memberEventId } of rooms) {
+    if (stateThen === state) {
+      members.set(roomId, { membership, eventId: memberEventId });
+    } else if (stateThen !== null && key !== undefined) {
+      reads.push({ roomId, state: stateThen, selection: { keys: new Set([key]) } });
+    }
+  }
+  const places = await readStates(tx, reads);
+  const events = await readNumbered(
+    tx,
+    places.flatMap((place) => [...place.values()]),
+  );
+  reads.forEach(({ roomId }, i) => {
+    const [nid] = [...(places[i]?.values() ?? [])];
+    const event = nid === undefined ? undefined : events.get(nid);
+    if (event !== undefined) members.set(roomId, event);
+  });
+  return members;
+}
+
+/** Who has left a room is told its state as it was then, whatever others do in it. */
+async function withLeftStates(tx: Transaction, spans: readonly RoomSpan[]): Promise<RoomSpan[]> {
+  const left = spans.filter(({ section }) => section === 'leave');
+  const states = await readStatesBefore(
+    tx,
+    left.map(({ roomId, upTo }) => ({ roomId, position: upTo + 1 })),
+  );
+  return spans.map((span) => {
+    const now = span.section === 'leave' ? states.get(span.roomId) : undefined;
+    return now === undefined ? span : { ...span, now };
+  });
+}
+
+/** One more event than wanted of each room tells whether there are more. */
+export async function readSpokenIn(
+  tx: Transaction,
+  spans: readonly RoomSpan[],
+  { filter: { timeline }, ignored }: RoomsQuery,
+): Promise<ReadonlyMap<RoomId, readonly ShownPdu[]>> {
+  const spoken = spans.filter(
+    ({ room, section, after, roomId }) =>
+      (section === 'join' || section === 'leave') && room.newest > after && passesRoom(timeline, roomId),
+  );
+  return readTimelines(tx, spoken, {
+    limit: timeline.limit + 1,
+    types: timeline.types?.map(likePattern) ?? null,
+    notTypes: timeline.notTypes.map(likePattern),
+    senders: timeline.senders as readonly UserId[] | null,
+    notSenders: timeline.notSenders as readonly UserId[],
+    ignored,
+  });
+}
+
+/** A room's timeline as it is given, and whose memberships have to be known besides. */
+export interface SpokenSpan extends RoomSpan {
+  readonly timeline: readonly ShownPdu[];
+  /** Whose names a client shows besides those of senders. */
+  readonly heroes: readonly UserId[];
+}
+
+/** What of a room's state is to be told. */
+export interface ToldState extends StateDelta {
+  /** Places that the next response has to put right. */
+  readonly owed: ReadonlySet<TrieKey>;
+}
+
+/** The state parts of all rooms. `hasMember`: whether a lazy client has a membership already. */
+export async function readStateParts(
+  tx: Transaction,
+  spans: readonly SpokenSpan[],
+  query: RoomsQuery,
+  hasMember: (roomId: RoomId, key: TrieKey, nid: number) => boolean,
+): Promise<ReadonlyMap<RoomId, ToldState>> {
+  const { isStateAfter, filter, since } = query;
+  const isLazy = filter.state.lazyLoadMembers;
+  const wantsMembers = passesType(filter.state, MEMBER);
+  const beforeTimelines = isStateAfter ? new Map<RoomId, SnapshotId>() : await readStatesBeforeTimelines(tx, spans);
+  const members = await relevantMembers(tx, spans, query);
+  const owed = await readOwed(tx, spans, query);
+  const drafts = spans.map((span) => {
+    const { roomId, before, room, timeline } = span;
+    const middle = timeline.length === 0 || isStateAfter ? null : (beforeTimelines.get(roomId) ?? before);
+    const said = lastOfPlaces(timeline);
+    // Of a room that has become whole a lazy client is told of those that it may know, and not of a hundred thousand.
+    const isCompleted = before !== null && room.wasPartial && !room.partial;
+    const withMembers = wantsMembers && !(isLazy && (before === null || isCompleted));
+    const relevant = members.get(roomId) ?? new Set<TrieKey>();
+    return {
+      span,
+      middle,
+      said,
+      isCompleted,
+      withMembers,
+      relevant,
+      owed: owed.get(roomId) ?? new Map<TrieKey, number>(),
+    };
+  });
+  type Draft = (typeof drafts)[number];
+
+  const pairs: StatePair[] = drafts.flatMap(({ span: { roomId, before, now }, middle, withMembers }) => [
+    { roomId, before: middle ?? before, after: now, members: withMembers },
+    ...(middle === null ? [] : [{ roomId, before, after: middle, members: withMembers }]),
+  ]);
+  const differences = await diffStates(tx, pairs);
+  const known = await membersKnown(
+    tx,
+    drafts.filter(({ isCompleted }) => isLazy && isCompleted && wantsMembers),
+  );
+  const looks = drafts.flatMap(({ span: { roomId, now }, middle, said, relevant, owed: ofRoom }): StateRead[] => {
+    const keys = new Set([...relevant, ...said.keys(), ...ofRoom.keys(), ...(known.get(roomId)?.keys() ?? [])]);
+    return [
+      { roomId, state: now, selection: { keys } },
+      ...(middle === null ? [] : [{ roomId, state: middle, selection: { keys: relevant } }]),
+    ];
+  });
+  const places = await readStates(tx, looks);
+  const cited = isLazy ? await readCited(tx, spans) : new Map<RoomId, CitedMember[]>();
+
+  let at = 0;
+  return new Map(
+    drafts.map((draft) => {
+      const hasMiddle = draft.middle !== null;
+      const [toNow, toTimeline] = [differences[at], hasMiddle ? differences[at + 1] : undefined];
+      const [current, earlier] = [places[at], hasMiddle ? places[at + 1] : undefined];
+      at += hasMiddle ? 2 : 1;
+      return [draft.span.roomId, told(draft, { toNow, toTimeline, current, earlier })];
+    }),
+  );
+
+  interface Read {
+    readonly toNow: ReadonlyMap<TrieKey, TrieDifference> | undefined;
+    readonly toTimeline: ReadonlyMap<TrieKey, TrieDifference> | undefined;
+    readonly current: ReadonlyMap<TrieKey, number> | undefined;
+    readonly earlier: ReadonlyMap<TrieKey, number> | undefined;
+  }
+
+  function told(
+    draft: Draft,
+    { toNow = new Map(), toTimeline, current = new Map(), earlier = new Map() }: Read,
+  ): ToldState {
+    const { span, said, relevant, owed: ofRoom } = draft;
+    const { roomId, before } = span;
+    const delta = stateDelta({ toTimeline, toNow, timeline: said }, isStateAfter);
+    const events = new Map(delta.events);
+    const removed = new Map(delta.removed);
+    const wasThere = (key: TrieKey): boolean => ((toTimeline?.get(key) ?? toNow.get(key))?.before ?? null) !== null;
+    if (isLazy) {
+      for (const key of events.keys()) {
+        if (key % 2 === 1 && !relevant.has(key) && (before === null || !wasThere(key))) events.delete(key);
+      }
+    }
+    for (const [key, was] of known.get(roomId) ?? []) {
+      if (said.has(key) && !isStateAfter) continue;
+      const is = current.get(key);
+      if (is === undefined && was !== null) removed.set(key, was);
+      else if (is !== undefined && is !== was) events.set(key, is);
+    }
+    if (isLazy && wantsMembers) {
+      for (const key of relevant) {
+        if (events.has(key)) continue;
+        const isSaid = said.has(key) && !isStateAfter;
+        const nid =
+          (isSaid ? earlier.get(key) : current.get(key)) ??
+          (isSaid ? undefined : cited.get(roomId)?.findLast((member) => member.key === key)?.nid);
+        if (nid !== undefined && (before === null || !hasMember(roomId, key, nid))) events.set(key, nid);
+      }
+    }
+    for (const [key, shown] of ofRoom) {
+      const is = current.get(key);
+      if (is === shown || (said.has(key) && !isStateAfter)) continue;
+      if (is === undefined) removed.set(key, shown);
+      else events.set(key, is);
+    }
+    const wrong = isStateAfter || span.section !== 'join' ? new Set<TrieKey>() : saidWrong(said, current);
+    return { events, removed, owed: wrong };
+  }
+
+  /** Of rooms that the client has: what was shown of them, and was not the current event of its place. */
+  async function readOwed(
+    sql: Transaction,
+    all: readonly SpokenSpan[],
+    { since: token }: RoomsQuery,
+  ): Promise<ReadonlyMap<RoomId, ReadonlyMap<TrieKey, number>>> {
+    const byRoom = new Map<RoomId, Map<TrieKey, number>>();
+    if (token?.owedSince == null || since === null) return byRoom;
+    const roomIds = all.flatMap(({ roomId, section, isNew }) => (section === 'join' && !isNew ? [roomId] : []));
+    const rows = await readLastOfPlaces(sql, roomIds, { after: token.owedSince, upTo: token.position }, OWED_MAX);
+    for (const { roomId, key, nid } of rows) {
+      byRoom.set(roomId, (byRoom.get(roomId) ?? new Map<TrieKey, number>()).set(key, nid));
+    }
+    return byRoom;
+  }
+
+  /** Of rooms that have become whole: the memberships that a lazy client may know, by place; `null`: it was made up for. */
+  async function membersKnown(
+    sql: Transaction,
+    completed: readonly Draft[],
+  ): Promise<ReadonlyMap<RoomId, ReadonlyMap<TrieKey, number | null>>> {
+    const states = await readStates(
+      sql,
+      completed.flatMap(({ span: { roomId, before } }) =>
+        before === null ? [] : [{ roomId, state: before, selection: { members: true } as const }],
+      ),
+    );
+    const byRoom = new Map<RoomId, Map<TrieKey, number | null>>();
+    completed.forEach(({ span, relevant }, i) => {
+      const held = new Map<TrieKey, number | null>([...relevant].map((key) => [key, null]));
+      for (const [key, nid] of states[i] ?? []) if (key % 2 === 1) held.set(key, nid);
+      byRoom.set(span.roomId, held);
+    });
+    return byRoom;
+  }
+}
+
+/** Of each place, the last event of a timeline, by number. */
+export function lastOfPlaces(timeline: readonly ShownPdu[]): ReadonlyMap<TrieKey, number> {
+  return new Map(timeline.flatMap(({ key, nid }) => (key === null ? [] : [[key, nid] as const])));
+}
+
+async function readStatesBeforeTimelines(
+  tx: Transaction,
+  spans: readonly SpokenSpan[],
+): Promise<ReadonlyMap<RoomId, SnapshotId>> {
+  return readStatesBefore(
+    tx,
+    spans.flatMap(({ roomId, timeline: [first] }) =>
+      first === undefined ? [] : [{ roomId, position: first.shownAt }],
+    ),
+  );
+}
+
+/** Whose memberships a lazy client needs in each room: of who speaks, of the user, of those that the room is called after. */
+async function relevantMembers(
+  tx: Transaction,
+  spans: readonly SpokenSpan[],
+  { userId, filter, since }: RoomsQuery,
+): Promise<ReadonlyMap<RoomId, ReadonlySet<TrieKey>>> {
+  if (!filter.state.lazyLoadMembers) return new Map();
+  const completed = spans.filter(({ isNew, room }) => !isNew && room.wasPartial && !room.partial);
+  const speakers = await readSpeakers(
+    tx,
+    completed.map(({ roomId }) => roomId),
+    since?.position ?? 0,
+    SPEAKERS_MAX,
+  );
+  const users = new Map<RoomId, Set<UserId>>(
+    spans.map(({ roomId, before, timeline, heroes }) => [
+      roomId,
+      new Set([...(before === null ? [userId] : []), ...heroes, ...timeline.map(({ sender }) => sender)]),
+    ]),
+  );
+  for (const { roomId, sender } of speakers) users.get(roomId)?.add(sender);
+  const places = [...new Set([...users.values()].flatMap((ofRoom) => [...ofRoom]))].map((stateKey): StateKey => ({
+    type: MEMBER,
+    stateKey,
+  }));
+  const keys = await readStateKeys(tx, places);
+  return new Map(
+    Array.from(users, ([roomId, ofRoom]) => [
+      roomId,
+      new Set([...ofRoom].flatMap((user) => keys.get(stateMapKey(MEMBER, user)) ?? [])),
+    ]),
+  );
+}
+
+/** The memberships that events of partial rooms cite: there the state may lack those of their senders. */
+async function readCited(tx: Transaction, spans: readonly SpokenSpan[]): Promise<Map<RoomId, CitedMember[]>> {
+  const partial = spans.filter(({ room }) => room.partial);
+  const rows = await readCitedMembers(
+    tx,
+    partial.flatMap(({ timeline }) => timeline.flatMap(({ authEvents }) => authEvents)),
+  );
+  const byRoom = new Map<RoomId, CitedMember[]>();
+  for (const row of rows) byRoom.set(row.roomId, [...(byRoom.get(row.roomId) ?? []), row]);
+  return byRoom;
+}

@@ -1,0 +1,124 @@
+/** A client that syncs and keeps what it is told, as clients do; tests compare that with the state that the room has. */
+import { expect } from 'vitest';
+import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { readRoom } from '../../src/store/journal/rooms.ts';
+import { type Store } from '../../src/store/open-store.ts';
+import { readSnapshot } from '../../src/store/snapshots/snapshots.ts';
+import { type RoomPart, type Sync, type SyncAnswer, type SyncRequest } from '../../src/sync/contract.ts';
+
+export interface FoldingOptions {
+  readonly userId: string;
+  readonly deviceId?: string;
+  readonly lazy?: boolean;
+  readonly stateAfter?: boolean;
+  /** Only these, where a test shares its user with others. */
+  readonly rooms?: readonly RoomId[];
+  readonly limit?: number;
+  readonly state?: JsonObject;
+  readonly timeline?: JsonObject;
+}
+
+interface KnownRoom {
+  readonly state: Map<string, string>;
+  readonly timeline: string[];
+}
+
+export class FoldingClient {
+  readonly rooms = new Map<RoomId, KnownRoom>();
+  readonly #sync: Sync;
+  readonly #options: FoldingOptions;
+  #since: string | undefined;
+
+  constructor(sync: Sync, options: FoldingOptions) {
+    this.#sync = sync;
+    this.#options = options;
+  }
+
+  get token(): string | undefined {
+    return this.#since;
+  }
+
+  /** Syncs from where it stands, and keeps what comes. */
+  async sync(over: Partial<SyncRequest> = {}): Promise<SyncAnswer> {
+    const {
+      userId,
+      deviceId = 'DEVICE',
+      lazy = false,
+      stateAfter = false,
+      rooms,
+      limit,
+      state,
+      timeline,
+    } = this.#options;
+    const answer = await this.#sync.sync({
+      userId: userId as UserId,
+      deviceId,
+      since: this.#since,
+      filter: {
+        room: {
+          ...(rooms === undefined ? {} : { rooms }),
+          state: { lazy_load_members: lazy, ...state },
+          timeline: { ...(limit === undefined ? {} : { limit }), ...timeline },
+        },
+      },
+      isFullState: false,
+      isStateAfter: stateAfter,
+      timeoutMs: 0,
+      signal: new AbortController().signal,
+      ...over,
+    });
+    this.#since = answer.nextBatch;
+    for (const [roomId, part] of answer.joined) this.#fold(roomId, part);
+    for (const [roomId, part] of answer.left) this.#fold(roomId, part);
+    for (const roomId of answer.left.keys()) this.rooms.delete(roomId);
+    return answer;
+  }
+
+  /** Syncs until there is nothing more to tell; gives how many responses that took. */
+  async catchUp(): Promise<number> {
+    for (let responses = 1; ; responses += 1) {
+      const { joined, left } = await this.sync();
+      if (joined.size + left.size === 0) return responses - 1;
+    }
+  }
+
+  #fold(roomId: RoomId, part: RoomPart): void {
+    const room = this.rooms.get(roomId) ?? { state: new Map<string, string>(), timeline: [] };
+    this.rooms.set(roomId, room);
+    const keep = (event: JsonObject): void => {
+      if (event['state_key'] !== undefined) room.state.set(placeOf(event), event['event_id'] as string);
+    };
+    if (part.isLimited) room.timeline.length = 0;
+    part.state.forEach(keep);
+    for (const event of part.timeline) {
+      room.timeline.push(event['event_id'] as string);
+      if (this.#options.stateAfter !== true) keep(event);
+    }
+    for (const { type, stateKey } of part.removed) room.state.delete(`${type} ${stateKey}`);
+  }
+
+  /** What it holds of a room is what the room has; of memberships a lazy client may hold some only. */
+  async expectTrue(store: Store, roomId: RoomId): Promise<void> {
+    const room = await readRoom(store, roomId);
+    const entries = room?.currentState == null ? [] : await readSnapshot(store, roomId, room.currentState);
+    const truth = new Map<string, EventId>(
+      entries.map(({ type, stateKey, eventId }) => [`${type} ${stateKey}`, eventId]),
+    );
+    const held = this.rooms.get(roomId)?.state ?? new Map<string, string>();
+    const isMember = (place: string): boolean => place.startsWith('m.room.member ');
+    for (const [place, eventId] of truth) {
+      if (this.#options.lazy === true && isMember(place) && !held.has(place)) continue;
+      expect(held.get(place), `${place} of ${roomId}`).toBe(eventId);
+    }
+    for (const place of held.keys()) {
+      // A partial state lacks members that events prove.
+      if (room?.partial === true && isMember(place)) continue;
+      expect(truth.has(place), `${place} is in the state of ${roomId}`).toBe(true);
+    }
+  }
+}
+
+function placeOf({ type, state_key: stateKey }: JsonObject): string {
+  return `${type as string} ${stateKey as string}`;
+}

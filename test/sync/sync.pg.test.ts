@@ -1,0 +1,346 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { type Notifier, createNotifier } from '../../src/store/notify.ts';
+import { type Store } from '../../src/store/open-store.ts';
+import { upsertAccountData } from '../../src/store/tables/account-data.ts';
+import { type RoomPart, type Sync } from '../../src/sync/contract.ts';
+import { createSync } from '../../src/sync/sync.ts';
+import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
+import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { statementsOf } from '../support/statements.ts';
+import { FoldingClient, type FoldingOptions } from './folding-client.ts';
+
+let database: TestDatabase;
+let store: Store;
+let notifier: Notifier;
+let sync: Sync;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+beforeEach(() => {
+  notifier = createNotifier(store);
+  sync = createSync({ store, notifier, clock: { now: () => 5_000 } });
+});
+afterEach(() => notifier.close());
+
+const AUTH = ['create', 'power', 'rules'];
+const BOB = '@bob:there.test';
+const BY_ADMIN = { auth: ['create', 'power', 'admin'] };
+const FULL = ['create', 'admin', 'power', 'rules'];
+
+const clientIn = (room: PartialRoom, options: Partial<FoldingOptions> = {}): FoldingClient =>
+  new FoldingClient(sync, { userId: ME, rooms: [room.roomId], ...options });
+const idsOf = (events: readonly JsonObject[]): unknown[] => events.map((event) => event['event_id']);
+const partOf = (answer: { readonly joined: ReadonlyMap<RoomId, RoomPart> }, room: PartialRoom): RoomPart | undefined =>
+  answer.joined.get(room.roomId);
+
+/** Joined, and whole. */
+async function wholeRoom(...state: string[]): Promise<PartialRoom> {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.fetch(...FULL, ...state);
+  expect(await room.walk()).toMatchObject({ partial: false });
+  return room;
+}
+
+/** The four ways in which a client may follow a room. */
+const WAYS = [
+  { lazy: false, stateAfter: false },
+  { lazy: false, stateAfter: true },
+  { lazy: true, stateAfter: false },
+  { lazy: true, stateAfter: true },
+] as const;
+
+describe('a partial room', () => {
+  test('is shown at once to a lazy client, with the memberships of those who speak, and marked as partial', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+    await room.push(message('said', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+    const client = clientIn(room, { lazy: true });
+    const part = partOf(await client.sync(), room)!;
+    expect(idsOf(part.timeline)).toEqual([room.id('join'), room.id('said')]);
+    expect(idsOf(part.state)).toContain(room.id('bob'));
+    expect(idsOf(part.state)).toEqual(expect.arrayContaining(AUTH.map((name) => room.id(name))));
+    expect(part.resync?.phase).toBe('fetching');
+    expect(part.isLimited).toBe(true);
+    await client.expectTrue(store, room.roomId);
+  });
+
+  test('is left out for an eager client, and comes once, whole, when it is: a long poll is woken by that', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    const client = clientIn(room);
+    expect((await client.sync()).joined.size).toBe(0);
+    const woken = client.sync({ timeoutMs: 600_000 });
+    await room.push(message('meanwhile', ADMIN, { prev: ['join'], ...BY_ADMIN }));
+    await room.fetch(...FULL);
+    await room.walk();
+    const part = partOf(await woken, room)!;
+    expect(part.resync).toBeNull();
+    expect(idsOf(part.timeline)).toEqual([room.id('join'), room.id('meanwhile')]);
+    expect(idsOf(part.state)).toContain(room.id('admin'));
+    await client.expectTrue(store, room.roomId);
+    expect((await client.sync()).joined.size).toBe(0);
+  });
+
+  test('that the user leaves before it is whole is never shown to an eager client', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    const client = clientIn(room);
+    await client.sync();
+    await room.push(member('left', ME, 'leave', { prev: ['join'], auth: ['create', 'power', 'join'] }));
+    await room.fetch(...FULL);
+    await room.walk();
+    const answer = await client.sync();
+    expect([answer.joined.size, answer.left.size]).toEqual([0, 0]);
+  });
+});
+
+describe('a client that folds what it is told has the state of the room', () => {
+  test.each(WAYS)('at each token, through completion and its corrections: %o', async (way) => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(
+      member('bob', BOB, 'join', { auth: AUTH }),
+      member('bob-ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
+    );
+    const client = clientIn(room, way);
+    const check = async (): Promise<void> => {
+      await client.catchUp();
+      if (client.rooms.has(room.roomId)) await client.expectTrue(store, room.roomId);
+    };
+    await check();
+    await room.push(message('banned', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+    await check();
+    await room.push({
+      ...{ id: 'topic', type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: 'x' } },
+      ...{ prev: ['banned'], ...BY_ADMIN },
+    });
+    await check();
+    await room.fetch(...FULL, 'bob-ban');
+    await room.walk();
+    await check();
+    expect(client.rooms.has(room.roomId)).toBe(true);
+    await room.push(message('after', ADMIN, { prev: ['topic'], ...BY_ADMIN }));
+    await check();
+  });
+
+  test.each(WAYS)('also where an event of the timeline is not the current one of its place: %o', async (way) => {
+    const room = await wholeRoom();
+    const client = clientIn(room, way);
+    await client.catchUp();
+    // Two names on two branches: one of them is the later event of the timeline and loses.
+    const name = (id: string) => ({
+      ...{ id, type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: id } },
+      ...{ prev: ['join'], ...BY_ADMIN },
+    });
+    for (const id of ['one', 'two', 'three']) await room.push(name(id));
+    const answer = await client.sync();
+    const state = (await room.event('three'))!;
+    expect(idsOf(partOf(answer, room)!.timeline)).toHaveLength(3);
+    if (way.stateAfter) {
+      await client.expectTrue(store, room.roomId);
+    } else if (answer.nextBatch.includes('_', 3)) {
+      // What was shown last is not the current name, so the next response says so, and comes at once.
+      const next = await client.sync({ timeoutMs: 600_000 });
+      expect(partOf(next, room)!.timeline).toEqual([]);
+      expect(partOf(next, room)!.state).toHaveLength(1);
+      expect((await client.sync()).joined.size).toBe(0);
+    }
+    expect(state.verdict).toBe('accepted');
+    await client.expectTrue(store, room.roomId);
+  });
+
+  test('a key that was there through an event that is rejected now is taken away', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(
+      member('bob', BOB, 'join', { auth: AUTH }),
+      member('bob-ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
+    );
+    const state = { type: 'm.test', stateKey: BOB, sender: BOB };
+    const power = {
+      ...{ id: 'low', type: 'm.room.power_levels', stateKey: '', sender: ADMIN },
+      ...{ content: { users: { [ADMIN]: 100 }, state_default: 0 }, prev: ['join'], ...BY_ADMIN },
+    };
+    await room.push(power);
+    await room.push({ id: 'his', ...state, prev: ['low'], auth: ['create', 'low', 'bob'] });
+    expect(await room.event('his')).toMatchObject({ verdict: 'accepted' });
+    const client = clientIn(room, { lazy: true });
+    await client.sync();
+    expect(client.rooms.get(room.roomId)?.state.get(`m.test ${BOB}`)).toBe(room.id('his'));
+    await room.fetch(...FULL, 'bob-ban');
+    await room.walk();
+    expect(await room.event('his')).toMatchObject({ verdict: 'rejected' });
+    const part = partOf(await client.sync(), room)!;
+    expect(part.removed).toContainEqual({ type: 'm.test', stateKey: BOB });
+    await client.expectTrue(store, room.roomId);
+  });
+});
+
+describe('timelines', () => {
+  test('more than was asked for is limited, and the state says what lies between', async () => {
+    const room = await wholeRoom();
+    const client = clientIn(room, { limit: 2 });
+    await client.catchUp();
+    await room.push({
+      ...{ id: 'topic', type: 'm.room.topic', stateKey: '', sender: ADMIN, content: {} },
+      ...{ prev: ['join'], ...BY_ADMIN },
+    });
+    for (const [id, prev] of [
+      ['a', 'topic'],
+      ['b', 'a'],
+      ['c', 'b'],
+    ] as const) {
+      await room.push(message(id, ADMIN, { prev: [prev], ...BY_ADMIN }));
+    }
+    const part = partOf(await client.sync(), room)!;
+    expect(idsOf(part.timeline)).toEqual([room.id('b'), room.id('c')]);
+    expect(part.isLimited).toBe(true);
+    expect(part.prevBatch).toMatch(/^t\d+_\d+$/);
+    expect(idsOf(part.state)).toEqual([room.id('topic')]);
+    await client.expectTrue(store, room.roomId);
+  });
+
+  test('events say how old they are, what they replaced and what the user was then', async () => {
+    const room = await wholeRoom();
+    const name = (id: string, prev: string) => ({
+      ...{ id, type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: id } },
+      ...{ prev: [prev], ...BY_ADMIN },
+    });
+    await room.push(name('old', 'join'));
+    const client = clientIn(room);
+    await client.catchUp();
+    await room.push(name('new', 'old'));
+    const [event] = partOf(await client.sync(), room)!.timeline;
+    expect(event).toMatchObject({
+      event_id: room.id('new'),
+      room_id: room.roomId,
+      unsigned: { age: 4_999, membership: 'join', prev_content: { name: 'old' }, replaces_state: room.id('old') },
+    });
+    expect(event).not.toHaveProperty('auth_events');
+  });
+
+  test('filters of types and senders count before the limit, and an ignored user says nothing', async () => {
+    const room = await wholeRoom();
+    await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+    const client = clientIn(room, { limit: 1, timeline: { types: ['m.room.mes*'], not_senders: ['@x:y.test'] } });
+    await client.catchUp();
+    await room.push(message('wanted', ADMIN, { prev: ['join'], ...BY_ADMIN }));
+    await room.push({ id: 'other', type: 'm.other', sender: ADMIN, prev: ['wanted'], ...BY_ADMIN });
+    expect(idsOf(partOf(await client.sync(), room)!.timeline)).toEqual([room.id('wanted')]);
+    await store.inTransaction((tx) => {
+      const content = JSON.stringify({ ignored_users: { [ADMIN]: {} } });
+      upsertAccountData(tx, ME as UserId, { roomId: null, type: 'm.ignored_user_list', content });
+      return Promise.resolve();
+    });
+    await room.push(message('unheard', ADMIN, { prev: ['other'], ...BY_ADMIN }));
+    const answer = await client.sync();
+    expect(answer.accountData).toEqual([expect.objectContaining({ type: 'm.ignored_user_list' })]);
+    expect(answer.joined.size).toBe(0);
+    await store.query(`DELETE FROM account_data WHERE user_id = $1`, [ME]);
+  });
+});
+
+test('a lazy client gets a membership once, or with each event if it asks for that', async () => {
+  const room = await wholeRoom();
+  // A room without a name is called after its members, who are told at once.
+  const named = { id: 'name', type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: 'Room' } };
+  await room.push({ ...named, prev: ['join'], ...BY_ADMIN });
+  for (let i = 0; i < 10; i += 1) {
+    await room.push(
+      message(`m${i}`, ME, { prev: [i === 0 ? 'name' : `m${i - 1}`], auth: ['create', 'power', 'join'] }),
+    );
+  }
+  const once = clientIn(room, { lazy: true });
+  const always = clientIn(room, { lazy: true, deviceId: 'OTHER', state: { include_redundant_members: true } });
+  const members = async (client: FoldingClient, since?: string): Promise<unknown[]> =>
+    idsOf(partOf(await client.sync(since === undefined ? {} : { since }), room)?.state ?? []);
+  await once.catchUp();
+  await always.catchUp();
+  await room.push(message('first', ADMIN, { prev: ['m9'], ...BY_ADMIN }));
+  const before = once.token!;
+  expect(await members(once)).toEqual([room.id('admin')]);
+  // A response that was lost is asked for again.
+  expect(await members(once, before)).toEqual([room.id('admin')]);
+  expect(await members(always)).toEqual(expect.arrayContaining([room.id('admin')]));
+  await room.push(message('second', ADMIN, { prev: ['first'], ...BY_ADMIN }));
+  expect(await members(once)).toEqual([]);
+  expect(await members(always)).toEqual(expect.arrayContaining([room.id('admin')]));
+});
+
+test('who leaves is told so, up to his leave and no further, and who is put out too', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  await client.catchUp();
+  await room.push(
+    member('kick', ME, 'leave', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'join'] }),
+  );
+  const answer = await client.sync();
+  expect(answer.joined.size).toBe(0);
+  expect(idsOf(answer.left.get(room.roomId)!.timeline)).toEqual([room.id('kick')]);
+  expect((await client.sync()).left.size).toBe(0);
+});
+
+test('an invitation is told with what the user needs to know of the room, once', async () => {
+  const room = await wholeRoom();
+  const guest = '@guest:here.test';
+  const client = new FoldingClient(sync, { userId: guest });
+  expect((await client.sync()).invited.size).toBe(0);
+  const woken = client.sync({ timeoutMs: 600_000 });
+  await room.push(
+    member('invite', guest, 'invite', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'rules'] }),
+  );
+  const { invited } = await woken;
+  const types = invited.get(room.roomId)!.map((event) => event['type']);
+  expect(types).toEqual(expect.arrayContaining(['m.room.create', 'm.room.join_rules', 'm.room.member']));
+  expect(invited.get(room.roomId)![0]).not.toHaveProperty('event_id');
+  expect((await client.sync()).invited.size).toBe(0);
+});
+
+test('a sync takes as many statements for thirty rooms as for one, and locks no room', async () => {
+  const first = await wholeRoom();
+  const others = await Promise.all(Array.from({ length: 29 }, () => wholeRoom()));
+  const roomIds = [first, ...others].map(({ roomId }) => roomId);
+  const cost = async (rooms: readonly RoomId[]): Promise<string[]> => {
+    const client = new FoldingClient(createSync({ store, notifier, clock: { now: () => 1 } }), {
+      userId: ME,
+      rooms,
+      lazy: true,
+    });
+    return statementsOf(() => client.sync());
+  };
+  await cost(roomIds);
+  const [one, many] = [await cost(roomIds.slice(0, 1)), await cost(roomIds)];
+  expect(many.length).toBeLessThanOrEqual(one.length);
+  expect(many.length).toBeLessThanOrEqual(25);
+  expect(many.filter((text) => /FOR (NO KEY )?(UPDATE|SHARE)|FOR KEY SHARE/.test(text))).toEqual([]);
+});
+
+test('tokens of another kind, from the future or malformed are refused, and so are filters of another form', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  for (const since of ['', 't1_2', 's2_1', 's1_-1', 's1_1_2', 's1_99999999', 's1_1\0', 'x'.repeat(10_000)]) {
+    await expect(client.sync({ since }), since).rejects.toMatchObject({ kind: 'invalid' });
+  }
+  for (const filter of [{ room: [] }, { room: { timeline: { limit: '1' } } }, { room: { state: { types: [1] } } }]) {
+    await expect(client.sync({ filter: filter as unknown as JsonObject })).rejects.toMatchObject({ kind: 'invalid' });
+  }
+  expect(notifier.waiting).toBe(0);
+});
+
+test('a long poll ends with nothing after its time, and with the client', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  await client.catchUp();
+  const gone = new AbortController();
+  const waiting = client.sync({ timeoutMs: 600_000, signal: gone.signal });
+  await expect.poll(() => notifier.waiting).toBe(1);
+  gone.abort(new Error('the client went away'));
+  await expect(waiting).rejects.toThrow('went away');
+  expect(notifier.waiting).toBe(0);
+});
