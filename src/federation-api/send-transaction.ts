@@ -45,6 +45,7 @@ export function createTransactionHandler({ ports, logger }: TransactionDependenc
     if (txnId.length > TXN_ID_CHARS_MAX) {
       throw new MatrixError(400, 'M_INVALID_PARAM', 'the transaction id is too long');
     }
+    if (txnId.includes('\0')) throw new MatrixError(400, 'M_INVALID_PARAM', 'the transaction id holds NUL');
     const transaction = readTransaction(request, logger);
     const ofOrigin = underWay.get(origin) ?? 0;
     if (ofOrigin >= UNDER_WAY_PER_SERVER_MAX) throw limited('too many transactions at a time', BUSY_RETRY_AFTER_MS);

@@ -258,6 +258,14 @@ describe('a transaction', () => {
     expect(taken[0]?.transaction).toMatchObject({ pdus: { length: 50 } });
   });
 
+  test('with NUL in its id is refused', async () => {
+    const { signed } = await start();
+    expect(await signed('PUT', `${SEND}/%00`, transactionOf())).toMatchObject({
+      status: 400,
+      body: { errcode: 'M_INVALID_PARAM' },
+    });
+  });
+
   test('with an id that is too long is refused', async () => {
     const { signed } = await start();
     for (const length of [256, 2000]) {
