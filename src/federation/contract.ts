@@ -18,6 +18,8 @@ import { type RoomVersionRules } from '../matrix/room-versions.ts';
 
 export interface RequestOptions {
   readonly signal: AbortSignal;
+  /** Of the answer, where less than is configured is enough; longer ones are `too-large`. */
+  readonly bytesMax?: number;
 }
 
 /** Some of the raw events of one array of an answer, in the order received. */

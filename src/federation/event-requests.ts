@@ -5,7 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#backfilling-and-retrieving-missing-events and
  * https://spec.matrix.org/v1.16/server-server-api/#retrieving-events
  */
-import { type EventStream, type FederationClient } from './contract.ts';
+import { type EventStream, type FederationClient, type RequestOptions } from './contract.ts';
 import { FederationError } from './error.ts';
 import { type Requests, malformed, path } from './requests.ts';
 import { STATE_IDS_ARRAYS, readStateIds } from './state-ids.ts';
@@ -20,7 +20,8 @@ type EventRequests = Pick<FederationClient, 'stateIds' | 'state' | 'event' | 'ev
 /** The requests of the client that fetch events. */
 export function eventRequests(requests: Requests): EventRequests {
   const { limits, timeouts } = requests;
-  const { stateBytesMax, responseBytesMax: bytesMax } = limits;
+  const { stateBytesMax, responseBytesMax } = limits;
+  const within = ({ bytesMax = responseBytesMax }: RequestOptions): number => Math.min(bytesMax, responseBytesMax);
   return {
     async stateIds(destination, roomId, eventId, rules, options) {
       const uri = path`/_matrix/federation/v1/state_ids/${roomId}` + `?event_id=${encodeURIComponent(eventId)}`;
@@ -37,7 +38,10 @@ export function eventRequests(requests: Requests): EventRequests {
 
     async event(destination, eventId, options) {
       const uri = path`/_matrix/federation/v1/event/${eventId}`;
-      const answer = await requests.events(destination, { uri }, options, { arrays: ['pdus'], bytesMax });
+      const answer = await requests.events(destination, { uri }, options, {
+        arrays: ['pdus'],
+        bytesMax: within(options),
+      });
       const [event, ...more] = await takeFirst(answer, 2);
       if (event === undefined || more.length > 0) throw malformed(destination, 'pdus does not hold exactly one event');
       return event;
@@ -45,7 +49,8 @@ export function eventRequests(requests: Requests): EventRequests {
 
     async eventAuth(destination, roomId, eventId, options) {
       const uri = path`/_matrix/federation/v1/event_auth/${roomId}/${eventId}`;
-      const answer = await requests.events(destination, { uri }, options, { arrays: ['auth_chain'], bytesMax });
+      const body = { arrays: ['auth_chain'] as const, bytesMax: within(options) };
+      const answer = await requests.events(destination, { uri }, options, body);
       const events = await takeFirst(answer, EVENT_AUTH_EVENTS_MAX + 1);
       if (events.length > EVENT_AUTH_EVENTS_MAX) {
         throw new FederationError(destination, 'too-large', `the auth chain has over ${EVENT_AUTH_EVENTS_MAX} events`);
@@ -63,7 +68,8 @@ export function eventRequests(requests: Requests): EventRequests {
       };
       const uri = path`/_matrix/federation/v1/get_missing_events/${roomId}`;
       const ask = { method: 'POST', uri, content } as const;
-      return takeFirst(await requests.events(destination, ask, options, { arrays: ['events'], bytesMax }), query.limit);
+      const body = { arrays: ['events'] as const, bytesMax: within(options) };
+      return takeFirst(await requests.events(destination, ask, options, body), query.limit);
     },
   };
 }

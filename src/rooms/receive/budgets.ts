@@ -13,8 +13,11 @@ import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 export const ERRAND_MS_MAX = 15_000;
 /** One for each event of a turn, whose senders may all be unknown to us, and three rounds at two servers. */
 const ERRAND_REQUESTS_MAX = 66;
-/** A round of missing events is at most 20 × 64 KiB; an auth chain of 10,000 events some 10 MB. */
+/** One answer: a round of missing events is at most 20 × 64 KiB, an auth chain of some thousand events is shorter. */
+export const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
 const ERRAND_BYTES_MAX = 16 * 1024 * 1024;
+/** What all errands of this process hold or may be given by those they have asked; one that has nothing yet may always ask once. */
+const BYTES_HELD_MAX = 256 * 1024 * 1024;
 const ERRANDS_MAX = 32;
 /** Of a big room's servers many send events of members whom a partial state lacks. */
 const ERRANDS_OF_ROOM_MAX = 8;
@@ -42,10 +45,10 @@ const BYTES_OF_ROOM_MAX = 128 * 1024 * 1024;
 export interface Spending {
   /** Aborts when its time is used up, or when we are closing. */
   readonly signal: AbortSignal;
-  /** Asks for one more request; false: there is none left, or no time or bytes. */
+  /** Asks for one more request, whose answer is `received` in the end; false: there is none left, or no time or bytes. */
   mayAsk(): boolean;
-  /** Counts what came. */
-  received(raws: readonly Uint8Array[]): void;
+  /** Counts the bytes that came of it. */
+  received(bytes: number): void;
   /** Notes that nothing came for as long as one request may take. */
   wasSilent(): void;
 }
@@ -92,6 +95,8 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
   const origins = new Map<ServerName, Share>();
   const rooms = new Map<RoomId, Share>();
   const running = new Map<Promise<void>, Errands>();
+  /** By all errands, with what they may still be given. */
+  let held = 0;
   /** By room and server, in the order they came. */
   const waiting = new Map<string, Waiting>();
   closing.addEventListener('abort', () => waiting.clear(), { once: true });
@@ -145,18 +150,25 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
     const signal = AbortSignal.any([closing, AbortSignal.timeout(ERRAND_MS_MAX)]);
     let requests = 0;
     let bytes = 0;
+    let underWay = 0;
+    let isOver = false;
+    const isFull = (): boolean =>
+      bytes >= ERRAND_BYTES_MAX || (bytes + underWay > 0 && held + ANSWER_BYTES_MAX > BYTES_HELD_MAX);
     const spending: Spending = {
       signal,
       mayAsk: () => {
-        if (signal.aborted || requests >= ERRAND_REQUESTS_MAX || bytes >= ERRAND_BYTES_MAX) return false;
+        if (signal.aborted || requests >= ERRAND_REQUESTS_MAX || isFull()) return false;
         requests += 1;
+        underWay += 1;
+        held += ANSWER_BYTES_MAX;
         share(origins, origin).requests += 1;
         share(rooms, roomId).requests += 1;
         return true;
       },
-      received: (raws) => {
-        const came = raws.reduce((sum, { length }) => sum + length, 0);
+      received: (came) => {
         bytes += came;
+        underWay -= 1;
+        held += (isOver ? 0 : came) - ANSWER_BYTES_MAX;
         share(origins, origin).bytes += came;
         share(rooms, roomId).bytes += came;
       },
@@ -169,6 +181,8 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
     const run = errand(spending).finally(() => {
       ofOrigin.running -= 1;
       ofRoom.running -= 1;
+      isOver = true;
+      held -= bytes;
       running.delete(run);
       beginNext();
     });

@@ -70,7 +70,7 @@ export async function fetchAuthEvents(
     if (missing.size === 0) break;
     const chains = citingEach(events, missing).map((eventId) =>
       limit(() =>
-        ask(context, spending, server, (signal) => context.federation.eventAuth(server, roomId, eventId, { signal })),
+        ask(context, spending, server, (options) => context.federation.eventAuth(server, roomId, eventId, options)),
       ),
     );
     await take(
@@ -114,7 +114,7 @@ async function askOneByOne(
     const lacking = await readLackingOfChains(store, unjudged.roomId, [...left], SINGLE_EVENTS_MAX);
     const raws = await Promise.all(
       lacking.map((wanted) =>
-        limit(() => ask(context, spending, server, (signal) => federation.event(server, wanted, { signal }))),
+        limit(() => ask(context, spending, server, (options) => federation.event(server, wanted, options))),
       ),
     );
     const taken = await take(

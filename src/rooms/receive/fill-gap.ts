@@ -106,8 +106,8 @@ async function askForMissing(
     .map(({ eventId }) => eventId)
     .slice(0, ASKED_AT_A_TIME);
   const query = { earliestEvents: extremities, latestEvents, limit: ASKED_AT_A_TIME, minDepth };
-  const raws = await ask(context, spending, server, (signal) =>
-    context.federation.getMissingEvents(server, roomId, query, { signal }),
+  const raws = await ask(context, spending, server, (options) =>
+    context.federation.getMissingEvents(server, roomId, query, options),
   );
   if (raws === undefined) return 0;
   const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
@@ -181,9 +181,7 @@ async function knownThere(
   const known: EventId[] = [];
   for (const eventId of missing.slice(0, GAPS_OF_ORIGIN_MAX)) {
     for (const server of servers) {
-      const raw = await ask(context, spending, server, (signal) =>
-        context.federation.event(server, eventId, { signal }),
-      );
+      const raw = await ask(context, spending, server, (options) => context.federation.event(server, eventId, options));
       const raws = raw === undefined ? [] : [raw];
       const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
       if (!offered.has(eventId)) continue;

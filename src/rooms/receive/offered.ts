@@ -15,15 +15,13 @@ export interface Answer {
   readonly capReferences: boolean;
 }
 
-/** Screens an answer in the pool, and counts it to what may be spent. */
+/** Screens an answer in the pool. */
 export async function screenAnswer(
   { verification }: Pick<RoomsContext, 'verification'>,
   { roomId, rules, raws, capReferences }: Answer,
-  spending: Spending,
+  { signal }: Pick<Spending, 'signal'>,
 ): Promise<ReadonlyMap<EventId, Offered>> {
-  spending.received(raws);
   if (raws.length === 0) return new Map();
-  const { signal } = spending;
   const about = { roomVersion: rules.version, roomId, events: raws, capReferences, signal };
   const sound = (await verification.screen(about)).filter((event) => event.outcome === 'sound');
   return new Map(sound.map((event) => [event.eventId, event]));

@@ -124,17 +124,32 @@ test.each([
 ])('%s for whose events %i MB came in a minute has its next errand in the next one', async (...of) => {
   const [, megabytes, sent, room, server] = of;
   const { start, end, running } = openBudgets();
-  const half = new Uint8Array(megabytes * 512 * 1024);
   for (const origin of sent) {
     start('room', origin);
     const [name, { spending }] = [...running][0]!;
-    spending.received([half]);
+    spending.mayAsk();
+    spending.received(megabytes * 512 * 1024);
     await end(name);
   }
   expect(start(room, server)).toBe(false);
   expect(start('another', 'honest')).toBe(true);
   await vi.advanceTimersByTimeAsync(60_000);
   expect(start(room, server)).toBe(true);
+});
+
+test('who holds long answers asks for nothing more, nor does any errand while all hold much; one that has nothing asks once', async () => {
+  const { start, end, running } = openBudgets();
+  for (const room of ['a', 'b', 'c', 'd']) for (const server of servers(8)) start(room, `${room}-${server}`);
+  const all = [...running.values()].map(({ spending }) => spending);
+  expect(all).toHaveLength(32);
+  const asked = all.map((spending) => [1, 2, 3, 4].filter(() => spending.mayAsk()).length);
+  expect(asked.reduce((sum, n) => sum + n, 0) * 4).toBe(256 + 16 * 4);
+  expect(asked.at(-1)).toBe(1);
+  for (const [i, spending] of all.entries()) for (let n = 0; n < asked[i]!; n++) spending.received(4 * 1024 * 1024);
+  expect(all.some((spending) => spending.mayAsk())).toBe(false);
+  for (const name of [...running.keys()].slice(0, 30)) await end(name);
+  expect(all[0]!.mayAsk()).toBe(false);
+  expect(all[31]!.mayAsk()).toBe(true);
 });
 
 test('what is asked for ahead takes half of the places, and none while anybody waits', () => {

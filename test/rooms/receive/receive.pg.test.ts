@@ -380,6 +380,34 @@ test('the same transaction at two processes at once has one answer and is stored
   expect(rows).toHaveLength(1);
 });
 
+test('a transaction of which nothing is taken in leaves nothing behind, however often it comes', async () => {
+  const here = openPushedRoom(store, verification);
+  await here.join();
+  await here.send(A, 'empty', []);
+  await here.send(A, 'of nothing', [Buffer.from('{"room_id":"!elsewhere:a.test"}')]);
+  expect(await store.query(`SELECT FROM received_transactions WHERE txn_id IN ('empty', 'of nothing')`)).toEqual([]);
+});
+
+test('a server that answers with more than anybody needs is asked a few times, and held to what an answer may be', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room, answers } = here;
+  await here.join(false);
+  const asked: (number | undefined)[] = [];
+  answers.eventAuth = (_server, _roomId, _eventId, { bytesMax }) => {
+    asked.push(bytesMax);
+    const long = Buffer.from(JSON.stringify({ junk: `${asked.length}`.padEnd(120_000, 'x') }));
+    return Promise.resolve(Array.from({ length: 48 }, () => long));
+  };
+  const unheard = Array.from({ length: 50 }, (_, i) => `$${`auth-${i}`.padEnd(43, '_')}` as EventId);
+  const events = unheard.map((eventId) =>
+    room.say(BOB, 'm.room.message', { body: eventId }, { auth: [room.create, room.power, room.bobJoin, eventId] }),
+  );
+  await here.push(B, events);
+  await vi.waitFor(() => expect(here.asked.at(-1)).toContain('event '), { timeout: 10_000 });
+  expect(asked.length).toBeLessThan(20);
+  expect(new Set(asked)).toEqual(new Set([4 * 1024 * 1024]));
+});
+
 test('what a killed process had stored and leased is taken in by another when its lease ends', async () => {
   const here = openPushedRoom(store, verification);
   const { room } = here;
