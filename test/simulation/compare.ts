@@ -107,11 +107,10 @@ class Comparing {
     const begun = await this.#joinsThatBegan();
     const [first] = joins;
     if (first === undefined) return;
-    const history = world.ancestorsOf([first]);
     const stays = residents.joins.filter(({ eventId }) => begun.has(eventId));
     const before = stays.map(({ eventId }) => world.ancestorsOf([eventId]));
     const isBefore = (id: EventId): boolean => before.some((ancestors) => ancestors.has(id));
-    const ids = [...pushed, ...residents.given].filter((id) => !world.unusable.has(id) && !history.has(id));
+    const ids = [...pushed, ...residents.given].filter((id) => !world.unusable.has(id));
     const held = await readEventStates(this.#store, world.roomId, ids);
     const isSure = (id: EventId): boolean => !unsure.has(id) && !isBefore(id);
     for (const eventId of [...joins, ...ids]) {

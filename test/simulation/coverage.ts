@@ -46,6 +46,6 @@ export const REQUIRED: readonly string[] = [
   ...named('down: ', 'unreachable', 'server-error', 'mute', 'few'),
   ...named('crash ', 'before a commit', 'after a commit'),
   ...named('order ', 'kept', 'reversed', 'shuffled'),
-  ...['up again', 'sent again', 'sent late', 'never sent', 'beside the join', 'while we were out'],
+  ...['up again', 'sent again', 'sent late', 'never sent', 'beside the join', 'while we were out', 'history sent'],
   ...['two stays', 'join cut off', 'join partial', 'join full', 'join refused', 'soft-failed'],
 ];

@@ -8,7 +8,7 @@ import { type SpecialAct } from './acts.ts';
 /** Kinds of things that may be in a run; what the product is known not to do yet stays off. */
 export const FEATURES = [
   ...(['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const),
-  ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'wide-gaps', 'whole-answers'] as const),
+  ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'history', 'wide-gaps', 'whole-answers'] as const),
 ] as const;
 export type Feature = (typeof FEATURES)[number];
 
@@ -36,7 +36,8 @@ export type Step =
       /** Sends again so many of those that were sent before, whoever sent them. */
       readonly again: number;
     }
-  /** A server sends us events that are older than our join. */
+  /** A server sends us events that came before our join, as one does that is asked for what it sent long ago. */
+  | { readonly do: 'history'; readonly server: number; readonly count: number; readonly seed: number }
   /** The workflow does so many things. */
   | { readonly do: 'work'; readonly actions: number }
   | { readonly do: 'wait'; readonly ms: number }
@@ -105,11 +106,23 @@ export function planOf(seed: number, enabled: readonly Feature[] = ENABLED): Pla
   const plan = { seed, version: random.pick(VERSIONS), servers, features: enabled, retroSoftFail: random.chance(0.8) };
   const rare = createRandom(seed + RARE_SEEDS);
   addRareThings(rare, { past, steps, servers }, has);
+  if (has('history')) addHistory(createRandom(seed + HISTORY_SEEDS), steps, servers);
   return { ...plan, givesWhole: has('whole-answers') && rare.chance(0.08), past, steps };
 }
 
 /** Apart from the seeds of plans, so that what is added here leaves the rest of a plan as it is. */
 const RARE_SEEDS = 2_000_000_000;
+const HISTORY_SEEDS = 3_000_000_000;
+
+/** What came before our join is sent to us, mostly while the room is partial yet, in a quarter of the rooms. */
+function addHistory(random: Random, steps: Step[], servers: number): void {
+  if (!random.chance(0.25)) return;
+  for (let times = 1 + random.integer(3); times > 0; times -= 1) {
+    const [server, seed] = [random.integer(servers), random.integer(1_000_000_000)];
+    const at = 1 + Math.floor((steps.length - 1) * random.next() ** 2);
+    steps.splice(at, 0, { do: 'history', server, count: 1 + random.integer(6), seed });
+  }
+}
 
 /** What most rooms never see, put somewhere between the steps. */
 function addRareThings(

@@ -103,6 +103,8 @@ export class Play {
       }
       case 'send':
         return this.#send(serverOf(step.server), step);
+      case 'history':
+        return this.#sendHistory(serverOf(step.server), step);
       case 'work':
         if (this.isJoined) await this.#alive(() => this.#work(step.actions));
         return;
@@ -248,6 +250,17 @@ export class Play {
       [this.world.roomId],
     );
     return rows.map(({ eventId }) => eventId);
+  }
+
+  /** Events that came before our join, as a server sends them that answers for what it sent long ago. */
+  async #sendHistory(server: SimulatedServer, { count, seed }: Extract<Step, { do: 'history' }>): Promise<void> {
+    const [first] = this.residents.joins;
+    if (first === undefined || !this.isJoined) return;
+    const random = createRandom(seed);
+    const before = [...this.world.ancestorsOf([first.eventId])];
+    const eventIds = Array.from({ length: Math.min(count, before.length) }, () => random.pick(before));
+    this.coverage.count('history sent');
+    await this.#push(server, [...new Set(eventIds)]);
   }
 
   async #join(user: number, via: SimulatedServer, isLax: boolean): Promise<void> {

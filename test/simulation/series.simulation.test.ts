@@ -9,11 +9,8 @@ import { runSeries } from './series.ts';
 /** Consecutive seeds; the first ones, so that everybody's runs are the same. */
 const RUNS = RUNS_FOR_COVERAGE;
 const LANES = 6;
-/**
- * Rooms that do not, or not always, end as they should, by faults that are not found yet: a state before events over gaps (185). Whoever
- * mends one takes it out.
- */
-const UNSOLVED: ReadonlySet<number> = new Set([185]);
+/** Rooms that do not end as they should, by faults that are not found yet: pushed events behind a gap are lost (124). Whoever mends one takes it out. */
+const UNSOLVED: ReadonlySet<number> = new Set([124]);
 /** A machine that is busy besides takes many times as long as the four minutes of a quiet one; what hangs ends by bounds of its own. */
 const SERIES_MS_MAX = 45 * 60_000;
 

@@ -10,6 +10,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { invariant } from '../../invariant.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { IN_PASSING } from '../../store/events/auth-events.ts';
 import { type OutlierVerdict, recordOutlierVerdicts } from '../../store/events/pdus.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type SnapshotStep, changeSnapshots } from '../../store/snapshots/snapshots.ts';
@@ -65,7 +66,9 @@ export class BatchStates {
   /** The state after an accepted event. `authDepth`: absent of an event that the database knows to be accepted. */
   after(before: BatchState, event: Pdu, authDepth?: number | null): BatchState {
     if (event.stateKey === undefined) return before;
-    if (authDepth !== undefined) this.#unrecorded.push({ eventId: event.eventId, verdict: 'accepted', authDepth });
+    if (authDepth !== undefined) {
+      this.#unrecorded.push({ eventId: event.eventId, verdict: 'accepted', authDepth, rule: IN_PASSING });
+    }
     const changes = new Map(before.changes).set(stateMapKey(event.type, event.stateKey), event);
     return { snapshot: before.snapshot, changes, last: { before, event } };
   }

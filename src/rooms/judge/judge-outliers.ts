@@ -8,6 +8,8 @@ import { type Pdu } from '../../matrix/pdu.ts';
 import { authEventIdsOf, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { lookAgainAt } from '../../store/events/corrections.ts';
+import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type AuthViews, createAuthViews } from './auth-view.ts';
@@ -58,21 +60,34 @@ export async function judgeOutliers(
 ): Promise<ReadonlyMap<EventId, Outlier>> {
   const wanted = new Set([...eventIds, ...impliedAuthEvents(roomId, rules)]);
   const unread = [...wanted].filter((eventId) => !byId.has(eventId));
+  const refused: EventId[] = [];
   for await (const batch of streamPdus(sql, roomId, unread, READ_EVENTS)) {
-    for (const { verdict, authDepth, nid, ...row } of batch) {
+    for (const { verdict, isProvisional, authDepth, nid, ...row } of batch) {
       byId.set(row.eventId, {
         event: views.view(row),
-        verdict: verdict === 'unjudged' ? 'waiting' : verdict,
+        verdict: verdict === 'unjudged' || isProvisional ? 'waiting' : verdict,
         authDepth,
         nid,
         stateKeyNid: undefined,
       });
+      if (verdict === 'rejected') refused.push(row.eventId);
     }
     onProgress();
+  }
+  // Who names an event tells more of it than its place in a timeline whose state is not known yet, or guessed.
+  const refusedByGuess = await readStandingOnGuesses(sql, roomId, refused);
+  for (const eventId of refusedByGuess) {
+    const outlier = byId.get(eventId);
+    if (outlier !== undefined) outlier.verdict = 'waiting';
   }
 
   const others = await recordOutlierVerdicts(sql, roomId, await judgeLoaded(byId, rules, onProgress));
   for (const eventId of others) judgedByOthers.add(eventId);
+  await lookAgainAt(
+    sql,
+    roomId,
+    [...refusedByGuess].filter((eventId) => byId.get(eventId)?.verdict === 'accepted'),
+  );
   onProgress();
 
   return byId;

@@ -6,7 +6,13 @@
 import { type EventId } from '../../matrix/identifiers.ts';
 import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
-import { type CitedAuthEvents, type PduVerdict, checkOutlier, checkReceived } from '../../matrix/pdu-checks.ts';
+import {
+  type CitedAuthEvents,
+  type PduVerdict,
+  checkOutlier,
+  checkReceived,
+  checkReplayed,
+} from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
@@ -20,6 +26,7 @@ import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from './admission.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
 import { parseStored, rulesOfJoined } from './load-pdus.ts';
+import { GuessedStates } from './guessed-states.ts';
 import { inOrderOfComing } from './order-of-coming.ts';
 import { resolveInSteps } from './resolve-in-steps.ts';
 import { ResolutionTooLarge } from './resolve.ts';
@@ -55,6 +62,8 @@ interface Given {
   readonly reached: ReadonlySet<EventId>;
   /** Events of the batch that were missed. */
   readonly gaps: ReadonlyMap<EventId, 'open' | 'given-up'>;
+  /** A join of ours, which a resident took, and nothing else. */
+  readonly isJoin?: true;
 }
 
 /** An event of the batch that has its verdict. */
@@ -88,7 +97,7 @@ export async function prepareAdmission(
   const parents = new Map(given.parents);
   eventIds.forEach((eventId) => parents.delete(eventId));
   join.anchors.forEach((anchor) => parents.set(anchor.eventId, anchor));
-  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents }).prepare();
+  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents, isJoin: true }).prepare();
 }
 
 async function readGiven(
@@ -135,6 +144,7 @@ class Batch {
   readonly #replaced = new Set<EventId>();
   /** Prev_events of what leads on from the stored parents of the batch; read for the first event that follows it. */
   #leadingOn: Promise<ReadonlyMap<EventId, readonly EventId[]>> | undefined;
+  #guessed: GuessedStates | undefined;
   /** Read for the first event that was held before it came. */
   #statesBeforeStays: Promise<readonly SnapshotId[]> | undefined;
   /** Events that have not had their turn. */
@@ -221,8 +231,10 @@ class Batch {
       const stateBefore = partial ? await this.#partialAuthState(before, cited) : await this.#authState(before, event);
       const currentState = await this.#currentAuthState(before, event);
       verdict = checkReceived({ ...cited, stateBefore, currentState });
-      const decisive = verdict.outcome === 'softFail' ? currentState : stateBefore;
-      authState = authEventsAmong(decisive ?? stateBefore, event, this.#rules);
+      const isSpared = verdict.outcome === 'reject' && verdict.check === 5 && (await this.#isSpared(event));
+      if (isSpared) verdict = currentState === undefined ? alone : checkReplayed(event, this.#rules, currentState);
+      const decisive = verdict.outcome === 'softFail' ? currentState : isSpared ? undefined : stateBefore;
+      if (decisive !== undefined) authState = authEventsAmong(decisive, event, this.#rules);
     }
     invariant(verdict.outcome !== 'drop', 'check 4 alone was passed');
     const authDepth = this.#authDepth(event);
@@ -300,6 +312,12 @@ class Batch {
     return [...event.prevEvents, ...event.authEvents].some(
       (id) => (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true,
     );
+  }
+
+  #isSpared(event: Pdu): Promise<boolean> {
+    this.#guessed ??= new GuessedStates(this.#sql, this.#room.roomId, [...this.#given.parents.keys()]);
+    const prevEventsOf = (id: EventId): readonly EventId[] | undefined => this.#judged.get(id)?.event.prevEvents;
+    return this.#guessed.spare(event, prevEventsOf, this.#given.isJoin === true);
   }
 
   #authEvent(id: EventId): Pdu | undefined {

@@ -12,6 +12,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readFullAnchorState, readParents } from '../../store/events/anchors.ts';
 import { type StoredEventState } from '../../store/events/event-states.ts';
+import { readKnownOtherwise, readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { invariant } from '../../invariant.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type BatchState, BatchStates } from '../judge/batch-states.ts';
@@ -48,6 +49,8 @@ interface Given {
   readonly loaded: LoadedPdus;
   /** Of the events and of what they cite, those that others may build on. */
   readonly parents: ReadonlyMap<EventId, Parent>;
+  /** Those of the events that check 5 may not refuse, for it would by a guess; read for the first that it refuses. */
+  readonly readSpared: () => Promise<ReadonlySet<EventId>>;
 }
 
 /**
@@ -68,7 +71,11 @@ export async function judgeAgain(
   const loaded = await loadPdus(sql, roomId, rules, [...cited, ...impliedAuthEvents(roomId, rules)]);
   for (const { prevEvents } of partial) prevEvents.forEach((eventId) => cited.add(eventId));
   const parents = await readParents(sql, roomId, [...cited]);
-  return new Batch(sql, roomId, rules, { loaded, parents }).judge(partial, judging);
+  const readSpared = async (): Promise<ReadonlySet<EventId>> => {
+    const ids = partial.map(({ eventId }) => eventId);
+    return readKnownOtherwise(sql, roomId, [...(await readStandingOnGuesses(sql, roomId, ids))]);
+  };
+  return new Batch(sql, roomId, rules, { loaded, parents, readSpared }).judge(partial, judging);
 }
 
 class Batch {
@@ -80,6 +87,7 @@ class Batch {
   readonly #decided = new Map<EventId, Decided>();
   /** Events that cannot be judged yet. */
   readonly #left = new Set<EventId>();
+  #spared: Promise<ReadonlySet<EventId>> | undefined;
   #hasFlipped = false;
 
   constructor(sql: Sql, roomId: RoomId, rules: RoomVersionRules, given: Given) {
@@ -153,16 +161,27 @@ class Batch {
   async #judgeBy(before: BatchState, event: StoredEventState, following: readonly StoredEventState[]): Promise<void> {
     const pdu = this.#pduOf(event);
     const authState = await this.#states.authState(before, pdu, this.#standingOn(before, following));
+    const authEvents = authEventIdsOf(pdu, this.#rules).flatMap((id) => this.#given.loaded.pdus.get(id) ?? []);
     const verdict = checkUnPartialStated({
-      event: pdu,
-      rules: this.#rules,
-      authEvents: authEventIdsOf(pdu, this.#rules).flatMap((id) => this.#given.loaded.pdus.get(id) ?? []),
+      ...{ event: pdu, rules: this.#rules, authEvents },
       isRejected: (id) => this.#isRejected(id),
       stateBefore: authState,
     });
-    const decided = { event, before, authState: authEventsAmong(authState, pdu, this.#rules) };
-    if (verdict.outcome === 'accept') this.#decide({ ...decided, after: this.#states.after(before, pdu) });
-    else this.#decide({ ...decided, after: before, refusal: refuse(verdict.rule, verdict.reason) });
+    const isSpared = verdict.outcome === 'reject' && verdict.check === 5 && (await this.#isSpared(event));
+    const judgedBy = isSpared
+      ? authEvents.map((authEvent) => authEvent.eventId)
+      : authEventsAmong(authState, pdu, this.#rules);
+    const decided = { event, before, authState: judgedBy };
+    if (verdict.outcome === 'accept' || isSpared) {
+      this.#decide({ ...decided, after: this.#states.after(before, pdu) });
+    } else {
+      this.#decide({ ...decided, after: before, refusal: refuse(verdict.rule, verdict.reason) });
+    }
+  }
+
+  async #isSpared({ eventId }: StoredEventState): Promise<boolean> {
+    this.#spared ??= this.#given.readSpared();
+    return (await this.#spared).has(eventId);
   }
 
   #decide(decided: Decided): void {

@@ -23,6 +23,7 @@ import {
   readGraphAhead,
   readTimelineSince,
 } from '../../store/events/timeline-order.ts';
+import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { authStatesOf } from '../judge/auth-state.ts';
 import { loadPdus } from '../judge/load-pdus.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
@@ -40,6 +41,8 @@ export type Check6Finding = SoftFailed | Extract<TimelineEvent, { type: 'SoftFai
 /** Some events of the timeline, in order. */
 interface Page {
   readonly events: readonly OrderedEvent[];
+  /** Those that may have been spared by check 5, since the state before them is guessed (guessed-states.ts). */
+  readonly guessed: ReadonlySet<EventId>;
   /** Their bodies, once one is needed. */
   pdus?: ReadonlyMap<EventId, Pdu>;
 }
@@ -126,7 +129,7 @@ export class Check6Replay {
       if (last.position > this.#passedUpTo && isTimeUp()) return false;
       await this.#learnAhead(sql, events);
       this.#looked = undefined;
-      const page: Page = { events };
+      const page: Page = { events, guessed: await readStandingOnGuesses(sql, this.#roomId, idsOf(events)) };
       for (const [i, event] of events.entries()) {
         const { isAccepted, isSoftFailed, position } = event;
         if (position <= this.#passedUpTo) {
@@ -161,9 +164,10 @@ export class Check6Replay {
     const current = await this.currentState(sql);
     const { stateBefore, isBeyondGap, eventId } = event;
     // Check 5 was passed by the very same state.
-    if (stateBefore === current) return undefined;
+    const isPassed = (state: SnapshotId): boolean => stateBefore === state && !page.guessed.has(eventId);
+    if (isPassed(current)) return undefined;
     const state = isBeyondGap ? await resolveInSteps(sql, this.#roomId, this.#rules, [current, stateBefore]) : current;
-    if (stateBefore === state) return undefined;
+    if (isPassed(state)) return undefined;
     page.pdus ??= (await loadPdus(sql, this.#roomId, this.#rules, idsOf(page.events.slice(i)))).pdus;
     const pdu = page.pdus.get(eventId);
     invariant(pdu !== undefined, `${eventId} of the timeline has a body`);
@@ -175,13 +179,15 @@ export class Check6Replay {
   }
 
   /** What the rules read of `state` for the `i`th event of a page; it is likely looked at for those after it, too. */
-  async #look(sql: Sql, state: SnapshotId, { events, pdus }: Page, i: number): Promise<AuthState> {
+  async #look(sql: Sql, state: SnapshotId, { events, guessed, pdus }: Page, i: number): Promise<AuthState> {
     if (this.#looked?.state !== state) this.#looked = { state, authStates: new Map(), next: 1 };
     const { authStates, next } = this.#looked;
     const wanted = events[i]?.eventId;
     invariant(wanted !== undefined, 'the event is of the page');
     if (!authStates.has(wanted)) {
-      const pending = events.slice(i).filter(({ isAccepted, stateBefore }) => isAccepted && stateBefore !== state);
+      const pending = events
+        .slice(i)
+        .filter((event) => event.isAccepted && (event.stateBefore !== state || guessed.has(event.eventId)));
       const together = idsOf(pending.slice(0, next)).flatMap((eventId) => pdus?.get(eventId) ?? []);
       const against = together.map((event) => ({ snapshot: state, event }));
       const read = await authStatesOf(sql, this.#roomId, this.#rules, against);

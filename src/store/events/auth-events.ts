@@ -19,10 +19,23 @@ export interface AuthEventRow {
   readonly hollow: boolean;
 }
 
+/**
+ * The verdict on an event as it counts for who cites it: in the timeline (`e`) that by full state, else that on the outlier (`o`), by
+ * its own auth events. A provisional one counts where there is no other: it is made by what is not known, or guessed, and turns
+ * nothing that is.
+ */
+export const VERDICT = `CASE WHEN e.partial THEN coalesce(o.verdict, e.verdict) ELSE coalesce(e.verdict, o.verdict, 'unjudged') END`;
+
+/**
+ * The rule of an accepted outlier of which only we say so: an event that is taken into the timeline, recorded for what is resolved
+ * meanwhile. Nobody else has named it.
+ */
+export const IN_PASSING = 'in-passing';
+
 /** What we hold an event to be. */
 export interface Judgement {
   readonly nid: number;
-  /** In the timeline that of the timeline, else that on the outlier. Only what is accepted proves anything. */
+  /** As `VERDICT`. Only what is accepted proves anything. */
   readonly verdict: 'unjudged' | Verdict;
   /** Greater than that of every event in its auth chain; `null`: not known. */
   readonly authDepth: number | null;
@@ -56,7 +69,7 @@ export async function readJudgements(
 ): Promise<Map<EventId, Judgement>> {
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<Judgement & { eventId: EventId }>(
-    `SELECT p.event_id AS "eventId", p.nid, coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
+    `SELECT p.event_id AS "eventId", p.nid, ${VERDICT} AS verdict,
             coalesce(e.auth_depth, o.auth_depth) AS "authDepth", p.hollow
        FROM pdus p LEFT JOIN event_states e ON e.event_nid = p.nid LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
       WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[])`,

@@ -8,6 +8,7 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
+import { isKnownOtherwise } from './guessed-states.ts';
 
 /** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
 export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
@@ -89,8 +90,9 @@ export async function settleAnchorsOf(sql: Sql, roomId: RoomId, causes: readonly
 /**
  * Replaces changes by the events that rest on them: the children of what has another state after it, what cites an event with
  * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided; and what was
- * judged by an event that was hollow, whose content is another in the same states. One statement, whatever it finds; a change that
- * has come since is left.
+ * judged by an event that was hollow, whose content is another in the same states. Of a gap that is closed also what stands on it,
+ * however far, and was spared while its state was guessed (guessed-states.ts): it is judged again even if the guess was right. One
+ * statement, whatever it finds; a change that has come since is left.
  */
 export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<void> {
   const citing = `
@@ -113,16 +115,28 @@ export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly Co
               LEFT JOIN event_states s ON s.room_id = $1 AND s.event_id = prev.event_id
               LEFT JOIN anchors a ON a.room_id = $1 AND a.event_id = prev.event_id) > 1`;
   await sql.query(
-    `WITH taken AS (
+    `WITH RECURSIVE taken AS (
        DELETE FROM correction_causes c USING unnest($2::text[], $3::bigint[]) AS done(event_id, cause)
         WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause AND NOT c.anchors
        RETURNING c.event_id, c.cause, c.verdict, c.states
      ), proof AS (
        SELECT t.*, p.nid, p.completed_at FROM taken t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
         WHERE t.verdict AND p.state_key_nid IS NOT NULL AND p.type IN ${AUTH_TYPES}
+     ), above (event_id, cause, through) AS (
+       SELECT c.event_id, c.cause, c.event_id
+         FROM taken c JOIN journal j ON j.position = c.cause AND j.type IN ('GapClosed', 'GapFilled') WHERE c.states
+        UNION
+       SELECT edge.event_id, a.cause, a.through
+         FROM above a
+        CROSS JOIN LATERAL (SELECT event_id FROM event_edges
+                             WHERE room_id = $1 AND prev_event_id = a.event_id OFFSET 0) AS edge
      ), found (event_id, cause, through, states) AS (
        SELECT edge.event_id, c.cause, c.event_id, true
          FROM taken c JOIN event_edges edge ON edge.room_id = $1 AND edge.prev_event_id = c.event_id WHERE c.states
+       UNION ALL
+       SELECT a.event_id, a.cause, a.through, false
+         FROM above a JOIN pdus p ON p.event_id = a.event_id AND p.room_id = $1
+        WHERE ${isKnownOtherwise('p')}
        ${causes.some(({ verdict }) => verdict) ? citing : ''}
      )
      INSERT INTO correction_targets AS t (room_id, event_id, cause, through, states, rank, since)
@@ -234,6 +248,24 @@ export async function addFirstVerdicts(
     textArray(judged.map(({ eventId }) => eventId)),
     int8Array(judged.map(({ cause }) => cause)),
   ]);
+}
+
+/**
+ * Events of the timeline that a resident names as accepted and that stand rejected there by a guess (guessed-states.ts) are looked at
+ * again, since they are known now. The store's observer is told.
+ */
+export async function lookAgainAt(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<void> {
+  if (eventIds.length === 0) return;
+  const due = await sql.query(
+    `INSERT INTO correction_targets (room_id, event_id, cause, through, states, rank, since)
+     SELECT $1, e.event_id, h.position, e.event_id, false, e.position,
+            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+       FROM journal_head h CROSS JOIN event_states e
+      WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[]) AND e.verdict = 'rejected' AND NOT e.partial
+     ON CONFLICT DO NOTHING RETURNING 1`,
+    [roomId, textArray(eventIds)],
+  );
+  if (due.length > 0) sql.tellOfCorrection(roomId);
 }
 
 /** Whether the current state is to be worked out again. */

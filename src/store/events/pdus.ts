@@ -6,6 +6,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
 import { type Verdict } from './event-states.ts';
+import { IN_PASSING, VERDICT } from './auth-events.ts';
 import { noteVerdicts } from './corrections.ts';
 import { type CompletedEvent, completeHollow, tellOfCompleted } from './complete-hollow.ts';
 import { insertFew } from './insert-few.ts';
@@ -56,8 +57,10 @@ export interface StoredPdu {
   readonly prevEvents: readonly EventId[];
   readonly authEvents: readonly EventId[];
   readonly hollow: boolean;
-  /** In the timeline that of the timeline, else that on the outlier. Only what is accepted proves anything. */
+  /** As it counts for who cites the event (auth-events.ts). Only what is accepted proves anything. */
   readonly verdict: 'unjudged' | Verdict;
+  /** Nothing is known of it but its verdict in the timeline, which is provisional. */
+  readonly isProvisional: boolean;
   /** Greater than that of every event in its auth chain; `null`: not known. */
   readonly authDepth: number | null;
 }
@@ -67,7 +70,7 @@ export interface OutlierVerdict {
   readonly eventId: EventId;
   readonly verdict: Verdict;
   readonly authDepth: number | null;
-  /** Present when it is rejected. */
+  /** Present when it is rejected, or `IN_PASSING`. */
   readonly rule?: string | undefined;
   readonly reason?: string | undefined;
   /** The number of the event, where it is known: then it is not looked up. */
@@ -88,7 +91,8 @@ const RECORD_VERDICTS = `
        SELECT coalesce(v.nid, (SELECT nid FROM pdus WHERE event_id = v.event_id AND room_id = $1)) AS nid OFFSET 0) AS p
      WHERE p.nid IS NOT NULL
      ORDER BY p.nid
-    ON CONFLICT (event_nid) DO NOTHING
+    ON CONFLICT (event_nid) DO UPDATE SET rule = excluded.rule, reason = excluded.reason, verdict = excluded.verdict
+     WHERE outlier_verdicts.rule = '${IN_PASSING}' AND excluded.rule IS DISTINCT FROM '${IN_PASSING}'
     RETURNING event_nid
   ), waiting (event_id) AS (
     SELECT event_id FROM left_out WHERE room_id = $1
@@ -250,8 +254,8 @@ type StoredRow = Omit<StoredPdu, 'prevEvents' | 'authEvents'> & { prevs: string;
 const COLUMNS = `
          p.event_id AS "eventId", p.nid, p.room_id AS "roomId", p.json::text AS json, p.type,
          k.state_key AS "stateKey", p.sender, p.membership, array_to_string(p.prev_events, E'\\n') AS prevs,
-         array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, coalesce(e.verdict, o.verdict, 'unjudged') AS verdict,
-         coalesce(e.auth_depth, o.auth_depth) AS "authDepth"`;
+         array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, ${VERDICT} AS verdict,
+         e.partial IS TRUE AND (o.verdict IS NULL OR o.rule = '${IN_PASSING}') IS TRUE AS "isProvisional", coalesce(e.auth_depth, o.auth_depth) AS "authDepth"`;
 
 const TABLES = `
          pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid LEFT JOIN event_states e ON e.event_nid = p.nid
@@ -286,7 +290,7 @@ export async function* streamPdus(
 }
 
 /**
- * Records what outliers were judged to be by their auth events. The first verdict on an event stays. Where states lack the event,
+ * Records what outliers were judged to be by their auth events. The first verdict on an event stays, but one made in passing. Where states lack the event,
  * or what they lack waits for it, whoever judged it, it is noted as a change (`correction_causes`), and the store's observer is told:
  * the states are looked at.
  * Gives those that had a verdict.
