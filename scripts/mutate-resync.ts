@@ -5,7 +5,7 @@
  * Prints a table of the faults, each with the seed that finds it and the first difference. Exits 1 if one survived N runs: then either generator or comparison has
  * a hole.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,8 +18,6 @@ import { RESYNC_MUTANTS, type ResyncMutant, applied } from './mutation/resync-mu
 
 /** Characters of a difference that are shown. */
 const SHOWN_MAX = 110;
-/** Rooms of one fault side by side: one waits while the other works. */
-const LANES = 2;
 
 const { values } = parseArgs({
   options: {
@@ -44,7 +42,7 @@ const soundness = new Map<number, boolean>();
 /** Plays seeds until something differs; `undefined`: nothing did. */
 async function firstDifference(copy: string, first: number, count: number): Promise<Ran | undefined> {
   const builtProcess = builtPath(copy, 'test/simulation/series-process.ts');
-  const series = { databaseUrl: server.databaseUrl, first, runs: count, lanes: LANES, processes: 1, builtProcess };
+  const series = { databaseUrl: server.databaseUrl, first, runs: count, lanes: 1, processes: 1, builtProcess };
   const { failed } = await runSeries({ ...series, untilDifferent: true });
   return failed.toSorted((a, b) => a.plan.seed - b.plan.seed)[0];
 }
@@ -91,7 +89,8 @@ async function work(copy: string): Promise<void> {
 
 try {
   const copies = Array.from({ length: Math.min(lanes, mutants.length) }, (_, i) => join(folder, `broken-${i}`));
-  for (const copy of [sound, ...copies]) await buildCopy(copy);
+  await buildCopy(sound);
+  for (const copy of copies) await cp(sound, copy, { recursive: true, verbatimSymlinks: true });
   console.log('| kind | fault | found by |\n| --- | --- | --- |');
   await Promise.all(copies.map(work));
   console.log(`\n${mutants.length - survived} found, ${survived} survived ${runs} runs each`);

@@ -118,16 +118,19 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'an event replaces its parents only, not what lies behind a refused one',
     'cited.push(...prevEvents);',
     '',
+    1,
   ),
   extremities(
     'an event that comes after what cites it is an extremity',
     'if (flipped.length === 0 && cited.length === 0) return',
     'if (flipped.length === 0) return',
+    6,
   ),
   verdicts(
     'extremities do not follow a verdict that turns',
     'return rows.filter(({ eventId }) => flipped.has(eventId));',
     'return rows.filter(({ eventId }) => flipped.has(eventId) && false);',
+    2,
   ),
   verdicts(
     'states that changed are journalled, and nowhere else',
@@ -148,21 +151,25 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'who leaves is still counted',
     "- count(*) FILTER (WHERE was = 'join') AS joined",
     "- count(*) FILTER (WHERE was = 'join' AND membership <> 'ban') AS joined",
+    1,
   ),
   admission(
     'what builds on partial state is taken for judged for good',
     '(id) => (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true,',
     '() => false,',
+    2,
   ),
   admission(
     'the state before an event is that after its first parent',
     'return prevEvents.flatMap((id) => this.#stateAfter(id) ?? []);',
     'return prevEvents.slice(0, 1).flatMap((id) => this.#stateAfter(id) ?? []);',
+    3,
   ),
   admission(
     'check 6 is not made in a whole room',
     'if (this.#room.partial || this.#current === null) return undefined;',
     'if (this.#current !== undefined) return undefined;',
+    6,
   ),
   admission(
     'what came before it cites is an extremity in the current state',
@@ -203,11 +210,13 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'the current state at completion is the partial one',
     "[{ type: 'CurrentStateResolved', currentState }],",
     "[{ type: 'CurrentStateResolved', currentState: room.currentState ?? currentState }],",
+    2,
   ),
   journal(
     'the journal says of soft-failed events that they are not',
     'textArray(events.map((event) => JSON.stringify(event))),',
     'textArray(events.map((event) => JSON.stringify(event).replace(\'"softFailed":true\', \'"softFailed":false\'))),',
+    6,
   ),
 ];
 
