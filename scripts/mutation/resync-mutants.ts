@@ -70,8 +70,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   judging(
     'the state after a refused event has that event',
-    'else this.#decide({ ...decided, after: before, refusal',
-    'else this.#decide({ ...decided, after: this.#states.after(before, pdu), refusal',
+    'this.#decide({ ...decided, after: before, refusal',
+    'this.#decide({ ...decided, after: this.#states.after(before, pdu), refusal',
     1,
   ),
   judging(
