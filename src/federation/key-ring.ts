@@ -31,6 +31,11 @@ import { createKeyPatience } from './key-patience.ts';
 const BATCH_KEYS_MAX = 1000;
 /** Servers remembered for having given a key since we started. */
 const ANSWERED_MAX = 20_000;
+/**
+ * Who sends a request in the name of a server, and is not verified yet, has the places of servers that gave a key only while it
+ * gave one so lately: big rooms are full of names that fell silent long ago. Keys of live servers are had anew within a week.
+ */
+const ALIVE_MS = 7 * 86_400_000;
 /** Keys kept in memory: a few hundred bytes each, and a big room has some thousands. */
 const CACHED_KEYS_MAX = 20_000;
 /** After this a key is read from the store again: another process may have had a later answer about it. */
@@ -88,7 +93,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
   /** Batches that have no turn in view yet. */
   const begun: (() => void)[] = [];
   const lanes = createKeyLanes(clock);
-  const answered = new LRUCache<ServerName, true>({ max: ANSWERED_MAX });
+  const answered = new LRUCache<ServerName, true>({ max: ANSWERED_MAX, ttl: ALIVE_MS, perf: clock });
   /** What was had and is not stored yet, and what was looked for. */
   let had: KnownKey[] = [];
   let ended: { readonly want: Want; readonly key: KnownKey | undefined }[] = [];
@@ -140,7 +145,10 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
     for (const start of begun.splice(0)) start();
   };
 
-  const gaveAKey = ({ stored, request }: Want): boolean => stored !== undefined || answered.has(request.serverName);
+  const gaveAKey = ({ stored, request, asker }: Want): boolean => {
+    if (answered.has(request.serverName)) return true;
+    return stored !== undefined && (asker !== 'request' || clock.now() - stored.fetchedAt < ALIVE_MS);
+  };
 
   const lineUp = (want: Want, standing: KeyStanding): void => {
     const place = lanes.placeOf(want.request.serverName, want.asker, standing);

@@ -168,6 +168,22 @@ test('servers in no room of ours that never answer take few places, for a moment
   expect(here.asked.filter(isTarpit)).toHaveLength(60);
 });
 
+test('names of servers that fell silent long ago keep nobody waiting who gave a key this week', async () => {
+  const silent = tarpits(20).concat(Array.from({ length: 100 }, (_, i) => tarpits(1, `evil${i}.test`)).flat());
+  const day = 86_400_000;
+  const lapsed = (name: string, days: number): KnownKey => ({
+    ...{ serverName: name as ServerName, keyId: key.keyId, publicKey: key.publicKey, expired: false },
+    ...{ fetchedAt: NOW - days * day, validUntilTs: NOW - 1 },
+  });
+  const stored = [...silent.map((name) => lapsed(name, 30)), lapsed('alive.test', 1)];
+  const here = world({ stored, welcome: [...silent, 'alive.test'] });
+  for (const name of silent) void here.find('request', name);
+  await settled();
+  expect(here.asked.length).toBeGreaterThan(8);
+  await here.find('request', 'alive.test');
+  expect(here.asked.at(-1)).toBe('alive.test');
+});
+
 test('a server that pushes is looked for with those of pushed events, whatever room it is in', async () => {
   const here = world({ welcome: [] });
   for (let i = 0; i < 15; i++) for (const name of tarpits(50, `evil${i}.test`)) void here.find('request', name);
