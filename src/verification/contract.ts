@@ -69,7 +69,13 @@ export type ScreenedEvent =
       readonly raw: Uint8Array;
     }
   /** `eventId`: of an event that breaks the format, where it has one all the same. */
-  | { readonly outcome: 'refused'; readonly eventId: EventId | null; readonly reason: string };
+  | {
+      readonly outcome: 'refused';
+      readonly eventId: EventId | null;
+      /** It is an event, of another room. */
+      readonly isForeign: boolean;
+      readonly reason: string;
+    };
 
 /** The body of a signed request, of which all signatures are good. */
 export interface SignedBody {

@@ -19,11 +19,13 @@ function screenEvent(raw: Uint8Array, options: PrepareOptions): Screened {
     const { outcome } = prepared;
     if (outcome.outcome === 'malformed') {
       const { eventId, rule, reason } = outcome;
-      const what = rule === 'event.room' ? reason : `the event is malformed: ${reason}`;
-      return { event: { outcome: 'refused', eventId, reason: what } };
+      const isForeign = rule === 'event.room';
+      const what = isForeign ? reason : `the event is malformed: ${reason}`;
+      return { event: { outcome: 'refused', eventId, isForeign, reason: what } };
     }
     const reason = outcome.outcome === 'bad-signature' ? `the event is ${outcome.reason}` : outcome.outcome;
-    return { event: { outcome: 'refused', eventId: outcome.outcome === 'passed' ? null : outcome.eventId, reason } };
+    const eventId = outcome.outcome === 'passed' ? null : outcome.eventId;
+    return { event: { outcome: 'refused', eventId, isForeign: false, reason } };
   }
   const { eventId, prevEvents, authEvents, depth, json } = prepared.pdu;
   const signatures = canonicalJson(json['signatures'] ?? null);

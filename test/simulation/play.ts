@@ -18,7 +18,7 @@ import { BEGINNING, type SimulatedServer, World } from './world.ts';
 import { transactionWith } from '../support/bodies.ts';
 
 /** Rounds of sending, working and waiting until all is settled; back-offs double, so that a few dozen are months. */
-const SETTLING_ROUNDS_MAX = 80;
+const SETTLING_ROUNDS_MAX = 120;
 /** After this long another process takes the leases of a dead one, and finishes what it had claimed. */
 const REBOOT_MS = 16 * 60_000;
 /** How often a server builds on an event of its own that the others reject. */

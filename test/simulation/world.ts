@@ -68,10 +68,7 @@ export class World {
   roomId: RoomId;
   #creation: EventId | undefined;
   #elsewhere: EventId | undefined;
-  /**
-   * Signed by keys that were not valid then; and what cites an event of another room, which is looked for in this one only, and is
-   * let go since it cannot be judged. Both are rightly not in our timeline.
-   */
+  /** Signed by keys that were not valid then: rightly not in our timeline. */
   readonly unusable = new Set<EventId>();
 
   /** `label` makes names and ids of this world its own. */
@@ -198,8 +195,7 @@ export class World {
   say(act: Act, server = this.serverOf(act.sender), isStubborn = false): EventId {
     const eventId = this.add(this.compose(act, server), server, isStubborn);
     const isInvalid = act.isSignedByOldKey === true && this.rules.enforceKeyValidity;
-    const isForeign = this.#elsewhere !== undefined && act.auth?.includes(this.#elsewhere) === true;
-    if (isInvalid || isForeign) this.unusable.add(eventId);
+    if (isInvalid) this.unusable.add(eventId);
     return eventId;
   }
 

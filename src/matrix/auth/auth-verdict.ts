@@ -63,6 +63,12 @@ export type AuthRule =
   | 'power-levels-lower-equal'
   | 'redaction-power';
 
+/** Rejected for want of an auth event, by whoever looked for it: without it the event is never judged by anything else. */
+export const FOR_WANT: ReadonlySet<string> = new Set([
+  'auth-event-missing',
+  'auth-event-other-room',
+] satisfies AuthRule[]);
+
 export type AuthVerdict = { readonly ok: true } | Refusal<AuthRule>;
 
 export const ALLOWED: AuthVerdict = { ok: true };

@@ -6,6 +6,7 @@
 import { type EventId } from '../../matrix/identifiers.ts';
 import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
+import { type AuthRule, FOR_WANT } from '../../matrix/auth/auth-verdict.ts';
 import {
   type CitedAuthEvents,
   type PduVerdict,
@@ -14,6 +15,7 @@ import {
   checkReplayed,
 } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
+import { type Refusal, refuse } from '../../matrix/refusal.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
@@ -60,6 +62,8 @@ interface Given {
   readonly authDepths: ReadonlyMap<EventId, number | null>;
   /** Events of the batch that accepted events reach, since these came first: no extremities. */
   readonly reached: ReadonlySet<EventId>;
+  /** Events of the batch that are rejected for want of an auth event, which was looked for as long as that is done. */
+  readonly unproven: ReadonlyMap<EventId, Refusal<AuthRule>>;
   /** Events of the batch that were missed. */
   readonly gaps: ReadonlyMap<EventId, 'open' | 'given-up'>;
   /** A join of ours, which a resident took, and nothing else. */
@@ -125,6 +129,13 @@ async function readGiven(
       sql,
       roomId,
       rows.flatMap(({ eventId, isCited }) => (isCited && wanted.has(eventId) ? [eventId] : [])),
+    ),
+    unproven: new Map(
+      rows.flatMap(({ eventId, rule, reason }) =>
+        rule !== null && FOR_WANT.has(rule) && wanted.has(eventId)
+          ? [[eventId, refuse(rule as AuthRule, reason ?? rule)]]
+          : [],
+      ),
     ),
     gaps: new Map(rows.flatMap(({ eventId, gap }) => (gap === null ? [] : [[eventId, gap]]))),
   };
@@ -218,7 +229,7 @@ class Batch {
   async #judge(event: Pdu): Promise<Admission> {
     const { eventId } = event;
     const cited = this.#cited(event);
-    const alone = checkOutlier(cited);
+    const alone = this.#checkAlone(cited);
     if (alone.outcome === 'drop') {
       const missingAuthEvents = authEventIdsOf(event, this.#rules).filter((id) => this.#authEvent(id) === undefined);
       return { outcome: 'unjudged', missingAuthEvents, reason: alone.reason };
@@ -243,6 +254,13 @@ class Batch {
     this.#judged.set(eventId, { ...judged, current: await this.#advance(event, verdict, after) });
     const outcomes = { accept: 'accepted', softFail: 'softFailed', reject: 'rejected' } as const;
     return { outcome: 'admitted', verdict: outcomes[verdict.outcome] };
+  }
+
+  /** Check 4. Where an auth event cannot be had, that is no reason to wait for ever. */
+  #checkAlone(cited: CitedAuthEvents): PduVerdict {
+    const alone = checkOutlier(cited);
+    const refusal = alone.outcome === 'drop' ? this.#given.unproven.get(cited.event.eventId) : undefined;
+    return refusal === undefined ? alone : { outcome: 'reject', check: 4, rule: refusal.rule, reason: refusal.reason };
   }
 
   /**

@@ -9,7 +9,7 @@ import pLimit from 'p-limit';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readAuthChainIds, readLackingOfChains } from '../../store/events/auth-events.ts';
-import { heldEventIds, insertPdus, readPdus } from '../../store/events/pdus.ts';
+import { heldElsewhere, heldEventIds, insertPdus, readPdus } from '../../store/events/pdus.ts';
 import { readRoom } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
@@ -17,6 +17,7 @@ import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { ask } from './ask.ts';
 import { type Spending } from './budgets.ts';
 import { screenAnswer } from './offered.ts';
+import { refuseCitingForeign } from './refuse-unproven.ts';
 import { whomToAsk } from './whom-to-ask.ts';
 
 /** Events asked for one by one at a time, of one server. What they cite in turn is asked for next. */
@@ -41,12 +42,22 @@ export interface UnjudgedEvents {
   readonly events: readonly UnjudgedEvent[];
 }
 
-/** Whether all of the auth events are judged now. */
+/** A search for what events lack. */
+interface Search extends UnjudgedEvents {
+  /** Found to be of another room: nothing is to be had of them, and what cites them is rejected. */
+  readonly foreign: Set<EventId>;
+}
+
+/** Whether all of the auth events are judged now, or of another room, for which what cites them is rejected. */
 export async function fetchAuthEvents(
   context: RoomsContext,
-  unjudged: UnjudgedEvents,
+  events: UnjudgedEvents,
   spending: Spending,
 ): Promise<boolean> {
+  return search(context, { ...events, foreign: new Set() }, spending);
+}
+
+async function search(context: RoomsContext, unjudged: Search, spending: Spending): Promise<boolean> {
   const { store } = context;
   const { roomId, origin, events } = unjudged;
   const room = await readRoom(store, roomId);
@@ -60,11 +71,11 @@ export async function fetchAuthEvents(
   ).map(({ sender }) => sender);
   const { servers } = await whomToAsk(context, room, origin, [...new Set(senders)]);
 
-  let missing: ReadonlySet<EventId> = await judge(
-    context,
-    unjudged,
-    events.flatMap(({ missingAuthEvents }) => missingAuthEvents),
-  );
+  const wanted = events.flatMap(({ missingAuthEvents }) => missingAuthEvents);
+  let missing: ReadonlySet<EventId> = await judge(context, unjudged, wanted);
+  const lacking = await readLackingOfChains(store, roomId, [...missing], CHAIN_EVENTS_MAX);
+  await refuseForeign(context, unjudged, await heldElsewhere(store, roomId, lacking));
+  missing = await judge(context, unjudged, [...missing]);
   const limit = pLimit(REQUESTS_AT_ONCE);
   for (const server of servers) {
     if (missing.size === 0) break;
@@ -104,7 +115,7 @@ interface Asking {
 /** One generation of the auth chains after the other, as long as the server gives any of it; gives what is missing then. */
 async function askOneByOne(
   context: RoomsContext,
-  unjudged: UnjudgedEvents,
+  unjudged: Search,
   { server, missing, limit }: Asking,
   spending: Spending,
 ): Promise<ReadonlySet<EventId>> {
@@ -136,24 +147,30 @@ async function askOneByOne(
  */
 async function take(
   context: RoomsContext,
-  { roomId, rules }: UnjudgedEvents,
+  unjudged: Search,
   missing: ReadonlySet<EventId>,
   raws: readonly Uint8Array[],
   spending: Spending,
 ): Promise<number> {
   const { store } = context;
+  const { roomId, rules } = unjudged;
   const { signal } = spending;
-  const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: false }, spending);
-  if (offered.size === 0) return 0;
+  const { offered, foreign } = await screenAnswer(context, { roomId, rules, raws, capReferences: false }, spending);
+  if (offered.size + foreign.size === 0) return 0;
   const wanted = new Set<Uint8Array>();
   const toLook = await readLackingOfChains(store, roomId, [...missing], CHAIN_EVENTS_MAX);
+  const refused = await refuseForeign(
+    context,
+    unjudged,
+    toLook.filter((eventId) => foreign.has(eventId)),
+  );
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
     if (event === undefined || wanted.has(event.raw)) continue;
     wanted.add(event.raw);
     toLook.push(...event.authEvents);
   }
-  if (wanted.size === 0) return 0;
+  if (wanted.size === 0) return refused;
   const isHeld = (ids: readonly EventId[]) => heldEventIds(store, roomId, ids);
   const outcomes = await checkEvents(context, {
     roomId,
@@ -166,20 +183,34 @@ async function take(
   });
   const pdus = passed(outcomes);
   await insertPdus(store, pdus);
-  return pdus.length;
+  return pdus.length + refused;
+}
+
+/** Ids that are hashes name one event; in versions 1 and 2 this room may have one under the same. Gives how many are news. */
+async function refuseForeign(
+  { store }: RoomsContext,
+  { roomId, rules, events, foreign }: Search,
+  eventIds: readonly EventId[],
+): Promise<number> {
+  const news = rules.eventIdFormat === 'given' ? [] : eventIds.filter((eventId) => !foreign.has(eventId));
+  if (news.length === 0) return 0;
+  for (const eventId of news) foreign.add(eventId);
+  const ids = events.map(({ eventId }) => eventId);
+  await refuseCitingForeign(store, roomId, ids, foreign);
+  return news.length;
 }
 
 /** Judges events by what is held of their auth chains; gives those that are still without a verdict. */
 async function judge(
   { store }: RoomsContext,
-  { roomId, rules }: UnjudgedEvents,
+  { roomId, rules, foreign }: Search,
   eventIds: readonly EventId[],
 ): Promise<Set<EventId>> {
   const chain = await readAuthChainIds(store, roomId, eventIds);
   const judged = await judgeOutliers(store, roomId, rules, [...chain], () => undefined);
   const isUnjudged = (eventId: EventId): boolean => {
     const verdict = judged.get(eventId)?.verdict;
-    return verdict !== 'accepted' && verdict !== 'rejected';
+    return verdict !== 'accepted' && verdict !== 'rejected' && !foreign.has(eventId);
   };
   return new Set(eventIds.filter(isUnjudged));
 }

@@ -110,7 +110,7 @@ async function askForMissing(
     context.federation.getMissingEvents(server, roomId, query, options),
   );
   if (raws === undefined) return 0;
-  const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
+  const { offered } = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
   // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
   // history, whatever its server says: the state at its edge says all of it that counts.
   const taken: Offered[] = [];
@@ -183,7 +183,7 @@ async function knownThere(
     for (const server of servers) {
       const raw = await ask(context, spending, server, (options) => context.federation.event(server, eventId, options));
       const raws = raw === undefined ? [] : [raw];
-      const offered = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
+      const { offered } = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
       if (!offered.has(eventId)) continue;
       known.push(eventId);
       break;

@@ -15,14 +15,27 @@ export interface Answer {
   readonly capReferences: boolean;
 }
 
+/** The events of an answer. */
+export interface Screened {
+  /** Of the room, by id. */
+  readonly offered: ReadonlyMap<EventId, Offered>;
+  /** Ids of those that are of another room. */
+  readonly foreign: ReadonlySet<EventId>;
+}
+
 /** Screens an answer in the pool. */
 export async function screenAnswer(
   { verification }: Pick<RoomsContext, 'verification'>,
   { roomId, rules, raws, capReferences }: Answer,
   { signal }: Pick<Spending, 'signal'>,
-): Promise<ReadonlyMap<EventId, Offered>> {
-  if (raws.length === 0) return new Map();
+): Promise<Screened> {
+  if (raws.length === 0) return { offered: new Map(), foreign: new Set() };
   const about = { roomVersion: rules.version, roomId, events: raws, capReferences, signal };
-  const sound = (await verification.screen(about)).filter((event) => event.outcome === 'sound');
-  return new Map(sound.map((event) => [event.eventId, event]));
+  const offered = new Map<EventId, Offered>();
+  const foreign = new Set<EventId>();
+  for (const event of await verification.screen(about)) {
+    if (event.outcome === 'sound') offered.set(event.eventId, event);
+    else if (event.isForeign && event.eventId !== null) foreign.add(event.eventId);
+  }
+  return { offered, foreign };
 }

@@ -16,6 +16,7 @@ import { admitEvents } from '../judge/admit.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
 import { ERRAND_MS_MAX, WAIT_MS_MAX } from './budgets.ts';
 import { type UnjudgedEvent } from './fetch-auth-events.ts';
+import { type UnprovenEvent, refuseUnproven } from './refuse-unproven.ts';
 import { type Wait, Waits } from './waits.ts';
 
 /** Events of one turn: what a transaction holds, and what is admitted at once. */
@@ -198,6 +199,7 @@ class Turn {
     const asked = [...new Set([...waiting.keys(), ...[...waiting.values()].flat()])];
     const about = await readMissingParents(context.store, this.roomId, asked);
     const waits = new Waits(this.rules, waiting, about);
+    const unproven: UnprovenEvent[] = [];
     for (const row of rows) {
       const admission = admissions.get(row.eventId);
       switch (admission?.outcome) {
@@ -210,6 +212,13 @@ class Turn {
           break;
         case 'unjudged': {
           const { missingAuthEvents, reason } = admission;
+          if (this.#isTooOften(row)) {
+            const tries = `It was asked for in vain ${row.attempts} times.`;
+            unproven.push({ eventId: row.eventId, missingAuthEvents, reason: `${reason} ${tries}` });
+            // It has a verdict now, with which the next turn takes it in.
+            this.#aside.push({ nid: row.nid, reason });
+            break;
+          }
           const errand = this.#errand(row, reason);
           errand?.lacksAuthEvents.push({ eventId: row.eventId, missingAuthEvents });
           break;
@@ -230,6 +239,7 @@ class Turn {
         case undefined:
       }
     }
+    await refuseUnproven(context.store, this.roomId, unproven);
     // What events lack that wait for others is fetched meanwhile, or a chain over many servers would have an errand after
     // the other: each server's when its first event's turn has come.
     for (const row of rows) {

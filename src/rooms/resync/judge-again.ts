@@ -5,7 +5,8 @@
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
-import { checkUnPartialStated } from '../../matrix/pdu-checks.ts';
+import { FOR_WANT } from '../../matrix/auth/auth-verdict.ts';
+import { type PduVerdict, checkUnPartialStated } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
 import { type Refusal, refuse } from '../../matrix/refusal.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
@@ -175,7 +176,8 @@ class Batch {
     if (verdict.outcome === 'accept' || isSpared) {
       this.#decide({ ...decided, after: this.#states.after(before, pdu) });
     } else {
-      this.#decide({ ...decided, after: before, refusal: refuse(verdict.rule, verdict.reason) });
+      const refusal = forWant(event, verdict) ?? refuse(verdict.rule, verdict.reason);
+      this.#decide({ ...decided, after: before, refusal });
     }
   }
 
@@ -227,6 +229,11 @@ class Batch {
       return { type: 'EventUnPartialStated', eventId, stateBefore, stateAfter, was, is, ...why, authState };
     });
   }
+}
+
+/** What an event lacks still was looked for before: it is told as it was then. */
+function forWant({ rule, reason }: StoredEventState, { outcome }: PduVerdict): Refusal | undefined {
+  return outcome === 'drop' && rule !== null && FOR_WANT.has(rule) ? refuse(rule, reason ?? rule) : undefined;
 }
 
 /** Why an event has no state before it that anybody could work out. `ahead`: what it cites and stands before. */

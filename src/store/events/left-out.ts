@@ -38,6 +38,14 @@ export async function recordOmissions(
   );
 }
 
+/** A first verdict on these is news: others are judged again for it. */
+export async function awaitEvents(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<void> {
+  await sql.query(
+    `INSERT INTO awaited_events (room_id, event_id) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING`,
+    [roomId, textArray(eventIds)],
+  );
+}
+
 /** An event that the state at an anchor lacks, of a place. */
 export interface LeftOut {
   readonly anchorId: EventId;

@@ -229,13 +229,26 @@ export interface PlacedPdu extends StoredPdu {
   readonly isCited: boolean;
   /** It is a missing event at which the state is looked for, or was until that was given up; `null`: neither. */
   readonly gap: 'open' | 'given-up' | null;
+  /** Why it is rejected as an outlier. */
+  readonly rule: string | null;
+  readonly reason: string | null;
+}
+
+/** Those of the events that are stored as events of another room. */
+export async function heldElsewhere(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<EventId[]> {
+  if (ids.length === 0) return [];
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM pdus WHERE event_id = ANY ($2::text[]) AND room_id <> $1`,
+    [roomId, textArray(ids)],
+  );
+  return rows.map(({ eventId }) => eventId);
 }
 
 /** As `readPdus`, of `ids` and of the auth events that these cite, in one statement. */
 export async function readPdusAndAuthEvents(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<PlacedPdu[]> {
   if (ids.length === 0) return [];
-  const rows = await sql.query<StoredRow & Pick<PlacedPdu, 'isCited' | 'gap'>>(
-    `SELECT ${COLUMNS},
+  const rows = await sql.query<StoredRow & Omit<PlacedPdu, keyof StoredPdu>>(
+    `SELECT ${COLUMNS}, o.rule, o.reason,
             EXISTS (SELECT FROM event_edges c WHERE c.room_id = $1 AND c.prev_event_id = p.event_id) AS "isCited",
             (SELECT CASE WHEN g.wake_at IS NULL THEN 'given-up' ELSE 'open' END
                FROM gaps g WHERE g.room_id = $1 AND g.event_id = p.event_id) AS gap
@@ -246,7 +259,7 @@ export async function readPdusAndAuthEvents(sql: Sql, roomId: RoomId, ids: reado
               SELECT unnest(auth_events) FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])))`,
     [roomId, ids],
   );
-  return rows.map((row) => ({ ...fromRow(row), isCited: row.isCited, gap: row.gap }));
+  return rows.map((row) => ({ ...row, ...fromRow(row) }));
 }
 
 type StoredRow = Omit<StoredPdu, 'prevEvents' | 'authEvents'> & { prevs: string; auths: string };
