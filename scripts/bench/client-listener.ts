@@ -1,0 +1,78 @@
+/**
+ * A client listener in a process of its own, as `serve` has it, over a database that others write to; or, to compare it with, a bare
+ * HTTP server that holds every request and answers none. Run with --expose-gc: it tells its heap without what is garbage.
+ */
+import { once } from 'node:events';
+import { type ServerResponse, createServer } from 'node:http';
+import { type AddressInfo } from 'node:net';
+import { createAccounts } from '../../src/accounts/accounts.ts';
+import { createPasswords } from '../../src/accounts/passwords.ts';
+import { createClientServer } from '../../src/client-api/server.ts';
+import { systemClock } from '../../src/clock.ts';
+import { createLogger } from '../../src/logging.ts';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { type ClientActs } from '../../src/rooms/client-contract.ts';
+import { clientReads } from '../../src/rooms/read/for-clients.ts';
+import { createNotifier } from '../../src/store/notify.ts';
+import { openStore } from '../../src/store/open-store.ts';
+import { type Sync } from '../../src/sync/contract.ts';
+import { type ListenerReport } from './listener-report.ts';
+
+const WAIT_MS = 600_000;
+const [databaseUrl = '', serverName = ''] = process.argv.slice(2);
+
+async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes'>> {
+  const store = openStore({
+    databaseUrl,
+    serverName: serverName as ServerName,
+    poolSizeMax: 10,
+    applicationName: 'rejoinder bench',
+  });
+  const notifier = createNotifier(store);
+  const accounts = createAccounts({
+    store,
+    clock: systemClock,
+    passwords: createPasswords(),
+    accessTokenMs: WAIT_MS,
+  });
+  const app = createClientServer({
+    serverName: serverName as ServerName,
+    accounts,
+    reads: clientReads({ store, notifier, clock: systemClock }),
+    // Nothing is sent here, and nobody syncs.
+    acts: {} as ClientActs,
+    sync: {} as Sync,
+    publicBaseUrl: null,
+    defaultRoomVersion: '11',
+    stateWaitMaxMs: WAIT_MS,
+    isRegistrationOpen: false,
+    secretRegistration: null,
+    isBehindProxy: false,
+    rateLimits: { loginByAddress: null, loginByAccount: null, registration: null, sending: null, joining: null },
+    clock: systemClock,
+    logger: createLogger({ level: 'warn' }),
+  });
+  const userId = await accounts.createUser({ name: 'bench', password: 'of no use', isAdmin: false });
+  const { accessToken } = await accounts.startSession(userId, { refreshable: false, address: '127.0.0.1' });
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  return () => ({ url, accessToken, waiting: notifier.waiting });
+}
+
+async function startBare(): Promise<() => Omit<ListenerReport, 'heapBytes'>> {
+  const held = new Set<ServerResponse>();
+  const server = createServer((_request, response) => void held.add(response));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return () => ({ url, accessToken: '', waiting: held.size });
+}
+
+const report = await (databaseUrl === 'bare' ? startBare() : startClients());
+const tell = (): void => {
+  globalThis.gc?.();
+  globalThis.gc?.();
+  process.send?.({ ...report(), heapBytes: process.memoryUsage().heapUsed } satisfies ListenerReport);
+};
+process.on('message', tell);
+process.on('disconnect', () => process.exit());
+tell();
