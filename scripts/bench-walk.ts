@@ -213,9 +213,9 @@ try {
     await appendTo(turning, filled.room, { type: 'VerdictChanged', ...verdict });
     await turning.close();
     rows.push(
-      await measured('a verdict turned', database, events / 2, (correcting) =>
-        correctEvents(contextOf(correcting), { roomId, epoch: 1 }, progress),
-      ),
+      await measured('a verdict turned', database, events / 2, async (correcting) => {
+        while (!(await correctEvents(contextOf(correcting), { roomId, epoch: 1 }, progress)));
+      }),
     );
   }
   await admin.end();

@@ -66,6 +66,8 @@ const phaseKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.phase, 'KEYWORD');
 const residentKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.resident, 'KEYWORD');
 const gapsKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.gaps, 'INT');
 
+/** Marks runs in which what is due all the time takes turns: histories of earlier ones kept to one order. */
+const TAKES_TURNS = 'what-is-due-takes-turns';
 /** Marks runs that start anew when the server suggests it: histories of earlier ones went on. */
 const STARTS_ANEW = 'starts-anew-when-suggested';
 
@@ -84,6 +86,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
 
   let heard = rings;
   let stalled = 0;
+  let last: NextAction['type'] | undefined;
   const load = async (summary: string): Promise<LoadedResync> => {
     const loaded = await brief.loadResync.executeWithOptions({ summary }, [{ roomId }]);
     // A worker of an earlier version may have answered.
@@ -95,7 +98,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
   for (;;) {
     setCurrentDetails(describeResync(resync.state));
     visibility.publishWhenDue(resync);
-    const action = nextAction(resync.state, Date.now(), resync.gaps, resync.corrections);
+    const action = decide(resync, last);
 
     // A run that is rung a thousand times, or walks a room of a million events, would grow its history for ever.
     if (action.type !== 'close' && workflowInfo().continueAsNewSuggested && patched(STARTS_ANEW)) {
@@ -120,6 +123,7 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
       if (!rung) continue;
     } else {
       const seen = rings;
+      last = action.type;
       const answer = await perform(action, resync);
       // A look for corrections that changed nothing is no news.
       const isNew =
@@ -140,6 +144,13 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
     heard = rings;
     resync = await load('Read the journal again');
   }
+}
+
+function decide({ state, gaps, corrections }: LoadedResync, last: NextAction['type'] | undefined): NextAction {
+  const now = Date.now();
+  const before = nextAction(state, now, gaps, corrections);
+  const inTurn = nextAction(state, now, gaps, corrections, last);
+  return inTurn.type === before.type || !patched(TAKES_TURNS) ? before : inTurn;
 }
 
 function perform(

@@ -52,22 +52,31 @@ export function gapsEndAt(state: ResyncState, now: number): number | null {
  * that build on them are judged better with their state, and in a whole room when they are due.
  *
  * @param correctionsDue events, or the changes of events, that can be looked at now.
+ * @param last what was done before. Where given, kinds of work that are due all the time take turns; it is advice, not memory.
  */
-export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGaps, correctionsDue = 0): NextAction {
+export function nextAction(
+  state: ResyncState,
+  now: number,
+  gaps: GapsDue = noGaps,
+  correctionsDue = 0,
+  last?: NextAction['type'],
+): NextAction {
   const gapsAreDue = gaps.nextAt !== null && gaps.nextAt <= now;
   switch (state.phase) {
     case 'absent':
       return { type: 'close', because: 'absent' };
     case 'ended':
       return { type: 'close', because: 'ended' };
-    case 'complete':
-      if (correctionsDue > 0) return { type: 'correct' };
-      if (gapsAreDue) return { type: 'fetchGaps' };
-      if (state.degraded !== null && isDue(state, now)) return { type: 'seekMissing' };
+    case 'complete': {
+      const isSeekingDue = state.degraded !== null && isDue(state, now);
+      const type = inTurn({ correct: correctionsDue > 0, fetchGaps: gapsAreDue, seekMissing: isSeekingDue }, last);
+      if (type !== undefined) return { type };
       if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };
       return { type: 'close', because: 'complete' };
+    }
     case 'walking': {
-      if (correctionsDue > 0) return { type: 'correct' };
+      // The walk corrects between its batches, too.
+      if (correctionsDue > 0 && last !== 'correct') return { type: 'correct' };
       // Who can open a gap can open the next one: a walk waits for them once, and not for long.
       const mayWait = state.walked === 0 && now < (gapsEndAt(state, now) ?? 0);
       return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
@@ -82,6 +91,18 @@ export function nextAction(state: ResyncState, now: number, gaps: GapsDue = noGa
     case 'fetching':
       return nextFetch(state, now);
   }
+}
+
+/** What a whole room may have to do, in the order of their turns. */
+const BY_TURNS = ['correct', 'fetchGaps', 'seekMissing'] as const;
+type OfAWholeRoom = (typeof BY_TURNS)[number];
+
+function inTurn(
+  due: Readonly<Record<OfAWholeRoom, boolean>>,
+  last: NextAction['type'] | undefined,
+): OfAWholeRoom | undefined {
+  const next = BY_TURNS.findIndex((type) => type === last) + 1;
+  return [...BY_TURNS.slice(next), ...BY_TURNS.slice(0, next)].find((type) => due[type]);
 }
 
 function isDue({ nextWakeAt }: ResyncState, now: number): boolean {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
-import { gapsEndAt, nextAction, noGaps } from '../../src/resync/next-action.ts';
+import { type NextAction, gapsEndAt, nextAction, noGaps } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy, nextRoundAt, settleLacking, settleLackingAtGap } from '../../src/resync/policy.ts';
 import { type ResyncState, evolve, initialResyncState, willingFrom } from '../../src/resync/state.ts';
 import {
@@ -437,4 +437,23 @@ test('what is to be corrected comes before a walk goes on, and in a complete roo
     expect(nextAction(state, 0, noGaps, 0)).not.toEqual({ type: 'correct' });
   }
   expect(nextAction({ ...initialResyncState, phase: 'ended' }, 0, noGaps, 1)).toMatchObject({ type: 'close' });
+});
+
+test('what is due all the time takes turns in a whole room, and keeps no walk waiting', () => {
+  const gaps = { open: 1, untried: 1, nextAt: 0, attempts: 0 };
+  const lacking = { ...initialResyncState.degraded, missing: [], count: 1, found: 0, sought: 0 };
+  const whole = {
+    ...initialResyncState,
+    phase: 'complete',
+    degraded: lacking,
+    nextWakeAt: 0,
+  } as unknown as ResyncState;
+  const done: NextAction['type'][] = [];
+  while (done.length < 6) done.push(nextAction(whole, 0, gaps, 1, done.at(-1)).type);
+  expect(done).toEqual(['correct', 'fetchGaps', 'seekMissing', 'correct', 'fetchGaps', 'seekMissing']);
+  expect(nextAction({ ...whole, degraded: null }, 0, noGaps, 1, 'correct')).toEqual({ type: 'correct' });
+  expect(nextAction(whole, 0, noGaps, 1, 'fetchGaps')).toEqual({ type: 'seekMissing' });
+  const walking = given(joined(), fetched(1, 'a', { at: 2_000 }), walked(1, 5));
+  expect(nextAction(walking, 2_000, noGaps, 1)).toEqual({ type: 'correct' });
+  expect(nextAction(walking, 2_000, noGaps, 1, 'correct')).toEqual({ type: 'walk' });
 });

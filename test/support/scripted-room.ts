@@ -10,7 +10,7 @@ import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
-import { nextAction } from '../../src/resync/next-action.ts';
+import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type ResyncState } from '../../src/resync/state.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
@@ -293,14 +293,16 @@ export async function startScripted(
       return eventId;
     },
     resync: async () => {
-      for (;;) {
+      for (let last: NextAction['type'] | undefined; ;) {
         const { epoch, state: resync } = (await readResync(store, roomId))!;
         const action = nextAction(
           resync,
           now,
           await readGapsDue(store, roomId, epoch),
           await countCorrectionsDue(store, roomId),
+          last,
         );
+        last = action.type;
         if (action.type === 'close' || action.type === 'sleep') return resync;
         const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
         if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);

@@ -275,6 +275,27 @@ test('a run whose attempts at gaps all fail goes on, though nothing is journalle
   expect(attempts).toBe(5);
 });
 
+test('corrections and gaps that are due all the time take turns in a whole room', async () => {
+  let done = 0;
+  const gaps = () => ({ open: 1, nextAt: 1, untried: 0, attempts: done });
+  const due = () => (done < 4 ? { gaps: gaps(), corrections: 5 - done } : {});
+  const doOne = ({ epoch }: { readonly epoch: number }): Promise<ControlEvents> => {
+    done += 1;
+    return Promise.resolve({ epoch, events: [], ...due() });
+  };
+  const { joinRoom, run, resident } = await start({
+    activities: (real) => ({
+      correctEvents: doOne,
+      fetchGaps: doOne,
+      walkEvents: async (input) => ({ ...(await real.walkEvents(input)), ...due() }),
+    }),
+  });
+  await joinRoom();
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  const expected = ['fetchState', 'walkEvents', 'correctEvents', 'fetchGaps', 'correctEvents', 'fetchGaps'];
+  expect(await withoutLooks(run)).toEqual(expected);
+});
+
 test('a run whose activities never write anything fails after three rounds', async () => {
   let rounds = 0;
   const { joinRoom, run } = await start({

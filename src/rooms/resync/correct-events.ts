@@ -17,7 +17,8 @@
  * finds on a cycle, and so is any whose verdict has changed `CHANGES_AN_EVENT_MAX` times; what is refused so is never looked at
  * again. A room that has no such cycle comes to rest long before: parents are judged before their children.
  *
- * A room never becomes partial again for any of it; in one that is being walked it comes between two batches.
+ * A room never becomes partial again for any of it; in one that is being walked it comes between two batches. Whoever brings
+ * corrections all the time keeps neither the walk nor the gaps of a room waiting: what is done in one go is bounded.
  */
 import {
   countCorrectionsDue,
@@ -44,29 +45,79 @@ import { stateOfExtremities } from './state-of-extremities.ts';
 const CAUSES_A_STEP = 200;
 /** Events judged in a step. */
 const TARGETS_A_STEP = 200;
+/** What has waited for this long has its turn. */
+const OVERDUE_MS = 60_000;
 /** In a room where something always comes in between, the current state is worked out under the lock after so many tries. */
 const RESOLUTIONS_TRIED_MAX = 5;
 
-/** Corrects until nothing is due in this stay, or what is due rests on partial events, which are walked first. */
-export async function correctEvents(context: RoomsContext, stay: Stay, progress: CorrectionProgress): Promise<void> {
-  for (let tried = 0; ;) {
+interface StepsLimit {
+  /** Further steps are begun up to this many, */
+  readonly stepsMax: number;
+  /** and for this long, milliseconds. */
+  readonly msMax: number;
+}
+
+/** What a whole room has before its gaps have their turn: whoever brings corrections all the time keeps nothing waiting for ever. */
+const OF_A_WHOLE_ROOM: StepsLimit = { stepsMax: 100, msMax: 20_000 };
+/** And what comes between two batches of a walk: each kind of step twice. */
+const BETWEEN_BATCHES: StepsLimit = { stepsMax: 6, msMax: 5_000 };
+
+/**
+ * Corrects until nothing is due in this stay, or what is due rests on partial events, which are walked first; or for a while.
+ * `false`: something is due still.
+ */
+export async function correctEvents(context: RoomsContext, stay: Stay, progress: CorrectionProgress): Promise<boolean> {
+  const isAtRest = await takeSteps(context, stay, progress, OF_A_WHOLE_ROOM);
+  if (!isAtRest) await followCurrentState(context, stay);
+  return isAtRest;
+}
+
+/** As `correctEvents`, for as long as a walk waits for it. `tried`: how often the walk was no nearer to its end. */
+export function correctBetweenBatches(
+  context: RoomsContext,
+  stay: Stay,
+  progress: CorrectionProgress,
+  tried: number,
+): Promise<boolean> {
+  return takeSteps(context, stay, progress, BETWEEN_BATCHES, tried);
+}
+
+async function takeSteps(
+  context: RoomsContext,
+  stay: Stay,
+  progress: CorrectionProgress,
+  { stepsMax, msMax }: StepsLimit,
+  triedBefore = 0,
+): Promise<boolean> {
+  const until = context.clock.now() + msMax;
+  let tried = triedBefore;
+  for (let taken = 0; taken < stepsMax && context.clock.now() < until; taken += 1) {
     progress.signal.throwIfAborted();
     progress.heartbeat();
-    const step = await correctSome(context, stay, progress, tried);
-    if (step === 'nothing due') return;
-    tried = step === 'in vain' ? tried + 1 : 0;
+    const step = await correctSome(context, stay, progress, { tried, taken });
+    if (step === 'nothing due') return true;
+    tried = step === 'in vain' ? tried + 1 : triedBefore;
   }
+  return false;
 }
 
 /** What a step did; `in vain`: somebody else came in between. */
 export type CorrectionStep = 'nothing due' | 'done' | 'in vain';
 
-/** One step: a handful of statements and at most `TARGETS_A_STEP` judgements. Safe to run twice, also at once. */
+/**
+ * One step: a handful of statements and at most `TARGETS_A_STEP` judgements. Safe to run twice, also at once.
+ *
+ * What changed comes before what rests on it, so that events are judged once, by all that has changed; but each third step goes the
+ * other way round: where something changes all the time, all that has changed meanwhile is taken together after it.
+ *
+ * @param about.tried how often it was in vain before
+ * @param about.taken steps before it
+ */
 export async function correctSome(
   context: RoomsContext,
   { roomId, epoch }: Stay,
   progress: CorrectionProgress,
-  tried = 0,
+  { tried = 0, taken = 0 }: { readonly tried?: number; readonly taken?: number } = {},
 ): Promise<CorrectionStep> {
   const { store } = context;
   const resync = await readResync(store, roomId);
@@ -74,21 +125,52 @@ export async function correctSome(
   const { stateVersion, state } = resync;
   const rules = rulesOfJoined(state.roomVersion ?? '');
   const correcting = { context, roomId, epoch, rules, stateVersion, progress };
-  const causes = await readCorrectionCauses(store, roomId, CAUSES_A_STEP);
-  const atAnchors = causes.filter(({ anchors }) => anchors);
-  if (atAnchors.length > 0) return (await correctAnchors(correcting, atAnchors)) ? 'done' : 'in vain';
-  if (causes.length > 0) {
-    await expandCauses(store, roomId, causes);
-    return 'done';
-  }
-  const targets = await readCorrectionTargets(store, roomId, TARGETS_A_STEP);
-  if (targets.length > 0) {
-    const correct = targets[0]?.isOutlier === true ? correctOutliers : correctTimeline;
-    return (await correct(correcting, targets)) ? 'done' : 'in vain';
+  for (const kind of KINDS_BY_TURNS[taken % KINDS_BY_TURNS.length] ?? []) {
+    const step = await KINDS[kind](correcting);
+    if (step !== 'nothing due') return step;
   }
   if (!(await isCurrentStateDue(store, roomId))) return 'nothing due';
   return (await correctCurrentState(correcting, tried)) ? 'done' : 'in vain';
 }
+
+type Step = (correcting: Correcting) => Promise<CorrectionStep>;
+
+const KINDS: Readonly<Record<'anchors' | 'causes' | 'targets' | 'overdue', Step>> = {
+  async anchors(correcting) {
+    const { context, roomId } = correcting;
+    const causes = await readCorrectionCauses(context.store, roomId, CAUSES_A_STEP);
+    const atAnchors = causes.filter(({ anchors }) => anchors);
+    if (atAnchors.length === 0) return 'nothing due';
+    return (await correctAnchors(correcting, atAnchors)) ? 'done' : 'in vain';
+  },
+
+  async causes({ context: { store }, roomId }) {
+    const causes = await readCorrectionCauses(store, roomId, CAUSES_A_STEP);
+    const expandable = causes.filter(({ anchors }) => !anchors);
+    if (expandable.length === 0) return 'nothing due';
+    await expandCauses(store, roomId, expandable);
+    return 'done';
+  },
+
+  targets: (correcting) => judgeTargets(correcting, 0),
+  /** Before those that come first in the room, should these be due again and again. */
+  overdue: (correcting) => judgeTargets(correcting, OVERDUE_MS),
+};
+
+async function judgeTargets(correcting: Correcting, waitedMs: number): Promise<CorrectionStep> {
+  const { context, roomId } = correcting;
+  const targets = await readCorrectionTargets(context.store, roomId, TARGETS_A_STEP, waitedMs);
+  if (targets.length === 0) return 'nothing due';
+  const correct = targets[0]?.isOutlier === true ? correctOutliers : correctTimeline;
+  return (await correct(correcting, targets)) ? 'done' : 'in vain';
+}
+
+/** The order in which a step looks for something to do, by the steps before it. */
+const KINDS_BY_TURNS: readonly (readonly (keyof typeof KINDS)[])[] = [
+  ['anchors', 'causes', 'targets'],
+  ['causes', 'anchors', 'targets'],
+  ['overdue', 'targets', 'anchors', 'causes'],
+];
 
 /**
  * The current state follows from the states after the extremities as they are now, in a room that is whole; a partial one gets it
@@ -122,5 +204,22 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
       ...(isOver ? [{ type: 'StayEnded', because: 'join-rejected', at } as const] : []),
     ]);
     return true;
+  });
+}
+
+/**
+ * In a whole room in which corrections are due all the time the current state follows what is corrected by now. It stays due: what the
+ * joins of ours are in the end is told when all has come to rest.
+ */
+async function followCurrentState({ store }: RoomsContext, { roomId, epoch }: Stay): Promise<void> {
+  const standing = await readStanding(store, roomId);
+  if (standing === undefined || standing.partial || !(await isCurrentStateDue(store, roomId))) return;
+  const currentState = await stateOfExtremities(store, roomId, standing.extremities);
+  await withTransaction(store, async (tx) => {
+    const stay = await lockResync(tx, roomId, epoch);
+    if (stay === undefined || stay.room.stateVersion !== standing.stateVersion) return;
+    const { room } = stay;
+    if (!standsStill(standing, room) || room.currentState === currentState) return;
+    await append(tx, room, [{ type: 'CurrentStateResolved', currentState }]);
   });
 }

@@ -2,11 +2,13 @@
  * The states at a room's gaps: missing events that ours cite. Fetched as those of a join are, from residents; each attempt is
  * counted before anybody is asked, and what came of it is in the gap's row. Only what settles a gap is journalled.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { FederationError } from '../../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { gapsEndAt } from '../../resync/next-action.ts';
 import { BEGINS_MAX, GAP_ATTEMPT_MS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
+import { type ResyncState } from '../../resync/state.ts';
 import {
   type BegunGap,
   type Gap,
@@ -16,13 +18,14 @@ import {
   recordGapFailure,
   takeBackGapAttempt,
 } from '../../store/events/gaps.ts';
+import { countCorrectionsDue } from '../../store/events/corrections.ts';
 import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
-import { createLanes } from '../lanes.ts';
+import { type Lanes, createLanes } from '../lanes.ts';
 import { byTurns } from '../gap-places.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { chooseGapResidents } from './gap-residents.ts';
@@ -30,10 +33,21 @@ import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
 import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
 
-/** No further gap is begun in a pass after this; who asks is asked how things stand then. */
-const PASS_MS_MAX = 60_000;
-/** Gaps that are tried side by side: those whose residents are slow keep no others waiting. */
-const GAPS_AT_ONCE = 4;
+/**
+ * A pass that others wait for (gaps that find no place in it, corrections, another stay) begins no further gap after this, and asks
+ * no further resident; who asks is asked how things stand then. Otherwise it goes on, and takes up what is due anew.
+ */
+const PASS_MS_MAX = 20_000;
+/** What is still running of such a pass is cut off after this: no state of which nothing was stored by then. */
+const WAITED_FOR_MS_MAX = 60_000;
+/** Others are taken to wait after this, whoever opens one gap after the other. */
+const LONGEST_PASS_MS = 10 * 60_000;
+/** How soon a gap that is due anew is seen beside those that are tried. */
+const LOOK_AGAIN_MS = 1_000;
+/** Gaps that are tried side by side: those whose residents are slow keep no others waiting; */
+const GAPS_AT_ONCE = 6;
+/** and of these, gaps that events of one server have opened. */
+const GAPS_OF_ORIGIN_AT_ONCE = 2;
 /**
  * For the whole state from one resident, however slowly it sends: half a minute in the first attempt, and twice as long in
  * each that follows. What came is kept, so that a state that takes minutes goes on where it was.
@@ -47,43 +61,116 @@ export interface Stay {
   readonly epoch: number;
 }
 
+/** Gaps that are tried in one go, and what else waits for it. */
+interface Pass {
+  readonly context: RoomsContext;
+  readonly stay: Stay;
+  readonly progress: Progress;
+  readonly begunAt: number;
+  readonly running: Map<EventId, { readonly origin: ServerName; readonly ended: Promise<unknown> }>;
+  /** It does not begin anything any more, since others wait. */
+  isEnding: boolean;
+  /** Aborted when others have waited for long enough. */
+  readonly late: AbortController;
+}
+
 /**
- * Tries each gap of the stay that is due once, as long as nothing else of the room is due: a few side by side, the servers that
- * sent what builds on them by turns. Those that ended their worker are tried alone, after all others: what they do is no
- * attempt of another. Throws only for faults of ours.
+ * Tries the gaps of the stay that are due, those too that are due meanwhile, as long as nothing else of the room is: a few side by
+ * side, the servers that sent what builds on them by turns. Those that ended their worker are tried alone, after all others: what
+ * they do is no attempt of another. Throws only for faults of ours.
  */
-export async function fetchGaps(context: RoomsContext, { roomId, epoch }: Stay, progress: Progress): Promise<void> {
+export async function fetchGaps(context: RoomsContext, stay: Stay, progress: Progress): Promise<void> {
   const { store, clock } = context;
-  const now = clock.now();
-  const resync = await readResync(store, roomId);
-  if (resync?.epoch !== epoch) return;
-  const endAt = gapsEndAt(resync.state, now);
-  const cutOff = endAt === null ? NEVER : AbortSignal.timeout(Math.max(0, endAt - now));
-  const due = (await readGaps(store, roomId)).filter(
-    (gap) => gap.epoch === epoch && gap.wakeAt !== null && gap.wakeAt <= now,
-  );
-  const isOver = (): boolean => cutOff.aborted || clock.now() > now + PASS_MS_MAX;
+  const begunAt = clock.now();
+  const resync = await readResync(store, stay.roomId);
+  if (resync?.epoch !== stay.epoch) return;
+  const endAt = gapsEndAt(resync.state, begunAt);
+  const cutOff = endAt === null ? NEVER : AbortSignal.timeout(Math.max(0, endAt - begunAt));
   const lanes = createLanes(GAPS_AT_ONCE, progress.signal);
   const stop = AbortSignal.any([cutOff, lanes.signal]);
-  const tryIfTime = async (gap: Gap): Promise<void> => {
-    if (isOver()) return;
-    progress.heartbeat();
-    await tryGap(context, { roomId, epoch }, gap, progress, stop);
-  };
-  for (const gap of byTurns(due.filter(({ begins }) => begins === 0))) await lanes.start(() => tryIfTime(gap));
+  const late = new AbortController();
+  const pass: Pass = { context, stay, progress, begunAt, running: new Map(), isEnding: false, late };
+  try {
+    await tryByTurns(pass, resync.state.phase, lanes, stop);
+  } catch (error) {
+    late.abort();
+    await lanes.drain();
+    throw error;
+  }
   await lanes.drain();
-  for (const gap of byTurns(due.filter(({ begins }) => begins > 0))) await tryIfTime(gap);
+}
+
+async function tryByTurns(pass: Pass, phase: ResyncState['phase'], lanes: Lanes, stop: AbortSignal): Promise<void> {
+  const { running } = pass;
+  while (!stop.aborted) {
+    pass.progress.heartbeat();
+    const due = await readDue(pass);
+    await endIfWaitedFor(pass, phase, due);
+    const next = pass.isEnding ? undefined : nextOf(pass, due);
+    if (next === undefined && running.size === 0) return;
+    if (next === undefined) {
+      await lookAgain(pass, stop);
+    } else {
+      const { eventId, origin } = next;
+      await lanes.start(() => {
+        const run = tryGap(pass, next, stop).finally(() => running.delete(eventId));
+        running.set(eventId, { origin, ended: run.catch(() => undefined) });
+        return run;
+      });
+    }
+  }
 }
 
 const NEVER = new AbortController().signal;
 
-async function tryGap(
-  context: RoomsContext,
-  stay: Stay,
-  gap: Gap,
-  progress: Progress,
-  cutOff: AbortSignal,
-): Promise<void> {
+async function readDue({ context: { store, clock }, stay, running }: Pass): Promise<Gap[]> {
+  const now = clock.now();
+  return (await readGaps(store, stay.roomId)).filter(
+    ({ eventId, epoch, wakeAt }) => epoch === stay.epoch && wakeAt !== null && wakeAt <= now && !running.has(eventId),
+  );
+}
+
+/** The gap that is begun next; `undefined`: none is due that has a place. */
+function nextOf({ running }: Pass, due: readonly Gap[]): Gap | undefined {
+  const isAlone = running.size === 0;
+  const ordinary = due.filter(({ begins }) => begins === 0);
+  if (ordinary.length === 0) return isAlone ? byTurns(due)[0] : undefined;
+  if (running.size >= GAPS_AT_ONCE) return undefined;
+  const runningOf = (origin: ServerName): number =>
+    [...running.values()].filter((other) => other.origin === origin).length;
+  return byTurns(ordinary).find(({ origin }) => runningOf(origin) < GAPS_OF_ORIGIN_AT_ONCE);
+}
+
+async function endIfWaitedFor(pass: Pass, phase: ResyncState['phase'], due: readonly Gap[]): Promise<void> {
+  const { context, stay, begunAt } = pass;
+  const lastedMs = context.clock.now() - begunAt;
+  if (lastedMs <= PASS_MS_MAX) return;
+  pass.isEnding ||= lastedMs > LONGEST_PASS_MS || (due.length > 0 && nextOf(pass, due) === undefined);
+  pass.isEnding ||= await isOtherwiseWaitedFor(context, stay, phase);
+  if (pass.isEnding && lastedMs > WAITED_FOR_MS_MAX) pass.late.abort();
+}
+
+async function isOtherwiseWaitedFor(
+  { store }: RoomsContext,
+  { roomId, epoch }: Stay,
+  phase: ResyncState['phase'],
+): Promise<boolean> {
+  const resync = await readResync(store, roomId);
+  if (resync?.epoch !== epoch || resync.state.phase !== phase) return true;
+  return phase === 'complete' && (await countCorrectionsDue(store, roomId)) > 0;
+}
+
+/** Waits until a gap was tried, or for a moment. */
+async function lookAgain({ running }: Pass, stop: AbortSignal): Promise<void> {
+  const woken = new AbortController();
+  const signal = AbortSignal.any([woken.signal, stop]);
+  const pause = delay(LOOK_AGAIN_MS, undefined, { signal }).catch(() => undefined);
+  await Promise.race([pause, ...[...running.values()].map(({ ended }) => ended)]);
+  woken.abort();
+}
+
+async function tryGap(pass: Pass, gap: Gap, cutOff: AbortSignal): Promise<void> {
+  const { context, stay, progress } = pass;
   const { store, clock } = context;
   const { roomId } = stay;
   const { eventId } = gap;
@@ -93,10 +180,10 @@ async function tryGap(
   if (begun.begins > BEGINS_MAX) return giveUp(context, stay, eventId, ABANDONED);
   const signal = AbortSignal.any([progress.signal, cutOff]);
   try {
-    const outcome = await askResidents(context, stay, gap, begun, { ...progress, signal });
+    const outcome = await askResidents(pass, gap, begun, { ...progress, signal });
     if (outcome.type === 'fetched') await close(context, stay, eventId, outcome);
     else if (outcome.type === 'failed') await postpone(context, stay, gap, begun.attempts, outcome.failure);
-    else await rest(context, stay, eventId, outcome.until);
+    else await rest(context, stay, eventId, outcome);
   } catch (error) {
     const isOrderly = progress.signal.aborted && progress.isOrderly?.() !== false;
     const isCutOff = cutOff.aborted && !progress.signal.aborted;
@@ -111,30 +198,34 @@ type Outcome =
   | { readonly type: 'fetched'; readonly resident: ServerName; readonly state: FetchedState }
   /** Absent: no server is known that could be asked. */
   | { readonly type: 'failed'; readonly failure: FederationError | undefined }
-  /** Nobody could be asked: all that are known are out of reach, or want to be left alone. */
-  | { readonly type: 'nobody-asked'; readonly until: number };
+  /** It is no attempt, for nobody could be asked, or it had stored something when others could not wait for it any longer. */
+  | { readonly type: 'put-off'; readonly until: number; readonly reason: string };
+
+const NOBODY_ASKED = 'all servers that are known in the room are out of reach, or want to be left alone';
+const GOES_ON = 'the state at it comes in parts, and other work of the room had its turn';
 
 /** Asks one resident after the other. Rejects when `progress` is aborted, and for faults of ours. */
-async function askResidents(
-  context: RoomsContext,
-  stay: Stay,
-  gap: Gap,
-  begun: BegunGap,
-  progress: Progress,
-): Promise<Outcome> {
+async function askResidents(pass: Pass, gap: Gap, begun: BegunGap, progress: Progress): Promise<Outcome> {
+  const { context, stay } = pass;
   const { residents, known, restingUntil } = await chooseGapResidents(context, stay.roomId, gap, begun);
   let failure: FederationError | undefined;
   let until = restingUntil;
   const asked: ServerName[] = [];
+  const stored = { something: false };
+  const onStored = (): Promise<void> => {
+    stored.something = true;
+    return forgetGapBegins(context.store, stay.roomId, gap.eventId);
+  };
   for (const resident of residents) {
-    const late = AbortSignal.timeout(residentMs(begun.attempts));
+    if (asked.length > 0 && pass.isEnding) break;
+    const late = AbortSignal.any([AbortSignal.timeout(residentMs(begun.attempts)), pass.late.signal]);
     const bounded = { ...progress, signal: AbortSignal.any([progress.signal, late]) };
     try {
       const state = await askIfHealthy(context, resident, () => {
         asked.push(resident);
         // Nobody else may know the gap's event, and yet what its state names: asked once an attempt, whoever gives it in part.
         const others = failure?.kind === 'incomplete' ? [] : residents.filter((other) => other !== resident);
-        const request = { eventId: gap.eventId, resident, others, attempts: begun.attempts, known };
+        const request = { eventId: gap.eventId, resident, others, attempts: begun.attempts, known, onStored };
         return stateAtGap(context, stay, request, bounded);
       });
       return { type: 'fetched', resident, state };
@@ -148,7 +239,11 @@ async function askResidents(
       if (asked.length === 0) until = Math.min(until ?? Infinity, context.clock.now() + (told.retryAfterMs ?? 0));
     }
   }
-  return asked.length > 0 || until === null ? { type: 'failed', failure } : { type: 'nobody-asked', until };
+  if (stored.something && pass.late.signal.aborted) {
+    return { type: 'put-off', until: context.clock.now(), reason: GOES_ON };
+  }
+  if (asked.length > 0 || until === null) return { type: 'failed', failure };
+  return { type: 'put-off', until, reason: NOBODY_ASKED };
 }
 
 function residentMs(attempts: number): number {
@@ -165,12 +260,13 @@ interface GapRequest {
   readonly others: readonly ServerName[];
   readonly attempts: number;
   readonly known: number;
+  readonly onStored: () => Promise<void>;
 }
 
 async function stateAtGap(
   context: RoomsContext,
   { roomId, epoch }: Stay,
-  { eventId, resident, others, attempts, known }: GapRequest,
+  { eventId, resident, others, attempts, known, onStored }: GapRequest,
   progress: Progress,
 ): Promise<FetchedState> {
   const resync = await readResync(context.store, roomId);
@@ -180,7 +276,7 @@ async function stateAtGap(
     ...{ resident, others, atEventId: eventId },
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
       settleAnswer(context, { roomId, epoch, gap: { attempts, known } }, lacked, wanted),
-    onStored: () => forgetGapBegins(context.store, roomId, eventId),
+    onStored,
   };
   return fetchStateAt(context, request, progress);
 }
@@ -221,10 +317,14 @@ async function postpone(
   if (wakeAt === null) await giveUp(context, stay, eventId, reason);
 }
 
-/** Nobody could be asked: that is no attempt, and the gap is tried when the first of those known may be. */
-async function rest(context: RoomsContext, { roomId }: Stay, eventId: EventId, until: number): Promise<void> {
+/** That is no attempt; the gap is tried on in a while, and not before `until`. */
+async function rest(
+  context: RoomsContext,
+  { roomId }: Stay,
+  eventId: EventId,
+  { until, reason }: Extract<Outcome, { readonly type: 'put-off' }>,
+): Promise<void> {
   const { store, clock, policy } = context;
-  const reason = 'all servers that are known in the room are out of reach, or want to be left alone';
   const wakeAt = Math.max(until, clock.now() + policy.firstRetryMs);
   await takeBackGapAttempt(store, { roomId, eventId, wakeAt, reason });
 }

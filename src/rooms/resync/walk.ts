@@ -5,6 +5,7 @@
  *
  * In a busy room events come while a batch is judged, and build on partial ones. Where so many come that the walk gets no
  * nearer to its end, a batch is judged under the lock, for a short time: whoever brings more waits meanwhile, and it ends.
+ * Corrections take turns with the batches, for a short time each; a walk that has nothing else left waits some turns for them.
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../resync/events.ts';
@@ -18,7 +19,7 @@ import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { assumedState } from './assumed-state.ts';
 import { Completion } from './complete-walk.ts';
-import { correctSome } from './correct-events.ts';
+import { correctBetweenBatches } from './correct-events.ts';
 import { type JudgedBatch, judgeAgain } from './judge-again.ts';
 
 /** Events judged between two appends, */
@@ -29,6 +30,8 @@ const BATCH_MS_MAX = 5_000;
 const VAIN_ROUNDS_MAX = 5;
 /** which holds it for this long, and for what was begun by then. */
 const LOCKED_MS_MAX = 1_000;
+/** Turns of corrections for which a room waits that is walked to its end. */
+const CORRECTION_TURNS_MAX = 10;
 
 export interface WalkProgress {
   readonly signal: AbortSignal;
@@ -45,6 +48,8 @@ interface Walk {
   fewestLeft: number;
   /** Rounds since. */
   vainRounds: number;
+  /** Turns for which its end has waited for corrections. */
+  turnsWaited: number;
 }
 
 /**
@@ -60,17 +65,29 @@ export async function walkPartialEvents(
   const completion = new Completion(context, roomId, progress.heartbeat);
   const walk: Walk = {
     ...{ context, roomId, epoch, progress, completion },
-    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0 },
+    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0, turnsWaited: 0 },
   };
   for (let isOver = false; !isOver;) {
     progress.signal.throwIfAborted();
     progress.heartbeat();
-    // What is judged next rests on what is corrected now, unless others come in between all the time.
-    const step = await correctSome(context, { roomId, epoch }, progress, walk.vainRounds);
-    if (step === 'in vain') walk.vainRounds += 1;
-    if (step === 'done' || (step === 'in vain' && walk.vainRounds < VAIN_ROUNDS_MAX)) continue;
+    if (await waitsForCorrections(walk)) continue;
     isOver = walk.vainRounds < VAIN_ROUNDS_MAX ? await walkOn(walk) : await walkUnderLock(walk);
   }
+}
+
+/**
+ * Corrects for a turn: what is judged next had better rest on it. Where nothing is partial any more the completion waits, some turns
+ * long, and then for nothing: whoever brings corrections all the time does not keep the room from its end. `true`: it waits.
+ */
+async function waitsForCorrections(walk: Walk): Promise<boolean> {
+  const { context, roomId, epoch, progress } = walk;
+  const isPartial = async (): Promise<boolean> => (await countPartial(context.store, roomId)) > 0;
+  const hasWaited = walk.turnsWaited >= CORRECTION_TURNS_MAX;
+  if (hasWaited && !(await isPartial())) return false;
+  const isAtRest = await correctBetweenBatches(context, { roomId, epoch }, progress, walk.vainRounds);
+  if (isAtRest || hasWaited || (await isPartial())) return false;
+  walk.turnsWaited += 1;
+  return true;
 }
 
 /** One batch, one assumption about gaps, or the completion; true: there is nothing left to do in this stay. */
@@ -186,8 +203,9 @@ async function isAllFull(tx: Transaction, roomId: RoomId, partialEvents: number)
 }
 
 /** Nothing is to be corrected first; or there always is, and that can be done in a whole room as well. */
-async function mayComplete({ roomId, vainRounds }: Walk, tx: Transaction): Promise<boolean> {
-  return vainRounds >= 2 * VAIN_ROUNDS_MAX || (await countCorrectionsDue(tx, roomId)) === 0;
+async function mayComplete({ roomId, vainRounds, turnsWaited }: Walk, tx: Transaction): Promise<boolean> {
+  if (turnsWaited >= CORRECTION_TURNS_MAX || vainRounds >= 2 * VAIN_ROUNDS_MAX) return true;
+  return (await countCorrectionsDue(tx, roomId)) === 0;
 }
 
 /** Whether the resync is over. */

@@ -163,13 +163,22 @@ export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly Co
  * The first events that are to be looked at again: outliers, or events of the timeline.
  *
  * @param limit for outliers and events of the timeline each; the latter are left out while there are outliers.
+ * @param waitedMs only those that have waited for so long, milliseconds
  */
-export async function readCorrectionTargets(sql: Sql, roomId: RoomId, limit: number): Promise<CorrectionTarget[]> {
+export async function readCorrectionTargets(
+  sql: Sql,
+  roomId: RoomId,
+  limit: number,
+  waitedMs = 0,
+): Promise<CorrectionTarget[]> {
   const targets = await sql.query<CorrectionTarget>(
     `SELECT t.event_id AS "eventId", t.cause, t.through,
             NOT EXISTS (SELECT FROM event_states e WHERE e.room_id = $1 AND e.event_id = t.event_id) AS "isOutlier"
-       FROM correction_targets t WHERE t.room_id = $1 AND ${RESTS_ON_SETTLED} ORDER BY t.rank, t.event_id LIMIT $2`,
-    [roomId, limit],
+       FROM correction_targets t
+      WHERE t.room_id = $1 AND ($3::bigint = 0 OR t.since <= floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $3::bigint)
+        AND ${RESTS_ON_SETTLED}
+      ORDER BY t.rank, t.event_id LIMIT $2`,
+    [roomId, limit, waitedMs],
   );
   const outliers = targets.filter(({ isOutlier }) => isOutlier);
   return outliers.length > 0 ? outliers : targets;

@@ -417,8 +417,8 @@ describe('a long chain that stands on what is corrected', () => {
     expect(Math.abs(begun.oldestSince! - Date.now())).toBeLessThan(60_000);
     const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
     // The state at the anchor, what rests on it, and the first batch.
-    for (let step = 0; step < 4; step += 1) {
-      await correctSome(room.context, { roomId: room.roomId, epoch: 1 }, progress);
+    for (let taken = 0; taken < 4; taken += 1) {
+      await correctSome(room.context, { roomId: room.roomId, epoch: 1 }, progress, { taken });
     }
     const halfWay = await due();
     expect(halfWay.changes + halfWay.events).toBeGreaterThan(0);

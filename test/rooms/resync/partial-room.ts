@@ -177,7 +177,8 @@ export class PartialRoom {
   /** What the workflow does of a room in which something is due. */
   async correct(store: Store = this.#store): Promise<RoomRow> {
     const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
-    await correctEvents({ ...this.context, store }, { roomId: this.roomId, epoch: 1 }, progress);
+    const stay = { roomId: this.roomId, epoch: 1 };
+    while (!(await correctEvents({ ...this.context, store }, stay, progress)));
     return (await readRoom(this.#store, this.roomId))!;
   }
 
