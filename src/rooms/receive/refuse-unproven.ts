@@ -16,17 +16,14 @@ export interface UnprovenEvent {
   readonly reason: string;
 }
 
-/** Rejects stored events, until what they lack comes. */
+/** Rejects stored events, until what they lack comes. Several servers may have given one: it is rejected once. */
 export async function refuseUnproven(sql: Sql, roomId: RoomId, events: readonly UnprovenEvent[]): Promise<void> {
   if (events.length === 0) return;
   const missing = [...new Set(events.flatMap(({ missingAuthEvents }) => missingAuthEvents))];
   await awaitEvents(sql, roomId, missing);
   const rejected = { verdict: 'rejected', authDepth: null, rule: 'auth-event-missing' } as const;
-  await recordOutlierVerdicts(
-    sql,
-    roomId,
-    events.map(({ eventId, reason }) => ({ ...rejected, eventId, reason })),
-  );
+  const verdicts = new Map(events.map(({ eventId, reason }) => [eventId, { ...rejected, eventId, reason }]));
+  await recordOutlierVerdicts(sql, roomId, [...verdicts.values()]);
 }
 
 /** Rejects those of the stored events, and of what their auth chains lead to, that cite an event of another room. */

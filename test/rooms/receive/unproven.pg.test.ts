@@ -1,11 +1,12 @@
 /** Events whose auth events cannot be had: they end in a verdict by name, and not without a trace. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type EventId, type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { silent } from '../../federation/tls-server.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, SignedRoom, openPushedRoom, signal } from './pushed-room.ts';
@@ -76,7 +77,7 @@ describe('an event that cites one of another room as auth event', () => {
 });
 
 describe('an event whose auth event nobody gives', () => {
-  async function unproven() {
+  async function unproven(from: readonly ServerName[] = [B]) {
     const here = await openWholeRoom();
     const { room, push, taken, answers } = here;
     const invited = { stateKey: CAROL, prev: [room.last] };
@@ -86,9 +87,11 @@ describe('an event whose auth event nobody gives', () => {
     answers.eventAuth = () => Promise.resolve([]);
     const auth = [room.create, room.power, room.joinRules, invite];
     const over = room.say(CAROL, 'm.room.member', { membership: 'join' }, { stateKey: CAROL, auth });
-    await push(B, [over]);
     const tried = () => store.query(`SELECT FROM staged_pdus WHERE event_id = $1 AND attempts > 0`, [over]);
-    await expect.poll(tried, { timeout: 10_000 }).toHaveLength(1);
+    for (const [before, origin] of from.entries()) {
+      await push(origin, [over]);
+      await expect.poll(tried, { timeout: 10_000 }).toHaveLength(before + 1);
+    }
     // All tries but the last were in vain.
     await store.query(`UPDATE staged_pdus SET attempts = 20, not_before = 0 WHERE event_id = $1`, [over]);
     const [state] = await taken(over);
@@ -102,6 +105,15 @@ describe('an event whose auth event nobody gives', () => {
     expect(await entryOf(room.roomId, over)).toMatchObject({ type: 'PduRejected', rule: 'auth-event-missing' });
     const { lines } = await operatorReads(context).explainEvent(over);
     expect(lines.join(' ')).toContain('asked for in vain');
+  });
+
+  test('is rejected once, whoever gave it besides', async () => {
+    const failed = vi.spyOn(silent, 'error');
+    onTestFinished(() => failed.mockRestore());
+    const { room, over, state } = await unproven([B, A]);
+    expect(state).toMatchObject({ verdict: 'rejected', rule: 'auth-event-missing' });
+    expect(await entryOf(room.roomId, over)).toMatchObject({ type: 'PduRejected' });
+    expect(failed).not.toHaveBeenCalled();
   });
 
   test('is judged again when that one comes, as a correction', async () => {
