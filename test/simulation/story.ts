@@ -18,6 +18,11 @@ export async function storyOf(play: Play): Promise<string[]> {
   const databaseUrl = connection.connectionString ?? '';
   const store = openStore({ databaseUrl, serverName, poolSizeMax: 1, applicationName: 'rejoinder story' });
   const journal = await readJournal(store, { roomId: world.roomId, sincePosition: 0, limit: 10_000 });
+  const staged = await store.query<StagedRow>(
+    `SELECT event_id AS "eventId", origin, waits_for AS "waitsFor", attempts, reason, dropped_at IS NOT NULL AS "isDropped"
+       FROM staged_pdus WHERE room_id = $1 ORDER BY nid`,
+    [world.roomId],
+  );
   await store.close();
   const lines = [
     'What was done:',
@@ -28,6 +33,8 @@ export async function storyOf(play: Play): Promise<string[]> {
     ...residents.asked.map((line) => `  ${line}`),
     'What was decided:',
     ...journal.map(({ position, event }) => `  ${position}  ${explainEntry(event)}`),
+    'What waits, or was dropped:',
+    ...staged.map(waitOf),
   ];
   return lines.map((line) => called(line, names, world.roomId));
 }
@@ -35,6 +42,20 @@ export async function storyOf(play: Play): Promise<string[]> {
 /** Events and the room by short names. */
 export function called(line: string, names: ReadonlyMap<EventId, string>, roomId: string): string {
   return line.replaceAll(/\$[\w.:/+=-]+/g, (id) => names.get(id as EventId) ?? id).replaceAll(roomId, 'the room');
+}
+
+interface StagedRow {
+  readonly eventId: EventId;
+  readonly origin: string;
+  readonly waitsFor: readonly EventId[];
+  readonly attempts: number;
+  readonly reason: string | null;
+  readonly isDropped: boolean;
+}
+
+function waitOf({ eventId, origin, waitsFor, attempts, reason, isDropped }: StagedRow): string {
+  const how = isDropped ? 'dropped' : `waits${waitsFor.length > 0 ? ` for ${waitsFor.join(', ')}` : ''}`;
+  return `  ${eventId} of ${origin}: ${how} after ${attempts} attempts: ${reason ?? 'no reason'}`;
 }
 
 function stepsOf({ past, steps }: Plan): string[] {
