@@ -1,5 +1,5 @@
 /** What clients are offered of rooms, in shapes; no code. Throws `RoomError`. */
-import { type Preset } from '../matrix/client/first-events.ts';
+import { type RoomWish } from '../matrix/client/first-events.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject, type StateKey } from '../matrix/pdu.ts';
 import { type NotReady, type StateEvent, type WaitOptions } from './contract.ts';
@@ -74,19 +74,9 @@ export interface ClientJoin {
   readonly signal: AbortSignal;
 }
 
-export interface ClientRoomWish {
-  readonly creator: UserId;
-  readonly profile: JsonObject;
+/** `invite`: users of this server. */
+export interface ClientRoomWish extends RoomWish {
   readonly roomVersion: string;
-  readonly preset: Preset;
-  readonly creationContent: JsonObject;
-  readonly powerLevelOverride: JsonObject;
-  readonly initialState: readonly { readonly type: string; readonly stateKey: string; readonly content: JsonObject }[];
-  readonly name: string | undefined;
-  readonly topic: string | undefined;
-  /** Users of this server. */
-  readonly invite: readonly UserId[];
-  readonly isDirect: boolean;
 }
 
 /** What our users do in rooms. Nothing but a join waits for anybody, and that only where a resident has to be asked. */
