@@ -2,6 +2,7 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { fromStorable, storable } from '../storable-text.ts';
+import { deleteOlder } from './delete-older.ts';
 
 /** A transaction id counts for one device in one room. */
 export interface ClientTransaction {
@@ -51,11 +52,6 @@ export async function readTransactionIds(
 }
 
 /** Forgets at most `limit` of those sent before `sentBefore`, milliseconds; gives how many. */
-export async function forgetClientTransactions(sql: Sql, sentBefore: number, limit: number): Promise<number> {
-  const gone = await sql.query(
-    `DELETE FROM client_transactions WHERE ctid = ANY (ARRAY(
-       SELECT ctid FROM client_transactions WHERE sent_at < $1 LIMIT $2)) RETURNING 1`,
-    [sentBefore, limit],
-  );
-  return gone.length;
+export function forgetClientTransactions(sql: Sql, sentBefore: number, limit: number): Promise<number> {
+  return deleteOlder(sql, { table: 'client_transactions', time: 'sent_at' }, sentBefore, limit);
 }

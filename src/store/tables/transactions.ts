@@ -7,6 +7,7 @@ import { type ServerName } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type Sql } from '../open-store.ts';
 import { receivedTransactions } from '../schema/tables.ts';
+import { deleteOlder } from './delete-older.ts';
 
 /** The answer that was given; `undefined` when the transaction is new. */
 export async function readTransactionResponse(
@@ -22,11 +23,6 @@ export async function readTransactionResponse(
 }
 
 /** Forgets at most `limit` answers older than `receivedBefore`; gives how many. */
-export async function forgetTransactions(sql: Sql, receivedBefore: number, limit: number): Promise<number> {
-  const gone = await sql.query(
-    `DELETE FROM received_transactions WHERE ctid = ANY (ARRAY(
-       SELECT ctid FROM received_transactions WHERE received_at < $1 LIMIT $2)) RETURNING 1`,
-    [receivedBefore, limit],
-  );
-  return gone.length;
+export function forgetTransactions(sql: Sql, receivedBefore: number, limit: number): Promise<number> {
+  return deleteOlder(sql, { table: 'received_transactions', time: 'received_at' }, receivedBefore, limit);
 }
