@@ -122,16 +122,19 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
   const readStore = async (): Promise<void> => {
     const wanted = unread;
     unread = [];
+    /** Of these, what is not settled. */
+    let left = wanted;
     try {
       const stored = await config.keyStore.readKeys(wanted.map(({ request }) => request));
       const byName = new Map(stored.map((key) => [nameOf(key), key]));
-      const absent = wanted.filter((want) => {
+      const absent: Want[] = [];
+      for (const want of wanted) {
         want.stored = byName.get(nameOf(want.request));
         const isFound = want.stored !== undefined && isEnough(want.stored, want.request, clock.now());
         if (isFound || !patienceOf(want).mayAsk(want.request)) settle(want, undefined);
-        else return true;
-        return false;
-      });
+        else absent.push(want);
+      }
+      left = absent;
       const unheard = absent.filter((want) => want.asker === 'request' && !gaveAKey(want));
       const names = [...new Set(unheard.map(({ request }) => request.serverName))];
       const welcome = names.length === 0 ? undefined : await config.readWelcome?.(names);
@@ -140,7 +143,7 @@ export function createKeyRing(config: KeyRingConfig): KeyRing {
         lineUp(want, gaveAKey(want) ? 'gave-a-key' : isUnknown ? 'unknown' : 'any');
       }
     } catch (error) {
-      fail(wanted, error);
+      fail(left, error);
     }
     for (const start of begun.splice(0)) start();
   };
