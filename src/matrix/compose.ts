@@ -42,7 +42,7 @@ export interface ComposedEvent {
   readonly signedText: string;
 }
 
-/** Of the name of an event in versions 1 and 2: 102 bits, so that two never share one. */
+/** Of the name of a room, and of an event in versions 1 and 2: 102 bits, so that two never share one. */
 const OPAQUE_ID_LENGTH = 18;
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
@@ -111,6 +111,15 @@ export function referenceTo(eventId: EventId, event: JsonObject | undefined, rul
 /** A name for an event of versions 1 and 2; `undefined` where the id is a hash. `random`: in [0, 1). */
 export function givenEventId(rules: RoomVersionRules, sender: UserId, random: () => number): EventId | undefined {
   if (rules.eventIdFormat !== 'given') return undefined;
+  return `$${opaqueName(random)}:${domainOf(sender)}` as EventId;
+}
+
+/** A name for a room, where the version does not make one of its create event. `random`: in [0, 1). */
+export function givenRoomId(rules: RoomVersionRules, serverName: ServerName, random: () => number): RoomId | undefined {
+  return rules.roomIdIsCreateHash ? undefined : (`!${opaqueName(random)}:${serverName}` as RoomId);
+}
+
+function opaqueName(random: () => number): string {
   const letters = Array.from({ length: OPAQUE_ID_LENGTH }, () => LETTERS.charAt(Math.floor(random() * LETTERS.length)));
-  return `$${letters.join('')}:${domainOf(sender)}` as EventId;
+  return letters.join('');
 }

@@ -13,7 +13,7 @@ import { joinLocally } from '../join/join-locally.ts';
 import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
 import { changeMembership } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
-import { type SendContext, sendEvent } from './send-event.ts';
+import { type SendContext, notThere, sendEvent } from './send-event.ts';
 
 export interface ActsOptions {
   readonly join: (request: JoinRequest) => Promise<JoinedRoom>;
@@ -58,7 +58,7 @@ async function redact(
   content: JsonObject,
 ): Promise<EventId> {
   const room = await readStanding(context.store, roomId);
-  if (room === undefined) throw new RoomError('forbidden', `nobody of this server is in ${roomId}`);
+  if (room === undefined) throw notThere(roomId);
   const rules = rulesOfJoined(room.roomVersion);
   await requireMayRedact(context, room, userId, redacts);
   const transaction = { userId, deviceId, roomId, txnId };

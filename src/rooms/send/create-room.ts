@@ -3,6 +3,7 @@ import { authEventKeys } from '../../matrix/auth/auth-events.ts';
 import { firstEvents, objectionTo } from '../../matrix/client/first-events.ts';
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
+import { givenRoomId } from '../../matrix/compose.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { invariant } from '../../invariant.ts';
@@ -19,9 +20,6 @@ import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
 
 /** Of a room: each is judged, and appended with the others. */
 const FIRST_EVENTS_MAX = 200;
-/** 102 bits, so that no two rooms share a name. */
-const OPAQUE_ID_LENGTH = 18;
-const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
 /** @throws RoomError `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events */
 export async function createRoom(context: SendContext, wish: ClientRoomWish): Promise<RoomId> {
@@ -34,7 +32,7 @@ export async function createRoom(context: SendContext, wish: ClientRoomWish): Pr
     throw new RoomError('invalid', `a room begins with ${FIRST_EVENTS_MAX} events at the most`);
   }
 
-  let roomId = rules.roomIdIsCreateHash ? undefined : drawRoomId(context);
+  let roomId = givenRoomId(rules, context.serverName, context.random);
   const state = new Map<string, { readonly eventId: EventId; readonly event: JsonObject }>();
   const events: Pdu[] = [];
   for (const draft of drafts) {
@@ -85,9 +83,4 @@ async function open(context: SendContext, { roomId, create, events, creator, roo
     };
     await append(tx, room, [created, ...entries.map(asOutgoing)]);
   });
-}
-
-function drawRoomId({ serverName, random }: SendContext): RoomId {
-  const letters = Array.from({ length: OPAQUE_ID_LENGTH }, () => LETTERS.charAt(Math.floor(random() * LETTERS.length)));
-  return `!${letters.join('')}:${serverName}` as RoomId;
 }

@@ -10,8 +10,7 @@ import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { readParents } from '../../store/events/anchors.ts';
-import { readPdus } from '../../store/events/pdus.ts';
-import { insertPdus } from '../../store/events/pdus.ts';
+import { insertPdus, readPdus } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type LockedRoom, isAnybodyIn, lockRoom, readStanding } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -75,7 +74,8 @@ export async function sendEvent(
   return sent.eventId;
 }
 
-function notThere(roomId: RoomId): RoomError {
+/** Nobody of us is in the room, so nobody can say anything there. */
+export function notThere(roomId: RoomId): RoomError {
   return new RoomError('forbidden', `nobody of this server is in ${roomId}`);
 }
 
