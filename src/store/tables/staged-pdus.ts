@@ -33,8 +33,17 @@ export const STANDS_FOR_IT = `s.dropped_at IS NULL AND (
                                                  AND ${TRIED_IN_VAIN}))`;
 /** What waits for other events is released by them; this is when it is looked at if nothing does. */
 const LONGEST_WAIT_MS = 6 * 3_600_000;
-/** Of a room, for people to see; of a flood the newest are as good as all. */
+/** Of a room, for people to see: the newest of each server, by turns, so that whoever floods it hides nobody else's. */
 const DROPPED_KEPT = 100;
+/**
+ * Events of the room `$1` that were given up, of each server the newest first. In each turn servers that are believed to be in the
+ * room come before others: names are free.
+ */
+export const DROPPED_BY_TURNS = `(
+  SELECT d.*, row_number() OVER (PARTITION BY origin ORDER BY dropped_at DESC, nid DESC) AS turn,
+         NOT EXISTS (SELECT FROM room_servers b WHERE b.room_id = d.room_id AND b.server_name = d.origin) AS is_of_stranger
+    FROM staged_pdus d WHERE room_id = $1 AND dropped_at IS NOT NULL
+   ORDER BY turn, is_of_stranger, dropped_at DESC, nid DESC)`;
 
 export interface PduToStage {
   readonly roomId: RoomId;
@@ -264,7 +273,7 @@ const WAITING = `
         GROUP BY w.nid, w.event_id
      )`;
 
-/** Gives events up, each for a reason that people can read; their texts go, and so do the oldest of many. */
+/** Gives events up, each for a reason that people can read; their texts go, and so do the oldest of whoever has many. */
 export async function dropStaged(
   sql: Sql,
   roomId: RoomId,
@@ -276,12 +285,10 @@ export async function dropStaged(
        FROM unnest($1::bigint[], $2::text[]) AS i(nid, reason) WHERE s.nid = i.nid`,
     [int8Array(rows.map(({ nid }) => nid)), textArray(rows.map(({ reason }) => displayable(reason)))],
   );
-  await sql.query(
-    `DELETE FROM staged_pdus WHERE nid IN (
-       SELECT nid FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NOT NULL
-        ORDER BY dropped_at DESC, nid DESC OFFSET $2)`,
-    [roomId, DROPPED_KEPT],
-  );
+  await sql.query(`DELETE FROM staged_pdus WHERE nid IN (SELECT nid FROM ${DROPPED_BY_TURNS} AS by_turns OFFSET $2)`, [
+    roomId,
+    DROPPED_KEPT,
+  ]);
 }
 
 /** Forgets what was given up before `olderThanMs` ago, and rooms of which nothing is staged; gives how many events. */

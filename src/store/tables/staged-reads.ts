@@ -2,7 +2,7 @@
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
-import { STANDS_FOR_IT, TRIED_IN_VAIN } from './staged-pdus.ts';
+import { DROPPED_BY_TURNS, STANDS_FOR_IT, TRIED_IN_VAIN } from './staged-pdus.ts';
 
 /** Where we stand with a room that another server sends events of. */
 export interface PushedRoom {
@@ -210,11 +210,11 @@ export interface DroppedEvent {
   readonly droppedAt: number;
 }
 
-/** Events of a room that were given up, the newest first. */
+/** Events of a room that were given up, the newest first; of more than `limit` some of each server, by turns. */
 export function readDropped(sql: Sql, roomId: RoomId, limit: number): Promise<DroppedEvent[]> {
   return sql.query(
     `SELECT event_id AS "eventId", origin, received_at AS "receivedAt", reason, dropped_at AS "droppedAt"
-       FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NOT NULL ORDER BY dropped_at DESC, nid DESC LIMIT $2`,
+       FROM (SELECT * FROM ${DROPPED_BY_TURNS} AS by_turns LIMIT $2) AS shown ORDER BY dropped_at DESC, nid DESC`,
     [roomId, limit],
   );
 }

@@ -3,7 +3,9 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { dropStaged, setStagedAside, settleStaged, stagePdus } from '../../../src/store/tables/staged-pdus.ts';
+import { readDropped } from '../../../src/store/tables/staged-reads.ts';
 import { claimWaitingRooms } from '../../../src/store/tables/staged-rooms.ts';
+import { learnServers } from '../../../src/store/tables/room-servers.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 
 let database: TestDatabase;
@@ -151,4 +153,34 @@ test('each room in which events wait is looked at by one process at a time, the 
   expect(await claimWaitingRooms(store, claim)).toEqual([]);
   await store.query(`UPDATE staged_rooms SET looked_at = looked_at - 120000 WHERE room_id = $1`, [first]);
   expect(await claimWaitingRooms(store, { ...claim, limit: 9 })).toEqual([first]);
+});
+
+/** Events of a server are given up, one after the other. */
+async function giveUp(origin: string, count: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const eventId = `$${origin}-${i}-${roomId}` as EventId;
+    await stagePdus(store, origin as ServerName, [{ roomId, eventId, raw: Buffer.from('{}'), waitsFor: [] }]);
+    const [row] = await store.query<{ nid: number }>(`SELECT nid FROM staged_pdus WHERE event_id = $1`, [eventId]);
+    await dropStaged(store, roomId, [{ nid: row!.nid, reason: `${origin} ${i}` }]);
+  }
+}
+
+const reasons = async (limit: number): Promise<string[]> =>
+  (await readDropped(store, roomId, limit)).map(({ reason }) => reason);
+
+test('why the events of a server were given up is kept and shown, whoever has more given up after it', async () => {
+  await giveUp('honest.test', 3);
+  await giveUp('flood.test', 120);
+  expect(await reasons(200)).toHaveLength(100);
+  const shown = await reasons(4);
+  expect(shown).toEqual(['flood.test 119', 'flood.test 118', 'honest.test 2', 'honest.test 1']);
+});
+
+test('of servers without number that have one event given up each, those keep theirs that are in the room', async () => {
+  await learnServers(store, roomId, ['honest.test' as ServerName], 'spoke', 1);
+  await giveUp('honest.test', 2);
+  for (let i = 0; i < 105; i++) await giveUp(`name-${i}.flood.test`, 1);
+  const kept = await reasons(200);
+  expect(kept).toHaveLength(100);
+  expect(kept.at(-1)).toBe('honest.test 1');
 });
