@@ -8,7 +8,7 @@ import { FederationError } from '../federation/error.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { askIfHealthy } from '../rooms/resync/destination-health.ts';
+import { type HealthView, viewHealth } from '../rooms/resync/destination-health.ts';
 import { withTransaction } from '../store/open-store.ts';
 import {
   type Delivery,
@@ -35,6 +35,7 @@ export async function deliver(
   signal: AbortSignal,
 ): Promise<DeliveryOutcome> {
   const { serverName } = delivery;
+  const health = viewHealth(context);
   let transaction = pendingOf(delivery);
   for (let sent = 0; sent < TRANSACTIONS_IN_A_ROW; sent += 1) {
     signal.throwIfAborted();
@@ -43,7 +44,7 @@ export async function deliver(
       await settleOwed(context.store, serverName);
       return 'done';
     }
-    if (!(await send(context, delivery, transaction, signal))) return 'failed';
+    if (!(await send(context, health, delivery, transaction, signal))) return 'failed';
     transaction = undefined;
   }
   return 'more';
@@ -73,6 +74,7 @@ async function beginTransaction({ store }: SendingContext, standing: Delivery): 
 /** Whether the server has taken it, or never will. */
 async function send(
   context: SendingContext,
+  health: HealthView,
   { serverName, failures }: Delivery,
   { txnId, positions }: Transaction,
   signal: AbortSignal,
@@ -80,7 +82,7 @@ async function send(
   const { store, clock, random, logger, federation } = context;
   const content = await contentOf(context, positions);
   try {
-    await askIfHealthy(context, serverName, () => federation.sendTransaction(serverName, txnId, content, { signal }));
+    await health.ask(serverName, () => federation.sendTransaction(serverName, txnId, content, { signal }));
   } catch (error) {
     if (!(error instanceof FederationError)) throw error;
     if (!isRefusedForGood(error.status)) {

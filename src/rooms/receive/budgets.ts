@@ -3,11 +3,14 @@
  * at once and of requests and bytes a minute for the server that sent it and for its room. A stranger's events thus cost a bounded
  * amount, and those of one server never use up what there is for others.
  *
+ * Of a room's share each server has its part, however much others have used, and those that are not known to be in the room have a
+ * small one together: whoever pushes to a room from outside takes nothing from its servers.
+ *
  * Errands that find no place wait for one, one of a server in a room at a time, and places go by turns: to the room, and in it
  * to the server, that has had one longest ago. Who waits long comes first, before whoever has never had one: names are free.
  */
 import { type Clock } from '../../clock.ts';
-import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type Errands, SHARE_AHEAD, SHARE_OF_OUTSIDERS, createShares } from './shares.ts';
 
 /** An errand is over after so long; a server that has not answered by then would not be worth the wait. */
 export const ERRAND_MS_MAX = 15_000;
@@ -24,9 +27,6 @@ const ERRANDS_OF_ROOM_MAX = 8;
 const ERRANDS_OF_ORIGIN_MAX = 2;
 /** Of each number, for servers before whose events we waited for nothing in this minute: another finds a place soon. */
 const SHARE_OF_SILENT = 0.5;
-/** Of a share, for what no event's turn waits for yet: what an event lacks now finds a place beside it. */
-const SHARE_AHEAD = 0.5;
-const WINDOW_MS = 60_000;
 /** Errands that wait for a place: as many as all places can take in the time that they may wait. */
 const WAITING_MAX = 256;
 const WAITING_OF_ROOM_MAX = 64;
@@ -34,12 +34,8 @@ const WAITING_OF_ROOM_MAX = 64;
 const LONG_WAIT_MS = 10_000;
 /** And so long at most; what is asked for may have come by another way meanwhile. */
 export const WAIT_MS_MAX = 40_000;
-/** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
-const REQUESTS_OF_ORIGIN_MAX = 600;
-const REQUESTS_OF_ROOM_MAX = 1_200;
-/** And bytes that came: whoever is asked may send long answers to each of that many requests. */
-const BYTES_OF_ORIGIN_MAX = 64 * 1024 * 1024;
-const BYTES_OF_ROOM_MAX = 128 * 1024 * 1024;
+/** An errand that has begun may ask so often, though what there is for it has been used up meanwhile. */
+const REQUESTS_OF_BEGUN_MIN = 4;
 
 /** What one errand may still spend. */
 export interface Spending {
@@ -53,14 +49,6 @@ export interface Spending {
   wasSilent(): void;
 }
 
-/** Whose shares an errand is counted to. */
-export interface Errands {
-  readonly roomId: RoomId;
-  readonly origin: ServerName;
-  /** Its events wait for others anyway, and would need it only when these are judged. */
-  readonly isAhead: boolean;
-}
-
 export interface Budgets {
   /**
    * Runs an errand, now or when there is a place for it; `giveUp` is called instead if there was none for `WAIT_MS_MAX`. `false`:
@@ -71,19 +59,6 @@ export interface Budgets {
   idle(): Promise<void>;
 }
 
-interface Share {
-  running: number;
-  /** Of the window that began at `since`. */
-  requests: number;
-  bytes: number;
-  since: number;
-  /** When an errand began last, and nothing came last; `NEVER`: not that we know. */
-  begunAt: number;
-  silentAt: number;
-}
-
-const NEVER = Number.NEGATIVE_INFINITY;
-
 interface Waiting extends Errands {
   readonly since: number;
   readonly run: () => void;
@@ -92,8 +67,7 @@ interface Waiting extends Errands {
 
 /** `closing` ends all errands. Those never reject. */
 export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
-  const origins = new Map<ServerName, Share>();
-  const rooms = new Map<RoomId, Share>();
+  const shares = createShares(clock);
   const running = new Map<Promise<void>, Errands>();
   /** By all errands, with what they may still be given. */
   let held = 0;
@@ -101,52 +75,29 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
   const waiting = new Map<string, Waiting>();
   closing.addEventListener('abort', () => waiting.clear(), { once: true });
 
-  const isLately = (at: number): boolean => Math.abs(clock.now() - at) < WINDOW_MS;
-  const share = <Key>(shares: Map<Key, Share>, key: Key): Share => {
-    const now = clock.now();
-    const known = shares.get(key) ?? { running: 0, requests: 0, bytes: 0, since: now, begunAt: NEVER, silentAt: NEVER };
-    if (!isLately(known.since)) Object.assign(known, { requests: 0, bytes: 0, since: now });
-    shares.set(key, known);
-    return known;
-  };
-  const forgetIdle = <Key>(shares: Map<Key, Share>): void => {
-    for (const [key, { running: errands, since, begunAt, silentAt }] of shares) {
-      if (errands === 0 && ![since, begunAt, silentAt].some(isLately)) shares.delete(key);
-    }
-  };
-  const isSilent = (origin: ServerName): boolean => isLately(share(origins, origin).silentAt);
-  const hasPlace = ({ roomId, origin, isAhead }: Errands): boolean => {
-    const part = isAhead ? SHARE_AHEAD : 1;
+  /** Others come before it: its server was silent, or is not in the room. */
+  const isSecond = ({ origin, isOutside }: Errands): boolean => isOutside || shares.isSilent(origin);
+  const hasPlace = (of: Errands): boolean => {
+    const part = of.isAhead ? SHARE_AHEAD : 1;
     const areFew = (errands: readonly Errands[], places: number): boolean =>
       errands.length < ERRANDS_MAX * places &&
-      errands.filter((other) => other.roomId === roomId).length < ERRANDS_OF_ROOM_MAX * places &&
-      errands.filter((other) => other.origin === origin).length < ERRANDS_OF_ORIGIN_MAX * places;
+      errands.filter((other) => other.roomId === of.roomId).length < ERRANDS_OF_ROOM_MAX * places &&
+      errands.filter((other) => other.origin === of.origin).length < ERRANDS_OF_ORIGIN_MAX * places;
     const all = [...running.values()];
     if (!areFew(all, part)) return false;
+    const outside = all.filter((other) => other.isOutside);
+    if (of.isOutside && !areFew(outside, part * SHARE_OF_OUTSIDERS)) return false;
     // One of its own at a time, and half of the places of all together.
     return (
-      !isSilent(origin) ||
+      !shares.isSilent(of.origin) ||
       areFew(
-        all.filter((other) => isSilent(other.origin)),
+        all.filter((other) => shares.isSilent(other.origin)),
         part * SHARE_OF_SILENT,
       )
     );
   };
-  const mayAskAtAll = ({ roomId, origin, isAhead }: Errands): boolean => {
-    const part = isAhead ? SHARE_AHEAD : 1;
-    const [ofRoom, ofOrigin] = [share(rooms, roomId), share(origins, origin)];
-    return (
-      ofRoom.requests < REQUESTS_OF_ROOM_MAX * part &&
-      ofRoom.bytes < BYTES_OF_ROOM_MAX * part &&
-      ofOrigin.requests < REQUESTS_OF_ORIGIN_MAX * part &&
-      ofOrigin.bytes < BYTES_OF_ORIGIN_MAX * part
-    );
-  };
 
   const begin = (of: Errands, errand: (spending: Spending) => Promise<void>): void => {
-    const { roomId, origin } = of;
-    const ofOrigin = share(origins, origin);
-    const ofRoom = share(rooms, roomId);
     const signal = AbortSignal.any([closing, AbortSignal.timeout(ERRAND_MS_MAX)]);
     let requests = 0;
     let bytes = 0;
@@ -158,29 +109,24 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
       signal,
       mayAsk: () => {
         if (signal.aborted || requests >= ERRAND_REQUESTS_MAX || isFull()) return false;
+        if (requests >= REQUESTS_OF_BEGUN_MIN && !shares.mayAsk(of)) return false;
         requests += 1;
         underWay += 1;
         held += ANSWER_BYTES_MAX;
-        share(origins, origin).requests += 1;
-        share(rooms, roomId).requests += 1;
+        shares.count(of, { requests: 1 });
         return true;
       },
       received: (came) => {
         bytes += came;
         underWay -= 1;
         held += (isOver ? 0 : came) - ANSWER_BYTES_MAX;
-        share(origins, origin).bytes += came;
-        share(rooms, roomId).bytes += came;
+        shares.count(of, { bytes: came });
       },
-      wasSilent: () => void (share(origins, origin).silentAt = clock.now()),
+      wasSilent: () => shares.wasSilent(of.origin),
     };
-    for (const shared of [ofOrigin, ofRoom]) {
-      shared.running += 1;
-      shared.begunAt = clock.now();
-    }
+    shares.begun(of);
     const run = errand(spending).finally(() => {
-      ofOrigin.running -= 1;
-      ofRoom.running -= 1;
+      shares.ended(of);
       isOver = true;
       held -= bytes;
       running.delete(run);
@@ -201,28 +147,27 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
     const isLong = ({ since }: Waiting): boolean => clock.now() - since >= LONG_WAIT_MS;
     if (isLong(a) || isLong(b)) return Number(isLong(b)) - Number(isLong(a)) || a.since - b.since;
     return (
-      Number(isSilent(a.origin)) - Number(isSilent(b.origin)) ||
-      share(rooms, a.roomId).begunAt - share(rooms, b.roomId).begunAt ||
-      share(origins, a.origin).running - share(origins, b.origin).running ||
-      share(origins, a.origin).begunAt - share(origins, b.origin).begunAt ||
+      Number(isSecond(a)) - Number(isSecond(b)) ||
+      shares.ofRoom(a).begunAt - shares.ofRoom(b).begunAt ||
+      shares.ofOrigin(a).running - shares.ofOrigin(b).running ||
+      shares.ofOrigin(a).begunAt - shares.ofOrigin(b).begunAt ||
       a.since - b.since
     );
   };
-  /** Whether one more may wait; one before whose events we have waited for nothing makes way for one of others. */
-  const hasRoom = ({ roomId, origin }: Errands): boolean => {
-    const ofRoom = [...waiting.values()].filter((other) => other.roomId === roomId);
+  /** Whether one more may wait; one that others come before makes way for one of these. */
+  const hasRoom = (of: Errands): boolean => {
+    const ofRoom = [...waiting.values()].filter((other) => other.roomId === of.roomId);
     const full = ofRoom.length >= WAITING_OF_ROOM_MAX ? ofRoom : [...waiting.values()];
     if (full !== ofRoom && full.length < WAITING_MAX) return true;
-    const victim = isSilent(origin) ? undefined : full.find((other) => isSilent(other.origin));
+    const victim = isSecond(of) ? undefined : full.find(isSecond);
     victim?.leave();
     return victim !== undefined;
   };
 
   return {
     tryRun(of, errand, giveUp) {
-      forgetIdle(origins);
-      forgetIdle(rooms);
-      if (closing.aborted || !mayAskAtAll(of)) return false;
+      shares.forgetIdle();
+      if (closing.aborted || !shares.mayAsk(of)) return false;
       const key = JSON.stringify([of.roomId, of.origin]);
       if (of.isAhead) {
         if (waiting.size > 0 || !hasPlace(of)) return false;

@@ -9,13 +9,12 @@ import pLimit from 'p-limit';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readAuthChainIds, readLackingOfChains } from '../../store/events/auth-events.ts';
-import { heldElsewhere, heldEventIds, insertPdus, readPdus } from '../../store/events/pdus.ts';
+import { heldElsewhere, heldEventIds, insertPdus } from '../../store/events/pdus.ts';
 import { readRoom } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
-import { ask } from './ask.ts';
-import { type Spending } from './budgets.ts';
+import { type Asking } from './ask.ts';
 import { screenAnswer } from './offered.ts';
 import { refuseCitingForeign } from './refuse-unproven.ts';
 import { whomToAsk } from './whom-to-ask.ts';
@@ -36,8 +35,9 @@ export interface UnjudgedEvent {
 export interface UnjudgedEvents {
   readonly roomId: RoomId;
   readonly rules: RoomVersionRules;
-  /** Who sent them. */
+  /** Who sent them, and whether it is believed to be in the room. */
   readonly origin: ServerName;
+  readonly isOriginIn: boolean;
   /** Stored. */
   readonly events: readonly UnjudgedEvent[];
 }
@@ -49,27 +49,16 @@ interface Search extends UnjudgedEvents {
 }
 
 /** Whether all of the auth events are judged now, or of another room, for which what cites them is rejected. */
-export async function fetchAuthEvents(
-  context: RoomsContext,
-  events: UnjudgedEvents,
-  spending: Spending,
-): Promise<boolean> {
-  return search(context, { ...events, foreign: new Set() }, spending);
+export async function fetchAuthEvents(context: RoomsContext, events: UnjudgedEvents, asking: Asking): Promise<boolean> {
+  return search(context, { ...events, foreign: new Set() }, asking);
 }
 
-async function search(context: RoomsContext, unjudged: Search, spending: Spending): Promise<boolean> {
+async function search(context: RoomsContext, unjudged: Search, asking: Asking): Promise<boolean> {
   const { store } = context;
-  const { roomId, origin, events } = unjudged;
+  const { roomId, origin, isOriginIn, events } = unjudged;
   const room = await readRoom(store, roomId);
   if (room === undefined) return false;
-  const senders = (
-    await readPdus(
-      store,
-      roomId,
-      events.map(({ eventId }) => eventId),
-    )
-  ).map(({ sender }) => sender);
-  const { servers } = await whomToAsk(context, room, origin, [...new Set(senders)]);
+  const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking.health);
 
   const wanted = events.flatMap(({ missingAuthEvents }) => missingAuthEvents);
   let missing: ReadonlySet<EventId> = await judge(context, unjudged, wanted);
@@ -80,19 +69,17 @@ async function search(context: RoomsContext, unjudged: Search, spending: Spendin
   for (const server of servers) {
     if (missing.size === 0) break;
     const chains = citingEach(events, missing).map((eventId) =>
-      limit(() =>
-        ask(context, spending, server, (options) => context.federation.eventAuth(server, roomId, eventId, options)),
-      ),
+      limit(() => asking.ask(server, (options) => context.federation.eventAuth(server, roomId, eventId, options))),
     );
     await take(
       context,
       unjudged,
       missing,
       (await Promise.all(chains)).flatMap((chain) => chain ?? []),
-      spending,
+      asking,
     );
     missing = await judge(context, unjudged, [...missing]);
-    missing = await askOneByOne(context, unjudged, { server, missing, limit }, spending);
+    missing = await askOneByOne(context, unjudged, { server, missing, limit }, asking);
   }
   return missing.size === 0;
 }
@@ -105,7 +92,7 @@ function citingEach(events: readonly UnjudgedEvent[], missing: ReadonlySet<Event
     .map(({ eventId }) => eventId);
 }
 
-interface Asking {
+interface AskedServer {
   readonly server: ServerName;
   /** Without a verdict. */
   readonly missing: ReadonlySet<EventId>;
@@ -116,24 +103,22 @@ interface Asking {
 async function askOneByOne(
   context: RoomsContext,
   unjudged: Search,
-  { server, missing, limit }: Asking,
-  spending: Spending,
+  { server, missing, limit }: AskedServer,
+  asking: Asking,
 ): Promise<ReadonlySet<EventId>> {
   const { store, federation } = context;
   let left = missing;
   for (let came = true; came && left.size > 0;) {
     const lacking = await readLackingOfChains(store, unjudged.roomId, [...left], SINGLE_EVENTS_MAX);
     const raws = await Promise.all(
-      lacking.map((wanted) =>
-        limit(() => ask(context, spending, server, (options) => federation.event(server, wanted, options))),
-      ),
+      lacking.map((wanted) => limit(() => asking.ask(server, (options) => federation.event(server, wanted, options)))),
     );
     const taken = await take(
       context,
       unjudged,
       left,
       raws.filter((raw) => raw !== undefined),
-      spending,
+      asking,
     );
     came = taken > 0;
     if (came) left = await judge(context, unjudged, [...left]);
@@ -150,7 +135,7 @@ async function take(
   unjudged: Search,
   missing: ReadonlySet<EventId>,
   raws: readonly Uint8Array[],
-  spending: Spending,
+  { spending }: Asking,
 ): Promise<number> {
   const { store } = context;
   const { roomId, rules } = unjudged;

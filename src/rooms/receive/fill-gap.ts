@@ -20,11 +20,10 @@ import { type RoomsContext } from '../context.ts';
 import { GAPS_OF_ORIGIN_MAX, gapPlaces, gaveWay } from '../gap-places.ts';
 import { inOrderOfComing } from '../judge/order-of-coming.ts';
 import { ringRoom } from '../ring.ts';
-import { type Spending } from './budgets.ts';
-import { ask } from './ask.ts';
+import { type Asking } from './ask.ts';
 import { type Offered, screenAnswer } from './offered.ts';
 import { isOfOtherRoom } from './waits.ts';
-import { type WhomToAsk, whomToAsk } from './whom-to-ask.ts';
+import { whomToAsk } from './whom-to-ask.ts';
 
 /** What the reference implementation gives at most in one answer. */
 const ASKED_AT_A_TIME = 20;
@@ -34,8 +33,9 @@ const ROUNDS_MAX = 6;
 export interface LackingEvents {
   readonly roomId: RoomId;
   readonly rules: RoomVersionRules;
-  /** Who sent them. */
+  /** Who sent them, and whether it is believed to be in the room. */
   readonly origin: ServerName;
+  readonly isOriginIn: boolean;
   /** Stored, and without some of their parents. */
   readonly eventIds: readonly EventId[];
 }
@@ -49,29 +49,28 @@ interface Node {
 export type Filled = 'done' | 'nothing' | 'no-place';
 
 /** Looks for what events of one server lack. Throws for faults of ours only. */
-export async function fillGap(context: RoomsContext, lacking: LackingEvents, spending: Spending): Promise<Filled> {
-  const { roomId, origin, eventIds } = lacking;
+export async function fillGap(context: RoomsContext, lacking: LackingEvents, asking: Asking): Promise<Filled> {
+  const { roomId, origin, isOriginIn, eventIds } = lacking;
   const room = await readRoom(context.store, roomId);
   if (room === undefined) return 'nothing';
   const events = await readPdus(context.store, roomId, eventIds);
-  const senders = [...new Set(events.map(({ sender }) => sender))];
-  const whom = await whomToAsk(context, room, origin, senders);
+  const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking.health);
   const graph = new Map<EventId, Node>(events.map((event) => [event.eventId, event]));
   const walk = { ...lacking, graph, ...(await readGapBounds(context.store, roomId, PREV_EVENTS_MAX)) };
   let rounds = 0;
   let found = 0;
-  for (const server of whom.servers) {
+  for (const server of servers) {
     for (; rounds < ROUNDS_MAX; rounds++) {
       const missing = await missingOf(context, lacking, graph);
       if (missing.length === 0) return 'done';
-      const came = await askForMissing(context, walk, server, missing, spending);
+      const came = await askForMissing(context, walk, server, missing, asking);
       if (came === 0) break;
       found += came;
     }
   }
   const missing = await missingOf(context, lacking, graph);
   if (missing.length === 0) return 'done';
-  const opened = await openGaps(context, lacking, await knownThere(context, lacking, whom, missing, spending));
+  const opened = await openGaps(context, lacking, await knownThere(context, lacking, servers, missing, asking));
   return found > 0 ? 'done' : opened;
 }
 
@@ -97,7 +96,7 @@ async function askForMissing(
   walk: LackingEvents & GapBounds & { readonly graph: Map<EventId, Node> },
   server: ServerName,
   missing: readonly EventId[],
-  spending: Spending,
+  { ask, spending }: Asking,
 ): Promise<number> {
   const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
   const wanted = new Set(missing);
@@ -106,9 +105,7 @@ async function askForMissing(
     .map(({ eventId }) => eventId)
     .slice(0, ASKED_AT_A_TIME);
   const query = { earliestEvents: extremities, latestEvents, limit: ASKED_AT_A_TIME, minDepth };
-  const raws = await ask(context, spending, server, (options) =>
-    context.federation.getMissingEvents(server, roomId, query, options),
-  );
+  const raws = await ask(server, (options) => context.federation.getMissingEvents(server, roomId, query, options));
   if (raws === undefined) return 0;
   const { offered } = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
   // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
@@ -148,7 +145,7 @@ interface Compared {
 async function uselessOf(
   { verification }: RoomsContext,
   { roomId, rules, copies: { given, texts }, offered }: Compared,
-  { signal }: Spending,
+  { signal }: Asking['spending'],
 ): Promise<ReadonlySet<EventId>> {
   const useless = new Set(given);
   const events = [...texts].flatMap(([eventId, copies]) => (given.has(eventId) ? [] : copies));
@@ -172,16 +169,16 @@ async function citesGivenUp({ store }: RoomsContext, roomId: RoomId, events: rea
 async function knownThere(
   context: RoomsContext,
   lacking: LackingEvents,
-  { servers, isOriginIn }: WhomToAsk,
+  servers: readonly ServerName[],
   missing: readonly EventId[],
-  spending: Spending,
+  { ask, spending }: Asking,
 ): Promise<readonly EventId[]> {
+  const { roomId, rules, isOriginIn } = lacking;
   if (isOriginIn) return missing;
-  const { roomId, rules } = lacking;
   const known: EventId[] = [];
   for (const eventId of missing.slice(0, GAPS_OF_ORIGIN_MAX)) {
     for (const server of servers) {
-      const raw = await ask(context, spending, server, (options) => context.federation.event(server, eventId, options));
+      const raw = await ask(server, (options) => context.federation.event(server, eventId, options));
       const raws = raw === undefined ? [] : [raw];
       const { offered } = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
       if (!offered.has(eventId)) continue;

@@ -2,47 +2,53 @@
  * Whom to ask about what an event lacks. Who sent it is asked only where it is believed to be in the room; a stranger could
  * otherwise have us wait for it again and again, and believe what it makes up. Else residents are asked.
  */
-import { type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
-import { type RoomRow } from '../../store/journal/rooms.ts';
+import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
+import { readSenders } from '../../store/events/pdus.ts';
+import { type RoomRow, readRoom } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
-import { readResting } from '../../store/tables/destinations.ts';
 import { isBelievedIn, pickHints } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
+import { type HealthView } from '../resync/destination-health.ts';
 
 /** Servers asked about one event, one after the other. */
 const ASKED_MAX = 3;
 
-export interface WhomToAsk {
-  /** Best first; the origin leads where it is in the room. */
-  readonly servers: readonly ServerName[];
-  /** The sender of the event is believed to be in the room. */
-  readonly isOriginIn: boolean;
-}
-
 /**
- * `senders`: users whose events are in question. One of the origin's who is joined makes it a server of the room; where all of
- * them are banned or have left, it is as good as a stranger, for it may say what it likes of a room it is not in. Who wants to be left
- * alone, or cannot be reached, is not asked.
+ * Whether the sender of events is believed to be in their room: one of its users who sent them and is joined makes it a server of
+ * the room; where all of these are banned or have left, it is as good as a stranger, for it may say what it likes of a room it is not in.
  */
-export async function whomToAsk(
-  { store, clock, serverName }: RoomsContext,
-  room: RoomRow,
+export async function isOriginIn(
+  { store }: Pick<RoomsContext, 'store'>,
+  roomId: RoomId,
   origin: ServerName,
-  senders: readonly UserId[],
-): Promise<WhomToAsk> {
-  const { roomId, currentState } = room;
-  const candidates = room.resync.candidates.filter((server) => server !== origin && server !== serverName);
+  eventIds: readonly EventId[],
+): Promise<boolean> {
+  const senders = await readSenders(store, roomId, eventIds);
   const own = senders.filter((sender) => domainOf(sender) === origin);
   const keys = own.map((stateKey) => ({ type: 'm.room.member', stateKey }));
-  const known =
-    keys.length === 0 || currentState === null ? [] : await readSnapshot(store, roomId, currentState, { keys });
+  const currentState = keys.length === 0 ? null : ((await readRoom(store, roomId))?.currentState ?? null);
+  const known = currentState === null ? [] : await readSnapshot(store, roomId, currentState, { keys });
   const memberships = new Set(known.map(({ membership }) => membership));
   const isGone = known.length === own.length && own.length > 0 && [...memberships].every(isOut);
-  const isOriginIn = !isGone && (memberships.has('join') || (await isBelievedIn(store, roomId, origin)));
-  const hints = await pickHints(store, roomId, [origin, ...candidates], clock.now(), ASKED_MAX);
-  const servers = [...(isOriginIn ? [origin] : []), ...candidates, ...hints.filter((server) => server !== origin)];
-  const resting = await readResting(store, servers, clock.now());
-  return { isOriginIn, servers: servers.filter((server) => !resting.has(server)).slice(0, ASKED_MAX) };
+  return !isGone && (memberships.has('join') || (await isBelievedIn(store, roomId, origin)));
+}
+
+/** Best first; the origin leads where it is in the room. Who wants to be left alone, or cannot be reached, is not asked. */
+export async function whomToAsk(
+  { store, clock, serverName }: RoomsContext,
+  { roomId, resync }: RoomRow,
+  origin: { readonly name: ServerName; readonly isIn: boolean },
+  health: HealthView,
+): Promise<readonly ServerName[]> {
+  const candidates = resync.candidates.filter((server) => server !== origin.name && server !== serverName);
+  const hints = await pickHints(store, roomId, [origin.name, ...candidates], clock.now(), ASKED_MAX);
+  const servers = [
+    ...(origin.isIn ? [origin.name] : []),
+    ...candidates,
+    ...hints.filter((server) => server !== origin.name),
+  ];
+  const resting = await health.resting(servers);
+  return servers.filter((server) => !resting.has(server)).slice(0, ASKED_MAX);
 }
 
 function isOut(membership: string | null): boolean {

@@ -20,6 +20,7 @@ import {
 import { claimWaitingRooms, endStagedRoomLease, leaseStagedRooms } from '../../store/tables/staged-rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Spending, createBudgets } from './budgets.ts';
+import { beginAsking } from './ask.ts';
 import { fetchAuthEvents } from './fetch-auth-events.ts';
 import { type Filled, fillGap } from './fill-gap.ts';
 import {
@@ -30,6 +31,7 @@ import {
   pauseAfter,
   takeTurn,
 } from './take-turn.ts';
+import { isOriginIn } from './whom-to-ask.ts';
 
 /** Rooms that one process works at, at a time. */
 const ROOMS_AT_ONCE = 8;
@@ -244,12 +246,14 @@ class Worker implements WorkOff {
   }
 
   async #start(errand: Errand): Promise<void> {
-    const { roomId, origin, rows } = errand;
+    const { roomId, origin, rows, lacksParents, lacksAuthEvents } = errand;
+    const eventIds = [...lacksParents, ...lacksAuthEvents.map(({ eventId }) => eventId)];
+    const isIn = await isOriginIn(this.#context, roomId, origin, eventIds);
     const nids = rows.map(({ nid }) => nid);
     const attempts = Math.max(0, ...rows.map((row) => row.attempts));
     const isAhead = rows.length === 0;
     const run = async (spending: Spending): Promise<void> => {
-      const outcome = await this.#run(errand, spending);
+      const outcome = await this.#run({ ...errand, isOriginIn: isIn }, spending);
       if (isAhead || this.#closing.signal.aborted) return;
       if (outcome === 'no-place') return this.#waitForPlace(rows);
       const delayMs = outcome === 'done' ? 0 : pauseAfter(attempts);
@@ -258,7 +262,7 @@ class Worker implements WorkOff {
     };
     const later = () => wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
     const isTaken = this.#budgets.tryRun(
-      { roomId, origin, isAhead },
+      { roomId, origin, isAhead, isOutside: !isIn },
       (spending) =>
         run(spending).catch((error: unknown) => {
           this.#context.logger.warn({ err: error, roomId }, 'what pushed events lack could not be looked for');
@@ -278,16 +282,15 @@ class Worker implements WorkOff {
     }
   }
 
-  async #run(errand: Errand, spending: Spending): Promise<Filled> {
+  async #run(errand: Errand & { readonly isOriginIn: boolean }, spending: Spending): Promise<Filled> {
     const { lacksParents, lacksAuthEvents, ...about } = errand;
+    const asking = beginAsking(this.#context, spending);
     try {
       const parents =
-        lacksParents.length === 0
-          ? 'done'
-          : await fillGap(this.#context, { ...about, eventIds: lacksParents }, spending);
+        lacksParents.length === 0 ? 'done' : await fillGap(this.#context, { ...about, eventIds: lacksParents }, asking);
       const areJudged =
         lacksAuthEvents.length === 0 ||
-        (await fetchAuthEvents(this.#context, { ...about, events: lacksAuthEvents }, spending));
+        (await fetchAuthEvents(this.#context, { ...about, events: lacksAuthEvents }, asking));
       return areJudged ? parents : 'nothing';
     } catch (error) {
       // Its time was used up while something else than a request went on.

@@ -3,9 +3,9 @@ import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { GAP_RESIDENTS_AN_ATTEMPT } from '../../resync/policy.ts';
 import { type BegunGap, type Gap } from '../../store/events/gaps.ts';
 import { readResync } from '../../store/journal/rooms.ts';
-import { readResting } from '../../store/tables/destinations.ts';
 import { readRoomServers } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
+import { viewHealth } from './destination-health.ts';
 
 export interface GapResidents {
   readonly residents: readonly ServerName[];
@@ -20,11 +20,12 @@ export interface GapResidents {
  * at each attempt. After an attempt that ended its worker the sender comes last: it may have been its answer.
  */
 export async function chooseGapResidents(
-  { store, serverName, clock }: RoomsContext,
+  context: RoomsContext,
   roomId: RoomId,
   { origin, lastResident, lastFailure }: Gap,
   { attempts, begins }: BegunGap,
 ): Promise<GapResidents> {
+  const { store, serverName } = context;
   const servers = await readRoomServers(store, roomId);
   const candidates = (await readResync(store, roomId))?.state.candidates ?? [];
   const spoken = servers.filter(({ source }) => source !== 'hint').map((server) => server.serverName);
@@ -34,7 +35,7 @@ export async function chooseGapResidents(
   const giver = lastResident !== null && lastFailure === 'incomplete' ? [lastResident] : [];
   const first = [...new Set([...sender, ...giver])];
   const others = known.filter((name) => !first.includes(name));
-  const resting = await readResting(store, [...first, ...others], clock.now());
+  const resting = await viewHealth(context).resting([...first, ...others]);
   const asked = first.filter((name) => !resting.has(name));
   const places = GAP_RESIDENTS_AN_ATTEMPT - asked.length;
   const start = others.length === 0 ? 0 : ((attempts - 1) * places) % others.length;

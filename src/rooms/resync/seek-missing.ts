@@ -15,7 +15,7 @@ import { withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
-import { askIfHealthy } from './destination-health.ts';
+import { type HealthView, viewHealth } from './destination-health.ts';
 import { type Stay } from './fetch-gaps.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
 import { WantedEvents } from './wanted-events.ts';
@@ -37,11 +37,12 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   const lacking = await readLacking(store, roomId, { skip, limit: SOUGHT_AT_A_TIME });
   const ids = lacking.map(({ eventId }) => eventId);
   const wanted = new WantedEvents(ids, await readHeldEvents(store, roomId, ids));
+  const health = viewHealth(context);
   for (const server of turnOf(candidates, degraded.sought)) {
     if (wanted.missing().length === 0) break;
     const onStored = (): Promise<void> => Promise.resolve();
     const intake = createStateIntake(context, { roomId, resident: server, rules, wanted, progress, onStored });
-    await askOne(context, server, wanted.missing(), intake, progress.signal);
+    await askOne(context, health, server, { eventIds: wanted.missing(), intake, signal: progress.signal });
   }
   const atHand = ids.filter((eventId) => wanted.isAtHand(eventId));
   // Those they cite were judged with the state, and are read with their verdicts.
@@ -68,13 +69,18 @@ function turnOf(candidates: readonly ServerName[], sought: number): readonly Ser
   return [...candidates.slice(start), ...candidates.slice(0, start)].slice(0, SERVERS_ASKED);
 }
 
+interface Sought {
+  readonly eventIds: readonly EventId[];
+  readonly intake: StateIntake;
+  readonly signal: AbortSignal;
+}
+
 /** Asks one server for each event; it is left once it fails by more than not having one. */
 async function askOne(
   context: RoomsContext,
+  health: HealthView,
   server: ServerName,
-  eventIds: readonly EventId[],
-  intake: StateIntake,
-  signal: AbortSignal,
+  { eventIds, intake, signal }: Sought,
 ): Promise<void> {
   const limit = pLimit(IN_FLIGHT);
   const had: Uint8Array[] = [];
@@ -82,7 +88,7 @@ async function askOne(
   const fetchOne = async (eventId: EventId): Promise<void> => {
     if (gaveUp) return;
     try {
-      had.push(await askIfHealthy(context, server, () => context.federation.event(server, eventId, { signal })));
+      had.push(await health.ask(server, () => context.federation.event(server, eventId, { signal })));
     } catch (error) {
       if (!(error instanceof FederationError) || signal.aborted) throw error;
       gaveUp ||= error.kind !== 'not-found' && error.kind !== 'forbidden';

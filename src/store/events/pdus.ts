@@ -224,6 +224,15 @@ export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]
 }
 
 /** An event with what its place in the graph says, whether or not it has been taken in. */
+/** Who sent those of the events that are held. */
+export async function readSenders(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<UserId[]> {
+  const rows = await sql.query<{ sender: UserId }>(
+    `SELECT DISTINCT sender FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])`,
+    [roomId, ids],
+  );
+  return rows.map(({ sender }) => sender);
+}
+
 export interface PlacedPdu extends StoredPdu {
   /** Events of the timeline cite it as a parent. */
   readonly isCited: boolean;

@@ -10,28 +10,18 @@ export interface DestinationHealth {
   readonly lastFailure: FailureClass;
 }
 
-/** `undefined`: nothing is known against it. */
-export async function readDestination(sql: Sql, serverName: ServerName): Promise<DestinationHealth | undefined> {
-  const [row] = await sql.query<DestinationHealth>(
-    `SELECT failures, not_before AS "notBefore", last_failure AS "lastFailure" FROM destinations WHERE server_name = $1`,
-    [serverName],
-  );
-  return row;
-}
-
-/** Those of `serverNames` of which nothing is asked now, and until when, milliseconds. */
-export async function readResting(
+/** Of those of `serverNames` against which something is known. */
+export async function readDestinations(
   sql: Sql,
   serverNames: readonly ServerName[],
-  now: number,
-): Promise<ReadonlyMap<ServerName, number>> {
+): Promise<ReadonlyMap<ServerName, DestinationHealth>> {
   if (serverNames.length === 0) return new Map();
-  const rows = await sql.query<{ serverName: ServerName; notBefore: number }>(
-    `SELECT server_name AS "serverName", not_before AS "notBefore"
-       FROM destinations WHERE server_name = ANY ($1::text[]) AND not_before > $2::bigint`,
-    [serverNames, now],
+  const rows = await sql.query<DestinationHealth & { serverName: ServerName }>(
+    `SELECT server_name AS "serverName", failures, not_before AS "notBefore", last_failure AS "lastFailure"
+       FROM destinations WHERE server_name = ANY ($1::text[])`,
+    [serverNames],
   );
-  return new Map(rows.map(({ serverName, notBefore }) => [serverName, notBefore]));
+  return new Map(rows.map(({ serverName, ...health }) => [serverName, health]));
 }
 
 export interface DestinationFailure {

@@ -3,9 +3,10 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
 import { type Store } from '../../../src/store/open-store.ts';
-import { readResting } from '../../../src/store/tables/destinations.ts';
+import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { statementsOf } from '../../support/statements.ts';
 import { A, ALICE, B, BOB, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
 let database: TestDatabase;
@@ -99,5 +100,73 @@ test('a server that cannot be reached for what pushed events lack is left alone 
   const after = room.message(BOB, 'after it', [lost]);
   await here.push(B, [after]);
   await here.taken(lost, after);
-  expect((await readResting(store, [A, B], here.context.clock.now())).has(B)).toBe(true);
+  expect([...(await viewHealth(here.context).resting([A, B])).keys()]).toEqual([B]);
+});
+
+/** A partial room, and what members say in it whose joins we do not hold: each costs a request. */
+async function sayUnproven(count: number) {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  const base = room.last;
+  await here.join();
+  const auth = [room.create, room.power, room.joinRules];
+  const said = Array.from({ length: count }, (_, i) => {
+    const user = `@user:speaks-${i}.test` as UserId;
+    room.say(user, 'm.room.member', { membership: 'join' }, { stateKey: user, prev: [base], auth });
+    return room.message(user, 'first words', [room.last]);
+  });
+  here.asked.length = 0;
+  return { here, said };
+}
+
+test('an errand looks once how a server does, whatever it asks it for', async () => {
+  const { here, said } = await sayUnproven(20);
+  const statements = await statementsOf(async () => {
+    await here.push(A, said);
+    await here.taken(...said);
+  });
+  expect(here.asked.filter((what) => what === `eventAuth ${A}`)).toHaveLength(20);
+  expect(statements.filter((text) => text.includes('FROM destinations')).length).toBeLessThanOrEqual(2);
+});
+
+test('a server that is silent is left by the errand, which has what it looks for of another', async () => {
+  const { here, said } = await sayUnproven(20);
+  const { eventAuth, event } = here.answers;
+  const silence = (signal: AbortSignal): Promise<never> =>
+    new Promise((_, reject) => {
+      signal.addEventListener('abort', () => reject(new Error('nobody answers')));
+    });
+  here.answers.eventAuth = (server, roomId, eventId, options) =>
+    server === B ? silence(options.signal) : eventAuth(server, roomId, eventId, options);
+  here.answers.event = (server, eventId, options) =>
+    server === B ? silence(options.signal) : event(server, eventId, options);
+  await here.push(B, said);
+  await here.taken(...said);
+  // As many as are asked at a time, once.
+  expect(here.asked.filter((what) => what.endsWith(B)).length).toBeLessThanOrEqual(4);
+});
+
+test('strangers whose events residents are slow about hold two places of a room, and its own servers have the others', async () => {
+  const here = openPushedRoom(store, verification);
+  const { room } = here;
+  await here.join(false);
+  const strangers = Array.from({ length: 12 }, (_, i) => `@user:stranger-${i}.test` as UserId);
+  const given = here.answers.getMissingEvents;
+  const madeUp = (i: number): EventId => `$${`unknown-${i}`.padEnd(43, '_')}` as EventId;
+  const events = strangers.map((user, i) => room.message(user, 'from outside', [madeUp(i)]));
+  let hanging = 0;
+  here.answers.getMissingEvents = (server, roomId, query, options) => {
+    if (!query.latestEvents.some((eventId) => events.includes(eventId))) return given(server, roomId, query, options);
+    hanging += 1;
+    return new Promise((_, reject) => {
+      options.signal.addEventListener('abort', () => reject(new Error('nobody answers')));
+    });
+  };
+  for (const [i, user] of strangers.entries()) await here.push(domainOf(user), [events[i]!]);
+  await expect.poll(() => hanging, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+  const lost = room.message(ALICE, 'lost on the way', [room.last]);
+  const after = room.message(BOB, 'after it', [lost]);
+  await here.push(B, [after]);
+  await here.taken(lost, after);
+  expect(hanging).toBe(2);
 });

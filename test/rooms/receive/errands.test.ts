@@ -14,9 +14,9 @@ function openBudgets() {
   const running = new Map<string, { end: () => void; spending: Spending }>();
   return {
     ...{ begun, givenUp, running, closing, idle: () => budgets.idle() },
-    start: (room: string, server: string, isAhead = false): boolean =>
+    start: (room: string, server: string, { isAhead = false, isOutside = false } = {}): boolean =>
       budgets.tryRun(
-        { roomId: `!${room}:a.test` as RoomId, origin: `${server}.test` as ServerName, isAhead },
+        { roomId: `!${room}:a.test` as RoomId, origin: `${server}.test` as ServerName, isAhead, isOutside },
         (spending) =>
           new Promise((end) => {
             const name = `${room} ${server} ${begun.filter((other) => other.startsWith(`${room} ${server} `)).length}`;
@@ -118,23 +118,82 @@ test('however many servers are silent and wait, half of the places are left to o
   expect(begun.at(-1)).toBe('room third 0');
 });
 
-test.each([
-  ['a server', 64, ['evil', 'evil'], 'another', 'evil'],
-  ['a room', 128, ['evil', 'more-evil'], 'room', 'honest'],
-])('%s for whose events %i MB came in a minute has its next errand in the next one', async (...of) => {
-  const [, megabytes, sent, room, server] = of;
-  const { start, end, running } = openBudgets();
-  for (const origin of sent) {
-    start('room', origin);
-    const [name, { spending }] = [...running][0]!;
-    spending.mayAsk();
-    spending.received(megabytes * 512 * 1024);
-    await end(name);
-  }
-  expect(start(room, server)).toBe(false);
-  expect(start('another', 'honest')).toBe(true);
-  await vi.advanceTimersByTimeAsync(60_000);
+/** For an errand of the server in the room so many MB come. */
+async function take({ start, end, running }: ReturnType<typeof openBudgets>, room: string, server: string, mb: number) {
   expect(start(room, server)).toBe(true);
+  const [name, { spending }] = [...running].at(-1)!;
+  spending.mayAsk();
+  spending.received(mb * 1024 * 1024);
+  await end(name);
+}
+
+test('a server for whose events 64 MB came in a minute has its next errand in the next one', async () => {
+  const here = openBudgets();
+  for (const room of ['room', 'another']) await take(here, room, 'evil', 32);
+  expect(here.start('third', 'evil')).toBe(false);
+  expect(here.start('room', 'honest')).toBe(true);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(here.start('third', 'evil')).toBe(true);
+});
+
+test('servers that have used up what a room has a minute have their next errand in the next one, and who had less has one now', async () => {
+  const here = openBudgets();
+  await take(here, 'room', 'quiet', 1);
+  for (const server of servers(3)) await take(here, 'room', server, 43);
+  for (const server of servers(3)) expect(here.start('room', server)).toBe(false);
+  expect([here.start('room', 'quiet'), here.start('room', 'new')]).toEqual([true, true]);
+  const [, { spending }] = [...here.running].at(-1)!;
+  expect(Array.from({ length: 30 }, () => spending.mayAsk())).not.toContain(false);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(here.start('room', 'evil-0')).toBe(true);
+});
+
+test('an errand that has begun asks for little more once its server has had its part of a room', () => {
+  const { start, running } = openBudgets();
+  for (const server of servers(8)) start('room', server);
+  const all = [...running.values()].map(({ spending }) => spending);
+  const askAll = (): number => {
+    let asked = 0;
+    for (const spending of all) {
+      for (; spending.mayAsk(); asked++) spending.received(2 * 1024 * 1024);
+    }
+    return asked;
+  };
+  // 128 MB for the room, and for the last ones, for which nothing was left, their parts of it.
+  expect(askAll()).toBeLessThan(64 + 8 * 8);
+});
+
+test('however many servers push from outside of a room, its own have six of its eight places, and all that it has a minute', async () => {
+  const here = openBudgets();
+  const outside = { isOutside: true };
+  for (const server of servers(20)) here.start('room', server, outside);
+  expect(here.begun).toHaveLength(2);
+  const own = ['a', 'a', 'b', 'b', 'c', 'c'];
+  expect(own.map((server) => here.start('room', server))).toEqual(own.map(() => true));
+  expect(here.begun.slice(2)).toHaveLength(6);
+  for (const [, { spending }] of [...here.running].slice(0, 2)) {
+    for (let i = 0; i < 60 && spending.mayAsk(); i++) spending.received(1024 * 1024);
+  }
+  await here.end('room evil-0 0');
+  await here.end('room evil-1 0');
+  for (let i = 2; i < 20; i += 1) {
+    const [name, { spending }] = [...here.running].at(-1)!;
+    while (spending.mayAsk()) spending.received(1024 * 1024);
+    if (name.includes('evil')) await here.end(name);
+  }
+  expect(here.start('room', 'evil-0', outside)).toBe(false);
+  expect(here.start('room', 'd')).toBe(true);
+});
+
+test('what comes from outside of a room waits behind what its servers sent, and makes way for it', async () => {
+  const { start, end, begun, givenUp } = openBudgets();
+  for (const server of twice(4)) start('room', server);
+  for (let i = 0; i < 64; i++) expect(start('room', `stranger-${i}`, { isOutside: true })).toBe(true);
+  expect(start('room', 'stranger-64', { isOutside: true })).toBe(false);
+  expect(start('room', 'honest')).toBe(true);
+  expect(givenUp).toEqual(['room stranger-0']);
+  await end('room evil-0 0');
+  expect(begun.at(-1)).toBe('room honest 0');
 });
 
 test('who holds long answers asks for nothing more, nor does any errand while all hold much; one that has nothing asks once', async () => {
@@ -154,12 +213,12 @@ test('who holds long answers asks for nothing more, nor does any errand while al
 
 test('what is asked for ahead takes half of the places, and none while anybody waits', () => {
   const { start, begun } = openBudgets();
-  for (const server of servers(5)) start('room', server, true);
+  for (const server of servers(5)) start('room', server, { isAhead: true });
   expect(begun).toHaveLength(4);
   for (const server of twice(2)) start('room', `other-${server}`);
   start('room', 'waits');
   expect(begun).toHaveLength(8);
-  expect(start('another room', 'evil-9', true)).toBe(false);
+  expect(start('another room', 'evil-9', { isAhead: true })).toBe(false);
 });
 
 test('when we close nothing begins that waits, and what runs is waited for', async () => {

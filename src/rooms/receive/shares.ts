@@ -1,0 +1,132 @@
+/**
+ * What was asked lately for each server that pushed something, and for each room, and how much more may be. Counted in this
+ * process, minute by minute.
+ */
+import { type Clock } from '../../clock.ts';
+import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+
+const WINDOW_MS = 60_000;
+/** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
+const REQUESTS_OF_ORIGIN_MAX = 600;
+const REQUESTS_OF_ROOM_MAX = 1_200;
+/** And bytes that came: whoever is asked may send long answers to each of that many requests. */
+const BYTES_OF_ORIGIN_MAX = 64 * 1024 * 1024;
+const BYTES_OF_ROOM_MAX = 128 * 1024 * 1024;
+/** Of the places, and of what a room has a minute, for all servers together that are not known to be in the room. */
+export const SHARE_OF_OUTSIDERS = 0.25;
+/** Of a share, for what no event's turn waits for yet: what an event lacks now finds a place beside it. */
+export const SHARE_AHEAD = 0.5;
+
+/** Whose shares an errand is counted to. */
+export interface Errands {
+  readonly roomId: RoomId;
+  readonly origin: ServerName;
+  /** Its events wait for others anyway, and would need it only when these are judged. */
+  readonly isAhead: boolean;
+  /** The server is not believed to be in the room. */
+  readonly isOutside: boolean;
+}
+
+interface Use {
+  requests: number;
+  bytes: number;
+}
+
+interface Share extends Use {
+  running: number;
+  /** What is counted is of the window that began then. */
+  since: number;
+  /** Of a room: what each server had of it in this window. */
+  readonly of: Map<ServerName, Use>;
+  /** When an errand began last, and nothing came last; `NEVER`: not that we know. */
+  begunAt: number;
+  silentAt: number;
+}
+
+const NEVER = Number.NEGATIVE_INFINITY;
+const NOTHING: Readonly<Use> = { requests: 0, bytes: 0 };
+
+export interface Shares {
+  /** Whether there is something left of the server's share and of its part of the room's. */
+  mayAsk(of: Errands): boolean;
+  count(of: Errands, use: Partial<Use>): void;
+  begun(of: Errands): void;
+  ended(of: Errands): void;
+  wasSilent(origin: ServerName): void;
+  /** In this minute. */
+  isSilent(origin: ServerName): boolean;
+  ofOrigin(of: Errands): Readonly<Pick<Share, 'running' | 'begunAt'>>;
+  /** That of servers outside of the room is apart. */
+  ofRoom(of: Errands): Readonly<Pick<Share, 'running' | 'begunAt'>>;
+  forgetIdle(): void;
+}
+
+/** Nothing was asked yet for anybody. */
+export function createShares(clock: Clock): Shares {
+  const origins = new Map<string, Share>();
+  const rooms = new Map<string, Share>();
+
+  const isLately = (at: number): boolean => Math.abs(clock.now() - at) < WINDOW_MS;
+  const share = (shares: Map<string, Share>, key: string): Share => {
+    const since = clock.now();
+    const known = shares.get(key) ?? { ...NOTHING, running: 0, since, of: new Map(), begunAt: NEVER, silentAt: NEVER };
+    if (!isLately(known.since)) {
+      Object.assign(known, NOTHING, { since });
+      known.of.clear();
+    }
+    shares.set(key, known);
+    return known;
+  };
+  const ofOrigin = ({ origin }: Pick<Errands, 'origin'>): Share => share(origins, origin);
+  const ofRoom = ({ roomId, isOutside }: Errands): Share =>
+    share(rooms, `${isOutside ? 'outside' : 'inside'} ${roomId}`);
+
+  return {
+    ofOrigin,
+    ofRoom,
+    mayAsk(of) {
+      const part = of.isAhead ? SHARE_AHEAD : 1;
+      if (!isWithin(ofOrigin(of), part, REQUESTS_OF_ORIGIN_MAX, BYTES_OF_ORIGIN_MAX)) return false;
+      const shared = ofRoom(of);
+      const partOfRoom = part * (of.isOutside ? SHARE_OF_OUTSIDERS : 1);
+      if (isWithin(shared, partOfRoom, REQUESTS_OF_ROOM_MAX, BYTES_OF_ROOM_MAX)) return true;
+      // Others have used it up: an even part is left to whoever had less. That makes no more of the whole than its product with the
+      // logarithm of the number of servers.
+      const own = shared.of.get(of.origin);
+      const servers = shared.of.size + (own === undefined ? 1 : 0);
+      return isWithin(own ?? NOTHING, partOfRoom / servers, REQUESTS_OF_ROOM_MAX, BYTES_OF_ROOM_MAX);
+    },
+    count(of, { requests = 0, bytes = 0 }) {
+      const shared = ofRoom(of);
+      const own = shared.of.get(of.origin) ?? { ...NOTHING };
+      shared.of.set(of.origin, own);
+      for (const use of [ofOrigin(of), shared, own]) {
+        use.requests += requests;
+        use.bytes += bytes;
+      }
+    },
+    begun(of) {
+      for (const shared of [ofOrigin(of), ofRoom(of)]) {
+        shared.running += 1;
+        shared.begunAt = clock.now();
+      }
+    },
+    ended(of) {
+      for (const shared of [ofOrigin(of), ofRoom(of)]) shared.running -= 1;
+    },
+    wasSilent: (origin) => void (ofOrigin({ origin }).silentAt = clock.now()),
+    isSilent: (origin) => isLately(ofOrigin({ origin }).silentAt),
+    forgetIdle() {
+      for (const shares of [origins, rooms]) {
+        for (const [key, { running, since, begunAt, silentAt }] of shares) {
+          if (running === 0 && ![since, begunAt, silentAt].some(isLately)) shares.delete(key);
+        }
+      }
+    },
+  };
+}
+
+/** Whether less was used than a part of what there is. */
+function isWithin({ requests, bytes }: Readonly<Use>, part: number, requestsMax: number, bytesMax: number): boolean {
+  return requests < requestsMax * part && bytes < bytesMax * part;
+}
