@@ -50,6 +50,11 @@ export function bodyOf({ raw }: Pick<ClientRequest, 'raw'>): JsonObject {
   throw new MatrixError(400, errcode, `the body is ${parsed.reason}`);
 }
 
+/** The same of a body that may be left out. */
+export function bodyOrNone(request: Pick<ClientRequest, 'raw'>): JsonObject {
+  return request.raw.length === 0 ? {} : bodyOf(request);
+}
+
 /**
  * The members of the body that an endpoint reads; others are let pass, as the specification asks. Throws a `MatrixError`; an
  * `error` of the schema completes the sentence "expected …".

@@ -22,6 +22,7 @@ import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
+import { RECEIPT_ENDPOINTS } from './endpoints/receipts.ts';
 import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
@@ -74,6 +75,7 @@ export const USER_ENDPOINTS = [
   ...MEMBERSHIP_ENDPOINTS,
   ...CREATE_ROOM_ENDPOINTS,
   ...SEND_ENDPOINTS,
+  ...RECEIPT_ENDPOINTS,
   ...ROOM_ENDPOINTS,
   ...SYNC_ENDPOINTS,
 ];

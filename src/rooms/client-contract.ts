@@ -79,6 +79,9 @@ export interface ClientRoomWish extends RoomWish {
   readonly roomVersion: string;
 }
 
+/** What a client may say of an event: read, as others may be told or not; and read up to there, which is account data. */
+export type ReadMark = 'm.read' | 'm.read.private' | 'm.fully_read';
+
 /** What our users do in rooms. Nothing but a join waits for anybody, and that only where a resident has to be asked. */
 export interface ClientActs {
   sendMessage(from: ClientSender, roomId: RoomId, type: string, content: JsonObject): Promise<EventId>;
@@ -92,6 +95,8 @@ export interface ClientActs {
   createRoom(wish: ClientRoomWish): Promise<RoomId>;
   join(request: ClientJoin): Promise<RoomId>;
   changeMembership(change: MembershipChange): Promise<void>;
+  /** Of events that are not here nothing is kept. Throws `forbidden` for who is not joined. */
+  markRead(userId: UserId, roomId: RoomId, marks: ReadonlyMap<ReadMark, EventId>): Promise<void>;
   /** Tells the rooms of a user what he calls himself now, in the background; never rejects. */
   tellProfile(userId: UserId, profile: JsonObject): void;
 }

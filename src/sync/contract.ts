@@ -33,8 +33,16 @@ export interface RoomPart {
   readonly removed: readonly { readonly type: string; readonly stateKey: string }[];
   readonly accountData: readonly JsonObject[];
   readonly summary: RoomCounts | null;
+  /** `null`: he is not in the room. */
+  readonly unread: UnreadCounts | null;
   /** How far it is; `null`: the room is whole. */
   readonly resync: ResyncState | null;
+}
+
+/** Events that the user is notified of, and has not read. */
+export interface UnreadCounts {
+  readonly notified: number;
+  readonly highlighted: number;
 }
 
 export interface RoomCounts {

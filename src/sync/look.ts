@@ -25,9 +25,11 @@ import {
   readSpokenIn,
   readStateParts,
 } from './read-rooms.ts';
+import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
 import { type SeenPdu, readVisible, stateEvent, strippedEvent, timelineEvent } from './show-events.ts';
 import { readHeroes } from './summaries.ts';
+import { readUnread } from './unread.ts';
 import { type SyncToken, formatPrevBatch, formatToken } from './token.ts';
 
 export interface LookQuery {
@@ -38,6 +40,7 @@ export interface LookQuery {
   /** Milliseconds since the Unix epoch. */
   readonly now: number;
   readonly sent: SentMembers;
+  readonly counted: CountedEvents;
 }
 
 export interface Look {
@@ -190,7 +193,7 @@ async function readRoomParts(
   tx: Transaction,
   spans: readonly RoomSpan[],
   roomsQuery: RoomsQuery,
-  { request, filter, since, now, sent }: LookQuery,
+  { request, filter, since, now, sent, counted }: LookQuery,
   accountData: AccountParts['ofRooms'],
 ): Promise<{ readonly parts: ReadonlyMap<RoomId, RoomPart>; readonly owedSince: number | null }> {
   const { userId, deviceId, isFullState } = request;
@@ -206,6 +209,7 @@ async function readRoomParts(
       room.newest > after ||
       room.state !== room.stateThen ||
       room.partial !== room.wasPartial ||
+      room.readAt > (since?.position ?? 0) ||
       accountData.has(roomId),
   );
   const read = await readSpokenIn(tx, active, roomsQuery);
@@ -235,6 +239,7 @@ async function readRoomParts(
     spoken.flatMap(({ roomId, room }) => (room.partial ? [roomId] : [])),
   );
 
+  const unread = await readUnread(tx, spoken, roomsQuery, counted);
   const transactions = await readTransactionIds(
     tx,
     userId,
@@ -269,6 +274,7 @@ async function readRoomParts(
         section === 'join' && summarised.has(roomId)
           ? { heroes: heroes.get(roomId) ?? null, joined: room.joined, invited: room.invited }
           : null,
+      unread: unread.get(roomId) ?? null,
       resync: room.partial ? (resyncs.get(roomId) ?? null) : null,
     };
     const tells =
@@ -276,6 +282,7 @@ async function readRoomParts(
       section === 'leave' ||
       isFullState ||
       room.partial !== room.wasPartial ||
+      (section === 'join' && room.readAt > (since?.position ?? 0)) ||
       part.timeline.length > 0 ||
       part.state.length > 0 ||
       part.removed.length > 0 ||

@@ -4,7 +4,8 @@ import { type Topic } from '../store/journal/positions.ts';
 import { type SyncContext } from './context.ts';
 import { type Sync, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { parseFilter } from './filter.ts';
-import { type Look, look } from './look.ts';
+import { type Look, type LookQuery, look } from './look.ts';
+import { CountedEvents } from './counted-events.ts';
 import { SentMembers } from './sent-members.ts';
 import { parseToken } from './token.ts';
 
@@ -13,20 +14,20 @@ const POLL_MS = 1_000;
 
 /** Syncs of one process. Asks no network and takes no room's lock. */
 export function createSync(context: SyncContext): Sync {
-  const sent = new SentMembers();
-  return { sync: (request) => sync(context, sent, request) };
+  const kept = { sent: new SentMembers(), counted: new CountedEvents() };
+  return { sync: (request) => sync(context, kept, request) };
 }
 
 async function sync(
   { store, notifier, clock }: SyncContext,
-  sent: SentMembers,
+  kept: Pick<LookQuery, 'sent' | 'counted'>,
   request: SyncRequest,
 ): Promise<SyncAnswer> {
   const { signal, userId } = request;
   const since = request.since === undefined ? null : parseToken(request.since);
   const filter = parseFilter(request.filter);
   const lookOnce = (): Promise<Look> =>
-    store.inTransaction((tx) => look(tx, { request, filter, since, now: clock.now(), sent }));
+    store.inTransaction((tx) => look(tx, { request, filter, since, now: clock.now(), ...kept }));
   if (since === null || request.isFullState || request.timeoutMs <= 0) return (await lookOnce()).answer;
 
   const deadline = clock.now() + request.timeoutMs;

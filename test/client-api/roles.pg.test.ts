@@ -24,6 +24,8 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['GET', `${ROOM}/joined_members`, 403, 200],
   ['GET', `${ROOM}/event/:eventId`, 404, 200],
   ['PUT', `${ROOM}/send/:eventType/:txnId`, 403, 200],
+  ['POST', `${ROOM}/receipt/:receiptType/:eventId`, 403, 200],
+  ['POST', `${ROOM}/read_markers`, 403, 200],
   // A member without power.
   ['PUT', `${ROOM}/state/:eventType`, 403, 403],
   ['PUT', `${ROOM}/state/:eventType/:stateKey`, 403, 403],
@@ -56,6 +58,7 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
     eventId: room.id('join'),
     stateKey: ME,
     txnId: 'txn',
+    receiptType: 'm.read',
   };
   const state = (): Promise<unknown> => store.query(`SELECT * FROM rooms WHERE room_id = $1`, [room.roomId]);
   for (const [method, path, outsideStatus, memberStatus] of TABLE) {

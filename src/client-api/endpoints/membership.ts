@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { MatrixError } from '../../http/matrix-error.ts';
 import { type RoomAlias, type RoomId, parseRoomAlias, parseRoomId } from '../../matrix/identifiers.ts';
 import { type MembershipChange } from '../../rooms/client-contract.ts';
-import { type UserRequest, bodyOf, readMembers } from '../client-request.ts';
+import { type UserRequest, bodyOf, bodyOrNone, readMembers } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { profileOf, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
@@ -59,10 +59,6 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
 ];
 
 /** Older clients send no body where nothing has to be said. */
-function bodyOrNone(request: UserRequest) {
-  return request.raw.length === 0 ? {} : bodyOf(request);
-}
-
 async function join(request: UserRequest, context: ClientContext, room: RoomId | RoomAlias) {
   const { userId } = request.requester;
   const via = viaOf(request);

@@ -111,10 +111,18 @@ function roomAnswer(
   };
 }
 
-function joinedAnswer({ summary, resync }: RoomPart): JsonObject {
+function joinedAnswer({ summary, unread, resync }: RoomPart): JsonObject {
   return {
     ephemeral: { events: [] },
     ...(summary === null ? {} : { summary: summaryAnswer(summary) }),
+    ...(unread === null
+      ? {}
+      : {
+          unread_notifications: {
+            notification_count: unread.notified,
+            highlight_count: unread.highlighted,
+          },
+        }),
     ...(resync === null ? {} : { [PROGRESS]: progressOf(resync) }),
   };
 }

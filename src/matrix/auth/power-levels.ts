@@ -6,7 +6,6 @@
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#mroompower_levels
  */
-import { type AuthState } from './auth-verdict.ts';
 import { ownString, ownValue } from '../content.ts';
 import { NUMBER_SPELLINGS, type SpelledNumbers } from '../json/json-numbers.ts';
 import { type Json, type JsonObject, type Pdu } from '../pdu.ts';
@@ -78,8 +77,11 @@ export function above(a: Level | undefined, b: Level | undefined): boolean {
   return a !== undefined && b !== undefined && a > b;
 }
 
+/** What is read of m.room.create. */
+type Create = Pick<Pdu, 'sender' | 'content'>;
+
 /** The room's creator: the sender of m.room.create, or its `content.creator` before version 11. */
-export function creatorOf(create: Pdu, rules: RoomVersionRules): string | undefined {
+export function creatorOf(create: Create, rules: RoomVersionRules): string | undefined {
   return rules.creatorIsSender ? create.sender : ownString(create.content, 'creator');
 }
 
@@ -88,7 +90,7 @@ export function creatorOf(create: Pdu, rules: RoomVersionRules): string | undefi
  * cannot be read. Rule 1 wants an array of user ids; Synapse, when it looks a user up, also takes strings and the keys of
  * objects for a collection.
  */
-export function isPrivilegedCreator(create: Pdu, userId: string, rules: RoomVersionRules): boolean | undefined {
+export function isPrivilegedCreator(create: Create, userId: string, rules: RoomVersionRules): boolean | undefined {
   if (!rules.privilegedCreators) return false;
   if (create.sender === userId || !Object.hasOwn(create.content, 'additional_creators')) {
     return create.sender === userId;
@@ -131,7 +133,11 @@ const EVENTS_DEFAULT = 0;
 const CREATOR_DEFAULT = 100;
 
 /** Reads the powers from the state an event is judged against. */
-export function powerLevelsOf(create: Pdu, state: AuthState, rules: RoomVersionRules): PowerLevels {
+export function powerLevelsOf(
+  create: Create,
+  state: (type: string, stateKey: string) => Pick<Pdu, 'content'> | undefined,
+  rules: RoomVersionRules,
+): PowerLevels {
   const content = state('m.room.power_levels', '')?.content;
   return {
     ofUser(userId) {

@@ -11,6 +11,7 @@ import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { joinLocally } from '../join/join-locally.ts';
 import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
+import { markRead } from '../read/mark-read.ts';
 import { changeMembership } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
 import { type SendContext, notThere, sendEvent } from './send-event.ts';
@@ -35,6 +36,7 @@ export function clientActs(context: SendContext, { join }: ActsOptions): ClientA
     createRoom: (wish) => createRoom(context, wish),
     join: (request) => joinHereOrThere(context, request, join),
     changeMembership: (change) => changeMembership(context, change),
+    markRead: (userId, roomId, marks) => markRead(context.store, userId, roomId, marks),
     tellProfile: (userId, profile) => void tellProfile(context, userId, profile),
   };
 }

@@ -30,6 +30,9 @@ export interface SeenRoom {
   readonly wasPartial: boolean;
   /** Of the newest event that is shown. */
   readonly newest: number;
+  /** The user has said that he has read what is shown up to here, 0: nothing; and when he said so last. */
+  readonly readUpTo: number;
+  readonly readAt: number;
 }
 
 /** The newest position, and all rooms of a user with what they were at `since`. */
@@ -45,7 +48,8 @@ export async function readSeenRooms(
             r.members AS joined, r.invited, r.name IS NOT NULL OR r.canonical_alias IS NOT NULL AS "isNamed",
             encode(t.state, 'hex') AS "stateThen", coalesce(t.partial, false) AS "wasPartial",
             coalesce((SELECT e.shown_at FROM event_states e WHERE e.room_id = r.room_id AND e.shown_at IS NOT NULL
-                       ORDER BY e.shown_at DESC LIMIT 1), 0) AS newest
+                       ORDER BY e.shown_at DESC LIMIT 1), 0) AS newest,
+            coalesce(read.up_to, 0) AS "readUpTo", coalesce(read.position, 0) AS "readAt"
        FROM journal_head h
        LEFT JOIN (SELECT room_id, membership, event_id FROM local_members WHERE user_id = $1
                   UNION ALL
@@ -56,6 +60,8 @@ export async function readSeenRooms(
        LEFT JOIN LATERAL (SELECT state, partial FROM current_states c
                            WHERE c.room_id = r.room_id AND c.position <= $2
                            ORDER BY c.position DESC LIMIT 1) AS t ON true
+       LEFT JOIN (SELECT room_id, max(up_to) AS up_to, max(position) AS position FROM read_receipts
+                   WHERE user_id = $1 GROUP BY room_id) AS read ON read.room_id = r.room_id
       ORDER BY r.room_id`,
     [userId, since],
   );
@@ -64,6 +70,20 @@ export async function readSeenRooms(
     return [{ ...row, membership: row.membership === null ? null : fromStorable(row.membership) }];
   });
   return { head: rows[0]?.head ?? 0, rooms };
+}
+
+/** From which position on events of a room are shown; those that are not are absent. */
+export async function readShownAt(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<ReadonlyMap<EventId, number>> {
+  const rows = await sql.query<{ eventId: EventId; shownAt: number }>(
+    `SELECT event_id AS "eventId", shown_at AS "shownAt" FROM event_states
+      WHERE event_id = ANY ($2::text[]) AND room_id = $1 AND shown_at IS NOT NULL`,
+    [roomId, eventIds],
+  );
+  return new Map(rows.map(({ eventId, shownAt }) => [eventId, shownAt]));
 }
 
 /** Part of a room's timeline: after one position, up to another. */

@@ -1,6 +1,6 @@
 /** Plain tables of users, their devices and what opens our door to them. Times are milliseconds since the Unix epoch. */
 import { boolean, index, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
-import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../matrix/pdu.ts';
 import { bytea, int8 } from './columns.ts';
 
@@ -138,4 +138,21 @@ export const accountData = pgTable(
     primaryKey({ columns: [table.userId, table.roomId, table.type] }),
     index('account_data_by_position').on(table.userId, table.position),
   ],
+);
+
+/** Up to which event of a room a user has read, by what his clients said; of our own users. */
+export const readReceipts = pgTable(
+  'read_receipts',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    /** `m.read`, which others may be told, or `m.read.private`. */
+    type: text().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    /** From which position on the event is shown: what is shown later is unread. */
+    upTo: int8().notNull(),
+    /** Since when it is so. */
+    position: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.roomId, table.type] })],
 );

@@ -1,0 +1,138 @@
+/** What a sync counts as unread. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type EventId, type UserId } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { type ReadMark } from '../../src/rooms/client-contract.ts';
+import { markRead } from '../../src/rooms/read/mark-read.ts';
+import { type Notifier, createNotifier } from '../../src/store/notify.ts';
+import { type Store } from '../../src/store/open-store.ts';
+import { type Sync } from '../../src/sync/contract.ts';
+import { createSync } from '../../src/sync/sync.ts';
+import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
+import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { statementsOf } from '../support/statements.ts';
+import { FoldingClient, type FoldingOptions } from './folding-client.ts';
+
+let database: TestDatabase;
+let store: Store;
+let notifier: Notifier;
+let sync: Sync;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+});
+afterAll(() => database.drop());
+beforeEach(() => {
+  notifier = createNotifier(store);
+  sync = newSync();
+});
+afterEach(() => notifier.close());
+
+const BY_ADMIN = { auth: ['create', 'power', 'admin'] };
+const BY_ME = { auth: ['create', 'power', 'join'] };
+const newSync = (): Sync => createSync({ store, notifier, clock: { now: () => 5_000 } });
+const clientIn = (room: PartialRoom, options: Partial<FoldingOptions> = {}): FoldingClient =>
+  new FoldingClient(sync, { userId: ME, rooms: [room.roomId], ...options });
+const unread = async (client: FoldingClient, room: PartialRoom) =>
+  (await client.sync()).joined.get(room.roomId)?.unread ?? null;
+
+async function wholeRoom(): Promise<PartialRoom> {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.fetch('create', 'admin', 'power', 'rules');
+  expect(await room.walk()).toMatchObject({ partial: false });
+  return room;
+}
+
+/** Says things one after the other; the last one can be gone on from. */
+async function say(room: PartialRoom, after: string, sender: string, ids: readonly string[], content?: JsonObject) {
+  for (const [i, id] of ids.entries()) {
+    const by = sender === ME ? BY_ME : BY_ADMIN;
+    const prev = [i === 0 ? after : ids[i - 1]!];
+    await room.push({ ...message(id, sender, { prev, ...by }), ...(content === undefined ? {} : { content }) });
+  }
+}
+
+const mark = (room: PartialRoom, type: ReadMark, id: string): Promise<void> =>
+  markRead(store, ME as UserId, room.roomId, new Map([[type, room.id(id)]]));
+
+test('what others have said since one came counts, and what names one counts twice', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  expect(await unread(client, room)).toEqual({ notified: 0, highlighted: 0 });
+  await say(room, 'join', ADMIN, ['one', 'two']);
+  expect(await unread(client, room)).toEqual({ notified: 2, highlighted: 0 });
+  await say(room, 'two', ADMIN, ['three'], { body: 'me?', msgtype: 'm.text' });
+  await say(room, 'three', ADMIN, ['notice'], { body: 'me?', msgtype: 'm.notice' });
+  expect(await unread(client, room)).toEqual({ notified: 3, highlighted: 1 });
+  // A process that has counted nothing yet says the same, and so does a client that begins.
+  sync = newSync();
+  expect(await unread(clientIn(room), room)).toEqual({ notified: 3, highlighted: 1 });
+});
+
+test('whoever speaks has read what was said before, and who is called otherwise has not', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  await say(room, 'join', ADMIN, ['one', 'two']);
+  const renamed = member('renamed', ME, 'join', { prev: ['two'], auth: ['create', 'power', 'rules', 'join'] });
+  await room.push({ ...renamed, content: { membership: 'join', displayname: 'Somebody' } });
+  expect(await unread(client, room)).toEqual({ notified: 2, highlighted: 0 });
+  await room.push(message('own', ME, { prev: ['renamed'], auth: ['create', 'power', 'renamed'] }));
+  expect(await unread(client, room)).toEqual({ notified: 0, highlighted: 0 });
+  await say(room, 'own', ADMIN, ['three'], { body: 'somebody there?' });
+  expect(await unread(client, room)).toEqual({ notified: 1, highlighted: 1 });
+});
+
+test('a receipt is told to other devices at once, and never goes back', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  await say(room, 'join', ADMIN, ['one', 'two', 'three']);
+  expect(await unread(client, room)).toEqual({ notified: 3, highlighted: 0 });
+  const woken = client.sync({ timeoutMs: 600_000 });
+  await mark(room, 'm.read', 'two');
+  expect((await woken).joined.get(room.roomId)?.unread).toEqual({ notified: 1, highlighted: 0 });
+  await mark(room, 'm.read.private', 'one');
+  await mark(room, 'm.read', 'one');
+  expect(await unread(clientIn(room), room)).toEqual({ notified: 1, highlighted: 0 });
+  await mark(room, 'm.read.private', 'three');
+  expect(await unread(client, room)).toEqual({ notified: 0, highlighted: 0 });
+  expect(await unread(client, room)).toBeNull();
+});
+
+test('a mark of how far all is read is account data, and one of an event that is not here changes no count', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  await say(room, 'join', ADMIN, ['one']);
+  await client.catchUp();
+  await mark(room, 'm.read', 'unknown');
+  expect((await client.sync()).joined.size).toBe(0);
+  await mark(room, 'm.fully_read', 'one');
+  const part = (await client.sync()).joined.get(room.roomId)!;
+  expect(part.accountData).toEqual([{ type: 'm.fully_read', content: { event_id: room.id('one') } }]);
+  expect(part.unread).toEqual({ notified: 1, highlighted: 0 });
+  const outside = markRead(store, '@other:here.test' as UserId, room.roomId, new Map<ReadMark, EventId>());
+  await expect(outside).rejects.toMatchObject({ kind: 'forbidden' });
+});
+
+test('more than a hundred are a hundred, and no look reads more', async () => {
+  const room = await wholeRoom();
+  const ids = Array.from({ length: 120 }, (_, i) => `m${i}`);
+  await say(room, 'join', ADMIN, ids);
+  expect(await unread(clientIn(room), room)).toEqual({ notified: 100, highlighted: 0 });
+});
+
+test('counting goes on from what was counted, in as many statements for twenty rooms as for one', async () => {
+  const rooms = await Promise.all(Array.from({ length: 20 }, () => wholeRoom()));
+  const follow = (of: readonly PartialRoom[]): FoldingClient =>
+    new FoldingClient(sync, { userId: ME, rooms: of.map(({ roomId }) => roomId) });
+  const cost = async (of: readonly PartialRoom[], id: string, after: string): Promise<number> => {
+    const client = follow(of);
+    await client.catchUp();
+    for (const room of rooms) await say(room, after, ADMIN, [id]);
+    return (await statementsOf(() => client.sync())).length;
+  };
+  await cost(rooms, 'warm', 'join');
+  const [one, many] = [await cost(rooms.slice(0, 1), 'first', 'warm'), await cost(rooms, 'second', 'first')];
+  expect(many).toBeLessThanOrEqual(one);
+  expect(many).toBeLessThanOrEqual(25);
+});
