@@ -80,7 +80,9 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     // Partial events of an earlier stay are carried along, and need the state before them as the join does.
     const carried = staying ? [] : await readPartialAnchors(tx, roomId);
 
-    const { admissions, entries } = await prepareAdmission(tx, room, [eventId], { anchors: place.unknown });
+    const { admissions, entries } = await prepareAdmission(tx, room, [eventId], {
+      join: { anchors: place.unknown },
+    });
     const [entry] = entries;
     if (entry?.type !== 'PduAccepted') throw notLetIn(join, admissions.get(eventId), entry);
     const joinedBy = await joinIn(tx, join, entry.currentState);

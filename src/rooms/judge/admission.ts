@@ -19,5 +19,7 @@ export type Admission =
   | { readonly outcome: 'unjudged'; readonly missingAuthEvents: readonly EventId[]; readonly reason: string }
   /** The event held under that id is one of another room: ids are chosen by senders in versions 1 and 2. */
   | { readonly outcome: 'foreign' }
+  /** It had no turn: the time for its batch was over. Nothing is concluded from it. */
+  | { readonly outcome: 'left' }
   /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */
   | { readonly outcome: 'too-large'; readonly reason: string };

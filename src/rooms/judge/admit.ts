@@ -24,6 +24,8 @@ export interface AdmitOptions {
   readonly signal?: AbortSignal;
   /** Who gave us which of the events; for people. */
   readonly receipts?: ReadonlyMap<EventId, Receipt>;
+  /** No further event is begun after so many milliseconds, but for one each time; absent: all are judged. */
+  readonly msMax?: number;
 }
 
 /** What admission is given. */
@@ -40,15 +42,17 @@ export async function admitEvents(
   context: AdmissionContext,
   roomId: RoomId,
   eventIds: readonly EventId[],
-  { signal, receipts = new Map() }: AdmitOptions = {},
+  { signal, receipts = new Map(), msMax = Number.POSITIVE_INFINITY }: AdmitOptions = {},
 ): Promise<ReadonlyMap<EventId, Admission>> {
   const { store, clock } = context;
+  const until = clock.now() + msMax;
+  const isOver = (): boolean => clock.now() >= until;
   invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
   for (let i = 0; i < PREPARED_MAX; i += 1) {
     signal?.throwIfAborted();
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
-    const prepared = await prepareAdmission(store, room, eventIds);
+    const prepared = await prepareAdmission(store, room, eventIds, { isOver });
     const appended = await appendPrepared(store, room, journalOf(prepared, clock, receipts));
     if (appended === undefined) continue;
     // An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that.
@@ -58,7 +62,7 @@ export async function admitEvents(
   const { prepared, isCorrection } = await withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
-    const prepared = await prepareAdmission(tx, room, eventIds);
+    const prepared = await prepareAdmission(tx, room, eventIds, { isOver });
     return { prepared, isCorrection: await append(tx, room, journalOf(prepared, clock, receipts)) };
   });
   if (isCorrection) await ringRoom(context, roomId, 'for a correction');

@@ -16,7 +16,7 @@ import { type Sql } from '../../store/open-store.ts';
 import { type SnapshotStep, changeSnapshots } from '../../store/snapshots/snapshots.ts';
 import { authStatesOf } from './auth-state.ts';
 import { type AgainstPartialSnapshot, partialAuthStatesOf } from './partial-auth-state.ts';
-import { type resolveInSteps } from './resolve-in-steps.ts';
+import { type ResolvedGroups, type resolveInSteps } from './resolve-in-steps.ts';
 import { resolveSnapshots } from './resolve.ts';
 
 /** Two are the same state if they are the same object; others may be equal once they are stored. */
@@ -41,6 +41,7 @@ export class BatchStates {
   readonly #resolve: typeof resolveInSteps;
   readonly #bySnapshot = new Map<SnapshotId, BatchState>();
   readonly #written = new Map<BatchState, SnapshotId>();
+  readonly #resolvedGroups: ResolvedGroups = new Map();
   /** State events that were accepted and that the database does not know to be judged. */
   readonly #unrecorded: OutlierVerdict[] = [];
   /** By snapshot, then by event: what the rules read of the one for the other. */
@@ -81,7 +82,7 @@ export class BatchStates {
     const snapshots = new Set(await this.write(distinct));
     if (only !== undefined && snapshots.size === 1) return only;
     await this.#record();
-    return this.stored(await resolve(this.#sql, this.#roomId, this.#rules, [...snapshots]));
+    return this.stored(await resolve(this.#sql, this.#roomId, this.#rules, [...snapshots], this.#resolvedGroups));
   }
 
   /** Stores states that are not yet, all in the same few statements; gives their ids in order. */

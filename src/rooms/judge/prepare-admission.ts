@@ -3,6 +3,7 @@
  * the batch among them, and check 6 by the current state as it is when its turn comes. What is read of the database is
  * read for the whole batch; nothing is written that is not content-addressed or would follow from the events anyway.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
@@ -40,6 +41,11 @@ export interface FilledGap {
   readonly eventId: EventId;
   /** Nobody was asked about it any more. */
   readonly wasGivenUp: boolean;
+}
+
+interface AboutAdmission {
+  readonly join?: { readonly anchors: readonly Parent[] };
+  readonly isOver?: () => boolean;
 }
 
 export interface PreparedAdmission {
@@ -86,22 +92,23 @@ interface Judged {
 /**
  * Judges the stored events `eventIds` by where the room stands, and gives what is to be journalled of them.
  *
- * @param join of a join of ours: parents that become anchors with it, in the place of what is known of them. Check 6, for
+ * @param about.join of a join of ours: parents that become anchors with it, in the place of what is known of them. Check 6, for
  *   which the sender's server answers, is not made then.
+ * @param about.isOver whether the time for it is over: all but the first one may be left then, undecided
  */
 export async function prepareAdmission(
   sql: Sql,
   room: RoomStanding,
   eventIds: readonly EventId[],
-  join?: { readonly anchors: readonly Parent[] },
+  { join, isOver = () => false }: AboutAdmission = {},
 ): Promise<PreparedAdmission> {
   const rules = rulesOfJoined(room.roomVersion);
   const given = await readGiven(sql, room, rules, eventIds);
-  if (join === undefined) return new Batch(sql, room, rules, given).prepare();
+  if (join === undefined) return new Batch(sql, room, rules, given).prepare(isOver);
   const parents = new Map(given.parents);
   eventIds.forEach((eventId) => parents.delete(eventId));
   join.anchors.forEach((anchor) => parents.set(anchor.eventId, anchor));
-  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents, isJoin: true }).prepare();
+  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents, isJoin: true }).prepare(isOver);
 }
 
 async function readGiven(
@@ -176,11 +183,14 @@ class Batch {
     this.#remaining = given.events;
   }
 
-  async prepare(): Promise<PreparedAdmission> {
+  /** Other work of this process has its turn between two events: what they cost is for whoever made them to say. */
+  async prepare(isOver: () => boolean): Promise<PreparedAdmission> {
     const admissions = new Map<EventId, Admission>();
     for (const [i, event] of this.#given.events.entries()) {
       this.#remaining = this.#given.events.slice(i + 1);
-      admissions.set(event.eventId, await this.#admit(event));
+      if (i > 0) await turn();
+      const isLeft = i > 0 && isOver();
+      admissions.set(event.eventId, isLeft ? { outcome: 'left' } : await this.#admit(event));
     }
     const filled = [...this.#given.gaps].flatMap(([eventId, gap]) =>
       this.#judged.has(eventId) ? [{ eventId, wasGivenUp: gap === 'given-up' }] : [],

@@ -21,6 +21,11 @@ import { type Wait, Waits } from './waits.ts';
 
 /** Events of one turn: what a transaction holds, and what is admitted at once. */
 export const TURN_EVENTS_MAX = 50;
+/**
+ * For judging them: whoever may speak may leave a room with hundreds of ends, and each event beside them then costs. What is
+ * decided by then is appended, and the rest of the room waits behind other rooms.
+ */
+export const JUDGED_MS_MAX = 1_000;
 /** For a key that we have not; who needs longer for it does not hold up the events of the room. */
 const KEY_WAIT_MS = 250;
 /** Turns that ended with a request in vain; with the pauses between them some three hours. */
@@ -48,6 +53,8 @@ export interface TurnOutcome {
   readonly dropped: readonly { readonly nid: number; readonly reason: string }[];
   readonly aside: readonly SetAside[];
   readonly errands: readonly Errand[];
+  /** Its time was over before the others had their turn; they are staged as before. */
+  readonly isCut: boolean;
 }
 
 /** What events of one server lack, to be looked for outside the turn. */
@@ -88,7 +95,7 @@ export async function takeTurn(
   if (!standing.isAnybodyIn) {
     const reason = 'waits for our join';
     const aside = rows.map(({ nid }) => ({ nid, reason, waitsFor: standing.intents }));
-    return { done: [], dropped: [], aside, errands: [] };
+    return { done: [], dropped: [], aside, errands: [], isCut: false };
   }
 
   const turn = new Turn(roomId, rules);
@@ -101,7 +108,7 @@ export async function takeTurn(
       .toSorted((a, b) => a.ageMs - b.ageMs)
       .map(({ eventId, origin, ageMs }) => [eventId, { server: origin, at: now - ageMs }]),
   );
-  const admissions = await admitEvents(context, roomId, eventIds, { signal, receipts });
+  const admissions = await admitEvents(context, roomId, eventIds, { signal, receipts, msMax: JUDGED_MS_MAX });
   await turn.settle(context, checked, admissions);
   return turn.outcome();
 }
@@ -167,6 +174,7 @@ class Turn {
   readonly #done: number[] = [];
   readonly #dropped: { readonly nid: number; readonly reason: string }[] = [];
   readonly #aside: SetAside[] = [];
+  #isCut = false;
   readonly #errands = new Map<
     ServerName,
     { rows: Errand['rows'][number][]; lacksParents: EventId[]; lacksAuthEvents: UnjudgedEvent[] }
@@ -233,6 +241,9 @@ class Turn {
             delayMs: restAt(row.ageMs),
           });
           break;
+        case 'left':
+          this.#isCut = true;
+          break;
         case 'foreign':
           this.drop(row, 'an event of another room has its id');
           break;
@@ -253,7 +264,7 @@ class Turn {
   outcome(): TurnOutcome {
     const { roomId, rules } = this;
     const errands = [...this.#errands].map(([origin, errand]) => ({ roomId, rules, origin, ...errand }));
-    return { done: this.#done, dropped: this.#dropped, aside: this.#aside, errands };
+    return { done: this.#done, dropped: this.#dropped, aside: this.#aside, errands, isCut: this.#isCut };
   }
 
   #wait(row: StagedPdu, wait: Wait): void {

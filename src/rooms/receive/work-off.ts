@@ -25,6 +25,7 @@ import { fetchAuthEvents } from './fetch-auth-events.ts';
 import { type Filled, fillGap } from './fill-gap.ts';
 import {
   type Errand,
+  JUDGED_MS_MAX,
   LONGEST_STAGED_MS,
   TURN_EVENTS_MAX,
   type TurnOutcome,
@@ -49,6 +50,9 @@ const OWN_TROUBLE_TURNS_MAX = 100;
 const RELEASE_EVERY_MS = 5_000;
 /** Rooms that are looked at in one go; with more of them each waits longer. */
 const RELEASED_AT_ONCE = 50;
+
+/** Whether events of the room are left for its next turn, and those among them for which the time was over. */
+type TurnEnd = 'done' | 'left' | 'cut';
 
 export interface WorkOff {
   /** Says that events of a room were staged. */
@@ -175,9 +179,10 @@ class Worker implements WorkOff {
         if (release) await this.#settle(roomId, []);
         const lease = { holder: this.#holder, leaseMs: LEASE_MS, limit: TURN_EVENTS_MAX };
         const rows = await takeStaged(store, roomId, lease);
-        if (rows.length > 0) isLeft = (await this.#turn(roomId, rows)) || rows.length === TURN_EVENTS_MAX;
-        else isLeft = false;
-        if (!isLeft && !state.again) break;
+        const end = rows.length === 0 ? 'done' : await this.#turn(roomId, rows);
+        isLeft = end !== 'done' || rows.length === TURN_EVENTS_MAX;
+        // What costs so much waits behind all other rooms.
+        if (end === 'cut' || (!isLeft && !state.again)) break;
       }
     } finally {
       await endStagedRoomLease(store, roomId, this.#holder).finally(() => this.#working.delete(roomId));
@@ -186,8 +191,7 @@ class Worker implements WorkOff {
     if (isLeft || state.again) await this.#lease();
   }
 
-  /** Gives whether events were released that wait for the next turn. */
-  async #turn(roomId: RoomId, rows: readonly StagedPdu[]): Promise<boolean> {
+  async #turn(roomId: RoomId, rows: readonly StagedPdu[]): Promise<TurnEnd> {
     const { store, logger } = this.#context;
     const { signal } = this.#closing;
     let outcome: TurnOutcome | 'not-ours';
@@ -197,33 +201,42 @@ class Worker implements WorkOff {
       if (signal.aborted) throw error;
       const [only] = rows;
       if (rows.length > 1 || only === undefined) {
-        // One event that we cannot bear must not keep the others out.
         logger.error({ err: error, roomId, events: rows.length }, 'pushed events failed together; each is tried alone');
-        let isLeft = false;
-        for (const row of rows) isLeft = (await this.#turn(roomId, [row])) || isLeft;
-        return isLeft;
+        return this.#eachAlone(roomId, rows);
       }
       logger.error({ err: error, roomId, eventId: only.eventId }, 'a pushed event could not be judged');
       const reason = `our own trouble: ${error instanceof Error ? error.message : String(error)}`;
       if (only.attempts >= OWN_TROUBLE_TURNS_MAX) {
         await dropStaged(store, roomId, [{ nid: only.nid, reason }]);
-        return false;
+        return 'done';
       }
       await setStagedAside(store, [
         { nid: only.nid, reason, delayMs: Math.max(POLL_MS, pauseAfter(only.attempts)), isAttempt: true },
       ]);
-      return false;
+      return 'done';
     }
     if (outcome === 'not-ours') {
       // Nobody of ours is in the room, nor about to be: its events are nothing to us.
       const nids = rows.map(({ nid }) => nid);
       await this.#settle(roomId, nids);
-      return false;
+      return 'done';
     }
     return this.#apply(roomId, outcome);
   }
 
-  async #apply(roomId: RoomId, { done, dropped, aside, errands }: TurnOutcome): Promise<boolean> {
+  /** One event that we cannot bear must not keep the others out. What has no turn in time is left. */
+  async #eachAlone(roomId: RoomId, rows: readonly StagedPdu[]): Promise<TurnEnd> {
+    const { clock } = this.#context;
+    const until = clock.now() + JUDGED_MS_MAX;
+    let isLeft = false;
+    for (const [i, row] of rows.entries()) {
+      if (i > 0 && clock.now() >= until) return 'cut';
+      isLeft = (await this.#turn(roomId, [row])) === 'left' || isLeft;
+    }
+    return isLeft ? 'left' : 'done';
+  }
+
+  async #apply(roomId: RoomId, { done, dropped, aside, errands, isCut }: TurnOutcome): Promise<TurnEnd> {
     const { store, logger } = this.#context;
     const isWaiting = aside.some(({ waitsFor = [] }) => waitsFor.length > 0);
     if (isWaiting) this.#waiting.add(roomId);
@@ -234,7 +247,9 @@ class Worker implements WorkOff {
     const isSettling = isWaiting || done.length + dropped.length > 0 || aside.some(({ isAttempt }) => isAttempt);
     const released = isSettling ? await this.#settle(roomId, done) : 0;
     for (const errand of errands) await this.#start(errand);
-    return released > 0 || aside.some(({ delayMs = 0, waitsFor = [] }) => delayMs === 0 && waitsFor.length === 0);
+    if (isCut) return 'cut';
+    const isPutBack = aside.some(({ delayMs = 0, waitsFor = [] }) => delayMs === 0 && waitsFor.length === 0);
+    return released > 0 || isPutBack ? 'left' : 'done';
   }
 
   /** What is waited for may have come before this was written down: then nothing else would say so. */

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { stateOfExtremities } from '../../../src/rooms/resync/state-of-extremities.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { type Store } from '../../../src/store/open-store.ts';
@@ -95,4 +96,32 @@ test('hundreds of branches by somebody who may speak keep nobody else from it', 
     expect(said).toMatchObject({ outcome: 'admitted', verdict: 'accepted' });
   }
   expect((await room.extremities()).length).toBeGreaterThan(500);
+  expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
+
+  // What one more of them costs does not grow with the others.
+  const resolutions = vi.spyOn(store.caches.resolutions, 'set');
+  const content = { membership: 'join', displayname: 'one more' };
+  await room.push(member('more', SPEAKER, 'join', { prev: ['speaker'], auth: [...auth, 'speaker'], content }));
+  const states = resolutions.mock.calls.map(([, snapshots]) => snapshots.length);
+  expect(states.reduce((sum, each) => sum + each, 0)).toBeLessThanOrEqual(200);
 }, 60_000);
+
+test('events for which a batch has no time left are as they were before, and are decided with the next', async () => {
+  const room = await wholeRoom();
+  const said = ['one', 'two', 'three'].map((id, i, all) =>
+    message(id, ADMIN, { prev: [all[i - 1] ?? 'join'], auth: AUTH }),
+  );
+  await room.insert(...said);
+  const ids = said.map(({ id }) => room.id(id));
+  let now = 0;
+  const context = { ...room.context, clock: { now: () => (now += 600) } };
+  const outcomes = async () => [...(await admitEvents(context, room.roomId, ids, { msMax: 1_000 })).values()];
+  expect(await outcomes()).toMatchObject([{ outcome: 'admitted' }, { outcome: 'admitted' }, { outcome: 'left' }]);
+  expect(await room.event('three')).toBeUndefined();
+  expect(await room.extremities()).toEqual([room.id('two')]);
+  expect(await outcomes()).toMatchObject([{ outcome: 'known' }, { outcome: 'known' }, { outcome: 'left' }]);
+  expect([...(await admitEvents(context, room.roomId, ids.slice(2), { msMax: 0 })).values()]).toMatchObject([
+    { outcome: 'admitted' },
+  ]);
+  expect(await room.extremities()).toEqual([room.id('three')]);
+});

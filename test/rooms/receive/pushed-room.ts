@@ -3,7 +3,7 @@
  * real database and real verification, and a federation whose answers are written here. Each answer may be replaced.
  */
 import { onTestFinished, vi } from 'vitest';
-import { systemClock } from '../../../src/clock.ts';
+import { type Clock, systemClock } from '../../../src/clock.ts';
 import { FederationError } from '../../../src/federation/error.ts';
 import {
   type EventBatch,
@@ -195,13 +195,14 @@ export interface PushedRoomOptions {
   readonly room?: SignedRoom;
   /** Whose keys cannot be had: nobody answers. */
   readonly silentKeys?: ReadonlySet<ServerName>;
+  readonly clock?: Clock;
 }
 
 /** Everything ends with the test, but for store and threads, which may serve several. */
 export function openPushedRoom(
   store: Store,
   verification: VerificationPool,
-  { room = new SignedRoom(), silentKeys = new Set() }: PushedRoomOptions = {},
+  { room = new SignedRoom(), silentKeys = new Set(), clock = systemClock }: PushedRoomOptions = {},
 ): PushedRoom {
   const asked: string[] = [];
   const rung: RoomId[] = [];
@@ -232,7 +233,7 @@ export function openPushedRoom(
         return Promise.resolve(requests.map(({ serverName }) => keyOfServer(serverName, FOREVER)));
       },
     },
-    ...{ clock: systemClock, random: () => 0.5, logger: silent, policy: defaultResyncPolicy },
+    ...{ clock, random: () => 0.5, logger: silent, policy: defaultResyncPolicy },
     ring: (roomId) => Promise.resolve(void rung.push(roomId)),
   };
   const receiver = startReceiver(context);

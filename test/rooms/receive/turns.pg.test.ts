@@ -1,0 +1,63 @@
+/** How long a room has its turn. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Clock, systemClock } from '../../../src/clock.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { A, ALICE, openPushedRoom } from './pushed-room.ts';
+
+let database: TestDatabase;
+let store: Store;
+let verification: VerificationPool;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore();
+  verification = createVerificationPool({ threads: 1 });
+});
+afterAll(async () => {
+  await verification.close();
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
+
+/** A clock by which nothing is quick, for as long as `isSlow`: a second passes between any two looks at it. */
+function createSlowClock(): Clock & { isSlow: boolean } {
+  let passed = 0;
+  return {
+    isSlow: false,
+    now() {
+      if (this.isSlow) passed += 1_000;
+      return systemClock.now() + passed;
+    },
+  };
+}
+
+test('rooms whose events take long, in all places that there are, leave them to a room that waits, and lose nothing', async () => {
+  const clock = createSlowClock();
+  const rooms = Array.from({ length: 9 }, () => openPushedRoom(store, verification, { clock }));
+  for (const { join } of rooms) await join(false);
+  const [first, ...others] = rooms;
+  // One process works at all of them.
+  for (const { receiver } of others) await receiver.close();
+  const flooded = rooms.slice(0, 8);
+  const quiet = rooms[8]!;
+  const floods = flooded.map(({ room }) => Array.from({ length: 40 }, (_, i) => room.message(ALICE, `flood ${i}`)));
+  const said = quiet.room.message(ALICE, 'once');
+
+  clock.isSlow = true;
+  await Promise.all(flooded.map(({ room }, i) => first!.push(A, floods[i]!, room)));
+  await first!.push(A, [said], quiet.room);
+  expect(await quiet.taken(said)).toMatchObject([{ verdict: 'accepted' }]);
+  const left = await store.query<{ events: number }>(
+    `SELECT count(*) AS events FROM staged_pdus WHERE room_id <> $1 GROUP BY room_id`,
+    [quiet.room.roomId],
+  );
+  expect(left).toHaveLength(8);
+
+  clock.isSlow = false;
+  for (const [i, { taken, settled }] of flooded.entries()) {
+    expect(new Set((await taken(...floods[i]!)).map(({ verdict }) => verdict))).toEqual(new Set(['accepted']));
+    expect(new Set(await settled(...floods[i]!))).toEqual(new Set([null]));
+  }
+}, 60_000);
