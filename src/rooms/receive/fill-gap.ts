@@ -108,20 +108,23 @@ async function askForMissing(
   const raws = await ask(server, (options) => context.federation.getMissingEvents(server, roomId, query, options));
   if (raws === undefined) return 0;
   const { offered } = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
-  // What nobody asked for is left: only what the graph cites, from there on backwards. What lies before our join is
-  // history, whatever its server says: the state at its edge says all of it that counts.
+  // What nobody asked for is left: only what the graph cites, from there on backwards, what stands at an open gap among it. What lies
+  // before our join is history, whatever its server says: the state at its edge says all of it that counts.
   const taken: Offered[] = [];
   // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again, nor would one
-  // that is signed the same: at such an event only the state can be had.
+  // that is signed the same, nor one of what has its place: what lies behind such an event counts all the same.
   const copies = await readUselessCopies(context.store, roomId, server, [...offered.keys()]);
   const useless = await uselessOf(context, { roomId, rules, copies, offered }, spending);
-  const toLook = [...missing];
+  const seen = new Set(graph.keys());
+  const toLook = [...graph.values()].flatMap(({ prevEvents }) => prevEvents);
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
-    if (event === undefined || graph.has(eventId) || event.depth < minDepth || useless.has(eventId)) continue;
+    if (event === undefined || seen.has(eventId) || event.depth < minDepth) continue;
+    seen.add(eventId);
+    toLook.push(...event.prevEvents);
+    if (useless.has(eventId)) continue;
     graph.set(eventId, event);
     taken.push(event);
-    toLook.push(...event.prevEvents);
   }
   const givenUp = await citesGivenUp(context, roomId, taken);
   const staged = inOrderOfComing(taken.filter(({ eventId }) => !givenUp.has(eventId)));

@@ -129,7 +129,7 @@ export async function readMissingParents(
 
 /** Copies of events that were of no use so far. */
 export interface UselessCopies {
-  /** Events that the server asked about gave us already: a copy that waits, or one that was given up; and good ones that wait. */
+  /** Events that the server asked about gave us already: a copy that waits, or one that was given up; good ones that wait, or have their place. */
   readonly given: ReadonlySet<EventId>;
   /** Texts of copies that anybody gave us and that have not passed, by event. */
   readonly texts: ReadonlyMap<EventId, readonly Uint8Array[]>;
@@ -150,7 +150,9 @@ export async function readUselessCopies(
                FROM staged_pdus s WHERE room_id = $1 AND event_id = ANY ($3::text[])) AS copies
       WHERE place <= ${COPIES_LOOKED_AT}
       GROUP BY event_id HAVING NOT EXISTS (
-        SELECT FROM staged_pdus s WHERE s.room_id = $1 AND s.event_id = copies.event_id AND ${STANDS_FOR_IT})`,
+        SELECT FROM staged_pdus s WHERE s.room_id = $1 AND s.event_id = copies.event_id AND ${STANDS_FOR_IT})
+     UNION ALL
+     SELECT event_id, true, '{}' FROM event_states WHERE room_id = $1 AND event_id = ANY ($3::text[])`,
     [roomId, origin, eventIds],
   );
   return {

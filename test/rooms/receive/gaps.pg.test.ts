@@ -195,6 +195,32 @@ test('what is said to lie before our join is history: the state at it is asked f
   expect(asked.filter((what) => what.startsWith('getMissingEvents b'))).toHaveLength(1);
 });
 
+test.each([
+  ['right before what is asked about', (lost: EventId, _waiting: EventId, beside: EventId) => [lost, beside]],
+  ['behind what waits for it already', (_lost: EventId, waiting: EventId, beside: EventId) => [waiting, beside]],
+])('an event at which there is a gap is taken in when a server gives it after all, %s', async (_where, parentsOf) => {
+  const { room, push, gaps, taken, settled, answers, extremities } = await openWholeRoom();
+  const { last } = room;
+  const given = answers.getMissingEvents;
+  answers.getMissingEvents = () => Promise.resolve([]);
+  const lost = room.message(ALICE, 'lost on the way', [last]);
+  const waiting = room.message(ALICE, 'after it', [lost]);
+  await push(A, [waiting]);
+  await gaps(1);
+  // The first attempt was in vain, and the second has begun.
+  await store.query(`UPDATE gaps SET attempts = 2 WHERE room_id = $1`, [room.roomId]);
+
+  answers.getMissingEvents = given;
+  const beside = room.message(BOB, 'lost, too', [last]);
+  const both = room.message(BOB, 'after both', parentsOf(lost, waiting, beside));
+  await push(B, [both]);
+  const all = [lost, waiting, beside, both];
+  expect((await taken(...all)).map(({ verdict }) => verdict)).toEqual(Array(4).fill('accepted'));
+  expect(await settled(...all)).toEqual(Array(4).fill(null));
+  expect((await readGaps(store, room.roomId)).filter(({ wakeAt }) => wakeAt !== null)).toEqual([]);
+  expect(await extremities()).toContain(both);
+});
+
 test('an event over a gap that nobody can close is given up with the reason, and what builds on it goes on from the state at it', async () => {
   const { room, push, gaps, settled, giveUpGap, closeGap, taken } = await openWholeRoom();
   const hidden = room.say(ALICE, 'm.room.message', { body: 'nobody gives it' }, { depth: 3 });
