@@ -29,6 +29,15 @@ export class Stuck extends Error {
   override readonly name = 'Stuck';
 }
 
+/** What was seen of our process when it last came to rest. */
+interface Look {
+  /** Of ours, is there anybody in the room, as far as our server knows? */
+  readonly areWeIn: boolean;
+  /** What was sent and has no verdict yet. */
+  readonly staged: readonly EventId[];
+  readonly given: ReadonlySet<EventId>;
+}
+
 interface Unsent {
   readonly server: SimulatedServer;
   readonly eventIds: EventId[];
@@ -55,8 +64,7 @@ export class Play {
   #process: Process;
   #transactions = 0;
   #isWhole = false;
-  /** Events without a verdict when the workflow last began to work, as long as it has not answered. */
-  #waiting: EventId[] = [];
+  #seen: Look = { areWeIn: false, staged: [], given: new Set() };
   #armed: 'before' | 'after' = 'before';
 
   constructor(machine: Machine, plan: Plan) {
@@ -80,6 +88,7 @@ export class Play {
     for (const step of this.plan.steps) {
       await this.#take(step);
       await this.#rest();
+      if (step.do === 'work' || step.do === 'join') await this.#look();
     }
     await this.#settle();
   }
@@ -213,8 +222,6 @@ export class Play {
     this.#transactions += 1;
     const txnId = `t${this.#transactions}`;
     const pdus = eventIds.map((eventId) => this.world.raw(eventId));
-    const wereWeIn = await this.#areWeIn();
-    const given = new Set(this.residents.given);
     for (let tries = 0; tries < 5; tries += 1) {
       const answer = await this.#alive(() =>
         this.#process.receiver.receiveTransaction(server.name, txnId, transactionWith(pdus)),
@@ -226,21 +233,23 @@ export class Play {
         const result = results[eventId] as JsonObject | undefined;
         if (result !== undefined && result['error'] === undefined) this.pushed.add(eventId);
       }
-      if (!wereWeIn || !(await this.#areWeIn())) this.#doubt([...eventIds, ...(await this.#staged())], given);
+      await this.#look(eventIds);
       return;
     }
     throw new Stuck('a transaction was not answered');
   }
 
-  /** Nobody of ours is in: what has no verdict gets none, nor need what was given meanwhile have been taken in. */
-  #doubt(eventIds: readonly EventId[], givenBefore: ReadonlySet<EventId>): void {
-    const meanwhile = [...this.residents.given].filter((id) => !givenBefore.has(id));
-    for (const eventId of [...eventIds, ...meanwhile]) this.unsure.add(eventId);
-  }
-
-  /** As far as our server knows. */
-  async #areWeIn(): Promise<boolean> {
-    return isAnybodyIn(this.#process.fragile.store, this.world.roomId);
+  /**
+   * Looks at what is at rest. Where nobody of ours is in, by whatever came of the last step, what had no verdict gets none, nor need what
+   * was given meanwhile have been taken in; `sent`: in the last step, of which the same is true if nobody was in before it.
+   */
+  async #look(sent: readonly EventId[] = []): Promise<void> {
+    const before = this.#seen;
+    const areWeIn = await isAnybodyIn(this.#process.fragile.store, this.world.roomId);
+    this.#seen = { areWeIn, staged: await this.#staged(), given: new Set(this.residents.given) };
+    if (areWeIn && (before.areWeIn || sent.length === 0)) return;
+    const meanwhile = [...this.residents.given].filter((id) => !before.given.has(id));
+    for (const eventId of [...sent, ...before.staged, ...this.#seen.staged, ...meanwhile]) this.unsure.add(eventId);
   }
 
   /** What was sent and has not been looked at for good. */
@@ -292,14 +301,10 @@ export class Play {
   }
 
   async #work(actions: number) {
-    this.#waiting.push(...(await this.#staged()));
-    const given = new Set(this.residents.given);
     const worked = await this.#process.work(this.world.roomId, actions, (action) => {
       this.coverage.count(`action ${action.type}`);
     });
     this.#isWhole = worked.state.phase === 'complete';
-    if (worked.state.phase === 'ended') this.#doubt(this.#waiting, given);
-    this.#waiting = [];
     return worked;
   }
 
@@ -316,6 +321,7 @@ export class Play {
       await this.#alive(() => this.#process.finishJoins());
       const next = await this.#alive(() => this.#work(50));
       await this.#rest();
+      await this.#look();
       const staged = await this.#process.fragile.store.query<{ at: number }>(
         `SELECT not_before AS at FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL ORDER BY not_before`,
         [roomId],
@@ -329,6 +335,7 @@ export class Play {
       await this.#machine.clock.set(Math.max(now + 1_000, Number.isFinite(due) ? due : now));
       await this.#process.restartReceiver();
       await this.#rest();
+      await this.#look();
     }
     throw new Stuck(`it does not come to rest: ${await this.#whatIsLeft()}`);
   }

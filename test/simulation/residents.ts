@@ -89,6 +89,10 @@ export class Residents {
           const limit = outage === 'few' ? Math.min(FEW, query.limit) : query.limit;
           const found = this.#missing({ ...query, limit });
           for (const id of found) this.given.add(id);
+          const [earliest, latest, gave] = [query.earliestEvents, query.latestEvents, found].map((ids) =>
+            ids.join(', '),
+          );
+          this.asked.push(`  between ${earliest ?? ''} and ${latest ?? ''} it gave ${gave ?? ''}`);
           return raws(found);
         }),
     };
