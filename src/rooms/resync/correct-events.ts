@@ -22,12 +22,11 @@
  */
 import {
   countCorrectionsDue,
-  expandCauses,
   isCurrentStateDue,
-  readCorrectionCauses,
   readCorrectionTargets,
   settleCurrentState,
 } from '../../store/events/corrections.ts';
+import { expandToChildren, lookThrough, readCorrectionCauses } from '../../store/events/expand-causes.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync, readStanding, standsStill } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
@@ -41,7 +40,7 @@ import { type Correcting, type CorrectionProgress, mayCorrect } from './correcti
 import { type Stay } from './fetch-gaps.ts';
 import { stateOfExtremities } from './state-of-extremities.ts';
 
-/** Changes whose dependants are looked for in one step: each step may read all events of the room once. */
+/** Changes whose dependants are looked for in one step. */
 const CAUSES_A_STEP = 200;
 /** Events judged in a step. */
 const TARGETS_A_STEP = 200;
@@ -148,7 +147,12 @@ const KINDS: Readonly<Record<'anchors' | 'causes' | 'targets' | 'overdue', Step>
     const causes = await readCorrectionCauses(store, roomId, CAUSES_A_STEP);
     const expandable = causes.filter(({ anchors }) => !anchors);
     if (expandable.length === 0) return 'nothing due';
-    await expandCauses(store, roomId, expandable);
+    const toChildren = expandable.filter(({ lookedTo }) => lookedTo === null);
+    // Those go on with which it has begun, so that changes that come all the time are taken together after them.
+    const furthest = Math.max(...expandable.map(({ lookedTo }) => lookedTo ?? -1));
+    const looking = expandable.filter(({ lookedTo }) => lookedTo === furthest);
+    if (looking.length > 0 && (await lookThrough(store, roomId, looking))) toChildren.push(...looking);
+    if (toChildren.length > 0) await expandToChildren(store, roomId, toChildren);
     return 'done';
   },
 

@@ -70,7 +70,7 @@ export function completeHollow(incoming: string): string {
     SELECT DISTINCT room_id, '${CURRENT_STATE}', cause, false, false, false, since FROM judged WHERE NOT in_partial AND is_state
      ORDER BY 1, 2
     ON CONFLICT (room_id, event_id) DO UPDATE
-       SET (cause, verdict) = (greatest(c.cause, excluded.cause), c.verdict OR excluded.verdict)
+       SET (cause, verdict, looked_to) = (greatest(c.cause, excluded.cause), c.verdict OR excluded.verdict, NULL)
   )
   SELECT room_id AS "roomId", EXISTS (SELECT FROM judged j WHERE j.nid = c.nid) AS "isNoted" FROM completed c`;
 }

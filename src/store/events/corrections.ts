@@ -3,18 +3,14 @@
  * writes them, then the events that rest on these, found by sets. Nothing here needs the room's lock: a row that is taken, or
  * written twice, stays right.
  */
-import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
-import { isKnownOtherwise } from './guessed-states.ts';
 
 /** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
 export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
 
-/** An event that cites one of another type as auth event is rejected for that alone. */
-const AUTH_TYPES = `(${[...AUTH_EVENT_TYPES].map((type) => `'${type}'`).join(', ')})`;
 /** For people and for the workflow's decision; nobody counts further. */
 const COUNTED_MAX = 10_000;
 
@@ -27,18 +23,8 @@ export function noteVerdicts(rows: string): string {
     INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
     SELECT $1, n.event_id, n.cause, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
       FROM (${rows}) AS n(event_id, cause) ORDER BY n.event_id
-    ON CONFLICT (room_id, event_id) DO UPDATE SET (cause, verdict, anchors) = (greatest(c.cause, excluded.cause), true, true)`;
-}
-
-/** An event or an anchor that changed. */
-export interface CorrectionCause {
-  readonly eventId: EventId;
-  /** Position of the entry by which it changed. */
-  readonly cause: number;
-  /** Its verdict is another: what cites it as an auth event is to be looked at. */
-  readonly verdict: boolean;
-  /** The states at anchors are still to be looked at. */
-  readonly anchors: boolean;
+    ON CONFLICT (room_id, event_id) DO UPDATE
+       SET (cause, verdict, anchors, looked_to) = (greatest(c.cause, excluded.cause), true, true, NULL)`;
 }
 
 /** An event to be looked at again. */
@@ -57,7 +43,7 @@ export interface CorrectionTarget {
  */
 
 /** Its verdict counts: it is no event whose verdict is provisional, which others are looked at for later. */
-const IS_SETTLED = `
+export const IS_SETTLED = `
   (SELECT count(*) FROM event_states x WHERE x.room_id = $1 AND x.event_id = c.event_id AND x.partial) = 0`;
 
 /** None of what a target cites is provisional; what is has its full state soon, and the target is looked at then. */
@@ -68,94 +54,17 @@ const RESTS_ON_SETTLED = `
       WHERE p.event_id = t.event_id AND p.room_id = $1) = 0
   ELSE true END`;
 
-/** The first changes of a room whose dependants are not known yet, those before others by which others changed. */
-export function readCorrectionCauses(sql: Sql, roomId: RoomId, limit: number): Promise<CorrectionCause[]> {
-  return sql.query(
-    `SELECT event_id AS "eventId", cause, verdict, anchors FROM correction_causes c
-      WHERE room_id = $1 AND event_id <> '${CURRENT_STATE}' AND ${IS_SETTLED} ORDER BY cause, event_id LIMIT $2`,
-    [roomId, limit],
-  );
-}
-
 /** The states at anchors are as these changes make them. A change that has come since keeps its mark. */
-export async function settleAnchorsOf(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<void> {
+export async function settleAnchorsOf(
+  sql: Sql,
+  roomId: RoomId,
+  causes: readonly { readonly eventId: EventId; readonly cause: number }[],
+): Promise<void> {
   await sql.query(
     `UPDATE correction_causes c SET anchors = false
        FROM unnest($2::text[], $3::bigint[]) AS done(event_id, cause)
       WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause`,
     [roomId, textArray(causes.map(({ eventId }) => eventId)), int8Array(causes.map(({ cause }) => cause))],
-  );
-}
-
-/**
- * Replaces changes by the events that rest on them: the children of what has another state after it, what cites an event with
- * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided; and what was
- * judged by an event that was hollow, whose content is another in the same states. Of a gap that is closed also what stands on it,
- * however far, and was spared while its state was guessed (guessed-states.ts): it is judged again even if the guess was right. One
- * statement, whatever it finds; a change that has come since is left.
- */
-export async function expandCauses(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<void> {
-  const citing = `
-    UNION ALL
-    SELECT p.event_id, c.cause, c.event_id, false
-      FROM pdus p CROSS JOIN unnest(p.auth_events) AS cited(event_id) JOIN proof c ON c.event_id = cited.event_id
-     WHERE p.room_id = $1
-    UNION ALL
-    SELECT e.event_id, c.cause, c.event_id, false
-      FROM event_states e CROSS JOIN unnest(e.auth_state) AS used(nid) JOIN proof c ON c.nid = used.nid
-     WHERE e.room_id = $1 AND c.completed_at IS NOT NULL
-    UNION ALL
-    SELECT e.event_id, c.cause, c.event_id, true
-      FROM (SELECT * FROM proof ORDER BY cause DESC LIMIT 1) AS c
-      JOIN event_states e ON e.room_id = $1
-     CROSS JOIN LATERAL (SELECT prev_events FROM pdus WHERE nid = e.event_nid OFFSET 0) AS p
-     WHERE cardinality(p.prev_events) > 1
-       AND (SELECT count(DISTINCT coalesce(s.state_after, a.state_after))
-              FROM unnest(p.prev_events) AS prev(event_id)
-              LEFT JOIN event_states s ON s.room_id = $1 AND s.event_id = prev.event_id
-              LEFT JOIN anchors a ON a.room_id = $1 AND a.event_id = prev.event_id) > 1`;
-  await sql.query(
-    `WITH RECURSIVE taken AS (
-       DELETE FROM correction_causes c USING unnest($2::text[], $3::bigint[]) AS done(event_id, cause)
-        WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause AND NOT c.anchors
-       RETURNING c.event_id, c.cause, c.verdict, c.states
-     ), proof AS (
-       SELECT t.*, p.nid, p.completed_at FROM taken t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
-        WHERE t.verdict AND p.state_key_nid IS NOT NULL AND p.type IN ${AUTH_TYPES}
-     ), above (event_id, cause, through) AS (
-       SELECT c.event_id, c.cause, c.event_id
-         FROM taken c JOIN journal j ON j.position = c.cause AND j.type IN ('GapClosed', 'GapFilled') WHERE c.states
-        UNION
-       SELECT edge.event_id, a.cause, a.through
-         FROM above a
-        CROSS JOIN LATERAL (SELECT event_id FROM event_edges
-                             WHERE room_id = $1 AND prev_event_id = a.event_id OFFSET 0) AS edge
-     ), found (event_id, cause, through, states) AS (
-       SELECT edge.event_id, c.cause, c.event_id, true
-         FROM taken c JOIN event_edges edge ON edge.room_id = $1 AND edge.prev_event_id = c.event_id WHERE c.states
-       UNION ALL
-       SELECT a.event_id, a.cause, a.through, false
-         FROM above a JOIN pdus p ON p.event_id = a.event_id AND p.room_id = $1
-        WHERE ${isKnownOtherwise('p')}
-       ${causes.some(({ verdict }) => verdict) ? citing : ''}
-     )
-     INSERT INTO correction_targets AS t (room_id, event_id, cause, through, states, rank, since)
-     SELECT $1, f.event_id, (min(ARRAY[f.cause::text, f.through]))[1]::bigint, (min(ARRAY[f.cause::text, f.through]))[2],
-            bool_or(f.states), min(coalesce(e.position, coalesce(o.auth_depth, 1000000) - 1000000000)),
-            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-       FROM found f
-      CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = f.event_id AND room_id = $1 OFFSET 0) AS p
-       LEFT JOIN LATERAL (SELECT * FROM event_states WHERE event_nid = p.nid OFFSET 0) AS e ON true
-       LEFT JOIN LATERAL (SELECT * FROM outlier_verdicts WHERE event_nid = p.nid OFFSET 0) AS o ON true
-      WHERE e.partial IS NOT TRUE AND coalesce(e.rule, o.rule, '') <> ALL ($4::text[])
-      GROUP BY f.event_id
-     ON CONFLICT (room_id, event_id) DO UPDATE SET states = t.states OR excluded.states`,
-    [
-      roomId,
-      textArray(causes.map(({ eventId }) => eventId)),
-      int8Array(causes.map(({ cause }) => cause)),
-      REFUSED_BY_PLACE,
-    ],
   );
 }
 

@@ -144,6 +144,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       verdict: noFold('also set where a verdict is noted once more, beside the journal (changed-since.ts)'),
       states: noFold('gathers what changed since the row was last worked off'),
       anchors: noFold('whether the states at anchors were looked at'),
+      looked_to: noFold('how far the room was looked through for what rests on it'),
       since: noFold('read off the clock'),
     },
     // First verdicts on what states lacked, and on what was an outlier: whether they were waited for is in no entry.

@@ -68,8 +68,9 @@ function insertCauses(changed: string): string {
            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
       FROM (${changed}) AS d(event_id, cause, verdict, states)
     ON CONFLICT (room_id, event_id) DO UPDATE
-       SET (cause, verdict, states, anchors) =
-           (excluded.cause, c.verdict OR excluded.verdict, c.states OR excluded.states, c.anchors OR excluded.anchors)`;
+       SET (cause, verdict, states, anchors, looked_to) =
+           (excluded.cause, c.verdict OR excluded.verdict, c.states OR excluded.states, c.anchors OR excluded.anchors,
+            CASE WHEN excluded.verdict THEN NULL ELSE c.looked_to END)`;
 }
 
 function rowValues(rows: readonly EventStateRow[]): string[] {

@@ -168,6 +168,8 @@ export const correctionCauses = pgTable(
     /** The states at anchors are still to be looked at. */
     anchors: boolean().notNull(),
     since: int8().notNull(),
+    /** The room was looked through for what rests on it up to this event, by number; null: not yet. */
+    lookedTo: int8(),
   },
   (table) => [
     primaryKey({ columns: [table.roomId, table.eventId] }),

@@ -7,7 +7,7 @@ import { type EventId, type ServerName, type UserId, domainOf } from '../../../s
 import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
-import { readCorrectionCauses } from '../../../src/store/events/corrections.ts';
+import { readCorrectionCauses } from '../../../src/store/events/expand-causes.ts';
 import { readEventStates } from '../../../src/store/events/event-states.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { readResync } from '../../../src/store/journal/rooms.ts';
