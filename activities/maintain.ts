@@ -21,8 +21,10 @@ const TRANSACTIONS_KEPT_MS = 7 * DAY_MS;
 const KEYS_KEPT_MS = 90 * DAY_MS;
 /** For people to see what was given up; a hundred a room at the most. */
 const DROPPED_KEPT_MS = DAY_MS;
-/** Each room is looked through so often. */
+/** Each room is looked through so often, */
 const COLLECT_EVERY_MS = DAY_MS;
+/** and for so long at a time: a big one keeps the others waiting for no longer, and is gone on with an hour later. */
+const COLLECT_MS_MAX = 5 * 60_000;
 const ROWS_A_BATCH = 1_000;
 
 export interface MaintenanceDependencies {
@@ -58,8 +60,10 @@ export async function maintain(
   while (!isOver()) {
     const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });
     if (roomId === undefined) break;
+    const enough = clock.now() + COLLECT_MS_MAX;
     try {
-      chunks += await collectChunks(store, roomId, { now, heartbeat });
+      const isOverHere = (): boolean => isOver() || clock.now() >= enough;
+      chunks += await collectChunks(store, roomId, { now, heartbeat, isOver: isOverHere });
     } catch (error) {
       // One room's trouble keeps no other from its turn.
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');

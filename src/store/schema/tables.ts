@@ -4,7 +4,7 @@ import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type FailureClass } from '../../resync/events.ts';
-import { bytea, int8 } from './columns.ts';
+import { bytea, hash16, int8 } from './columns.ts';
 
 /**
  * How far the running state fetch of a room is, for readers only. Unlogged: drizzle has no word for it, so its migration
@@ -19,6 +19,39 @@ export const fetchProgress = pgTable('fetch_progress', {
   bytes: int8().notNull(),
   at: int8().notNull(),
 });
+
+/**
+ * The pass over the snapshot chunks of a room that is under way, and how far it is (snapshots/collect-chunks.ts). Unlogged, as
+ * `reached_chunks`: after a crash of PostgreSQL both are empty, and a pass begins anew.
+ */
+export const collections = pgTable('collections', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  pass: int8().generatedAlwaysAsIdentity().unique('collections_by_pass'),
+  startedAt: int8().notNull(),
+  /** Positions up to which events and current states were looked at. */
+  eventsTo: int8().notNull().default(-1),
+  statesTo: int8().notNull().default(-1),
+  /** Up to which reached chunk it was looked at what that leads to. */
+  reachedTo: int8().notNull().default(0),
+  /** Chunks up to this one are settled; null: none is. */
+  sweptTo: hash16(),
+  sweptSince: int8(),
+  isOver: boolean('is_over').notNull().default(false),
+});
+
+/** Chunks that a pass has reached from a state that is named. */
+export const reachedChunks = pgTable(
+  'reached_chunks',
+  {
+    nid: int8().generatedAlwaysAsIdentity().primaryKey(),
+    pass: int8().notNull(),
+    hash: hash16().notNull(),
+  },
+  (table) => [
+    unique('reached_chunks_by_hash').on(table.pass, table.hash),
+    index('reached_chunks_in_order').on(table.pass, table.nid),
+  ],
+);
 
 /**
  * How often the newest attempt of each room was begun. An attempt that was begun again and again without storing anything

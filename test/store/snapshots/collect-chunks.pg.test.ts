@@ -139,6 +139,84 @@ test('who stores a chunk while it is deleted has it stored, whoever is first', a
   expect(await sizeOf(roomId, unnamed)).toBe(MEMBERS + 1);
 });
 
+/** One step of a pass, a few rows each; `true`: the pass is over with it. */
+async function step(roomId: RoomId, now: number): Promise<boolean> {
+  let asked = 0;
+  const isOver = (): boolean => (asked += 1) > 1;
+  // As a process that has just been started.
+  await collectChunks(database.openStore(), roomId, { now, heartbeat: () => undefined, isOver, rowsAStep: 7 });
+  return (await store.query(`SELECT FROM collections WHERE room_id = $1`, [roomId])).length === 0;
+}
+
+test('a pass that is left after each step is gone on with, and no state that is made and named meanwhile is lost', async () => {
+  const { roomId, current, unnamed } = await openRoom();
+  await collect(roomId, first);
+  const number = rooms;
+  const named = async (position: number, state: SnapshotId) =>
+    store.query(
+      `INSERT INTO current_states (room_id, position, state, partial) VALUES ($1, $2, decode($3, 'hex'), false)
+       ON CONFLICT (room_id, position) DO UPDATE SET state = excluded.state`,
+      [roomId, position, state],
+    );
+  const made: SnapshotId[] = [];
+  for (const day of [1, 2, 3]) {
+    let steps = 0;
+    do {
+      // One after the other, at a place that the pass has been at or will be at; each replaces the one before.
+      const members = Array.from(
+        { length: 1 + ((made.length * 7) % MEMBERS) },
+        (_, i) => ids(`$member-${number}-${i}`)[0]!,
+      );
+      made.push(await createSnapshot(store, roomId, members));
+      await named(1 + (made.length % 3), made.at(-1)!);
+      steps += 1;
+    } while (!(await step(roomId, first + day * DAY)));
+    expect(steps).toBeGreaterThan(5);
+    for (const state of [current, ...made.slice(-3)]) expect(await sizeOf(roomId, state)).toBeGreaterThan(0);
+  }
+  await expect(sizeOf(roomId, unnamed)).rejects.toThrow('is not stored');
+  await expect(sizeOf(roomId, made[0]!)).rejects.toThrow('is not stored');
+  expect(await store.query('SELECT FROM reached_chunks')).toEqual([]);
+}, 60_000);
+
+test('a room of more than 300,000 chunks is collected as any other', async () => {
+  const { roomId, current } = await openRoom();
+  await store.query(
+    `INSERT INTO snapshot_chunks (room_id, hash, body)
+     SELECT $1, decode(md5(i::text), 'hex'), '' FROM generate_series(1, 300001) AS i`,
+    [roomId],
+  );
+  const chunks = { heartbeat: () => undefined, rowsAStep: 50_000 };
+  expect(await collectChunks(store, roomId, { ...chunks, now: first })).toBe(0);
+  expect(await collectChunks(store, roomId, { ...chunks, now: first + DAY })).toBeGreaterThan(300_000);
+  expect(await sizeOf(roomId, current)).toBe(MEMBERS);
+}, 120_000);
+
+test('a pass that has condemned chunks for hours is given up, and what it condemned is saved by the next', async () => {
+  const { roomId, unnamed } = await openRoom();
+  const isCondemned = async () =>
+    (await store.query(`SELECT FROM snapshot_chunks WHERE room_id = $1 AND condemned_at IS NOT NULL`, [roomId]))
+      .length > 0;
+  while (!(await isCondemned())) await step(roomId, first);
+  await name(roomId, unnamed);
+  for (let isOver = false; !isOver;) isOver = await step(roomId, first + DAY);
+  expect(await isCondemned()).toBe(true);
+  for (let isOver = false; !isOver;) isOver = await step(roomId, first + DAY);
+  expect(await sizeOf(roomId, unnamed)).toBe(MEMBERS + 1);
+});
+
+test('a room whose pass is not over is due again before its day is, after those whose day is over', async () => {
+  const { roomId } = await openRoom();
+  const query = { everyMs: DAY, limit: 100 };
+  const now = first + 50 * DAY;
+  expect(await roomsToCollect(store, { ...query, now })).toContain(roomId);
+  expect(await roomsToCollect(store, { ...query, now: now + 1 })).toEqual([]);
+  await step(roomId, now);
+  expect(await roomsToCollect(store, { ...query, now })).toEqual([]);
+  expect(await roomsToCollect(store, { ...query, now: now + 1 })).toEqual([roomId]);
+  while (!(await step(roomId, now)));
+});
+
 test('each room has its turn, and once in the time given', async () => {
   const found: RoomId[] = [];
   const query = { now: first + 100 * DAY, everyMs: DAY, limit: 2 };
