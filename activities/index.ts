@@ -8,6 +8,7 @@ import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
 import { correctEvents } from '../src/rooms/resync/correct-events.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
 import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
+import { createFetchPlaces } from '../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
 import { seekMissing } from '../src/rooms/resync/seek-missing.ts';
@@ -27,6 +28,11 @@ import { createProgressWriter } from './fetch-progress.ts';
 import { maintain } from './maintain.ts';
 import { type SweepDependencies, ringOverdue } from './ring-overdue.ts';
 
+/** States of joins: each holds a response stream and a few verification batches, and then what judging a whole state takes. */
+const FETCH_PLACES = { inAll: 8, ofServer: 4 } as const;
+/** And states at gaps, apart from those: whoever pushes events has a say in how many there are. */
+const GAP_PLACES = { inAll: 16, ofServer: 4 } as const;
+
 export interface ActivityDependencies extends SweepDependencies {
   readonly rooms: RoomsContext;
 }
@@ -34,6 +40,8 @@ export interface ActivityDependencies extends SweepDependencies {
 export function createActivities(dependencies: ActivityDependencies): Activities {
   const { rooms } = dependencies;
   const { store } = rooms;
+  const fetchPlaces = createFetchPlaces(FETCH_PLACES);
+  const gapPlaces = createFetchPlaces(GAP_PLACES);
 
   /** What is rows of its own, as far as there is any. */
   const dueOf = async (
@@ -67,7 +75,11 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     fetchState: async (input) => {
       const writer = createProgressWriter(rooms, input);
       try {
-        await whileAlive((beat) => fetchState(rooms, input, progress(beat, writer.report)));
+        await whileAlive((beat) =>
+          fetchPlaces.run(input.resident, { signal: cancellationSignal() }, () =>
+            fetchState(rooms, input, progress(beat, writer.report)),
+          ),
+        );
       } finally {
         await writer.close();
       }
@@ -86,7 +98,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       return eventsSince(input);
     },
     fetchGaps: async (input) => {
-      await whileAlive((beat) => fetchGaps(rooms, input, progress(beat)));
+      await whileAlive((beat) => fetchGaps(rooms, input, progress(beat), gapPlaces));
       return eventsSince(input);
     },
     seekMissing: async (input) => {

@@ -34,7 +34,7 @@ import {
   type ResyncRoomInput,
   type ResyncRoomResult,
 } from '../src/temporal/contract.ts';
-import { RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue } from '../src/temporal/names.ts';
+import { RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue, gapsTaskQueue } from '../src/temporal/names.ts';
 
 /** A wait longer than this starts a new run first, so that waiting rooms hold a history of a few events. */
 const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
@@ -163,7 +163,7 @@ function perform(
       const { attemptNo, resident, atEventId, atJoin } = action;
       const summary = `State from ${resident}, attempt ${attemptNo}`;
       const attempt = { attemptNo, resident, atEventId, ...(atJoin === undefined ? {} : { atJoin }) };
-      return lasting.fetchState.executeWithOptions(asking(summary), [{ ...cursor, ...attempt }]);
+      return lasting.fetchState.executeWithOptions(asking(fetchTaskQueue, summary), [{ ...cursor, ...attempt }]);
     }
     case 'endRound':
       return brief.endRound.executeWithOptions({ summary: `No resident left in round ${action.round}` }, [
@@ -176,15 +176,20 @@ function perform(
         cursor,
       ]);
     case 'fetchGaps':
-      return lasting.fetchGaps.executeWithOptions(asking(`State at gaps, ${gaps?.open ?? 0} open`), [cursor]);
+      return lasting.fetchGaps.executeWithOptions(asking(gapsTaskQueue, `State at gaps, ${gaps?.open ?? 0} open`), [
+        cursor,
+      ]);
     case 'seekMissing':
-      return lasting.seekMissing.executeWithOptions(asking('Look for what the state lacks'), [cursor]);
+      return lasting.seekMissing.executeWithOptions(asking(gapsTaskQueue, 'Look for what the state lacks'), [cursor]);
   }
 }
 
 /** Of activities that ask other servers. */
-function asking(summary: string): { readonly summary: string; readonly taskQueue: string } {
-  return { summary, taskQueue: fetchTaskQueue(workflowInfo().taskQueue) };
+function asking(
+  queueOf: (taskQueue: string) => string,
+  summary: string,
+): { readonly summary: string; readonly taskQueue: string } {
+  return { summary, taskQueue: queueOf(workflowInfo().taskQueue) };
 }
 
 function fold({ roomId, epoch, seq, state }: LoadedResync, { events, gaps, corrections }: ControlEvents): LoadedResync {

@@ -21,6 +21,8 @@ export interface FederationErrorDetails {
   readonly errcode?: string;
   /** How long the server asked us to wait, milliseconds, at most a day. */
   readonly retryAfterMs?: number;
+  /** Nothing of an answer came in all the time that there was for it. */
+  readonly isSilence?: boolean;
   readonly cause?: unknown;
 }
 
@@ -32,11 +34,13 @@ export class FederationError extends Error {
   readonly status?: number;
   readonly errcode?: string;
   readonly retryAfterMs?: number;
+  readonly isSilence: boolean;
 
   constructor(serverName: ServerName, kind: FailureClass, reason: string, details: FederationErrorDetails = {}) {
     super(`${serverName}: ${oneLine(reason)}`, details.cause === undefined ? {} : { cause: details.cause });
     this.serverName = serverName;
     this.kind = kind;
+    this.isSilence = details.isSilence === true;
     if (details.status !== undefined) this.status = details.status;
     if (details.errcode !== undefined) this.errcode = details.errcode;
     if (details.retryAfterMs !== undefined) this.retryAfterMs = details.retryAfterMs;

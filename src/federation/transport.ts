@@ -85,13 +85,16 @@ export function createTransport(dependencies: TransportDependencies): Transport 
       request.signal.throwIfAborted();
       const startedAt = clock.now();
       const deadline = createDeadline(request.signal, request.timeoutMs);
+      let hasAnswered = false;
       const translate = (error: unknown): Error => {
         if (request.signal.aborted) return request.signal.reason as Error;
-        return toFederationError(destination, what, deadline.signal.aborted ? deadline.signal.reason : error);
+        const cause: unknown = deadline.signal.aborted ? deadline.signal.reason : error;
+        return toFederationError(destination, what, cause, hasAnswered);
       };
       try {
         const found = await dependencies.discovery.resolve(destination, deadline.signal);
         const answer = await tryTargets(dependencies, request, found, deadline.signal);
+        hasAnswered = true;
         dependencies.onAnswered(request, answer.statusCode, clock.now() - startedAt);
         if (answer.statusCode !== 200) throw await readError(destination, what, answer, clock.now());
         const encoding = answer.headers['content-encoding'];
@@ -183,7 +186,12 @@ async function readError(
   return errorOfAnswer(serverName, what, answer.statusCode, body, [retryAfter ?? []].flat()[0], now);
 }
 
-function toFederationError(serverName: ServerName, what: string, error: unknown): FederationError {
+function toFederationError(
+  serverName: ServerName,
+  what: string,
+  error: unknown,
+  hasAnswered: boolean,
+): FederationError {
   if (error instanceof FederationError) return error;
   const reason = `${what}: ${describe(error)}`;
   if (error instanceof AddressRefusedError) {
@@ -191,7 +199,8 @@ function toFederationError(serverName: ServerName, what: string, error: unknown)
   }
   if (error instanceof BodyTooLargeError) return new FederationError(serverName, 'too-large', reason);
   if (error instanceof SplitError) return new FederationError(serverName, error.kind, reason);
-  return new FederationError(serverName, kindOfNetworkError(error), reason, { cause: error });
+  const kind = kindOfNetworkError(error);
+  return new FederationError(serverName, kind, reason, { cause: error, isSilence: kind === 'timeout' && !hasAnswered });
 }
 
 /** The words of a network error; several addresses that all failed come as an AggregateError without any. */

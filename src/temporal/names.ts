@@ -58,9 +58,17 @@ export const SEARCH_ATTRIBUTE_TYPES = {
 } as const;
 
 /**
- * Where activities wait that ask other servers, apart from the rest: a hundred residents that answer slowly keep no walk and no
+ * Where fetches of the state of a join wait, apart from the rest: a hundred residents that answer slowly keep no walk and no
  * look at the journal waiting.
  */
 export function fetchTaskQueue(taskQueue: string): string {
   return `${taskQueue}-fetch`;
+}
+
+/**
+ * Where waits what else asks other servers: about gaps, which whoever pushes events may open, and about what is lacking. However
+ * much of that there is in other rooms, a room that was just joined has its state fetched.
+ */
+export function gapsTaskQueue(taskQueue: string): string {
+  return `${taskQueue}-gaps`;
 }

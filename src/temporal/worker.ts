@@ -12,11 +12,14 @@ import { type Context as ActivityContext } from '@temporalio/activity';
 import { NativeConnection, Worker, type WorkerOptions } from '@temporalio/worker';
 import { type Activities } from './contract.ts';
 import { type TemporalTarget } from './client.ts';
-import { fetchTaskQueue } from './names.ts';
+import { fetchTaskQueue, gapsTaskQueue } from './names.ts';
 import { readTemporalTls } from './tls.ts';
 
-/** Fetches in flight in one process: each holds one response stream and a few verification batches, for hours at the worst. */
-const FETCHES_MAX = 8;
+/**
+ * Activities that ask other servers, of a process, in either queue. That many cost next to nothing while they wait for their answers
+ * or for a place: how many states are fetched at a time is bounded elsewhere (src/rooms/resync/fetch-places.ts).
+ */
+const ASKING_MAX = 100;
 /** And all else, walks among it, which no resident can make last. */
 const ACTIVITIES_MAX = 8;
 
@@ -69,11 +72,9 @@ export async function startWorker(options: {
       ],
     },
   } as const satisfies Partial<WorkerOptions>;
-  const fetching = await Worker.create({
-    ...common,
-    taskQueue: fetchTaskQueue(target.taskQueue),
-    maxConcurrentActivityTaskExecutions: FETCHES_MAX,
-  });
+  const asking = [fetchTaskQueue(target.taskQueue), gapsTaskQueue(target.taskQueue)].map((taskQueue) =>
+    Worker.create({ ...common, taskQueue, maxConcurrentActivityTaskExecutions: ASKING_MAX }),
+  );
   const main = await Worker.create({
     ...common,
     taskQueue: target.taskQueue,
@@ -85,7 +86,7 @@ export async function startWorker(options: {
     workflowFailureErrorTypes: { '*': ['NondeterminismError', 'Error'] },
     sinks: { exporter: makeWorkflowExporter(telemetry.spanProcessor, telemetry.resource) },
   });
-  const workers = [main, fetching];
+  const workers = [main, ...(await Promise.all(asking))];
   const stop = (): void => {
     for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
   };

@@ -18,8 +18,9 @@ const KEYS_VALID_MS = 86_400_000;
 
 export interface Resident {
   readonly serverName: ServerName;
-  /** A room with this many members of its own. */
+  /** A room with this many members of its own; and all that it has, that one first. */
   readonly roomId: RoomId;
+  readonly roomIds: readonly RoomId[];
   /** While false, everything about state is answered with 503. */
   isWilling: boolean;
   /** While false, a join is answered with the whole state, whatever was asked. */
@@ -28,8 +29,13 @@ export interface Resident {
   knowsParents: boolean;
   /** While true, the last membership of the state is named, and given to nobody. */
   withholds: boolean;
-  /** A message after all of the state, which a join does not cite. */
+  /** While true, nothing about state is answered. */
+  isSilent: boolean;
+  /** Requests that were not answered so far. */
+  readonly unanswered: number;
+  /** A message after all of the state of a room, which a join does not cite. */
   readonly missed: EventId;
+  readonly missedOf: (roomId: RoomId) => EventId;
   stop(): Promise<void>;
 }
 
@@ -44,9 +50,9 @@ interface Room {
 }
 
 /** A public room: create, its creator's join, power levels, join rules, and further members. */
-function createRoom(serverName: ServerName, members: number): Room {
+function createRoom(serverName: ServerName, members: number, name: string): Room {
   const rules = rulesOf(VERSION);
-  const roomId = `!small:${serverName}` as RoomId;
+  const roomId = `!${name}:${serverName}` as RoomId;
   const owner = `@owner:${serverName}`;
   const events = new Map<string, JsonObject>();
   let head: string | undefined;
@@ -146,11 +152,20 @@ function answerTo(
 }
 
 /** Listens on 127.0.0.1 under the name `localhost:PORT`. */
-export async function startResident(certificates: CertificateFiles, members: number): Promise<Resident> {
+export async function startResident(
+  certificates: CertificateFiles,
+  members: number,
+  { rooms: count = 1 } = {},
+): Promise<Resident> {
   const [cert, key] = await Promise.all([readFile(certificates.certificateFile), readFile(certificates.keyFile)]);
   const server = createServer({ cert, key }, (request, response) => {
     const url = new URL(request.url ?? '', `https://${resident.serverName}`);
+    const room = roomOf(url);
     const isAboutState = /\/v1\/(state|state_ids|event)\//.test(url.pathname);
+    if (isAboutState && resident.isSilent) {
+      unanswered += 1;
+      return;
+    }
     const answer =
       isAboutState && !resident.isWilling
         ? { status: 503, body: { errcode: 'M_UNKNOWN', error: 'not now' } }
@@ -161,15 +176,33 @@ export async function startResident(certificates: CertificateFiles, members: num
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const serverName = `localhost:${(server.address() as AddressInfo).port}` as ServerName;
-  const room = createRoom(serverName, members);
+  const rooms = Array.from({ length: count }, (_, i) =>
+    createRoom(serverName, members, i === 0 ? 'small' : `small-${i}`),
+  );
+  const [first] = rooms as [Room, ...Room[]];
+  /** By the room or the event that a request names. */
+  const roomOf = (url: URL): Room => {
+    const named = decodeURIComponent(url.pathname.split('/')[5] ?? '');
+    return (
+      rooms.find(({ roomId, events, missed }) => named === roomId || events.has(named) || named === missed.eventId) ??
+      first
+    );
+  };
+  let unanswered = 0;
   const resident: Resident = {
     serverName,
-    roomId: room.roomId,
+    roomId: first.roomId,
+    roomIds: rooms.map(({ roomId }) => roomId),
+    isSilent: false,
+    get unanswered() {
+      return unanswered;
+    },
+    missedOf: (roomId) => (rooms.find((room) => room.roomId === roomId) ?? first).missed.eventId,
     isWilling: true,
     omitsMembers: true,
     knowsParents: true,
     withholds: false,
-    missed: room.missed.eventId,
+    missed: first.missed.eventId,
     stop: async () => {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();

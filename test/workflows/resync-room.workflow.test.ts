@@ -58,8 +58,10 @@ interface Running extends TestRejoinder {
   readonly replaceWorker: () => Promise<void>;
   /** One pass of the sweep, by a workflow of its own. */
   readonly sweep: () => Promise<unknown>;
-  /** Joins the resident's room, which rings the workflow. */
-  readonly joinRoom: () => Promise<void>;
+  /** Joins the resident's room, or one of another's, which rings the workflow. */
+  readonly joinRoom: (roomId?: RoomId, via?: Resident) => Promise<void>;
+  /** A further server, and the runs of its rooms. */
+  readonly startAnother: (rooms: number) => Promise<{ readonly other: Resident; readonly runs: WorkflowHandle[] }>;
 }
 
 interface StartOptions {
@@ -100,7 +102,9 @@ async function start({
   let worker = await work(bundle);
   const { roomId } = resident;
   const run = temporal.client.workflow.getHandle(resyncWorkflowId(roomId, idPrefix));
+  const others: (() => Promise<void>)[] = [];
   onTestFinished(async () => {
+    for (const end of others) await end();
     // A test that failed leaves a workflow that waits.
     await run.terminate('the test is over').catch(() => undefined);
     await worker.shutdown();
@@ -122,9 +126,18 @@ async function start({
       const args = [{ budgetMs: 10_000 }];
       return temporal.client.workflow.execute(workflowType, { workflowId: `${idPrefix}${id}`, taskQueue, args });
     },
-    joinRoom: async () => {
+    joinRoom: async (room = roomId, via = resident) => {
       const userId = `@me:${context.serverName}` as UserId;
-      await rooms.joinRoom(context, { room: roomId, userId, via: [resident.serverName], signal });
+      await rooms.joinRoom(context, { room, userId, via: [via.serverName], signal });
+    },
+    startAnother: async (count) => {
+      const other = await startResident(certificates, MEMBERS, { rooms: count });
+      const runs = other.roomIds.map((room) => temporal.client.workflow.getHandle(resyncWorkflowId(room, idPrefix)));
+      others.push(async () => {
+        for (const each of runs) await each.terminate('the test is over').catch(() => undefined);
+        await other.stop();
+      });
+      return { other, runs };
     },
   };
 }
@@ -312,8 +325,11 @@ test('a run whose activities never write anything fails after three rounds', asy
 });
 
 /** An event that we lack is cited in the room. */
-async function openGap({ context, resident }: Running): Promise<void> {
-  const { roomId, missed } = resident;
+async function openGap(
+  { context, resident }: Pick<Running, 'context' | 'resident'>,
+  roomId = resident.roomId,
+): Promise<void> {
+  const missed = resident.missedOf(roomId);
   await withTransaction(context.store, async (tx) => {
     const room = (await lockRoom(tx, roomId))!;
     const origin = resident.serverName;
@@ -341,6 +357,42 @@ test('a whole room is run again for a gap, says so while it is open, and closes 
   expect(await attributesOf(run)).toMatchObject({ phase: 'complete', gaps: 0 });
   expect(await withoutLooks(run)).toEqual(['fetchGaps', 'fetchGaps']);
   await record('gap-in-a-whole-room', run);
+});
+
+test('eight rooms in which one server is silent about gaps keep the state of a room that is joined from nobody', async () => {
+  const { joinRoom, run, resident, temporal, context, startAnother } = await start();
+  const { other, runs } = await startAnother(8);
+  other.omitsMembers = false;
+  for (const roomId of other.roomIds) {
+    await joinRoom(roomId, other);
+    await openGap({ context, resident: other }, roomId);
+  }
+  other.isSilent = true;
+  for (const roomId of other.roomIds) await temporal.ring(roomId);
+  for (const each of runs) {
+    const isTried = async () => ((await withoutLooks(each)).includes('fetchGaps') ? true : undefined);
+    await eventually('its gap is tried', isTried);
+  }
+  // A server has as many of the places for gaps.
+  await eventually('it is asked', () => Promise.resolve(other.unanswered >= 4 ? true : undefined));
+  await joinRoom();
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  expect(other.unanswered).toBe(4);
+});
+
+test('eight rooms whose resident is silent about their state keep another from nothing, its walk neither', async () => {
+  const { joinRoom, run, resident, startAnother } = await start();
+  const { other, runs } = await startAnother(8);
+  other.isSilent = true;
+  for (const roomId of other.roomIds) await joinRoom(roomId, other);
+  for (const each of runs) {
+    const isAsked = async () => ((await withoutLooks(each)).includes('fetchState') ? true : undefined);
+    await eventually('its state is asked for', isAsked);
+  }
+  await eventually('it is asked', () => Promise.resolve(other.unanswered >= 4 ? true : undefined));
+  await joinRoom();
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  expect(other.unanswered).toBe(4);
 });
 
 test('a gap of a partial room is tried in the pause between two rounds', async () => {

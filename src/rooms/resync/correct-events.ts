@@ -37,7 +37,7 @@ import { correctAnchors } from './correct-anchors.ts';
 import { correctOutliers } from './correct-outliers.ts';
 import { correctTimeline } from './correct-timeline.ts';
 import { type Correcting, type CorrectionProgress, mayCorrect } from './correction-step.ts';
-import { type Stay } from './fetch-gaps.ts';
+import { type Stay } from './ask-gap-residents.ts';
 import { stateOfExtremities } from './state-of-extremities.ts';
 
 /** Changes whose dependants are looked for in one step. */

@@ -103,14 +103,9 @@ export function askIfHealthy<T>(
 
 /** How long a failure keeps everybody away; `undefined`: it says nothing of other requests. */
 function patienceOf(error: FederationError): { readonly firstMs: number; readonly longestMs: number } | undefined {
-  const { kind, retryAfterMs } = error;
+  const { kind, retryAfterMs, isSilence } = error;
   if (retryAfterMs !== undefined) return { firstMs: retryAfterMs, longestMs: retryAfterMs };
-  // A timeout of an answer is of that one answer: a big state may take long. One of connecting is the server's.
-  const isOutOfReach = kind === 'unreachable' || (kind === 'timeout' && isConnectTimeout(error.cause));
+  // An answer that takes too long to come is of that one answer, which may be big; where none came at all it is the server.
+  const isOutOfReach = kind === 'unreachable' || (kind === 'timeout' && isSilence);
   return isOutOfReach ? { firstMs: UNREACHABLE_FIRST_MS, longestMs: UNREACHABLE_LONGEST_MS } : undefined;
-}
-
-function isConnectTimeout(cause: unknown): boolean {
-  const { code } = (cause ?? {}) as { code?: unknown };
-  return code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT';
 }

@@ -3,34 +3,23 @@
  * counted before anybody is asked, and what came of it is in the gap's row. Only what settles a gap is journalled.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { FederationError } from '../../federation/error.ts';
-import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type FederationError } from '../../federation/error.ts';
+import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { gapsEndAt } from '../../resync/next-action.ts';
 import { BEGINS_MAX, GAP_ATTEMPT_MS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
 import { type ResyncState } from '../../resync/state.ts';
-import {
-  type BegunGap,
-  type Gap,
-  beginGap,
-  forgetGapBegins,
-  readGaps,
-  recordGapFailure,
-  takeBackGapAttempt,
-} from '../../store/events/gaps.ts';
+import { type Gap, beginGap, readGaps, recordGapFailure, takeBackGapAttempt } from '../../store/events/gaps.ts';
 import { countCorrectionsDue } from '../../store/events/corrections.ts';
-import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
-import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { type Lanes, createLanes } from '../lanes.ts';
 import { byTurns } from '../gap-places.ts';
-import { askIfHealthy } from './destination-health.ts';
-import { chooseGapResidents } from './gap-residents.ts';
-import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
-import { type FetchedState, fetchStateAt } from './state-at.ts';
+import { type GapPass, type Outcome, type Stay, askGapResidents } from './ask-gap-residents.ts';
+import { type FetchPlaces, createFetchPlaces } from './fetch-places.ts';
+import { lackingOf, recordFetched } from './settle-answer.ts';
 import { type Progress } from './state-intake.ts';
 
 /**
@@ -48,38 +37,28 @@ const LOOK_AGAIN_MS = 1_000;
 const GAPS_AT_ONCE = 6;
 /** and of these, gaps that events of one server have opened. */
 const GAPS_OF_ORIGIN_AT_ONCE = 2;
-/**
- * For the whole state from one resident, however slowly it sends: half a minute in the first attempt, and twice as long in
- * each that follows. What came is kept, so that a state that takes minutes goes on where it was.
- */
-const RESIDENT_MS_MIN = 30_000;
-const RESIDENT_MS_MAX = 5 * 60_000;
+/** Of a pass that nobody else's shares places with. */
+const PLACES_OF_PASS = { inAll: GAPS_AT_ONCE, ofServer: GAPS_AT_ONCE } as const;
 const ABANDONED = `the state at it was begun ${BEGINS_MAX} times, and each time nothing of it was stored before the work ended`;
 
-export interface Stay {
-  readonly roomId: RoomId;
-  readonly epoch: number;
-}
-
 /** Gaps that are tried in one go, and what else waits for it. */
-interface Pass {
-  readonly context: RoomsContext;
-  readonly stay: Stay;
+interface Pass extends GapPass {
   readonly progress: Progress;
   readonly begunAt: number;
   readonly running: Map<EventId, { readonly origin: ServerName; readonly ended: Promise<unknown> }>;
-  /** It does not begin anything any more, since others wait. */
-  isEnding: boolean;
-  /** Aborted when others have waited for long enough. */
-  readonly late: AbortController;
 }
 
 /**
  * Tries the gaps of the stay that are due, those too that are due meanwhile, as long as nothing else of the room is: a few side by
  * side, the servers that sent what builds on them by turns. Those that ended their worker are tried alone, after all others: what
- * they do is no attempt of another. Throws only for faults of ours.
+ * they do is no attempt of another. `places` are shared by the passes of a process. Throws only for faults of ours.
  */
-export async function fetchGaps(context: RoomsContext, stay: Stay, progress: Progress): Promise<void> {
+export async function fetchGaps(
+  context: RoomsContext,
+  stay: Stay,
+  progress: Progress,
+  places: FetchPlaces = createFetchPlaces(PLACES_OF_PASS),
+): Promise<void> {
   const { store, clock } = context;
   const begunAt = clock.now();
   const resync = await readResync(store, stay.roomId);
@@ -89,7 +68,7 @@ export async function fetchGaps(context: RoomsContext, stay: Stay, progress: Pro
   const lanes = createLanes(GAPS_AT_ONCE, progress.signal);
   const stop = AbortSignal.any([cutOff, lanes.signal]);
   const late = new AbortController();
-  const pass: Pass = { context, stay, progress, begunAt, running: new Map(), isEnding: false, late };
+  const pass: Pass = { context, stay, progress, places, begunAt, running: new Map(), isEnding: false, late };
   try {
     await tryByTurns(pass, resync.state.phase, lanes, stop);
   } catch (error) {
@@ -180,7 +159,7 @@ async function tryGap(pass: Pass, gap: Gap, cutOff: AbortSignal): Promise<void> 
   if (begun.begins > BEGINS_MAX) return giveUp(context, stay, eventId, ABANDONED);
   const signal = AbortSignal.any([progress.signal, cutOff]);
   try {
-    const outcome = await askResidents(pass, gap, begun, { ...progress, signal });
+    const outcome = await askGapResidents(pass, gap, begun, { ...progress, signal });
     if (outcome.type === 'fetched') await close(context, stay, eventId, outcome);
     else if (outcome.type === 'failed') await postpone(context, stay, gap, begun.attempts, outcome.failure);
     else await rest(context, stay, eventId, outcome);
@@ -192,93 +171,6 @@ async function tryGap(pass: Pass, gap: Gap, cutOff: AbortSignal): Promise<void> 
     }
     if (!isCutOff) throw error;
   }
-}
-
-type Outcome =
-  | { readonly type: 'fetched'; readonly resident: ServerName; readonly state: FetchedState }
-  /** Absent: no server is known that could be asked. */
-  | { readonly type: 'failed'; readonly failure: FederationError | undefined }
-  /** It is no attempt, for nobody could be asked, or it had stored something when others could not wait for it any longer. */
-  | { readonly type: 'put-off'; readonly until: number; readonly reason: string };
-
-const NOBODY_ASKED = 'all servers that are known in the room are out of reach, or want to be left alone';
-const GOES_ON = 'the state at it comes in parts, and other work of the room had its turn';
-
-/** Asks one resident after the other. Rejects when `progress` is aborted, and for faults of ours. */
-async function askResidents(pass: Pass, gap: Gap, begun: BegunGap, progress: Progress): Promise<Outcome> {
-  const { context, stay } = pass;
-  const { residents, known, restingUntil } = await chooseGapResidents(context, stay.roomId, gap, begun);
-  let failure: FederationError | undefined;
-  let until = restingUntil;
-  const asked: ServerName[] = [];
-  const stored = { something: false };
-  const onStored = (): Promise<void> => {
-    stored.something = true;
-    return forgetGapBegins(context.store, stay.roomId, gap.eventId);
-  };
-  for (const resident of residents) {
-    if (asked.length > 0 && pass.isEnding) break;
-    const late = AbortSignal.any([AbortSignal.timeout(residentMs(begun.attempts)), pass.late.signal]);
-    const bounded = { ...progress, signal: AbortSignal.any([progress.signal, late]) };
-    try {
-      const state = await askIfHealthy(context, resident, () => {
-        asked.push(resident);
-        // Nobody else may know the gap's event, and yet what its state names: asked once an attempt, whoever gives it in part.
-        const others = failure?.kind === 'incomplete' ? [] : residents.filter((other) => other !== resident);
-        const request = { eventId: gap.eventId, resident, others, attempts: begun.attempts, known, onStored };
-        return stateAtGap(context, stay, request, bounded);
-      });
-      return { type: 'fetched', resident, state };
-    } catch (error) {
-      if (progress.signal.aborted) throw error;
-      const told = late.aborted ? tookTooLong(resident) : error;
-      if (!(told instanceof FederationError)) throw error;
-      // Who gave most of the state says more of the gap than who was out of reach.
-      if (failure?.kind !== 'incomplete') failure = told;
-      // Another room has asked it since the others were chosen.
-      if (asked.length === 0) until = Math.min(until ?? Infinity, context.clock.now() + (told.retryAfterMs ?? 0));
-    }
-  }
-  if (stored.something && pass.late.signal.aborted) {
-    return { type: 'put-off', until: context.clock.now(), reason: GOES_ON };
-  }
-  if (asked.length > 0 || until === null) return { type: 'failed', failure };
-  return { type: 'put-off', until, reason: NOBODY_ASKED };
-}
-
-function residentMs(attempts: number): number {
-  return Math.min(RESIDENT_MS_MIN * 2 ** Math.max(0, attempts - 1), RESIDENT_MS_MAX);
-}
-
-function tookTooLong(resident: ServerName): FederationError {
-  return new FederationError(resident, 'timeout', 'the state at the gap took too long');
-}
-
-interface GapRequest {
-  readonly eventId: EventId;
-  readonly resident: ServerName;
-  readonly others: readonly ServerName[];
-  readonly attempts: number;
-  readonly known: number;
-  readonly onStored: () => Promise<void>;
-}
-
-async function stateAtGap(
-  context: RoomsContext,
-  { roomId, epoch }: Stay,
-  { eventId, resident, others, attempts, known, onStored }: GapRequest,
-  progress: Progress,
-): Promise<FetchedState> {
-  const resync = await readResync(context.store, roomId);
-  const request = {
-    roomId,
-    rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
-    ...{ resident, others, atEventId: eventId },
-    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
-      settleAnswer(context, { roomId, epoch, gap: { attempts, known } }, lacked, wanted),
-    onStored,
-  };
-  return fetchStateAt(context, request, progress);
 }
 
 async function close(

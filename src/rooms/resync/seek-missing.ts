@@ -16,7 +16,7 @@ import { type RoomsContext } from '../context.ts';
 import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { type HealthView, viewHealth } from './destination-health.ts';
-import { type Stay } from './fetch-gaps.ts';
+import { type Stay } from './ask-gap-residents.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
 import { WantedEvents } from './wanted-events.ts';
 

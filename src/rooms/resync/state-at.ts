@@ -46,6 +46,8 @@ export interface StateRequest {
   readonly others?: readonly ServerName[];
   /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
   readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
+  /** The resident has named the state. */
+  readonly onNamed?: () => void;
   /** Events were stored that had not been there. */
   readonly onStored: () => Promise<void>;
 }
@@ -94,6 +96,7 @@ export async function fetchStateAt(
   const askedAt = before?.joinEventId ?? request.atEventId;
 
   const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal });
+  request.onNamed?.();
   const stateIds = before === undefined ? ids.stateIds : beforeTheJoin(ids.stateIds, before);
   const all = new Set([...stateIds, ...ids.authChainIds, ...(before === undefined ? [request.atEventId] : [])]);
   const wanted = new WantedEvents(all, await readHeldEvents(store, roomId, [...all]));

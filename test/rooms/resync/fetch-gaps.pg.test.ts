@@ -1,10 +1,14 @@
 /** The states at gaps, and what a degraded room looks for on, over a real database. */
 import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
+import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../../src/matrix/state-digest.ts';
 import { type ResyncEvent } from '../../../src/resync/events.ts';
 import { nextAction } from '../../../src/resync/next-action.ts';
+import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
+import { fetchGaps } from '../../../src/rooms/resync/fetch-gaps.ts';
+import { type FetchPlaces, NoPlaceError } from '../../../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../../../src/rooms/resync/fetch-state.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
@@ -221,6 +225,39 @@ describe('a gap', () => {
     await opened(here, small, missing, 'stranger.test' as ServerName);
     await here.resync();
     expect(here.asked.filter((what) => what.startsWith('stranger'))).toEqual([]);
+  });
+
+  test('about which a server was silent for as long as it had is asked of it no more for a while, in any room', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    await speak(here, small, [B]);
+    const silence = new FederationError(B, 'timeout', 'nothing came', { isSilence: true });
+    script.stateIds = (server) => (server === B ? Promise.reject(silence) : refuse(server, 'not-found'));
+    await opened(here, small, missing, B);
+    await here.resync();
+    const resting = await viewHealth(here.context).resting([A, B]);
+    expect([...resting]).toEqual([[B, here.context.clock.now() + 20_000]]);
+  });
+
+  test('waits for another resident or another time, where its resident is asked for as many states as a server may be', async () => {
+    const { small, here, missing } = await wholeRoomWithGap();
+    await speak(here, small, [B]);
+    await opened(here, small, missing, B);
+    here.asked.length = 0;
+    // As when all places of that server are taken.
+    const busy = (taken: readonly ServerName[]): FetchPlaces => ({
+      run: (server, _waiting, work) => (taken.includes(server) ? Promise.reject(new NoPlaceError('none')) : work()),
+    });
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    const stay = { roomId: small.room.roomId, epoch: 1 };
+    await fetchGaps(here.context, stay, progress, busy([A, B]));
+    expect(here.asked).toEqual([]);
+    expect(await gapsOf(here, small)).toMatchObject([
+      { attempts: 0, lastReason: expect.stringContaining('as many states') as string },
+    ]);
+    here.wait(MINUTE);
+    await fetchGaps(here.context, stay, progress, busy([B]));
+    expect(here.asked.filter((what) => what.includes('state_ids'))).toEqual([`${A} state_ids ${missing}`]);
+    expect(await gapsOf(here, small)).toEqual([]);
   });
 
   test('that nobody fills is tried again with growing pauses, says why, and is given up in the end', async () => {
