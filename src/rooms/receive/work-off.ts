@@ -54,6 +54,15 @@ const RELEASED_AT_ONCE = 50;
 /** Whether events of the room are left for its next turn, and those among them for which the time was over. */
 type TurnEnd = 'done' | 'left' | 'cut';
 
+/** A room that is leased. */
+interface Working {
+  /** Something was staged in it since the last look. */
+  again: boolean;
+  /** Positions of the journal: of the last append to the room that was heard of, and up to which all were minded. */
+  toldOf: number;
+  settledAt: number;
+}
+
 export interface WorkOff {
   /** Says that events of a room were staged. */
   poke(roomId: RoomId): void;
@@ -73,8 +82,7 @@ class Worker implements WorkOff {
   readonly #holder = randomUUID();
   readonly #closing = new AbortController();
   readonly #budgets: ReturnType<typeof createBudgets>;
-  /** Rooms that are leased, and whether something was staged in them since the last look. */
-  readonly #working = new Map<RoomId, { again: boolean; release: boolean }>();
+  readonly #working = new Map<RoomId, Working>();
   /** Rooms in which events wait for something that an append may bring. */
   readonly #waiting = new Set<RoomId>();
   #isReleasing = false;
@@ -88,7 +96,7 @@ class Worker implements WorkOff {
     this.#unsubscribe = context.notifier.subscribe((notification) => {
       const roomId = notification?.topic as RoomId | undefined;
       if (roomId === undefined) this.#inBackground(() => this.#releaseAll());
-      else if (this.#waiting.has(roomId)) this.#released(roomId);
+      else if (this.#waiting.has(roomId)) this.#released(roomId, notification?.position ?? 0);
     });
     this.#timers = [
       setInterval(() => this.#inBackground(() => this.#lease()), POLL_MS),
@@ -143,12 +151,11 @@ class Worker implements WorkOff {
     await this.#lease();
   }
 
-  /** Something was appended to a room in which events wait. */
-  #released(roomId: RoomId): void {
+  /** Something was appended to a room in which events wait: by ourselves, most often, and then it is minded already. */
+  #released(roomId: RoomId, position: number): void {
     const working = this.#working.get(roomId);
     if (working !== undefined) {
-      working.again = true;
-      working.release = true;
+      working.toldOf = Math.max(working.toldOf, position);
       return;
     }
     this.#inBackground(async () => {
@@ -169,24 +176,26 @@ class Worker implements WorkOff {
 
   async #work(roomId: RoomId): Promise<void> {
     const { store } = this.#context;
-    const state = { again: false, release: false };
+    const state: Working = { again: false, toldOf: 0, settledAt: 0 };
+    const isTold = (): boolean => state.toldOf > state.settledAt;
+    const isMore = (): boolean => state.again || isTold();
     this.#working.set(roomId, state);
     let isLeft = false;
     try {
       for (let turns = 0; turns < TURNS_IN_A_ROW && !this.#closing.signal.aborted; turns++) {
-        const { release } = state;
-        Object.assign(state, { again: false, release: false });
-        if (release) await this.#settle(roomId, []);
+        state.again = false;
+        if (isTold()) await this.#settle(roomId, []);
         const lease = { holder: this.#holder, leaseMs: LEASE_MS, limit: TURN_EVENTS_MAX };
         const rows = await takeStaged(store, roomId, lease);
         const end = rows.length === 0 ? 'done' : await this.#turn(roomId, rows);
         isLeft = end !== 'done' || rows.length === TURN_EVENTS_MAX;
         // What costs so much waits behind all other rooms.
-        if (end === 'cut' || (!isLeft && !state.again)) break;
+        if (end === 'cut' || (!isLeft && !isMore())) break;
       }
     } finally {
       await endStagedRoomLease(store, roomId, this.#holder).finally(() => this.#working.delete(roomId));
     }
+    if (isTold() && !this.#closing.signal.aborted) this.#released(roomId, state.toldOf);
     // Others that waited for a place come first.
     if (isLeft || state.again) await this.#lease();
   }
@@ -254,10 +263,10 @@ class Worker implements WorkOff {
 
   /** What is waited for may have come before this was written down: then nothing else would say so. */
   async #settle(roomId: RoomId, nids: readonly number[]): Promise<number> {
-    // It sees what was appended so far, verdicts of our own among it, of which we hear too.
+    const { released, position } = await settleStaged(this.#context.store, roomId, nids, TURN_EVENTS_MAX);
     const working = this.#working.get(roomId);
-    if (working !== undefined) working.release = false;
-    return settleStaged(this.#context.store, roomId, nids, TURN_EVENTS_MAX);
+    if (working !== undefined) working.settledAt = position;
+    return released;
   }
 
   async #start(errand: Errand): Promise<void> {

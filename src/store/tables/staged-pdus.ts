@@ -206,13 +206,20 @@ export async function wakeStaged(
   );
 }
 
+export interface Settled {
+  /** How many events were released. */
+  readonly released: number;
+  /** Of the journal: all that was appended up to it has been minded. */
+  readonly position: number;
+}
+
 /**
  * Takes away events on which there is a verdict, and releases up to `limit` of those of the room that wait for nothing any
  * more: for no open gap, no event for which a staged one stands, and no join under way. Events that wait for a released one alone are
- * released with it, in the hope that they can be judged together. Gives how many were released.
+ * released with it, in the hope that they can be judged together.
  */
-export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly number[], limit: number): Promise<number> {
-  const [row] = await sql.query<{ released: number }>(
+export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly number[], limit: number): Promise<Settled> {
+  const [row] = await sql.query<Settled>(
     `WITH RECURSIVE gone AS (
        DELETE FROM staged_pdus WHERE nid = ANY ($2::bigint[])
      ), ${WAITING},
@@ -224,10 +231,11 @@ export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly numb
        UPDATE staged_pdus SET not_before = ${NOW_MS}, waits_for = '{}'
         WHERE nid IN (SELECT nid FROM next LIMIT $3) RETURNING nid
      )
-     SELECT count(*) AS released FROM released`,
+     SELECT (SELECT count(*) FROM released) AS released, position FROM journal_head`,
     [roomId, int8Array(nids), limit],
   );
-  return row?.released ?? 0;
+  invariant(row, 'journal_head has its row');
+  return row;
 }
 
 /**
