@@ -137,6 +137,8 @@ export interface Simulator {
   emit(roomId: RoomId, drafts: readonly PlacedDraft[]): Promise<readonly EventId[]>;
   /** What stands at a place of the true state; `undefined`: nothing. */
   stateEvent(roomId: RoomId, type: string, stateKey: string): Promise<StandingEvent | undefined>;
+  /** Whether the room has an event, be it one that a joining server said. */
+  holds(roomId: RoomId, eventId: EventId): Promise<boolean>;
   /** A room as it is now. */
   summary(roomId: RoomId): Promise<SimulatedRoomSummary>;
   /** Some of the joined users of simulated servers, of as many servers as there are: senders of events to be emitted. */

@@ -145,6 +145,7 @@ function remoteSimulator(
     resetCounts: () => call('resetCounts'),
     emit: (roomId, drafts) => call('emit', roomId, drafts),
     stateEvent: (roomId, type, stateKey) => call('stateEvent', roomId, type, stateKey),
+    holds: (roomId, eventId) => call('holds', roomId, eventId),
     summary: (roomId) => call('summary', roomId),
     speakers: (roomId, limit) => call('speakers', roomId, limit),
     pushesSettled: () => call('pushesSettled'),

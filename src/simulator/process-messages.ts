@@ -9,7 +9,16 @@ export type SimulatorFacts = Pick<
 
 /** Calls that pass as they are. */
 export type PassedCall =
-  'clear' | 'counts' | 'resetCounts' | 'emit' | 'stateEvent' | 'summary' | 'speakers' | 'pushesSettled' | 'digest';
+  | 'clear'
+  | 'counts'
+  | 'resetCounts'
+  | 'emit'
+  | 'stateEvent'
+  | 'holds'
+  | 'summary'
+  | 'speakers'
+  | 'pushesSettled'
+  | 'digest';
 
 export type SimulatorRequest =
   | { readonly type: 'start'; readonly options: SimulatorOptions }

@@ -77,6 +77,7 @@ export async function startSimulator(
     resetCounts: () => promised(() => counts.reset()),
     emit: (roomId, drafts) => promised(() => emit(federation, roomNamed(federation, roomId), drafts)),
     stateEvent: (roomId, type, key) => promised(() => standing(roomNamed(federation, roomId), type, key)),
+    holds: (roomId, eventId) => promised(() => roomNamed(federation, roomId).event(eventId) !== undefined),
     summary: (roomId) => promised(() => summarise(roomNamed(federation, roomId))),
     speakers: (roomId, limit) => promised(() => speakers(federation, roomNamed(federation, roomId), limit)),
     pushesSettled: () => pushes.settled(),

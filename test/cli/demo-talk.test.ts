@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { gatherCast, speak } from '../../src/cli/demo/talk.ts';
-import { type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { answerTo, gatherCast, speak } from '../../src/cli/demo/talk.ts';
+import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type Simulator } from '../../src/simulator/contract.ts';
 import { generateRoom } from '../../src/simulator/generate-room.ts';
 import { type SimulatedRoom } from '../../src/simulator/room.ts';
@@ -12,7 +12,7 @@ const CREATOR_PLACE = ['m.room.create', ''] as const;
 interface Federation {
   readonly room: SimulatedRoom;
   readonly creator: UserId;
-  readonly simulator: Pick<Simulator, 'emit' | 'speakers' | 'stateEvent' | 'pushesSettled'>;
+  readonly simulator: Pick<Simulator, 'emit' | 'speakers' | 'stateEvent' | 'pushesSettled' | 'holds'>;
 }
 
 /** A simulated room without the servers. */
@@ -33,6 +33,7 @@ function federation({ members, residents }: { members: number; residents: number
       return Promise.resolve(event && { eventId: event.eventId, content: pduOf(event, room.rules).content });
     },
     pushesSettled: () => Promise.resolve(),
+    holds: (_, eventId) => Promise.resolve(room.event(eventId) !== undefined),
   };
   return { room, creator: room.currentEvent(...CREATOR_PLACE)!.sender, simulator };
 }
@@ -68,6 +69,17 @@ describe.each([
     expect(reply!.prevEvents).toContain(kick!.eventId);
     expect(room.currentEvent('m.room.topic', '')).toBe(topic);
     expect(room.currentEvent('m.room.member', cast.host)?.membership).toBe('join');
+  });
+
+  test('somebody who is in the room answers, once what was said has come', async () => {
+    const { room, creator, simulator } = federation(size);
+    const cast = await gatherCast(simulator, room.roomId, creator);
+    let looks = 0;
+    const hearing = { ...simulator, holds: () => Promise.resolve((looks += 1) > 1) };
+    const answer = await answerTo(hearing, room.roomId, cast, '$ours' as EventId);
+    expect(looks).toBe(2);
+    expect(room.isRejected(answer)).toBe(false);
+    expect(room.event(answer)!.sender).toBe(cast.neighbour);
   });
 
   test('the same is said in every run', async () => {

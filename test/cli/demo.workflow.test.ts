@@ -23,12 +23,17 @@ const demo = (flags: readonly string[]): Promise<Ran> => {
 
 describe('the demo', () => {
   test(
-    'has the room talk while it is partial, shows what turned out otherwise, and explains one such event',
+    'has a client and the room talk while it is partial, shows what turned out otherwise, and explains one such event',
     async () => {
       const { code, stdout, stderr } = await demo(['--members=60']);
       expect(code, stderr).toBe(0);
       expect(stdout).toMatch(/^room talked .* 5 events came, and are judged by the partial state$/m);
-      expect(stdout).toMatch(/^join event full .* judged again with full state: 6; corrected: 3; left: 0$/m);
+      expect(stdout).toMatch(/^client spoke .* @demo:\S+, in the partial room: Hello! Can you hear me\?$/m);
+      expect(stdout).toMatch(/^answer shown .* @\S+: Loud and clear\. Make yourself at home\.$/m);
+      expect(stdout.indexOf('\nanswer shown')).toBeLessThan(stdout.indexOf('\nresync done'));
+      // The client library says nothing of its own.
+      expect(stdout.split('\n')[0]).toMatch(/^$|^A simulated room/);
+      expect(stdout).toMatch(/^join event full .* judged again with full state: \d+; corrected: 3; left: \d+$/m);
       const corrected = stdout.split('\n').filter((line) => line.startsWith('verdict corrected'));
       expect(corrected).toEqual([
         expect.stringMatching(/ accepted before, rejected now: a message of @visitor:\S+, who has left$/),
@@ -94,7 +99,7 @@ describe('the demo', () => {
       expect(stdout).toMatch(/^join answered +\d.* full state: make_join \d+ ms/m);
       expect(stdout).not.toMatch(/^state asked for/m);
       // All is judged for good: there is nothing to correct, and nothing to explain.
-      expect(stdout).not.toMatch(/^(room talked|verdict corrected|rejoinder explain)/m);
+      expect(stdout).not.toMatch(/^(room talked|client spoke|verdict corrected|rejoinder explain)/m);
       expect(stdout).toMatch(/^\/members answered .* 61 joined/m);
       expect(stdout).toMatch(/^Equal to the federation's own state/m);
       expect(stdout).toMatch(/^Temporal UI +http:/m);

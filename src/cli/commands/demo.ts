@@ -15,6 +15,7 @@ import { freePort } from '../../launch/ports.ts';
 import { CliError } from '../failure.ts';
 import { endpointFigures, figuresOf } from '../demo/figures.ts';
 import { type DemoFlags, type DemoPlan, type SimulatedRoomPlan, planDemo } from '../demo/plan.ts';
+import { type Person, atClient } from '../demo/person.ts';
 import { createTimelinePrinter } from '../demo/print-timeline.ts';
 import { type SimulatedStage, openSimulatedStage } from '../demo/simulated-stage.ts';
 import { type Comparison, type Stage } from '../demo/stage.ts';
@@ -23,7 +24,7 @@ import { type WatchedJoin, joinAndWatch } from '../demo/timeline.ts';
 import { type OperatorClient, connectOperator } from '../operator-client.ts';
 import { type Output, humanCount, humanSize } from '../output.ts';
 import { type Shutdown, aborted } from '../process/shutdown.ts';
-import { type RunningSystem, startSystem } from '../up/system.ts';
+import { type RunningSystem, startSystem, urlOf } from '../up/system.ts';
 import { askStory, storyLines } from './explain.ts';
 import { complaintsTo, createShutdown, temporalPlace } from './up.ts';
 
@@ -99,6 +100,8 @@ async function startBoth(
   return { opened: opened.value, system: system.value, configFile };
 }
 
+/** Who joins. */
+const DEMO_USER = 'demo';
 /** Less patience with an answer that stands still than by default, for a public that wants to see what comes of it. */
 const REQUEST_TIMEOUT = '15s';
 
@@ -112,6 +115,7 @@ async function settingsOf(certificates: CertificateFiles): Promise<SettingsInput
       client: { port: 0 },
       operator: { port: operatorPort },
     },
+    client_api: { registration: 'open' },
     federation: { request_timeout: REQUEST_TIMEOUT },
   };
 }
@@ -125,8 +129,9 @@ async function show(
   const { stage } = opened;
   const print = (line: string): void => (plan.json ? output.note(line) : output.line(line));
   const client = await connectOperator({ env: withoutSettings(env), config: configFile });
+  const person = await atClient(urlOf(system.config.listeners.client), DEMO_USER);
   try {
-    const join = await showJoin(stage, client, system, plan, output, print);
+    const join = await showJoin(stage, { client, person }, plan, output, print);
     const comparison =
       opened.room === undefined
         ? await stage.compare(client, join)
@@ -141,14 +146,14 @@ async function show(
     print('Ctrl-C ends the demo and removes everything it made.');
     await aborted(stop);
   } finally {
+    person.leave();
     await client.close();
   }
 }
 
 async function showJoin(
   stage: Stage,
-  client: OperatorClient,
-  system: RunningSystem,
+  { client, person }: { readonly client: OperatorClient; readonly person: Person },
   { classic }: DemoPlan,
   output: Output,
   print: (line: string) => void,
@@ -162,7 +167,8 @@ async function showJoin(
     client,
     room: stage.room,
     via: stage.via,
-    userId: `@demo:${system.config.serverName}`,
+    userId: person.userId,
+    person,
     classic,
     clock: systemClock,
     ...(stage.talk === undefined ? {} : { talk: stage.talk }),
@@ -232,9 +238,10 @@ function printComparison({ alike, differences }: Comparison, output: Output, pri
 }
 
 function printPlaces(system: RunningSystem, print: (line: string) => void): void {
-  const { federation } = system.config.listeners;
+  const { federation, client } = system.config.listeners;
   print('');
   print(`Temporal UI    ${temporalPlace(system)}`);
   print(`server API     https://${federation.host}:${federation.port}`);
+  print(`client API     ${urlOf(client)}`);
   print(`operator API   ${system.operatorUrl}/_rejoinder/v1`);
 }

@@ -11,7 +11,7 @@ import { humanCount, humanSize } from '../output.ts';
 import { type DigestComparison, compareDigests } from './compare-digests.ts';
 import { type SimulatedRoomPlan } from './plan.ts';
 import { type Stage, type StageOptions } from './stage.ts';
-import { type RoomTalk, gatherCast, speak } from './talk.ts';
+import { type RoomTalk, answerTo, gatherCast, speak } from './talk.ts';
 import { type WatchedJoin } from './timeline.ts';
 
 const ROOM_VERSION = '11';
@@ -111,6 +111,7 @@ async function prepareTalk(
   const held = await simulator.inject({ fault: { kind: 'hold', at: { share: 0.99 } }, endpoint });
   return {
     speak: () => speak(simulator, roomId, cast),
+    answer: (eventId) => answerTo(simulator, roomId, cast, eventId),
     letGo: async () => {
       await held.remove();
       await held.release();

@@ -5,6 +5,8 @@ export const STEPS = {
   'join-answered': 'join answered',
   'room-usable': 'room usable',
   'room-talked': 'room talked',
+  'client-spoke': 'client spoke',
+  'answer-shown': 'answer shown',
   'state-asked': 'state asked for',
   'state-refused': 'attempt failed',
   'round-failed': 'round failed',

@@ -3,6 +3,7 @@
  * comes: a visitor and a moderator have left the room, which nobody can see in a state without memberships. The visitor says
  * something all the same, and the moderator kicks somebody, who is then not believed to be in the room, and sets its topic.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { type EventId, type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type Simulator } from '../../simulator/contract.ts';
@@ -18,11 +19,14 @@ export interface Said {
 export interface RoomTalk {
   /** Says it all. Resolves, with what was said, when every push has been answered or given up. */
   speak(): Promise<readonly Said[]>;
+  /** Has somebody in the room answer what a user of ours said, once the room's servers have it. */
+  answer(eventId: EventId): Promise<EventId>;
   /** The room's servers hold the last of its state back until now, or a small room were whole before anything is said. */
   letGo(): Promise<void>;
 }
 
 type Speaking = Pick<Simulator, 'emit' | 'speakers' | 'stateEvent' | 'pushesSettled'>;
+type Hearing = Pick<Simulator, 'emit' | 'holds'>;
 
 /** Those who speak. */
 export interface Cast {
@@ -38,6 +42,7 @@ export interface Cast {
   readonly neighbour: UserId;
 }
 
+const HEARING_POLL_MS = 20;
 const MODERATOR_LEVEL = 75;
 const HOST_LEVEL = 50;
 
@@ -105,6 +110,20 @@ export async function speak(simulator: Speaking, roomId: RoomId, cast: Cast): Pr
     { eventId: reply, what: `a message of ${neighbour}` },
     { eventId: topic, what: `a topic of ${host}, who was kicked` },
   ];
+}
+
+/** Has the neighbour answer what somebody said, as soon as it has come. */
+export async function answerTo(
+  simulator: Hearing,
+  roomId: RoomId,
+  { neighbour }: Pick<Cast, 'neighbour'>,
+  eventId: EventId,
+): Promise<EventId> {
+  while (!(await simulator.holds(roomId, eventId))) await delay(HEARING_POLL_MS);
+  const content = { body: 'Loud and clear. Make yourself at home.', msgtype: 'm.text' };
+  const [answer] = await simulator.emit(roomId, [{ sender: neighbour, type: 'm.room.message', content }]);
+  invariant(answer !== undefined, 'a draft becomes an event');
+  return answer;
 }
 
 async function standing(

@@ -8,6 +8,7 @@ import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
 import { type ShownCorrection } from './shown-correction.ts';
 import { type Step, type StepName } from './step.ts';
+import { type Person } from './person.ts';
 import { type RoomTalk, type Said } from './talk.ts';
 import { type RoomNews, createRoomWatch } from './watch-room.ts';
 
@@ -16,6 +17,7 @@ const POLL_MS = 100;
 /** What was said is judged within this time; else the room goes on without. An answer that stands still is given up after 15 s. */
 const TALK_MS_MAX = 10_000;
 const TALK_POLL_MS = 20;
+const GREETING = 'Hello! Can you hear me?';
 /** One question for the members waits this long. */
 const MEMBERS_WAIT_MS = 60_000;
 
@@ -37,6 +39,8 @@ export interface WatchOptions {
   readonly clock: Clock;
   /** What is to be said while the room is partial. */
   readonly talk?: RoomTalk;
+  /** Somebody at a client, who joins and speaks while the room is partial. */
+  readonly person?: Person;
   /** Takes each step, in order of their times but for those of one look. */
   readonly tell: (step: Step) => void;
   /** Takes how far the step under way is, some times a second; `null`: nothing is known. */
@@ -62,7 +66,7 @@ export interface WatchedJoin {
 
 /** Joins, and resolves when every member is known. Throws `CliError`. */
 export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> {
-  const { client, room, via, userId, classic, clock, talk, tell, show } = options;
+  const { client, room, via, userId, classic, clock, talk, person, tell, show } = options;
   const atMs: Partial<Record<StepName, number>> = {};
   const askedAt = clock.now();
   const happened = (name: StepName, at: number, detail: string): void => {
@@ -85,12 +89,14 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
   let said: readonly Said[] = [];
   /** Told with what else is new, in the order in which it happened. */
   const heard: RoomNews[] = [];
-  const talked = talkAndLetGo(join.partial, talk, () => watch.staged()).then((all) => {
-    said = all;
-    if (all.length === 0) return;
-    const detail = `${humanCount(all.length)} events came, and are judged by the partial state`;
-    heard.push({ name: 'room-talked', at: clock.now(), detail });
-  });
+  const hear = (name: StepName, detail: string): void => void heard.push({ name, at: clock.now(), detail });
+  const talking = async (): Promise<void> => {
+    if (!join.partial || talk === undefined) return;
+    said = await untilJudged(talk, () => watch.staged());
+    hear('room-talked', `${humanCount(said.length)} events came, and are judged by the partial state`);
+    if (person !== undefined) await converse(person, join.room_id, talk, hear);
+  };
+  const talked = talkAndLetGo(talking, talk);
   talked.catch(() => undefined);
   const took = Object.entries(join.timings_ms).map(([name, ms]) => `${name} ${Math.round(ms)} ms`);
   happened('join-answered', answeredAt, `${join.partial ? 'partial state' : 'full state'}: ${took.join(', ')}`);
@@ -131,20 +137,29 @@ export async function joinAndWatch(options: WatchOptions): Promise<WatchedJoin> 
   return { roomId: join.room_id, members, atMs, joinMs: join.timings_ms, attempts, fetched, said, corrections };
 }
 
-/** Has a partial room talk, until all of it is judged. */
-async function talkAndLetGo(
-  isPartial: boolean,
-  talk: RoomTalk | undefined,
-  staged: () => Promise<number>,
-): Promise<readonly Said[]> {
-  if (talk === undefined) return [];
-  const talking = isPartial ? untilJudged(talk, staged) : Promise.resolve([]);
+/** Lets a room go as soon as all is said and judged, or after the time there is for it. */
+async function talkAndLetGo(talk: () => Promise<void>, room: RoomTalk | undefined): Promise<void> {
+  if (room === undefined) return;
+  const talking = talk();
   try {
     await Promise.race([talking, delay(TALK_MS_MAX, undefined, { ref: false })]);
   } finally {
-    await talk.letGo();
+    await room.letGo();
   }
-  return talking;
+  await talking;
+}
+
+/** Has somebody say something at a client, and somebody in the room answer. */
+async function converse(
+  person: Person,
+  roomId: string,
+  talk: RoomTalk,
+  hear: (name: StepName, detail: string) => void,
+): Promise<void> {
+  const spoken = await person.say(roomId, GREETING);
+  hear('client-spoke', `${person.userId}, in the partial room: ${GREETING}`);
+  const answer = await person.shown(roomId, await talk.answer(spoken));
+  hear('answer-shown', `${answer.sender}: ${answer.body}`);
 }
 
 async function untilJudged(talk: RoomTalk, staged: () => Promise<number>): Promise<readonly Said[]> {
