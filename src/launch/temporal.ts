@@ -35,6 +35,8 @@ export interface TemporalOptions {
   readonly namespace: string;
   /** Custom search attributes to register at the start, name to type, such as `{ RejoinderRoom: 'Keyword' }`. */
   readonly searchAttributes?: Readonly<Record<string, string>>;
+  /** Further settings of the server, each as `KEY=JSON`. */
+  readonly dynamicConfig?: readonly string[];
   readonly env: Environment;
   readonly progress: Progress;
 }
@@ -108,7 +110,7 @@ async function start(binary: TemporalBinary, folder: Folder, options: TemporalOp
     args: [
       ...['server', 'start-dev', '--ip', '127.0.0.1', '--port', String(port), '--namespace', options.namespace],
       ...(uiPort === undefined ? ['--headless'] : ['--ui-port', String(uiPort)]),
-      ...['--dynamic-config-value', FINE_TIMERS],
+      ...[FINE_TIMERS, ...(options.dynamicConfig ?? [])].flatMap((setting) => ['--dynamic-config-value', setting]),
       ...attributes.flatMap(([name, type]) => ['--search-attribute', `${name}=${type}`]),
       ...folder.databaseArguments,
     ],

@@ -12,13 +12,14 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { createActivities } from '../../activities/index.ts';
 import { systemClock } from '../../src/clock.ts';
 import { type CertificateFiles, ensureCertificateFiles } from '../../src/launch/certificates.ts';
+import { launchTemporal } from '../../src/launch/temporal.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
 import * as rooms from '../../src/rooms/join/join.ts';
 import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
 import { type TemporalClient, connectTemporal } from '../../src/temporal/client.ts';
 import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
-import { SCHEDULED, SEARCH_ATTRIBUTES, resyncWorkflowId } from '../../src/temporal/names.ts';
+import { SCHEDULED, SEARCH_ATTRIBUTES, SEARCH_ATTRIBUTE_TYPES, resyncWorkflowId } from '../../src/temporal/names.ts';
 import { append } from '../../src/store/journal/journal.ts';
 import { lockRoom } from '../../src/store/journal/rooms.ts';
 import { withTransaction } from '../../src/store/open-store.ts';
@@ -27,7 +28,7 @@ import { type RunningWorker, startWorker } from '../../src/temporal/worker.ts';
 import { silent } from '../federation/tls-server.ts';
 import { eventually } from '../support/processes.ts';
 import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
-import { connectTestTemporal } from '../support/temporal.ts';
+import { type TestTemporal, connectTestTemporal } from '../support/temporal.ts';
 import { type Resident, startResident } from './resident.ts';
 
 const BUNDLE = fileURLToPath(new URL('../../dist/workflow-bundle.js', import.meta.url));
@@ -68,6 +69,8 @@ interface StartOptions {
   readonly policy?: ResyncPolicy;
   /** The workflows' code; today's when absent. */
   readonly bundle?: string;
+  /** Another Temporal server than the one of the run. */
+  readonly server?: Pick<TestTemporal, 'address' | 'namespace'>;
   /** In place of the real ones. */
   readonly activities?: (real: Activities) => Partial<Activities>;
 }
@@ -77,11 +80,13 @@ async function start({
   policy = defaultResyncPolicy,
   bundle = BUNDLE,
   activities,
+  server,
 }: StartOptions = {}): Promise<Running> {
   const resident = await startResident(certificates, MEMBERS);
   const rejoinder = await startTestRejoinder({ certificates });
   const names = await connectTestTemporal();
-  const { address, namespace, taskQueue, workflowIdPrefix: idPrefix } = names;
+  const { taskQueue, workflowIdPrefix: idPrefix } = names;
+  const { address, namespace } = server ?? names;
   await names.close();
   const target = { address, namespace, taskQueue, idPrefix };
   const temporal = await connectTemporal(target, telemetry.tracer);
@@ -453,21 +458,46 @@ test('a run whose residents do not know what the join cites asks for the state b
   await record('state-at-the-join', run);
 });
 
-test('a run whose history grows long starts anew, as the server suggests', async () => {
-  const { joinRoom, run, resident, temporal } = await start({
+test('a run whose history grows long starts anew, when the server suggests it, and goes on where it was', async () => {
+  const server = await launchTemporal({
+    ...{
+      dataDirectory: 'memory',
+      uiPort: 'none',
+      namespace: 'short-histories',
+      searchAttributes: SEARCH_ATTRIBUTE_TYPES,
+    },
+    ...{ env: process.env, progress: () => undefined },
+    dynamicConfig: ['limit.historyCount.suggestContinueAsNew=40'],
+  });
+  onTestFinished(() => server.stop());
+  const { joinRoom, run, resident, temporal, context } = await start({
     policy: { firstRetryMs: 60_000, longestRetryMs: 60_000 },
-    bundle: await bundleWith(/\.continueAsNewSuggested/, '.historyLength > 40'),
+    server: { address: server.address, namespace: 'short-histories' },
   });
   resident.isWilling = false;
   await joinRoom();
-  const first = (await run.describe()).runId;
+  const first = await run.describe();
   await untilItWaits(run);
+  const entries = () =>
+    context.store.query(`SELECT type, data::text FROM journal WHERE stream = 'resync' ORDER BY position`);
+  const before = await entries();
   await eventually('a second run', async () => {
     await temporal.ring(resident.roomId);
-    return (await run.describe()).runId === first ? undefined : true;
+    return (await run.describe()).runId === first.runId ? undefined : true;
   });
-  const { status } = await run.describe();
-  expect(status.name).toBe('RUNNING');
+  const second = await run.describe();
+  expect(second.status.name).toBe('RUNNING');
+  const ofFirst = temporal.client.workflow.getHandle(first.workflowId, first.runId);
+  expect((await ofFirst.describe()).status.name).toBe('CONTINUED_AS_NEW');
+  // It waits for the same round, and asks nobody before.
+  await untilItWaits(run);
+  expect(await entries()).toEqual(before);
+  expect(await attributesOf(run)).toMatchObject({ room: resident.roomId, phase: 'waiting' });
+
+  resident.isWilling = true;
+  await context.store.query(`UPDATE resyncs SET state = jsonb_set(state::jsonb, '{nextWakeAt}', '0')::json`);
+  await temporal.ring(resident.roomId);
+  expect(await run.result()).toEqual(whole(resident.roomId));
 });
 
 /** Temporal offers a task to the worker that is gone for ten seconds first, and tries a failed one again ever more slowly. */
