@@ -51,10 +51,11 @@ export function generateRoom(shape: RoomShape, names: RoomServers, keys: ServerK
   const { left, banned, invited } = outsiderCounts(whole);
   const population = populate(serversOf(whole, names), whole.members, left + banned + invited, random);
   const founder = population.members[0] as Person;
-  const alias = `#${roomName(roomNo)}:${founder.server}` as RoomAlias;
+  const alias = `#${whole.namesBegin}${roomName(roomNo)}:${founder.server}` as RoomAlias;
   const growing = growRoom({
     rules,
     creator: founder.userId,
+    idBegins: whole.namesBegin,
     alias,
     createContent: createContent(founder.userId, rules),
     createdAtMs: FOUNDED_AT_MS,

@@ -24,6 +24,8 @@ import { type ServerKeys } from './server-keys.ts';
 export interface NewRoom {
   readonly rules: RoomVersionRules;
   readonly creator: UserId;
+  /** What stands before the opaque part of the room's id, where that is no hash. */
+  readonly idBegins: string;
   readonly alias: RoomAlias;
   readonly createContent: JsonObject;
   readonly createdAtMs: number;
@@ -56,12 +58,13 @@ const OPAQUE_ID_LENGTH = 18;
 const APPENDED_STEP_MS_MAX = 60_000;
 
 /** Makes the create event, and what a room is from there on. */
-export function growRoom({ rules, creator, alias, createContent, createdAtMs, keys, random }: NewRoom): GrowingRoom {
+export function growRoom(about: NewRoom): GrowingRoom {
+  const { rules, creator, idBegins, alias, createContent, createdAtMs, keys, random } = about;
   const graph = emptyEventGraph();
   const state = roomState(graph);
   const references = referencesOf(rules);
   const opaqueId = (): string => random.text(OPAQUE_ID_LENGTH, LETTERS);
-  let roomId = rules.roomIdIsCreateHash ? undefined : (`!${opaqueId()}:${domainOf(creator)}` as RoomId);
+  let roomId = rules.roomIdIsCreateHash ? undefined : (`!${idBegins}${opaqueId()}:${domainOf(creator)}` as RoomId);
   let extremities: readonly EventId[] = [];
   let lastTsMs = createdAtMs;
 

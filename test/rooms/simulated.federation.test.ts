@@ -166,6 +166,30 @@ describe('a room with events of nearly the size that events may have', () => {
   );
 });
 
+// https://spec.matrix.org/v1.16/appendices/#room-ids: whatever code points, but for NUL and the colon.
+test.each(['a\tb', 'a\nb', 'a\r\n\u0001b', 'a\u007fb', 'a/b?c#d%2Fe', '\u{1f41f} "\\{}'])(
+  'a room whose id and alias begin with %j is joined, talked in while it is partial, and whole and equal after the resync',
+  async (namesBegin) => {
+    const here = await stage({ members: 20, servers: 4, namesBegin });
+    const { simulator, ours, roomId } = here;
+    expect(roomId.startsWith(`!${namesBegin}`)).toBe(true);
+    expect(await joinIt(here)).toMatchObject({ roomId, partial: true });
+    const said = { type: 'm.room.message', content: { body: 'hello', msgtype: 'm.text' } };
+    const speakers = await simulator.speakers(roomId, 4);
+    await simulator.emit(roomId, [
+      ...speakers.map((sender) => ({ ...said, sender })),
+      { sender: simulator.room.creator, type: 'm.room.topic', stateKey: '', content: { topic: 'while it is partial' } },
+    ]);
+    await simulator.pushesSettled();
+    expect((await simulator.counts()).filter(({ direction, failed }) => direction === 'sent' && failed > 0)).toEqual(
+      [],
+    );
+    await ours.judged(roomId);
+    expect(await ours.resync(roomId)).toBe('complete');
+    expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
+  },
+);
+
 test('who joins a room of a version that no resident may give us is told so, and not that it is forbidden', async () => {
   const here = await stage({ members: 10, servers: 3 });
   const fault = { kind: 'status', status: 400, errcode: 'M_INCOMPATIBLE_ROOM_VERSION' } as const;
