@@ -26,7 +26,8 @@ import {
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
-import { asResyncState, evolve, shownPhase } from '../src/resync/state.ts';
+import { STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../src/resync/fold-answer.ts';
+import { asResyncState, shownPhase } from '../src/resync/state.ts';
 import {
   type Activities,
   type ControlEvents,
@@ -41,8 +42,6 @@ const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
 /** Visibility is written at most this often; the last value is always written before a wait or the close. */
 const SEARCH_ATTRIBUTES_INTERVAL_MS = 10_000;
 
-/** So many rounds in which an activity wrote nothing new and the journal says nothing new are a fault of ours. */
-const STALLED_ROUNDS_MAX = 3;
 /** Between such rounds: the clocks of this workflow and of the database may differ by a little. */
 const STALLED_PAUSE_MS = 2_000;
 
@@ -125,15 +124,10 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
       const seen = rings;
       last = action.type;
       const answer = await perform(action, resync);
-      // A look for corrections that changed nothing is no news.
-      const isNew =
-        answer.events.length > 0 ||
-        answer.epoch !== resync.epoch ||
-        isTried(resync.gaps, answer.gaps) ||
-        answer.corrections !== resync.corrections;
+      const isNew = isNews(resync, answer);
       stalled = isNew ? 0 : stalled + 1;
       if (isNew && answer.epoch === resync.epoch && seen === rings) {
-        resync = fold(resync, answer);
+        resync = foldAnswer(resync, answer);
         continue;
       }
       // The activity decided otherwise, at a later time or by what somebody else had written: decide again as it did.
@@ -192,16 +186,6 @@ function asking(
   return { summary, taskQueue: queueOf(workflowInfo().taskQueue) };
 }
 
-function fold({ roomId, epoch, seq, state }: LoadedResync, { events, gaps, corrections }: ControlEvents): LoadedResync {
-  const folded = events.reduce((before, { event }) => evolve(before, event), state);
-  const loaded = { roomId, epoch, seq: events.at(-1)?.seq ?? seq, state: folded };
-  return {
-    ...loaded,
-    ...(gaps === undefined ? {} : { gaps }),
-    ...(corrections === undefined ? {} : { corrections }),
-  };
-}
-
 /** A run that cannot go on fails, instead of spinning on one decision; the sweep then starts a fresh one. */
 async function pauseStalled(rounds: number, isRung: () => boolean): Promise<void> {
   if (rounds >= STALLED_ROUNDS_MAX) {
@@ -211,11 +195,6 @@ async function pauseStalled(rounds: number, isRung: () => boolean): Promise<void
     );
   }
   await condition(isRung, STALLED_PAUSE_MS, { summary: 'Nothing new was journalled: look again' });
-}
-
-/** An attempt at a gap that failed is no control event: it was counted, or the gap is due later. */
-function isTried(before: GapsDue | undefined, after: GapsDue | undefined): boolean {
-  return after?.attempts !== before?.attempts || after?.nextAt !== before?.nextAt;
 }
 
 function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {

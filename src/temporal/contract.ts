@@ -3,10 +3,9 @@
  * types only; `activities/` implements them.
  */
 import { type RoomId } from '../matrix/identifiers.ts';
-import { type ResyncEvent } from '../resync/events.ts';
-import { type GapsDue } from '../resync/next-action.ts';
 import { type Degraded } from '../resync/degraded.ts';
-import { type Attempt, type ResyncState } from '../resync/state.ts';
+import { type ActivityAnswer, type KnownResync } from '../resync/fold-answer.ts';
+import { type Attempt } from '../resync/state.ts';
 
 export interface ResyncRoomInput {
   readonly roomId: RoomId;
@@ -27,16 +26,9 @@ export interface ResyncRoomResult {
   readonly degraded?: Degraded;
 }
 
-/** The journal's word on a room: the fold of its control events up to `seq`. */
-export interface LoadedResync {
+/** What is known of a room. */
+export interface LoadedResync extends KnownResync {
   readonly roomId: RoomId;
-  readonly epoch: number;
-  readonly seq: number;
-  readonly state: ResyncState;
-  /** Absent: none is open. */
-  readonly gaps?: GapsDue;
-  /** What can be looked at again now; absent: nothing. */
-  readonly corrections?: number;
 }
 
 /** Says which stay in which room is meant, and how much of its control stream the workflow has folded. */
@@ -46,13 +38,8 @@ export interface RoomCursor {
   readonly sinceSeq: number;
 }
 
-/** All control events after `sinceSeq`, whoever wrote them. An epoch other than the one asked for means: load again. */
-export interface ControlEvents {
-  readonly epoch: number;
-  readonly events: readonly { readonly seq: number; readonly event: ResyncEvent }[];
-  readonly gaps?: GapsDue;
-  readonly corrections?: number;
-}
+/** All control events after `sinceSeq`, and what else is due. */
+export type ControlEvents = ActivityAnswer;
 
 export interface FetchStateInput extends RoomCursor, Attempt {}
 

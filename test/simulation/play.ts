@@ -12,7 +12,7 @@ import { Coverage } from './coverage.ts';
 import { foundRoom } from './founding.ts';
 import { Activity } from './fragile-store.ts';
 import { type Plan, type Step } from './plan.ts';
-import { type Machine, Process } from './process.ts';
+import { type Machine, Process, type Workflow } from './process.ts';
 import { Residents } from './residents.ts';
 import { BEGINNING, type SimulatedServer, World } from './world.ts';
 import { transactionWith } from '../support/bodies.ts';
@@ -62,6 +62,7 @@ export class Play {
   readonly #outboxes = new Map<ServerName, Unsent>();
   readonly #late: (() => void)[] = [];
   #process: Process;
+  readonly #workflow: Workflow = {};
   #transactions = 0;
   #isWhole = false;
   #seen: Look = { areWeIn: false, staged: [], given: new Set() };
@@ -301,7 +302,7 @@ export class Play {
   }
 
   async #work(actions: number) {
-    const worked = await this.#process.work(this.world.roomId, actions, (action) => {
+    const worked = await this.#process.work(this.world.roomId, this.#workflow, actions, (action) => {
       this.coverage.count(`action ${action.type}`);
     });
     this.#isWhole = worked.state.phase === 'complete';

@@ -9,12 +9,13 @@ import pino from 'pino';
 import { createActivities } from '../../activities/index.ts';
 import { type FederationClient } from '../../src/federation/contract.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
+import { STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../../src/resync/fold-answer.ts';
 import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type Receiver, startReceiver } from '../../src/rooms/receive/receive.ts';
 import { type Notification, type Notifier } from '../../src/store/notify.ts';
-import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
+import { type Activities, type ControlEvents, type LoadedResync } from '../../src/temporal/contract.ts';
 import { type VerificationPool } from '../../src/verification/pool.ts';
 import { type Connections } from './connections.ts';
 import { type Activity, type FragileStore, openFragileStore } from './fragile-store.ts';
@@ -43,6 +44,12 @@ export interface Machine {
   readonly connections: Connections;
   readonly verification: VerificationPool;
   readonly clock: SimulatedClock;
+}
+
+/** What the workflow remembers from one thing to the next: that of a process which dies goes on in another. */
+export interface Workflow {
+  /** What it did last; absent: the run is new. */
+  last?: NextAction['type'] | undefined;
 }
 
 /** As an operator has set it. */
@@ -107,6 +114,8 @@ export class Process {
   readonly #environment = new MockActivityEnvironment({}, { logger: quiet });
   readonly #listeners: Set<(notification: Notification | null) => void>;
   #receiver: Receiver;
+  /** Of the room's workflow: it looks at the journal again then. */
+  #rings = 0;
 
   constructor(machine: Machine, world: World, federation: FederationClient, activity: Activity, settings: Settings) {
     this.activity = activity;
@@ -160,7 +169,7 @@ export class Process {
       random: () => world.random.next(),
       logger: this.#logger(),
       policy: { ...defaultResyncPolicy, ...settings },
-      ring: () => Promise.resolve(),
+      ring: () => Promise.resolve(void (this.#rings += 1)),
     };
     this.#receiver = startReceiver(this.context);
     this.#activities = createActivities({
@@ -184,14 +193,31 @@ export class Process {
     this.#receiver = startReceiver(this.context);
   }
 
-  /** Does what the workflow would, up to so many things; gives what it wants to do next. */
-  async work(roomId: RoomId, actionsMax: number, onAction: (action: NextAction) => void = () => undefined) {
-    for (let actions = 0; ; actions += 1) {
-      const { epoch, seq, state, gaps, corrections } = await this.#run(() => this.#activities.loadResync({ roomId }));
-      const action = nextAction(state, this.context.clock.now(), gaps, corrections);
+  /** Does what the workflow does, rung before, up to so many things; gives what it wants to do next. */
+  async work(
+    roomId: RoomId,
+    workflow: Workflow,
+    actionsMax: number,
+    onAction: (action: NextAction) => void = () => undefined,
+  ) {
+    const load = (): Promise<LoadedResync> => this.#run(() => this.#activities.loadResync({ roomId }));
+    let resync = await load();
+    for (let [actions, stalled] = [0, 0]; ; actions += 1) {
+      const { epoch, seq, state, gaps, corrections } = resync;
+      const action = nextAction(state, this.context.clock.now(), gaps, corrections, workflow.last);
+      if (action.type === 'close') workflow.last = undefined;
       if (actions >= actionsMax || action.type === 'close' || action.type === 'sleep') return { action, state };
       onAction(action);
-      await this.#perform({ roomId, epoch, sinceSeq: seq }, action);
+      workflow.last = action.type;
+      const rings = this.#rings;
+      const answer = await this.#perform({ roomId, epoch, sinceSeq: seq }, action);
+      const isNew = isNews(resync, answer);
+      stalled = isNew ? 0 : stalled + 1;
+      if (stalled === STALLED_ROUNDS_MAX) {
+        throw new Error(`nothing came of ${stalled} activities, ${action.type} the last`);
+      }
+      const isKnown = isNew && answer.epoch === epoch && rings === this.#rings;
+      resync = isKnown ? foldAnswer(resync, answer) : await load();
     }
   }
 

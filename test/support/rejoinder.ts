@@ -10,21 +10,14 @@ import { freePort } from '../../src/launch/ports.ts';
 import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Metrics, createMetrics } from '../../src/metrics.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
-import { nextAction } from '../../src/resync/next-action.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
-import { endRound } from '../../src/rooms/resync/end-round.ts';
-import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
-import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
-import { readGapsDue } from '../../src/store/events/gaps.ts';
-import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { residentAnswers } from '../../src/rooms/resident/answers.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
-import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
-import { readResync } from '../../src/store/journal/rooms.ts';
 import { readBacklog } from '../../src/store/tables/staged-reads.ts';
 import { ourKey, silent } from '../federation/tls-server.ts';
+import { driveResync } from './drive-resync.ts';
 import { createTestDatabase } from './postgres.ts';
 import { type TestSynapse } from './synapse.ts';
 
@@ -127,21 +120,6 @@ export async function startTestRejoinder(
     const isJudged = async (): Promise<boolean> => (await readBacklog(store, roomId)).staged === 0;
     await vi.waitUntil(isJudged, { timeout: 30_000, interval: 20 });
   };
-  return { context, reads, metrics, rung, resync: (roomId) => resync(context, roomId), judged, goOffline };
-}
-
-async function resync(context: RoomsContext, roomId: RoomId): Promise<string> {
-  const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
-  for (;;) {
-    const loaded = await readResync(context.store, roomId);
-    if (loaded === undefined) return 'absent';
-    const { epoch, state } = loaded;
-    const action = nextAction(state, context.clock.now(), await readGapsDue(context.store, roomId, epoch));
-    if (action.type === 'close' || action.type === 'sleep') return state.phase;
-    if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);
-    else if (action.type === 'endRound') await endRound(context, { roomId, epoch, round: action.round });
-    else if (action.type === 'fetchGaps') await fetchGaps(context, { roomId, epoch }, progress);
-    else if (action.type === 'seekMissing') await seekMissing(context, { roomId, epoch }, progress);
-    else await walkPartialEvents(context, roomId, epoch, progress);
-  }
+  const resync = async (roomId: RoomId): Promise<string> => (await driveResync(context, roomId))?.phase ?? 'absent';
+  return { context, reads, metrics, rung, resync, judged, goOffline };
 }

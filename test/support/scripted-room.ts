@@ -10,19 +10,10 @@ import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { type RoomVersionRules } from '../../src/matrix/room-versions.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { signEvent } from '../../src/matrix/signing/signatures.ts';
-import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type ResyncState } from '../../src/resync/state.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
-import { endRound } from '../../src/rooms/resync/end-round.ts';
-import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
-import { correctEvents } from '../../src/rooms/resync/correct-events.ts';
-import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
-import { countCorrectionsDue } from '../../src/store/events/corrections.ts';
-import { readGapsDue } from '../../src/store/events/gaps.ts';
-import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
-import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readResync } from '../../src/store/journal/rooms.ts';
 import { createNotifier } from '../../src/store/notify.ts';
 import { type Store } from '../../src/store/open-store.ts';
@@ -30,6 +21,7 @@ import { type KeyRequest } from '../../src/verification/contract.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { silent } from '../federation/tls-server.ts';
 import { keyOf, rulesOf } from '../matrix/sample-event.ts';
+import { driveResync } from './drive-resync.ts';
 import { expectFoldsRebuilt } from './folds.ts';
 import { createTestDatabase } from './postgres.ts';
 
@@ -292,27 +284,7 @@ export async function startScripted(
       const { eventId } = await joinRoom(context, { room: roomId, userId, via, signal: new AbortController().signal });
       return eventId;
     },
-    resync: async () => {
-      for (let last: NextAction['type'] | undefined; ;) {
-        const { epoch, state: resync } = (await readResync(store, roomId))!;
-        const action = nextAction(
-          resync,
-          now,
-          await readGapsDue(store, roomId, epoch),
-          await countCorrectionsDue(store, roomId),
-          last,
-        );
-        last = action.type;
-        if (action.type === 'close' || action.type === 'sleep') return resync;
-        const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
-        if (action.type === 'fetchState') await fetchState(context, { roomId, epoch, ...action }, progress);
-        else if (action.type === 'endRound') await endRound(context, { roomId, epoch, round: action.round });
-        else if (action.type === 'fetchGaps') await fetchGaps(context, { roomId, epoch }, progress);
-        else if (action.type === 'seekMissing') await seekMissing(context, { roomId, epoch }, progress);
-        else if (action.type === 'correct') await correctEvents(context, { roomId, epoch }, progress);
-        else await walkPartialEvents(context, roomId, epoch, progress);
-      }
-    },
+    resync: async () => (await driveResync(context, roomId))!,
   };
 }
 
