@@ -6,9 +6,11 @@ import { type EventId, type RoomId, type ServerName } from '../../src/matrix/ide
 import { nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
+import { reopenAnchors } from '../../src/rooms/resync/reopen-anchors.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { readParents } from '../../src/store/events/anchors.ts';
 import { countPartial } from '../../src/store/events/event-states.ts';
+import { readGaps } from '../../src/store/events/gaps.ts';
 import { readPdus } from '../../src/store/events/pdus.ts';
 import { summaryOf } from '../../src/store/journal/room-summaries.ts';
 import { type RoomRow, listRooms, readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
@@ -141,4 +143,31 @@ test('children of events are found from before the migration, too', async () => 
     [roomId satisfies RoomId, joinEventId],
   );
   expect(children).toHaveLength(1);
+});
+
+test('no room that is whole is left with an anchor that has no full state and no gap', async () => {
+  await reopenAnchors({ store, clock: systemClock }, () => false);
+  const holes = await store.query(
+    `SELECT FROM anchors a JOIN rooms r ON r.room_id = a.room_id
+      WHERE a.partial AND NOT r.partial
+        AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = a.room_id AND g.event_id = a.event_id)`,
+  );
+  expect(holes).toEqual([]);
+});
+
+test('a room that was made whole around a parent without a state after it has that asked for, and is whole meanwhile', async () => {
+  const { roomId, epoch } = await roomIn('complete');
+  const [event] = await store.query<{ state: string }>(
+    `SELECT encode(state_before, 'hex') AS state FROM event_states WHERE room_id = $1 ORDER BY position LIMIT 1`,
+    [roomId],
+  );
+  await store.query(
+    `INSERT INTO anchors (room_id, event_id, epoch, state_after, partial) VALUES ($1, '$hole', $2, decode($3, 'hex'), true)`,
+    [roomId, epoch, event!.state],
+  );
+  expect(await reopenAnchors({ store, clock: systemClock }, () => false)).toBe(1);
+  expect((await readGaps(store, roomId)).map(({ eventId, wakeAt }) => [eventId, wakeAt !== null])).toEqual([
+    ['$hole', true],
+  ]);
+  expect(await readRoom(store, roomId)).toMatchObject({ partial: false });
 });
