@@ -53,14 +53,20 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
     received: ReceivedTransaction['pdus'],
     signal: AbortSignal,
   ): Promise<{ readonly roomId: RoomId; readonly room: PushedRoom; readonly event: ScreenedEvent }[]> => {
-    const screened = new Map<Uint8Array, { roomId: RoomId; room: PushedRoom; event: ScreenedEvent }>();
+    const screened = new Map<Uint8Array, { roomId: RoomId; room: PushedRoom; event: ScreenedEvent }[]>();
+    // What is an event in one of the versions is taken under the id that it has there; the room's turn finds out which is right.
+    const add = (raw: Uint8Array, as: { roomId: RoomId; room: PushedRoom; event: ScreenedEvent }): void => {
+      const before = screened.get(raw) ?? [];
+      const sound = [...before, as].filter(({ event }) => event.outcome === 'sound');
+      screened.set(raw, sound.length > 0 ? sound : before.length > 0 ? before : [as]);
+    };
     await Promise.all(
       [...rooms].map(async ([roomId, room]) => {
-        const roomVersion = versionOf(room);
-        if (roomVersion === undefined) return;
         const events = received.filter((pdu) => pdu.roomId === roomId).map(({ raw }) => raw);
-        const seen = await verification.screen({ roomVersion, roomId, events, signal });
-        seen.forEach((event, i) => screened.set(events[i] as Uint8Array, { roomId, room, event }));
+        for (const roomVersion of versionsOf(room)) {
+          const seen = await verification.screen({ roomVersion, roomId, events, signal });
+          for (const [i, event] of seen.entries()) add(events[i] as Uint8Array, { roomId, room, event });
+        }
       }),
     );
     return received.flatMap(({ raw }) => screened.get(raw) ?? []);
@@ -99,8 +105,8 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
   };
 }
 
-/** The version of a room that we are in or about to join, where we know it. */
-function versionOf({ roomVersion, isAnybodyIn, intents }: PushedRoom): string | undefined {
-  if (!isAnybodyIn && intents.length === 0) return undefined;
-  return roomVersion === null || roomVersionRules(roomVersion) === undefined ? undefined : roomVersion;
+/** The version of a room that we are in, or those of which it is said to be that we are about to join, as far as we know them. */
+function versionsOf({ roomVersions, isAnybodyIn, intents }: PushedRoom): readonly string[] {
+  if (!isAnybodyIn && intents.length === 0) return [];
+  return roomVersions.filter((roomVersion) => roomVersionRules(roomVersion) !== undefined);
 }

@@ -7,9 +7,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
 import { heldEventIds, insertPdus } from '../../store/events/pdus.ts';
-import { type SetAside, type StagedPdu } from '../../store/tables/staged-pdus.ts';
+import { type SetAside, type StagedPdu, stagePdus } from '../../store/tables/staged-pdus.ts';
 import { readMissingParents, readPushedRooms } from '../../store/tables/staged-reads.ts';
-import { type KeyResolver } from '../../verification/contract.ts';
+import { type CheckOutcome, type KeyResolver } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Admission } from '../judge/admission.ts';
 import { admitEvents } from '../judge/admit.ts';
@@ -88,16 +88,15 @@ export async function takeTurn(
   const [first] = rows;
   const standing =
     first && (await readPushedRooms(context.store, first.origin, [roomId], NOTHING_COUNTED)).rooms.get(roomId);
-  const rules = standing?.roomVersion == null ? undefined : roomVersionRules(standing.roomVersion);
-  if (standing === undefined || rules === undefined || (!standing.isAnybodyIn && standing.intents.length === 0)) {
-    return 'not-ours';
-  }
+  if (standing === undefined || (!standing.isAnybodyIn && standing.intents.length === 0)) return 'not-ours';
   if (!standing.isAnybodyIn) {
     const reason = 'waits for our join';
     const aside = rows.map(({ nid }) => ({ nid, reason, waitsFor: standing.intents }));
     return { done: [], dropped: [], aside, errands: [], isCut: false };
   }
 
+  const rules = roomVersionRules(standing.roomVersions[0] ?? '');
+  if (rules === undefined) return 'not-ours';
   const turn = new Turn(roomId, rules);
   const checked = await check(context, turn, rows, signal);
   const eventIds = [...new Set(checked.map(({ eventId }) => eventId))];
@@ -130,12 +129,13 @@ async function check(
   const ring = { verification: context.verification, keyRing: { resolve: resolveKeys } };
   const outcomes = await checkEvents(ring, { roomId, rules, events, asker: 'pushed', signal, ...isHeld });
   await insertPdus(context.store, passed(outcomes));
+  await readAgain(context, turn, rows, outcomes);
   return rows.filter((row, i) => {
     const outcome = outcomes[i];
     switch (outcome?.outcome) {
       case 'passed':
       case 'skipped':
-        return true;
+        return eventIdIn(outcome) === row.eventId;
       case 'key-missing':
         turn.retry(row, `the key ${outcome.keyId ?? ''} of ${outcome.serverName} cannot be had`);
         return false;
@@ -149,6 +149,31 @@ async function check(
         return false;
     }
   });
+}
+
+function eventIdIn(outcome: CheckOutcome): EventId | null {
+  return outcome.outcome === 'passed' ? outcome.pdu.eventId : outcome.eventId;
+}
+
+/**
+ * What came while a join was under way was read by the version that its resident had told. Where another join has committed, of
+ * another version, the event has another id, and is staged by that.
+ */
+async function readAgain(
+  { store }: RoomsContext,
+  turn: Turn,
+  rows: readonly StagedPdu[],
+  outcomes: readonly CheckOutcome[],
+): Promise<void> {
+  for (const [i, row] of rows.entries()) {
+    const outcome = outcomes[i];
+    if (outcome?.outcome !== 'passed' && outcome?.outcome !== 'skipped') continue;
+    const eventId = eventIdIn(outcome);
+    if (eventId === null || eventId === row.eventId) continue;
+    const { origin, raw } = row;
+    await stagePdus(store, origin, [{ roomId: turn.roomId, eventId, raw, waitsFor: [] }], 'pushed');
+    turn.done(row);
+  }
 }
 
 /** Waits a moment for each key, apart from the others; the ring looks on, and has it the next time. */
@@ -185,6 +210,10 @@ class Turn {
     this.rules = rules;
   }
 
+  done({ nid }: StagedPdu): void {
+    this.#done.push(nid);
+  }
+
   drop({ nid }: StagedPdu, reason: string): void {
     this.#dropped.push({ nid, reason });
   }
@@ -213,7 +242,7 @@ class Turn {
       switch (admission?.outcome) {
         case 'known':
         case 'admitted':
-          this.#done.push(row.nid);
+          this.done(row);
           break;
         case 'waits':
           this.#wait(row, waits.of(row.eventId));

@@ -244,7 +244,8 @@ export async function settleStaged(sql: Sql, roomId: RoomId, nids: readonly numb
  * grouping: of a table that was just filled PostgreSQL has no statistics and joins row by row, 110 ms for 1,000 rows.
  *
  * An event at which there is a gap itself waits for that alone: where a further join of ours builds on it, it is an anchor
- * already, on which others stand, and has no place of its own before the gap is closed.
+ * already, on which others stand, and has no place of its own before the gap is closed. Of several joins under way the first one
+ * that commits releases what waits for them.
  *
  * They are those of the room `$1`; rows in `$2` are as good as deleted.
  */
@@ -270,7 +271,9 @@ const WAITING = `
                                   WHERE s.room_id = $1 AND s.event_id = t.event_id AND s.nid <> ALL ($2::bigint[])
                                     AND ${STANDS_FOR_IT}))
        UNION
-       SELECT awaited FROM wait WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')
+       SELECT awaited FROM wait
+        WHERE awaited IN (SELECT event_id FROM join_intents WHERE what = 'join')
+          AND NOT EXISTS (SELECT FROM local_members m WHERE m.room_id = $1 AND m.membership = 'join')
      ), waiting AS MATERIALIZED (
        SELECT w.nid, w.event_id, count(awaited) FILTER (WHERE is_pending) AS waits,
               min(awaited) FILTER (WHERE is_pending) AS pending_id

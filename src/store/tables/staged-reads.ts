@@ -7,8 +7,8 @@ import { DROPPED_BY_TURNS, STANDS_FOR_IT, TRIED_IN_VAIN } from './staged-pdus.ts
 /** Where we stand with a room that another server sends events of. */
 export interface PushedRoom {
   readonly roomId: RoomId;
-  /** Of the room, or of our join under way; `null`: we know neither. */
-  readonly roomVersion: string | null;
+  /** That of the room, or those of our joins under way, which one commits has the room's; empty: we know neither. */
+  readonly roomVersions: readonly string[];
   readonly currentState: SnapshotId | null;
   /** A user of this server is joined. */
   readonly isAnybodyIn: boolean;
@@ -52,9 +52,10 @@ export async function readPushedRooms(
                         AS is_before_gap
                  FROM staged_pdus s WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $4) AS own)
      SELECT i.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState",
-            coalesce(r.room_version, (SELECT min(room_version) FROM join_intents j
-                                      WHERE j.room_id = i.room_id AND j.what = 'join'))
-              AS "roomVersion",
+            CASE WHEN r.room_version IS NOT NULL THEN ARRAY[r.room_version]
+                 ELSE ARRAY(SELECT DISTINCT room_version FROM join_intents j
+                             WHERE j.room_id = i.room_id AND j.what = 'join' ORDER BY 1) END
+              AS "roomVersions",
             EXISTS (SELECT FROM local_members m WHERE m.room_id = i.room_id AND m.membership = 'join') AS "isAnybodyIn",
             ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id AND j.what = 'join'
                    ORDER BY created_at DESC LIMIT 10)

@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
-import { type EventId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { heldEventIds } from '../../../src/store/events/pdus.ts';
 import { createWelcome } from '../../../src/rooms/receive/welcome.ts';
 import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
@@ -533,4 +533,49 @@ test('welcome is who is believed to be in a room of ours whose ACL does not deny
   expect(await readWelcome([A, B, EVIL])).toEqual(new Set([A]));
   await openPushedRoom(here, verification).join();
   expect(await readWelcome([A, B, EVIL])).toEqual(new Set([A, B]));
+});
+
+describe('what is pushed while joins are under way that were told different versions', () => {
+  /** Another user's join of the room, by a resident that tells another version. */
+  const intend = (roomId: RoomId, version: string): Promise<unknown> =>
+    store.query(
+      `INSERT INTO join_intents (event_id, room_id, user_id, event, room_version, resident, via, created_at)
+       VALUES ($1, $2, '@other:here.test', '{}', $3, 'evil.test', '{}', 1)`,
+      [`$other-${roomId}`, roomId, version],
+    );
+  /** A message whose id is written otherwise in version 3, of the same hash. */
+  const written = (room: SignedRoom, prev: EventId): EventId => {
+    for (let i = 0; ; i += 1) {
+      const eventId = room.message(ALICE, `message ${i}`, [prev]);
+      if (/[-_]/.test(eventId)) return eventId;
+    }
+  };
+
+  test.each([
+    ['before', '1'],
+    ['before', '3'],
+    ['after', '3'],
+  ])(
+    'is read as the room is that we come to be in: %s the right one was told, by one of version %s',
+    async (when, other) => {
+      // Other tests fill the shares of the same servers.
+      await store.query(`DELETE FROM staged_pdus`);
+      const here = openPushedRoom(store, verification);
+      const { room, answers } = here;
+      const given = answers.sendJoin;
+      let said: EventId | undefined;
+      answers.sendJoin = async (...join) => {
+        const stream = await given(...join);
+        said = written(room, room.last);
+        await intend(room.roomId, other);
+        if (when === 'after')
+          {await store.query(`UPDATE join_intents SET room_version = '3' WHERE room_id = $1`, [room.roomId]);}
+        await here.push(A, [said]);
+        return stream;
+      };
+      await here.join();
+      // The other join is under way still.
+      expect(await here.taken(said!)).toMatchObject([{ verdict: 'accepted' }]);
+    },
+  );
 });
