@@ -30,6 +30,7 @@ import { expandToChildren, lookThrough, readCorrectionCauses } from '../../store
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync, readStanding, standsStill } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
+import { wakeTooLarge } from '../../store/tables/staged-pdus.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { appendCurrentState } from './complete-walk.ts';
@@ -194,6 +195,7 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
     const stands = standsStill(standing, room);
     if (!stands && tried < RESOLUTIONS_TRIED_MAX) return false;
     await settleCurrentState(tx, roomId);
+    await wakeTooLarge(tx, roomId);
     if (room.partial) return true;
     const currentState = stands && decided !== null ? decided : await stateOfExtremities(tx, roomId, room.extremities);
     // A join of ours may have turned with what it rested on: as at the completion, it has failed.

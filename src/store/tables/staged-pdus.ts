@@ -213,6 +213,15 @@ export interface Settled {
   readonly position: number;
 }
 
+/** Gives what is too much for us, which waits for itself, another turn: states that it comes after are others now. */
+export async function wakeTooLarge(sql: Sql, roomId: RoomId): Promise<void> {
+  await sql.query(
+    `UPDATE staged_pdus SET not_before = ${NOW_MS}
+      WHERE room_id = $1 AND dropped_at IS NULL AND waits_for = ARRAY[event_id] AND not_before > ${NOW_MS}`,
+    [roomId],
+  );
+}
+
 /**
  * Takes away events on which there is a verdict, and releases up to `limit` of those of the room that wait for nothing any
  * more: for no open gap, no event for which a staged one stands, and no join under way. Events that wait for a released one alone are

@@ -13,6 +13,7 @@ import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
 import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
+import { setStagedAside, stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
@@ -572,4 +573,23 @@ describe('in versions with chosen ids', () => {
     await room.correct();
     expect(await room.event('bob')).toMatchObject({ verdict: 'rejected', rule: 'graph-cycle' });
   });
+});
+
+test('an event that was too much for us has another turn once what was to be corrected before it is', async () => {
+  const room = await wholeRoom();
+  const { roomId } = room;
+  const eventId = room.id('wide');
+  await stagePdus(store, 'there.test' as ServerName, [{ roomId, eventId, raw: Buffer.from('{}'), waitsFor: [] }]);
+  const rows = () =>
+    store.query<{ nid: number; isDue: boolean }>(
+      `SELECT nid, not_before <= extract(epoch FROM clock_timestamp()) * 1000 AS "isDue" FROM staged_pdus WHERE event_id = $1`,
+      [eventId],
+    );
+  const [{ nid } = { nid: 0 }] = await rows();
+  await setStagedAside(store, [{ nid, reason: 'too large', waitsFor: [eventId], delayMs: 900_000 }]);
+  await room.correct();
+  expect(await rows()).toMatchObject([{ isDue: false }]);
+  await turn(room, 'bob', 'rejected');
+  await room.correct();
+  expect(await rows()).toMatchObject([{ isDue: true }]);
 });
