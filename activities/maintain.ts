@@ -7,7 +7,7 @@
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';
 import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
-import { forgetUnsought } from '../src/store/events/missing-events.ts';
+import { forgetLackingAtGaps, forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
@@ -21,6 +21,8 @@ const TRANSACTIONS_KEPT_MS = 7 * DAY_MS;
 const KEYS_KEPT_MS = 90 * DAY_MS;
 /** For people to see what was given up; a hundred a room at the most. */
 const DROPPED_KEPT_MS = DAY_MS;
+/** Longer than it is looked for. */
+const LACKING_AT_GAPS_KEPT_MS = 30 * DAY_MS;
 /** Each room is looked through so often, */
 const COLLECT_EVERY_MS = DAY_MS;
 /** and for so long at a time: a big one keeps the others waiting for no longer, and is gone on with an hour later. */
@@ -55,7 +57,9 @@ export async function maintain(
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
   const outliers = await forgetOutliers(store, { now, isOver, heartbeat });
-  const missing = await allOf(() => forgetUnsought(store, ROWS_A_BATCH));
+  const missing =
+    (await allOf(() => forgetUnsought(store, ROWS_A_BATCH))) +
+    (await allOf(() => forgetLackingAtGaps(store, now - LACKING_AT_GAPS_KEPT_MS, ROWS_A_BATCH)));
   let chunks = 0;
   while (!isOver()) {
     const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });

@@ -102,6 +102,9 @@ export const descriptionAnswer = room.extend({
         type: z.string().nullable(),
         since: z.string(),
         asked_of: z.array(z.string()),
+        /** Servers of an earlier version do not say. */
+        named_by: z.array(z.string()).default([]),
+        gap: z.string().nullable().default(null),
         found_at: z.string().nullable(),
       }),
     )

@@ -141,8 +141,13 @@ function correctionsAnswer({ changes, events, oldestSince, judged, changed }: Ro
   return { changes, events, oldest_since: iso(oldestSince), judged, changed };
 }
 
-function missingAnswer({ eventId, why, type, since, askedOf, foundAt }: RoomDescription['missing'][number]): object {
-  return { event_id: eventId, why, type, since: isoTime(since), asked_of: askedOf, found_at: iso(foundAt) };
+/** `gap`: the one whose state alone lacks it, by the word of those in `named_by`; null: the room does. */
+function missingAnswer(event: RoomDescription['missing'][number]): object {
+  const { eventId, why, type, since, askedOf, namedBy, gapId, foundAt } = event;
+  return {
+    ...{ event_id: eventId, why, type, since: isoTime(since), asked_of: askedOf, named_by: namedBy, gap: gapId },
+    found_at: iso(foundAt),
+  };
 }
 
 /** `what`: whether the join is to be finished, or the room left again. */

@@ -209,7 +209,9 @@ export type ResyncEvent =
       readonly foundIds?: readonly EventId[];
       /** Still missing. */
       readonly left: number;
-      /** When it is asked for next; `null`: nothing is left. */
+      /** And of what only states at gaps lack; absent: nothing, or it is looked for no more. */
+      readonly leftAtGaps?: number;
+      /** When it is asked for next; `null`: nothing is left that is looked for. */
       readonly wakeAt: number | null;
       readonly at: number;
     }
@@ -258,7 +260,10 @@ export type ResyncEvent =
       readonly counts: StateFetchCounts;
       /** As in `StateFetched`, both. */
       readonly digest: string;
+      /** What several servers name, or all that are known: the room lacks it. */
       readonly missing?: MissingEvents;
+      /** What the state here lacks by the word of fewer. */
+      readonly lackedHere?: MissingEvents;
       readonly at: number;
     }
   | {

@@ -70,7 +70,7 @@ export function explain(event: ResyncEvent): string {
       return `A gap before events of ${event.origin}: parents that nobody gave us: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first; the state there is asked for, and ${meanwhile}`;
     }
     case 'GapClosed':
-      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members${lacking(event.missing)}`;
+      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members${lacking(event.missing)}${lackedHere(event.lackedHere)}`;
     case 'GapFilled':
       return `The gap ${event.eventId} is filled: the event came, and has its place`;
     case 'GapGivenUp':
@@ -82,14 +82,21 @@ export function explain(event: ResyncEvent): string {
     case 'EventsCorrected':
       return `Events looked at again after a correction: ${event.judged}; changed: ${event.changed}; left: ${event.remaining}`;
     case 'MissingSought':
-      return `What the state lacks was asked for again: ${event.found} found, ${event.left} missing still${event.wakeAt === null ? '' : `; next at ${isoTime(event.wakeAt)}`}`;
+      return `What the state lacks was asked for again: ${event.found} found, ${event.left} missing still${event.leftAtGaps === undefined ? '' : `, and ${event.leftAtGaps} of states at gaps`}${event.wakeAt === null ? '' : `; next at ${isoTime(event.wakeAt)}`}`;
   }
 }
 
 function lacking(missing: MissingEvents | undefined): string {
-  if (missing === undefined) return '';
-  const named = missing.listed.slice(0, NAMED_MAX).map(({ eventId, why }) => `${eventId}: ${why}`);
-  return `; degraded: ${missing.count} events could not be had (${named.join(', ')}), and ${missing.fell} fell with them`;
+  return missing === undefined ? '' : `; degraded: ${lacked(missing)}`;
+}
+
+function lackedHere(missing: MissingEvents | undefined): string {
+  return missing === undefined ? '' : `; this state lacks what no other server names: ${lacked(missing)}`;
+}
+
+function lacked({ listed, count, fell }: MissingEvents): string {
+  const named = listed.slice(0, NAMED_MAX).map(({ eventId, why }) => `${eventId}: ${why}`);
+  return `${count} events could not be had (${named.join(', ')}), and ${fell} fell with them`;
 }
 
 /** A stranger's words, which must not become links or headings where Markdown is shown. */

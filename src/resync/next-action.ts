@@ -1,6 +1,6 @@
 /** What a resync does next, decided from the journal alone. Pure: the workflow calls it with its own deterministic clock. */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
-import { type Attempt, type ResyncState, isRoundSpent, willingFrom } from './state.ts';
+import { type Attempt, type ResyncState, isRoundSpent, isSeeking, willingFrom } from './state.ts';
 
 export type NextAction =
   /** Ask `resident` for the state before `atEventId`, or with `atJoin` for the one before the join that cites it. */
@@ -10,7 +10,7 @@ export type NextAction =
   | { readonly type: 'sleep'; readonly untilMs: number; readonly round: number }
   /** Ask for the states at the gaps that are due. */
   | { readonly type: 'fetchGaps' }
-  /** Look for what the state of a degraded room lacks. */
+  /** Look for what the state of a degraded room lacks, or one at a gap. */
   | { readonly type: 'seekMissing' }
   /** Look again at what builds on a verdict or a state that has changed. */
   | { readonly type: 'correct' }
@@ -68,7 +68,7 @@ export function nextAction(
     case 'ended':
       return { type: 'close', because: 'ended' };
     case 'complete': {
-      const isSeekingDue = state.degraded !== null && isDue(state, now);
+      const isSeekingDue = isSeeking(state) && isDue(state, now);
       const type = inTurn({ correct: correctionsDue > 0, fetchGaps: gapsAreDue, seekMissing: isSeekingDue }, last);
       if (type !== undefined) return { type };
       if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };

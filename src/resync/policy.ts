@@ -67,6 +67,8 @@ export function settleLacking(
 /** Pauses between looking for what a room goes on without: it is no hurry, and somebody's server may come back. */
 const FIRST_SEEK_MS = 600_000;
 const LONGEST_SEEK_MS = 86_400_000;
+/** What only a state at a gap lacks is looked for so often, some four days: it may never have been there. */
+export const SEEKS_AT_GAPS_MAX = 10;
 
 /** When missing events are looked for next; `jitter` is in [0, 1). */
 export function nextSeekAt(sought: number, now: number, jitter: number): number {

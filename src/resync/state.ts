@@ -79,6 +79,8 @@ export interface ResyncState {
   readonly members: number | null;
   /** Present when the state could not be had whole: then the room is never called so. */
   readonly degraded: Degraded | null;
+  /** How often it was looked for what states at gaps lack by the word of one server or two; `null`: they lack nothing, or no longer. */
+  readonly soughtAtGaps: number | null;
   readonly completedAt: number | null;
   /** Missing events at which the state is still looked for; they are rows of their own, and a whole room stays whole. */
   readonly gapsOpen: number;
@@ -132,6 +134,7 @@ export const initialResyncState: ResyncState = {
   refusedJoin: null,
   members: null,
   degraded: null,
+  soughtAtGaps: null,
   completedAt: null,
   gapsOpen: 0,
   nextWakeAt: null,
@@ -278,7 +281,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         replay: null,
         completedAt: event.at,
         // What is missing is looked for on.
-        nextWakeAt: state.degraded === null ? null : event.at,
+        nextWakeAt: isSeeking(state) ? event.at : null,
       };
     case 'JoinRejected':
       return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
@@ -300,17 +303,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return gapClosed(state, event);
     case 'GapGivenUp':
       return { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
-    case 'MissingSought': {
-      if (state.degraded === null) return state;
-      const { degraded } = state;
-      // What several states lack is counted as the most that one of them does, until it is looked for.
-      const count = Math.max(degraded.count, event.left);
-      return {
-        ...state,
-        degraded: { ...degraded, count, found: count - event.left, sought: degraded.sought + 1 },
-        nextWakeAt: state.phase === 'complete' ? event.wakeAt : state.nextWakeAt,
-      };
-    }
+    case 'MissingSought':
+      return missingSought(state, event);
   }
 }
 
@@ -381,12 +375,39 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
   };
 }
 
-function gapClosed(state: ResyncState, { missing, at }: Of<'GapClosed'>): ResyncState {
+function gapClosed(state: ResyncState, { missing, lackedHere, at }: Of<'GapClosed'>): ResyncState {
   const closed = { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
-  if (missing === undefined) return closed;
-  const degraded = degradedBy(state.degraded, missing, at);
-  // What is missing is looked for on, as what the state of a join lacks.
-  return { ...closed, degraded, nextWakeAt: state.phase === 'complete' ? at : state.nextWakeAt };
+  if (missing === undefined && lackedHere === undefined) return closed;
+  return {
+    ...closed,
+    degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
+    soughtAtGaps: lackedHere === undefined ? state.soughtAtGaps : (state.soughtAtGaps ?? 0),
+    // What is missing is looked for on, as what the state of a join lacks. What one server names hurries no search that goes on.
+    nextWakeAt: state.phase !== 'complete' || (missing === undefined && isSeeking(state)) ? state.nextWakeAt : at,
+  };
+}
+
+/** Whether something is looked for that states lack. */
+export function isSeeking({ degraded, soughtAtGaps }: Pick<ResyncState, 'degraded' | 'soughtAtGaps'>): boolean {
+  return degraded !== null || soughtAtGaps !== null;
+}
+
+/** How often it was looked for so far. */
+export function timesSought({ degraded, soughtAtGaps }: Pick<ResyncState, 'degraded' | 'soughtAtGaps'>): number {
+  return degraded?.sought ?? soughtAtGaps ?? 0;
+}
+
+function missingSought(state: ResyncState, { left, leftAtGaps = 0, wakeAt }: Of<'MissingSought'>): ResyncState {
+  if (!isSeeking(state)) return state;
+  const { degraded, soughtAtGaps } = state;
+  // What several states lack is counted as the most that one of them does, until it is looked for.
+  const count = Math.max(degraded?.count ?? 0, left);
+  return {
+    ...state,
+    degraded: degraded && { ...degraded, count, found: count - left, sought: degraded.sought + 1 },
+    soughtAtGaps: soughtAtGaps === null || leftAtGaps === 0 || wakeAt === null ? null : soughtAtGaps + 1,
+    nextWakeAt: state.phase === 'complete' ? wakeAt : state.nextWakeAt,
+  };
 }
 
 /** What was found is in its places once nothing is to be corrected any more: a room that lacks nothing then is whole. */
@@ -399,7 +420,7 @@ function eventsCorrected(state: ResyncState, { changed, remaining, members }: Of
     corrected: state.corrected + changed,
     members: members ?? state.members,
     degraded: isWhole ? null : degraded,
-    nextWakeAt: isWhole ? null : state.nextWakeAt,
+    nextWakeAt: isWhole && state.soughtAtGaps === null ? null : state.nextWakeAt,
   };
 }
 

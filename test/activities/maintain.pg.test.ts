@@ -122,6 +122,21 @@ test('what the state at a gap lacked so far is forgotten once no state of the ro
   ]);
 });
 
+test('what only the state at a gap was taken without is forgotten after a month, and what a room lacks is not', async () => {
+  await store.query(
+    `WITH room AS (INSERT INTO rooms (room_id, room_version, epoch, partial) VALUES ('!lacks:t', '11', 1, false))
+     INSERT INTO missing_events (room_id, event_id, epoch, why, since, asked_of, is_given_up, gap_id)
+     SELECT '!lacks:t', name, 1, 'not-delivered', $1::bigint - age, '{}', true, gap
+       FROM (VALUES ('$of-room', $2::bigint, NULL), ('$of-gap', $2, '$gap'), ('$young', 1, '$gap')) AS i(name, age, gap)`,
+    [now, 60 * DAY],
+  );
+  expect(await pass(1_000)).toMatchObject({ missing: 1 });
+  const left = await store.query<{ eventId: string }>(
+    `SELECT event_id AS "eventId" FROM missing_events WHERE room_id = '!lacks:t' ORDER BY event_id COLLATE "C"`,
+  );
+  expect(left.map(({ eventId }) => eventId)).toEqual(['$of-room', '$young']);
+});
+
 test('of events that nobody has judged those that nothing needs are deleted after a day, and no others', async () => {
   const unjudged = (name: string, about: Partial<CheckedPdu> = {}): CheckedPdu =>
     message(`$${name}`, { roomId: WHOLE, authEvents: ['$nobody-has-it' as EventId], ...about });

@@ -63,7 +63,7 @@ const at = Date.UTC(2026, 0, 1, 0, 3);
 const GAPS: RoomDescription['gaps'] = [
   {
     ...{ eventId: '$gap' as EventId, epoch: 1, origin: 'hs2' as ServerName, openedAt: at },
-    ...{ attempts: 2, begins: 0, wakeAt: null },
+    ...{ attempts: 2, begins: 0, wakeAt: null, isBegun: false },
     ...{ lastResident: 'hs1' as ServerName, lastFailure: 'not-found', lastReason: 'nobody has it' },
   },
 ];
@@ -82,7 +82,12 @@ const DROPPED: RoomDescription['dropped'] = [
 const MISSING: RoomDescription['missing'] = [
   {
     ...{ eventId: '$lost' as EventId, why: 'key-missing', type: 'm.room.member', since: at },
-    ...{ askedOf: ['hs1', 'hs2'] as ServerName[], foundAt: null },
+    ...{
+      askedOf: ['hs1', 'hs2'] as ServerName[],
+      namedBy: ['hs1' as ServerName],
+      gapId: '$gap' as EventId,
+      foundAt: null,
+    },
   },
 ];
 const INTENTS: RoomDescription['openIntents'] = [

@@ -168,7 +168,14 @@ describe('rooms', () => {
     expect(body).toMatchObject({
       phase: 'degraded',
       missing_events: [
-        { event_id: '$lost', why: 'key-missing', type: 'm.room.member', asked_of: ['hs1', 'hs2'], found_at: null },
+        {
+          event_id: '$lost',
+          why: 'key-missing',
+          type: 'm.room.member',
+          asked_of: ['hs1', 'hs2'],
+          gap: '$gap',
+          named_by: ['hs1'],
+        },
       ],
       open_joins: [
         { what: 'join', user_id: '@b:here.test', resident: 'hs2', attempts: 1, last_reason: 'no answer within 60 s' },

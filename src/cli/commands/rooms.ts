@@ -68,10 +68,11 @@ function lackedBy(degraded: NonNullable<RoomAnswer['degraded']>): string {
 }
 
 function missingOf(event: Description['missing_events'][number]): string {
-  const { event_id: eventId, why, type, since, asked_of: askedOf, found_at: foundAt } = event;
+  const { event_id: eventId, why, type, since, asked_of: askedOf, named_by: namedBy, gap, found_at: foundAt } = event;
   const what = type === null ? eventId : `${eventId}, a ${type}`;
   const by = askedOf.length === 0 ? 'nobody answered' : `asked ${askedOf.join(', ')}`;
-  return `${what}: ${why} since ${since}, ${by}${foundAt === null ? '' : `; found at ${foundAt}`}`;
+  const where = gap === null ? '' : `; lacking at the gap ${gap} alone, named by ${namedBy.join(', ')}`;
+  return `${what}: ${why} since ${since}, ${by}${where}${foundAt === null ? '' : `; found at ${foundAt}`}`;
 }
 
 function intentOf(intent: Description['open_joins'][number]): string {

@@ -113,9 +113,9 @@ async function carryLacking(
     return undefined;
   }
   await carryGivenUp(tx, roomId, epoch);
-  const [first, ...further] = await readLacking(tx, roomId, { skip: 0, limit: MISSING_LISTED_MAX });
+  const [first, ...further] = await readLacking(tx, roomId, { skip: 0, limit: MISSING_LISTED_MAX, ofRoom: true });
   if (first === undefined) return undefined;
-  const count = await countLacking(tx, roomId);
+  const { ofRoom: count } = await countLacking(tx, roomId);
   const listed = [first, ...further].map(({ eventId, why }) => ({ eventId, why }));
   return { listed, count, fell: before?.fell ?? 0, since: before?.since ?? first.since };
 }

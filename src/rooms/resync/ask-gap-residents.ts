@@ -40,7 +40,13 @@ export interface GapPass {
 
 /** What came of an attempt. */
 export type Outcome =
-  | { readonly type: 'fetched'; readonly resident: ServerName; readonly state: FetchedState }
+  /** `known`: how many servers are known that might have been asked. */
+  | {
+      readonly type: 'fetched';
+      readonly resident: ServerName;
+      readonly state: FetchedState;
+      readonly known: number;
+    }
   /** Absent: no server is known that could be asked. */
   | { readonly type: 'failed'; readonly failure: FederationError | undefined }
   /** It is no attempt, for nobody could be asked, or it had stored something when others could not wait for it any longer. */
@@ -83,7 +89,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
           };
           return inTime(pass, progress, request, (bounded) => stateAtGap(context, stay, request, bounded));
         });
-      return { type: 'fetched', resident, state: await pass.places.run(resident, waiting, ask) };
+      return { type: 'fetched', resident, known, state: await pass.places.run(resident, waiting, ask) };
     } catch (told) {
       if (progress.signal.aborted) throw told;
       if (told instanceof NoPlaceError) {
@@ -151,7 +157,7 @@ async function stateAtGap(
     rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
     ...{ resident, others, atEventId: eventId },
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
-      settleAnswer(context, { roomId, epoch, gap: { attempts, known } }, lacked, wanted),
+      settleAnswer(context, { roomId, epoch, resident, gap: { attempts, known } }, lacked, wanted),
     onNamed: () => void (asked.isNamed = true),
     onStored,
   };

@@ -19,7 +19,7 @@ import { type Lanes, createLanes } from '../lanes.ts';
 import { byTurns } from '../gap-places.ts';
 import { type GapPass, type Outcome, type Stay, askGapResidents } from './ask-gap-residents.ts';
 import { type FetchPlaces, createFetchPlaces } from './fetch-places.ts';
-import { lackingOf, recordFetched } from './settle-answer.ts';
+import { lackingAtGap, recordFetched, sortLacking } from './settle-answer.ts';
 import { type Progress } from './state-intake.ts';
 
 /**
@@ -105,7 +105,8 @@ const NEVER = new AbortController().signal;
 async function readDue({ context: { store, clock }, stay, running }: Pass): Promise<Gap[]> {
   const now = clock.now();
   return (await readGaps(store, stay.roomId)).filter(
-    ({ eventId, epoch, wakeAt }) => epoch === stay.epoch && wakeAt !== null && wakeAt <= now && !running.has(eventId),
+    ({ eventId, epoch, wakeAt, isBegun }) =>
+      epoch === stay.epoch && wakeAt !== null && wakeAt <= now && !isBegun && !running.has(eventId),
   );
 }
 
@@ -153,8 +154,7 @@ async function tryGap(pass: Pass, gap: Gap, cutOff: AbortSignal): Promise<void> 
   const { store, clock } = context;
   const { roomId } = stay;
   const { eventId } = gap;
-  const now = clock.now();
-  const begun = await beginGap(store, { roomId, eventId, now, until: now + GAP_ATTEMPT_MS_MAX });
+  const begun = await beginGap(store, { roomId, eventId, now: clock.now(), leaseMs: GAP_ATTEMPT_MS_MAX });
   if (begun === undefined) return;
   if (begun.begins > BEGINS_MAX) return giveUp(context, stay, eventId, ABANDONED);
   const signal = AbortSignal.any([progress.signal, cutOff]);
@@ -177,13 +177,14 @@ async function close(
   context: RoomsContext,
   stay: Stay,
   eventId: EventId,
-  { resident, state }: Extract<Outcome, { readonly type: 'fetched' }>,
+  { resident, state, known }: Extract<Outcome, { readonly type: 'fetched' }>,
 ): Promise<void> {
-  const { snapshotId, counts, digest } = state;
+  const { snapshotId, counts, digest, fell } = state;
   const at = context.clock.now();
-  const outcome = { eventId, resident, snapshotId, counts, digest, ...lackingOf(state), at };
+  const lacking = await sortLacking(context, stay.roomId, state, known);
+  const outcome = { eventId, resident, snapshotId, counts, digest, ...lackingAtGap(lacking, fell), at };
   await journalIfOpen(context, stay, eventId, { type: 'GapClosed', ...outcome }, (tx) =>
-    recordFetched(tx, { ...stay, anchorId: eventId, at }, state),
+    recordFetched(tx, { ...stay, anchorId: eventId, at }, state, lacking),
   );
 }
 

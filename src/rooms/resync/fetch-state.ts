@@ -123,7 +123,7 @@ async function run(
     atEventId,
     before,
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
-      settleAnswer(context, { roomId, epoch }, lacked, wanted),
+      settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
     onStored: () => forgetBegins(context.store, fetch),
   };
   const state = await askIfHealthy(context, resident, () => fetchStateAt(context, request, progress));

@@ -1,12 +1,13 @@
 /**
- * Looks on for what the state of a degraded room lacks. What is found is stored, judged and marked; its places in the states at
+ * Looks on for what the state of a degraded room lacks, and those at gaps. What is found is stored, judged and marked; its places in the states at
  * anchors are a correction (correct-anchors.ts).
  */
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
-import { nextSeekAt } from '../../resync/policy.ts';
+import { SEEKS_AT_GAPS_MAX, nextSeekAt } from '../../resync/policy.ts';
+import { isSeeking, timesSought } from '../../resync/state.ts';
 import { countLacking, markFound, readLacking } from '../../store/events/missing-events.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
@@ -29,16 +30,17 @@ const IN_FLIGHT = 8;
 export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay, progress: Progress): Promise<void> {
   const { store, clock, random } = context;
   const resync = await readResync(store, roomId);
-  if (resync?.epoch !== epoch || resync.state.phase !== 'complete' || resync.state.degraded === null) return;
-  const { degraded, candidates, roomVersion } = resync.state;
+  if (resync?.epoch !== epoch || resync.state.phase !== 'complete' || !isSeeking(resync.state)) return;
+  const { candidates, roomVersion } = resync.state;
+  const sought = timesSought(resync.state);
   const rules = rulesOfJoined(roomVersion ?? '');
-  const start = degraded.sought * SOUGHT_AT_A_TIME;
-  const skip = start % Math.max(1, await countLacking(store, roomId));
+  const lacked = await countLacking(store, roomId);
+  const skip = (sought * SOUGHT_AT_A_TIME) % Math.max(1, lacked.ofRoom + lacked.atGaps);
   const lacking = await readLacking(store, roomId, { skip, limit: SOUGHT_AT_A_TIME });
   const ids = lacking.map(({ eventId }) => eventId);
   const wanted = new WantedEvents(ids, await readHeldEvents(store, roomId, ids));
   const health = viewHealth(context);
-  for (const server of turnOf(candidates, degraded.sought)) {
+  for (const server of turnOf(candidates, sought)) {
     if (wanted.missing().length === 0) break;
     const onStored = (): Promise<void> => Promise.resolve();
     const intake = createStateIntake(context, { roomId, resident: server, rules, wanted, progress, onStored });
@@ -53,13 +55,16 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
 
   await withTransaction(store, async (tx) => {
     const stay = await lockResync(tx, roomId, epoch);
-    if (stay?.resync.degraded?.sought !== degraded.sought) return;
+    if (stay === undefined || !isSeeking(stay.resync) || timesSought(stay.resync) !== sought) return;
     const at = clock.now();
     await markFound(tx, roomId, found, at);
-    const left = await countLacking(tx, roomId);
-    const wakeAt = left === 0 ? null : nextSeekAt(degraded.sought, at, random());
+    const { ofRoom: left, atGaps } = await countLacking(tx, roomId);
+    const isOver = stay.resync.soughtAtGaps === null || stay.resync.soughtAtGaps + 1 >= SEEKS_AT_GAPS_MAX;
+    const leftAtGaps = isOver ? 0 : atGaps;
+    const wakeAt = left + leftAtGaps === 0 ? null : nextSeekAt(sought, at, random());
     const named = found.length === 0 ? {} : { foundIds: found };
-    await append(tx, stay.room, [{ type: 'MissingSought', found: found.length, ...named, left, wakeAt, at }]);
+    const gaps = leftAtGaps === 0 ? {} : { leftAtGaps };
+    await append(tx, stay.room, [{ type: 'MissingSought', found: found.length, ...named, left, ...gaps, wakeAt, at }]);
   });
 }
 

@@ -3,15 +3,16 @@
  * one rule, by what is known of them from all answers (src/resync/policy.ts).
  */
 import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
-import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { MISSING_LISTED_MAX, type MissingEvents } from '../../resync/degraded.ts';
-import { settleLacking, settleLackingAtGap } from '../../resync/policy.ts';
+import { defaultDegradePolicy, settleLacking, settleLackingAtGap } from '../../resync/policy.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
 import { recordOmissions } from '../../store/events/left-out.ts';
 import {
   type LackedEvent,
   citedAsAuthEvents,
   giveUpMissing,
+  namedBySeveral,
   recordMissing,
 } from '../../store/events/missing-events.ts';
 import { readLocalMembers, readResync } from '../../store/journal/rooms.ts';
@@ -26,6 +27,8 @@ const MISSING_MAX = 10_000;
 export interface LackingAnswer {
   readonly roomId: RoomId;
   readonly epoch: number;
+  /** Who gave it. */
+  readonly resident: ServerName;
   /** Of the state at a gap: the attempt, this one included, and how many servers are known to ask; absent: a join's state. */
   readonly gap?: { readonly attempts: number; readonly known: number };
 }
@@ -33,13 +36,13 @@ export interface LackingAnswer {
 /** Notes what an answer lacks, and whether everything has been done to have it. */
 export async function settleAnswer(
   { store, clock, policy }: Pick<RoomsContext, 'store' | 'clock' | 'policy'>,
-  { roomId, epoch, gap }: LackingAnswer,
+  { roomId, epoch, resident, gap }: LackingAnswer,
   lacked: readonly LackedEvent[],
   wanted: readonly EventId[],
 ): Promise<Settlement> {
   if (lacked.length > MISSING_MAX) return NOTHING_SETTLED;
   const at = clock.now();
-  const rows = await recordMissing(store, { roomId, epoch, at }, lacked);
+  const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
   const resync = await readResync(store, roomId);
   if (resync?.epoch !== epoch) return NOTHING_SETTLED;
   const rounds = { known: resync.state.candidates.length, failedRounds: resync.state.failedRounds };
@@ -70,9 +73,49 @@ function isAuthEvent(type: string | null): boolean {
 export function lackingOf({ missing, fell }: Pick<FetchedState, 'missing' | 'fell'>): {
   readonly missing?: MissingEvents;
 } {
-  if (missing.size === 0) return {};
+  return missing.size === 0 ? {} : { missing: told(missing, fell) };
+}
+
+function told(missing: FetchedState['missing'], fell: number): MissingEvents {
   const listed = [...missing].slice(0, MISSING_LISTED_MAX).map(([eventId, why]) => ({ eventId, why }));
-  return { missing: { listed, count: missing.size, fell } };
+  return { listed, count: missing.size, fell };
+}
+
+/** What a state at a gap lacks, by whose lack it is. */
+export interface LackingAtGap {
+  readonly ofRoom: FetchedState['missing'];
+  readonly ofGap: FetchedState['missing'];
+}
+
+/**
+ * Sorts what the state at a gap was taken without. A join's state is the word of whoever let us in, and what it lacks the room does.
+ * At a gap the word may be that of whoever made the gap up: there the room lacks what several servers have named in their states,
+ * or all of `known` where there are fewer.
+ */
+export async function sortLacking(
+  { store, policy }: Pick<RoomsContext, 'store' | 'policy'>,
+  roomId: RoomId,
+  { missing }: Pick<FetchedState, 'missing'>,
+  known: number,
+): Promise<LackingAtGap> {
+  if (missing.size === 0) return { ofRoom: missing, ofGap: missing };
+  const { answers } = policy.degrade ?? defaultDegradePolicy;
+  const several = Math.max(1, Math.min(answers, known));
+  const named = await namedBySeveral(store, roomId, [...missing.keys()], several);
+  const those = (isOfRoom: boolean): FetchedState['missing'] =>
+    new Map([...missing].filter(([eventId]) => named.has(eventId) === isOfRoom));
+  return { ofRoom: those(true), ofGap: those(false) };
+}
+
+/** As the journal has it. What fell for want of both is told with what the room lacks. */
+export function lackingAtGap(
+  { ofRoom, ofGap }: LackingAtGap,
+  fell: number,
+): { readonly missing?: MissingEvents; readonly lackedHere?: MissingEvents } {
+  return {
+    ...(ofRoom.size === 0 ? {} : { missing: told(ofRoom, fell) }),
+    ...(ofGap.size === 0 ? {} : { lackedHere: told(ofGap, ofRoom.size === 0 ? fell : 0) }),
+  };
 }
 
 /** The anchor that a fetched state is of, in a stay. */
@@ -88,8 +131,10 @@ export async function recordFetched(
   tx: Sql,
   { roomId, epoch, anchorId, at }: FetchedAnchor,
   { missing, omissions, since, judgedByOthers }: FetchedState,
+  lacking: LackingAtGap = { ofRoom: missing, ofGap: new Map() },
 ): Promise<void> {
-  if (missing.size > 0) await giveUpMissing(tx, { roomId, epoch, missing, at });
+  await giveUpMissing(tx, { roomId, epoch, missing: lacking.ofRoom, at });
+  await giveUpMissing(tx, { roomId, epoch, missing: lacking.ofGap, gapId: anchorId, at });
   await recordOmissions(tx, roomId, anchorId, omissions);
   const { leftOut, awaited } = omissions;
   await addChangedSince(tx, roomId, since, { leftOut, awaited: [...awaited, ...judgedByOthers] });

@@ -3,6 +3,7 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type FailureClass } from '../../resync/events.ts';
 import { type GapsDue, noGaps } from '../../resync/next-action.ts';
 import { type Sql } from '../open-store.ts';
+import { NOW_MS } from '../tables/staged-pdus.ts';
 import { displayable } from '../storable-text.ts';
 
 export interface Gap {
@@ -16,6 +17,8 @@ export interface Gap {
   readonly begins: number;
   /** When it is tried next, milliseconds; `null`: given up. */
   readonly wakeAt: number | null;
+  /** Somebody tries it now. */
+  readonly isBegun: boolean;
   readonly lastResident: ServerName | null;
   readonly lastFailure: FailureClass | null;
   readonly lastReason: string | null;
@@ -25,7 +28,7 @@ export interface Gap {
 export function readGaps(sql: Sql, roomId: RoomId): Promise<Gap[]> {
   return sql.query(
     `SELECT event_id AS "eventId", epoch, origin, opened_at AS "openedAt", attempts, begins, wake_at AS "wakeAt",
-            last_resident AS "lastResident", last_failure AS "lastFailure", last_reason AS "lastReason"
+            begun_until > ${NOW_MS} AS "isBegun", last_resident AS "lastResident", last_failure AS "lastFailure", last_reason AS "lastReason"
        FROM gaps WHERE room_id = $1 ORDER BY opened_at, event_id`,
     [roomId],
   );
@@ -46,7 +49,7 @@ export function readOpenGaps(sql: Sql, roomId: RoomId): Promise<OpenGap[]> {
 /** The gaps of a stay at which somebody is still to be asked. */
 export async function readGapsDue(sql: Sql, roomId: RoomId, epoch: number): Promise<GapsDue> {
   const [row] = await sql.query<GapsDue>(
-    `SELECT count(*)::int AS open, min(wake_at) AS "nextAt", (count(*) FILTER (WHERE attempts = 0))::int AS untried,
+    `SELECT count(*)::int AS open, min(greatest(wake_at, begun_until)) AS "nextAt", (count(*) FILTER (WHERE attempts = 0))::int AS untried,
             coalesce(sum(attempts), 0)::int AS attempts
        FROM gaps WHERE room_id = $1 AND epoch = $2 AND wake_at IS NOT NULL`,
     [roomId, epoch],
@@ -62,18 +65,19 @@ export interface BegunGap {
 }
 
 /**
- * Begins an attempt at a gap that is due, and counts it at once: an attempt that ends its worker is one too. Nobody else tries
- * it before `until`, milliseconds. `undefined`: it is closed, or not due.
+ * Begins an attempt at a gap that is due at `now`, and counts it at once: an attempt that ends its worker is one too. Nobody else
+ * tries it for `leaseMs` by the database's clock, whatever his own says. `undefined`: it is closed, or not due.
  */
 export async function beginGap(
   sql: Sql,
-  gap: { readonly roomId: RoomId; readonly eventId: EventId; readonly now: number; readonly until: number },
+  gap: { readonly roomId: RoomId; readonly eventId: EventId; readonly now: number; readonly leaseMs: number },
 ): Promise<BegunGap | undefined> {
-  const { roomId, eventId, now, until } = gap;
+  const { roomId, eventId, now, leaseMs } = gap;
   const [row] = await sql.query<BegunGap>(
-    `UPDATE gaps SET attempts = attempts + 1, begins = begins + 1, wake_at = $4
-      WHERE room_id = $1 AND event_id = $2 AND wake_at <= $3::bigint RETURNING attempts, begins`,
-    [roomId, eventId, now, until],
+    `UPDATE gaps SET attempts = attempts + 1, begins = begins + 1, begun_until = ${NOW_MS} + $4
+      WHERE room_id = $1 AND event_id = $2 AND wake_at <= $3::bigint AND begun_until <= ${NOW_MS}
+     RETURNING attempts, begins`,
+    [roomId, eventId, now, leaseMs],
   );
   return row;
 }
@@ -97,7 +101,8 @@ export interface GapFailure {
 export async function recordGapFailure(sql: Sql, gap: GapFailure): Promise<void> {
   const { roomId, eventId, resident, failure, reason, wakeAt } = gap;
   await sql.query(
-    `UPDATE gaps SET last_resident = $3, last_failure = $4, last_reason = $5, wake_at = $6, begins = 0
+    `UPDATE gaps SET last_resident = $3, last_failure = $4, last_reason = $5, wake_at = $6, begins = 0,
+                     begun_until = 0
       WHERE room_id = $1 AND event_id = $2 AND wake_at IS NOT NULL`,
     [roomId, eventId, resident, failure, displayable(reason), wakeAt],
   );
@@ -111,6 +116,7 @@ export async function takeBackGapAttempt(
   const { roomId, eventId, wakeAt, reason } = gap;
   await sql.query(
     `UPDATE gaps SET attempts = greatest(attempts - 1, 0), begins = greatest(begins - 1, 0), wake_at = $3,
+                     begun_until = 0,
                      last_reason = coalesce($4, last_reason)
       WHERE room_id = $1 AND event_id = $2 AND wake_at IS NOT NULL`,
     [roomId, eventId, wakeAt, reason === undefined ? null : displayable(reason)],

@@ -21,6 +21,10 @@ export interface MissingEvent {
   readonly since: number;
   /** Servers that answered and did not give it, or gave what cannot be used; the first few. */
   readonly askedOf: readonly ServerName[];
+  /** Servers in whose states it was named; the first few. */
+  readonly namedBy: readonly ServerName[];
+  /** The gap at which the state lacks it, where it is no lack of the room; `null`: it is. */
+  readonly gapId: EventId | null;
   /** When it was stored and judged after all; its places in the states are a correction. */
   readonly foundAt: number | null;
 }
@@ -28,11 +32,14 @@ export interface MissingEvent {
 export interface MissingInRoom {
   readonly roomId: RoomId;
   readonly epoch: number;
+  /** The gap whose state lacks them, and not the room; absent: the room does. */
+  readonly gapId?: EventId;
   readonly missing: ReadonlyMap<EventId, MissingWhy>;
   readonly at: number;
 }
 
-const COLUMNS = `event_id AS "eventId", why, type, since, asked_of AS "askedOf", found_at AS "foundAt"`;
+const COLUMNS = `event_id AS "eventId", why, type, since, asked_of AS "askedOf", named_by AS "namedBy",
+  gap_id AS "gapId", found_at AS "foundAt"`;
 
 /** An event that is wanted and was not had in a form that can be used. */
 export interface LackedEvent {
@@ -44,22 +51,26 @@ export interface LackedEvent {
   readonly askedOf: readonly ServerName[];
 }
 
-/** Notes what an answer lacks, and gives it as it is known now. What was known of an event's type stays known. */
+/**
+ * Notes what an answer of `resident` lacks, and gives it as it is known now. What was known of an event's type stays known.
+ */
 export async function recordMissing(
   sql: Sql,
-  about: { readonly roomId: RoomId; readonly epoch: number; readonly at: number },
+  about: { readonly roomId: RoomId; readonly epoch: number; readonly resident: ServerName; readonly at: number },
   lacked: readonly LackedEvent[],
 ): Promise<MissingEvent[]> {
-  const { roomId, epoch, at } = about;
+  const { roomId, epoch, resident, at } = about;
   const rows = await sql.query<MissingEvent>(
-    `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, type, since, asked_of, is_given_up)
-     SELECT $1, event_id, $2, why, type, $5::bigint, ARRAY(SELECT json_array_elements_text(asked_of)), false
+    `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, type, since, asked_of, named_by, is_given_up)
+     SELECT $1, event_id, $2, why, type, $5::bigint, ARRAY(SELECT json_array_elements_text(asked_of)), ARRAY[$9], false
        FROM unnest($3::text[], $4::text[], $7::text[], $8::json[]) AS i(event_id, why, type, asked_of)
       ORDER BY event_id
      ON CONFLICT (room_id, event_id) DO UPDATE
         SET why = excluded.why, epoch = excluded.epoch, type = coalesce(excluded.type, m.type),
             asked_of = CASE WHEN excluded.asked_of <@ m.asked_of OR cardinality(m.asked_of) >= $6 THEN m.asked_of
-                            ELSE m.asked_of || ARRAY(SELECT unnest(excluded.asked_of) EXCEPT SELECT unnest(m.asked_of)) END
+                            ELSE m.asked_of || ARRAY(SELECT unnest(excluded.asked_of) EXCEPT SELECT unnest(m.asked_of)) END,
+            named_by = CASE WHEN $9 = ANY (m.named_by) OR cardinality(m.named_by) >= $6 THEN m.named_by
+                            ELSE m.named_by || ARRAY[$9] END
      RETURNING ${COLUMNS}`,
     [
       roomId,
@@ -70,6 +81,7 @@ export async function recordMissing(
       ASKED_OF_MAX,
       lacked.map(({ type }) => (type === null ? null : storable(type))),
       lacked.map(({ askedOf }) => JSON.stringify(askedOf)),
+      resident,
     ],
   );
   return rows.map(fromRow);
@@ -79,15 +91,33 @@ function fromRow(row: MissingEvent): MissingEvent {
   return { ...row, type: row.type === null ? null : fromStorable(row.type) };
 }
 
-/** The room goes on without these; from now on they are looked for. */
-export async function giveUpMissing(sql: Sql, { roomId, epoch, missing, at }: MissingInRoom): Promise<void> {
+/** The room, or the state at a gap, goes on without these; from now on they are looked for. What the room lacks it does still. */
+export async function giveUpMissing(sql: Sql, { roomId, epoch, gapId, missing, at }: MissingInRoom): Promise<void> {
+  if (missing.size === 0) return;
   await sql.query(
-    `INSERT INTO missing_events (room_id, event_id, epoch, why, since, asked_of, is_given_up)
-     SELECT $1, event_id, $2, why, $5::bigint, '{}', true FROM unnest($3::text[], $4::text[]) AS i(event_id, why)
+    `INSERT INTO missing_events AS m (room_id, event_id, epoch, why, since, asked_of, is_given_up, gap_id)
+     SELECT $1, event_id, $2, why, $5::bigint, '{}', true, $6 FROM unnest($3::text[], $4::text[]) AS i(event_id, why)
       ORDER BY event_id
-     ON CONFLICT (room_id, event_id) DO UPDATE SET is_given_up = true, why = excluded.why`,
-    [roomId, epoch, [...missing.keys()], [...missing.values()], at],
+     ON CONFLICT (room_id, event_id) DO UPDATE
+        SET is_given_up = true, why = excluded.why,
+            gap_id = CASE WHEN m.is_given_up AND m.gap_id IS NULL THEN NULL ELSE excluded.gap_id END`,
+    [roomId, epoch, [...missing.keys()], [...missing.values()], at, gapId ?? null],
   );
+}
+
+/** Those of the events that at least `count` servers have named in their states. */
+export async function namedBySeveral(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  count: number,
+): Promise<Set<EventId>> {
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM missing_events
+      WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND cardinality(named_by) >= $3`,
+    [roomId, eventIds, count],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
 }
 
 /** A new stay stands on states of an earlier one: what these were given up without is looked for on. */
@@ -134,27 +164,42 @@ export async function readGivenUp(sql: Sql, roomId: RoomId, limit: number): Prom
   return rows.map(fromRow);
 }
 
-/** Some of those that the room goes on without and that were not found yet, from the `skip`th on. */
+/** Some of those that the room goes on without and that were not found yet, from the `skip`th on; those that only a gap lacks last. */
 export async function readLacking(
   sql: Sql,
   roomId: RoomId,
-  { skip, limit }: { readonly skip: number; readonly limit: number },
+  { skip, limit, ofRoom = false }: { readonly skip: number; readonly limit: number; readonly ofRoom?: boolean },
 ): Promise<MissingEvent[]> {
   const rows = await sql.query<MissingEvent>(
-    `SELECT ${COLUMNS} FROM missing_events WHERE room_id = $1 AND is_given_up AND found_at IS NULL
-      ORDER BY since, event_id OFFSET $2 LIMIT $3`,
-    [roomId, skip, limit],
+    `SELECT ${COLUMNS} FROM missing_events
+      WHERE room_id = $1 AND is_given_up AND found_at IS NULL AND (gap_id IS NULL OR NOT $4)
+      ORDER BY gap_id IS NOT NULL, since, event_id OFFSET $2 LIMIT $3`,
+    [roomId, skip, limit, ofRoom],
   );
   return rows.map(fromRow);
 }
 
-/** How many events the room goes on without that were not found yet. */
-export async function countLacking(sql: Sql, roomId: RoomId): Promise<number> {
-  const [row] = await sql.query<{ count: number }>(
-    `SELECT count(*) AS count FROM missing_events WHERE room_id = $1 AND is_given_up AND found_at IS NULL`,
+/** How many events the room goes on without that were not found yet, and how many beside them states at gaps. */
+export async function countLacking(
+  sql: Sql,
+  roomId: RoomId,
+): Promise<{ readonly ofRoom: number; readonly atGaps: number }> {
+  const [row] = await sql.query<{ ofRoom: number; atGaps: number }>(
+    `SELECT count(*) FILTER (WHERE gap_id IS NULL) AS "ofRoom", count(gap_id) AS "atGaps"
+       FROM missing_events WHERE room_id = $1 AND is_given_up AND found_at IS NULL`,
     [roomId],
   );
-  return row?.count ?? 0;
+  return row ?? { ofRoom: 0, atGaps: 0 };
+}
+
+/** Forgets up to `limit` events that states at gaps were taken without before `before`, milliseconds. Gives how many. */
+export async function forgetLackingAtGaps(sql: Sql, before: number, limit: number): Promise<number> {
+  const gone = await sql.query(
+    `DELETE FROM missing_events WHERE ctid = ANY (ARRAY(
+       SELECT ctid FROM missing_events WHERE gap_id IS NOT NULL AND is_given_up AND since < $1 LIMIT $2)) RETURNING 1`,
+    [before, limit],
+  );
+  return gone.length;
 }
 
 /** They are stored and judged now. */
@@ -176,7 +221,8 @@ export interface LackingEverywhere {
 /** Of all rooms: what they go on without and nobody has found; found by an index that holds nothing else. */
 export async function countLackingEverywhere(sql: Sql): Promise<LackingEverywhere> {
   const [row] = await sql.query<LackingEverywhere>(
-    `SELECT count(*) AS lacking, count(DISTINCT room_id) AS degraded, min(since) AS "oldestLackingSince" FROM missing_events WHERE is_given_up AND found_at IS NULL`,
+    `SELECT count(*) AS lacking, count(DISTINCT room_id) AS degraded, min(since) AS "oldestLackingSince" FROM missing_events 
+       WHERE is_given_up AND found_at IS NULL AND gap_id IS NULL`,
   );
   return row ?? { lacking: 0, degraded: 0, oldestLackingSince: null };
 }

@@ -15,7 +15,7 @@ export async function foldGaps(
       await tx.query(
         `INSERT INTO gaps AS g (room_id, event_id, epoch, origin, opened_at, wake_at)
          SELECT $1, event_id, $2, $5, $4::bigint, $4::bigint FROM unnest($3::text[]) AS i(event_id)
-         ON CONFLICT (room_id, event_id) DO UPDATE SET wake_at = excluded.wake_at, attempts = 0, begins = 0
+         ON CONFLICT (room_id, event_id) DO UPDATE SET wake_at = excluded.wake_at, attempts = 0, begins = 0, begun_until = 0
           WHERE g.wake_at IS NULL`,
         [roomId, epoch, event.eventIds, event.at, event.origin],
       );

@@ -77,6 +77,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       wake_at: { differs: '(l.wake_at IS NULL) <> (r.wake_at IS NULL)' },
       attempts: TRIED,
       begins: TRIED,
+      begun_until: TRIED,
       last_resident: TRIED,
       last_failure: TRIED,
       last_reason: TRIED,

@@ -295,7 +295,7 @@ export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<Ove
        SELECT room_id, epoch, min(due_at) AS due_at
          FROM (SELECT room_id, epoch, next_wake_at AS due_at FROM resyncs
                 UNION ALL
-               SELECT room_id, epoch, wake_at FROM gaps
+               SELECT room_id, epoch, wake_at FROM gaps WHERE begun_until <= $1::bigint
                 UNION ALL
                SELECT room_id, epoch, since
                  FROM (SELECT room_id, since FROM correction_causes UNION ALL SELECT room_id, since FROM correction_targets) AS c

@@ -218,6 +218,8 @@ export const gaps = pgTable(
     begins: integer().notNull().default(0),
     /** When it is tried next; null: given up. */
     wakeAt: int8(),
+    /** Somebody is at it, and nobody else tries it before this time, by the database's clock. */
+    begunUntil: int8().notNull().default(0),
     lastResident: text().$type<ServerName>(),
     lastFailure: text().$type<FailureClass>(),
     lastReason: text(),
@@ -265,8 +267,12 @@ export const missingEvents = pgTable(
     since: int8().notNull(),
     /** Servers that answered and did not give it, or gave what cannot be used; the first few. */
     askedOf: text('asked_of').array().$type<ServerName[]>().notNull(),
+    /** Servers in whose states it was named; the first few. */
+    namedBy: text('named_by').array().$type<ServerName[]>().notNull().default([]),
     /** The room goes on without it. Before that it is only missing so far. */
     isGivenUp: boolean('is_given_up').notNull(),
+    /** It is lacking in the state at this gap alone, by the word of one server or two; null: in that of the room. */
+    gapId: text('gap_id').$type<EventId>(),
     foundAt: int8(),
   },
   (table) => [

@@ -130,7 +130,7 @@ test('outliers, anchors, missing and cited events are told as what they are', as
   expect(outlier.lines.join('\n')).toContain('2 cite it as an auth event');
   expect(anchor).toMatchObject({ place: 'anchor', event: null, verdict: 'unjudged', history: [] });
   expect(anchor.lines.join('\n')).toContain('provisional until a resident gives it');
-  const answer = { roomId: room.roomId, epoch: 1, at: from.at };
+  const answer = { roomId: room.roomId, epoch: 1, resident: from.server, at: from.at };
   await recordMissing(store, answer, [
     { eventId: room.id('lost'), why: 'not-delivered', type: null, askedOf: [from.server] },
   ]);

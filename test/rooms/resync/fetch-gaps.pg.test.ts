@@ -10,8 +10,9 @@ import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
 import { fetchGaps } from '../../../src/rooms/resync/fetch-gaps.ts';
 import { type FetchPlaces, NoPlaceError } from '../../../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../../../src/rooms/resync/fetch-state.ts';
+import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { readParents } from '../../../src/store/events/anchors.ts';
-import { readGaps } from '../../../src/store/events/gaps.ts';
+import { beginGap, readGaps } from '../../../src/store/events/gaps.ts';
 import { readGivenUp } from '../../../src/store/events/missing-events.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { lockRoom } from '../../../src/store/journal/rooms.ts';
@@ -101,6 +102,12 @@ async function speak(here: ScriptedRejoinder, { room }: SmallRoom, servers: read
   );
 }
 
+/** As when the worker that had begun an attempt is dead for a quarter of an hour, by the database's clock. */
+async function leasesEnd({ store, wait }: ScriptedRejoinder): Promise<void> {
+  wait(15 * MINUTE);
+  await store.query('UPDATE gaps SET begun_until = 0');
+}
+
 async function leftAlone({ store }: ScriptedRejoinder, servers: readonly ServerName[], until: number): Promise<void> {
   await store.query(
     `INSERT INTO destinations (server_name, failures, not_before, last_failure, last_failed_at)
@@ -166,7 +173,7 @@ describe('a gap', () => {
     expect((await here.state()).degraded).toBeNull();
   });
 
-  test('that one server alone gives, naming what nobody has, is closed without that after ten minutes, whatever cites it', async () => {
+  test('that one server alone gives, naming what nobody has, is closed without that after ten minutes, and the room stays whole', async () => {
     const { small, script, here, missing } = await wholeRoomWithGap();
     await speak(here, small, [A, B, C]);
     const { invite, cites } = citedInvite(small);
@@ -178,13 +185,39 @@ describe('a gap', () => {
     expect(await gapsOf(here, small)).toMatchObject([{ lastFailure: 'incomplete' }]);
     await letPass(here, 11 * MINUTE);
     expect(await gapsOf(here, small)).toEqual([]);
-    expect((await here.state()).degraded).toMatchObject({ count: 1, missing: [{ eventId: invite }] });
-    const [{ askedOf } = { askedOf: [] }] = await readGivenUp(here.store, small.room.roomId, 10);
-    expect([...askedOf].sort()).toEqual([A, B, C]);
+    expect(await here.state()).toMatchObject({
+      phase: 'complete',
+      degraded: null,
+      soughtAtGaps: expect.any(Number) as number,
+    });
+    // By name it is a lack of this gap.
+    const [lack] = await readGivenUp(here.store, small.room.roomId, 10);
+    expect(lack).toMatchObject({ eventId: invite, gapId: missing, namedBy: [B], foundAt: null });
+    expect([...lack!.askedOf].sort()).toEqual([A, B, C]);
+    const { missing: shown } = await operatorReads(here.context).describeRoom(small.room.roomId);
+    expect(shown).toMatchObject([{ eventId: invite, gapId: missing }]);
 
     script.event = (_server, eventId) => small.room.raw(eventId);
     await letPass(here, 30 * MINUTE);
-    expect((await here.state()).degraded).toBeNull();
+    expect(await here.state()).toMatchObject({ degraded: null, soughtAtGaps: null, nextWakeAt: null });
+    expect(await readGivenUp(here.store, small.room.roomId, 10)).toMatchObject([
+      { foundAt: expect.any(Number) as number },
+    ]);
+  });
+
+  test('whose state lacks what nobody ever gives is looked into for some days, and then no more', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    await speak(here, small, [A, B, C]);
+    const { invite, cites } = citedInvite(small);
+    withhold(script, { ...small, state: [...small.state, cites] }, invite);
+    const given = script.stateIds;
+    script.stateIds = (server, at, signal) => (server === B ? given(server, at, signal) : refuse(server, 'not-found'));
+    await opened(here, small, missing, B);
+    await letPass(here, HOUR);
+    await letPass(here, 7 * 24 * HOUR, 12 * HOUR);
+    expect(await here.state()).toMatchObject({ phase: 'complete', soughtAtGaps: null, nextWakeAt: null });
+    const sought = (await typesOf(here)).filter((type) => type === 'MissingSought');
+    expect(sought).toHaveLength(10);
   });
 
   test('that is given in part has what is missing of others who know nothing of the gap', async () => {
@@ -216,7 +249,8 @@ describe('a gap', () => {
     expect(await gapsOf(here, small)).toHaveLength(1);
     await letPass(here, 4 * HOUR);
     expect(await gapsOf(here, small)).toEqual([]);
-    expect((await here.state()).degraded).toMatchObject({ count: 1 });
+    expect((await here.state()).degraded).toBeNull();
+    expect(await readGivenUp(here.store, small.room.roomId, 10)).toMatchObject([{ eventId: invite, gapId: missing }]);
   });
 
   test('is not asked of a stranger who only pushes', async () => {
@@ -294,7 +328,7 @@ describe('a gap', () => {
     await expect(here.resync()).rejects.toThrow('maximum size');
     expect(await gapsOf(here, small)).toMatchObject([{ attempts: 1 }]);
     script.stateIds = honest;
-    here.wait(15 * MINUTE);
+    await leasesEnd(here);
     await here.resync();
     expect(await gapsOf(here, small)).toEqual([]);
   });
@@ -307,7 +341,7 @@ describe('a gap', () => {
     await opened(here, small, missing);
     for (let begun = 0; begun < 3; begun += 1) {
       await expect(here.resync()).rejects.toThrow('maximum size');
-      here.wait(15 * MINUTE);
+      await leasesEnd(here);
     }
     expect((await here.resync()).phase).toBe('complete');
     expect(await gapsOf(here, small)).toMatchObject([
@@ -333,7 +367,7 @@ describe('a gap', () => {
     await opened(here, small, missing);
     for (let begun = 0; begun < 5; begun += 1) {
       await expect(here.resync()).rejects.toThrow('maximum size');
-      here.wait(15 * MINUTE);
+      await leasesEnd(here);
     }
     expect(await gapsOf(here, small)).toMatchObject([{ attempts: 5, wakeAt: expect.any(Number) as number }]);
   });
@@ -348,7 +382,7 @@ describe('a gap', () => {
     };
     await opened(here, small, missing, B);
     await expect(here.resync()).rejects.toThrow('maximum size');
-    here.wait(15 * MINUTE);
+    await leasesEnd(here);
     await here.resync();
     expect(await gapsOf(here, small)).toEqual([]);
   });
@@ -443,6 +477,21 @@ describe('a gap', () => {
     expect(await gapsOf(here, small)).toEqual([]);
     const types = await typesOf(here);
     expect(types.indexOf('GapClosed')).toBeGreaterThan(types.indexOf('ResyncCompleted'));
+  });
+
+  test('that one worker tries is begun by no other, whatever the clock of that one says', async () => {
+    const { small, here, missing } = await wholeRoomWithGap();
+    await opened(here, small, missing);
+    here.changedByHand();
+    const { roomId } = small.room;
+    const at = (now: number) => beginGap(here.store, { roomId, eventId: missing, now, leaseMs: 15 * MINUTE });
+    const now = here.context.clock.now();
+    expect(await at(now - HOUR)).toBeUndefined();
+    expect(await at(now)).toEqual({ attempts: 1, begins: 1 });
+    expect(await at(now + HOUR)).toBeUndefined();
+    expect(await gapsOf(here, small)).toMatchObject([{ isBegun: true, attempts: 1 }]);
+    await leasesEnd(here);
+    expect(await at(now)).toEqual({ attempts: 2, begins: 2 });
   });
 
   test('in a partial room is tried before the walk, once, and keeps the room from nothing', async () => {
