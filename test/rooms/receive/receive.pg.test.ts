@@ -568,8 +568,9 @@ describe('what is pushed while joins are under way that were told different vers
         const stream = await given(...join);
         said = written(room, room.last);
         await intend(room.roomId, other);
-        if (when === 'after')
-          {await store.query(`UPDATE join_intents SET room_version = '3' WHERE room_id = $1`, [room.roomId]);}
+        if (when === 'after') {
+          await store.query(`UPDATE join_intents SET room_version = '3' WHERE room_id = $1`, [room.roomId]);
+        }
         await here.push(A, [said]);
         return stream;
       };
