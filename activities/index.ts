@@ -7,6 +7,7 @@ import { type RoomsContext } from '../src/rooms/context.ts';
 import { type FetchNumbers } from '../src/rooms/resync/fetch-progress.ts';
 import { correctEvents } from '../src/rooms/resync/correct-events.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
+import { endStay } from '../src/rooms/resync/end-stay.ts';
 import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
 import { createFetchPlaces } from '../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
@@ -18,6 +19,7 @@ import { readGapsDue } from '../src/store/events/gaps.ts';
 import { type RoomId } from '../src/matrix/identifiers.ts';
 import { type Progress } from '../src/rooms/resync/state-intake.ts';
 import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
+import { whileStaying } from '../src/rooms/resync/while-staying.ts';
 import { initialResyncState } from '../src/resync/state.ts';
 import { readResyncEvents } from '../src/store/journal/journal.ts';
 import { readResync } from '../src/store/journal/rooms.ts';
@@ -76,9 +78,14 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       const writer = createProgressWriter(rooms, input);
       try {
         await whileAlive((beat) =>
-          fetchPlaces.run(input.resident, { signal: cancellationSignal() }, () =>
-            fetchState(rooms, input, progress(beat, writer.report)),
-          ),
+          whileStaying(rooms, { ...input, until: 'last-round-ends' }, async (over) => {
+            const signal = AbortSignal.any([cancellationSignal(), over]);
+            const work = (): Promise<void> => fetchState(rooms, input, progress(beat, writer.report), over);
+            await fetchPlaces.run(input.resident, { signal }, work).catch((error: unknown) => {
+              // It had no place in time: the workflow sees that the round is over.
+              if (!over.aborted || cancellationSignal().aborted || error !== signal.reason) throw error;
+            });
+          }),
         );
       } finally {
         await writer.close();
@@ -87,6 +94,10 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     },
     endRound: async (input) => {
       await endRound(rooms, input);
+      return eventsSince(input);
+    },
+    endStay: async (input) => {
+      await endStay(rooms, input);
       return eventsSince(input);
     },
     walkEvents: async (input) => {

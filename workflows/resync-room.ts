@@ -48,7 +48,10 @@ const STALLED_PAUSE_MS = 2_000;
 const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute' } as const;
 
 /** Reads and single appends. */
-const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound'>>({ startToCloseTimeout: '1 minute', retry });
+const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound' | 'endStay'>>({
+  startToCloseTimeout: '1 minute',
+  retry,
+});
 
 /** Work that lasts: alive as long as it heartbeats. */
 const lasting = proxyActivities<
@@ -163,6 +166,8 @@ function perform(
       return brief.endRound.executeWithOptions({ summary: `No resident left in round ${action.round}` }, [
         { ...cursor, round: action.round },
       ]);
+    case 'endStay':
+      return brief.endStay.executeWithOptions({ summary: 'Everybody of us has left' }, [cursor]);
     case 'walk':
       return lasting.walkEvents.executeWithOptions({ summary: `Judge partial events, ${state.walked} done` }, [cursor]);
     case 'correct':

@@ -72,6 +72,7 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       // How a stay ended is no number of a resync.
       case 'JoinRejected':
       case 'JoinRestored':
+      case 'EverybodyLeft':
       case 'StayEnded':
       case 'SpeakersLearned':
       // What it leads to is counted.

@@ -24,6 +24,7 @@ const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   MissingSought: 'resync',
   JoinRejected: 'resync',
   JoinRestored: 'resync',
+  EverybodyLeft: 'resync',
   StayEnded: 'resync',
   GapOpened: 'resync',
   GapClosed: 'resync',

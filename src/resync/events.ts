@@ -235,9 +235,16 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
-      /** Nobody of us is in the room any more: there is nothing left to make whole. */
+      /** The last of our users has left a partial room. Residents are asked for one more round, and then the stay ends. */
+      readonly type: 'EverybodyLeft';
+      /** When it ends at the latest, but for the walk of a state that was had by then. */
+      readonly until: number;
+      readonly at: number;
+    }
+  | {
+      /** Nobody of us is in the room any more: there is nothing left to make whole. A room that everybody left while it was partial stays so. */
       readonly type: 'StayEnded';
-      readonly because: 'join-rejected';
+      readonly because: 'join-rejected' | 'left';
       readonly at: number;
     }
   | {

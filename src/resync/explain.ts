@@ -60,6 +60,8 @@ export function explain(event: ResyncEvent): string {
       return `The full state does not let ${event.userId} in: ${event.reason} (${event.rule})`;
     case 'JoinRestored':
       return `The state lets ${event.userId} in after all`;
+    case 'EverybodyLeft':
+      return `The last user of this server has left: residents are asked until ${isoTime(event.until)} at the latest`;
     case 'StayEnded':
       return 'Nobody of this server is in the room any more';
     case 'GapsAssumed':
@@ -109,6 +111,9 @@ export function describeResync(state: ResyncState): string {
     lines.push(
       `Joined via ${state.joinedVia} at ${isoTime(state.joinedAt)}; ${state.candidates.length} servers may be asked.`,
     );
+  }
+  if (state.closesAt !== null) {
+    lines.push(`Nobody of this server is in the room any more: the last round ends at ${isoTime(state.closesAt)}.`);
   }
   if (state.attempts > 0) lines.push(`Attempts: ${state.attempts}, round ${state.round}.`);
   if (state.lastFetch !== null) {

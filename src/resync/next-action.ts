@@ -16,6 +16,8 @@ export type NextAction =
   | { readonly type: 'correct' }
   /** Judge the partial events again, and complete when none is left. */
   | { readonly type: 'walk' }
+  /** Everybody has left, and the last round is over. */
+  | { readonly type: 'endStay' }
   | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
 
 /** What is known of a room's gaps, which are rows of their own. */
@@ -51,6 +53,9 @@ export function gapsEndAt(state: ResyncState, now: number): number | null {
  * Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
  * that build on them are judged better with their state, and in a whole room when they are due.
  *
+ * When everybody of us has left, residents are asked for the states of joins alone: whom this round has not asked yet, as long as
+ * the time for that lasts. A state that was had by then is walked.
+ *
  * @param correctionsDue events, or the changes of events, that can be looked at now.
  * @param last what was done before. Where given, kinds of work that are due all the time take turns; it is advice, not memory.
  */
@@ -78,10 +83,11 @@ export function nextAction(
       // The walk corrects between its batches, too.
       if (correctionsDue > 0 && last !== 'correct') return { type: 'correct' };
       // Who can open a gap can open the next one: a walk waits for them once, and not for long.
-      const mayWait = state.walked === 0 && now < (gapsEndAt(state, now) ?? 0);
+      const mayWait = state.closesAt === null && state.walked === 0 && now < (gapsEndAt(state, now) ?? 0);
       return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
     }
     case 'waiting':
+      if (state.closesAt !== null) return lastRound(state, state.closesAt, now);
       if (state.nextWakeAt !== null && state.nextWakeAt > now) {
         if (gapsAreDue) return { type: 'fetchGaps' };
         const untilMs = Math.min(state.nextWakeAt, gaps.nextAt ?? state.nextWakeAt);
@@ -89,8 +95,14 @@ export function nextAction(
       }
       return nextFetch(state, now);
     case 'fetching':
-      return nextFetch(state, now);
+      return state.closesAt === null ? nextFetch(state, now) : lastRound(state, state.closesAt, now);
   }
+}
+
+function lastRound(state: ResyncState, closesAt: number, now: number): NextAction {
+  if (now >= closesAt) return { type: 'endStay' };
+  const next = nextFetch(state, now);
+  return next.type === 'endRound' ? { type: 'endStay' } : next;
 }
 
 /** What a whole room may have to do, in the order of their turns. */

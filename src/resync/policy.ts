@@ -107,6 +107,9 @@ export function nextGapAttemptAt(attempts: number, policy: ResyncPolicy, now: nu
   return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
 }
 
+/** When the last of our users has left a partial room, residents are asked for so long: most refuse by then. */
+export const LAST_ROUND_MS = 60_000;
+
 /** Begins of an attempt that stored nothing: a fourth time it would end as before. */
 export const BEGINS_MAX = 3;
 

@@ -77,6 +77,8 @@ export interface ResyncState {
   /** A user of ours that the full state does not let in, and why; of several the last. */
   readonly refusedJoin: string | null;
   readonly members: number | null;
+  /** Everybody of us has left: when the last round ends; `null`: somebody is in the room, or the stay is over. */
+  readonly closesAt: number | null;
   /** Present when the state could not be had whole: then the room is never called so. */
   readonly degraded: Degraded | null;
   /** How often it was looked for what states at gaps lack by the word of one server or two; `null`: they lack nothing, or no longer. */
@@ -133,6 +135,7 @@ export const initialResyncState: ResyncState = {
   replay: null,
   refusedJoin: null,
   members: null,
+  closesAt: null,
   degraded: null,
   soughtAtGaps: null,
   completedAt: null,
@@ -279,6 +282,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         attempt: null,
         members: event.members,
         replay: null,
+        closesAt: null,
         completedAt: event.at,
         // What is missing is looked for on.
         nextWakeAt: isSeeking(state) ? event.at : null,
@@ -287,8 +291,13 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
     case 'JoinRestored':
       return state.refusedJoin?.startsWith(`${event.userId}: `) === true ? { ...state, refusedJoin: null } : state;
+    case 'EverybodyLeft': {
+      const { phase } = state;
+      if (phase !== 'fetching' && phase !== 'waiting' && phase !== 'walking') return state;
+      return { ...state, ...woken(state, event.at), closesAt: event.until, nextWakeAt: event.at };
+    }
     case 'StayEnded':
-      return { ...state, phase: 'ended', attempt: null, replay: null, completedAt: event.at, nextWakeAt: null };
+      return stayEnded(state, event);
     case 'EventsCorrected':
       return eventsCorrected(state, event);
     case 'GapsAssumed':
@@ -372,6 +381,15 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
     digest: event.digest,
     degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
     nextWakeAt: at,
+  };
+}
+
+function stayEnded(state: ResyncState, { because, at }: Of<'StayEnded'>): ResyncState {
+  return {
+    ...state,
+    ...{ phase: 'ended', attempt: null, replay: null, closesAt: null, nextWakeAt: null },
+    refusedJoin: because === 'left' ? null : state.refusedJoin,
+    completedAt: state.completedAt ?? at,
   };
 }
 

@@ -85,6 +85,7 @@ export interface Activities {
   loadResync(input: { readonly roomId: RoomId }): Promise<LoadedResync>;
   fetchState(input: FetchStateInput): Promise<ControlEvents>;
   endRound(input: EndRoundInput): Promise<ControlEvents>;
+  endStay(input: RoomCursor): Promise<ControlEvents>;
   walkEvents(input: RoomCursor): Promise<ControlEvents>;
   correctEvents(input: RoomCursor): Promise<ControlEvents>;
   fetchGaps(input: RoomCursor): Promise<ControlEvents>;

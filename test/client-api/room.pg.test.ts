@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type UserId } from '../../src/matrix/identifiers.ts';
+import { endStay } from '../../src/rooms/resync/end-stay.ts';
+import { readRoom } from '../../src/store/journal/rooms.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
@@ -46,6 +48,12 @@ async function listener(over: Parameters<typeof startClientApi>[1] = {}, of: Sto
 async function login(client: TestClient, user: string): Promise<unknown> {
   const body = { type: 'm.login.password', user, password: 'correct horse' };
   return (await client.ask('POST', `${V3}/login`, body)).body['access_token'];
+}
+
+/** Another user of ours, logged in. */
+async function secondUser(client: TestClient): Promise<string> {
+  await client.user('second').catch(() => undefined);
+  return String(await login(client, 'second'));
 }
 
 function get(client: TestClient, room: PartialRoom, path: string, as = token): Promise<Answer> {
@@ -173,7 +181,14 @@ describe('in a partial room', () => {
     const client = await listener();
     const answers = ['/members', '/joined_members', '/state'].map((path) => get(client, room, path));
     await waiting(client, 3);
-    await room.journal({ type: 'StayEnded', because: 'join-rejected', at: 5 });
+    const refused = {
+      joinEventId: room.id('join'),
+      userId: ME as UserId,
+      rule: 'join-banned',
+      reason: 'banned',
+      at: 5,
+    };
+    await room.journal({ type: 'JoinRejected', ...refused }, { type: 'StayEnded', because: 'join-rejected', at: 5 });
     for (const answer of await Promise.all(answers)) {
       expect(answer).toMatchObject({ status: 403, body: { errcode: 'M_FORBIDDEN' } });
     }
@@ -213,8 +228,8 @@ describe('a user', () => {
   test('who left reads the state as he left it, once that is known', async () => {
     const room = await partialRoom();
     const client = await listener();
-    const prev = { prev: ['join'], auth: ['create', 'power', 'join'] };
-    await room.push(member('leave', ME, 'leave', prev));
+    await room.push(member('second', SECOND, 'join', { prev: ['join'], auth: ['create', 'power', 'rules'] }));
+    await room.push(member('leave', ME, 'leave', { prev: ['second'], auth: ['create', 'power', 'join'] }));
     const topic = { type: 'm.room.topic', stateKey: '', content: { topic: 'later' }, prev: ['leave'] };
     await room.push({ id: 'topic', ...topic, auth: ['create', 'power', 'admin'] });
     const answer = get(client, room, '/members');
@@ -223,9 +238,9 @@ describe('a user', () => {
     expect((await get(client, room, '/state/m.room.topic')).status).toBe(404);
     expect((await get(client, room, '/state/m.room.create')).status).toBe(200);
     await complete(room);
-    expect(keysOf(await answer)).toEqual([ADMIN, BOB, '@gone:there.test', ME].sort());
-    expect(keysOf(await get(client, room, '/members?membership=join'))).toEqual([ADMIN, BOB]);
-    expect(keysOf(await get(client, room, '/state'))).toHaveLength(7);
+    expect(keysOf(await answer)).toEqual([ADMIN, BOB, '@gone:there.test', ME, SECOND].sort());
+    expect(keysOf(await get(client, room, '/members?membership=join'))).toEqual([ADMIN, BOB, SECOND]);
+    expect(keysOf(await get(client, room, '/state'))).toHaveLength(8);
     for (const [name, status] of [
       ['join', 200],
       ['leave', 200],
@@ -238,8 +253,9 @@ describe('a user', () => {
   test('who was banned and pardoned after he left still reads what he left', async () => {
     const room = await partialRoom();
     const client = await listener();
+    await room.push(member('second', SECOND, 'join', { prev: ['join'], auth: ['create', 'power', 'rules'] }));
     await room.push(
-      member('kick', ME, 'leave', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'join'] }),
+      member('kick', ME, 'leave', { sender: ADMIN, prev: ['second'], auth: ['create', 'power', 'admin', 'join'] }),
     );
     await room.push(
       member('ban', ME, 'ban', { sender: ADMIN, prev: ['kick'], auth: ['create', 'power', 'admin', 'kick'] }),
@@ -259,16 +275,64 @@ describe('a user', () => {
     await room.push(member('leave', ME, 'leave', { prev: ['join'], auth: ['create', 'power', 'join'] }));
     const answer = get(client, room, '/members');
     await waiting(client, 1);
-    await room.journal({ type: 'StayEnded', because: 'join-rejected', at: 5 });
+    await room.journal({ type: 'StayEnded', because: 'left', at: 5 });
     expect(await answer).toMatchObject({ status: 404, body: { errcode: 'M_NOT_FOUND' } });
     expect((await get(client, room, '/members')).status).toBe(404);
     expect((await get(client, room, '/state/m.room.create')).status).toBe(200);
   });
 
+  test('who is put out as the last of us while he waits is given what he left, by the last round', async () => {
+    const room = await partialRoom();
+    const client = await listener();
+    const answers = [get(client, room, '/members'), get(client, room, '/state')];
+    await waiting(client, 2);
+    await room.push(
+      member('kick', ME, 'leave', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'join'] }),
+    );
+    answers.push(get(client, room, '/members'));
+    await waiting(client, 3);
+    await room.fetch(...BEFORE);
+    expect((await room.walk()).resync.phase).toBe('ended');
+    const [members, state, asKicked] = await Promise.all(answers);
+    expect(keysOf(members!)).toEqual([ADMIN, BOB, '@gone:there.test', ME].sort());
+    expect(asKicked!.body).toEqual(members!.body);
+    expect(keysOf(state!)).toHaveLength(7);
+    expect((await get(client, room, '/members')).status).toBe(200);
+  });
+
+  test('is told at once when the last round ended without the state', async () => {
+    const room = await partialRoom();
+    const other = await listener({}, database.openStore());
+    const answers = ['/members', '/joined_members', '/state'].map((path) => get(other, room, path));
+    await waiting(other, 3);
+    await room.push(member('leave', ME, 'leave', { prev: ['join'], auth: ['create', 'power', 'join'] }));
+    const closesAt = (await readRoom(store, room.roomId))?.resync.closesAt ?? 0;
+    await endStay({ ...room.context, clock: { now: () => closesAt } }, { roomId: room.roomId, epoch: 1 });
+    const statuses = (await Promise.all(answers)).map(({ status }) => status);
+    expect(statuses.every((status) => status === 403 || status === 404)).toBe(true);
+  });
+
+  test('who left an earlier stay reads what he left, while the next one is partial and says nothing of him', async () => {
+    const room = await partialRoom();
+    const client = await listener();
+    const second = await secondUser(client);
+    await room.push(member('second', SECOND, 'join', { prev: ['join'], auth: ['create', 'power', 'rules'] }));
+    await complete(room);
+    await room.push(member('leave', SECOND, 'leave', { prev: ['second'], auth: ['create', 'power', 'second'] }));
+    await room.push(member('leave2', ME, 'leave', { prev: ['leave'], auth: ['create', 'power', 'join'] }));
+    const before = await get(client, room, '/members', second);
+    expect(keysOf(before)).toEqual([ADMIN, BOB, '@gone:there.test', ME, SECOND].sort());
+    await room.joinAgain();
+    expect(await readRoom(store, room.roomId)).toMatchObject({ partial: true, epoch: 2 });
+    expect((await get(client, room, '/members', second)).body).toEqual(before.body);
+    expect((await get(client, room, `/event/${encodeURIComponent(room.id('leave'))}`, second)).status).toBe(200);
+    expect((await get(client, room, '/joined_members', second)).status).toBe(403);
+  });
+
   test('who is put out while he waits is given what he left, and no more', async () => {
     const room = await partialRoom();
     const client = await listener();
-    const second = await client.user('second');
+    const second = await secondUser(client);
     await room.push(member('second', SECOND, 'join', { prev: ['join'], auth: ['create', 'power', 'rules'] }));
     const answer = get(client, room, '/members', second);
     await waiting(client, 1);

@@ -106,6 +106,9 @@ export const replayed = (position: number, stateVersion: number): ResyncEvent =>
   at: 6_500,
 });
 
+/** Everybody of us has left, and residents are asked for a minute. */
+export const everybodyLeft = (at: number): ResyncEvent => ({ type: 'EverybodyLeft', until: at + 60_000, at });
+
 export const completed: ResyncEvent = { type: 'ResyncCompleted', members: 180, at: 7_000 };
 
 const aServer = fc.constantFrom('a', 'b', 'c', 'd', 'constructor', '__proto__', 'e.test:8448').map(server);
@@ -217,6 +220,12 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     begun: aCount,
     softFailed: aCount,
     lifted: aCount,
+    at: aTime,
+  }),
+  fc.record({ type: fc.constant('EverybodyLeft' as const), until: aTime, at: aTime }),
+  fc.record({
+    type: fc.constant('StayEnded' as const),
+    because: fc.constantFrom<Of<'StayEnded'>['because']>('join-rejected', 'left'),
     at: aTime,
   }),
   fc.record({ type: fc.constant('ResyncCompleted' as const), members: aCount, at: aTime }),

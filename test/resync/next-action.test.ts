@@ -9,6 +9,7 @@ import {
   anEvent,
   completed,
   eventId,
+  everybodyLeft,
   failed,
   fetched,
   given,
@@ -427,6 +428,48 @@ describe('a resync among residents that fail as they like', () => {
         });
       }),
     );
+  });
+});
+
+describe('when everybody has left', () => {
+  const END = { type: 'endStay' };
+
+  test('an attempt under way goes on, and when it fails the others of the round are asked, each once', () => {
+    const asked = given(joined(), started(1, 'a'), everybodyLeft(3_000));
+    expect(nextAction(asked, 3_000)).toMatchObject({ type: 'fetchState', attemptNo: 1, resident: 'a' });
+    const failedOnce = evolve(asked, failed(1, 'a'));
+    expect(nextAction(failedOnce, 5_000)).toMatchObject({ type: 'fetchState', attemptNo: 2, resident: 'b' });
+    const all = [failed(2, 'b'), failed(3, 'c')].reduce(evolve, failedOnce);
+    expect(nextAction(all, 5_000)).toEqual(END);
+  });
+
+  test('a round begins at once in a room that waited for one, and where none had begun', () => {
+    const waiting = given(joined(), failed(1, 'a'), failed(2, 'b'), failed(3, 'c'), roundFailed(1, 900_000));
+    const left = evolve(waiting, everybodyLeft(10_000));
+    expect(left).toMatchObject({ phase: 'fetching', closesAt: 70_000, nextWakeAt: 10_000 });
+    expect(nextAction(left, 10_000)).toMatchObject({ type: 'fetchState', resident: 'a' });
+    expect(nextAction(given(joined(), everybodyLeft(1_000)), 1_000)).toMatchObject({ type: 'fetchState' });
+  });
+
+  test('the round is over after its time, whoever is being asked then', () => {
+    const asked = given(joined(), started(1, 'a'), everybodyLeft(3_000));
+    expect(nextAction(asked, 62_999)).toMatchObject({ type: 'fetchState' });
+    expect(nextAction(asked, 63_000)).toEqual(END);
+  });
+
+  test('a state that was had by then is walked to its end, and waits for no gap', () => {
+    const walking = given(joined(), started(1, 'a'), everybodyLeft(3_000), fetched(1, 'a', { at: 4_000 }));
+    const gaps = { open: 1, untried: 1, nextAt: 0, attempts: 0 };
+    expect(nextAction(walking, 4_000, gaps)).toEqual({ type: 'walk' });
+    expect(nextAction(walking, 900_000, gaps)).toEqual({ type: 'walk' });
+    expect(evolve(walking, completed)).toMatchObject({ phase: 'complete', closesAt: null });
+  });
+
+  test('the stay that ended says so, and the next one knows nothing of it', () => {
+    const left = given(joined(), everybodyLeft(3_000), { type: 'StayEnded', because: 'left', at: 63_000 });
+    expect(left).toMatchObject({ phase: 'ended', closesAt: null, nextWakeAt: null });
+    expect(nextAction(left, 63_000)).toEqual({ type: 'close', because: 'ended' });
+    expect(evolve(left, joined())).toEqual(given(joined()));
   });
 });
 

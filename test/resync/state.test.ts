@@ -182,7 +182,9 @@ describe('the fold of control events', () => {
       fc.property(fc.array(anEvent, { maxLength: 30 }), fc.nat(), (events, now) => {
         const state = given(...events);
         expect(JSON.parse(JSON.stringify(state))).toEqual(state);
-        expect(nextAction(state, now).type).toMatch(/^(fetchState|endRound|sleep|walk|fetchGaps|seekMissing|close)$/);
+        expect(nextAction(state, now).type).toMatch(
+          /^(fetchState|endRound|endStay|sleep|walk|fetchGaps|seekMissing|close)$/,
+        );
         if (state.joinedVia !== null) expect(state.candidates.length).toBeGreaterThan(0);
         expect(new Set(state.candidates).size).toBe(state.candidates.length);
       }),

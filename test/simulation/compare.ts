@@ -8,6 +8,7 @@ import { type Pdu } from '../../src/matrix/pdu.ts';
 import { type StateMap } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
 import { readAssumedGaps, readFullAnchors, readPartialAnchors } from '../../src/store/events/anchors.ts';
+import { countCorrectionsDue, isCurrentStateDue } from '../../src/store/events/corrections.ts';
 import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
 import { readLocalMembers, readRoom, readStanding } from '../../src/store/journal/rooms.ts';
@@ -79,6 +80,12 @@ class Comparing {
       this.#differ('there is no room');
       return;
     }
+    if (room.resync.phase === 'ended' && (room.partial || !(await this.#isCorrected()))) {
+      // Nobody of us was left, so nobody judged any more by what was to come.
+      this.#play.coverage.count('left before all was judged');
+      await this.#compareFolds();
+      return;
+    }
     if (room.partial) this.#differ('the room is still partial');
     this.#states = await StoredStates.read(this.#store, world.roomId);
     if (room.resync.phase === 'ended') await this.#readAssumed();
@@ -117,6 +124,12 @@ class Comparing {
       if (joins.includes(eventId) || isSure(eventId) || held.has(eventId)) this.delivered.add(eventId);
     }
     if (begun.size > 1) this.#play.coverage.count('two stays');
+  }
+
+  /** Whether nothing waits to be looked at again. */
+  async #isCorrected(): Promise<boolean> {
+    const { roomId } = this.#play.world;
+    return (await countCorrectionsDue(this.#store, roomId)) === 0 && !(await isCurrentStateDue(this.#store, roomId));
   }
 
   async #readAssumed(): Promise<void> {

@@ -245,6 +245,8 @@ export class Process {
       }
       case 'endRound':
         return this.#run(() => activities.endRound({ ...cursor, round: action.round }));
+      case 'endStay':
+        return this.#run(() => activities.endStay(cursor));
       case 'walk':
         return this.#run(() => activities.walkEvents(cursor));
       case 'correct':

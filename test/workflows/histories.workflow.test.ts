@@ -11,6 +11,7 @@ const BUNDLE = fileURLToPath(new URL('../../dist/workflow-bundle.js', import.met
 const HISTORIES = new URL('../histories/', import.meta.url);
 const NAMES = [
   'carries-corrections-on',
+  'everybody-left',
   'failed-waited-rung',
   'gap-in-a-partial-room',
   'gap-in-a-whole-room',
@@ -65,6 +66,7 @@ test('recorded runs took the paths that they are named for, and carry traces', a
   expect(await named('gap-in-a-partial-room', 'walkEvents')).toBe(true);
   expect(await named('seeks-what-is-missing', 'seekMissing')).toBe(true);
   expect(await named('carries-corrections-on', 'correctEvents')).toBe(true);
+  expect(await named('everybody-left', 'endStay')).toBe(true);
   for (const name of NAMES) {
     const text = await readFile(new URL(`${name}.json`, HISTORIES), 'utf8');
     // The header in which the interceptors hand a trace on.

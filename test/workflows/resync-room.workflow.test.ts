@@ -16,12 +16,13 @@ import { launchTemporal } from '../../src/launch/temporal.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
 import * as rooms from '../../src/rooms/join/join.ts';
+import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
 import { type TemporalClient, connectTemporal } from '../../src/temporal/client.ts';
 import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
 import { SCHEDULED, SEARCH_ATTRIBUTES, SEARCH_ATTRIBUTE_TYPES, resyncWorkflowId } from '../../src/temporal/names.ts';
 import { append } from '../../src/store/journal/journal.ts';
-import { lockRoom } from '../../src/store/journal/rooms.ts';
+import { lockRoom, readRoom } from '../../src/store/journal/rooms.ts';
 import { withTransaction } from '../../src/store/open-store.ts';
 import { installTemporalRuntime } from '../../src/temporal/runtime.ts';
 import { type RunningWorker, startWorker } from '../../src/temporal/worker.ts';
@@ -456,6 +457,58 @@ test('a run whose residents do not know what the join cites asks for the state b
   expect(await run.result()).toMatchObject({ phase: 'complete', members: MEMBERS + 1 });
   expect(await withoutLooks(run)).toEqual(['fetchState', 'fetchState', 'walkEvents']);
   await record('state-at-the-join', run);
+});
+
+/** Our user leaves, `agoMs` before now by his server's clock. */
+async function leaveRoom({ context, resident }: Running, agoMs = 0): Promise<void> {
+  const clock = { now: () => systemClock.now() - agoMs };
+  const sender = `@me:${context.serverName}` as UserId;
+  await changeMembership({ ...context, clock }, { roomId: resident.roomId, sender, act: 'leave', userId: sender });
+}
+
+const ended = (roomId: RoomId) => ({ ...whole(roomId), phase: 'ended' });
+
+test('a run that waits for a round when everybody leaves makes one more, and ends the stay', async () => {
+  const running = await start({ policy: { firstRetryMs: 300_000, longestRetryMs: 300_000 } });
+  const { joinRoom, run, resident } = running;
+  resident.isWilling = false;
+  await joinRoom();
+  await untilItWaits(run);
+  await leaveRoom(running);
+  expect(await run.result()).toEqual({ ...ended(resident.roomId), members: null, walked: 0 });
+  expect(await attributesOf(run)).toMatchObject({ phase: 'ended' });
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'endRound', 'fetchState', 'endStay']);
+  await record('everybody-left', run);
+});
+
+test('a run whose last round gives the state walks it, and the stay ends with a whole room', async () => {
+  const running = await start({ policy: { firstRetryMs: 300_000, longestRetryMs: 300_000 } });
+  const { joinRoom, run, resident, context } = running;
+  resident.isWilling = false;
+  await joinRoom();
+  await untilItWaits(run);
+  resident.isWilling = true;
+  await leaveRoom(running);
+  // Without him, and with his join and his leave.
+  expect(await run.result()).toEqual({ ...ended(resident.roomId), members: MEMBERS, walked: 2 });
+  expect(await readRoom(context.store, resident.roomId)).toMatchObject({ partial: false });
+});
+
+test('a resident that is silent when everybody leaves is waited for until the last round is over', async () => {
+  const running = await start();
+  const { joinRoom, run, resident, context } = running;
+  resident.isSilent = true;
+  await joinRoom();
+  await eventually('it is asked', async () => {
+    const room = await readRoom(context.store, resident.roomId);
+    return room?.resync.attempt === null ? undefined : true;
+  });
+  await leaveRoom(running, 55_000);
+  expect(await run.result()).toEqual({ ...ended(resident.roomId), members: null, walked: 0 });
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'endStay']);
+  const room = await readRoom(context.store, resident.roomId);
+  expect(room?.resync.lastFailure?.reason).toContain('everybody of us has left');
+  expect((room?.resync.completedAt ?? 0) - (room?.resync.joinedAt ?? 0)).toBeGreaterThan(4_000);
 });
 
 test('a run whose history grows long starts anew, when the server suggests it, and goes on where it was', async () => {

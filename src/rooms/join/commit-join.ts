@@ -11,7 +11,7 @@ import { carryGivenUp, countLacking, forgetMissing, readLacking } from '../../st
 import { deleteJoinIntents } from '../../store/tables/intents.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { type LockedRoom, createRoom, isAnybodyIn, openEpoch, readResync } from '../../store/journal/rooms.ts';
+import { type LockedRoom, createRoom, openEpoch, readResync } from '../../store/journal/rooms.ts';
 import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from '../judge/admission.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
@@ -64,7 +64,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
       await deleteJoinIntents(tx, roomId, userId);
       return { eventId: joinedBy, partial: room.partial, membersOmitted, isToRing: room.partial };
     }
-    const staying = room.epoch > 0 && (await isAnybodyIn(tx, roomId));
+    const staying = room.epoch > 0 && room.isAnybodyIn;
     const parents = await readParents(tx, roomId, template.prevEventIds);
     const place = placeOf(join, parents, staying);
     const partial = place.partial || (staying && room.partial);

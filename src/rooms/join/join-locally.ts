@@ -8,7 +8,7 @@ import { type Json, type JsonObject, type Pdu, type StateKey } from '../../matri
 import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
 import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
-import { isAnybodyIn, isInAny, readLocalMembers, readStanding } from '../../store/journal/rooms.ts';
+import { isInAny, readLocalMembers, readStanding } from '../../store/journal/rooms.ts';
 import { type Store } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { RoomError } from '../error.ts';
@@ -36,8 +36,7 @@ export async function joinLocally(
 ): Promise<EventId | undefined> {
   const { store } = context;
   const room = await readStanding(store, roomId);
-  if (room === undefined || room.partial || room.currentState === null) return undefined;
-  if (!(await isAnybodyIn(store, roomId))) return undefined;
+  if (room === undefined || room.partial || room.currentState === null || !room.isAnybodyIn) return undefined;
   const rules = rulesOfJoined(room.roomVersion);
   const entries = await readSnapshot(store, roomId, room.currentState, { keys: AUTHORISING, userIds: [userId] });
   const membership = entries.find(({ type }) => type === 'm.room.member')?.membership;

@@ -21,5 +21,7 @@ export type Admission =
   | { readonly outcome: 'foreign' }
   /** It had no turn: the time for its batch was over. Nothing is concluded from it. */
   | { readonly outcome: 'left' }
+  /** Nobody of us is in the room any more. */
+  | { readonly outcome: 'not-there' }
   /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */
   | { readonly outcome: 'too-large'; readonly reason: string };

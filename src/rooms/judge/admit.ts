@@ -6,13 +6,13 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Clock } from '../../clock.ts';
 import { invariant } from '../../invariant.ts';
 import { type Receipt, type ResyncEvent, type TimelineEvent } from '../../resync/events.ts';
-import { append } from '../../store/journal/journal.ts';
 import { AlreadyJournalledError } from '../../store/journal/write-entries.ts';
 import { type RoomStanding, lockRoom, readStanding, standsStill } from '../../store/journal/rooms.ts';
 import { type Store, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { ringRoom } from '../ring.ts';
 import { type Admission } from './admission.ts';
+import { appendTakenIn } from './append-taken-in.ts';
 import { type PreparedAdmission, prepareAdmission } from './prepare-admission.ts';
 
 /** Events of one call. */
@@ -52,21 +52,29 @@ export async function admitEvents(
     signal?.throwIfAborted();
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
+    if (!room.isAnybodyIn) return noneOf(eventIds);
     const prepared = await prepareAdmission(store, room, eventIds, { isOver });
-    const appended = await appendPrepared(store, room, journalOf(prepared, clock, receipts));
+    const appended = await appendPrepared(store, clock, room, journalOf(prepared, clock, receipts));
     if (appended === undefined) continue;
     // An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that.
-    if (appended.isCorrection) await ringRoom(context, roomId, 'for a correction');
+    if (appended.ringsFor !== undefined) await ringRoom(context, roomId, appended.ringsFor);
     return withForeign(eventIds, prepared.admissions);
   }
-  const { prepared, isCorrection } = await withTransaction(store, async (tx) => {
+  const { admissions, ringsFor } = await withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
+    if (!room.isAnybodyIn) return { admissions: noneOf(eventIds), ringsFor: undefined };
     const prepared = await prepareAdmission(tx, room, eventIds, { isOver });
-    return { prepared, isCorrection: await append(tx, room, journalOf(prepared, clock, receipts)) };
+    const admissions = withForeign(eventIds, prepared.admissions);
+    return { admissions, ringsFor: await appendTakenIn(tx, room, journalOf(prepared, clock, receipts), clock) };
   });
-  if (isCorrection) await ringRoom(context, roomId, 'for a correction');
-  return withForeign(eventIds, prepared.admissions);
+  if (ringsFor !== undefined) await ringRoom(context, roomId, ringsFor);
+  return admissions;
+}
+
+/** What comes when the last of us has left is of a room that we are not in. */
+function noneOf(eventIds: readonly EventId[]): ReadonlyMap<EventId, Admission> {
+  return new Map(eventIds.map((eventId) => [eventId, { outcome: 'not-there' }]));
 }
 
 /** What is stored, and not as an event of this room, was not looked at. */
@@ -80,15 +88,16 @@ function withForeign(
 /** `undefined`: it was not appended, since the room stands elsewhere, or somebody else has taken in one of the events. */
 async function appendPrepared(
   store: Store,
+  clock: Clock,
   before: RoomStanding,
   entries: readonly (ResyncEvent | TimelineEvent)[],
-): Promise<{ readonly isCorrection: boolean } | undefined> {
-  if (entries.length === 0) return { isCorrection: false };
+): Promise<{ readonly ringsFor: string | undefined } | undefined> {
+  if (entries.length === 0) return { ringsFor: undefined };
   try {
     return await withTransaction(store, async (tx) => {
       const room = await lockRoom(tx, before.roomId);
       if (room === undefined || !standsStill(before, room)) return undefined;
-      return { isCorrection: await append(tx, room, entries) };
+      return { ringsFor: await appendTakenIn(tx, room, entries, clock) };
     });
   } catch (error) {
     if (!(error instanceof AlreadyJournalledError)) throw error;

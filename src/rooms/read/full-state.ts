@@ -16,7 +16,7 @@ const RETRY_AFTER_MS = 5_000;
 export type WaitContext = Pick<RoomsContext, 'store' | 'notifier' | 'clock'>;
 
 export interface FullStateWaits {
-  /** The current state once the room is whole; `undefined` after the wait. Throws when our stay is over. */
+  /** The current state once the room is whole, or that of when we left it; `undefined` after the wait. Throws when our stay ended without. */
   room(roomId: RoomId, options: WaitOptions): Promise<SnapshotId | undefined>;
   /** An event once the state at it is full; `undefined` after the wait. Throws when the stay ended without. */
   event(roomId: RoomId, eventId: EventId, options: WaitOptions): Promise<EventWithState | undefined>;
@@ -60,7 +60,8 @@ function sharedByEvent(look: (roomId: RoomId, eventId: EventId) => Promise<Event
 
 async function lookForFullState({ store }: WaitContext, roomId: RoomId): Promise<SnapshotId | undefined> {
   const { partial, currentState, resync } = await requireRoom({ store }, roomId);
-  if (resync.phase === 'ended') {
+  // A room that we left whole is known as we left it.
+  if (resync.phase === 'ended' && (partial || resync.refusedJoin !== null)) {
     const why = resync.refusedJoin === null ? '' : `: its full state does not let in ${resync.refusedJoin}`;
     throw new RoomError('forbidden', `nobody of this server is in ${roomId}${why}`);
   }

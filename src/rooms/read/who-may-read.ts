@@ -36,15 +36,18 @@ export async function readerOf(sql: Sql, roomId: RoomId, userId: UserId): Promis
 export async function findReader(sql: Sql, roomId: RoomId, userId: UserId): Promise<Reader | undefined> {
   const view = await readRoomView(sql, roomId, userId);
   if (view === undefined || view.epoch === 0 || view.currentState === null) return undefined;
-  const { currentState, membership, membershipEventId, isAnybodyIn } = view;
+  const { currentState, membership, membershipEventId, leftBy, isAnybodyIn } = view;
   if (membership === 'join') return { may: 'now', isJoined: true, currentState };
   // What nobody of us is in any more may be closed by now.
   if (isAnybodyIn && (await isWorldReadable(sql, roomId, currentState))) {
     return { may: 'now', isJoined: false, currentState };
   }
-  if (membershipEventId === null) return undefined;
-  const left = await endOfMembership(sql, roomId, userId, membershipEventId);
-  return left && { may: 'then', left };
+  // The state may have a membership that came while none of us was there, or none.
+  for (const newest of [membershipEventId, leftBy]) {
+    const left = newest === null ? undefined : await endOfMembership(sql, roomId, userId, newest);
+    if (left !== undefined) return { may: 'then', left };
+  }
+  return undefined;
 }
 
 async function isWorldReadable(sql: Sql, roomId: RoomId, state: SnapshotId): Promise<boolean> {

@@ -12,7 +12,7 @@ import { readParents } from '../../store/events/anchors.ts';
 import { readOpenGaps } from '../../store/events/gaps.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
-import { type GapBounds, isAnybodyIn, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
+import { type GapBounds, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { stagePdus } from '../../store/tables/staged-pdus.ts';
 import { type UselessCopies, readMissingParents, readUselessCopies } from '../../store/tables/staged-reads.ts';
@@ -201,7 +201,7 @@ async function openGaps(
   if (missing.length === 0) return 'nothing';
   const opened = await withTransaction(context.store, async (tx): Promise<Filled> => {
     const room = await lockRoom(tx, roomId);
-    if (room === undefined || room.epoch === 0 || !(await isAnybodyIn(tx, roomId))) return 'nothing';
+    if (room === undefined || room.epoch === 0 || !room.isAnybodyIn) return 'nothing';
     const parents = await readParents(tx, roomId, missing);
     const known = await readMissingParents(tx, roomId, missing);
     const wanted = missing.filter((eventId) => !parents.has(eventId) && known.get(eventId)?.gap !== 'open');

@@ -276,6 +276,9 @@ class Turn {
         case 'foreign':
           this.drop(row, 'an event of another room has its id');
           break;
+        case 'not-there':
+          this.drop(row, 'nobody of us is in the room any more');
+          break;
         case undefined:
       }
     }

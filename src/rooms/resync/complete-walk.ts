@@ -191,18 +191,11 @@ export class Completion {
   ): Promise<void> {
     const roomId = this.#roomId;
     const at = this.#context.clock.now();
-    const { members, isOver } = await appendCurrentState(
-      tx,
-      room,
-      [{ type: 'CurrentStateResolved', currentState }],
-      at,
-    );
+    const { members, end } = await appendCurrentState(tx, room, [{ type: 'CurrentStateResolved', currentState }], at);
     const lacking = degraded === null ? {} : { lacking: degraded.count };
-    await append(tx, await relock(tx, roomId), [
-      isOver
-        ? { type: 'StayEnded', because: 'join-rejected', at }
-        : { type: 'ResyncCompleted', members, ...lacking, at },
-    ]);
+    const completed: ResyncEvent[] =
+      end?.because === 'join-rejected' ? [] : [{ type: 'ResyncCompleted', members, ...lacking, at }];
+    await append(tx, await relock(tx, roomId), [...completed, ...(end === undefined ? [] : [end])]);
   }
 }
 
@@ -218,21 +211,23 @@ function holds(replay: { readonly stateVersion: number; readonly begun: number }
 
 /**
  * Appends a current state that was worked out anew, or nothing where it is the same, with the joins of ours that are rejected
- * now, or no longer. `isOver`: the rejected ones leave nobody of us in the room.
+ * now, or no longer. `end`: how the stay ends, where nobody of us is in the room by that state; it is to be appended.
  */
 export async function appendCurrentState(
   tx: Transaction,
   room: LockedRoom,
   resolved: readonly Extract<TimelineEvent, { type: 'CurrentStateResolved' }>[],
   at: number,
-): Promise<{ readonly members: number; readonly isOver: boolean }> {
+): Promise<{ readonly members: number; readonly end: Extract<ResyncEvent, { type: 'StayEnded' }> | undefined }> {
   const { roomId } = room;
   const turned = await turnedJoins(tx, room, at);
   await append(tx, room, [...resolved, ...turned]);
   const row = await readRoom(tx, roomId);
   invariant(row, `room ${roomId} is locked by this transaction`);
   const { members } = await summaryOf(tx, row);
-  return { members, isOver: turned.some(({ type }) => type === 'JoinRejected') && !(await isAnybodyIn(tx, roomId)) };
+  if (await isAnybodyIn(tx, roomId)) return { members, end: undefined };
+  const because = turned.some(({ type }) => type === 'JoinRejected') ? 'join-rejected' : 'left';
+  return { members, end: { type: 'StayEnded', because, at } };
 }
 
 /** What the journal is to say of the joins of this stay: those that are rejected and told as accepted, and the other way round. */

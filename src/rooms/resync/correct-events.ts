@@ -202,12 +202,12 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
     const at = clock.now();
     const isOther = currentState !== room.currentState;
     const resolved = isOther ? [{ type: 'CurrentStateResolved', currentState } as const] : [];
-    const { members, isOver } = await appendCurrentState(tx, room, resolved, at);
+    const { members, end } = await appendCurrentState(tx, room, resolved, at);
     const remaining = await countCorrectionsDue(tx, roomId);
     const whole = remaining === 0 ? { members } : {};
     await append(tx, room, [
       { type: 'EventsCorrected', judged: 0, changed: 0, remaining, ...whole, at },
-      ...(isOver ? [{ type: 'StayEnded', because: 'join-rejected', at } as const] : []),
+      ...(end === undefined ? [] : [end]),
     ]);
     return true;
   });

@@ -21,6 +21,7 @@ import { type GapPass, type Outcome, type Stay, askGapResidents } from './ask-ga
 import { type FetchPlaces, createFetchPlaces } from './fetch-places.ts';
 import { lackingAtGap, recordFetched, sortLacking } from './settle-answer.ts';
 import { type Progress } from './state-intake.ts';
+import { whileStaying } from './while-staying.ts';
 
 /**
  * A pass that others wait for (gaps that find no place in it, corrections, another stay) begins no further gap after this, and asks
@@ -66,17 +67,18 @@ export async function fetchGaps(
   const endAt = gapsEndAt(resync.state, begunAt);
   const cutOff = endAt === null ? NEVER : AbortSignal.timeout(Math.max(0, endAt - begunAt));
   const lanes = createLanes(GAPS_AT_ONCE, progress.signal);
-  const stop = AbortSignal.any([cutOff, lanes.signal]);
   const late = new AbortController();
   const pass: Pass = { context, stay, progress, places, begunAt, running: new Map(), isEnding: false, late };
-  try {
-    await tryByTurns(pass, resync.state.phase, lanes, stop);
-  } catch (error) {
-    late.abort();
+  await whileStaying(context, { ...stay, until: 'last-round-begins' }, async (over) => {
+    try {
+      await tryByTurns(pass, resync.state.phase, lanes, AbortSignal.any([cutOff, over, lanes.signal]));
+    } catch (error) {
+      late.abort();
+      await lanes.drain();
+      throw error;
+    }
     await lanes.drain();
-    throw error;
-  }
-  await lanes.drain();
+  });
 }
 
 async function tryByTurns(pass: Pass, phase: ResyncState['phase'], lanes: Lanes, stop: AbortSignal): Promise<void> {

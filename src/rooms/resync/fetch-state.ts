@@ -24,18 +24,27 @@ import { type Progress } from './state-intake.ts';
 
 export interface StateFetch extends FetchAttempt, Attempt {}
 
+const NEVER = new AbortController().signal;
+
 /**
  * Runs one attempt and journals its outcome, `StateFetched` or `StateFetchFailed`. Does nothing when the outcome is
  * journalled already or the epoch has changed. Throws only for faults of ours (database, cancellation), which are retried.
+ *
+ * @param over aborted when our time in the room is over (while-staying.ts)
  */
-export async function fetchState(context: RoomsContext, fetch: StateFetch, progress: Progress): Promise<void> {
+export async function fetchState(
+  context: RoomsContext,
+  fetch: StateFetch,
+  progress: Progress,
+  over: AbortSignal = NEVER,
+): Promise<void> {
   const begun = await begin(context, fetch);
   if (begun === null) return;
   const { resync, begins } = begun;
   let outcome: Outcome;
   try {
     if (begins > BEGINS_MAX) throw abandoned(fetch);
-    outcome = await run(context, fetch, resync, progress);
+    outcome = await runUnlessOver(context, fetch, resync, progress, over);
   } catch (error) {
     if (progress.signal.aborted) {
       if (progress.isOrderly?.() !== false) await takeBackBegin(context.store, fetch).catch(() => undefined);
@@ -65,6 +74,23 @@ interface Outcome {
   readonly event: Extract<ResyncEvent, { type: 'StateFetched' | 'StateFetchFailed' }>;
   /** Absent: the attempt failed. */
   readonly fetched?: FetchedState;
+}
+
+/** @throws FederationError when our time in the room is over before its answer is whole */
+async function runUnlessOver(
+  context: RoomsContext,
+  fetch: StateFetch,
+  resync: ResyncState,
+  progress: Progress,
+  over: AbortSignal,
+): Promise<Outcome> {
+  try {
+    return await run(context, fetch, resync, { ...progress, signal: AbortSignal.any([progress.signal, over]) });
+  } catch (error) {
+    if (!over.aborted || progress.signal.aborted) throw error;
+    const reason = 'everybody of us has left the room, and its answer did not come in time';
+    throw new FederationError(fetch.resident, 'timeout', reason, { cause: error });
+  }
 }
 
 function abandoned({ resident }: StateFetch): FederationError {

@@ -11,8 +11,7 @@ import { type JournalEvent } from '../../resync/entries.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { insertPdus, readPdus } from '../../store/events/pdus.ts';
-import { append } from '../../store/journal/journal.ts';
-import { type LockedRoom, isAnybodyIn, lockRoom, readStanding } from '../../store/journal/rooms.ts';
+import { type LockedRoom, lockRoom, readStanding } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { internStateKey } from '../../store/snapshots/state-keys.ts';
@@ -24,6 +23,7 @@ import {
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { type Admission } from '../judge/admission.ts';
+import { appendTakenIn } from '../judge/append-taken-in.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
@@ -61,16 +61,16 @@ export async function sendEvent(
   const sent = await withTransaction(store, async (tx) => {
     const room = await lockRoom(tx, roomId);
     const said = transaction && (await readClientTransaction(tx, transaction));
-    if (said !== undefined) return { eventId: said, isCorrection: false };
-    if (room === undefined || !(await isAnybodyIn(tx, roomId))) throw notThere(roomId);
+    if (said !== undefined) return { eventId: said, ringsFor: undefined };
+    if (room?.isAnybodyIn !== true) throw notThere(roomId);
     const held = (await isSaid?.(tx, room)) ?? (await sameState(tx, room, draft));
     const own = held === undefined ? await takeIn(context, tx, room, draft) : { eventId: held, entries: [] };
     if (transaction !== undefined) {
       await recordClientTransaction(tx, transaction, own.eventId, context.clock.now());
     }
-    return { eventId: own.eventId, isCorrection: await append(tx, room, own.entries) };
+    return { eventId: own.eventId, ringsFor: await appendTakenIn(tx, room, own.entries, context.clock) };
   });
-  if (sent.isCorrection) await ringRoom(context, roomId, 'for a correction');
+  if (sent.ringsFor !== undefined) await ringRoom(context, roomId, sent.ringsFor);
   return sent.eventId;
 }
 

@@ -31,7 +31,8 @@ const UNREFERENCED = `
       p.stored_at <= $1::bigint
   AND NOT EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)
   AND NOT EXISTS (SELECT FROM outlier_verdicts o WHERE o.event_nid = p.nid)
-  AND NOT EXISTS (SELECT FROM rooms r WHERE r.room_id = p.room_id AND r.partial)
+  AND NOT EXISTS (SELECT FROM rooms r LEFT JOIN resyncs y ON y.room_id = r.room_id AND y.epoch = r.epoch
+                   WHERE r.room_id = p.room_id AND r.partial AND y.phase IS DISTINCT FROM 'ended')
   AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = p.room_id AND g.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM missing_events m WHERE m.room_id = p.room_id AND m.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM join_intents j WHERE j.room_id = p.room_id)

@@ -145,7 +145,8 @@ export async function forgetUnsought(sql: Sql, limit: number): Promise<number> {
     `WITH gone AS (
        DELETE FROM missing_events WHERE (room_id, event_id) IN (
          SELECT m.room_id, m.event_id FROM missing_events m JOIN rooms r ON r.room_id = m.room_id
-          WHERE NOT m.is_given_up AND NOT r.partial
+           LEFT JOIN resyncs y ON y.room_id = r.room_id AND y.epoch = r.epoch
+          WHERE NOT m.is_given_up AND (NOT r.partial OR y.phase = 'ended')
             AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = m.room_id AND g.wake_at IS NOT NULL)
           LIMIT $1) RETURNING 1)
      SELECT count(*) AS count FROM gone`,

@@ -46,6 +46,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'AnchorCorrected':
     case 'JoinRejected':
     case 'JoinRestored':
+    case 'EverybodyLeft':
     case 'StayEnded':
     case 'RoomCreated':
     case 'GapFilled':

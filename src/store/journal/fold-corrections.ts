@@ -107,6 +107,7 @@ export function changesOf(
       case 'ResyncCompleted':
       case 'JoinRejected':
       case 'JoinRestored':
+      case 'EverybodyLeft':
       case 'StayEnded':
       case 'GapOpened':
       case 'GapsAssumed':

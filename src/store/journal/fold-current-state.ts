@@ -23,14 +23,18 @@ const FOLD_DIFFERENCES = `
       LEFT JOIN pdus a ON a.nid = d.after
      WHERE k.type = 'm.room.member' OR k.type = ANY ($6::text[]) AND k.state_key = ''
   ), local AS (
-    SELECT state_key AS user_id, membership, event_id FROM changed
+    SELECT state_key AS user_id, was, membership, event_id FROM changed
      WHERE type = 'm.room.member' AND substr(state_key, strpos(state_key, ':')) = $2
   ), gone AS (
     DELETE FROM local_members m USING local l
      WHERE m.room_id = $1 AND m.user_id = l.user_id AND l.membership IS NULL
      RETURNING m.user_id
   ), former AS (
-    INSERT INTO former_members (room_id, user_id) SELECT $1, user_id FROM gone ON CONFLICT DO NOTHING
+    INSERT INTO former_members AS f (room_id, user_id, left_by)
+    SELECT $1, user_id, NULL FROM gone
+     UNION ALL
+    SELECT $1, user_id, event_id FROM local WHERE was = 'join' AND membership <> 'join'
+    ON CONFLICT (user_id, room_id) DO UPDATE SET left_by = coalesce(excluded.left_by, f.left_by)
   ), kept AS (
     INSERT INTO local_members (room_id, user_id, membership, event_id)
     SELECT $1, user_id, membership, event_id FROM local WHERE membership IS NOT NULL

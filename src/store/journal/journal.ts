@@ -11,7 +11,7 @@
  * `pg_snapshot_xmin` is held back by any old transaction of another database.
  */
 import { invariant } from '../../invariant.ts';
-import { type RoomId } from '../../matrix/identifiers.ts';
+import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type JournalEvent, isTimelineEvent, streamOf } from '../../resync/entries.ts';
 import { type Journalled, type ResyncEvent } from '../../resync/events.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
@@ -23,6 +23,17 @@ import { type LockedRoom } from './rooms.ts';
 import { writeEntries } from './write-entries.ts';
 import { int8Array } from '../sql-values.ts';
 
+/** What an append changed. */
+export interface Appended {
+  /**
+   * It changes what others were judged by, so that these are to be looked at again: the room's workflow is to be rung for it, once the
+   * transaction has committed.
+   */
+  readonly isCorrection: boolean;
+  /** Users of ours whose membership is another. */
+  readonly users: readonly UserId[];
+}
+
 /**
  * Appends to the journal of a locked room, in the order given, and applies every fold. The events that timeline entries
  * name are stored; parents are appended before their children. Where a verdict on an event or the start or outcome of an
@@ -30,11 +41,10 @@ import { int8Array } from '../sql-values.ts';
  *
  * What it does last is sent with COMMIT, or with the next statement: only then have the entries their positions.
  *
- * @returns whether it changes what others were judged by, so that these are to be looked at again: the room's workflow is to be
- * rung for it, once the transaction has committed
+ * Who takes events in appends by `appendTakenIn` (src/rooms/judge/append-taken-in.ts), which looks whether anybody of us is left.
  */
-export async function append(tx: Transaction, room: LockedRoom, given: readonly JournalEvent[]): Promise<boolean> {
-  if (given.length === 0) return false;
+export async function append(tx: Transaction, room: LockedRoom, given: readonly JournalEvent[]): Promise<Appended> {
+  if (given.length === 0) return { isCorrection: false, users: [] };
   const timeline = given.filter(isTimelineEvent);
   const facts = await timelineFacts(tx, room.roomId, timeline);
   const learned = await toldOfSpeakers(tx, room, await foldSpeakers(tx, room, timeline, facts.events));
@@ -56,7 +66,7 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
   writeEntries(tx, room, { entries: numbered, users, ...folded }, (base) => {
     tx.tell({ entries: numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry })), resync });
   });
-  return folded.changes.length > 0;
+  return { isCorrection: folded.changes.length > 0, users };
 }
 
 const ENTRY_COLUMNS = `position, room_id AS "roomId", epoch, stream, seq, data AS event`;

@@ -19,6 +19,8 @@ export interface RoomStanding {
   readonly currentState: SnapshotId | null;
   /** By id. */
   readonly extremities: readonly EventId[];
+  /** Whether a user of ours is joined. */
+  readonly isAnybodyIn: boolean;
 }
 
 /** Where a room stands whose row is locked by the open transaction, from when the lock was taken. */
@@ -34,7 +36,7 @@ export interface RoomSummary {
 }
 
 /** A room as readers see it. */
-export interface RoomRow extends Omit<LockedRoom, 'extremities'> {
+export interface RoomRow extends Omit<LockedRoom, 'extremities' | 'isAnybodyIn'> {
   readonly joinEventId: EventId | null;
   readonly joinedVia: ServerName | null;
   /** `null`: not in its row; `summaryOf` (room-summaries.ts) reads it. */
@@ -51,6 +53,10 @@ export interface ResyncRow {
   readonly stateVersion: number;
 }
 
+/** Of room `$1`. */
+const EXTREMITIES = `ARRAY(SELECT event_id FROM forward_extremities WHERE room_id = $1 ORDER BY event_id)`;
+const ANYBODY_IN = `EXISTS (SELECT FROM local_members WHERE room_id = $1 AND membership = 'join')`;
+
 /** Creates the room's row where there is none, and locks it. */
 export async function createRoom(tx: Transaction, roomId: RoomId, roomVersion: string): Promise<LockedRoom> {
   await tx.db.insert(rooms).values({ roomId, roomVersion }).onConflictDoNothing();
@@ -61,28 +67,28 @@ export async function createRoom(tx: Transaction, roomId: RoomId, roomVersion: s
 
 /** Takes the lock under which a room's events are appended; `undefined` when there is no such room. */
 export async function lockRoom(tx: Transaction, roomId: RoomId): Promise<LockedRoom | undefined> {
-  const [row] = await tx.query<Omit<LockedRoom, 'extremities'>>(
+  const [row] = await tx.query<Omit<LockedRoom, 'extremities' | 'isAnybodyIn'>>(
     `SELECT room_id AS "roomId", room_version AS "roomVersion", epoch, state_version AS "stateVersion", partial,
             encode(current_state, 'hex') AS "currentState"
        FROM rooms WHERE room_id = $1 FOR NO KEY UPDATE`,
     [roomId],
   );
   if (row === undefined) return undefined;
-  // A statement of its own: the one that waited for the lock still sees the extremities of before.
-  const extremities = await tx.query<{ eventId: EventId }>(
-    `SELECT event_id AS "eventId" FROM forward_extremities WHERE room_id = $1 ORDER BY event_id`,
+  // A statement of its own: the one that waited for the lock still sees what was before.
+  const [folds] = await tx.query<Pick<LockedRoom, 'extremities' | 'isAnybodyIn'>>(
+    `SELECT ${EXTREMITIES} AS extremities, ${ANYBODY_IN} AS "isAnybodyIn"`,
     [roomId],
   );
-  return { ...row, extremities: extremities.map(({ eventId }) => eventId) };
+  invariant(folds, 'a statement without FROM gives a row');
+  return { ...row, ...folds };
 }
 
 /** Where a room stands, without a lock: it may have moved on by now. */
 export async function readStanding(sql: Sql, roomId: RoomId): Promise<RoomStanding | undefined> {
   const [row] = await sql.query<RoomStanding>(
     `SELECT room_id AS "roomId", room_version AS "roomVersion", epoch, state_version AS "stateVersion", partial,
-            encode(current_state, 'hex') AS "currentState",
-            ARRAY(SELECT event_id FROM forward_extremities x WHERE x.room_id = r.room_id ORDER BY event_id) AS extremities
-       FROM rooms r WHERE room_id = $1`,
+            encode(current_state, 'hex') AS "currentState", ${EXTREMITIES} AS extremities, ${ANYBODY_IN} AS "isAnybodyIn"
+       FROM rooms WHERE room_id = $1`,
     [roomId],
   );
   return row;
@@ -244,10 +250,7 @@ export async function isInAny(sql: Sql, userId: UserId, roomIds: readonly RoomId
 
 /** Whether a user of this server is joined in the room's current state. */
 export async function isAnybodyIn(sql: Sql, roomId: RoomId): Promise<boolean> {
-  const [row] = await sql.query<{ isIn: boolean }>(
-    `SELECT EXISTS (SELECT FROM local_members WHERE room_id = $1 AND membership = 'join') AS "isIn"`,
-    [roomId],
-  );
+  const [row] = await sql.query<{ isIn: boolean }>(`SELECT ${ANYBODY_IN} AS "isIn"`, [roomId]);
   return row?.isIn === true;
 }
 
@@ -306,7 +309,7 @@ export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<Ove
      ), overdue AS MATERIALIZED (
        SELECT r.room_id, r.epoch, r.rung_at, due.due_at
          FROM due JOIN resyncs r USING (room_id, epoch)
-        WHERE coalesce(r.rung_at, 0) <= $1::bigint - $2::bigint
+        WHERE coalesce(r.rung_at, 0) <= $1::bigint - $2::bigint AND r.phase <> 'ended'
         ORDER BY coalesce(r.rung_at, 0), due.due_at LIMIT $3 FOR NO KEY UPDATE OF r SKIP LOCKED
      ), rung AS (
        UPDATE resyncs r SET rung_at = $1::bigint FROM overdue o WHERE r.room_id = o.room_id AND r.epoch = o.epoch

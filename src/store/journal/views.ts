@@ -10,6 +10,8 @@ export interface RoomView {
   /** Of the user, in the current state; `null`: none. */
   readonly membership: string | null;
   readonly membershipEventId: EventId | null;
+  /** By which he was last joined no more, in this stay or an earlier one. */
+  readonly leftBy: EventId | null;
   /** Whether any user of ours is joined. */
   readonly isAnybodyIn: boolean;
 }
@@ -18,9 +20,11 @@ export interface RoomView {
 export async function readRoomView(sql: Sql, roomId: RoomId, userId: UserId): Promise<RoomView | undefined> {
   const [row] = await sql.query<RoomView>(
     `SELECT r.epoch, encode(r.current_state, 'hex') AS "currentState", m.membership,
-            m.event_id AS "membershipEventId",
+            m.event_id AS "membershipEventId", f.left_by AS "leftBy",
             EXISTS (SELECT FROM local_members o WHERE o.room_id = r.room_id AND o.membership = 'join') AS "isAnybodyIn"
-       FROM rooms r LEFT JOIN local_members m ON m.room_id = r.room_id AND m.user_id = $2
+       FROM rooms r
+       LEFT JOIN local_members m ON m.room_id = r.room_id AND m.user_id = $2
+       LEFT JOIN former_members f ON f.room_id = r.room_id AND f.user_id = $2
       WHERE r.room_id = $1`,
     [roomId, userId],
   );

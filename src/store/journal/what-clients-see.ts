@@ -20,12 +20,14 @@ export interface CurrentStateRow {
   readonly partial: boolean;
 }
 
-const WHOLE_AFTER: ReadonlySet<string> = new Set(['FullStateJoined', 'RoomCreated', 'ResyncCompleted', 'StayEnded']);
+const WHOLE_AFTER: ReadonlySet<string> = new Set(['FullStateJoined', 'RoomCreated', 'ResyncCompleted']);
 
 /** Whether the room is partial after an entry that decides it; `undefined`: it does not. */
-export function isPartialAfter({ type }: JournalEvent): boolean | undefined {
-  if (type === 'PartialStateJoined') return true;
-  return WHOLE_AFTER.has(type) ? false : undefined;
+export function isPartialAfter(event: JournalEvent): boolean | undefined {
+  if (event.type === 'PartialStateJoined') return true;
+  // A join is rejected by full state; who leaves learns no more of it.
+  if (event.type === 'StayEnded') return event.because === 'left' ? undefined : false;
+  return WHOLE_AFTER.has(event.type) ? false : undefined;
 }
 
 /** The events that are accepted after all; what hides others needs no position. */

@@ -317,12 +317,17 @@ export const currentStates = pgTable(
 );
 
 /**
- * Users of this server who had a membership in a room, and whose place in its state became empty: their clients must be told. The row
- * stays when they have one again.
+ * Users of this server who had left a room, or whose place in its state became empty: their clients must be told, and they may read
+ * what they left, in a later stay of which the state says nothing of them, too. The row stays when they are there again.
  */
 export const formerMembers = pgTable(
   'former_members',
-  { roomId: text('room_id').$type<RoomId>().notNull(), userId: text('user_id').$type<UserId>().notNull() },
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    /** The event by which he was last joined no more; null: none is known. */
+    leftBy: text('left_by').$type<EventId>(),
+  },
   (table) => [primaryKey({ columns: [table.userId, table.roomId] })],
 );
 

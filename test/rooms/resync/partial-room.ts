@@ -118,6 +118,25 @@ export class PartialRoom {
     });
   }
 
+  /** Our next stay, in which the resident shows the room as at first: `$join2`, after `$before2`. */
+  async joinAgain(): Promise<void> {
+    const stateBefore = await this.state('create', 'power', 'rules');
+    await this.hold(member('join2', ME, 'join', { prev: ['before2'], auth: ['create', 'power', 'rules'] }));
+    const stateAfter = await this.state('create', 'power', 'rules', 'join2');
+    await withTransaction(this.#store, async (tx) => {
+      const room = await openEpoch(tx, (await lockRoom(tx, this.roomId))!);
+      const joined = {
+        ...{ joinEventId: this.id('join2'), userId: ME as UserId, roomVersion: this.version, joinedVia: RESIDENT },
+        ...{ serversInRoom: [RESIDENT], fetchAt: [this.id('before2')], stateBefore, at: 9 },
+      };
+      const states = { stateBefore, stateAfter, currentState: stateAfter };
+      await append(tx, room, [
+        { type: 'PartialStateJoined', ...joined },
+        { type: 'PduAccepted', eventId: this.id('join2'), partial: true, softFailed: false, ...states },
+      ]);
+    });
+  }
+
   /** Stores events without a verdict. */
   async insert(...events: readonly EventInTest[]): Promise<void> {
     await insertPdus(
