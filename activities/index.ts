@@ -78,10 +78,10 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       const writer = createProgressWriter(rooms, input);
       try {
         await whileAlive((beat) =>
-          whileStaying(rooms, { ...input, until: 'last-round-ends' }, async (over) => {
+          whileStaying(rooms, { ...input, until: 'last-round-ends' }, async (over, isUrgent) => {
             const signal = AbortSignal.any([cancellationSignal(), over]);
             const work = (): Promise<void> => fetchState(rooms, input, progress(beat, writer.report), over);
-            await fetchPlaces.run(input.resident, { signal }, work).catch((error: unknown) => {
+            await fetchPlaces.run(input.resident, { signal, isUrgent }, work).catch((error: unknown) => {
               // It had no place in time: the workflow sees that the round is over.
               if (!over.aborted || cancellationSignal().aborted || error !== signal.reason) throw error;
             });

@@ -1,15 +1,25 @@
 /** Places for work that takes long, taken by turns: a group of which much waits keeps no other group waiting. */
 export interface Turns {
-  /** Runs `task`, which never rejects, when its group has a place. */
-  run(group: string, task: () => Promise<void>): void;
+  /** Runs `task`, which never rejects, when its group has a place. `isUrgent` is asked each time that a place is free. */
+  run(group: string, task: () => Promise<void>, isUrgent?: () => boolean): void;
 }
+
+interface Task {
+  readonly run: () => Promise<void>;
+  readonly isUrgent: () => boolean;
+}
+
+/** Of so many places that are taken one after the other by what is urgent, the next goes to whoever has waited longest. */
+const URGENT_IN_A_ROW = 3;
+const never = (): boolean => false;
 
 /** `ofGroupMax`: what one group may have running, however free the other places are. */
 export function createTurns(placesMax: number, ofGroupMax = placesMax): Turns {
   /** In the order of their turns. */
-  const waiting = new Map<string, (() => Promise<void>)[]>();
+  const waiting = new Map<string, Task[]>();
   const running = new Map<string, number>();
   let inAll = 0;
+  let urgentInARow = 0;
 
   const count = (group: string, change: 1 | -1): void => {
     inAll += change;
@@ -17,32 +27,45 @@ export function createTurns(placesMax: number, ofGroupMax = placesMax): Turns {
     if (ofGroup === 0) running.delete(group);
     else running.set(group, ofGroup);
   };
-  const start = (group: string, tasks: (() => Promise<void>)[]): void => {
-    const task = tasks.shift();
+  const start = (group: string, tasks: Task[], at: number): void => {
+    const [task] = tasks.splice(at, 1);
     // To the back, where it has more.
     waiting.delete(group);
     if (tasks.length > 0) waiting.set(group, tasks);
     if (task === undefined) return;
     count(group, 1);
-    void task().finally(() => {
+    void task.run().finally(() => {
       count(group, -1);
       startMore();
     });
   };
   const startMore = (): void => {
     while (inAll < placesMax) {
-      const next = [...waiting].find(([group]) => (running.get(group) ?? 0) < ofGroupMax);
-      if (next === undefined) return;
-      start(...next);
+      const open = [...waiting].filter(([group]) => (running.get(group) ?? 0) < ofGroupMax);
+      const [first] = open;
+      if (first === undefined) return;
+      const urgent = urgentInARow < URGENT_IN_A_ROW ? urgentOf(open) : undefined;
+      urgentInARow = urgent === undefined ? 0 : urgentInARow + 1;
+      start(...(urgent ?? ([...first, 0] as const)));
     }
   };
 
   return {
-    run(group, task) {
+    run(group, run, isUrgent = never) {
+      const task = { run, isUrgent };
       const tasks = waiting.get(group);
       if (tasks === undefined) waiting.set(group, [task]);
       else tasks.push(task);
       startMore();
     },
   };
+}
+
+/** The first urgent one, with its place among those of its group. */
+function urgentOf(open: readonly (readonly [string, Task[]])[]): readonly [string, Task[], number] | undefined {
+  for (const [group, tasks] of open) {
+    const at = tasks.findIndex(({ isUrgent }) => isUrgent());
+    if (at >= 0) return [group, tasks, at];
+  }
+  return undefined;
 }

@@ -7,6 +7,7 @@ import { type RoomRow, readRoom } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { type NotReady, type WaitOptions } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { createWantedRooms } from './wanted-rooms.ts';
 
 /** While notifications cannot be heard, a waiter hears of a change this late. */
 const POLL_MS = 1_000;
@@ -30,13 +31,16 @@ export interface EventWithState {
 /** Whoever waits for the same shares its looks, so all waits of a process are to come from one of these. */
 export function fullStateWaits(context: WaitContext): FullStateWaits {
   const { notifier } = context;
+  const wanted = createWantedRooms(context);
   const lookAtRoom = (roomId: RoomId): Promise<SnapshotId | undefined> => lookForFullState(context, roomId);
   const lookAtEvent = sharedByEvent((roomId, eventId) => lookForFullEvent(context, roomId, eventId));
   return {
     room: (roomId, { signal, waitMs }) =>
-      notifier.waitFor(roomId, lookAtRoom, { signal, timeoutMs: waitMs, pollMs: POLL_MS }),
+      wanted.during(roomId, () => notifier.waitFor(roomId, lookAtRoom, { signal, timeoutMs: waitMs, pollMs: POLL_MS })),
     event: (roomId, eventId, { signal, waitMs }) =>
-      lookAtEvent(eventId, (look) => notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS })),
+      wanted.during(roomId, () =>
+        lookAtEvent(eventId, (look) => notifier.waitFor(roomId, look, { signal, timeoutMs: waitMs, pollMs: POLL_MS })),
+      ),
   };
 }
 

@@ -1,6 +1,7 @@
 /**
  * How many states a process fetches at a time, and of these how many from one server: however slowly it sends, in however many rooms
- * it is asked, others have places too. Places go by turns, a server after the other.
+ * it is asked, others have places too. Places go by turns, a server after the other, and to rooms first that
+ * somebody waits for.
  */
 import { createTurns } from '../../federation/turns.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
@@ -16,6 +17,8 @@ export interface Waiting {
   readonly signal: AbortSignal;
   /** How long a place is waited for, milliseconds; absent: until there is one. */
   readonly waitMs?: number;
+  /** Asked when a place is free: it goes before others, most of the time. */
+  readonly isUrgent?: () => boolean;
 }
 
 export interface FetchPlaces {
@@ -31,7 +34,7 @@ export interface FetchPlaces {
 export function createFetchPlaces({ inAll, ofServer }: { inAll: number; ofServer: number }): FetchPlaces {
   const turns = createTurns(inAll, ofServer);
   return {
-    run: (server, { signal, waitMs }, work) =>
+    run: (server, { signal, waitMs, isUrgent }, work) =>
       new Promise((resolve, reject) => {
         let hasLeft = signal.aborted;
         const leave = (reason: Error): void => {
@@ -50,11 +53,12 @@ export function createFetchPlaces({ inAll, ofServer }: { inAll: number; ofServer
           leave(signal.reason as Error);
           return;
         }
-        turns.run(server, async () => {
+        const begin = async (): Promise<void> => {
           if (hasLeft) return;
           stopWaiting();
           await work().then(resolve, reject);
-        });
+        };
+        turns.run(server, begin, isUrgent);
       }),
   };
 }

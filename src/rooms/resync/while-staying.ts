@@ -2,6 +2,7 @@
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncRow, readResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
+import { WANTED_EVERY_MS } from '../read/wanted-rooms.ts';
 
 /** How late it is noticed: well before a last round is over. */
 const LOOK_MS = 10_000;
@@ -13,15 +14,22 @@ export interface StayingFor {
   readonly until: 'last-round-ends' | 'last-round-begins';
 }
 
-/** Runs `work`, whose signal is aborted when our time in the room is over. What `work` makes of that is its own. */
+/** How long a room counts as wanted after somebody was last said to wait for it. */
+const WANTED_MS = 2 * WANTED_EVERY_MS;
+
+/**
+ * Runs `work`, whose signal is aborted when our time in the room is over. What `work` makes of that is its own. `isWanted`: whether
+ * somebody waits for the room, as of the last look.
+ */
 export async function whileStaying<Result>(
   { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
   { roomId, epoch, until }: StayingFor,
-  work: (over: AbortSignal) => Promise<Result>,
+  work: (over: AbortSignal, isWanted: () => boolean) => Promise<Result>,
 ): Promise<Result> {
   const over = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   let isDone = false;
+  let wantedAt = Number.NEGATIVE_INFINITY;
   const leftMs = ({ epoch: now, state: { phase, closesAt } }: ResyncRow): number => {
     if (now !== epoch || phase === 'ended') return 0;
     if (closesAt === null) return Number.POSITIVE_INFINITY;
@@ -31,13 +39,14 @@ export async function whileStaying<Result>(
     // Trouble of the database is for the work to meet.
     const resync = await readResync(store, roomId).catch(() => undefined);
     if (isDone) return;
+    wantedAt = resync?.wantedAt ?? wantedAt;
     const ms = resync === undefined ? LOOK_MS : leftMs(resync);
     if (ms <= 0) over.abort();
     else timer = setTimeout(() => void look(), Math.min(ms, LOOK_MS));
   };
   await look();
   try {
-    return await work(over.signal);
+    return await work(over.signal, () => clock.now() - wantedAt < WANTED_MS);
   } finally {
     isDone = true;
     clearTimeout(timer);

@@ -55,6 +55,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       // JSON has no equality of its own, and `jsonb` refuses what strings may hold: our own text of it is compared.
       state: { differs: 'l.state::text IS DISTINCT FROM r.state::text' },
       rung_at: noFold('when the sweep rang'),
+      wanted_at: noFold('when somebody waited for it'),
     },
   },
   {

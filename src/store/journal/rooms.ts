@@ -51,6 +51,8 @@ export interface ResyncRow {
   readonly seq: number;
   readonly state: ResyncState;
   readonly stateVersion: number;
+  /** When somebody waited for the room last; `null`: nobody did. */
+  readonly wantedAt: number | null;
 }
 
 /** Of room `$1`. */
@@ -182,12 +184,20 @@ export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> 
 /** What the journal says of the resync of the room's current epoch; `undefined` when there is no such room. */
 export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | undefined> {
   const [row] = await sql.query<Omit<ResyncRow, 'state'> & { state: ResyncState | null }>(
-    `SELECT r.epoch, r.resync_seq AS seq, r.state_version AS "stateVersion", s.state
+    `SELECT r.epoch, r.resync_seq AS seq, r.state_version AS "stateVersion", s.state, s.wanted_at AS "wantedAt"
        FROM rooms r LEFT JOIN resyncs s ON s.room_id = r.room_id AND s.epoch = r.epoch
       WHERE r.room_id = $1`,
     [roomId],
   );
   return row && { ...row, state: asResyncState(row.state) };
+}
+
+/** Notes that somebody waits for the room, at `now`, milliseconds. */
+export async function markWanted(sql: Sql, roomId: RoomId, now: number): Promise<void> {
+  await sql.query(
+    `UPDATE resyncs s SET wanted_at = $2 FROM rooms r WHERE r.room_id = $1 AND s.room_id = r.room_id AND s.epoch = r.epoch`,
+    [roomId, now],
+  );
 }
 
 export interface LockedResync {

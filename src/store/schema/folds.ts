@@ -56,6 +56,8 @@ export const resyncs = pgTable(
     nextWakeAt: int8(),
     /** When the sweep last rang. */
     rungAt: int8(),
+    /** When somebody waited for the room last (src/rooms/read/wanted-rooms.ts); no fold. */
+    wantedAt: int8(),
   },
   (table) => [
     primaryKey({ columns: [table.roomId, table.epoch] }),

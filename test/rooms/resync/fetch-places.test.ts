@@ -31,6 +31,21 @@ test('one server has half of the places, however many rooms it is asked for, and
   await expect.poll(() => begun.length).toBe(6);
 });
 
+test('rooms that somebody waits for go first, as soon as they are wanted, and others now and then', async () => {
+  const places = createFetchPlaces({ inAll: 1, ofServer: 1 });
+  const begun: string[] = [];
+  const wanted = new Set<string>();
+  const asked = ['first', 'a', 'b', 'c', 'd', 'e', 'f', 'g'].map((room) =>
+    places.run(`${room}.test` as ServerName, { signal: never, isUrgent: () => wanted.has(room) }, () => {
+      begun.push(room);
+      return Promise.resolve();
+    }),
+  );
+  for (const room of ['d', 'e', 'f', 'g']) wanted.add(room);
+  await Promise.all(asked);
+  expect(begun).toEqual(['first', 'd', 'e', 'f', 'a', 'g', 'b', 'c']);
+});
+
 test('who waits for a place in vain begins nothing, and takes none from who comes after', async () => {
   const { begun, ends, fetch } = open();
   for (let i = 0; i < 4; i++) void fetch('silent.test');
