@@ -1,18 +1,20 @@
 /**
  * Answers that many ask for in the same moment: whoever waited for a room is given the same list of its members. It is written once,
- * and kept for a few seconds. Long ones are not kept: they are read as they are sent.
+ * and kept for a few seconds: a short one as a whole, a long one part by part, as it is read and sent.
  */
-import { type Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { LRUCache } from 'lru-cache';
 import { JsonText } from '../http/endpoint.ts';
-import { type Frame, joinParts, streamParts } from '../http/json-stream.ts';
+import { type Frame, framed, joinParts } from '../http/json-stream.ts';
 import { type ClientRows } from '../rooms/client-contract.ts';
 import { type StateEvent } from '../rooms/contract.ts';
+import { SharedBody } from './shared-body.ts';
 
-/** Some three quarters of a megabyte, as memberships are. */
+/** Of an answer that is written as a whole: some three quarters of a megabyte, as memberships are. */
 const ROWS_MAX = 2_000;
-/** Of one that is kept, and how many are: 64 MiB in all. */
-const BYTES_MAX = 8 * 1024 * 1024;
+const WHOLE_BYTES_MAX = 8 * 1024 * 1024;
+/** Of what is kept together: the members of two rooms of 100,000. */
+const KEPT_BYTES_MAX = 96 * 1024 * 1024;
 const ANSWERS_MAX = 8;
 /** Those who wait for one thing come within seconds; the body of an event may be completed later under the same name. */
 const KEPT_MS = 5_000;
@@ -23,34 +25,62 @@ export interface Writing extends Frame {
   readonly rowJson: (row: StateEvent) => string;
 }
 
+interface Kept {
+  readonly body: Promise<JsonText | SharedBody>;
+  bytes: number;
+}
+
 export class SharedAnswers {
-  /** `null`: it is too long to be shared. */
-  readonly #answers = new LRUCache<string, Promise<JsonText | null>>({ max: ANSWERS_MAX, ttl: KEPT_MS });
+  #bytes = 0;
+  readonly #answers = new LRUCache<string, Kept>({
+    max: ANSWERS_MAX,
+    ttlAutopurge: true,
+    dispose: ({ bytes }) => {
+      this.#bytes -= bytes;
+    },
+  });
 
   async write(rows: ClientRows, writing: Writing): Promise<JsonText | Readable> {
     const name = `${writing.kind} ${rows.name}`;
-    const known = this.#answers.get(name);
-    if (known === undefined) return this.#begin(name, rows, writing);
-    return (await known) ?? stream(rows, writing);
+    const body = await (this.#answers.get(name) ?? this.#begin(name, rows, writing)).body;
+    if (body instanceof JsonText) return body;
+    await body.begun();
+    const again = async () => framed(writing, (await rows.open()).pages, writing.rowJson);
+    return Readable.from(body.read(again), { objectMode: false, highWaterMark: 64 * 1024 });
   }
 
-  async #begin(name: string, rows: ClientRows, writing: Writing): Promise<JsonText | Readable> {
-    const opening = rows.open();
-    const shared = opening.then(async ({ size, pages }) =>
-      size > ROWS_MAX ? null : new JsonText(Buffer.from(await joinParts(writing, pages, writing.rowJson))),
-    );
-    this.#answers.set(name, shared);
-    const forget = (): void => {
-      if (this.#answers.peek(name) === shared) this.#answers.delete(name);
+  #begin(name: string, rows: ClientRows, writing: Writing): Kept {
+    const keep = (bytes: number): boolean => {
+      if (this.#answers.peek(name) !== kept || this.#bytes + bytes > KEPT_BYTES_MAX) {
+        this.#forget(name, kept);
+        return false;
+      }
+      kept.bytes += bytes;
+      this.#bytes += bytes;
+      return true;
     };
-    shared.then((text) => {
-      if (text !== null && text.bytes.length > BYTES_MAX) forget();
-    }, forget);
-    const text = await shared;
-    return text ?? streamParts(writing, (await opening).pages, writing.rowJson);
+    const body = rows.open().then(async ({ size, pages }) => {
+      if (size > ROWS_MAX) return new SharedBody(framed(writing, pages, writing.rowJson), keep);
+      const text = new JsonText(Buffer.from(await joinParts(writing, pages, writing.rowJson)));
+      if (text.bytes.length > WHOLE_BYTES_MAX || !keep(text.bytes.length)) this.#forget(name, kept);
+      return text;
+    });
+    const kept: Kept = { body, bytes: 0 };
+    // As long as it is written, and a few seconds more.
+    this.#answers.set(name, kept, { ttl: 0 });
+    body
+      .then((written) => (written instanceof SharedBody ? written.written : true))
+      .then(
+        (isWhole) => {
+          if (!isWhole) this.#forget(name, kept);
+          else if (this.#answers.peek(name) === kept) this.#answers.set(name, kept, { ttl: KEPT_MS });
+        },
+        () => this.#forget(name, kept),
+      );
+    return kept;
   }
-}
 
-async function stream(rows: ClientRows, writing: Writing): Promise<Readable> {
-  return streamParts(writing, (await rows.open()).pages, writing.rowJson);
+  #forget(name: string, kept: Kept): void {
+    if (this.#answers.peek(name) === kept) this.#answers.delete(name);
+  }
 }

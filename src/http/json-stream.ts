@@ -48,7 +48,7 @@ export async function streamParts<Row>(
 }
 
 /** The text in parts, a page each. */
-async function* framed<Row>(
+export async function* framed<Row>(
   { opening, closing }: Frame,
   pages: AsyncIterable<readonly Row[]>,
   rowJson: (row: Row) => string,

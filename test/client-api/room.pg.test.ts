@@ -120,6 +120,23 @@ describe('in a partial room', () => {
     for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
   });
 
+  test('however many wait, who may read is looked up for all of them together', async () => {
+    const room = await partialRoom();
+    const client = await listener();
+    const second = await secondUser(client);
+    await room.push(member('second', SECOND, 'join', { prev: ['join'], auth: ['create', 'power', 'rules'] }));
+    const answers = Array.from({ length: 100 }, (_, i) => get(client, room, '/members', i % 2 === 0 ? token : second));
+    await waiting(client, 100);
+    await room.fetch(...BEFORE);
+    const statements = await statementsOf(async () => {
+      await room.walk();
+      for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
+    });
+    const looks = statements.filter((text) => text.includes('as a(room_id, user_id, nth)'));
+    expect(looks.length).toBeGreaterThan(0);
+    expect(looks.length).toBeLessThanOrEqual(3);
+  });
+
   test('whoever waits as long as is allowed is told how far the room is, and when to come back', async () => {
     const room = await partialRoom();
     const client = await listener({ stateWaitMaxMs: 0 });

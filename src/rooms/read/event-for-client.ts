@@ -9,14 +9,19 @@ import { type ClientQuery } from '../client-contract.ts';
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { type FullStateWaits, type WaitContext, notReady } from './full-state.ts';
-import { type Reader, findReader, visibilityIn } from './who-may-read.ts';
+import { type Reader, type Readers, visibilityIn } from './who-may-read.ts';
 
 const VISIBILITY = 'm.room.history_visibility';
 const MEMBER = 'm.room.member';
 
+interface Reading extends WaitContext {
+  readonly waits: FullStateWaits;
+  readonly readers: Readers;
+}
+
 /** Waits only where a membership that is not known yet decides. Throws `unknown-event` for whatever is not to be seen. */
 export async function eventForClient(
-  reading: WaitContext & { readonly waits: FullStateWaits },
+  reading: Reading,
   query: ClientQuery,
   eventId: EventId,
 ): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
@@ -42,12 +47,12 @@ function notFound(eventId: EventId): RoomError {
 }
 
 async function isSeen(
-  { store }: WaitContext,
+  { store, readers }: Reading,
   { roomId, userId }: ClientQuery,
   eventId: EventId,
   held: HeldEvent,
 ): Promise<boolean | undefined> {
-  const reader = await findReader(store, roomId, userId);
+  const reader = await readers.find(roomId, userId);
   const { position, stateBefore, stateAfter, type, stateKey } = held;
   if (position === null || stateBefore === null || stateAfter === null) {
     return reader !== undefined && isPlaced(store, roomId, reader, eventId, held);

@@ -1,5 +1,5 @@
 /** Reading rooms as one of our users may see them (who-may-read.ts), waiting where memberships are not known (full-state.ts). */
-import { type EventId, type UserId, domainOf } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type StateKey } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { openStateBodies, streamPduBodies } from '../../store/events/pdu-bodies.ts';
@@ -10,9 +10,10 @@ import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type ClientQuery, type ClientReads, type ClientRows, type MembersQuery } from '../client-contract.ts';
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { inBatches } from '../in-batches.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
-import { type Reader, readerOf } from './who-may-read.ts';
+import { type Reader, type Readers, createReaders } from './who-may-read.ts';
 
 const MEMBER = 'm.room.member';
 /** Rows of one page of an answer, as for operators. */
@@ -22,32 +23,40 @@ const TURNS_MAX = 5;
 
 interface Reading extends WaitContext {
   readonly waits: FullStateWaits;
+  readonly readers: Readers;
+  /** How far a room is, one look for all whose wait ends in the same moment. */
+  readonly toldOf: (roomId: RoomId) => Promise<NotReady>;
 }
 
 /** Puts the reads of clients together. One for a process: whoever waits for the same shares its looks. */
 export function clientReads({ store, notifier, clock }: WaitContext): ClientReads {
-  const reading: Reading = { store, notifier, clock, waits: fullStateWaits({ store, notifier, clock }) };
+  const context = { store, notifier, clock };
+  const toldOf = inBatches(
+    (roomIds: readonly RoomId[]) => Promise.all(roomIds.map((roomId) => notReady(context, roomId))),
+    (roomId) => roomId,
+  );
+  const reading: Reading = { ...context, waits: fullStateWaits(context), readers: createReaders(store), toldOf };
   return {
     joinedRooms: (userId) => readJoinedRooms(store, userId),
     state: async (query) => {
       const state = await wholeState(reading, query);
-      return state === undefined ? notReady(reading, query.roomId) : stateRows(reading, query, state);
+      return state === undefined ? toldOf(query.roomId) : stateRows(reading, query, state);
     },
     stateEvent: (query, place) => stateEvent(reading, query, place),
     members: async (query) => {
       const state = await stateOfMembers(reading, query);
-      return state === undefined ? notReady(reading, query.roomId) : memberRows(reading, query, state);
+      return state === undefined ? toldOf(query.roomId) : memberRows(reading, query, state);
     },
     joinedMembers: async (query) => {
       const { roomId, userId } = query;
       const requireJoined = async (): Promise<void> => {
-        const reader = await readerOf(store, roomId, userId);
+        const reader = await reading.readers.of(roomId, userId);
         if (reader.may === 'now' && reader.isJoined) return;
         throw new RoomError('forbidden', `${userId} is not in ${roomId}`);
       };
       await requireJoined();
       const state = await reading.waits.room(roomId, query);
-      if (state === undefined) return notReady(reading, roomId);
+      if (state === undefined) return toldOf(roomId);
       await requireJoined();
       return memberRows(reading, { ...query, membership: 'join', notMembership: null }, state);
     },
@@ -56,17 +65,19 @@ export function clientReads({ store, notifier, clock }: WaitContext): ClientRead
 }
 
 /** The state that a user may read, with all memberships; `undefined`: it is not known by the end of the wait. */
-async function wholeState({ store, waits }: Reading, query: ClientQuery): Promise<SnapshotId | undefined> {
-  const { roomId, userId } = query;
-  let reader = await readerOf(store, roomId, userId);
+async function wholeState({ clock, readers, waits }: Reading, query: ClientQuery): Promise<SnapshotId | undefined> {
+  const { roomId, userId, signal } = query;
+  const until = clock.now() + query.waitMs;
+  let reader = await readers.of(roomId, userId);
   for (let turn = 0; turn < TURNS_MAX; turn += 1) {
+    const options = { signal, waitMs: Math.max(0, until - clock.now()) };
     const state =
       reader.may === 'now'
-        ? await waits.room(roomId, query)
-        : (await waits.event(roomId, reader.left.eventId, query))?.stateAfter;
+        ? await waits.room(roomId, options)
+        : (await waits.event(roomId, reader.left.eventId, options))?.stateAfter;
     if (state === undefined) return undefined;
     // He may have been put out meanwhile, or let in again.
-    const now = await readerOf(store, roomId, userId);
+    const now = await readers.of(roomId, userId);
     if (isSame(reader, now)) return state;
     reader = now;
   }
@@ -80,12 +91,12 @@ function isSame(one: Reader, other: Reader): boolean {
 
 /** Where a position is given, the state there, if it is of the time that the user may read. */
 async function stateOfMembers(reading: Reading, query: MembersQuery): Promise<SnapshotId | undefined> {
-  const { store } = reading;
+  const { store, readers } = reading;
   const { roomId, userId, at } = query;
   if (at !== null && at > (await readHead(store))) throw new RoomError('invalid', 'that position is still to come');
   const whole = await wholeState(reading, query);
   if (whole === undefined || at === null) return whole;
-  const reader = await readerOf(store, roomId, userId);
+  const reader = await readers.of(roomId, userId);
   if (reader.may === 'then' && at >= reader.left.position) return whole;
   return (await readWholeStateAt(store, roomId, at)) ?? whole;
 }
@@ -95,11 +106,11 @@ async function stateEvent(
   query: ClientQuery,
   place: StateKey,
 ): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
-  const { store } = reading;
+  const { store, readers } = reading;
   const { roomId, userId } = query;
   const needsAll = place.type === MEMBER && !isOurs(place.stateKey, store.serverName);
-  const state = needsAll ? await wholeState(reading, query) : knownState(await readerOf(store, roomId, userId));
-  if (state === undefined) return notReady(reading, roomId);
+  const state = needsAll ? await wholeState(reading, query) : knownState(await readers.of(roomId, userId));
+  if (state === undefined) return reading.toldOf(roomId);
   const [entry] = await readSnapshot(store, roomId, state, { keys: [place] });
   const body = entry && (await bodyOf(reading, entry.eventId));
   if (body === undefined) throw new RoomError('unknown-event', `there is no such state in ${roomId}`);

@@ -9,11 +9,12 @@ import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';
-import { readRoomView } from '../../store/journal/views.ts';
+import { type WantsToRead, readRoomViews } from '../../store/journal/views.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { streamPduBodies } from '../../store/events/pdu-bodies.ts';
 import { type StateEntry, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { RoomError } from '../error.ts';
+import { inBatches } from '../in-batches.ts';
 
 export type Reader =
   /** Joined, or where anybody may read: what the room is now. */
@@ -25,29 +26,48 @@ export type Reader =
 const STEPS_BACK_MAX = 20;
 const VISIBILITY = { type: 'm.room.history_visibility', stateKey: '' } as const;
 
-/** What a user may read of a room. Throws `forbidden`, the same of a room that is not here. */
-export async function readerOf(sql: Sql, roomId: RoomId, userId: UserId): Promise<Reader> {
-  const reader = await findReader(sql, roomId, userId);
-  if (reader !== undefined) return reader;
-  throw new RoomError('forbidden', `${userId} is not in ${roomId}, and was not when it could be read`);
+export interface Readers {
+  /** What a user may read of a room. Throws `forbidden`, the same of a room that is not here. */
+  of(roomId: RoomId, userId: UserId): Promise<Reader>;
+  /** The same; `undefined`: nothing. */
+  find(roomId: RoomId, userId: UserId): Promise<Reader | undefined>;
 }
 
-/** The same; `undefined`: nothing. */
-export async function findReader(sql: Sql, roomId: RoomId, userId: UserId): Promise<Reader | undefined> {
-  const view = await readRoomView(sql, roomId, userId);
-  if (view === undefined || view.epoch === 0 || view.currentState === null) return undefined;
-  const { currentState, membership, membershipEventId, leftBy, isAnybodyIn } = view;
-  if (membership === 'join') return { may: 'now', isJoined: true, currentState };
-  // What nobody of us is in any more may be closed by now.
-  if (isAnybodyIn && (await isWorldReadable(sql, roomId, currentState))) {
-    return { may: 'now', isJoined: false, currentState };
-  }
-  // The state may have a membership that came while none of us was there, or none.
-  for (const newest of [membershipEventId, leftBy]) {
-    const left = newest === null ? undefined : await endOfMembership(sql, roomId, userId, newest);
-    if (left !== undefined) return { may: 'then', left };
-  }
-  return undefined;
+/** Thousands who wait for one room ask in the moment in which it is whole: they share their looks. */
+export function createReaders(sql: Sql): Readers {
+  const viewOf = inBatches(
+    (asked: readonly WantsToRead[]) => readRoomViews(sql, asked),
+    ({ roomId, userId }) => `${roomId} ${userId}`,
+  );
+  const isOpen = inBatches(
+    (asked: readonly { readonly roomId: RoomId; readonly state: SnapshotId }[]) =>
+      Promise.all(asked.map(({ roomId, state }) => isWorldReadable(sql, roomId, state))),
+    ({ roomId, state }) => `${roomId} ${state}`,
+  );
+  const find: Readers['find'] = async (roomId, userId) => {
+    const view = await viewOf({ roomId, userId });
+    if (view === undefined || view.epoch === 0 || view.currentState === null) return undefined;
+    const { currentState, membership, membershipEventId, leftBy, isAnybodyIn } = view;
+    if (membership === 'join') return { may: 'now', isJoined: true, currentState };
+    // What nobody of us is in any more may be closed by now.
+    if (isAnybodyIn && (await isOpen({ roomId, state: currentState }))) {
+      return { may: 'now', isJoined: false, currentState };
+    }
+    // The state may have a membership that came while none of us was there, or none.
+    for (const newest of [membershipEventId, leftBy]) {
+      const left = newest === null ? undefined : await endOfMembership(sql, roomId, userId, newest);
+      if (left !== undefined) return { may: 'then', left };
+    }
+    return undefined;
+  };
+  return {
+    find,
+    of: async (roomId, userId) => {
+      const reader = await find(roomId, userId);
+      if (reader !== undefined) return reader;
+      throw new RoomError('forbidden', `${userId} is not in ${roomId}, and was not when it could be read`);
+    },
+  };
 }
 
 async function isWorldReadable(sql: Sql, roomId: RoomId, state: SnapshotId): Promise<boolean> {

@@ -2,6 +2,7 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { textArray } from '../sql-values.ts';
 
 export interface RoomView {
   /** 0: no stay was ever opened. */
@@ -16,19 +17,27 @@ export interface RoomView {
   readonly isAnybodyIn: boolean;
 }
 
-/** One look; `undefined`: the room is not known here. */
-export async function readRoomView(sql: Sql, roomId: RoomId, userId: UserId): Promise<RoomView | undefined> {
-  const [row] = await sql.query<RoomView>(
-    `SELECT r.epoch, encode(r.current_state, 'hex') AS "currentState", m.membership,
+/** A user of ours who wants to read a room. */
+export interface WantsToRead {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+}
+
+/** One look for all of them, in their order; `undefined`: the room is not known here. */
+export async function readRoomViews(sql: Sql, asked: readonly WantsToRead[]): Promise<(RoomView | undefined)[]> {
+  const rows = await sql.query<RoomView & { readonly nth: number }>(
+    `SELECT a.nth, r.epoch, encode(r.current_state, 'hex') AS "currentState", m.membership,
             m.event_id AS "membershipEventId", f.left_by AS "leftBy",
             EXISTS (SELECT FROM local_members o WHERE o.room_id = r.room_id AND o.membership = 'join') AS "isAnybodyIn"
-       FROM rooms r
-       LEFT JOIN local_members m ON m.room_id = r.room_id AND m.user_id = $2
-       LEFT JOIN former_members f ON f.room_id = r.room_id AND f.user_id = $2
-      WHERE r.room_id = $1`,
-    [roomId, userId],
+       FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(room_id, user_id, nth)
+       JOIN rooms r ON r.room_id = a.room_id
+       LEFT JOIN local_members m ON m.room_id = r.room_id AND m.user_id = a.user_id
+       LEFT JOIN former_members f ON f.room_id = r.room_id AND f.user_id = a.user_id`,
+    [textArray(asked.map(({ roomId }) => roomId)), textArray(asked.map(({ userId }) => userId))],
   );
-  return row;
+  const views: (RoomView | undefined)[] = asked.map(() => undefined);
+  for (const { nth, ...view } of rows) views[nth - 1] = view;
+  return views;
 }
 
 /** An event that is held in a room, and what was judged of it. */
