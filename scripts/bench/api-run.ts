@@ -1,11 +1,7 @@
 /** One run of clients that ask for the members of a room: many who wait for a partial one, and one after the other of a whole one. */
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Agent, request } from 'undici';
 import { joinAnswer } from '../../src/cli/operator-answers.ts';
-import { packageFile } from '../../src/cli/package.ts';
-import { type ListenerReport } from './listener-report.ts';
+import { type Listener, startListener } from './api-listener.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed } from './operator.ts';
 import { type Stage } from './stage.ts';
@@ -20,41 +16,6 @@ export interface BlockedRun {
   /** From the journalled completion until the last byte of the last answer. */
   readonly answered: number;
   readonly answerBytes: number;
-}
-
-interface Listener {
-  ask(): Promise<ListenerReport>;
-  /** Reads an answer to its end, and gives its length. */
-  members(roomId: string): Promise<number>;
-  close(): void;
-}
-
-async function startListener(databaseUrl: string, serverName: string): Promise<Listener> {
-  const script = packageFile('dist/scripts/bench/client-listener.js');
-  const child: ChildProcess = fork(script, [databaseUrl, serverName], { execArgv: ['--expose-gc'] });
-  const told = async (): Promise<ListenerReport> => ((await once(child, 'message')) as [ListenerReport])[0];
-  const { url, accessToken } = await told();
-  const agent = new Agent({ headersTimeout: 0, bodyTimeout: 0, connections: null });
-  return {
-    ask: () => {
-      child.send('report');
-      return told();
-    },
-    members: async (roomId) => {
-      const answer = await request(`${url}/_matrix/client/v3/rooms/${encodeURIComponent(roomId)}/members`, {
-        dispatcher: agent,
-        headers: { authorization: `Bearer ${accessToken}` },
-      });
-      let bytes = 0;
-      for await (const piece of answer.body) bytes += (piece as Buffer).length;
-      if (answer.statusCode !== 200) throw new Error(`members: status ${answer.statusCode}`);
-      return bytes;
-    },
-    close: () => {
-      void agent.destroy().catch(() => undefined);
-      child.disconnect();
-    },
-  };
 }
 
 /** Heap that each of `count` requests takes while it is held. */
@@ -111,7 +72,8 @@ export async function runWhole(stage: Stage, times: number): Promise<{ seconds: 
   }
 }
 
-async function join({ simulator, operator, serverName }: Stage): Promise<string> {
+/** Joins the stage's room; gives its id. */
+export async function join({ simulator, operator, serverName }: Stage): Promise<string> {
   const caller = operatorCaller(operator);
   try {
     const body = { room: simulator.rooms[0]!.alias, user_id: `@bench:${serverName}`, via: [] };
@@ -121,7 +83,8 @@ async function join({ simulator, operator, serverName }: Stage): Promise<string>
   }
 }
 
-async function until(isSo: () => Promise<boolean>): Promise<void> {
+/** Looks every 25 ms. */
+export async function until(isSo: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + WAIT_MS_MAX;
   while (!(await isSo())) {
     if (performance.now() > deadline) throw new Error(`waited for ${WAIT_MS_MAX / 1_000} s in vain`);
@@ -129,7 +92,8 @@ async function until(isSo: () => Promise<boolean>): Promise<void> {
   }
 }
 
-async function wholeAtUs({ database }: Stage): Promise<number> {
+/** When the stage's room was whole, by the clock of `monotonicUs`. */
+export async function wholeAtUs({ database }: Stage): Promise<number> {
   const { rows } = await database.query<{ at: string }>(
     `SELECT recorded_at AS at FROM journal WHERE type = 'ResyncCompleted' ORDER BY position DESC LIMIT 1`,
   );

@@ -2,6 +2,7 @@
  * A client listener in a process of its own, as `serve` has it, over a database that others write to; or, to compare it with, a bare
  * HTTP server that holds every request and answers none. Run with --expose-gc: it tells its heap without what is garbage.
  */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type ServerResponse, createServer } from 'node:http';
 import { type AddressInfo } from 'node:net';
@@ -11,17 +12,18 @@ import { createClientServer } from '../../src/client-api/server.ts';
 import { systemClock } from '../../src/clock.ts';
 import { createLogger } from '../../src/logging.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
-import { type ClientActs } from '../../src/rooms/client-contract.ts';
+import { generateSigningKey } from '../../src/matrix/signing/signing-key.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
+import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { createNotifier } from '../../src/store/notify.ts';
 import { openStore } from '../../src/store/open-store.ts';
-import { type Sync } from '../../src/sync/contract.ts';
+import { createSync } from '../../src/sync/sync.ts';
 import { type ListenerReport } from './listener-report.ts';
 
 const WAIT_MS = 600_000;
 const [databaseUrl = '', serverName = ''] = process.argv.slice(2);
 
-async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes'>> {
+async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 'cpuSeconds'>> {
   const store = openStore({
     databaseUrl,
     serverName: serverName as ServerName,
@@ -35,13 +37,19 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes'>> 
     passwords: createPasswords(),
     accessTokenMs: WAIT_MS,
   });
+  const logger = createLogger({ level: 'warn' });
+  const sending = {
+    ...{ serverName: serverName as ServerName, store, clock: systemClock, random: Math.random, logger },
+    // No other server is in the rooms that are made here, and none is asked about our keys.
+    signingKey: generateSigningKey(randomBytes),
+    ring: () => Promise.resolve(),
+  };
   const app = createClientServer({
     serverName: serverName as ServerName,
     accounts,
     reads: clientReads({ store, notifier, clock: systemClock }),
-    // Nothing is sent here, and nobody syncs.
-    acts: {} as ClientActs,
-    sync: {} as Sync,
+    acts: clientActs(sending, { join: () => Promise.reject(new Error('nobody joins here')) }),
+    sync: createSync({ store, notifier, clock: systemClock }),
     publicBaseUrl: null,
     defaultRoomVersion: '11',
     stateWaitMaxMs: WAIT_MS,
@@ -50,7 +58,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes'>> 
     isBehindProxy: false,
     rateLimits: { loginByAddress: null, loginByAccount: null, registration: null, sending: null, joining: null },
     clock: systemClock,
-    logger: createLogger({ level: 'warn' }),
+    logger,
   });
   const userId = await accounts.createUser({ name: 'bench', password: 'of no use', isAdmin: false });
   const { accessToken } = await accounts.startSession(userId, { refreshable: false, address: '127.0.0.1' });
@@ -58,7 +66,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes'>> 
   return () => ({ url, accessToken, waiting: notifier.waiting });
 }
 
-async function startBare(): Promise<() => Omit<ListenerReport, 'heapBytes'>> {
+async function startBare(): Promise<() => Omit<ListenerReport, 'heapBytes' | 'cpuSeconds'>> {
   const held = new Set<ServerResponse>();
   const server = createServer((_request, response) => void held.add(response));
   server.listen(0, '127.0.0.1');
@@ -71,7 +79,9 @@ const report = await (databaseUrl === 'bare' ? startBare() : startClients());
 const tell = (): void => {
   globalThis.gc?.();
   globalThis.gc?.();
-  process.send?.({ ...report(), heapBytes: process.memoryUsage().heapUsed } satisfies ListenerReport);
+  const { user, system } = process.cpuUsage();
+  const used = { heapBytes: process.memoryUsage().heapUsed, cpuSeconds: (user + system) / 1e6 };
+  process.send?.({ ...report(), ...used } satisfies ListenerReport);
 };
 process.on('message', tell);
 process.on('disconnect', () => process.exit());

@@ -7,4 +7,6 @@ export interface ListenerReport {
   /** Requests that are held. */
   readonly waiting: number;
   readonly heapBytes: number;
+  /** Of the process, since it began. */
+  readonly cpuSeconds: number;
 }

@@ -132,7 +132,7 @@ describe('in a partial room', () => {
       await room.walk();
       for (const { status } of await Promise.all(answers)) expect(status).toBe(200);
     });
-    const looks = statements.filter((text) => text.includes('as a(room_id, user_id, nth)'));
+    const looks = statements.filter((text) => text.includes('AS a(room_id, user_id, nth)'));
     expect(looks.length).toBeGreaterThan(0);
     expect(looks.length).toBeLessThanOrEqual(3);
   });
