@@ -35,7 +35,7 @@ export interface RoomPart {
   readonly summary: RoomCounts | null;
   /** `null`: he is not in the room. */
   readonly unread: UnreadCounts | null;
-  /** How far it is; `null`: the room is whole. */
+  /** How far it is, or what it lacks; `null`: the room is whole. */
   readonly resync: ResyncState | null;
 }
 

@@ -236,7 +236,7 @@ async function readRoomParts(
   );
   const resyncs = await readResyncs(
     tx,
-    spoken.flatMap(({ roomId, room }) => (room.partial ? [roomId] : [])),
+    spoken.flatMap(({ roomId, section }) => (section === 'join' ? [roomId] : [])),
   );
 
   const unread = await readUnread(tx, spoken, roomsQuery, counted);
@@ -253,6 +253,7 @@ async function readRoomParts(
     const { roomId, room, timeline, isNew, section, isCut } = span;
     const state = states.get(roomId);
     if (state === undefined) continue;
+    const resync = resyncs.get(roomId);
     for (const { key, shownAt } of timeline) if (key !== null && state.owed.has(key)) owed.push(shownAt - 1);
     const passing = passesRoom(filter.state, roomId) ? [...state.events] : [];
     const told = passing.flatMap(([key, nid]) => {
@@ -275,7 +276,7 @@ async function readRoomParts(
           ? { heroes: heroes.get(roomId) ?? null, joined: room.joined, invited: room.invited }
           : null,
       unread: unread.get(roomId) ?? null,
-      resync: room.partial ? (resyncs.get(roomId) ?? null) : null,
+      resync: resync?.degraded != null || room.partial ? (resync ?? null) : null,
     };
     const tells =
       isNew ||

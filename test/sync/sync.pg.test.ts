@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { progressOf } from '../../src/client-api/progress.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { type Notifier, createNotifier } from '../../src/store/notify.ts';
@@ -86,6 +87,20 @@ describe('a partial room', () => {
     expect(idsOf(part.state)).toContain(room.id('admin'));
     await client.expectTrue(store, room.roomId);
     expect((await client.sync()).joined.size).toBe(0);
+  });
+
+  test('that has become whole but for what no server has is marked as lacking it, for who begins as well', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    const client = clientIn(room, { lazy: true });
+    expect(partOf(await client.sync(), room)!.resync).toMatchObject({ phase: 'fetching', degraded: null });
+    const listed = [{ eventId: room.id('lost'), why: 'not-delivered' } as const];
+    await room.fetchLacking({ missing: { listed, count: 3, fell: 0 } }, ...FULL);
+    await room.walk();
+    for (const told of [client, clientIn(room), clientIn(room, { lazy: true })]) {
+      const { resync } = partOf(await told.sync(), room)!;
+      expect(progressOf(resync!)).toMatchObject({ phase: 'degraded', missing: 3 });
+    }
   });
 
   test('that the user leaves before it is whole is never shown to an eager client', async () => {

@@ -268,12 +268,12 @@ export async function readCitedMembers(sql: Sql, eventIds: readonly EventId[]): 
   return rows.map(({ stateKeyNid, ...row }) => ({ ...row, key: trieKey(stateKeyNid, true) }));
 }
 
-/** How far the resync of each room is. */
+/** How far the resync of each room is that is partial, or whole but for events that could not be had; others are absent. */
 export async function readResyncs(sql: Sql, roomIds: readonly RoomId[]): Promise<ReadonlyMap<RoomId, ResyncState>> {
   if (roomIds.length === 0) return new Map();
   const rows = await sql.query<{ roomId: RoomId; state: ResyncState }>(
     `SELECT r.room_id AS "roomId", s.state FROM rooms r JOIN resyncs s ON s.room_id = r.room_id AND s.epoch = r.epoch
-      WHERE r.room_id = ANY ($1::text[])`,
+      WHERE r.room_id = ANY ($1::text[]) AND (r.partial OR s.state::text NOT LIKE '%"degraded":null%')`,
     [roomIds],
   );
   return new Map(rows.map(({ roomId, state }) => [roomId, asResyncState(state)]));

@@ -2,6 +2,7 @@
 import { systemClock } from '../../../src/clock.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
+import { type MissingEvents } from '../../../src/resync/degraded.ts';
 import { type ResyncPolicy, defaultResyncPolicy } from '../../../src/resync/policy.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { type RoomsContext } from '../../../src/rooms/context.ts';
@@ -177,13 +178,18 @@ export class PartialRoom {
   }
 
   /** The resident tells the state before the join, which is what the walk judges by. */
-  async fetch(...names: readonly string[]): Promise<void> {
+  fetch(...names: readonly string[]): Promise<void> {
+    return this.fetchLacking({}, ...names);
+  }
+
+  /** The same, with what nobody has of it. */
+  async fetchLacking(lacking: { readonly missing?: MissingEvents }, ...names: readonly string[]): Promise<void> {
     const attempt = { attemptNo: 1, resident: RESIDENT, atEventId: this.id('before'), at: 2 };
     const counts = { state: names.length, authChain: 0, members: 1, fetched: 0, alreadyHeld: 0, dropped: 0 };
     const snapshotId = await this.state(...names);
     await this.journal(
       { type: 'StateFetchStarted', ...attempt },
-      { type: 'StateFetched', ...attempt, snapshotId, counts, digest: 'd'.repeat(64) },
+      { type: 'StateFetched', ...attempt, snapshotId, counts, digest: 'd'.repeat(64), ...lacking },
     );
   }
 
