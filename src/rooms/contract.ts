@@ -86,8 +86,10 @@ export interface Member {
 
 export interface StateEvent {
   readonly eventId: EventId;
-  /** The event's JSON text, passed on as it is stored. */
+  /** The event's JSON text, passed on as it is stored; what is left of it where it was taken back. */
   readonly json: string;
+  /** The redaction that took it back, in the form of clients. */
+  readonly redactedBecause?: JsonObject;
 }
 
 /** The room is partial still, and the caller did not want to wait longer. */

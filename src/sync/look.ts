@@ -7,6 +7,7 @@ import { type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
+import { readRedacted } from '../store/events/redactions.ts';
 import { type NumberedBody, readNumbered, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
@@ -234,6 +235,16 @@ async function readRoomParts(
     tx,
     [...states.values()].flatMap(({ events, removed }) => [...events.values(), ...removed.values()]),
   );
+  const redacted = await readRedacted(
+    tx,
+    spoken.flatMap(({ roomId, timeline }) => [
+      ...timeline.flatMap((pdu) => [pdu, ...(pdu.replaced === null ? [] : [{ ...pdu.replaced, roomId }])]),
+      ...[...(states.get(roomId)?.events.values() ?? [])].flatMap((nid) => {
+        const body = bodies.get(nid);
+        return body === undefined ? [] : [{ ...body, roomId }];
+      }),
+    ]),
+  );
   const resyncs = await readResyncs(
     tx,
     spoken.flatMap(({ roomId, section }) => (section === 'join' ? [roomId] : [])),
@@ -258,14 +269,16 @@ async function readRoomParts(
     const passing = passesRoom(filter.state, roomId) ? [...state.events] : [];
     const told = passing.flatMap(([key, nid]) => {
       const body = bodies.get(nid);
-      const event = body && stateEvent(body, roomId);
+      const event = body && stateEvent(body, roomId, redacted);
       return event !== undefined && passes(filter.state, event) ? [{ key, nid, event }] : [];
     });
     for (const { key, nid } of [...told, ...timeline]) {
       if (key !== null && key % 2 === 1) sent.add(device, roomId, key, { nid, position: head });
     }
     const part: RoomPart = {
-      timeline: timeline.map((pdu) => timelineEvent(pdu, now, transactions.get(pdu.eventId))),
+      timeline: timeline.map((pdu) =>
+        timelineEvent(pdu, now, { transactionId: transactions.get(pdu.eventId), redacted }),
+      ),
       isLimited: isCut || (isNew && section === 'join' && !beginsRoom(timeline)),
       prevBatch: timeline[0] === undefined ? null : formatPrevBatch(timeline[0]),
       state: told.map(({ event }) => event),

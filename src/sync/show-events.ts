@@ -9,12 +9,16 @@ import { type SeenFrom, historyVisibility, maySee } from '../matrix/client/histo
 import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
+import { type RedactedBody } from '../store/events/redactions.ts';
 import { type NumberedBody, type ShownPdu, readNumbered } from '../store/journal/seen-by-clients.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
 import { type RoomSpan } from './read-rooms.ts';
+
+/** Events that were taken back, as far as they are shown. */
+type Redacted = ReadonlyMap<EventId, RedactedBody>;
 
 const MEMBER = 'm.room.member';
 const VISIBILITY = 'm.room.history_visibility';
@@ -93,21 +97,23 @@ export async function readVisible(
 export function timelineEvent(
   { eventId, roomId, json, replaced, membership }: SeenPdu,
   now: number,
-  transactionId: string | undefined,
+  { transactionId, redacted }: { readonly transactionId: string | undefined; readonly redacted: Redacted },
 ): JsonObject {
-  const pdu = JSON.parse(json) as JsonObject;
+  const taken = redacted.get(eventId);
+  const pdu = JSON.parse(taken?.json ?? json) as JsonObject;
   const at = pdu['origin_server_ts'];
   const unsigned: JsonObject = {
     ...(typeof at === 'number' ? { age: Math.max(0, now - at) } : {}),
     membership: membership ?? 'leave',
-    ...(replaced === null || replaced.eventId === eventId ? {} : replacedBy(replaced)),
+    ...(replaced === null || replaced.eventId === eventId ? {} : replacedBy(replaced, redacted)),
     ...(transactionId === undefined ? {} : { transaction_id: transactionId }),
+    ...(taken === undefined ? {} : { redacted_because: taken.because }),
   };
   return clientEvent(pdu, { eventId, roomId, unsigned });
 }
 
-function replacedBy(replaced: NumberedBody): JsonObject {
-  const { content, sender } = JSON.parse(replaced.json) as JsonObject;
+function replacedBy(replaced: NumberedBody, redacted: Redacted): JsonObject {
+  const { content, sender } = JSON.parse(redacted.get(replaced.eventId)?.json ?? replaced.json) as JsonObject;
   return { prev_content: content ?? {}, replaces_state: replaced.eventId, prev_sender: sender ?? '' };
 }
 
@@ -115,8 +121,11 @@ function replacedBy(replaced: NumberedBody): JsonObject {
 export function stateEvent(
   { eventId, json }: { readonly eventId: EventId; readonly json: string },
   roomId: RoomId,
+  redacted: Redacted = new Map(),
 ): JsonObject {
-  return clientEvent(JSON.parse(json) as JsonObject, { eventId, roomId });
+  const taken = redacted.get(eventId);
+  const unsigned = taken === undefined ? {} : { unsigned: { redacted_because: taken.because } };
+  return clientEvent(JSON.parse(taken?.json ?? json) as JsonObject, { eventId, roomId, ...unsigned });
 }
 
 /** As much of a state event as is told to who is not in the room: https://spec.matrix.org/v1.16/client-server-api/#stripped-state */

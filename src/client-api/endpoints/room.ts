@@ -64,7 +64,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
         if (!answer.ready) throw notReady(answer);
         const event = eventOf(query, answer);
         const age = context.clock.now() - Number(event['origin_server_ts']);
-        return { ...event, unsigned: { age } };
+        return { ...event, unsigned: { ...(event['unsigned'] as JsonObject | undefined), age } };
       },
     },
   ] satisfies UserEndpoint[]
@@ -94,8 +94,9 @@ function rowsOf(answer: ClientRows | NotReady, { answers }: ClientContext, writi
 }
 
 /** Without an age, which would be another for each who asks. */
-function eventOf({ roomId }: Pick<ClientQuery, 'roomId'>, { eventId, json }: StateEvent): JsonObject {
-  return clientEvent(JSON.parse(json) as JsonObject, { eventId, roomId });
+function eventOf({ roomId }: Pick<ClientQuery, 'roomId'>, { eventId, json, redactedBecause }: StateEvent): JsonObject {
+  const unsigned = redactedBecause === undefined ? {} : { unsigned: { redacted_because: redactedBecause } };
+  return clientEvent(JSON.parse(json) as JsonObject, { eventId, roomId, ...unsigned });
 }
 
 function eventJson(query: ClientQuery): (row: StateEvent) => string {

@@ -2,6 +2,7 @@
 import { type SeenFrom, maySee } from '../../matrix/client/history-visibility.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { readRedacted } from '../../store/events/redactions.ts';
 import { type HeldEvent, readHeldEvent } from '../../store/journal/views.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { fromStorable } from '../../store/storable-text.ts';
@@ -39,6 +40,8 @@ export async function eventForClient(
     ({ held, isSeen: seen } = await look());
   }
   if (seen !== true) throw notFound(eventId);
+  const taken = (await readRedacted(store, [{ eventId, roomId, json: held.json }])).get(eventId);
+  if (taken !== undefined) return { ready: true, eventId, json: taken.json, redactedBecause: taken.because };
   return { ready: true, eventId, json: held.json };
 }
 

@@ -2,9 +2,16 @@
 import { type EventId, type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type StateKey } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { openStateBodies, streamPduBodies } from '../../store/events/pdu-bodies.ts';
+import {
+  type MembershipFilter,
+  type PduBody,
+  openStateBodies,
+  streamPduBodies,
+} from '../../store/events/pdu-bodies.ts';
+import { readRedacted } from '../../store/events/redactions.ts';
 import { readHead } from '../../store/journal/journal.ts';
 import { readJoinedRooms } from '../../store/journal/rooms.ts';
+import { type Store } from '../../store/open-store.ts';
 import { readWholeStateAt } from '../../store/journal/views.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type ClientQuery, type ClientReads, type ClientRows, type MembersQuery } from '../client-contract.ts';
@@ -112,7 +119,7 @@ async function stateEvent(
   const state = needsAll ? await wholeState(reading, query) : knownState(await readers.of(roomId, userId));
   if (state === undefined) return reading.toldOf(roomId);
   const [entry] = await readSnapshot(store, roomId, state, { keys: [place] });
-  const body = entry && (await bodyOf(reading, entry.eventId));
+  const body = entry && (await bodyOf(reading, roomId, entry.eventId));
   if (body === undefined) throw new RoomError('unknown-event', `there is no such state in ${roomId}`);
   return { ready: true, ...body };
 }
@@ -126,8 +133,10 @@ function knownState(reader: Reader): SnapshotId {
   return reader.may === 'now' ? reader.currentState : reader.left.stateAfter;
 }
 
-async function bodyOf({ store }: WaitContext, eventId: EventId): Promise<StateEvent | undefined> {
-  for await (const [body] of streamPduBodies(store, [eventId], 1)) return body;
+async function bodyOf({ store }: WaitContext, roomId: RoomId, eventId: EventId): Promise<StateEvent | undefined> {
+  for await (const [body] of streamPduBodies(store, [eventId], 1)) {
+    return body && (await asRedacted(store, roomId, [body]))[0];
+  }
   return undefined;
 }
 
@@ -135,7 +144,7 @@ function stateRows({ store }: Reading, { roomId }: ClientQuery, state: SnapshotI
   return {
     ready: true,
     name: `state ${roomId} ${state}`,
-    open: () => openStateBodies(store, roomId, state, null, PAGE_ROWS),
+    open: () => openRows(store, roomId, state, null),
   };
 }
 
@@ -144,6 +153,36 @@ function memberRows({ store }: Reading, query: Omit<MembersQuery, 'at'>, state: 
   return {
     ready: true,
     name: `members ${roomId} ${state} ${membership ?? '*'} ${notMembership ?? '-'}`,
-    open: () => openStateBodies(store, roomId, state, { membership, notMembership }, PAGE_ROWS),
+    open: () => openRows(store, roomId, state, { membership, notMembership }),
   };
+}
+
+async function openRows(
+  store: Store,
+  roomId: RoomId,
+  state: SnapshotId,
+  members: MembershipFilter | null,
+): ReturnType<ClientRows['open']> {
+  const { size, pages } = await openStateBodies(store, roomId, state, members, PAGE_ROWS);
+  return { size, pages: redactedPages(store, roomId, pages) };
+}
+
+async function* redactedPages(
+  store: Store,
+  roomId: RoomId,
+  pages: AsyncIterable<readonly PduBody[]>,
+): AsyncGenerator<readonly StateEvent[]> {
+  for await (const page of pages) yield await asRedacted(store, roomId, page);
+}
+
+/** Bodies as clients are given them. */
+async function asRedacted(store: Store, roomId: RoomId, bodies: readonly PduBody[]): Promise<StateEvent[]> {
+  const redacted = await readRedacted(
+    store,
+    bodies.map((body) => ({ ...body, roomId })),
+  );
+  return bodies.map((body) => {
+    const taken = redacted.get(body.eventId);
+    return taken === undefined ? body : { ...body, json: taken.json, redactedBecause: taken.because };
+  });
 }

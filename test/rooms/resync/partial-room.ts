@@ -31,6 +31,8 @@ export interface EventInTest {
   readonly content?: JsonObject;
   readonly prev?: readonly string[];
   readonly auth?: readonly string[];
+  /** What a redaction takes back, where its version names that beside the content. */
+  readonly redacts?: string;
   /** Its content is the redacted one, since its hash is of another. */
   readonly isHollow?: boolean;
 }
@@ -225,6 +227,7 @@ export class PartialRoom {
     prev = [],
     auth = [],
     isHollow = false,
+    redacts,
   }: EventInTest): CheckedPdu {
     const ids = (names: readonly string[]): EventId[] =>
       names.map((name) => (name.startsWith('$') ? (name as EventId) : this.id(name)));
@@ -235,6 +238,7 @@ export class PartialRoom {
       ...{ room_id: this.roomId, type, sender, content, depth: 1, origin_server_ts: 1 },
       ...{ prev_events: refer(prev), auth_events: refer(auth), hashes: { sha256: 'A'.repeat(43) }, signatures: {} },
       ...(stateKey === undefined ? {} : { state_key: stateKey }),
+      ...(redacts === undefined ? {} : { redacts: this.id(redacts) }),
       ...(given ? { event_id: this.id(id) } : {}),
     };
     const membership = type === 'm.room.member' ? content['membership'] : undefined;
