@@ -19,6 +19,7 @@ import {
   parseRoomId,
 } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
+import { hasJoinedIn } from '../../store/journal/joins.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
 import { type AliasedRoom, askAliasServer } from '../aliases.ts';
@@ -131,12 +132,17 @@ async function joinFound(
   }
 }
 
+/**
+ * By what is known of the room. While it is partial a join of an earlier stay, of which the end is not seen yet, may stand in its
+ * state; then only who has joined in this stay is in.
+ */
 async function joinedAlready(context: RoomsContext, roomId: RoomId, userId: UserId): Promise<JoinedRoom | undefined> {
   const held = await readRoom(context.store, roomId);
   if (held === undefined || held.epoch === 0) return undefined;
   const members = await readLocalMembers(context.store, roomId);
   const ours = members.find((member) => member.userId === userId && member.membership === 'join');
   if (ours === undefined) return undefined;
+  if (held.partial && !(await hasJoinedIn(context.store, roomId, held.epoch, userId))) return undefined;
   // Nobody had to be asked about a room that was made here.
   const joinedVia = held.joinedVia ?? context.serverName;
   return { roomId, eventId: ours.eventId, joinedVia, partial: held.partial, membersOmitted: false, timingsMs: {} };

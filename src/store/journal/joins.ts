@@ -40,3 +40,15 @@ export async function readTurnedJoins(sql: Sql, roomId: RoomId, epoch: number): 
     refusal: verdict === 'accepted' ? null : { rule: rule ?? '', reason: reason ?? '' },
   }));
 }
+
+/** Whether a user of ours has joined the room in one stay. */
+export async function hasJoinedIn(sql: Sql, roomId: RoomId, epoch: number, userId: UserId): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT FROM journal
+      WHERE room_id = $1 AND epoch = $2 AND data ->> 'userId' = $3
+        AND type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned')
+      LIMIT 1`,
+    [roomId, epoch, userId],
+  );
+  return rows.length > 0;
+}
