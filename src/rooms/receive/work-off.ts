@@ -12,6 +12,7 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import {
   type StagedPdu,
   dropStaged,
+  giveWay,
   setStagedAside,
   settleStaged,
   takeStaged,
@@ -187,9 +188,11 @@ class Worker implements WorkOff {
         if (isTold()) await this.#settle(roomId, []);
         const lease = { holder: this.#holder, leaseMs: LEASE_MS, limit: TURN_EVENTS_MAX };
         const rows = await takeStaged(store, roomId, lease);
-        const end = rows.length === 0 ? 'done' : await this.#turn(roomId, rows);
+        const [first] = rows;
+        const end = first === undefined ? 'done' : await this.#turn(roomId, rows);
         isLeft = end !== 'done' || rows.length === TURN_EVENTS_MAX;
-        // What costs so much waits behind all other rooms.
+        // What costs so much waits behind all other rooms, and behind the other servers of its own.
+        if (end === 'cut' && first !== undefined) await giveWay(store, roomId, first.origin);
         if (end === 'cut' || (!isLeft && !isMore())) break;
       }
     } finally {

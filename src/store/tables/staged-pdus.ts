@@ -163,13 +163,26 @@ export async function takeStaged(
        SELECT nid, not_before, row_number() OVER (PARTITION BY origin ORDER BY nid) AS turn
          FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL AND not_before <= ${NOW_MS}
      ), taken AS (
-       SELECT nid, turn FROM due ORDER BY turn, not_before, nid LIMIT $4
+       SELECT * FROM due ORDER BY turn, not_before, nid LIMIT $4
      )
      SELECT s.nid, s.event_id AS "eventId", s.origin, s.raw, s.attempts, ${NOW_MS} - s.received_at AS "ageMs",
             s.reason IS NOT NULL AS "isTriedBefore"
        FROM mine CROSS JOIN taken t JOIN staged_pdus s ON s.nid = t.nid
-      ORDER BY t.turn, t.nid`,
+      ORDER BY t.turn, t.not_before, t.nid`,
     [roomId, holder, leaseMs, limit],
+  );
+}
+
+/**
+ * Puts a server whose event began a turn that was cut behind all others of the room whose events are due: its next one counts as
+ * due since now. Else its oldest would begin each turn, and those that are cut after one event would be its own alone.
+ */
+export async function giveWay(sql: Sql, roomId: RoomId, origin: ServerName): Promise<void> {
+  await sql.query(
+    `UPDATE staged_pdus SET not_before = ${NOW_MS}
+      WHERE nid = (SELECT min(nid) FROM staged_pdus
+                    WHERE room_id = $1 AND origin = $2 AND dropped_at IS NULL AND not_before <= ${NOW_MS})`,
+    [roomId, origin],
   );
 }
 
