@@ -91,6 +91,28 @@ test('the name of every test file ends in a kind that vitest.config.ts knows', a
   expect(files.filter((file) => !kinds.test(file.split('/').at(-1) ?? ''))).toEqual([]);
 });
 
+test('the journal of the migrations names each of their files once, in order, and each has its snapshot', async () => {
+  const files = await filesIn('migrations');
+  const namesOf = (pattern: RegExp): string[] => files.flatMap((file) => pattern.exec(file)?.[1] ?? []).sort();
+  const journal = JSON.parse(await readFile(join(root, 'migrations/meta/_journal.json'), 'utf8')) as {
+    readonly entries: readonly { readonly idx: number; readonly tag: string }[];
+  };
+  expect(journal.entries.map(({ tag }) => tag)).toEqual(namesOf(/^migrations\/([^/]+)\.sql$/));
+  const numbers = journal.entries.map(({ tag }) => tag.slice(0, 4));
+  expect(numbers).toEqual(journal.entries.map((_, i) => String(i).padStart(4, '0')));
+  expect(journal.entries.map(({ idx }) => idx)).toEqual(numbers.map(Number));
+  const snapshots = namesOf(/^migrations\/meta\/(\d+)_snapshot\.json$/);
+  expect(snapshots).toEqual(numbers);
+  // Each is made from the one before it: two that are made from the same are of two branches.
+  const made = await Promise.all(
+    snapshots.map(async (number) => {
+      const text = await readFile(join(root, `migrations/meta/${number}_snapshot.json`), 'utf8');
+      return JSON.parse(text) as { readonly id: string; readonly prevId: string };
+    }),
+  );
+  expect(made.slice(1).map(({ prevId }) => prevId)).toEqual(made.slice(0, -1).map(({ id }) => id));
+});
+
 test('nothing is exported by default but configuration, and nothing is left to do', async () => {
   const files = (await ownFiles()).filter((file) => file.endsWith('.ts') && file !== 'test/tidy.test.ts');
   expect(await linesMatching(/^export default|\b(TODO|FIXME|XXX)\b/, files)).toEqual([]);

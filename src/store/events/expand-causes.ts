@@ -35,7 +35,7 @@ export function readCorrectionCauses(sql: Sql, roomId: RoomId, limit: number): P
   return sql.query(
     `SELECT event_id AS "eventId", cause, verdict, anchors,
             CASE WHEN verdict AND EXISTS (SELECT FROM pdus p WHERE p.event_id = c.event_id AND p.room_id = $1 AND ${MAY_BE_CITED})
-                   OR states AND EXISTS (SELECT FROM journal j WHERE j.position = c.cause AND ${CLOSES_A_GAP})
+                   OR ${GUESS_ENDED} IS NOT NULL
                  THEN coalesce(looked_to, 0) END AS "lookedTo"
        FROM correction_causes c
       WHERE room_id = $1 AND event_id <> '${CURRENT_STATE}' AND ${IS_SETTLED} ORDER BY cause, event_id LIMIT $2`,
@@ -45,8 +45,13 @@ export function readCorrectionCauses(sql: Sql, roomId: RoomId, limit: number): P
 
 /** An event `p` that others may cite as auth event. */
 const MAY_BE_CITED = `p.state_key_nid IS NOT NULL AND p.type IN ${AUTH_TYPES}`;
-/** An entry `j` by which what stood on a guess stands on what is known. */
-const CLOSES_A_GAP = `j.type IN ('GapClosed', 'GapFilled')`;
+/**
+ * Position of the entry by which what stood on a guess at the change `c` stands on what is known. Processes of the release before
+ * leave it out of the row; its cause says it then, while it is the last.
+ */
+const GUESS_ENDED = `
+    coalesce(c.guess_ended, (SELECT j.position FROM journal j
+                              WHERE j.position = c.cause AND j.event_id = c.event_id AND j.type IN ('GapClosed', 'GapFilled')))`;
 
 /** `$2` and `$3` are the causes. */
 const OF_THESE = `unnest($2::text[], $3::bigint[]) AS these(event_id, cause)
@@ -91,14 +96,15 @@ export async function expandToChildren(sql: Sql, roomId: RoomId, causes: readonl
  * Looks through the next part of the room for what rests on changes that are as far as each other: what cites an event with
  * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided; and what was
  * judged by an event that was hollow, whose content is another in the same states. After a gap that is closed also what came with
- * it or later, and was spared while its state was guessed (guessed-states.ts): it is judged again even if the guess was right.
+ * it or later, and was spared while its state was guessed (guessed-states.ts): it is judged again even if the guess was right,
+ * and whatever has changed at the gap since.
  *
  * @returns whether this was the last part: then only the children are left to be found.
  */
 export async function lookThrough(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<boolean> {
   const [part] = await sql.query<{ events: number }>(
     `WITH these AS MATERIALIZED (
-       SELECT c.event_id, c.cause, c.verdict, c.states FROM correction_causes c CROSS JOIN ${OF_THESE}
+       SELECT c.event_id, c.cause, c.verdict, ${GUESS_ENDED} AS guess_ended FROM correction_causes c CROSS JOIN ${OF_THESE}
      ), next AS MATERIALIZED (
        SELECT nid, room_id, event_id, prev_events, auth_events FROM pdus WHERE ${LIES_AHEAD} ORDER BY hashtext(room_id), nid LIMIT $6
      ), part AS MATERIALIZED (
@@ -112,9 +118,10 @@ export async function lookThrough(sql: Sql, roomId: RoomId, causes: readonly Cor
        SELECT t.*, p.nid, p.completed_at FROM these t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
         WHERE t.verdict AND ${MAY_BE_CITED}
      ), closed AS MATERIALIZED (
-       SELECT t.*, (SELECT min(e.position) FROM event_edges edge JOIN event_states e ON e.event_id = edge.event_id AND e.room_id = $1
-                     WHERE edge.room_id = $1 AND edge.prev_event_id = t.event_id) AS position
-         FROM these t JOIN journal j ON j.position = t.cause AND ${CLOSES_A_GAP} WHERE t.states
+       SELECT t.event_id, t.guess_ended AS cause,
+              (SELECT min(e.position) FROM event_edges edge JOIN event_states e ON e.event_id = edge.event_id AND e.room_id = $1
+                WHERE edge.room_id = $1 AND edge.prev_event_id = t.event_id) AS position
+         FROM these t WHERE t.guess_ended IS NOT NULL
      ), found (event_id, cause, through, states) AS (
        SELECT p.event_id, c.cause, c.event_id, false
          FROM part p CROSS JOIN unnest(p.auth_events) AS cited(event_id) JOIN proof c ON c.event_id = cited.event_id

@@ -18,6 +18,8 @@ export interface Change {
   readonly verdict: boolean;
   /** The state after it is another. */
   readonly states: boolean;
+  /** The entry by which a guess about it ended, whether or not the state is another. */
+  readonly guessEnded: number | null;
 }
 
 /** What was known before the append. */
@@ -46,11 +48,18 @@ export function changesOf(
   const add = (
     eventId: EventId,
     entry: number,
-    what: { readonly verdict: boolean; readonly states: boolean },
+    what: { readonly verdict: boolean; readonly states: boolean; readonly guessEnded?: number },
   ): void => {
     const before = changes.get(eventId);
     const verdict = what.verdict || before?.verdict === true;
-    changes.set(eventId, { eventId, entry, verdict, states: what.states || before?.states === true });
+    const states = what.states || before?.states === true;
+    changes.set(eventId, {
+      eventId,
+      entry,
+      verdict,
+      states,
+      guessEnded: what.guessEnded ?? before?.guessEnded ?? null,
+    });
   };
   const isNews = (eventId: EventId, is: 'accepted' | 'rejected'): boolean => {
     const outlier = known.stateEvents.get(eventId);
@@ -86,7 +95,7 @@ export function changesOf(
         break;
       case 'GapClosed':
       case 'GapFilled':
-        if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true });
+        if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true, guessEnded: i });
         break;
       case 'MissingSought':
         for (const id of event.foundIds ?? []) add(id, i, { verdict: true, states: false });

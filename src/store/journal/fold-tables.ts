@@ -146,6 +146,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       verdict: noFold('also set where a verdict is noted once more, beside the journal (changed-since.ts)'),
       states: noFold('gathers what changed since the row was last worked off'),
       anchors: noFold('whether the states at anchors were looked at'),
+      guess_ended: { differs: 'l.guess_ended IS NOT NULL AND l.guess_ended IS DISTINCT FROM r.guess_ended' },
       looked_to: noFold('how far the room was looked through for what rests on it'),
       since: noFold('read off the clock'),
     },

@@ -60,17 +60,18 @@ function insertCurrentStates(moved: string): string {
     SELECT $1, m.position, decode(m.state, 'hex'), m.partial FROM (${moved}) AS m(position, state, partial)`;
 }
 
-/** Rows of `correction_causes` in room `$1` for what `changed` gives: event, position of its cause, and the two marks. */
+/** Rows of `correction_causes` in room `$1` for what `changed` gives: event, position of its cause, the two marks, and where a guess ended. */
 function insertCauses(changed: string): string {
   return `
-    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
+    INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since, guess_ended)
     SELECT $1, d.event_id, d.cause, d.verdict, d.states, d.verdict,
-           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-      FROM (${changed}) AS d(event_id, cause, verdict, states)
+           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, d.guess_ended
+      FROM (${changed}) AS d(event_id, cause, verdict, states, guess_ended)
     ON CONFLICT (room_id, event_id) DO UPDATE
-       SET (cause, verdict, states, anchors, looked_to) =
+       SET (cause, verdict, states, anchors, guess_ended, looked_to) =
            (excluded.cause, c.verdict OR excluded.verdict, c.states OR excluded.states, c.anchors OR excluded.anchors,
-            CASE WHEN excluded.verdict THEN NULL ELSE c.looked_to END)`;
+            coalesce(excluded.guess_ended, c.guess_ended),
+            CASE WHEN excluded.verdict OR excluded.guess_ended IS NOT NULL THEN NULL ELSE c.looked_to END)`;
 }
 
 function rowValues(rows: readonly EventStateRow[]): string[] {
@@ -104,9 +105,9 @@ const WRITE_ENTRIES = {
       FROM entry
   ), changed AS (
     ${insertCauses(
-      `SELECT d.event_id, head.base + d.entry + 1, d.verdict, d.states
-         FROM head, unnest($11::text[], $12::bigint[], $13::boolean[], $14::boolean[])
-              AS d(event_id, entry, verdict, states)`,
+      `SELECT d.event_id, head.base + d.entry + 1, d.verdict, d.states, head.base + d.guess_ended + 1
+         FROM head, unnest($11::text[], $12::bigint[], $13::boolean[], $14::boolean[], $35::bigint[])
+              AS d(event_id, entry, verdict, states, guess_ended)`,
     )}
   ), judged AS (${insertJudged(15)}
   ), shown AS (
@@ -176,6 +177,7 @@ export function writeEntries(
     // For others to get: what we said, and once a room is whole, who has missed it.
     textArray(events.flatMap((event) => (isOutgoing(event) ? [event.eventId] : []))),
     String(events.some(({ type }) => type === 'ResyncCompleted')),
+    int8Array(changes.map(({ guessEnded }) => guessEnded)),
   ];
   tx.queryLast({
     statement: WRITE_ENTRIES,
@@ -201,7 +203,9 @@ const WRITE_JUDGED = `
     SELECT * FROM unnest($3::bigint[], $4::text[], $5::text[]) AS e(position, type, event_id)
   )
   ${insertJudged(6)}`;
-const WRITE_CAUSES = insertCauses('SELECT * FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::boolean[])');
+const WRITE_CAUSES = insertCauses(
+  'SELECT * FROM unnest($2::text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[])',
+);
 const WRITE_SHOWN = showAccepted('SELECT * FROM unnest($2::text[], $3::bigint[])');
 const WRITE_STATES = insertCurrentStates('SELECT * FROM unnest($2::bigint[], $3::text[], $4::boolean[])');
 
@@ -212,8 +216,10 @@ export async function writeFolded(
   entries: readonly { readonly position: number; readonly event: JournalEvent }[],
   { rows, changes, shown, states }: Omit<Folded, 'moved' | 'resync'>,
 ): Promise<void> {
+  const positionOf = (entry: number | null): number | null =>
+    entry === null ? null : (entries[entry]?.position ?? null);
   const positions = (folded: readonly { readonly entry: number }[]): string =>
-    int8Array(folded.map(({ entry }) => entries[entry]?.position ?? null));
+    int8Array(folded.map(({ entry }) => positionOf(entry)));
   if (rows.length > 0) {
     const judged = entries.flatMap(({ position, event }) =>
       'eventId' in event ? [{ position, type: event.type, eventId: event.eventId }] : [],
@@ -234,6 +240,7 @@ export async function writeFolded(
       positions(changes),
       booleanArray(changes.map(({ verdict }) => verdict)),
       booleanArray(changes.map(({ states }) => states)),
+      int8Array(changes.map(({ guessEnded }) => positionOf(guessEnded))),
     ]);
   }
   if (shown.length > 0) {

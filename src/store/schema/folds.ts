@@ -172,6 +172,8 @@ export const correctionCauses = pgTable(
     since: int8().notNull(),
     /** The room was looked through for what rests on it up to this event, by number; null: not yet. */
     lookedTo: int8(),
+    /** Position of the last entry by which a guess about it ended: what was spared by that is looked for, whatever changed since. */
+    guessEnded: int8(),
   },
   (table) => [
     primaryKey({ columns: [table.roomId, table.eventId] }),

@@ -4,9 +4,12 @@ import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts
 import { type JournalEvent } from '../../../src/resync/entries.ts';
 import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
+import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
 import { readJudgements } from '../../../src/store/events/auth-events.ts';
+import { LOOKED_THROUGH_AT_ONCE } from '../../../src/store/events/expand-causes.ts';
+import { recordOmissions } from '../../../src/store/events/left-out.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
-import { type Store } from '../../../src/store/open-store.ts';
+import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, PartialRoom, member, message } from './partial-room.ts';
@@ -45,11 +48,28 @@ async function roomWithGap(): Promise<PartialRoom> {
   return room;
 }
 
-async function closeGap(room: PartialRoom, ...names: readonly string[]): Promise<void> {
+/** A resident tells the state there. */
+async function tellGap(room: PartialRoom, ...names: readonly string[]): Promise<void> {
   const counts = { state: names.length, authChain: 0, members: 1, fetched: 0, alreadyHeld: 0, dropped: 0 };
   const told = { resident: THERE, snapshotId: await room.state(...names), counts, digest: 'd'.repeat(64), at: 9 };
   await room.journal({ type: 'GapClosed', eventId: room.id('gap'), ...told });
+}
+
+async function closeGap(room: PartialRoom, ...names: readonly string[]): Promise<void> {
+  await tellGap(room, ...names);
   await room.correct();
+}
+
+function topic(id: string, prev: readonly string[]): EventInTest {
+  return { id, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: id }, prev, ...ADMINS };
+}
+
+/** Messages `m0`, `m1` and so on, one upon the other. */
+async function pushChain(room: PartialRoom, from: string, length: number): Promise<void> {
+  const chain = Array.from({ length }, (_, i) =>
+    message(`m${i}`, ADMIN, { prev: [i === 0 ? from : `m${i - 1}`], ...ADMINS }),
+  );
+  for (let at = 0; at < chain.length; at += 50) await room.push(...chain.slice(at, at + 50));
 }
 
 async function entriesOf(room: PartialRoom, type: JournalEvent['type']): Promise<JournalEvent[]> {
@@ -95,10 +115,7 @@ describe('an old event that residents name, sent over a gap whose state is guess
   test('is judged by what was told, however far above the gap it stands, and though the guess was right', async () => {
     const room = await roomWithGap();
     await room.hold(...OLD);
-    const chain = Array.from({ length: 230 }, (_, i) =>
-      message(`m${i}`, ADMIN, { prev: [i === 0 ? 'gap' : `m${i - 1}`], ...ADMINS }),
-    );
-    for (let at = 0; at < chain.length; at += 50) await room.push(...chain.slice(at, at + 50));
+    await pushChain(room, 'gap', 230);
     await room.push({ ...OLD[1]!, id: 'above', prev: ['m229'] });
     await room.hold({ ...OLD[1]!, id: 'above', prev: ['m229'] });
     await room.fetch(...KNOWN);
@@ -108,6 +125,54 @@ describe('an old event that residents name, sent over a gap whose state is guess
     await closeGap(room, ...KNOWN, 'join');
     expect(await room.event('above')).toMatchObject({ verdict: 'rejected', rule: 'sender-not-joined' });
   });
+
+  test('is judged by what was told, though the answer lacks a topic that comes before that is looked for', async () => {
+    const room = await roomWithGap();
+    await room.hold(OLD[0]!);
+    await room.push(topic('over', ['gap']));
+    await pushChain(room, 'over', 450);
+    await room.push({ ...OLD[1]!, id: 'above', prev: ['m449'] });
+    await room.hold({ ...OLD[1]!, id: 'above', prev: ['m449'] });
+    await room.fetch(...KNOWN);
+    await room.walk();
+    expect(await room.event('above')).toMatchObject({ verdict: 'accepted' });
+    const lacks = { leftOut: [room.id('older')], awaited: [] };
+    await withTransaction(store, (tx) => recordOmissions(tx, room.roomId, room.id('gap'), lacks));
+    await tellGap(room, ...KNOWN, 'join');
+    await room.hold(topic('older', []));
+    await room.correct();
+    expect(await entriesOf(room, 'AnchorCorrected')).toHaveLength(1);
+    expect(await room.event('above')).toMatchObject({ verdict: 'rejected', rule: 'sender-not-joined' });
+    const [turned] = await entriesOf(room, 'VerdictChanged');
+    const closed = await store.query<{ position: number }>(
+      `SELECT position FROM journal WHERE room_id = $1 AND type = 'GapClosed'`,
+      [room.roomId],
+    );
+    expect(turned).toMatchObject({ eventId: room.id('above'), cause: closed[0]!.position });
+  }, 60_000);
+
+  test('is judged by what was told, though the room was half looked through by then for another change there', async () => {
+    const room = await roomWithGap();
+    await room.hold(OLD[0]!, member('gap', '@dave:there.test', 'invite', { sender: ADMIN, ...ADMINS }));
+    await pushChain(room, 'gap', 230);
+    await room.push({ ...OLD[1]!, id: 'above', prev: ['m229'] });
+    await room.hold({ ...OLD[1]!, id: 'above', prev: ['m229'] });
+    await room.fetch(...KNOWN);
+    await room.walk();
+    const others = Array.from({ length: LOOKED_THROUGH_AT_ONCE }, (_, i) => message(`other${i}`, ADMIN, ADMINS));
+    await room.insert(...others);
+    const turn = { was: 'accepted', is: 'rejected', rule: 'late', reason: 'late', cause: 1 } as const;
+    await room.journal({ type: 'VerdictChanged', eventId: room.id('gap'), ...turn });
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    for (const taken of [0, 1]) await correctSome(room.context, { roomId: room.roomId, epoch: 1 }, progress, { taken });
+    const [looked] = await store.query<{ to: number | null }>(
+      `SELECT looked_to AS to FROM correction_causes WHERE room_id = $1 AND event_id = $2`,
+      [room.roomId, room.id('gap')],
+    );
+    expect(looked?.to).toBeGreaterThan(0);
+    await closeGap(room, ...KNOWN, 'join');
+    expect(await room.event('above')).toMatchObject({ verdict: 'rejected', rule: 'sender-not-joined' });
+  }, 60_000);
 
   test('keeps its verdict where it comes to the whole room', async () => {
     const room = await roomWithGap();

@@ -101,7 +101,12 @@ test('what is to be corrected yet comes of the entries that say so, and of the l
   await store.query('UPDATE correction_causes SET cause = cause - 1 WHERE room_id = $1', [room.roomId]);
   const [found] = await rebuilt(store, room.roomId);
   expect(found?.differences).toMatchObject([{ table: 'correction_causes' }]);
-  await store.query('UPDATE correction_causes SET cause = cause + 1 WHERE room_id = $1', [room.roomId]);
+  await store.query('UPDATE correction_causes SET cause = cause + 1, guess_ended = cause WHERE room_id = $1', [
+    room.roomId,
+  ]);
+  const [guessed] = await rebuilt(store, room.roomId);
+  expect(guessed?.differences).toMatchObject([{ table: 'correction_causes' }]);
+  await store.query('UPDATE correction_causes SET guess_ended = NULL WHERE room_id = $1', [room.roomId]);
   await room.correct();
   await expectFoldsRebuilt(store, room.roomId);
 });
