@@ -79,7 +79,8 @@ export interface OutlierVerdict {
 
 /**
  * `waiting`: events that states lack and that have no verdict, with the auth events in whose place they wait, as far as those have
- * none either. A room whose states lack nothing has none.
+ * none either. A room whose states lack nothing has none. Strangers make up as many awaited events as they like: whether one of
+ * them was recorded is asked for each that was, by its id. A room that has neither pays for neither.
  */
 const RECORD_VERDICTS = `
   WITH RECURSIVE recorded AS (
@@ -102,14 +103,15 @@ const RECORD_VERDICTS = `
      CROSS JOIN LATERAL (SELECT nid, auth_events FROM pdus WHERE event_id = w.event_id AND room_id = $1 OFFSET 0) AS p
      WHERE (SELECT count(*) FROM event_states e WHERE e.event_nid = p.nid) = 0
        AND (SELECT count(*) FROM outlier_verdicts o WHERE o.event_nid = p.nid) = 0
-  ), named AS (
-    SELECT event_id FROM waiting UNION SELECT event_id FROM awaited_events WHERE room_id = $1
   ), noted AS (${noteVerdicts(`
-    SELECT n.event_id, h.position
+    SELECT p.event_id, h.position
       FROM journal_head h
-     CROSS JOIN named n
-     CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = n.event_id AND room_id = $1 OFFSET 0) AS p
-      JOIN recorded r ON r.event_nid = p.nid`)}
+     CROSS JOIN recorded r
+     CROSS JOIN LATERAL (SELECT event_id FROM pdus WHERE nid = r.event_nid OFFSET 0) AS p
+     WHERE ((SELECT EXISTS (SELECT FROM awaited_events WHERE room_id = $1))
+            OR (SELECT EXISTS (SELECT FROM left_out WHERE room_id = $1)))
+       AND ((SELECT count(*) FROM awaited_events w WHERE w.room_id = $1 AND w.event_id = p.event_id) > 0
+            OR p.event_id IN (SELECT event_id FROM waiting))`)}
     RETURNING 1
   )
   SELECT ARRAY(SELECT v.event_id
