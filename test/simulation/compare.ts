@@ -110,13 +110,13 @@ class Comparing {
    */
   async #findDelivered(): Promise<void> {
     const { world, residents, pushed, unsure } = this.#play;
-    const joins = await this.#joinsOfOurs();
     const begun = await this.#joinsThatBegan();
-    const [first] = joins;
-    if (first === undefined) return;
     const stays = residents.joins.filter(({ eventId }) => begun.has(eventId));
     const before = stays.map(({ eventId }) => world.ancestorsOf([eventId]));
     const isBefore = (id: EventId): boolean => before.some((ancestors) => ancestors.has(id));
+    const joins = await this.#joinsOfOurs(isBefore);
+    const [first] = joins;
+    if (first === undefined) return;
     const ids = [...pushed, ...residents.given].filter((id) => !world.unusable.has(id));
     const held = await readEventStates(this.#store, world.roomId, ids);
     const isSure = (id: EventId): boolean => !unsure.has(id) && !isBefore(id);
@@ -183,12 +183,15 @@ class Comparing {
     }
   }
 
-  /** Those that succeeded; of one that was cut off and finished later nobody was told, and only the journal knows. */
-  async #joinsOfOurs(): Promise<EventId[]> {
+  /**
+   * Those that succeeded; of one that was cut off and finished later nobody was told, and only the journal knows. One of which the
+   * answer was of no use may be in the state that a later one builds on: he is in by that, which is no event of the timeline.
+   */
+  async #joinsOfOurs(isBefore: (eventId: EventId) => boolean): Promise<EventId[]> {
     const { residents, world, joined } = this.#play;
     const ids = residents.joins.map(({ eventId }) => eventId);
     const rows = await readEventStates(this.#store, world.roomId, ids);
-    return ids.filter((id) => joined.has(id) || rows.has(id));
+    return ids.filter((id) => (joined.has(id) && !isBefore(id)) || rows.has(id));
   }
 
   async #compareEvent(

@@ -246,11 +246,23 @@ export class Play {
    */
   async #look(sent: readonly EventId[] = []): Promise<void> {
     const before = this.#seen;
-    const areWeIn = await isAnybodyIn(this.#process.fragile.store, this.world.roomId);
-    this.#seen = { areWeIn, staged: await this.#staged(), given: new Set(this.residents.given) };
+    const { areWeIn, staged } = await this.#seenAtRest();
+    this.#seen = { areWeIn, staged, given: new Set(this.residents.given) };
     if (areWeIn && (before.areWeIn || sent.length === 0)) return;
     const meanwhile = [...this.residents.given].filter((id) => !before.given.has(id));
     for (const eventId of [...sent, ...before.staged, ...this.#seen.staged, ...meanwhile]) this.unsure.add(eventId);
+  }
+
+  /** By another process, where one dies of what goes on beside the look. */
+  async #seenAtRest(): Promise<Pick<Look, 'areWeIn' | 'staged'>> {
+    for (;;) {
+      const seen = await this.#alive(async () => ({
+        areWeIn: await isAnybodyIn(this.#process.fragile.store, this.world.roomId),
+        staged: await this.#staged(),
+      }));
+      if (seen !== undefined) return seen;
+      await this.#rest();
+    }
   }
 
   /** What was sent and has not been looked at for good. */

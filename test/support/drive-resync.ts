@@ -5,6 +5,7 @@ import { type ResyncState } from '../../src/resync/state.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { correctEvents } from '../../src/rooms/resync/correct-events.ts';
 import { endRound } from '../../src/rooms/resync/end-round.ts';
+import { endStay } from '../../src/rooms/resync/end-stay.ts';
 import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
 import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
@@ -33,6 +34,9 @@ export async function driveResync(context: RoomsContext, roomId: RoomId): Promis
         break;
       case 'endRound':
         await endRound(context, { roomId, epoch, round: action.round });
+        break;
+      case 'endStay':
+        await endStay(context, { roomId, epoch });
         break;
       case 'fetchGaps':
         await fetchGaps(context, { roomId, epoch }, progress);
