@@ -20,6 +20,8 @@ export interface RequestOptions {
   readonly signal: AbortSignal;
   /** Of the answer, where less than is configured is enough; longer ones are `too-large`. */
   readonly bytesMax?: number;
+  /** Called with 0 as soon as an answer begins, whatever its status, and then with the bytes of each part of it that was read. */
+  readonly onReceived?: (bytes: number) => void;
 }
 
 /** Some of the raw events of one array of an answer, in the order received. */

@@ -31,6 +31,8 @@ export interface EventStreamOptions<Name extends string> {
   readonly bytesMax: number;
   /** Once it is aborted nothing is handed on, and its reason is thrown. */
   readonly signal: AbortSignal;
+  /** Told the bytes of each part of the body. */
+  readonly onReceived: (bytes: number) => void;
   readonly clock: Clock;
   /** Turns whatever went wrong into the error that the reader gets. */
   readonly translate: (error: unknown) => Error;
@@ -76,6 +78,7 @@ async function* readBatches<Name extends string>(
   try {
     for await (const chunk of undripped(options.body, options.clock)) {
       bytes += chunk.length;
+      options.onReceived(chunk.length);
       if (bytes > options.bytesMax) throw new BodyTooLargeError(`the answer is over ${options.bytesMax} bytes`);
       splitter.push(chunk, onEvent);
       if (pendingBytes < BATCH_BYTES) continue;

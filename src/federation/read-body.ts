@@ -6,12 +6,17 @@ export class BodyTooLargeError extends Error {
   override readonly name = 'BodyTooLargeError';
 }
 
-/** The whole body; throws `BodyTooLargeError` as soon as it is longer, which also closes the connection. */
-export async function readBody(body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<Buffer> {
+/** The whole body, of each part of which `onReceived` is told the bytes; throws `BodyTooLargeError` as soon as it is longer, which also closes the connection. */
+export async function readBody(
+  body: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+  onReceived: (bytes: number) => void = () => undefined,
+): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of body) {
     bytes += chunk.length;
+    onReceived(chunk.length);
     if (bytes > bytesMax) throw new BodyTooLargeError(`the answer is over ${bytesMax} bytes`);
     chunks.push(chunk);
   }

@@ -63,8 +63,16 @@ export interface RequestsDependencies {
 
 /** What every request has: its deadlines and limits, and its failures as `FederationError`. */
 export function createRequests({ transport, timeouts, limits, clock }: RequestsDependencies): Requests {
-  const send = (destination: ServerName, ask: Ask, { signal }: RequestOptions): Promise<OpenAnswer> =>
-    transport.send({ method: 'GET', isSigned: true, timeoutMs: timeouts.requestMs, ...ask, destination, signal });
+  const send = (destination: ServerName, ask: Ask, { signal, onReceived }: RequestOptions): Promise<OpenAnswer> =>
+    transport.send({
+      method: 'GET',
+      isSigned: true,
+      timeoutMs: timeouts.requestMs,
+      ...ask,
+      destination,
+      signal,
+      onReceived: onReceived ?? (() => undefined),
+    });
   return {
     timeouts,
     limits,

@@ -43,6 +43,8 @@ export interface FederationRequest {
   /** Until the whole body is read, milliseconds. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
+  /** As in `RequestOptions`. */
+  readonly onReceived: (bytes: number) => void;
 }
 
 /** A 200 answer whose body is still to be read. */
@@ -50,6 +52,8 @@ export interface OpenAnswer {
   readonly body: Readable;
   /** The caller's. */
   readonly signal: AbortSignal;
+  /** To be told the bytes of each part of the body that is read. */
+  readonly onReceived: (bytes: number) => void;
   /** The error that anything thrown while reading stands for. */
   readonly translate: (error: unknown) => Error;
   /** Must be called when the body is done with. */
@@ -95,15 +99,17 @@ export function createTransport(dependencies: TransportDependencies): Transport 
         const found = await dependencies.discovery.resolve(destination, deadline.signal);
         const answer = await tryTargets(dependencies, request, found, deadline.signal);
         hasAnswered = true;
+        request.onReceived(0);
         dependencies.onAnswered(request, answer.statusCode, clock.now() - startedAt);
-        if (answer.statusCode !== 200) throw await readError(destination, what, answer, clock.now());
+        if (answer.statusCode !== 200) throw await readError(request, what, answer, clock.now());
         const encoding = answer.headers['content-encoding'];
         if (encoding !== undefined && encoding !== 'identity') {
           // Nothing else was asked for: a bomb is never unpacked.
           discardBody(answer.body);
           throw new FederationError(destination, 'malformed', `${what} came in an encoding that was not asked for`);
         }
-        return { body: answer.body, signal: request.signal, translate, onEnd: () => deadline.dispose() };
+        const { signal, onReceived } = request;
+        return { body: answer.body, signal, onReceived, translate, onEnd: () => deadline.dispose() };
       } catch (error) {
         deadline.dispose();
         throw translate(error);
@@ -115,7 +121,7 @@ export function createTransport(dependencies: TransportDependencies): Transport 
 /** Reads a small answer whole. Throws a `FederationError` when it is too large or not JSON as servers may write it. */
 export async function readJson(serverName: ServerName, answer: OpenAnswer, bytesMax: number): Promise<JsonObject> {
   try {
-    const bytes = await readBody(answer.body, bytesMax);
+    const bytes = await readBody(answer.body, bytesMax, answer.onReceived);
     const parsed = parseJson(bytes);
     if (!parsed.ok) throw new FederationError(serverName, 'malformed', `the answer is ${parsed.reason}`);
     if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value)) {
@@ -170,20 +176,20 @@ async function tryTargets(
 }
 
 async function readError(
-  serverName: ServerName,
+  { destination, onReceived }: FederationRequest,
   what: string,
   answer: Dispatcher.ResponseData,
   now: number,
 ): Promise<FederationError> {
   let body: unknown;
   try {
-    const parsed = parseJson(await readBody(answer.body, ERROR_BYTES_MAX));
+    const parsed = parseJson(await readBody(answer.body, ERROR_BYTES_MAX, onReceived));
     body = parsed.ok ? parsed.value : undefined;
   } catch {
     // The status says enough.
   }
   const retryAfter = answer.headers['retry-after'];
-  return errorOfAnswer(serverName, what, answer.statusCode, body, [retryAfter ?? []].flat()[0], now);
+  return errorOfAnswer(destination, what, answer.statusCode, body, [retryAfter ?? []].flat()[0], now);
 }
 
 function toFederationError(

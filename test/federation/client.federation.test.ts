@@ -3,7 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { Agent, buildConnector } from 'undici';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { type FederationClient, type SendJoinStream } from '../../src/federation/contract.ts';
+import { type FederationClient, type RequestOptions, type SendJoinStream } from '../../src/federation/contract.ts';
 import { authenticate } from '../../src/federation/request-auth.ts';
 import { fetchWellKnown } from '../../src/federation/well-known.ts';
 import {
@@ -342,6 +342,24 @@ describe('answers', () => {
     });
     const stream = await client.state(server.name, roomId, eventId, options);
     expect(await failureOf(drain(stream))).toMatchObject({ kind: 'timeout' });
+  });
+
+  test('are told of as they come, of use or not', async () => {
+    const bodies = ['{"pdus":[{"a":1}]}', '{"pdus":[{"a":1},{"b"', 'no answer at all'];
+    const server = await startTlsServer((request, response) => {
+      if (request.url.includes('state_ids')) response.writeHead(404).end('{}');
+      else response.end(bodies[received.length]);
+    });
+    const client = await testClient();
+    const received: number[][] = [];
+    const ask = async (request: (told: RequestOptions) => Promise<unknown>): Promise<void> => {
+      const parts: number[] = [];
+      await request({ ...options, onReceived: (bytes) => void parts.push(bytes) }).catch(() => undefined);
+      received.push(parts);
+    };
+    while (received.length < bodies.length) await ask((told) => client.event(server.name, eventId, told));
+    await ask((told) => client.stateIds(server.name, roomId, eventId, rulesOf('11'), told));
+    expect(received).toEqual([...bodies.map(({ length }) => [0, length]), [0, 2]]);
   });
 
   test('to a caller that went away end with its reason, and the connection with them', async () => {

@@ -11,6 +11,7 @@ function streamOf(body: Readable, options: Partial<EventStreamOptions<'pdus'>> =
     arrays: ['pdus'],
     bytesMax: 100_000_000,
     signal: new AbortController().signal,
+    onReceived: () => undefined,
     clock: { now: () => 0 },
     translate: (error) => error as Error,
     onEnd: () => (ended.times += 1),

@@ -171,7 +171,13 @@ export interface Script {
   serversInRoom: readonly ServerName[];
   /** Absent: memberships are left out of it. */
   isWhole?: boolean;
-  stateIds: (server: ServerName, at: EventId, signal?: AbortSignal) => StateIdsInTest | Promise<StateIdsInTest>;
+  /** `onReceived` says that an answer has begun. */
+  stateIds: (
+    server: ServerName,
+    at: EventId,
+    signal?: AbortSignal,
+    onReceived?: (bytes: number) => void,
+  ) => StateIdsInTest | Promise<StateIdsInTest>;
   /** What `/state` holds, of what `/state_ids` names. */
   state: (server: ServerName, at: EventId) => readonly Uint8Array[];
   event: (server: ServerName, eventId: EventId) => Uint8Array;
@@ -331,9 +337,9 @@ function scriptedClient(room: ScriptedRoom, script: Script, asked: string[]): Fe
           script.isWhole === true ? {} : { membersOmitted: true, serversInRoom: [...script.serversInRoom] },
         );
       }),
-    stateIds: (server, _room, at, _rules, { signal }) =>
+    stateIds: (server, _room, at, _rules, { signal, onReceived }) =>
       answer(`${server} state_ids ${at}`, async () => {
-        const { state, chain } = await script.stateIds(server, at, signal);
+        const { state, chain } = await script.stateIds(server, at, signal, onReceived);
         return { stateIds: state, authChainIds: chain };
       }),
     state: (server, _room, at) =>

@@ -2,12 +2,16 @@
 import { type RequestOptions } from '../../federation/contract.ts';
 import { FederationError } from '../../federation/error.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
+import { type FailureClass } from '../../resync/events.ts';
 import { type RoomsContext } from '../context.ts';
 import { type HealthView, viewHealth } from '../resync/destination-health.ts';
 import { ANSWER_BYTES_MAX, type Spending } from './budgets.ts';
 
 /** One server's time: another may know, too. */
 const REQUEST_MS_MAX = 5_000;
+
+/** What is said of answers only that have begun: as long as they may be, where nobody knows how long they were. */
+const BEGAN: ReadonlySet<FailureClass> = new Set(['too-large', 'malformed']);
 
 /** An errand under way: what it may spend, and what it has learned of those it asked. */
 export interface Asking {
@@ -33,23 +37,31 @@ export function beginAsking(context: RoomsContext, spending: Spending): Asking {
     health,
     async ask(server, request) {
       if (silent.has(server) || !spending.mayAsk()) return undefined;
-      const signal = AbortSignal.any([spending.signal, AbortSignal.timeout(REQUEST_MS_MAX)]);
-      let came = 0;
+      const timeUp = AbortSignal.timeout(REQUEST_MS_MAX);
+      const signal = AbortSignal.any([spending.signal, timeUp]);
+      /** Of this answer, of use or not; `undefined`: it has not begun, as far as is known. */
+      let came: number | undefined;
+      const options = (heard: () => void): RequestOptions => ({
+        signal,
+        bytesMax: ANSWER_BYTES_MAX,
+        onReceived: (bytes) => {
+          heard();
+          came = (came ?? 0) + bytes;
+        },
+      });
       try {
-        const answer = await health.ask(server, () => request({ signal, bytesMax: ANSWER_BYTES_MAX }));
-        came = bytesOf(answer);
+        const answer = await health.ask(server, (heard) => request(options(heard)));
+        came ??= bytesOf(answer);
         return answer;
       } catch (error) {
         if (!(error instanceof FederationError) && !signal.aborted) throw error;
-        if (signal.aborted) {
-          silent.add(server);
-          spending.wasSilent();
-        }
-        if (error instanceof FederationError && error.kind === 'too-large') came = ANSWER_BYTES_MAX;
+        if (signal.aborted) silent.add(server);
+        if (timeUp.aborted) spending.wasSilent(server);
+        if (error instanceof FederationError && BEGAN.has(error.kind)) came ??= ANSWER_BYTES_MAX;
         context.logger.debug({ err: error }, 'a server could not help with a pushed event');
         return undefined;
       } finally {
-        spending.received(came);
+        spending.received(came ?? 0);
       }
     },
   };

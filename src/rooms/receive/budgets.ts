@@ -10,6 +10,7 @@
  * to the server, that has had one longest ago. Who waits long comes first, before whoever has never had one: names are free.
  */
 import { type Clock } from '../../clock.ts';
+import { type ServerName } from '../../matrix/identifiers.ts';
 import { type Errands, SHARE_AHEAD, SHARE_OF_OUTSIDERS, createShares } from './shares.ts';
 
 /** An errand is over after so long; a server that has not answered by then would not be worth the wait. */
@@ -25,7 +26,7 @@ const ERRANDS_MAX = 32;
 /** Of a big room's servers many send events of members whom a partial state lacks. */
 const ERRANDS_OF_ROOM_MAX = 8;
 const ERRANDS_OF_ORIGIN_MAX = 2;
-/** Of each number, for servers before whose events we waited for nothing in this minute: another finds a place soon. */
+/** Of each number, for servers for whose answers about their own events we waited in vain in this minute: another finds a place soon. */
 const SHARE_OF_SILENT = 0.5;
 /** Errands that wait for a place: as many as all places can take in the time that they may wait. */
 const WAITING_MAX = 256;
@@ -45,8 +46,10 @@ export interface Spending {
   mayAsk(): boolean;
   /** Counts the bytes that came of it. */
   received(bytes: number): void;
-  /** Notes that nothing came for as long as one request may take. */
-  wasSilent(): void;
+  /** Notes that the server that was asked has not answered for as long as one request may take. */
+  wasSilent(server: ServerName): void;
+  /** Whether it was in this minute, when it was asked in this room. */
+  isSilent(server: ServerName): boolean;
 }
 
 export interface Budgets {
@@ -122,7 +125,8 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
         held += (isOver ? 0 : came) - ANSWER_BYTES_MAX;
         shares.count(of, { bytes: came });
       },
-      wasSilent: () => shares.wasSilent(of.origin),
+      wasSilent: (server) => shares.wasSilent(of, server),
+      isSilent: (server) => shares.isSilentIn(of, server),
     };
     shares.begun(of);
     const run = errand(spending).finally(() => {

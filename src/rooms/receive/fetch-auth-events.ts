@@ -58,7 +58,7 @@ async function search(context: RoomsContext, unjudged: Search, asking: Asking): 
   const { roomId, origin, isOriginIn, events } = unjudged;
   const room = await readRoom(store, roomId);
   if (room === undefined) return false;
-  const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking.health);
+  const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking);
 
   const wanted = events.flatMap(({ missingAuthEvents }) => missingAuthEvents);
   let missing: ReadonlySet<EventId> = await judge(context, unjudged, wanted);

@@ -54,7 +54,7 @@ export async function fillGap(context: RoomsContext, lacking: LackingEvents, ask
   const room = await readRoom(context.store, roomId);
   if (room === undefined) return 'nothing';
   const events = await readPdus(context.store, roomId, eventIds);
-  const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking.health);
+  const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking);
   const graph = new Map<EventId, Node>(events.map((event) => [event.eventId, event]));
   const walk = { ...lacking, graph, ...(await readGapBounds(context.store, roomId, PREV_EVENTS_MAX)) };
   let rounds = 0;

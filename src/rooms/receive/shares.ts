@@ -38,7 +38,9 @@ interface Share extends Use {
   since: number;
   /** Of a room: what each server had of it in this window. */
   readonly of: Map<ServerName, Use>;
-  /** When an errand began last, and nothing came last; `NEVER`: not that we know. */
+  /** Of a room: servers that were asked in this window, and did not answer in time. */
+  readonly silent: Set<ServerName>;
+  /** When an errand began last, and when a server did not answer last about what it had sent; `NEVER`: not that we know. */
   begunAt: number;
   silentAt: number;
 }
@@ -52,9 +54,11 @@ export interface Shares {
   count(of: Errands, use: Partial<Use>): void;
   begun(of: Errands): void;
   ended(of: Errands): void;
-  wasSilent(origin: ServerName): void;
+  /** The server that was asked did not answer in time. That of another is nothing against the origin. */
+  wasSilent(of: Errands, asked: ServerName): void;
   /** In this minute. */
   isSilent(origin: ServerName): boolean;
+  isSilentIn(of: Errands, asked: ServerName): boolean;
   ofOrigin(of: Errands): Readonly<Pick<Share, 'running' | 'begunAt'>>;
   /** That of servers outside of the room is apart. */
   ofRoom(of: Errands): Readonly<Pick<Share, 'running' | 'begunAt'>>;
@@ -69,10 +73,18 @@ export function createShares(clock: Clock): Shares {
   const isLately = (at: number): boolean => Math.abs(clock.now() - at) < WINDOW_MS;
   const share = (shares: Map<string, Share>, key: string): Share => {
     const since = clock.now();
-    const known = shares.get(key) ?? { ...NOTHING, running: 0, since, of: new Map(), begunAt: NEVER, silentAt: NEVER };
+    const known = shares.get(key) ?? {
+      ...NOTHING,
+      running: 0,
+      since,
+      begunAt: NEVER,
+      silentAt: NEVER,
+      ...{ of: new Map(), silent: new Set() },
+    };
     if (!isLately(known.since)) {
       Object.assign(known, NOTHING, { since });
       known.of.clear();
+      known.silent.clear();
     }
     shares.set(key, known);
     return known;
@@ -114,8 +126,12 @@ export function createShares(clock: Clock): Shares {
     ended(of) {
       for (const shared of [ofOrigin(of), ofRoom(of)]) shared.running -= 1;
     },
-    wasSilent: (origin) => void (ofOrigin({ origin }).silentAt = clock.now()),
+    wasSilent(of, asked) {
+      ofRoom(of).silent.add(asked);
+      if (asked === of.origin) ofOrigin(of).silentAt = clock.now();
+    },
     isSilent: (origin) => isLately(ofOrigin({ origin }).silentAt),
+    isSilentIn: (of, asked) => ofRoom(of).silent.has(asked),
     forgetIdle() {
       for (const shares of [origins, rooms]) {
         for (const [key, { running, since, begunAt, silentAt }] of shares) {

@@ -9,6 +9,7 @@ import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { isBelievedIn, pickHints } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
 import { type HealthView } from '../resync/destination-health.ts';
+import { type Spending } from './budgets.ts';
 
 /** Servers asked about one event, one after the other. */
 const ASKED_MAX = 3;
@@ -33,12 +34,15 @@ export async function isOriginIn(
   return !isGone && (memberships.has('join') || (await isBelievedIn(store, roomId, origin)));
 }
 
-/** Best first; the origin leads where it is in the room. Who wants to be left alone, or cannot be reached, is not asked. */
+/**
+ * Best first; the origin leads where it is in the room. Who wants to be left alone, or cannot be reached, is not asked, and who did
+ * not answer in time lately comes last.
+ */
 export async function whomToAsk(
   { store, clock, serverName }: RoomsContext,
   { roomId, resync }: RoomRow,
   origin: { readonly name: ServerName; readonly isIn: boolean },
-  health: HealthView,
+  { health, spending }: { readonly health: HealthView; readonly spending: Pick<Spending, 'isSilent'> },
 ): Promise<readonly ServerName[]> {
   const candidates = resync.candidates.filter((server) => server !== origin.name && server !== serverName);
   const hints = await pickHints(store, roomId, [origin.name, ...candidates], clock.now(), ASKED_MAX);
@@ -48,7 +52,13 @@ export async function whomToAsk(
     ...hints.filter((server) => server !== origin.name),
   ];
   const resting = await health.resting(servers);
-  return servers.filter((server) => !resting.has(server)).slice(0, ASKED_MAX);
+  const awake = servers.filter((server) => !resting.has(server));
+  const bySilence = (a: ServerName, b: ServerName): number =>
+    Number(spending.isSilent(a)) - Number(spending.isSilent(b));
+  // Nobody knows what it sent as well as the origin: it is among those that are asked.
+  const others = awake.filter((server) => server !== origin.name).toSorted(bySilence);
+  const first = awake.filter((server) => server === origin.name);
+  return [...first, ...others].slice(0, ASKED_MAX).toSorted(bySilence);
 }
 
 function isOut(membership: string | null): boolean {

@@ -74,7 +74,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
     const waiting = { signal: progress.signal, waitMs: PLACE_MS_MAX };
     try {
       const ask = () =>
-        askIfHealthy(context, resident, () => {
+        askIfHealthy(context, resident, (onReceived) => {
           asked.push(resident);
           // Nobody else may know the gap's event, and yet what its state names: asked once an attempt, whoever gives it in part.
           const others = failure?.kind === 'incomplete' ? [] : residents.filter((other) => other !== resident);
@@ -85,7 +85,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
             attempts: begun.attempts,
             known,
             onStored,
-            isNamed: false,
+            onReceived,
           };
           return inTime(pass, progress, request, (bounded) => stateAtGap(context, stay, request, bounded));
         });
@@ -114,17 +114,16 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
 async function inTime(
   pass: GapPass,
   progress: Progress,
-  request: Pick<GapRequest, 'attempts' | 'resident' | 'isNamed'>,
+  { attempts, resident }: Pick<GapRequest, 'attempts' | 'resident'>,
   work: (bounded: Progress) => Promise<FetchedState>,
 ): Promise<FetchedState> {
-  const timeUp = AbortSignal.timeout(residentMs(request.attempts));
+  const timeUp = AbortSignal.timeout(residentMs(attempts));
   const late = AbortSignal.any([timeUp, pass.late.signal]);
   try {
     return await work({ ...progress, signal: AbortSignal.any([progress.signal, late]) });
   } catch (error) {
     if (progress.signal.aborted || !late.aborted) throw error;
-    const { resident } = request;
-    const isSilence = timeUp.aborted && !request.isNamed;
+    const isSilence = timeUp.aborted;
     throw new FederationError(resident, 'timeout', 'the state at the gap took too long', { isSilence });
   }
 }
@@ -140,8 +139,7 @@ interface GapRequest {
   readonly attempts: number;
   readonly known: number;
   readonly onStored: () => Promise<void>;
-  /** The resident has named the state: it was not silent. */
-  isNamed: boolean;
+  readonly onReceived: () => void;
 }
 
 async function stateAtGap(
@@ -150,7 +148,7 @@ async function stateAtGap(
   asked: GapRequest,
   progress: Progress,
 ): Promise<FetchedState> {
-  const { eventId, resident, others, attempts, known, onStored } = asked;
+  const { eventId, resident, others, attempts, known, onStored, onReceived } = asked;
   const resync = await readResync(context.store, roomId);
   const request = {
     roomId,
@@ -158,7 +156,7 @@ async function stateAtGap(
     ...{ resident, others, atEventId: eventId },
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
       settleAnswer(context, { roomId, epoch, resident, gap: { attempts, known } }, lacked, wanted),
-    onNamed: () => void (asked.isNamed = true),
+    onReceived,
     onStored,
   };
   return fetchStateAt(context, request, progress);

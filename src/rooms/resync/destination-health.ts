@@ -5,9 +5,11 @@ import { UNREACHABLE_FIRST_MS, UNREACHABLE_LONGEST_MS } from '../../resync/polic
 import {
   type DestinationHealth,
   forgetDestinationFailures,
+  isOutdated,
   readDestinations,
   recordDestinationFailure,
 } from '../../store/tables/destinations.ts';
+import { type Store } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 
 /**
@@ -19,14 +21,35 @@ export interface HealthView {
   resting(serverNames: readonly ServerName[]): Promise<ReadonlyMap<ServerName, number>>;
   /**
    * Asks a server, unless it is known to be out of reach, or wants to be left alone: then the request fails at once, as the last
-   * one did, and says until when. Notes what becomes of it.
+   * one did, and says until when. Notes what becomes of it. `heard` is to be called as soon as anything comes: a server is not
+   * silent that has begun to answer this, or anything else that this process asked it meanwhile.
    */
-  ask<T>(serverName: ServerName, request: () => Promise<T>): Promise<T>;
+  ask<T>(serverName: ServerName, request: (heard: () => void) => Promise<T>): Promise<T>;
+}
+
+/** What one process knows beside the views. */
+interface OwnAsking {
+  /** Requests under way, by server. */
+  readonly underWay: Map<ServerName, Set<{ isHeard: boolean }>>;
+  /** Servers whose failures it has written down, until when they are left alone: no answer was written down since. */
+  readonly failed: Map<ServerName, number>;
+}
+
+/** A process has one store. */
+const own = new WeakMap<Store, OwnAsking>();
+
+function ownAsking(store: Store): OwnAsking {
+  const asking = own.get(store) ?? { underWay: new Map(), failed: new Map() };
+  own.set(store, asking);
+  return asking;
 }
 
 /** Looks at nothing yet. Its failures to read or to write are those of the database; all else is the servers'. */
 export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock'>): HealthView {
+  const { underWay, failed } = ownAsking(store);
   const seen = new Map<ServerName, Promise<DestinationHealth | undefined>>();
+  /** Answered, which is written down: what others learned after this view had looked is outdated as well. */
+  const answered = new Set<ServerName>();
   const look = (serverNames: readonly ServerName[]): void => {
     const unseen = serverNames.filter((name) => !seen.has(name));
     if (unseen.length === 0) return;
@@ -41,16 +64,24 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
     look([serverName]);
     return seen.get(serverName);
   };
-  const forget = async (serverName: ServerName): Promise<void> => {
-    if ((await healthOf(serverName)) === undefined) return;
-    seen.set(serverName, Promise.resolve(undefined));
-    await forgetDestinationFailures(store, serverName);
+  const heard = (serverName: ServerName): void => {
+    for (const asked of underWay.get(serverName) ?? []) asked.isHeard = true;
   };
-  const note = async (error: FederationError): Promise<void> => {
+  const forget = async (serverName: ServerName, askedAt: number): Promise<void> => {
+    const health = await healthOf(serverName);
+    if (health === undefined && answered.has(serverName) && !failed.has(serverName)) return;
+    if (health !== undefined && !isOutdated(health, askedAt)) return;
+    answered.add(serverName);
+    failed.delete(serverName);
+    seen.set(serverName, Promise.resolve(undefined));
+    await forgetDestinationFailures(store, serverName, askedAt);
+  };
+  const note = async (error: FederationError, asked: { readonly isHeard: boolean }, askedAt: number): Promise<void> => {
     const { serverName, kind: failure } = error;
-    const patience = patienceOf(error);
+    if (error.status !== undefined) heard(serverName);
+    const patience = patienceOf(error, asked.isHeard);
     if (patience === undefined) {
-      if (error.status !== undefined) await forget(serverName);
+      if (error.status !== undefined) await forget(serverName, askedAt);
       return;
     }
     const at = clock.now();
@@ -59,6 +90,8 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
     if (notBefore > at) return;
     const restMs = Math.min(patience.firstMs * 2 ** Math.min(failures, 20), patience.longestMs);
     seen.set(serverName, Promise.resolve({ failures: failures + 1, notBefore: at + restMs, lastFailure: failure }));
+    for (const [name, until] of failed) if (until <= at) failed.delete(name);
+    failed.set(serverName, at + restMs);
     await recordDestinationFailure(store, { serverName, failure, ...patience, at });
   };
   return {
@@ -80,13 +113,20 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
         const reason = `not asked until ${until}: failed ${health.failures} times in a row (${health.lastFailure})`;
         throw new FederationError(serverName, health.lastFailure, reason, { retryAfterMs });
       }
+      const asked = { isHeard: false };
+      const others = underWay.get(serverName) ?? new Set();
+      underWay.set(serverName, others.add(asked));
       try {
-        const answer = await request();
-        await forget(serverName);
+        const answer = await request(() => heard(serverName));
+        heard(serverName);
+        await forget(serverName, now);
         return answer;
       } catch (error) {
-        if (error instanceof FederationError && error.serverName === serverName) await note(error);
+        if (error instanceof FederationError && error.serverName === serverName) await note(error, asked, now);
         throw error;
+      } finally {
+        others.delete(asked);
+        if (others.size === 0) underWay.delete(serverName);
       }
     },
   };
@@ -96,16 +136,19 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
 export function askIfHealthy<T>(
   context: Pick<RoomsContext, 'store' | 'clock'>,
   serverName: ServerName,
-  request: () => Promise<T>,
+  request: (heard: () => void) => Promise<T>,
 ): Promise<T> {
   return viewHealth(context).ask(serverName, request);
 }
 
-/** How long a failure keeps everybody away; `undefined`: it says nothing of other requests. */
-function patienceOf(error: FederationError): { readonly firstMs: number; readonly longestMs: number } | undefined {
+/** How long a failure keeps everybody away; `undefined`: it says nothing of other requests. `isHeard`: something came meanwhile. */
+function patienceOf(
+  error: FederationError,
+  isHeard: boolean,
+): { readonly firstMs: number; readonly longestMs: number } | undefined {
   const { kind, retryAfterMs, isSilence } = error;
   if (retryAfterMs !== undefined) return { firstMs: retryAfterMs, longestMs: retryAfterMs };
   // An answer that takes too long to come is of that one answer, which may be big; where none came at all it is the server.
-  const isOutOfReach = kind === 'unreachable' || (kind === 'timeout' && isSilence);
+  const isOutOfReach = kind === 'unreachable' || (kind === 'timeout' && isSilence && !isHeard);
   return isOutOfReach ? { firstMs: UNREACHABLE_FIRST_MS, longestMs: UNREACHABLE_LONGEST_MS } : undefined;
 }

@@ -152,7 +152,9 @@ async function run(
       settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
     onStored: () => forgetBegins(context.store, fetch),
   };
-  const state = await askIfHealthy(context, resident, () => fetchStateAt(context, request, progress));
+  const state = await askIfHealthy(context, resident, (onReceived) =>
+    fetchStateAt(context, { ...request, onReceived }, progress),
+  );
   const { snapshotId, counts, digest } = state;
   const outcome = { attemptNo, resident, atEventId, snapshotId, counts, digest };
   return {

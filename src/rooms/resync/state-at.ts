@@ -46,8 +46,8 @@ export interface StateRequest {
   readonly others?: readonly ServerName[];
   /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
   readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
-  /** The resident has named the state. */
-  readonly onNamed?: () => void;
+  /** Something of the resident's answers came. */
+  readonly onReceived: () => void;
   /** Events were stored that had not been there. */
   readonly onStored: () => Promise<void>;
 }
@@ -90,13 +90,12 @@ export async function fetchStateAt(
   progress: Progress,
 ): Promise<FetchedState> {
   const { store, federation } = context;
-  const { roomId, resident, rules, before } = request;
+  const { roomId, resident, rules, before, onReceived } = request;
   const { signal } = progress;
   const since = await readHead(store);
   const askedAt = before?.joinEventId ?? request.atEventId;
 
-  const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal });
-  request.onNamed?.();
+  const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal, onReceived });
   const stateIds = before === undefined ? ids.stateIds : beforeTheJoin(ids.stateIds, before);
   const all = new Set([...stateIds, ...ids.authChainIds, ...(before === undefined ? [request.atEventId] : [])]);
   const wanted = new WantedEvents(all, await readHeldEvents(store, roomId, [...all]));
@@ -106,7 +105,9 @@ export async function fetchStateAt(
 
   const missing = wanted.missing().length;
   if (missing > SINGLE_EVENTS_MAX || missing > WHOLE_STATE_SHARE_MIN * wanted.count) {
-    await intake.takeStream((whileTaking) => federation.state(resident, roomId, askedAt, { signal: whileTaking }));
+    await intake.takeStream((whileTaking) =>
+      federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived }),
+    );
     const left = wanted.missing();
     // Too many to be asked for one by one: a whole answer without them is an answer.
     if (left.length > SINGLE_EVENTS_MAX) wanted.deny(left, resident);

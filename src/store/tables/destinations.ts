@@ -47,7 +47,18 @@ export async function recordDestinationFailure(sql: Sql, failure: DestinationFai
   );
 }
 
-/** It has answered, whatever it said. */
-export async function forgetDestinationFailures(sql: Sql, serverName: ServerName): Promise<void> {
-  await sql.query(`DELETE FROM destinations WHERE server_name = $1`, [serverName]);
+/** Said of a server that did not answer; all else it has said itself. */
+const NOT_ANSWERED: readonly FailureClass[] = ['unreachable', 'timeout'];
+
+/** Whether the failure counts no more once the server has answered what it was asked at `askedAt`, milliseconds. */
+export function isOutdated({ notBefore, lastFailure }: DestinationHealth, askedAt: number): boolean {
+  return notBefore <= askedAt || NOT_ANSWERED.includes(lastFailure);
+}
+
+/** It has answered what it was asked at `askedAt`, whatever it said; if it has wanted to be left alone since, it still is. */
+export async function forgetDestinationFailures(sql: Sql, serverName: ServerName, askedAt: number): Promise<void> {
+  await sql.query(
+    `DELETE FROM destinations WHERE server_name = $1 AND (not_before <= $2 OR last_failure = ANY ($3::text[]))`,
+    [serverName, askedAt, NOT_ANSWERED],
+  );
 }

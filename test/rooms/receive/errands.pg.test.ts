@@ -2,6 +2,8 @@
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
+import { whomToAsk } from '../../../src/rooms/receive/whom-to-ask.ts';
+import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
 import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
@@ -84,6 +86,26 @@ test('a server that is left alone by all rooms is not asked for what pushed even
   await here.push(B, [after]);
   await here.taken(lost, after);
   expect(asked).toEqual([`getMissingEvents ${A}`]);
+});
+
+test('a server that did not answer in time lately in the room is asked last', async () => {
+  const here = openPushedRoom(store, verification);
+  const { context, room } = here;
+  await here.join(false);
+  const row = (await readRoom(store, room.roomId))!;
+  const asked = (silent?: ServerName) =>
+    whomToAsk(
+      context,
+      row,
+      { name: B, isIn: true },
+      {
+        health: viewHealth(context),
+        spending: { isSilent: (server) => server === silent },
+      },
+    );
+  expect(await asked()).toEqual([B, A]);
+  expect(await asked(B)).toEqual([A, B]);
+  expect(await asked(A)).toEqual([B, A]);
 });
 
 test('a server that cannot be reached for what pushed events lack is left alone by all rooms from then on', async () => {

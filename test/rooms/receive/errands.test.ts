@@ -73,7 +73,7 @@ test('who waits long comes before whoever has never had a place', async () => {
 test('a server that was silent has one errand at a time, for a minute', async () => {
   const { start, end, begun, running } = openBudgets();
   start('room', 'evil');
-  running.get('room evil 0')!.spending.wasSilent();
+  running.get('room evil 0')!.spending.wasSilent('evil.test' as ServerName);
   await end('room evil 0');
   start('room', 'evil');
   start('room', 'evil');
@@ -84,6 +84,23 @@ test('a server that was silent has one errand at a time, for a minute', async ()
   await vi.advanceTimersByTimeAsync(31_000);
   start('room', 'evil');
   expect(begun).toHaveLength(4);
+});
+
+test('that another was silent, of whom was asked what its events lack, costs a server no place; that one is known in the room for a minute', async () => {
+  const { start, end, begun, running } = openBudgets();
+  const tarpit = 'tarpit.test' as ServerName;
+  start('room', 'honest');
+  start('another', 'honest');
+  running.get('room honest 0')!.spending.wasSilent(tarpit);
+  expect(running.get('room honest 0')!.spending.isSilent(tarpit)).toBe(true);
+  expect(running.get('another honest 0')!.spending.isSilent(tarpit)).toBe(false);
+  await end('room honest 0');
+  await end('another honest 0');
+  start('room', 'honest');
+  start('another', 'honest');
+  expect(begun.slice(2)).toEqual(['room honest 1', 'another honest 1']);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(running.get('room honest 1')!.spending.isSilent(tarpit)).toBe(false);
 });
 
 test('a server has one errand waiting in a room, and it is put back when there is no place for long', async () => {
@@ -104,7 +121,7 @@ test('however many servers are silent and wait, half of the places are left to o
   const { start, end, begun, running, givenUp } = openBudgets();
   for (const server of servers(64)) {
     start('room', server);
-    running.get(`room ${server} 0`)!.spending.wasSilent();
+    running.get(`room ${server} 0`)!.spending.wasSilent(`${server}.test` as ServerName);
     await end(`room ${server} 0`);
   }
   for (const server of servers(64)) start('room', server);

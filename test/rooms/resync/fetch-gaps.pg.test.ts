@@ -1,6 +1,6 @@
 /** The states at gaps, and what a degraded room looks for on, over a real database. */
 import { once } from 'node:events';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../../src/matrix/state-digest.ts';
@@ -270,6 +270,32 @@ describe('a gap', () => {
     await here.resync();
     const resting = await viewHealth(here.context).resting([A, B]);
     expect([...resting]).toEqual([[B, here.context.clock.now() + 20_000]]);
+  });
+
+  test.each<[string, (here: ScriptedRejoinder, onReceived?: (bytes: number) => void) => unknown]>([
+    ['has begun to name', (_here, onReceived) => onReceived?.(0)],
+    [
+      'is slow about while it takes what it is sent',
+      ({ context }) => viewHealth(context).ask(B, () => Promise.resolve('taken')),
+    ],
+  ])('that a server %s is no reason to leave it alone when the time is up', async (_what, meanwhile) => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    await speak(here, small, [B]);
+    const timeUp = new AbortController();
+    const timeout = vi.spyOn(AbortSignal, 'timeout');
+    onTestFinished(() => timeout.mockRestore());
+    script.stateIds = async (server, _at, signal, onReceived) => {
+      if (server !== B) return refuse(server, 'not-found');
+      await meanwhile(here, onReceived);
+      timeUp.abort(new Error('time is up'));
+      return Promise.reject(signal?.reason as Error);
+    };
+    await opened(here, small, missing, B);
+    timeout.mockImplementation(() => (timeUp.signal.aborted ? new AbortController().signal : timeUp.signal));
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    await fetchGaps(here.context, { roomId: small.room.roomId, epoch: 1 }, progress);
+    expect([...(await viewHealth(here.context).resting([A, B]))]).toEqual([]);
+    expect(await gapsOf(here, small)).toMatchObject([{ attempts: 1 }]);
   });
 
   test('waits for another resident or another time, where its resident is asked for as many states as a server may be', async () => {
