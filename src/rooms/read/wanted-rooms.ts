@@ -1,7 +1,7 @@
 /** Tells other processes which rooms somebody waits for here: their states are fetched before those of others. */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { markWanted } from '../../store/journal/rooms.ts';
-import { type WaitContext } from './full-state.ts';
+import { type RoomsContext } from '../context.ts';
 
 /** Whoever waits for less is answered before it could matter. */
 const FIRST_MS = 500;
@@ -19,7 +19,7 @@ export interface WantedRooms {
 }
 
 /** One for a process: whoever waits for the same is counted together. */
-export function createWantedRooms({ store, clock }: Pick<WaitContext, 'store' | 'clock'>): WantedRooms {
+export function createWantedRooms({ store, clock }: Pick<RoomsContext, 'store' | 'clock'>): WantedRooms {
   const rooms = new Map<RoomId, Wanted>();
   const sayIn = (roomId: RoomId, ms: number): NodeJS.Timeout => setTimeout(() => say(roomId), ms).unref();
   const say = (roomId: RoomId): void => {
