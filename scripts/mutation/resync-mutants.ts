@@ -111,7 +111,7 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   causes(
     'the true state at a gap for which one was assumed changes nothing for others',
-    'if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true });',
+    'if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true, guessEnded: i });',
     '',
   ),
   extremities(

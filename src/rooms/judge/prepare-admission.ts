@@ -43,6 +43,9 @@ export interface FilledGap {
   readonly wasGivenUp: boolean;
 }
 
+/** Events judged before other work of the process has its turn. */
+const JUDGED_A_TURN = 25;
+
 interface AboutAdmission {
   readonly join?: { readonly anchors: readonly Parent[] };
   readonly isOver?: () => boolean;
@@ -183,12 +186,12 @@ class Batch {
     this.#remaining = given.events;
   }
 
-  /** Other work of this process has its turn between two events: what they cost is for whoever made them to say. */
+  /** Other work of this process has its turn now and then: what events cost is for whoever made them to say. */
   async prepare(isOver: () => boolean): Promise<PreparedAdmission> {
     const admissions = new Map<EventId, Admission>();
     for (const [i, event] of this.#given.events.entries()) {
       this.#remaining = this.#given.events.slice(i + 1);
-      if (i > 0) await turn();
+      if (i % JUDGED_A_TURN === JUDGED_A_TURN - 1) await turn();
       const isLeft = i > 0 && isOver();
       admissions.set(event.eventId, isLeft ? { outcome: 'left' } : await this.#admit(event));
     }
