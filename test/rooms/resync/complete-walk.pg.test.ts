@@ -221,6 +221,9 @@ describe('check 6 at completion', () => {
 
   test('leaves what we sent as it is', async () => {
     const room = await joined();
+    // Somebody of us is to be in the room when the kick has come.
+    const other = { prev: ['join'], auth: AUTH };
+    await room.push(member('other', '@other:here.test', 'join', other));
     await room.push(
       member('kick', ME, 'leave', { sender: ADMIN, prev: ['join'], auth: ['create', 'power', 'admin', 'join'] }),
     );
