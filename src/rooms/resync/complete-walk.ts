@@ -19,6 +19,7 @@ import {
   type ResyncRow,
   isAnybodyIn,
   lockRoom,
+  readLocalMembers,
   readRoom,
   readStanding,
 } from '../../store/journal/rooms.ts';
@@ -226,8 +227,12 @@ export async function appendCurrentState(
   invariant(row, `room ${roomId} is locked by this transaction`);
   const { members } = await summaryOf(tx, row);
   if (await isAnybodyIn(tx, roomId)) return { members, end: undefined };
-  const because = turned.some(({ type }) => type === 'JoinRejected') ? 'join-rejected' : 'left';
-  return { members, end: { type: 'StayEnded', because, at } };
+  if (turned.some(({ type }) => type === 'JoinRejected')) {
+    return { members, end: { type: 'StayEnded', because: 'join-rejected', at } };
+  }
+  // Who has left is in the state as one who has. A state that says nothing of us, as behind a cycle in versions 1 and 2, ends nothing.
+  const hasLeft = (await readLocalMembers(tx, roomId)).length > 0;
+  return { members, end: hasLeft ? { type: 'StayEnded', because: 'left', at } : undefined };
 }
 
 /** What the journal is to say of the joins of this stay: those that are rejected and told as accepted, and the other way round. */
