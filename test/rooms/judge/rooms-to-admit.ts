@@ -27,7 +27,7 @@ export function checked(event: Pdu): CheckedPdu {
   };
 }
 
-/** Opens a stay in an empty room, into which its create event may be admitted, and stores events. */
+/** Opens a stay of somebody of us in an empty room, into which its create event may be admitted, and stores events. */
 export async function openRoom(
   store: Store,
   roomId: RoomId,
@@ -37,6 +37,10 @@ export async function openRoom(
   await insertPdus(store, [...events].map(checked));
   await withTransaction(store, async (tx) => {
     await openEpoch(tx, await createRoom(tx, roomId, rules.version));
+    await tx.query(
+      `INSERT INTO local_members (room_id, user_id, membership, event_id) VALUES ($1, $2, 'join', '$join')`,
+      [roomId, '@us:here.test'],
+    );
   });
 }
 
