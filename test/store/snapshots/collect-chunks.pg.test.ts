@@ -179,16 +179,16 @@ test('a pass that is left after each step is gone on with, and no state that is 
   expect(await store.query('SELECT FROM reached_chunks')).toEqual([]);
 }, 60_000);
 
-test('a room of more than 300,000 chunks is collected as any other', async () => {
+test('a room of many more chunks than a step takes is collected as any other', async () => {
   const { roomId, current } = await openRoom();
   await store.query(
     `INSERT INTO snapshot_chunks (room_id, hash, body)
-     SELECT $1, decode(md5(i::text), 'hex'), '' FROM generate_series(1, 300001) AS i`,
+     SELECT $1, decode(md5(i::text), 'hex'), '' FROM generate_series(1, 20001) AS i`,
     [roomId],
   );
-  const chunks = { heartbeat: () => undefined, rowsAStep: 50_000 };
+  const chunks = { heartbeat: () => undefined, rowsAStep: 5_000 };
   expect(await collectChunks(store, roomId, { ...chunks, now: first })).toBe(0);
-  expect(await collectChunks(store, roomId, { ...chunks, now: first + DAY })).toBeGreaterThan(300_000);
+  expect(await collectChunks(store, roomId, { ...chunks, now: first + DAY })).toBeGreaterThan(20_000);
   expect(await sizeOf(roomId, current)).toBe(MEMBERS);
 }, 120_000);
 
