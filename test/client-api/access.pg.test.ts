@@ -13,6 +13,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 const PLACES: Readonly<Record<string, string>> = {
+  receiptType: 'm.read',
   userId: '@victim:here.test',
   roomId: '!victim:elsewhere.test',
   roomIdOrAlias: '!victim:elsewhere.test',
