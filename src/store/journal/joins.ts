@@ -10,6 +10,9 @@ export interface TurnedJoin {
   readonly refusal: { readonly rule: string; readonly reason: string } | null;
 }
 
+/** Entries that tell that a user of ours has joined; with those that tell of its turns they are in an index of their own. */
+const JOINED = `'PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned'`;
+
 /**
  * Those of one stay, found by an index that holds what is told of joins and nothing else of the stay: a stay has as many of these
  * entries as users of ours joined in it, and as often as their joins turned.
@@ -27,8 +30,7 @@ export async function readTurnedJoins(sql: Sql, roomId: RoomId, epoch: number): 
                     data ->> 'joinEventId' AS join_event_id, data ->> 'userId' AS user_id, type, position
                FROM journal
               WHERE room_id = $1 AND epoch = $2
-                AND type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned',
-                             'JoinRejected', 'JoinRestored')
+                AND type IN (${JOINED}, 'JoinRejected', 'JoinRestored')
               ORDER BY data ->> 'joinEventId', position DESC) AS told
        JOIN event_states e ON e.event_id = told.join_event_id AND e.room_id = $1
       WHERE (e.verdict = 'rejected') <> (told.type = 'JoinRejected')
@@ -45,9 +47,7 @@ export async function readTurnedJoins(sql: Sql, roomId: RoomId, epoch: number): 
 export async function hasJoinedIn(sql: Sql, roomId: RoomId, epoch: number, userId: UserId): Promise<boolean> {
   const rows = await sql.query(
     `SELECT FROM journal
-      WHERE room_id = $1 AND epoch = $2 AND data ->> 'userId' = $3
-        AND type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned')
-      LIMIT 1`,
+      WHERE room_id = $1 AND epoch = $2 AND data ->> 'userId' = $3 AND type IN (${JOINED}) LIMIT 1`,
     [roomId, epoch, userId],
   );
   return rows.length > 0;

@@ -268,7 +268,10 @@ export async function readCitedMembers(sql: Sql, eventIds: readonly EventId[]): 
   return rows.map(({ stateKeyNid, ...row }) => ({ ...row, key: trieKey(stateKeyNid, true) }));
 }
 
-/** How far the resync of each room is that is partial, or whole but for events that could not be had; others are absent. */
+/**
+ * How far the resync of each room is that is partial, or whole but for events that could not be had; others are absent. Read as text, since
+ * PostgreSQL looks into no JSON that holds \u0000, as a stranger's reason may; within a string the quotes would be escaped.
+ */
 export async function readResyncs(sql: Sql, roomIds: readonly RoomId[]): Promise<ReadonlyMap<RoomId, ResyncState>> {
   if (roomIds.length === 0) return new Map();
   const rows = await sql.query<{ roomId: RoomId; state: ResyncState }>(
