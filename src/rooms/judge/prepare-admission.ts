@@ -5,9 +5,8 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf, authEventsAmong, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
+import { authEventIdsOf, authEventsAmong } from '../../matrix/auth/auth-events.ts';
 import { type AuthState } from '../../matrix/auth/auth-rules.ts';
-import { type AuthRule, FOR_WANT } from '../../matrix/auth/auth-verdict.ts';
 import {
   type CitedAuthEvents,
   type PduVerdict,
@@ -16,21 +15,19 @@ import {
   checkReplayed,
 } from '../../matrix/pdu-checks.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
-import { type Refusal, refuse } from '../../matrix/refusal.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
-import { type Parent, readParents, readStatesBeforeStays } from '../../store/events/anchors.ts';
-import { readReached, readUncovered } from '../../store/events/event-states.ts';
-import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
+import { type Parent, readStatesBeforeStays } from '../../store/events/anchors.ts';
+import { readUncovered } from '../../store/events/event-states.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from './admission.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
-import { parseStored, rulesOfJoined } from './load-pdus.ts';
 import { GuessedStates } from './guessed-states.ts';
-import { inOrderOfComing } from './order-of-coming.ts';
+import { rulesOfJoined } from './load-pdus.ts';
+import { type Given, readGiven } from './read-given.ts';
 import { resolveInSteps } from './resolve-in-steps.ts';
 import { ResolutionTooLarge } from './resolve.ts';
 
@@ -57,26 +54,6 @@ export interface PreparedAdmission {
   readonly entries: readonly TimelineEvent[];
   /** Admitted events that were missed until now: their gaps are filled with it. */
   readonly filled: readonly FilledGap[];
-}
-
-/** What the batch is judged by, read before the first verdict. */
-interface Given {
-  /** Parents first. */
-  readonly events: readonly Pdu[];
-  /** The batch, what its events cite, and the extremities, as far as they are parents. */
-  readonly parents: ReadonlyMap<EventId, Parent>;
-  /** Judged auth events, rejected ones included. */
-  readonly authEvents: ReadonlyMap<EventId, Pdu>;
-  readonly rejected: ReadonlySet<EventId>;
-  readonly authDepths: ReadonlyMap<EventId, number | null>;
-  /** Events of the batch that accepted events reach, since these came first: no extremities. */
-  readonly reached: ReadonlySet<EventId>;
-  /** Events of the batch that are rejected for want of an auth event, which was looked for as long as that is done. */
-  readonly unproven: ReadonlyMap<EventId, Refusal<AuthRule>>;
-  /** Events of the batch that were missed. */
-  readonly gaps: ReadonlyMap<EventId, 'open' | 'given-up'>;
-  /** A join of ours, which a resident took, and nothing else. */
-  readonly isJoin?: true;
 }
 
 /** An event of the batch that has its verdict. */
@@ -112,43 +89,6 @@ export async function prepareAdmission(
   eventIds.forEach((eventId) => parents.delete(eventId));
   join.anchors.forEach((anchor) => parents.set(anchor.eventId, anchor));
   return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents, isJoin: true }).prepare(isOver);
-}
-
-async function readGiven(
-  sql: Sql,
-  { roomId, extremities }: RoomStanding,
-  rules: RoomVersionRules,
-  eventIds: readonly EventId[],
-): Promise<Given> {
-  const wanted = new Set(eventIds);
-  const create = impliedAuthEvents(roomId, rules);
-  const rows = await readPdusAndAuthEvents(sql, roomId, [...wanted, ...create]);
-  const pdus = new Map(rows.map((row) => [row.eventId, parseStored(row.json, rules, row.eventId)]));
-  const judged = rows.filter(({ verdict }) => verdict !== 'unjudged');
-  const events = inOrderOfComing([...wanted].map((eventId) => pdus.get(eventId)).filter((pdu) => pdu !== undefined));
-
-  const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
-  const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);
-  return {
-    events,
-    parents,
-    authEvents: new Map(judged.map(({ eventId }) => [eventId, pdus.get(eventId) as Pdu])),
-    rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
-    authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),
-    reached: await readReached(
-      sql,
-      roomId,
-      rows.flatMap(({ eventId, isCited }) => (isCited && wanted.has(eventId) ? [eventId] : [])),
-    ),
-    unproven: new Map(
-      rows.flatMap(({ eventId, rule, reason }) =>
-        rule !== null && FOR_WANT.has(rule) && wanted.has(eventId)
-          ? [[eventId, refuse(rule as AuthRule, reason ?? rule)]]
-          : [],
-      ),
-    ),
-    gaps: new Map(rows.flatMap(({ eventId, gap }) => (gap === null ? [] : [[eventId, gap]]))),
-  };
 }
 
 class Batch {
