@@ -1,11 +1,9 @@
 /** The rows of rooms and of their resyncs: locking, epochs, and reading them. */
-import { and, eq } from 'drizzle-orm';
 import { invariant } from '../../invariant.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState, asResyncState } from '../../resync/state.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
-import { localMembers, resyncs, rooms } from '../schema/folds.ts';
 import { fromStorable } from '../storable-text.ts';
 
 /** What is decided about a room belongs to where it stands: its stay, its newest events, the state after them. */
@@ -61,7 +59,10 @@ const ANYBODY_IN = `EXISTS (SELECT FROM local_members WHERE room_id = $1 AND mem
 
 /** Creates the room's row where there is none, and locks it. */
 export async function createRoom(tx: Transaction, roomId: RoomId, roomVersion: string): Promise<LockedRoom> {
-  await tx.db.insert(rooms).values({ roomId, roomVersion }).onConflictDoNothing();
+  await tx.query(`INSERT INTO rooms (room_id, room_version) VALUES ($1, $2) ON CONFLICT DO NOTHING`, [
+    roomId,
+    roomVersion,
+  ]);
   const room = await lockRoom(tx, roomId);
   invariant(room, `the row of ${roomId} is there`);
   return room;
@@ -126,34 +127,21 @@ export async function openEpoch(tx: Transaction, room: LockedRoom): Promise<Lock
   return opened;
 }
 
-const roomColumns = {
-  roomId: rooms.roomId,
-  roomVersion: rooms.roomVersion,
-  epoch: rooms.epoch,
-  stateVersion: rooms.stateVersion,
-  partial: rooms.partial,
-  currentState: rooms.currentState,
-  joinEventId: rooms.joinEventId,
-  joinedVia: rooms.joinedVia,
-  members: rooms.members,
-  name: rooms.name,
-  canonicalAlias: rooms.canonicalAlias,
-  resync: resyncs.state,
-};
+const SELECT_ROOMS = `
+  SELECT r.room_id AS "roomId", r.room_version AS "roomVersion", r.epoch, r.state_version AS "stateVersion", r.partial,
+         encode(r.current_state, 'hex') AS "currentState", r.join_event_id AS "joinEventId", r.joined_via AS "joinedVia",
+         r.members, r.name, r.canonical_alias AS "canonicalAlias", s.state AS resync
+    FROM rooms r LEFT JOIN resyncs s USING (room_id, epoch)`;
 
-function selectRooms(sql: Sql) {
-  return sql.db
-    .select(roomColumns)
-    .from(rooms)
-    .leftJoin(resyncs, and(eq(resyncs.roomId, rooms.roomId), eq(resyncs.epoch, rooms.epoch)));
+interface SelectedRoom extends Omit<RoomRow, 'summary' | 'resync'> {
+  readonly members: number | null;
+  /** As stored, both. */
+  readonly name: string | null;
+  readonly canonicalAlias: string | null;
+  readonly resync: Partial<ResyncState> | null;
 }
 
-function toRoomRow({
-  members,
-  name,
-  canonicalAlias,
-  ...row
-}: Awaited<ReturnType<typeof selectRooms>>[number]): RoomRow {
+function toRoomRow({ members, name, canonicalAlias, ...row }: SelectedRoom): RoomRow {
   const names = {
     name: name === null ? null : fromStorable(name),
     canonicalAlias: canonicalAlias === null ? null : (fromStorable(canonicalAlias) as RoomAlias),
@@ -163,12 +151,12 @@ function toRoomRow({
 
 /** All rooms that have a row, by id. */
 export async function listRooms(sql: Sql): Promise<RoomRow[]> {
-  return (await selectRooms(sql).orderBy(rooms.roomId)).map(toRoomRow);
+  return (await sql.query<SelectedRoom>(`${SELECT_ROOMS} ORDER BY r.room_id`)).map(toRoomRow);
 }
 
 /** A room with the resync of its current epoch; `undefined` when it has no row. */
 export async function readRoom(sql: Sql, roomId: RoomId): Promise<RoomRow | undefined> {
-  const [row] = await selectRooms(sql).where(eq(rooms.roomId, roomId));
+  const [row] = await sql.query<SelectedRoom>(`${SELECT_ROOMS} WHERE r.room_id = $1`, [roomId]);
   return row && toRoomRow(row);
 }
 
@@ -223,12 +211,10 @@ export interface LocalMember {
 
 /** Memberships of this server's users in the room's current state. */
 export async function readLocalMembers(sql: Sql, roomId: RoomId): Promise<LocalMember[]> {
-  const { userId, membership, eventId } = localMembers;
-  return await sql.db
-    .select({ userId, membership, eventId })
-    .from(localMembers)
-    .where(eq(localMembers.roomId, roomId))
-    .orderBy(userId);
+  return sql.query<LocalMember>(
+    `SELECT user_id AS "userId", membership, event_id AS "eventId" FROM local_members WHERE room_id = $1 ORDER BY user_id`,
+    [roomId],
+  );
 }
 
 /** Rooms that a user of this server is joined to, by id. */
