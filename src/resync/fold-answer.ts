@@ -4,7 +4,8 @@
  */
 import { type ResyncEvent } from './events.ts';
 import { type GapsDue } from './next-action.ts';
-import { type ResyncState, evolve } from './state.ts';
+import { evolve } from './evolve.ts';
+import { type ResyncState } from './state.ts';
 
 /** The journal's word on a room: the fold of its control events up to `seq`. */
 export interface KnownResync {

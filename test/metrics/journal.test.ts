@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { createMetrics } from '../../src/metrics.ts';
 import { type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
-import { evolve, initialResyncState } from '../../src/resync/state.ts';
+import { evolve } from '../../src/resync/evolve.ts';
+import { initialResyncState } from '../../src/resync/state.ts';
 import { silent } from '../federation/tls-server.ts';
 import { nonZero } from './series.ts';
 

@@ -12,7 +12,8 @@ import { type OperatorPorts } from '../../src/operator/ports.ts';
 import { type Member, type RoomDescription, type StateEvent } from '../../src/rooms/contract.ts';
 import { createOperatorServer } from '../../src/operator/server.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
-import { evolve, initialResyncState } from '../../src/resync/state.ts';
+import { evolve } from '../../src/resync/evolve.ts';
+import { initialResyncState } from '../../src/resync/state.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 
 export const TOKEN = 'a-token-of-the-tests-0123456789';

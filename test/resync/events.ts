@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type MissingWhy } from '../../src/resync/degraded.ts';
 import { type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
-import { type ResyncState, evolve, initialResyncState } from '../../src/resync/state.ts';
+import { evolve } from '../../src/resync/evolve.ts';
+import { type ResyncState, initialResyncState } from '../../src/resync/state.ts';
 
 type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
 

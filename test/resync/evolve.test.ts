@@ -4,7 +4,8 @@ import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
 import { CANDIDATES_MAX } from '../../src/resync/candidates.ts';
-import { evolve, initialResyncState } from '../../src/resync/state.ts';
+import { evolve } from '../../src/resync/evolve.ts';
+import { initialResyncState } from '../../src/resync/state.ts';
 import { trimForTransport } from '../../src/resync/transport.ts';
 import {
   ANY_STATE,

@@ -4,7 +4,8 @@ import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { type NextAction, gapsEndAt, nextAction, noGaps } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy, nextRoundAt, settleLacking, settleLackingAtGap } from '../../src/resync/policy.ts';
-import { type ResyncState, evolve, initialResyncState, willingFrom } from '../../src/resync/state.ts';
+import { evolve } from '../../src/resync/evolve.ts';
+import { type ResyncState, initialResyncState, willingFrom } from '../../src/resync/state.ts';
 import {
   anEvent,
   completed,

@@ -1,6 +1,7 @@
 /** The fold of control events: one row an epoch, by the same `evolve` that the workflow runs. */
 import { type ResyncEvent } from '../../resync/events.ts';
-import { type ResyncState, asResyncState, evolve } from '../../resync/state.ts';
+import { evolve } from '../../resync/evolve.ts';
+import { type ResyncState, asResyncState } from '../../resync/state.ts';
 import { type Transaction } from '../open-store.ts';
 import { type LockedRoom } from './rooms.ts';
 

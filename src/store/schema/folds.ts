@@ -42,7 +42,7 @@ export const rooms = pgTable(
   ],
 );
 
-/** The fold of one epoch's control events (`evolve` of src/resync/state.ts). */
+/** The fold of one epoch's control events (`evolve` of src/resync/evolve.ts). */
 export const resyncs = pgTable(
   'resyncs',
   {

@@ -1,0 +1,306 @@
+/**
+ * The left fold of a room's control events into the state of its resync. The workflow, the `resyncs` projection and the CLI all
+ * run this same `evolve`.
+ */
+import { type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { chooseCandidates, noCandidates } from './candidates.ts';
+import { carried, degradedBy } from './degraded.ts';
+import { type FailureClass, type ResyncEvent } from './events.ts';
+import { type ReplayPoint, type ResyncState, initialResyncState, isRoundSpent, isSeeking } from './state.ts';
+
+/** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
+const FETCH_AT_MAX = 20;
+const FETCH_AT_CHARS_MAX = 1_000;
+/** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
+const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden', 'refused', 'incomplete']);
+/** Of these, those by which a resident does not know the event, or does not show it to us. */
+const UNKNOWN_THERE: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden']);
+
+/** What a new round starts with. */
+const freshRound = {
+  triedThisRound: [],
+  asking: null,
+  asked: [],
+  unknown: [],
+  atJoins: false,
+  failuresThisRound: 0,
+  startAt: 0,
+} as const;
+
+/** The wanted events that have a place in the state; further ones are found among the anchors when these are fetched. */
+function wantedOf(eventIds: readonly EventId[]): EventId[] {
+  let room = FETCH_AT_CHARS_MAX;
+  return [...new Set(eventIds)].slice(0, FETCH_AT_MAX).filter((eventId) => (room -= eventId.length) >= 0);
+}
+
+/** New servers have been learned: a resync that waits has somebody to ask. */
+function woken(state: ResyncState, at: number): Partial<ResyncState> {
+  if (state.phase !== 'waiting') return {};
+  // The round that was waited for starts now, under its number of before: being woken makes no pause longer.
+  return { phase: 'fetching', round: Math.max(1, state.round - 1), nextWakeAt: at };
+}
+
+/** Folds one control event into the state. Pure and total: an event that does not fit the state changes nothing else. */
+export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
+  switch (event.type) {
+    case 'PartialStateJoined':
+      return {
+        ...initialResyncState,
+        phase: event.fetchAt.length > 0 ? 'fetching' : 'walking',
+        joinEventId: event.joinEventId,
+        joinedVia: event.joinedVia,
+        roomVersion: event.roomVersion,
+        joinedAt: event.at,
+        ...chooseCandidates(noCandidates, {
+          answered: [event.joinedVia],
+          via: event.via ?? [],
+          hints: event.serversInRoom,
+        }),
+        fetchAt: wantedOf(event.fetchAt),
+        degraded: carried(event.lacking),
+        nextWakeAt: event.at,
+      };
+    case 'FullStateJoined':
+      return {
+        ...initialResyncState,
+        phase: 'complete',
+        joinEventId: event.joinEventId,
+        joinedVia: event.joinedVia,
+        roomVersion: event.roomVersion,
+        joinedAt: event.at,
+        ...chooseCandidates(noCandidates, { answered: [event.joinedVia] }),
+        members: event.members,
+        degraded: carried(event.lacking),
+        completedAt: event.at,
+        // What is missing is looked for on.
+        nextWakeAt: event.lacking === undefined ? null : event.at,
+      };
+    case 'RoomCreated':
+      return {
+        ...initialResyncState,
+        phase: 'complete',
+        joinEventId: event.createEventId,
+        roomVersion: event.roomVersion,
+        joinedAt: event.at,
+        members: 1,
+        completedAt: event.at,
+      };
+    case 'ResidentsLearned':
+      return residentsLearned(state, event);
+    case 'SpeakersLearned': {
+      const chosen = chooseCandidates(state, { spoke: event.servers });
+      const isNews = chosen.ranks.spoke > state.ranks.spoke;
+      return { ...state, ...chosen, ...(isNews ? woken(state, event.at) : {}) };
+    }
+    case 'StateFetchStarted': {
+      const { attemptNo, resident, atEventId, atJoin } = event;
+      const turned = atJoin === true && !state.atJoins ? { triedThisRound: [], atJoins: true, asked: [] } : {};
+      return {
+        ...state,
+        ...turned,
+        phase: 'fetching',
+        attempts: attemptNo,
+        attempt: { attemptNo, resident, atEventId, ...(atJoin === true ? { atJoin } : {}) },
+        asking: resident,
+        asked: resident === state.asking && !('asked' in turned) ? state.asked : [],
+        nextWakeAt: event.at,
+      };
+    }
+    case 'StateFetchFailed':
+      return stateFetchFailed(state, event);
+    case 'StateFetched':
+      return stateFetched(state, event);
+    case 'RoundFailed':
+      return roundFailed(state, event);
+    case 'EventsWalked':
+      return {
+        ...state,
+        walked: state.walked + event.walked,
+        corrected: state.corrected + event.corrected,
+        replay: moved(state.replay, event.corrected),
+        nextWakeAt: event.at,
+      };
+    case 'Check6Replayed': {
+      const { position, stateVersion, begun, at } = event;
+      return { ...state, replay: { position, stateVersion, begun }, nextWakeAt: at };
+    }
+    case 'ResyncCompleted':
+      return {
+        ...state,
+        phase: 'complete',
+        attempt: null,
+        members: event.members,
+        replay: null,
+        closesAt: null,
+        completedAt: event.at,
+        // What is missing is looked for on.
+        nextWakeAt: isSeeking(state) ? event.at : null,
+      };
+    case 'JoinRejected':
+      return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
+    case 'JoinRestored':
+      return state.refusedJoin?.startsWith(`${event.userId}: `) === true ? { ...state, refusedJoin: null } : state;
+    case 'EverybodyLeft': {
+      const { phase } = state;
+      if (phase !== 'fetching' && phase !== 'waiting' && phase !== 'walking') return state;
+      return { ...state, ...woken(state, event.at), closesAt: event.until, nextWakeAt: event.at };
+    }
+    case 'StayEnded':
+      return stayEnded(state, event);
+    case 'EventsCorrected':
+      return eventsCorrected(state, event);
+    case 'GapsAssumed':
+    case 'ParentsLearned':
+    case 'AnchorCorrected':
+      return state;
+    case 'GapOpened':
+      return { ...state, gapsOpen: state.gapsOpen + event.eventIds.length };
+    case 'GapFilled':
+      return event.wasGivenUp === true ? state : { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
+    case 'GapClosed':
+      return gapClosed(state, event);
+    case 'GapGivenUp':
+      return { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
+    case 'MissingSought':
+      return missingSought(state, event);
+  }
+}
+
+/** Verdicts that a walk reverses are on events that a replay has not come to. */
+function moved(replay: ReplayPoint | null, corrected: number): ReplayPoint | null {
+  return replay === null ? null : { ...replay, stateVersion: replay.stateVersion + corrected };
+}
+
+type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
+
+function residentsLearned(state: ResyncState, event: Of<'ResidentsLearned'>): ResyncState {
+  const fetchAt = wantedOf([...state.fetchAt, ...event.fetchAt]);
+  const { joinedVia, via = [], serversInRoom } = event;
+  // It has just answered: whatever it said before, it may be asked.
+  const triedThisRound = state.triedThisRound.filter((name) => name !== joinedVia);
+  const walksOn = state.phase === 'walking' && fetchAt.length === 0;
+  return {
+    ...state,
+    ...chooseCandidates(state, { answered: [joinedVia], via, hints: serversInRoom }),
+    fetchAt,
+    triedThisRound,
+    notBefore: without(state.notBefore, joinedVia),
+    ...(state.phase === 'walking' && !walksOn ? { phase: 'fetching' as const } : {}),
+    ...woken(state, event.at),
+  };
+}
+
+function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): ResyncState {
+  const { resident, atEventId, failure, reason, at } = event;
+  const asked = wantedOf([...(resident === state.asking ? state.asked : []), atEventId]);
+  const wanted = state.atJoins ? state.unknown : state.fetchAt;
+  const isDone = !ABOUT_THE_EVENT.has(failure) || wanted.every((eventId) => asked.includes(eventId));
+  const notBefore = without(state.notBefore, resident);
+  return {
+    ...state,
+    attempt: null,
+    triedThisRound: isDone ? [...new Set([...state.triedThisRound, resident])] : state.triedThisRound,
+    asking: resident,
+    asked,
+    unknown: UNKNOWN_THERE.has(failure) && !state.atJoins ? wantedOf([...state.unknown, atEventId]) : state.unknown,
+    failuresThisRound: state.failuresThisRound + 1,
+    notBefore: event.retryAt === undefined ? notBefore : { ...notBefore, [resident]: event.retryAt },
+    lastFailure: { resident, failure, reason, at },
+    nextWakeAt: at,
+  };
+}
+
+function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncState {
+  const { resident, atEventId, missing, at } = event;
+  const fetchAt = wantedOf([...state.fetchAt.filter((eventId) => eventId !== atEventId), ...(event.further ?? [])]);
+  const isAllThere = fetchAt.length === 0;
+  return {
+    ...state,
+    // Whoever gave one state is asked for the next one first.
+    ...chooseCandidates(state, { answered: [resident] }),
+    ...freshRound,
+    asking: resident,
+    asked: resident === state.asking && !state.atJoins ? state.asked : [],
+    phase: isAllThere ? 'walking' : 'fetching',
+    attempt: null,
+    fetchAt,
+    round: 1,
+    failedRounds: isAllThere ? 0 : state.failedRounds,
+    lastFetch: event.counts,
+    digest: event.digest,
+    degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
+    nextWakeAt: at,
+  };
+}
+
+function stayEnded(state: ResyncState, { because, at }: Of<'StayEnded'>): ResyncState {
+  return {
+    ...state,
+    ...{ phase: 'ended', attempt: null, replay: null, closesAt: null, nextWakeAt: null },
+    refusedJoin: because === 'left' ? null : state.refusedJoin,
+    completedAt: state.completedAt ?? at,
+  };
+}
+
+function gapClosed(state: ResyncState, { missing, lackedHere, at }: Of<'GapClosed'>): ResyncState {
+  const closed = { ...state, gapsOpen: Math.max(0, state.gapsOpen - 1) };
+  if (missing === undefined && lackedHere === undefined) return closed;
+  return {
+    ...closed,
+    degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
+    soughtAtGaps: lackedHere === undefined ? state.soughtAtGaps : (state.soughtAtGaps ?? 0),
+    // What is missing is looked for on, as what the state of a join lacks. What one server names hurries no search that goes on.
+    nextWakeAt: state.phase !== 'complete' || (missing === undefined && isSeeking(state)) ? state.nextWakeAt : at,
+  };
+}
+
+function missingSought(state: ResyncState, { left, leftAtGaps = 0, wakeAt }: Of<'MissingSought'>): ResyncState {
+  if (!isSeeking(state)) return state;
+  const { degraded, soughtAtGaps } = state;
+  // What several states lack is counted as the most that one of them does, until it is looked for.
+  const count = Math.max(degraded?.count ?? 0, left);
+  return {
+    ...state,
+    degraded: degraded && { ...degraded, count, found: count - left, sought: degraded.sought + 1 },
+    soughtAtGaps: soughtAtGaps === null || leftAtGaps === 0 || wakeAt === null ? null : soughtAtGaps + 1,
+    nextWakeAt: state.phase === 'complete' ? wakeAt : state.nextWakeAt,
+  };
+}
+
+/** What was found is in its places once nothing is to be corrected any more: a room that lacks nothing then is whole. */
+function eventsCorrected(state: ResyncState, { changed, remaining, members }: Of<'EventsCorrected'>): ResyncState {
+  const { degraded } = state;
+  const isWhole =
+    state.phase === 'complete' && remaining === 0 && degraded !== null && degraded.found >= degraded.count;
+  return {
+    ...state,
+    corrected: state.corrected + changed,
+    members: members ?? state.members,
+    degraded: isWhole ? null : degraded,
+    nextWakeAt: isWhole && state.soughtAtGaps === null ? null : state.nextWakeAt,
+  };
+}
+
+function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
+  const chosen =
+    event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
+  // Those whom a spent round did not reach come first in the next one.
+  const unreached = state.candidates.find((name) => !state.triedThisRound.includes(name));
+  const startAt = isRoundSpent(state) && unreached !== undefined ? chosen.candidates.indexOf(unreached) : 0;
+  return {
+    ...state,
+    candidates: chosen.candidates,
+    ranks: chosen.ranks,
+    ...freshRound,
+    startAt: Math.max(0, startAt),
+    phase: 'waiting',
+    attempt: null,
+    round: event.round + 1,
+    failedRounds: state.failedRounds + 1,
+    nextWakeAt: event.wakeAt,
+  };
+}
+
+function without(record: Readonly<Record<string, number>>, name: ServerName): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
+}
