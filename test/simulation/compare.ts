@@ -7,7 +7,7 @@ import { type EventId, type UserId, domainOf } from '../../src/matrix/identifier
 import { type Pdu } from '../../src/matrix/pdu.ts';
 import { type StateMap } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
-import { readAssumedGaps, readFullAnchors, readPartialAnchors } from '../../src/store/events/anchors.ts';
+import { readAssumedGaps, readPartialAnchors } from '../../src/store/events/anchors.ts';
 import { countCorrectionsDue, isCurrentStateDue } from '../../src/store/events/corrections.ts';
 import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
@@ -58,8 +58,6 @@ class Comparing {
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
   #states: StoredStates | undefined;
-  /** States that stand for those at gaps which were open when the last of us had to go: nobody could be asked any more. */
-  readonly #assumed = new Map<EventId, StateMap>();
 
   constructor(play: Play, store: Store) {
     const { world } = play;
@@ -67,7 +65,7 @@ class Comparing {
     this.#store = store;
     this.oracle = world.oracle(
       (eventId) => this.delivered.has(eventId),
-      (eventId) => this.#assumed.get(eventId) ?? world.truth.stateAfter(eventId),
+      (eventId) => world.truth.stateAfter(eventId),
     );
   }
 
@@ -80,7 +78,7 @@ class Comparing {
       this.#differ('there is no room');
       return;
     }
-    if (room.resync.phase === 'ended' && (room.partial || !(await this.#isCorrected()))) {
+    if (room.resync.phase === 'ended' && (room.partial || !(await this.#isJudged()))) {
       // Nobody of us was left, so nobody judged any more by what was to come.
       this.#play.coverage.count('left before all was judged');
       await this.#compareFolds();
@@ -88,7 +86,6 @@ class Comparing {
     }
     if (room.partial) this.#differ('the room is still partial');
     this.#states = await StoredStates.read(this.#store, world.roomId);
-    if (room.resync.phase === 'ended') await this.#readAssumed();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
     // By states of then, too, which nothing needs any more.
     const outcome = await this.#check6();
@@ -126,18 +123,11 @@ class Comparing {
     if (begun.size > 1) this.#play.coverage.count('two stays');
   }
 
-  /** Whether nothing waits to be looked at again. */
-  async #isCorrected(): Promise<boolean> {
+  /** Whether nothing waits to be looked at again, and no verdict is by a guess: what is decided by one is no function of what was delivered. */
+  async #isJudged(): Promise<boolean> {
     const { roomId } = this.#play.world;
+    if ((await readAssumedGaps(this.#store, roomId)).length > 0) return false;
     return (await countCorrectionsDue(this.#store, roomId)) === 0 && !(await isCurrentStateDue(this.#store, roomId));
-  }
-
-  async #readAssumed(): Promise<void> {
-    const gaps = new Set(await readAssumedGaps(this.#store, this.#play.world.roomId));
-    for (const { eventId, stateAfter } of await readFullAnchors(this.#store, this.#play.world.roomId)) {
-      if (gaps.has(eventId)) this.#assumed.set(eventId, this.#stateOf(stateAfter));
-    }
-    if (gaps.size > 0) this.#play.coverage.count('gaps open when the stay ended', gaps.size);
   }
 
   async #joinsThatBegan(): Promise<Set<EventId>> {
