@@ -1,12 +1,13 @@
 /**
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers and clients, what was
  * pushed and given up, keys that nobody asked for, events that prove nothing and that nothing needs, what states lacked that
- * nobody asks for any more, chunks of states that nothing names. Never the journal. Before that, what older versions left undone
+ * nobody asks for any more or that was awaited for too long, chunks of states that nothing names. Never the journal. Before that, what older versions left undone
  * in whole rooms is opened again.
  */
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';
 import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
+import { forgetAwaited } from '../src/store/events/left-out.ts';
 import { forgetLackingAtGaps, forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
@@ -23,6 +24,8 @@ const KEYS_KEPT_MS = 90 * DAY_MS;
 const DROPPED_KEPT_MS = DAY_MS;
 /** Longer than it is looked for. */
 const LACKING_AT_GAPS_KEPT_MS = 30 * DAY_MS;
+/** What a room lacks is looked for beside this (missing-events.ts); that pushed events are refused for want of it is final then. */
+const AWAITED_KEPT_MS = 30 * DAY_MS;
 /** Each room is looked through so often, */
 const COLLECT_EVERY_MS = DAY_MS;
 /** and for so long at a time: a big one keeps the others waiting for no longer, and is gone on with an hour later. */
@@ -60,6 +63,7 @@ export async function maintain(
   const missing =
     (await allOf(() => forgetUnsought(store, ROWS_A_BATCH))) +
     (await allOf(() => forgetLackingAtGaps(store, now - LACKING_AT_GAPS_KEPT_MS, ROWS_A_BATCH)));
+  const awaited = await allOf(() => forgetAwaited(store, now - AWAITED_KEPT_MS, ROWS_A_BATCH));
   let chunks = 0;
   while (!isOver()) {
     const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });
@@ -73,5 +77,5 @@ export async function maintain(
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
     }
   }
-  return { reopened, transactions: transactions + sent, keys, staged, outliers, missing, chunks };
+  return { reopened, transactions: transactions + sent, keys, staged, outliers, missing, awaited, chunks };
 }

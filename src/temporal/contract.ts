@@ -77,6 +77,8 @@ export interface MaintainResult {
   readonly outliers: number;
   /** Events that a state lacked which nobody asks for any more. */
   readonly missing: number;
+  /** Events that were awaited for too long. */
+  readonly awaited: number;
   readonly chunks: number;
 }
 

@@ -54,6 +54,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     staged: 0,
     outliers: 0,
     missing: 0,
+    awaited: 0,
     chunks: 0,
   });
   expect(await answersLeft()).toBe(100);
@@ -66,6 +67,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     staged: 0,
     outliers: 0,
     missing: 0,
+    awaited: 0,
     chunks: 0,
   });
 });
@@ -135,6 +137,20 @@ test('what only the state at a gap was taken without is forgotten after a month,
     `SELECT event_id AS "eventId" FROM missing_events WHERE room_id = '!lacks:t' ORDER BY event_id COLLATE "C"`,
   );
   expect(left.map(({ eventId }) => eventId)).toEqual(['$of-room', '$young']);
+});
+
+test('what was awaited for a month in vain is forgotten, and what was awaited since is not', async () => {
+  await store.query(
+    `INSERT INTO awaited_events (room_id, event_id, awaited_by, since)
+     SELECT '!awaits:t', name, 'there.test', $1::bigint - age
+       FROM (VALUES ('$old', $2::bigint), ('$young', 1)) AS i(name, age)`,
+    [now, 31 * DAY],
+  );
+  expect(await pass(1_000)).toMatchObject({ awaited: 1 });
+  const left = await store.query<{ id: string }>(
+    `SELECT event_id AS id FROM awaited_events WHERE room_id = '!awaits:t'`,
+  );
+  expect(left).toEqual([{ id: '$young' }]);
 });
 
 test('of events that nobody has judged those that nothing needs are deleted after a day, and no others', async () => {

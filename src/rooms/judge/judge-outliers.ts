@@ -9,6 +9,7 @@ import { authEventIdsOf, impliedAuthEvents } from '../../matrix/auth/auth-events
 import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { lookAgainAt } from '../../store/events/corrections.ts';
+import { awaitInTurn } from '../../store/events/left-out.ts';
 import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -82,6 +83,7 @@ export async function judgeOutliers(
   }
 
   const others = await recordOutlierVerdicts(sql, roomId, await judgeLoaded(byId, rules, onProgress));
+  await awaitInTurn(sql, roomId, lackingVerdicts(byId, rules));
   for (const eventId of others) judgedByOthers.add(eventId);
   await lookAgainAt(
     sql,
@@ -154,12 +156,25 @@ export async function judgeLoaded(
   return verdicts;
 }
 
-/** Auth events that are not here, and for want of which others are not judged. */
-export function awaitedBy(judged: ReadonlyMap<EventId, Outlier>, rules: RoomVersionRules): EventId[] {
-  const awaited = new Set<EventId>();
-  for (const { event, verdict } of judged.values()) {
-    if (verdict !== 'unjudged') continue;
-    for (const eventId of authEventIdsOf(event, rules)) if (!judged.has(eventId)) awaited.add(eventId);
+/** Of each event that could not be judged, the auth events that have no verdict: they are not here, or lack others in turn. */
+function lackingVerdicts(
+  judged: ReadonlyMap<EventId, Outlier>,
+  rules: RoomVersionRules,
+): ReadonlyMap<EventId, readonly EventId[]> {
+  const hasVerdict = (eventId: EventId): boolean =>
+    ['accepted', 'rejected'].includes(judged.get(eventId)?.verdict ?? '');
+  const lacking = new Map<EventId, readonly EventId[]>();
+  for (const [eventId, { event, verdict }] of judged) {
+    if (verdict === 'unjudged')
+      lacking.set(
+        eventId,
+        authEventIdsOf(event, rules).filter((id) => !hasVerdict(id)),
+      );
   }
-  return [...awaited];
+  return lacking;
+}
+
+/** Auth events that have no verdict, and for want of which others are not judged. */
+export function awaitedBy(judged: ReadonlyMap<EventId, Outlier>, rules: RoomVersionRules): EventId[] {
+  return [...new Set([...lackingVerdicts(judged, rules).values()].flat())];
 }

@@ -3,7 +3,7 @@
  * gave in all tries until it comes: then what was rejected for want of it is judged again, as a correction. The verdict is
  * written down as that on an outlier, and the event is taken into the timeline by it.
  */
-import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
 import { awaitEvents } from '../../store/events/left-out.ts';
 import { readPdus, recordOutlierVerdicts } from '../../store/events/pdus.ts';
@@ -11,6 +11,8 @@ import { type Sql } from '../../store/open-store.ts';
 
 export interface UnprovenEvent {
   readonly eventId: EventId;
+  /** Who sent it to us. */
+  readonly origin: ServerName;
   /** Its auth events that have no verdict. */
   readonly missingAuthEvents: readonly EventId[];
   readonly reason: string;
@@ -19,7 +21,9 @@ export interface UnprovenEvent {
 /** Rejects stored events, until what they lack comes. Several servers may have given one: it is rejected once. */
 export async function refuseUnproven(sql: Sql, roomId: RoomId, events: readonly UnprovenEvent[]): Promise<void> {
   if (events.length === 0) return;
-  const missing = [...new Set(events.flatMap(({ missingAuthEvents }) => missingAuthEvents))];
+  const missing = events.flatMap(({ origin, missingAuthEvents }) =>
+    missingAuthEvents.map((eventId) => ({ eventId, awaitedBy: origin })),
+  );
   await awaitEvents(sql, roomId, missing);
   const rejected = { verdict: 'rejected', authDepth: null, rule: 'auth-event-missing' } as const;
   const verdicts = new Map(events.map(({ eventId, reason }) => [eventId, { ...rejected, eventId, reason }]));

@@ -251,7 +251,12 @@ class Turn {
           const { missingAuthEvents, reason } = admission;
           if (this.#isTooOften(row)) {
             const tries = `It was asked for in vain ${row.attempts} times.`;
-            unproven.push({ eventId: row.eventId, missingAuthEvents, reason: `${reason} ${tries}` });
+            unproven.push({
+              eventId: row.eventId,
+              origin: row.origin,
+              missingAuthEvents,
+              reason: `${reason} ${tries}`,
+            });
             // It has a verdict now, with which the next turn takes it in.
             this.#aside.push({ nid: row.nid, reason });
             break;

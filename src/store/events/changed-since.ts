@@ -5,6 +5,7 @@
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { textArray } from '../sql-values.ts';
+import { IN_PASSING } from './auth-events.ts';
 import { noteVerdicts } from './corrections.ts';
 import { type Omissions } from './left-out.ts';
 
@@ -39,7 +40,7 @@ export async function addChangedSince(
       WHERE e.partial IS NOT TRUE
         AND CASE n.type
               WHEN 'left out' THEN coalesce(e.verdict, o.verdict) = 'accepted'
-              WHEN 'awaited' THEN coalesce(e.verdict, o.verdict) IS NOT NULL
+              WHEN 'awaited' THEN e.verdict IS NOT NULL OR o.rule IS DISTINCT FROM '${IN_PASSING}' AND o.verdict IS NOT NULL
               -- Who had read it as an outlier judged by that verdict, or had left open what waits for it.
               WHEN 'PduAccepted' THEN p.state_key_nid IS NOT NULL AND coalesce(o.verdict <> e.verdict, cardinality($4::text[]) > 0)
               WHEN 'PduRejected' THEN p.state_key_nid IS NOT NULL AND coalesce(o.verdict <> e.verdict, cardinality($4::text[]) > 0)

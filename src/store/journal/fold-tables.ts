@@ -132,7 +132,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
   },
   {
     name: 'awaited_events',
-    key: ['room_id', 'event_id'],
+    key: ['room_id', 'event_id', 'awaited_by'],
     columns: {},
     noFold: 'as `left_out`: ids of an answer, which no entry repeats',
   },

@@ -145,11 +145,23 @@ export const leftOut = pgTable(
   (table) => [primaryKey({ columns: [table.roomId, table.eventId, table.anchorId] })],
 );
 
-/** Auth events that are not held, or not judged, and for want of which events of a state are not judged either. */
+/** Auth events that are not held, or not judged, and for want of which events are not judged, or are rejected. */
 export const awaitedEvents = pgTable(
   'awaited_events',
-  { roomId: text('room_id').$type<RoomId>().notNull(), eventId: text('event_id').$type<EventId>().notNull() },
-  (table) => [primaryKey({ columns: [table.roomId, table.eventId] })],
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    /** The server that sent what cites it, or the anchor whose state lacks that; empty: not known. */
+    awaitedBy: text('awaited_by').$type<ServerName | EventId | ''>().notNull().default(''),
+    /** When it was awaited last, to a day: milliseconds since the Unix epoch. */
+    since: int8()
+      .notNull()
+      .default(sql`floor(extract(epoch FROM now()) * 1000)::bigint`),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.eventId, table.awaitedBy] }),
+    index('awaited_events_by_age').on(table.since),
+  ],
 );
 
 /**

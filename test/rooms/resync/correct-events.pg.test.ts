@@ -10,7 +10,7 @@ import { type Store, type Transaction, withTransaction } from '../../../src/stor
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
-import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
+import { awaitedBy, judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
 import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { setStagedAside, stagePdus } from '../../../src/store/tables/staged-pdus.ts';
@@ -63,6 +63,11 @@ async function turn(room: PartialRoom, name: string, is: 'accepted' | 'rejected'
   const was = is === 'accepted' ? 'rejected' : 'accepted';
   const why = is === 'rejected' ? { rule: 'auth-event-rejected', reason: 'it cites what is rejected' } : {};
   await room.journal({ type: 'VerdictChanged', eventId: room.id(name), was, is, cause: await positionOf(), ...why });
+}
+
+/** Judges events as whoever fetched something judges them. */
+function judgeAnswer(room: PartialRoom, ...names: readonly string[]) {
+  return judgeOutliers(store, room.roomId, rulesOfJoined('10'), ids(room, ...names), () => undefined);
 }
 
 async function positionOf(): Promise<number> {
@@ -261,12 +266,32 @@ describe('what a state lacks', () => {
     await insertOutlier(room, invite, 'unjudged');
     await insertOutlier(room, joined, 'unjudged');
     await room.fetch(...KNOWN);
-    const omissions = { leftOut: [room.id('carol')], awaited: [] };
+    const answer = await judgeAnswer(room, ...KNOWN, 'invite', 'carol');
+    const omissions = { leftOut: [room.id('carol')], awaited: awaitedBy(answer, rulesOfJoined('10')) };
     await recordOmissions(store, room.roomId, room.id('before'), omissions);
     await room.walk();
     await insertOutlier(room, bob, 'unjudged');
     const fetched = ids(room, ...KNOWN, 'bob', 'invite');
     await judgeOutliers(store, room.roomId, rulesOfJoined('10'), fetched, () => undefined);
+    await room.correct();
+    expect(await stateAfter(room, 'before')).toEqual(ids(room, ...KNOWN, 'carol'));
+  });
+
+  test('gets its place when what it waits for comes first without its proof, and whoever has that judges it alone', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    const joined = member('carol', CAROL, 'join', { auth: [...AUTH, 'invite'] });
+    await insertOutlier(room, joined, 'unjudged');
+    await room.fetch(...KNOWN);
+    const answer = await judgeAnswer(room, ...KNOWN, 'carol');
+    const omissions = { leftOut: [room.id('carol')], awaited: awaitedBy(answer, rulesOfJoined('10')) };
+    expect(omissions.awaited).toEqual([room.id('invite')]);
+    await recordOmissions(store, room.roomId, room.id('before'), omissions);
+    await room.walk();
+    await insertOutlier(room, invite, 'unjudged');
+    await judgeAnswer(room, ...KNOWN, 'invite');
+    await insertOutlier(room, bob, 'unjudged');
+    await judgeAnswer(room, ...KNOWN, 'bob');
     await room.correct();
     expect(await stateAfter(room, 'before')).toEqual(ids(room, ...KNOWN, 'carol'));
   });
