@@ -332,14 +332,16 @@ export class Play {
     const { roomId } = this.world;
     for (let rounds = 0; rounds < SETTLING_ROUNDS_MAX; rounds += 1) {
       await this.#alive(() => this.#process.finishJoins());
-      const next = await this.#alive(() => this.#work(50));
       await this.#rest();
-      await this.#look();
+      // Before it is asked what is to be done: what is taken in meanwhile may make something due.
       const staged = await this.#process.fragile.store.query<{ at: number }>(
         `SELECT not_before AS at FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL ORDER BY not_before`,
         [roomId],
       );
       const intents = await this.#process.fragile.store.query(`SELECT FROM join_intents WHERE room_id = $1`, [roomId]);
+      const next = await this.#alive(() => this.#work(50));
+      await this.#rest();
+      await this.#look();
       const isOver = next?.action.type === 'close';
       if (isOver && staged.length === 0 && intents.length === 0) return;
       const now = this.#machine.clock.now();

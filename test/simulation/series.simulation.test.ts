@@ -9,13 +9,11 @@ import { runSeries } from './series.ts';
 /** Consecutive seeds; the first ones, so that everybody's runs are the same. */
 const RUNS = RUNS_FOR_COVERAGE;
 const LANES = 6;
-/** Seeds whose end differs, for a reason that is not found yet: 96, two stays, of which the first ends with a gap in its last round. */
-const UNSOLVED: ReadonlySet<number> = new Set([96]);
 /** A machine that is busy besides takes many times as long as the four minutes of a quiet one; what hangs ends by bounds of its own. */
 const SERIES_MS_MAX = 45 * 60_000;
 
 test(
-  `${RUNS} simulated rooms, but for ${UNSOLVED.size}, end as a classic join would have them`,
+  `${RUNS} simulated rooms end as a classic join would have them`,
   async () => {
     const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulation-'));
     const server = await openServer(folder);
@@ -26,8 +24,7 @@ test(
         runs: RUNS,
         lanes: LANES,
       });
-      const unexpected = failed.filter(({ plan }) => !UNSOLVED.has(plan.seed));
-      expect(unexpected.map(({ plan, differences }) => ({ seed: plan.seed, differences }))).toEqual([]);
+      expect(failed.map(({ plan, differences }) => ({ seed: plan.seed, differences }))).toEqual([]);
       const median = delivered.toSorted((a, b) => a - b)[Math.floor(RUNS / 2)];
       expect(median).toBeGreaterThanOrEqual(40);
       expect(crashed).toBeGreaterThanOrEqual(RUNS / 3);
