@@ -38,8 +38,8 @@ export function startReceiver(context: RoomsContext): Receiver {
       const screening = await screen.screen(origin, pdus, AbortSignal.any([closing.signal]));
       if (screening.outcome === 'limited') return { outcome: 'limited', retryAfterMs: LIMITED_RETRY_AFTER_MS };
       const response = { pdus: screening.results };
-      // Nothing is taken in, so it may come again: an answer that is kept would cost its sender less than us.
-      if (screening.pdus.length === 0) return { outcome: 'answered', response };
+      // Most of all transactions hold no PDUs: the answer to these is always the same.
+      if (pdus.length === 0) return { outcome: 'answered', response };
       const answer = await stageTransaction(store, { origin, txnId, response }, screening.pdus);
       for (const { roomId, waitsFor } of screening.pdus) {
         if (waitsFor.length === 0) workOff.poke(roomId);

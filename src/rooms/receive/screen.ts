@@ -3,10 +3,10 @@
  * at all, the room's ACL, and whether the room is ours. Each is judged by itself; whatever asks the network, or other
  * events, comes later.
  *
- * A server that has too much waiting here already is told to come back before anything is stored. Of a room that has, each event
- * is refused by name, and no other room suffers: told to come back, senders leave our whole server alone for many minutes,
- * and one flooded room would cost all others what they say. What is refused so is not lost. Nobody sends it again, but the
- * next event of the room cites it, directly or not, and what an event lacks is asked for.
+ * A server that has too much waiting here, in all or in one room, is told to come back before anything is stored, and keeps what it
+ * has. Senders may leave our whole server alone for minutes then, so it is told so for what it sent itself only: a room's share is
+ * divided evenly between the servers of which events wait there, once it is used up, and whoever has less than his part is taken in,
+ * however many others have. Those that are not believed to be in the room have a share of their own, since names are free.
  */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
@@ -19,14 +19,18 @@ import { type AclReader, createAclReader } from './server-acl.ts';
 
 /** Events of one server that wait here, but for a gap; it sends 50 at a time, and a turn takes as many. */
 const STAGED_OF_ORIGIN_MAX = 2_000;
-/** And of these in one room, those that wait for a gap too: what one room lacks keeps no other room of the server waiting. */
-const STAGED_OF_ORIGIN_IN_ROOM_MAX = 2_000;
 /** Whatever they wait for, in all rooms. */
 const STAGED_OF_ORIGIN_AT_ALL_MAX = 20_000;
-/** Events of one room that wait here: more than a busy room says in an hour, while its gap is closed. */
+/** Events of one room that wait here, for a gap too: more than a busy room says in an hour, while its gap is closed. */
 const STAGED_OF_ROOM_MAX = 5_000;
-/** Who has fewer than these in a room may send more, however many others have: a flood keeps nobody else out. */
-const STAGED_OF_SENDER_IN_ROOM_MIN = 200;
+/** Of these, what one server may have however many others have some: all that it says in such an hour. */
+const STAGED_OF_ORIGIN_IN_ROOM_MIN = 200;
+/** Both, for servers that are not believed to be in the room: a quarter of what there is beside, and one transaction. */
+const STAGED_OF_OUTSIDERS_MAX = 1_250;
+const STAGED_OF_OUTSIDER_MIN = 50;
+/** Rows of a room that are counted: beyond these its servers have their parts anyway. */
+const COUNTED_OF_ROOM_MAX = 20_000;
+
 export type Screening =
   | {
       readonly outcome: 'screened';
@@ -76,26 +80,24 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
     isAllowed,
     async screen(origin, received, signal) {
       const roomIds = [...new Set(received.map(({ roomId }) => roomId))];
-      const counted = { ofRoom: STAGED_OF_ROOM_MAX, ofOrigin: STAGED_OF_ORIGIN_AT_ALL_MAX };
+      const counted = { ofRoom: COUNTED_OF_ROOM_MAX, ofOrigin: STAGED_OF_ORIGIN_AT_ALL_MAX };
       const { rooms, ofOrigin } = await readPushedRooms(store, origin, roomIds, counted);
       const isOver = ofOrigin.staged >= STAGED_OF_ORIGIN_AT_ALL_MAX || ofOrigin.beforeNoGap >= STAGED_OF_ORIGIN_MAX;
       if (isOver) return { outcome: 'limited' };
-      const isFull = ({ staged, stagedOfOrigin: own }: PushedRoom): boolean =>
-        own >= STAGED_OF_ORIGIN_IN_ROOM_MAX || (staged >= STAGED_OF_ROOM_MAX && own >= STAGED_OF_SENDER_IN_ROOM_MIN);
-
-      const refusalOf = async (room: PushedRoom): Promise<string | undefined> => {
-        if (!(await isAllowed(room, origin))) return `${room.roomId} denies ${origin} by its ACL`;
-        return isFull(room)
-          ? 'too many events of the room wait here; it will be asked for when another cites it'
-          : undefined;
-      };
+      const denied = new Set<RoomId>();
+      for (const room of rooms.values()) {
+        if (!(await isAllowed(room, origin))) denied.add(room.roomId);
+        else if (isOverItsPart(room)) return { outcome: 'limited' };
+      }
       const results: Record<EventId, { error?: string }> = {};
       const pdus = new Map<EventId, PduToStage>();
       for (const { roomId, room, event } of await screenByRoom(rooms, received, signal)) {
         const { eventId } = event;
         // A bad copy beside a good one changes nothing.
         if (eventId === null || pdus.has(eventId)) continue;
-        const error = event.outcome === 'refused' ? event.reason : await refusalOf(room);
+        const isDenied = denied.has(roomId);
+        const error =
+          event.outcome === 'refused' ? event.reason : isDenied ? `${roomId} denies ${origin} by its ACL` : undefined;
         results[eventId] = error === undefined ? {} : { error };
         if (event.outcome === 'refused' || error !== undefined) continue;
         pdus.set(eventId, { roomId, eventId, raw: event.raw, waitsFor: room.isAnybodyIn ? [] : room.intents });
@@ -103,6 +105,13 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
       return { outcome: 'screened', results, pdus: [...pdus.values()] };
     },
   };
+}
+
+/** Whether the server has its part of what may wait of the room, and there is nothing left beside. Of a room that is not ours nothing waits. */
+function isOverItsPart({ isInside, stagedBeside, originsBeside, stagedOfOrigin }: PushedRoom): boolean {
+  const share = isInside ? STAGED_OF_ROOM_MAX : STAGED_OF_OUTSIDERS_MAX;
+  const part = isInside ? STAGED_OF_ORIGIN_IN_ROOM_MIN : STAGED_OF_OUTSIDER_MIN;
+  return stagedBeside >= share && stagedOfOrigin >= Math.max(part, share / originsBeside);
 }
 
 /** The version of a room that we are in, or those of which it is said to be that we are about to join, as far as we know them. */

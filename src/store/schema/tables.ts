@@ -168,9 +168,14 @@ export const receivedTransactions = pgTable(
     txnId: text().notNull(),
     response: json().$type<JsonObject>().notNull(),
     receivedAt: int8().notNull(),
+    /** No event of it was taken in. */
+    isOfNothing: boolean().notNull().default(false),
   },
   (table) => [
     primaryKey({ columns: [table.origin, table.txnId] }),
     index('received_transactions_by_age').on(table.receivedAt),
+    index('received_transactions_of_nothing')
+      .on(table.origin, table.receivedAt)
+      .where(sql`is_of_nothing`),
   ],
 );

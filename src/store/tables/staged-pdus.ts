@@ -9,7 +9,7 @@ import { invariant } from '../../invariant.ts';
 import { type Sql, type Store, withTransaction } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
-import { readTransactionResponse } from './transactions.ts';
+import { forgetOfNothing, readTransactionResponse } from './transactions.ts';
 
 /** The database's clock, milliseconds since the Unix epoch. */
 export const NOW_MS = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
@@ -44,6 +44,9 @@ export const DROPPED_BY_TURNS = `(
          NOT EXISTS (SELECT FROM room_servers b WHERE b.room_id = d.room_id AND b.server_name = d.origin) AS is_of_stranger
     FROM staged_pdus d WHERE room_id = $1 AND dropped_at IS NOT NULL
    ORDER BY turn, is_of_stranger, dropped_at DESC, nid DESC)`;
+
+/** Of a server, the newest answers to transactions of which nothing was taken in: as many as may overlap. */
+const OF_NOTHING_KEPT = 4;
 
 export interface PduToStage {
   readonly roomId: RoomId;
@@ -82,7 +85,9 @@ export interface SetAside {
 
 /**
  * Records the answer to a transaction and stores its events, all at once. Where another process, or an earlier try, has
- * answered the same transaction, nothing is stored and that answer is given.
+ * answered the same transaction, nothing is stored and that answer is given. What was answered without taking anything in is
+ * remembered too, since it might be another answer later, but little of it: a server sends the next transaction when this one is
+ * answered, and what costs it nothing may not fill a table of ours.
  */
 export async function stageTransaction(
   store: Store,
@@ -91,15 +96,16 @@ export async function stageTransaction(
 ): Promise<JsonObject> {
   return withTransaction(store, async (tx) => {
     const recorded = await tx.query(
-      `INSERT INTO received_transactions (origin, txn_id, response, received_at) VALUES ($1, $2, $3, ${NOW_MS})
-       ON CONFLICT DO NOTHING RETURNING txn_id`,
-      [origin, txnId, JSON.stringify(response)],
+      `INSERT INTO received_transactions (origin, txn_id, response, received_at, is_of_nothing)
+       VALUES ($1, $2, $3, ${NOW_MS}, $4) ON CONFLICT DO NOTHING RETURNING txn_id`,
+      [origin, txnId, JSON.stringify(response), pdus.length === 0],
     );
     if (recorded.length === 0) {
       const winners = await readTransactionResponse(tx, origin, txnId);
       invariant(winners !== undefined, 'an answer that is in the way is there');
       return winners;
     }
+    if (pdus.length === 0) await forgetOfNothing(tx, origin, OF_NOTHING_KEPT);
     await stagePdus(tx, origin, pdus, 'pushed');
     return response;
   });

@@ -14,9 +14,13 @@ export interface PushedRoom {
   readonly isAnybodyIn: boolean;
   /** Joins of ours under way. */
   readonly intents: readonly EventId[];
-  /** Events of it that are staged, weighed, up to the share's end. */
-  readonly staged: number;
-  /** And of these, those that the server sent that is asked about. */
+  /** The server that is asked about is believed to be in it. */
+  readonly isInside: boolean;
+  /** Events of it that are staged, weighed, of this server and all others that are inside as it is, or outside. */
+  readonly stagedBeside: number;
+  /** Of how many servers these are. */
+  readonly originsBeside: number;
+  /** Those of the server itself, weighed. */
   readonly stagedOfOrigin: number;
 }
 
@@ -32,6 +36,11 @@ export interface StagedOfOrigin {
   readonly staged: number;
   /** Those of them that wait for no open gap. */
   readonly beforeNoGap: number;
+}
+
+/** Whether a server is believed to be in the room `i`. */
+function isInside(server: string): string {
+  return `EXISTS (SELECT FROM room_servers b WHERE b.room_id = i.room_id AND b.server_name = ${server})`;
 }
 
 /** Rooms, in no particular order, and what is staged of `origin`; each is weighed up to a maximum of rows. */
@@ -60,13 +69,19 @@ export async function readPushedRooms(
             ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id AND j.what = 'join'
                    ORDER BY created_at DESC LIMIT 10)
               AS intents,
-            (SELECT ${WEIGHT} FROM (SELECT raw FROM staged_pdus s
-                                    WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared) AS staged,
+            ${isInside('$1')} AS "isInside", beside.staged AS "stagedBeside", beside.origins AS "originsBeside",
             o.staged AS "ofOrigin", o.before_no_gap AS "beforeNoGap",
             (SELECT ${WEIGHT} FROM (SELECT raw FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.origin = $1 AND s.dropped_at IS NULL LIMIT $3)
                                   AS shared) AS "stagedOfOrigin"
        FROM of_origin o CROSS JOIN unnest($2::text[]) AS i(room_id)
+      CROSS JOIN LATERAL (
+        SELECT coalesce(sum(weight), 0)::int AS staged, count(*) AS origins
+          FROM (SELECT origin, ${WEIGHT} AS weight
+                  FROM (SELECT origin, raw FROM staged_pdus s
+                         WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared
+                 GROUP BY origin) AS of_each
+         WHERE ${isInside('of_each.origin')} = ${isInside('$1')}) AS beside
        LEFT JOIN rooms r ON r.room_id = i.room_id AND r.epoch > 0`,
     [origin, roomIds, countMax.ofRoom, countMax.ofOrigin],
   );

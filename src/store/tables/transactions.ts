@@ -26,3 +26,13 @@ export async function readTransactionResponse(
 export function forgetTransactions(sql: Sql, receivedBefore: number, limit: number): Promise<number> {
   return deleteOlder(sql, { table: 'received_transactions', time: 'received_at' }, receivedBefore, limit);
 }
+
+/** Forgets the answers to the server's transactions of which nothing was taken in, but for the newest `kept`. */
+export async function forgetOfNothing(sql: Sql, origin: ServerName, kept: number): Promise<void> {
+  await sql.query(
+    `DELETE FROM received_transactions WHERE ctid = ANY (ARRAY(
+       SELECT ctid FROM received_transactions WHERE origin = $1 AND is_of_nothing
+        ORDER BY received_at DESC, txn_id OFFSET $2))`,
+    [origin, kept],
+  );
+}
