@@ -88,7 +88,8 @@ function givenKeys(keys: JsonObject, member: string): GivenKey[] {
 
 function isKey(key: Json): boolean {
   if (typeof key === 'string') return true;
-  return isJsonObject(key) && typeof key['key'] === 'string' && areSignatures(key['signatures']);
+  if (!isJsonObject(key) || typeof key['key'] !== 'string' || !areSignatures(key['signatures'])) return false;
+  return typeof (key['fallback'] ?? false) === 'boolean';
 }
 
 /** Texts by key id, by user. */

@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { type UserId } from '../matrix/identifiers.ts';
+import { parseFilter } from '../matrix/client/filter.ts';
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { insertFilter, readFilter } from '../store/tables/filters.ts';
@@ -19,12 +20,14 @@ const FILTERS_MAX = 1000;
 /** 96 bits of SHA-256 in base64url, among a thousand of one user. */
 const ID_CHARS = 16;
 
-/** Keeps a filter and gives its id. What it says is for whoever applies it to judge. */
+/** Keeps a filter and gives its id. Throws an `AccountError` for what no sync could apply. */
 export async function saveFilter(
   { store, clock }: AccountsContext,
   userId: UserId,
   filter: JsonObject,
 ): Promise<string> {
+  const read = parseFilter(filter);
+  if (!read.ok) throw new AccountError('invalid', read.reason);
   const json = canonicalJson(filter);
   if (Buffer.byteLength(json) > FILTER_BYTES_MAX) {
     throw new AccountError('invalid', `a filter has at most ${FILTER_BYTES_MAX} bytes`);

@@ -23,15 +23,18 @@ interface Stage {
   readonly pass: (auth: JsonObject) => Promise<void>;
 }
 
+const text = z.string({ error: 'a string' }).optional();
+const anyStage = z.object({ type: text, session: text });
+
 /** Throws a `MatrixError` that tells the stage, until `auth` passes it. */
 async function requireStage(auth: Json | undefined, { type, pass }: Stage): Promise<void> {
   if (auth !== undefined && !isJsonObject(auth)) throw new MatrixError(400, 'M_BAD_JSON', 'auth: expected an object');
-  const given = auth?.['session'];
-  const isGiven = typeof given === 'string' && given.length <= SESSION_CHARS_MAX;
+  const { type: tried, session: given = '' } = readMembers(auth ?? {}, anyStage);
+  const isGiven = given !== '' && given.length <= SESSION_CHARS_MAX;
   const session = isGiven ? given : randomBytes(SESSION_BYTES).toString('base64url');
   const ask = { flows: [{ stages: [type] }], params: {}, completed: [], session };
-  if (auth?.['type'] === undefined) throw new MatrixError(401, null, 'authenticate', ask);
-  if (auth['type'] !== type) throw new MatrixError(401, 'M_UNRECOGNIZED', 'that is not a stage of this flow', ask);
+  if (auth === undefined || tried === undefined) throw new MatrixError(401, null, 'authenticate', ask);
+  if (tried !== type) throw new MatrixError(401, 'M_UNRECOGNIZED', 'that is not a stage of this flow', ask);
   try {
     await pass(auth);
   } catch (error) {
@@ -49,8 +52,8 @@ export function requireDummy(auth: Json | undefined): Promise<void> {
 
 const passwordStage = z.object({
   password: z.string({ error: 'a password' }),
-  identifier: z.object({ user: z.string({ error: 'a user' }).optional() }, { error: 'an object' }).optional(),
-  user: z.string({ error: 'a user' }).optional(),
+  identifier: z.object({ type: text, user: text }, { error: 'an object' }).optional(),
+  user: text,
 });
 
 /** The user types his password once more; each try counts as a login. */

@@ -92,7 +92,6 @@ export interface ClientServerOptions extends Omit<ClientContext, 'limiters' | 'a
 /** The server, not yet listening. */
 export function createClientServer(options: ClientServerOptions): FastifyInstance {
   const { logger, tls, isBehindProxy } = options;
-  const answerError = createAnswerError(logger, translateError);
   const app = createApp({
     tls,
     isBehindProxy,
@@ -102,11 +101,10 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
     keepAliveMs: KEEP_ALIVE_MS,
     connectionsMax: CONNECTIONS_MAX,
     trustCaller: false,
-    // What Fastify refuses before there is a route has passed no hook.
-    answerError: (error, request, reply) => answerError(error, request, reply.headers(HEADERS)),
+    answerError: createAnswerError(logger, translateError),
+    headers: HEADERS,
   });
   app.addHook('onRequest', (request, reply, done) => {
-    reply.headers(HEADERS);
     if (request.method !== 'OPTIONS') done();
     else void reply.header('access-control-max-age', PREFLIGHT_SECONDS).code(204).send();
   });

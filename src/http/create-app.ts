@@ -1,7 +1,7 @@
 /** A listener, not yet listening: limits on what a caller may send and how slowly, a span a request, and how it fails. */
-import Fastify, { type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { traceInbound } from '../telemetry/inbound.ts';
-import { type AnswerError } from './answer-error.ts';
+import { type AnswerError, answerUnreadable } from './answer-error.ts';
 import { unrecognized } from './endpoint.ts';
 
 /** An identifier of 255 bytes, each percent-encoded. */
@@ -28,11 +28,13 @@ export interface AppOptions {
   /** The caller's `traceparent` is continued: for operators only. */
   readonly trustCaller: boolean;
   readonly answerError: AnswerError;
+  /** Of every answer, those included that are given before there is a request; absent: none. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** Whoever waits for an answer is answered by its own limit, and does not keep us from closing. */
 export function createApp(options: AppOptions): FastifyInstance {
-  const { tls, headersMs, requestMs, answerError } = options;
+  const { tls, headersMs, requestMs, answerError, headers = {} } = options;
   const listener = {
     headersTimeout: headersMs,
     connectionsCheckingInterval: Math.min(headersMs, requestMs, CHECK_EVERY_MS_MAX),
@@ -47,7 +49,10 @@ export function createApp(options: AppOptions): FastifyInstance {
     keepAliveTimeout: options.keepAliveMs,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: PARAMETER_CHARS_MAX, ignoreTrailingSlash: true },
-    frameworkErrors: answerError,
+    // What Fastify refuses before there is a route has passed no hook.
+    frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) =>
+      answerError(error, request, reply.headers(headers)),
+    clientErrorHandler: answerUnreadable(headers),
   } as const;
   const app: FastifyInstance =
     tls === undefined
@@ -60,6 +65,10 @@ export function createApp(options: AppOptions): FastifyInstance {
   app.addHook('onRequest', traceInbound({ trustCaller: options.trustCaller }));
   // A body that nobody asked for is not read, however large; Fastify would read it before it says that there is nothing.
   app.addHook('preParsing', async ({ is404 }) => (is404 ? unrecognized(404)() : undefined));
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.headers(headers);
+    done();
+  });
   app.setErrorHandler(answerError);
   app.setNotFoundHandler(unrecognized(404));
   return app;

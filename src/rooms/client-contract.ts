@@ -69,7 +69,7 @@ export interface ClientJoin {
   readonly userId: UserId;
   /** Servers to ask, the best first. */
   readonly via: readonly ServerName[];
-  /** Of the join: `displayname` and `avatar_url`. */
+  /** What the join says besides: `displayname`, `avatar_url`, and a `reason`. */
   readonly profile: JsonObject;
   readonly signal: AbortSignal;
 }

@@ -68,4 +68,6 @@ export interface SyncAnswer {
 
 export interface Sync {
   sync(request: SyncRequest): Promise<SyncAnswer>;
+  /** Up to where all was given with a token, for who asks for a room as it was then. */
+  positionOf(token: string): number;
 }

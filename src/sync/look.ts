@@ -17,7 +17,7 @@ import { readTransactionIds } from '../store/tables/client-transactions.ts';
 import { readKeyCounts } from '../store/tables/device-keys.ts';
 import { type RoomPart, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { SyncError } from './error.ts';
-import { type SyncFilter, passes, passesRoom } from './filter.ts';
+import { type SyncFilter, passes, passesRoom } from '../matrix/client/filter.ts';
 import {
   type RoomSpan,
   type RoomsQuery,

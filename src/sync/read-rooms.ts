@@ -22,7 +22,7 @@ import { type TrieDifference } from '../store/snapshots/compare-tries.ts';
 import { type StatePair, type StateRead, diffStates, readStates } from '../store/snapshots/many-snapshots.ts';
 import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
-import { type SyncFilter, likePattern, passesRoom, passesType } from './filter.ts';
+import { type SyncFilter, likePattern, passesRoom, passesType } from '../matrix/client/filter.ts';
 import { type Place, placeOf } from './rooms-in-span.ts';
 import { type StateDelta, saidWrong, stateDelta } from './state-part.ts';
 import { type SyncToken } from './token.ts';

@@ -16,14 +16,14 @@ export interface SyncToken {
 
 const FORM = /^s1_(0|[1-9]\d{0,15})(?:_(0|[1-9]\d{0,15}))?$/;
 
-/** Throws a `SyncError` for what is no such token. */
-export function parseToken(text: string): SyncToken {
+/** Throws a `SyncError` for what is no such token. `name`: of the parameter that it was given in. */
+export function parseToken(text: string, name = 'since'): SyncToken {
   const [, position, from] = FORM.exec(text) ?? [];
   const token = { position: Number(position), owedSince: from === undefined ? null : Number(from) };
   if (position !== undefined && Number.isSafeInteger(token.position) && (token.owedSince ?? 0) <= token.position) {
     return token;
   }
-  throw new SyncError('invalid', 'since: no token of a sync');
+  throw new SyncError('invalid', `${name}: no token of a sync`);
 }
 
 /** As `parseToken` reads it. */

@@ -471,6 +471,8 @@ describe('a list of members', () => {
     expect(await keys('?membership=join&not_membership=leave')).toEqual([ADMIN, BOB, '@late:there.test', ME].sort());
     expect(await keys(`?at=s1_${head!.position}&membership=join`)).toEqual([ADMIN, BOB, ME].sort());
     expect(await keys('?at=s1_1&membership=join')).toEqual([ADMIN, BOB, ME].sort());
+    // As a sync gives it whose next response has something to put right.
+    expect(await keys(`?at=s1_${head!.position}_1&membership=join`)).toEqual([ADMIN, BOB, ME].sort());
   });
 
   test.each([

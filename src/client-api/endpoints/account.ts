@@ -17,6 +17,12 @@ const passwordBody = z.object({
   logout_devices: z.boolean({ error: 'true or false' }).default(true),
 });
 
+/** Nothing that other servers hold can be taken back: `erase` is looked at, and changes nothing. */
+const deactivateBody = z.object({
+  erase: z.boolean({ error: 'true or false' }).optional(),
+  id_server: z.string({ error: 'a string' }).optional(),
+});
+
 export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'GET',
@@ -29,8 +35,8 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
     answer: async (request, context) => {
       const { userId, deviceId } = request.requester;
       const body = bodyOf(request);
-      await requirePassword(body['auth'], userId, context);
       const { new_password: password, logout_devices: isLoggedOut } = readMembers(body, passwordBody);
+      await requirePassword(body['auth'], userId, context);
       await context.accounts.setPassword(userId, password, isLoggedOut ? deviceId : undefined);
       return {};
     },
@@ -40,7 +46,9 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
     path: '/account/deactivate',
     answer: async (request, context) => {
       const { userId } = request.requester;
-      await requirePassword(bodyOf(request)['auth'], userId, context);
+      const body = bodyOf(request);
+      readMembers(body, deactivateBody);
+      await requirePassword(body['auth'], userId, context);
       await context.accounts.deactivate(userId);
       // There are no third-party identifiers here that could have been unbound.
       return { id_server_unbind_result: 'no-support' };

@@ -14,7 +14,7 @@ import { R0_AND_V3, inForms } from '../paths.ts';
 import { profileOf, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
 
 const reason = z.string({ error: 'a string' }).optional();
-const leaveBody = z.object({ reason });
+const ownBody = z.object({ reason });
 const changeBody = z.object({ reason, user_id: z.string({ error: 'a user id' }) });
 
 export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
@@ -43,7 +43,7 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
     path: '/rooms/:roomId/leave',
     answer: async (request, { acts }) => {
       const roomId = roomIdOf(request);
-      const { reason: why } = readMembers(bodyOrNone(request), leaveBody);
+      const { reason: why } = readMembers(bodyOrNone(request), ownBody);
       const { userId } = request.requester;
       await acts.changeMembership({ roomId, sender: userId, act: 'leave', userId, reason: why });
       return {};
@@ -62,9 +62,9 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
 async function join(request: UserRequest, context: ClientContext, room: RoomId | RoomAlias) {
   const { userId } = request.requester;
   const via = viaOf(request);
-  bodyOrNone(request);
+  const { reason: why } = readMembers(bodyOrNone(request), ownBody);
   context.limiters.joining.take(userId);
-  const profile = await profileOf(request, context);
+  const profile = { ...(await profileOf(request, context)), ...(why === undefined ? {} : { reason: why }) };
   return { room_id: await context.acts.join({ room, userId, via, profile, signal: request.signal }) };
 }
 

@@ -40,7 +40,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
           ...query,
           membership: membershipOf(request, 'membership'),
           notMembership: membershipOf(request, 'not_membership'),
-          at: positionOf(request),
+          at: positionOf(request, context),
         });
         const writing = { kind: 'chunk', opening: '{"chunk":[', closing: () => ']}', rowJson: eventJson(query) };
         return rowsOf(answer, context, writing);
@@ -121,13 +121,10 @@ function membershipOf(request: UserRequest, name: string): string | null {
   throw invalid(`${name}: expected one of ${MEMBERSHIPS.join(', ')}`);
 }
 
-/** A token of a sync; `null`: none is given. */
-function positionOf(request: UserRequest): number | null {
+/** Where a sync's token stands; `null`: none is given. */
+function positionOf(request: UserRequest, { sync }: ClientContext): number | null {
   const token = queryText(request, 'at');
-  if (token === undefined) return null;
-  const [, digits] = /^s1_(\d{1,15})$/.exec(token) ?? [];
-  if (digits === undefined) throw invalid('at: expected a token that a sync gave');
-  return Number(digits);
+  return token === undefined ? null : sync.positionOf(token);
 }
 
 function invalid(message: string): MatrixError {

@@ -3,11 +3,13 @@
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#sending-events-to-a-room and #redactions
  */
-import { bodyOf } from '../client-request.ts';
-import { type UserRequest } from '../client-request.ts';
+import { z } from 'zod';
+import { type UserRequest, bodyOf, readBody } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { eventIdOf, roomIdOf, txnIdOf } from '../room-request.ts';
+
+const redactBody = z.object({ reason: z.string({ error: 'a string' }).optional() });
 
 export const SEND_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
@@ -30,9 +32,9 @@ export const SEND_ENDPOINTS: readonly UserEndpoint[] = [
     answer: async (request, { acts, limiters }) => {
       const { userId, deviceId } = request.requester;
       const [roomId, eventId, txnId] = [roomIdOf(request), eventIdOf(request), txnIdOf(request)];
-      const { reason } = bodyOf(request);
+      const { reason } = readBody(request, redactBody);
       limiters.sending.take(userId);
-      const content = typeof reason === 'string' ? { reason } : {};
+      const content = reason === undefined ? {} : { reason };
       return { event_id: await acts.redact({ userId, deviceId, txnId }, roomId, eventId, content) };
     },
   } satisfies UserEndpoint),

@@ -17,6 +17,7 @@ import { PROGRESS, progressOf } from '../progress.ts';
 const TIMEOUT_MS_MAX = 180_000;
 /** Places of the state that the client knows an event of, and that are empty now. Not of the specification, hence the prefix. */
 const REMOVED = 'org.rejoinder.removed_state';
+const PRESENCES = ['offline', 'online', 'unavailable'];
 /** How the state after the timeline is asked for and given (MSC4222); the name of before the specification had it is in use. */
 const STATE_AFTER = {
   use_state_after: 'state_after',
@@ -29,6 +30,7 @@ export const SYNC_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
   answer: async (request, context) => {
     const { requester, signal } = request;
     const stateName = nameOfState(request);
+    requirePresence(request);
     const answer = await context.sync.sync({
       userId: requester.userId,
       deviceId: requester.deviceId,
@@ -63,6 +65,13 @@ function timeoutOf(request: UserRequest): number {
   const text = queryText(request, 'timeout') ?? '0';
   if (/^\d{1,15}$/.test(text)) return Math.min(Number(text), TIMEOUT_MS_MAX);
   throw new MatrixError(400, 'M_INVALID_PARAM', 'timeout: expected milliseconds');
+}
+
+/** Nothing is kept of who is there. */
+function requirePresence(request: UserRequest): void {
+  const presence = queryText(request, 'set_presence') ?? 'online';
+  if (PRESENCES.includes(presence)) return;
+  throw new MatrixError(400, 'M_INVALID_PARAM', `set_presence: expected one of ${PRESENCES.join(', ')}`);
 }
 
 /** Under which name the state is given: `state` is the one before the timeline. */

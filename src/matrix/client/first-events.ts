@@ -114,7 +114,8 @@ function inviteContent({ isDirect }: RoomWish): JsonObject {
 export function objectionTo(wish: Pick<RoomWish, 'creationContent' | 'powerLevelOverride'>): string | undefined {
   const { users } = wish.powerLevelOverride;
   if (users !== undefined && !isJsonObject(users)) return 'power_level_content_override.users is not an object';
-  const { additional_creators: creators } = wish.creationContent;
+  const { additional_creators: creators, 'm.federate': isFederated = true } = wish.creationContent;
+  if (typeof isFederated !== 'boolean') return 'creation_content.m.federate is neither true nor false';
   if (creators !== undefined && !Array.isArray(creators)) return 'creation_content.additional_creators is not a list';
   return undefined;
 }

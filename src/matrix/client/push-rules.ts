@@ -135,10 +135,22 @@ export function areActions(actions: Json | undefined): actions is readonly Json[
   );
 }
 
-/** Whether something has the form of the conditions of a rule. */
+/** Which members of the conditions that are known are texts, and have to be there. */
+const TEXTS_OF: Readonly<Record<string, readonly string[] | undefined>> = {
+  event_match: ['key', 'pattern'],
+  event_property_is: ['key'],
+  event_property_contains: ['key'],
+  room_member_count: ['is'],
+  sender_notification_permission: ['key'],
+};
+
+/** Whether something has the form of the conditions of a rule; of kinds that nobody knows anything may be said. */
 export function areConditions(conditions: Json | undefined): conditions is readonly Json[] {
   return (
     Array.isArray(conditions) &&
-    (conditions as readonly Json[]).every((item) => isJsonObject(item) && typeof item['kind'] === 'string')
+    (conditions as readonly Json[]).every((item) => {
+      if (!isJsonObject(item) || typeof item['kind'] !== 'string') return false;
+      return (TEXTS_OF[item['kind']] ?? []).every((name) => typeof item[name] === 'string');
+    })
   );
 }

@@ -12,6 +12,7 @@ import { insertPdus } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { createRoom as createRoomRow, openEpoch } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
+import { internStateKeys } from '../../store/snapshots/state-keys.ts';
 import { type ClientRoomWish } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
@@ -64,9 +65,10 @@ interface NewRoom {
 async function open(context: SendContext, { roomId, create, events, creator, roomVersion }: NewRoom): Promise<void> {
   const { store, clock } = context;
   const eventIds = events.map(({ eventId }) => eventId);
-  // Nobody knows the room yet: what is stored and then refused is forgotten as all else that proves nothing.
-  await insertPdus(store, events.map(checkedOwn));
+  const places = events.flatMap(({ type, stateKey }) => (stateKey === undefined ? [] : [{ type, stateKey }]));
+  await internStateKeys(store, places);
   await withTransaction(store, async (tx) => {
+    await insertPdus(tx, events.map(checkedOwn));
     const room = await openEpoch(tx, await createRoomRow(tx, roomId, roomVersion));
     const { admissions, entries } = await prepareAdmission(tx, room, eventIds);
     for (const eventId of eventIds) {

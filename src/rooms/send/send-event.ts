@@ -5,7 +5,7 @@
  * event stands on the extremities there are; no network is asked. What other servers get of it is in src/sending/.
  */
 import { type Draft } from '../../matrix/compose.ts';
-import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type EventId, IDENTIFIER_BYTES_MAX, type RoomId } from '../../matrix/identifiers.ts';
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
@@ -14,7 +14,7 @@ import { insertPdus, readPdus } from '../../store/events/pdus.ts';
 import { type LockedRoom, lockRoom, readStanding } from '../../store/journal/rooms.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
-import { internStateKey } from '../../store/snapshots/state-keys.ts';
+import { internStateKeys } from '../../store/snapshots/state-keys.ts';
 import {
   type ClientTransaction,
   readClientTransaction,
@@ -84,9 +84,14 @@ export function notThere(roomId: RoomId): RoomError {
  * states that differ are resolved, so that under the lock the outcome is at hand.
  */
 async function prepareGround({ store }: SendContext, roomId: RoomId, { type, stateKey }: Draft): Promise<void> {
-  if (stateKey !== undefined) await internStateKey(store, { type, stateKey });
   const room = await readStanding(store, roomId);
   if (room === undefined) throw notThere(roomId);
+  if (stateKey !== undefined) {
+    if (Math.max(Buffer.byteLength(type), Buffer.byteLength(stateKey)) > IDENTIFIER_BYTES_MAX) {
+      throw new RoomError('malformed', `a type and a state key have at most ${IDENTIFIER_BYTES_MAX} bytes`);
+    }
+    await internStateKeys(store, [{ type, stateKey }]);
+  }
   if (room.extremities.length < 2) return;
   const parents = await readParents(store, roomId, room.extremities);
   const states = [...parents.values()].map(({ stateAfter }) => stateAfter);
@@ -112,7 +117,10 @@ export async function takeIn(
 export function requireAccepted(admission: Admission | undefined, entries: readonly TimelineEvent[]): void {
   if (admission?.outcome === 'admitted' && admission.verdict === 'accepted') return;
   const refused = entries.find((entry) => entry.type === 'PduRejected');
-  if (refused?.type === 'PduRejected') throw new RoomError('forbidden', `${refused.reason} (${refused.rule})`);
+  if (refused?.type === 'PduRejected') {
+    const kind = refused.rule.endsWith('-malformed') ? 'malformed' : 'forbidden';
+    throw new RoomError(kind, `${refused.reason} (${refused.rule})`);
+  }
   if (admission?.outcome === 'admitted') {
     throw new RoomError('forbidden', 'the current state of the room does not let it pass');
   }

@@ -38,13 +38,18 @@ export async function readStateKeys(sql: Sql, places: readonly StateKey[]): Prom
 }
 
 /**
- * Sees to it that a place has its number, for whoever may read it in a transaction that may be rolled back: what is remembered of
- * places must be so for ever. Not to be called in one.
+ * Sees to it that places have their numbers, for whoever may read them in a transaction that may be rolled back: what is remembered
+ * of places must be so for ever. Not to be called in one.
  */
-export async function internStateKey(store: Store, place: StateKey): Promise<void> {
-  if ((await readStateKeys(store, [place])).size > 0) return;
-  await store.query(`INSERT INTO state_keys (type, state_key) VALUES ($1, $2) ON CONFLICT DO NOTHING`, [
-    storable(place.type),
-    storable(place.stateKey),
-  ]);
+export async function internStateKeys(store: Store, places: readonly StateKey[]): Promise<void> {
+  const known = await readStateKeys(store, places);
+  const unknown = places.filter(({ type, stateKey }) => !known.has(stateMapKey(type, stateKey)));
+  if (unknown.length === 0) return;
+  await store.query(
+    `INSERT INTO state_keys (type, state_key) SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING`,
+    [
+      textArray(unknown.map(({ type }) => storable(type))),
+      textArray(unknown.map(({ stateKey }) => storable(stateKey))),
+    ],
+  );
 }
