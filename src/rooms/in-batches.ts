@@ -1,6 +1,6 @@
 /** Looks that many ask for in the same moment, made as one. */
 
-/** Keys of one look. */
+/** Keys of one look, where nothing else is said. */
 const KEYS_MAX = 2_000;
 
 interface Asked<Key, Value> {
@@ -14,10 +14,12 @@ interface Asked<Key, Value> {
  *
  * @param look gives a value for each key, in their order; what it throws is thrown to all of them
  * @param nameOf keys of the same name share a value
+ * @param keysMax of one look: who asks for more has several
  */
 export function inBatches<Key, Value>(
   look: (keys: readonly Key[]) => Promise<readonly Value[]>,
   nameOf: (key: Key) => string,
+  keysMax = KEYS_MAX,
 ): (key: Key) => Promise<Value> {
   const waiting = new Map<string, Asked<Key, Value>>();
   let isLooking = false;
@@ -35,7 +37,7 @@ export function inBatches<Key, Value>(
     // Whoever asks in this turn of the event loop is in.
     await new Promise((resolve) => setImmediate(resolve));
     while (waiting.size > 0) {
-      const batch = [...waiting].slice(0, KEYS_MAX);
+      const batch = [...waiting].slice(0, keysMax);
       for (const [name] of batch) waiting.delete(name);
       await lookFor(batch.map(([, asked]) => asked));
     }

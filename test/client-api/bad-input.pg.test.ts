@@ -385,8 +385,9 @@ function membersOf(value: Json, path: readonly string[] = []): (readonly [path: 
 /** A copy with another member in one place; `undefined`: none. */
 function withMember(value: Json, [name = '', ...rest]: readonly string[], member: Json | undefined): Json {
   const changed = (of: Json): Json | undefined => (rest.length > 0 ? withMember(of, rest, member) : member);
-  if (Array.isArray(value))
-    {return (value as Json[]).map((item, i) => (String(i) === name ? (changed(item) ?? null) : item));}
+  if (Array.isArray(value)) {
+    return (value as Json[]).map((item, i) => (String(i) === name ? (changed(item) ?? null) : item));
+  }
   return Object.fromEntries(
     Object.entries(value as JsonObject).flatMap(([key, of]) => {
       const now = key === name ? changed(of) : of;

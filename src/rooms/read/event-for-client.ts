@@ -1,23 +1,24 @@
 /** One event, if a user may see it. */
 import { type SeenFrom, maySee } from '../../matrix/client/history-visibility.ts';
-import { type EventId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { readRedacted } from '../../store/events/redactions.ts';
-import { type HeldEvent, readHeldEvent } from '../../store/journal/views.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type HeldEvent } from '../../store/journal/views.ts';
 import { fromStorable } from '../../store/storable-text.ts';
 import { type ClientQuery } from '../client-contract.ts';
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
-import { type FullStateWaits, type WaitContext, notReady } from './full-state.ts';
-import { type Reader, type Readers, visibilityIn } from './who-may-read.ts';
+import { type FullStateWaits } from './full-state.ts';
+import { type SharedLooks } from './shared-looks.ts';
+import { type Reader, type Readers, visibilityAt } from './who-may-read.ts';
 
 const VISIBILITY = 'm.room.history_visibility';
 const MEMBER = 'm.room.member';
 
-interface Reading extends WaitContext {
+interface Reading {
   readonly waits: FullStateWaits;
+  readonly looks: SharedLooks;
   readonly readers: Readers;
+  readonly toldOf: (roomId: RoomId) => Promise<NotReady>;
 }
 
 /** Waits only where a membership that is not known yet decides. Throws `unknown-event` for whatever is not to be seen. */
@@ -26,21 +27,21 @@ export async function eventForClient(
   query: ClientQuery,
   eventId: EventId,
 ): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
-  const { store, waits } = reading;
+  const { looks, waits } = reading;
   const { roomId } = query;
   const look = async (): Promise<{ readonly held: HeldEvent; readonly isSeen: boolean | undefined }> => {
-    const held = await readHeldEvent(store, roomId, eventId);
+    const held = await looks.held({ roomId, eventId });
     if (held?.isShown !== true) throw notFound(eventId);
     return { held, isSeen: await isSeen(reading, query, eventId, held) };
   };
   let { held, isSeen: seen } = await look();
   if (seen === undefined) {
-    if ((await waits.event(roomId, eventId, query)) === undefined) return notReady(reading, roomId);
+    if ((await waits.event(roomId, eventId, query)) === undefined) return reading.toldOf(roomId);
     // It may have turned out to be rejected.
     ({ held, isSeen: seen } = await look());
   }
   if (seen !== true) throw notFound(eventId);
-  const taken = (await readRedacted(store, [{ eventId, roomId, json: held.json }])).get(eventId);
+  const taken = await looks.redacted({ eventId, roomId, json: held.json });
   if (taken !== undefined) return { ready: true, eventId, json: taken.json, redactedBecause: taken.because };
   return { ready: true, eventId, json: held.json };
 }
@@ -50,7 +51,7 @@ function notFound(eventId: EventId): RoomError {
 }
 
 async function isSeen(
-  { store, readers }: Reading,
+  { looks, readers }: Reading,
   { roomId, userId }: ClientQuery,
   eventId: EventId,
   held: HeldEvent,
@@ -58,13 +59,11 @@ async function isSeen(
   const reader = await readers.find(roomId, userId);
   const { position, stateBefore, stateAfter, type, stateKey } = held;
   if (position === null || stateBefore === null || stateAfter === null) {
-    return reader !== undefined && isPlaced(store, roomId, reader, eventId, held);
+    return reader !== undefined && isPlaced(looks, roomId, reader, eventId, held);
   }
   const seenFrom = async (state: SnapshotId): Promise<SeenFrom> => {
-    const places = { keys: [{ type: VISIBILITY, stateKey: '' }], userIds: [userId] };
-    const entries = await readSnapshot(store, roomId, state, places);
-    const own = entries.find((entry) => entry.type === MEMBER);
-    const visibility = await visibilityIn(store, entries);
+    const [own] = await looks.entriesAt({ roomId, state, places: [{ type: MEMBER, stateKey: userId }] });
+    const visibility = await visibilityAt(looks, roomId, state);
     // Whoever of us is joined in a partial state is there. That he was invited before we came is not known.
     const isUnknown = own === undefined && held.partial && visibility === 'invited';
     return { visibility, membership: isUnknown ? undefined : (own?.membership ?? null) };
@@ -82,7 +81,7 @@ function wasJoinedSince(reader: Reader | undefined, position: number): boolean {
 
 /** An event of a state, which is in no timeline: it is seen by whoever may read a state that it stands in. */
 async function isPlaced(
-  store: WaitContext['store'],
+  looks: SharedLooks,
   roomId: ClientQuery['roomId'],
   reader: Reader,
   eventId: EventId,
@@ -91,6 +90,6 @@ async function isPlaced(
   if (stateKey === null) return false;
   const state = reader.may === 'now' ? reader.currentState : reader.left.stateAfter;
   const place = { type: fromStorable(type), stateKey: fromStorable(stateKey) };
-  const [entry] = await readSnapshot(store, roomId, state, { keys: [place] });
+  const [entry] = await looks.entriesAt({ roomId, state, places: [place] });
   return entry?.eventId === eventId;
 }

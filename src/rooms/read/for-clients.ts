@@ -1,25 +1,18 @@
 /** Reading rooms as one of our users may see them (who-may-read.ts), waiting where memberships are not known (full-state.ts). */
-import { type EventId, type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
+import { type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type StateKey } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import {
-  type MembershipFilter,
-  type PduBody,
-  openStateBodies,
-  streamPduBodies,
-} from '../../store/events/pdu-bodies.ts';
-import { readRedacted } from '../../store/events/redactions.ts';
-import { readHead } from '../../store/journal/journal.ts';
+import { type MembershipFilter, openStateBodies } from '../../store/events/pdu-bodies.ts';
 import { readJoinedRooms } from '../../store/journal/rooms.ts';
 import { type Store } from '../../store/open-store.ts';
-import { readWholeStateAt } from '../../store/journal/views.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type ClientQuery, type ClientReads, type ClientRows, type MembersQuery } from '../client-contract.ts';
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { inBatches } from '../in-batches.ts';
+import { redactedPages } from './as-redacted.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
+import { type SharedLooks, createSharedLooks } from './shared-looks.ts';
 import { type Reader, type Readers, createReaders } from './who-may-read.ts';
 
 const MEMBER = 'm.room.member';
@@ -30,6 +23,7 @@ const TURNS_MAX = 5;
 
 interface Reading extends WaitContext {
   readonly waits: FullStateWaits;
+  readonly looks: SharedLooks;
   readonly readers: Readers;
   /** How far a room is, one look for all whose wait ends in the same moment. */
   readonly toldOf: (roomId: RoomId) => Promise<NotReady>;
@@ -42,7 +36,8 @@ export function clientReads({ store, notifier, clock }: WaitContext): ClientRead
     (roomIds: readonly RoomId[]) => Promise.all(roomIds.map((roomId) => notReady(context, roomId))),
     (roomId) => roomId,
   );
-  const reading: Reading = { ...context, waits: fullStateWaits(context), readers: createReaders(store), toldOf };
+  const looks = createSharedLooks(store);
+  const reading: Reading = { ...context, waits: fullStateWaits(context), looks, readers: createReaders(looks), toldOf };
   return {
     joinedRooms: (userId) => readJoinedRooms(store, userId),
     state: async (query) => {
@@ -98,14 +93,14 @@ function isSame(one: Reader, other: Reader): boolean {
 
 /** Where a position is given, the state there, if it is of the time that the user may read. */
 async function stateOfMembers(reading: Reading, query: MembersQuery): Promise<SnapshotId | undefined> {
-  const { store, readers } = reading;
+  const { looks, readers } = reading;
   const { roomId, userId, at } = query;
-  if (at !== null && at > (await readHead(store))) throw new RoomError('invalid', 'that position is still to come');
+  if (at !== null && at > (await looks.head())) throw new RoomError('invalid', 'that position is still to come');
   const whole = await wholeState(reading, query);
   if (whole === undefined || at === null) return whole;
   const reader = await readers.of(roomId, userId);
   if (reader.may === 'then' && at >= reader.left.position) return whole;
-  return (await readWholeStateAt(store, roomId, at)) ?? whole;
+  return (await looks.wholeStateAt({ roomId, position: at })) ?? whole;
 }
 
 async function stateEvent(
@@ -113,15 +108,21 @@ async function stateEvent(
   query: ClientQuery,
   place: StateKey,
 ): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
-  const { store, readers } = reading;
+  const { store, looks, readers } = reading;
   const { roomId, userId } = query;
   const needsAll = place.type === MEMBER && !isOurs(place.stateKey, store.serverName);
   const state = needsAll ? await wholeState(reading, query) : knownState(await readers.of(roomId, userId));
   if (state === undefined) return reading.toldOf(roomId);
-  const [entry] = await readSnapshot(store, roomId, state, { keys: [place] });
-  const body = entry && (await bodyOf(reading, roomId, entry.eventId));
+  const [entry] = await looks.entriesAt({ roomId, state, places: [place] });
+  const body = entry && (await looks.body(entry.nid));
   if (body === undefined) throw new RoomError('unknown-event', `there is no such state in ${roomId}`);
-  return { ready: true, ...body };
+  const { eventId, json } = body;
+  const taken = await looks.redacted({ eventId, roomId, json });
+  return {
+    ready: true,
+    eventId,
+    ...(taken === undefined ? { json } : { json: taken.json, redactedBecause: taken.because }),
+  };
 }
 
 /** Memberships of our own users are known from the first moment: there was none of us in the room before. */
@@ -131,13 +132,6 @@ function isOurs(stateKey: string, serverName: string): boolean {
 
 function knownState(reader: Reader): SnapshotId {
   return reader.may === 'now' ? reader.currentState : reader.left.stateAfter;
-}
-
-async function bodyOf({ store }: WaitContext, roomId: RoomId, eventId: EventId): Promise<StateEvent | undefined> {
-  for await (const [body] of streamPduBodies(store, [eventId], 1)) {
-    return body && (await asRedacted(store, roomId, [body]))[0];
-  }
-  return undefined;
 }
 
 function stateRows({ store }: Reading, { roomId }: ClientQuery, state: SnapshotId): ClientRows {
@@ -165,24 +159,4 @@ async function openRows(
 ): ReturnType<ClientRows['open']> {
   const { size, pages } = await openStateBodies(store, roomId, state, members, PAGE_ROWS);
   return { size, pages: redactedPages(store, roomId, pages) };
-}
-
-async function* redactedPages(
-  store: Store,
-  roomId: RoomId,
-  pages: AsyncIterable<readonly PduBody[]>,
-): AsyncGenerator<readonly StateEvent[]> {
-  for await (const page of pages) yield await asRedacted(store, roomId, page);
-}
-
-/** Bodies as clients are given them. */
-async function asRedacted(store: Store, roomId: RoomId, bodies: readonly PduBody[]): Promise<StateEvent[]> {
-  const redacted = await readRedacted(
-    store,
-    bodies.map((body) => ({ ...body, roomId })),
-  );
-  return bodies.map((body) => {
-    const taken = redacted.get(body.eventId);
-    return taken === undefined ? body : { ...body, json: taken.json, redactedBecause: taken.because };
-  });
 }

@@ -2,11 +2,13 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
-import { readEventStates } from '../../store/events/event-states.ts';
+import { readStatesOfEvents } from '../../store/events/event-states.ts';
 import { type RoomRow, readRoom } from '../../store/journal/rooms.ts';
+import { type InRoom } from '../../store/journal/views.ts';
 import { type RoomsContext } from '../context.ts';
 import { type NotReady, type WaitOptions } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { inBatches } from '../in-batches.ts';
 import { createWantedRooms } from './wanted-rooms.ts';
 
 /** While notifications cannot be heard, a waiter hears of a change this late. */
@@ -33,7 +35,15 @@ export function fullStateWaits(context: WaitContext): FullStateWaits {
   const { notifier } = context;
   const wanted = createWantedRooms(context);
   const lookAtRoom = (roomId: RoomId): Promise<SnapshotId | undefined> => lookForFullState(context, roomId);
-  const lookAtEvent = sharedByEvent((roomId, eventId) => lookForFullEvent(context, roomId, eventId));
+  const lookForEvent = inBatches(
+    (asked: readonly InRoom[]) => lookForFullEvents(context, asked),
+    ({ roomId, eventId }) => `${eventId} ${roomId}`,
+  );
+  const lookAtEvent = sharedByEvent(async (roomId, eventId) => {
+    const found = await lookForEvent({ roomId, eventId });
+    if (found instanceof RoomError) throw found;
+    return found;
+  });
   return {
     room: (roomId, { signal, waitMs }) =>
       wanted.during(roomId, () => notifier.waitFor(roomId, lookAtRoom, { signal, timeoutMs: waitMs, pollMs: POLL_MS })),
@@ -72,17 +82,26 @@ async function lookForFullState({ store }: WaitContext, roomId: RoomId): Promise
   return partial || currentState === null ? undefined : currentState;
 }
 
-async function lookForFullEvent(
+/** Of each whether it has full state, a failure as a value; one look for the events and one for each of their rooms. */
+async function lookForFullEvents(
   { store }: WaitContext,
-  roomId: RoomId,
-  eventId: EventId,
-): Promise<EventWithState | undefined> {
-  const event = (await readEventStates(store, roomId, [eventId])).get(eventId);
-  if (event === undefined) throw new RoomError('unknown-room', `${eventId} is not in the timeline of ${roomId} here`);
-  if (!event.partial) return event;
-  const { resync } = await requireRoom({ store }, roomId);
-  if (resync.phase !== 'ended') return undefined;
-  throw new RoomError('unknown-room', `our stay in ${roomId} ended before its state at ${eventId} was known`);
+  asked: readonly InRoom[],
+): Promise<(EventWithState | RoomError | undefined)[]> {
+  const events = await readStatesOfEvents(store, asked);
+  const partial = asked.filter((_, i) => events[i]?.partial === true);
+  const rooms = new Map<RoomId, RoomRow>();
+  for (const roomId of new Set(partial.map((one) => one.roomId))) {
+    rooms.set(roomId, await requireRoom({ store }, roomId));
+  }
+  return asked.map(({ roomId, eventId }, i) => {
+    const event = events[i];
+    if (event === undefined) {
+      return new RoomError('unknown-room', `${eventId} is not in the timeline of ${roomId} here`);
+    }
+    if (!event.partial) return event;
+    if (rooms.get(roomId)?.resync.phase !== 'ended') return undefined;
+    return new RoomError('unknown-room', `our stay in ${roomId} ended before its state at ${eventId} was known`);
+  });
 }
 
 /** A room that we are or were in. Throws `unknown-room`. */

@@ -5,16 +5,11 @@
  */
 import { historyVisibility } from '../../matrix/client/history-visibility.ts';
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
-import { parseJsonObject } from '../../matrix/json/strict-json.ts';
-import { type JsonObject } from '../../matrix/pdu.ts';
+import { isJsonObject, parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { type StoredEventState, readEventStates } from '../../store/events/event-states.ts';
-import { type WantsToRead, readRoomViews } from '../../store/journal/views.ts';
-import { type Sql } from '../../store/open-store.ts';
-import { streamPduBodies } from '../../store/events/pdu-bodies.ts';
-import { type StateEntry, readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type StoredEventState } from '../../store/events/event-states.ts';
 import { RoomError } from '../error.ts';
-import { inBatches } from '../in-batches.ts';
+import { type SharedLooks } from './shared-looks.ts';
 
 export type Reader =
   /** Joined, or where anybody may read: what the room is now. */
@@ -34,28 +29,19 @@ export interface Readers {
 }
 
 /** Thousands who wait for one room ask in the moment in which it is whole: they share their looks. */
-export function createReaders(sql: Sql): Readers {
-  const viewOf = inBatches(
-    (asked: readonly WantsToRead[]) => readRoomViews(sql, asked),
-    ({ roomId, userId }) => `${roomId} ${userId}`,
-  );
-  const isOpen = inBatches(
-    (asked: readonly { readonly roomId: RoomId; readonly state: SnapshotId }[]) =>
-      Promise.all(asked.map(({ roomId, state }) => isWorldReadable(sql, roomId, state))),
-    ({ roomId, state }) => `${roomId} ${state}`,
-  );
+export function createReaders(looks: SharedLooks): Readers {
   const find: Readers['find'] = async (roomId, userId) => {
-    const view = await viewOf({ roomId, userId });
+    const view = await looks.view({ roomId, userId });
     if (view === undefined || view.epoch === 0 || view.currentState === null) return undefined;
     const { currentState, membership, membershipEventId, leftBy, isAnybodyIn } = view;
     if (membership === 'join') return { may: 'now', isJoined: true, currentState };
     // What nobody of us is in any more may be closed by now.
-    if (isAnybodyIn && (await isOpen({ roomId, state: currentState }))) {
+    if (isAnybodyIn && (await visibilityAt(looks, roomId, currentState)) === 'world_readable') {
       return { may: 'now', isJoined: false, currentState };
     }
     // The state may have a membership that came while none of us was there, or none.
     for (const newest of [membershipEventId, leftBy]) {
-      const left = newest === null ? undefined : await endOfMembership(sql, roomId, userId, newest);
+      const left = newest === null ? undefined : await endOfMembership(looks, roomId, userId, newest);
       if (left !== undefined) return { may: 'then', left };
     }
     return undefined;
@@ -70,41 +56,33 @@ export function createReaders(sql: Sql): Readers {
   };
 }
 
-async function isWorldReadable(sql: Sql, roomId: RoomId, state: SnapshotId): Promise<boolean> {
-  const entries = await readSnapshot(sql, roomId, state, { keys: [VISIBILITY] });
-  return (await visibilityIn(sql, entries)) === 'world_readable';
-}
-
-/** What the entries of a state say of who may see history. */
-export async function visibilityIn(
-  sql: Sql,
-  entries: readonly StateEntry[],
+/** What a state says of who may see history. */
+export async function visibilityAt(
+  looks: SharedLooks,
+  roomId: RoomId,
+  state: SnapshotId,
 ): Promise<ReturnType<typeof historyVisibility>> {
-  const entry = entries.find(({ type, stateKey }) => type === VISIBILITY.type && stateKey === VISIBILITY.stateKey);
-  if (entry === undefined) return historyVisibility(undefined);
-  return historyVisibility((await contentOf(sql, entry.eventId))?.['history_visibility']);
-}
-
-async function contentOf(sql: Sql, eventId: EventId): Promise<JsonObject | undefined> {
-  for await (const [body] of streamPduBodies(sql, [eventId], 1)) {
-    const parsed = parseJsonObject(body?.json ?? '');
-    return parsed.ok ? (parsed.value['content'] as JsonObject | undefined) : undefined;
-  }
-  return undefined;
+  const [entry] = await looks.entriesAt({ roomId, state, places: [VISIBILITY] });
+  const body = entry && (await looks.body(entry.nid));
+  if (body === undefined) return historyVisibility(undefined);
+  const parsed = parseJsonObject(body.json);
+  const content = parsed.ok ? parsed.value['content'] : undefined;
+  return historyVisibility(isJsonObject(content) ? content['history_visibility'] : undefined);
 }
 
 /** The event before which the user was joined, and after which no more; `undefined`: as far as is known he never was. */
 async function endOfMembership(
-  sql: Sql,
+  looks: SharedLooks,
   roomId: RoomId,
   userId: UserId,
   newest: EventId,
 ): Promise<StoredEventState | undefined> {
   let eventId: EventId | undefined = newest;
   for (let step = 0; step < STEPS_BACK_MAX && eventId !== undefined; step += 1) {
-    const event: StoredEventState | undefined = (await readEventStates(sql, roomId, [eventId])).get(eventId);
+    const event: StoredEventState | undefined = await looks.eventState({ roomId, eventId });
     if (event === undefined) return undefined;
-    const [before] = await readSnapshot(sql, roomId, event.stateBefore, { userIds: [userId] });
+    const places = [{ type: 'm.room.member', stateKey: userId }];
+    const [before] = await looks.entriesAt({ roomId, state: event.stateBefore, places });
     if (before?.membership === 'join') return event;
     eventId = before?.eventId;
   }

@@ -2,6 +2,7 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { textArray } from '../sql-values.ts';
 
 export type Verdict = 'accepted' | 'rejected';
 
@@ -43,6 +44,22 @@ export async function readEventStates(
     [roomId, eventIds],
   );
   return new Map(rows.map((row) => [row.eventId, row]));
+}
+
+/** Of events of many rooms, in their order; `undefined`: it is not in the timeline of its room. */
+export async function readStatesOfEvents(
+  sql: Sql,
+  wanted: readonly { readonly roomId: RoomId; readonly eventId: EventId }[],
+): Promise<(StoredEventState | undefined)[]> {
+  const rows = await sql.query<StoredEventState & { readonly nth: number }>(
+    `SELECT w.nth, ${COLUMNS}
+       FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(room_id, event_id, nth)
+       JOIN event_states e ON e.room_id = w.room_id AND e.event_id = w.event_id JOIN pdus p ON p.nid = e.event_nid`,
+    [textArray(wanted.map(({ roomId }) => roomId)), textArray(wanted.map(({ eventId }) => eventId))],
+  );
+  const states: (StoredEventState | undefined)[] = wanted.map(() => undefined);
+  for (const { nth, ...state } of rows) states[nth - 1] = state;
+  return states;
 }
 
 /**

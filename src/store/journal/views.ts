@@ -2,7 +2,8 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
-import { textArray } from '../sql-values.ts';
+import { int8Array, textArray } from '../sql-values.ts';
+import { fromStorable } from '../storable-text.ts';
 
 export interface RoomView {
   /** 0: no stay was ever opened. */
@@ -55,33 +56,74 @@ export interface HeldEvent {
   readonly stateAfter: SnapshotId | null;
 }
 
-/** One event of the room; `undefined`: it is not held, or of another room. */
-export async function readHeldEvent(sql: Sql, roomId: RoomId, eventId: EventId): Promise<HeldEvent | undefined> {
-  const [row] = await sql.query<HeldEvent>(
-    `SELECT p.json::text AS json, p.type, k.state_key AS "stateKey", e.position, coalesce(e.partial, false) AS partial,
+/** An event that is to be one of the room. */
+export interface InRoom {
+  readonly roomId: RoomId;
+  readonly eventId: EventId;
+}
+
+/** Events in their order; `undefined`: it is not held, or of another room. */
+export async function readHeldEvents(sql: Sql, wanted: readonly InRoom[]): Promise<(HeldEvent | undefined)[]> {
+  const rows = await sql.query<HeldEvent & { readonly nth: number }>(
+    `SELECT w.nth, p.json::text AS json, p.type, k.state_key AS "stateKey", e.position,
+            coalesce(e.partial, false) AS partial,
             encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter",
             coalesce(e.verdict = 'accepted' AND NOT e.soft_failed, o.verdict = 'accepted') AS "isShown"
-       FROM pdus p
+       FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(room_id, event_id, nth)
+       JOIN pdus p ON p.event_id = w.event_id AND p.room_id = w.room_id
        LEFT JOIN state_keys k ON k.nid = p.state_key_nid
        LEFT JOIN event_states e ON e.event_nid = p.nid
-       LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid
-      WHERE p.event_id = $2 AND p.room_id = $1`,
-    [roomId, eventId],
+       LEFT JOIN outlier_verdicts o ON o.event_nid = p.nid`,
+    [textArray(wanted.map(({ roomId }) => roomId)), textArray(wanted.map(({ eventId }) => eventId))],
   );
-  return row;
+  const held: (HeldEvent | undefined)[] = wanted.map(() => undefined);
+  for (const { nth, ...event } of rows) held[nth - 1] = event;
+  return held;
+}
+
+/** A stored event of a state, and the membership that it says. */
+export interface NumberedMember {
+  readonly nid: number;
+  readonly eventId: EventId;
+  readonly membership: string | null;
+}
+
+/** Events by number, without their bodies. */
+export async function readMembershipsOf(
+  sql: Sql,
+  nids: Iterable<number>,
+): Promise<ReadonlyMap<number, NumberedMember>> {
+  const wanted = [...new Set(nids)];
+  if (wanted.length === 0) return new Map();
+  const rows = await sql.query<NumberedMember>(
+    `SELECT nid, event_id AS "eventId", membership FROM pdus WHERE nid = ANY ($1::bigint[])`,
+    [int8Array(wanted)],
+  );
+  return new Map(
+    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
+  );
 }
 
 /**
- * The current state at a position; where the room was partial then, the one that it was made whole with. `undefined`: it is not
- * whole yet, or nothing is known of the room at all.
+ * The current states of rooms at positions, in their order; where a room was partial then, the one that it was made whole with.
+ * `undefined`: it is not whole yet, or nothing is known of the room at all.
  */
-export async function readWholeStateAt(sql: Sql, roomId: RoomId, position: number): Promise<SnapshotId | undefined> {
-  const [row] = await sql.query<{ state: SnapshotId }>(
-    `SELECT encode(state, 'hex') AS state FROM current_states
-      WHERE room_id = $1 AND NOT partial
-        AND position >= coalesce((SELECT max(position) FROM current_states WHERE room_id = $1 AND position <= $2), 0)
-      ORDER BY position LIMIT 1`,
-    [roomId, position],
+export async function readWholeStatesAt(
+  sql: Sql,
+  wanted: readonly { readonly roomId: RoomId; readonly position: number }[],
+): Promise<(SnapshotId | undefined)[]> {
+  const rows = await sql.query<{ nth: number; state: SnapshotId }>(
+    `SELECT w.nth, encode(s.state, 'hex') AS state
+       FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w(room_id, position, nth)
+      CROSS JOIN LATERAL (
+        SELECT state FROM current_states
+         WHERE room_id = w.room_id AND NOT partial
+           AND position >= coalesce((SELECT max(c.position) FROM current_states c
+                                      WHERE c.room_id = w.room_id AND c.position <= w.position), 0)
+         ORDER BY position LIMIT 1) AS s`,
+    [textArray(wanted.map(({ roomId }) => roomId)), int8Array(wanted.map(({ position }) => position))],
   );
-  return row?.state;
+  const states: (SnapshotId | undefined)[] = wanted.map(() => undefined);
+  for (const { nth, state } of rows) states[nth - 1] = state;
+  return states;
 }

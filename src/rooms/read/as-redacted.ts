@@ -1,0 +1,27 @@
+/** Bodies of events as they are given to whoever reads them: what was taken back by who may is redacted. */
+import { type RoomId } from '../../matrix/identifiers.ts';
+import { type PduBody } from '../../store/events/pdu-bodies.ts';
+import { readRedacted } from '../../store/events/redactions.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { type StateEvent } from '../contract.ts';
+
+/** Events of a room in their order; one look for all of them. */
+export async function asRedacted(sql: Sql, roomId: RoomId, bodies: readonly PduBody[]): Promise<StateEvent[]> {
+  const redacted = await readRedacted(
+    sql,
+    bodies.map(({ eventId, json }) => ({ eventId, json, roomId })),
+  );
+  return bodies.map(({ eventId, json }) => {
+    const taken = redacted.get(eventId);
+    return taken === undefined ? { eventId, json } : { eventId, json: taken.json, redactedBecause: taken.because };
+  });
+}
+
+/** The same, page by page. */
+export async function* redactedPages(
+  sql: Sql,
+  roomId: RoomId,
+  pages: AsyncIterable<readonly PduBody[]>,
+): AsyncGenerator<readonly StateEvent[]> {
+  for await (const page of pages) yield await asRedacted(sql, roomId, page);
+}
