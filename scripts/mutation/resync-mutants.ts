@@ -208,8 +208,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   completion(
     'the current state at completion is the partial one',
-    "[{ type: 'CurrentStateResolved', currentState }],",
-    "[{ type: 'CurrentStateResolved', currentState: room.currentState ?? currentState }],",
+    "const resolved = [{ type: 'CurrentStateResolved', currentState } as const];",
+    "const resolved = [{ type: 'CurrentStateResolved', currentState: room.currentState ?? currentState } as const];",
     2,
   ),
   journal(

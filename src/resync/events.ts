@@ -199,6 +199,11 @@ export type ResyncEvent =
       readonly members: number;
       /** How many events of the state could not be had; absent: the room is whole. */
       readonly lacking?: number;
+      /**
+       * Corrections that were due still; absent: none. By what they may change no join of ours is told as failed and no stay ends: that is
+       * told once they are through.
+       */
+      readonly remaining?: number;
       readonly at: number;
     }
   | {

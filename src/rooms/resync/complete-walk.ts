@@ -8,6 +8,7 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { invariant } from '../../invariant.ts';
+import { countCorrectionsDue } from '../../store/events/corrections.ts';
 import { countPartial } from '../../store/events/event-states.ts';
 import { readStayStart } from '../../store/events/timeline-order.ts';
 import { append } from '../../store/journal/journal.ts';
@@ -145,7 +146,8 @@ export class Completion {
 
   /**
    * Completes a room in which nothing is partial, where everything is worked out, or can be in `msMax`. Joins of ours that the
-   * full state refuses have failed; where they leave nobody of us in the room, the stay ends.
+   * full state refuses have failed; where they leave nobody of us in the room, the stay ends. By a verdict that is still to be
+   * corrected neither is so: whoever brings corrections all the time gets a whole room, which tells it when they are through.
    */
   async append(tx: Transaction, stay: LockedResync, msMax: number): Promise<boolean> {
     let { room } = stay;
@@ -192,10 +194,13 @@ export class Completion {
   ): Promise<void> {
     const roomId = this.#roomId;
     const at = this.#context.clock.now();
-    const { members, end } = await appendCurrentState(tx, room, [{ type: 'CurrentStateResolved', currentState }], at);
+    const remaining = await countCorrectionsDue(tx, roomId);
+    const resolved = [{ type: 'CurrentStateResolved', currentState } as const];
+    const { members, end } = await appendCurrentState(tx, room, resolved, { isLast: remaining === 0, at });
     const lacking = degraded === null ? {} : { lacking: degraded.count };
+    const due = remaining === 0 ? {} : { remaining };
     const completed: ResyncEvent[] =
-      end?.because === 'join-rejected' ? [] : [{ type: 'ResyncCompleted', members, ...lacking, at }];
+      end?.because === 'join-rejected' ? [] : [{ type: 'ResyncCompleted', members, ...lacking, ...due, at }];
     await append(tx, await relock(tx, roomId), [...completed, ...(end === undefined ? [] : [end])]);
   }
 }
@@ -213,20 +218,22 @@ function holds(replay: { readonly stateVersion: number; readonly begun: number }
 /**
  * Appends a current state that was worked out anew, or nothing where it is the same, with the joins of ours that are rejected
  * now, or no longer. `end`: how the stay ends, where nobody of us is in the room by that state; it is to be appended.
+ *
+ * @param about.isLast no correction is due that may change what is said of our joins; else nothing is, and no stay ends
  */
 export async function appendCurrentState(
   tx: Transaction,
   room: LockedRoom,
   resolved: readonly Extract<TimelineEvent, { type: 'CurrentStateResolved' }>[],
-  at: number,
+  { isLast, at }: { readonly isLast: boolean; readonly at: number },
 ): Promise<{ readonly members: number; readonly end: Extract<ResyncEvent, { type: 'StayEnded' }> | undefined }> {
   const { roomId } = room;
-  const turned = await turnedJoins(tx, room, at);
+  const turned = isLast ? await turnedJoins(tx, room, at) : [];
   await append(tx, room, [...resolved, ...turned]);
   const row = await readRoom(tx, roomId);
   invariant(row, `room ${roomId} is locked by this transaction`);
   const { members } = await summaryOf(tx, row);
-  if (await isAnybodyIn(tx, roomId)) return { members, end: undefined };
+  if (!isLast || (await isAnybodyIn(tx, roomId))) return { members, end: undefined };
   if (turned.some(({ type }) => type === 'JoinRejected')) {
     return { members, end: { type: 'StayEnded', because: 'join-rejected', at } };
   }

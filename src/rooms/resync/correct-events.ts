@@ -194,6 +194,9 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
     if (room.stateVersion !== stateVersion) return false;
     const stands = standsStill(standing, room);
     if (!stands && tried < RESOLUTIONS_TRIED_MAX) return false;
+    const ownRow = (await isCurrentStateDue(tx, roomId)) ? 1 : 0;
+    // What has become due since may turn what is told here of our joins.
+    if (!room.partial && (await countCorrectionsDue(tx, roomId)) > ownRow) return false;
     await settleCurrentState(tx, roomId);
     await wakeTooLarge(tx, roomId);
     if (room.partial) return true;
@@ -202,11 +205,9 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
     const at = clock.now();
     const isOther = currentState !== room.currentState;
     const resolved = isOther ? [{ type: 'CurrentStateResolved', currentState } as const] : [];
-    const { members, end } = await appendCurrentState(tx, room, resolved, at);
-    const remaining = await countCorrectionsDue(tx, roomId);
-    const whole = remaining === 0 ? { members } : {};
+    const { members, end } = await appendCurrentState(tx, room, resolved, { isLast: true, at });
     await append(tx, room, [
-      { type: 'EventsCorrected', judged: 0, changed: 0, remaining, ...whole, at },
+      { type: 'EventsCorrected', judged: 0, changed: 0, remaining: 0, members, at },
       ...(end === undefined ? [] : [end]),
     ]);
     return true;

@@ -100,6 +100,10 @@ export function changesOf(
       case 'MissingSought':
         for (const id of event.foundIds ?? []) add(id, i, { verdict: true, states: false });
         break;
+      case 'ResyncCompleted':
+        // By what is due still nothing was told of our joins.
+        if (event.remaining !== undefined) add(CURRENT_STATE, i, { verdict: false, states: false });
+        break;
       case 'PartialStateJoined':
       case 'FullStateJoined':
       case 'RoomCreated':
@@ -113,7 +117,6 @@ export function changesOf(
       case 'EventsWalked':
       case 'Check6Replayed':
       case 'EventsCorrected':
-      case 'ResyncCompleted':
       case 'JoinRejected':
       case 'JoinRestored':
       case 'EverybodyLeft':

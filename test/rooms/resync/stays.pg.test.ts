@@ -249,7 +249,7 @@ test('which joins turned is looked up without reading what else the stay has jou
         },
       }) as Transaction;
       const locked = (await lockRoom(tx, room.roomId))!;
-      await appendCurrentState(counting, locked, [], 7);
+      await appendCurrentState(counting, locked, [], { isLast: true, at: 7 });
     });
     return rows;
   };

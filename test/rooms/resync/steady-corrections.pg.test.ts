@@ -1,14 +1,15 @@
 /** Rooms in which somebody brings something to correct whenever it is looked for: it keeps nothing else waiting for ever. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { addFirstVerdicts, countCorrectionsDue, readCorrectionTargets } from '../../../src/store/events/corrections.ts';
 import { type Store } from '../../../src/store/open-store.ts';
-import { readRoom } from '../../../src/store/journal/rooms.ts';
+import { readJournal } from '../../../src/store/journal/journal.ts';
+import { isAnybodyIn, readRoom } from '../../../src/store/journal/rooms.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
-import { type EventInTest, PartialRoom, member, message } from './partial-room.ts';
+import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
 let database: TestDatabase;
 let store: Store;
@@ -115,6 +116,61 @@ test('a whole room corrects for a while, the current state too, and others have 
   expect(await countCorrectionsDue(store, room.roomId)).toBeGreaterThan(0);
   expect(await membersNow()).not.toContain(room.id('dave'));
   await room.correct();
+});
+
+describe('a join of ours that is refused when a room is completed in which something is always due', () => {
+  const ofAdmin = { auth: ['create', 'power', 'admin'] };
+  const renamed = member('renamed', ADMIN, 'join', { prev: ['elsewhere'], ...ofAdmin });
+  const ban = { ...member('ban', ME, 'ban', { auth: ['create', 'power', 'renamed'] }), sender: ADMIN };
+
+  /** Of what the walk is given at last, somebody reads where the stay begins. */
+  const COMPLETES = 'AS "stateAfter"\n       FROM rooms r JOIN event_states e';
+
+  async function banned(atCompletion: (room: PartialRoom) => Promise<void>): Promise<PartialRoom> {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(eve, renamed, ban);
+    await room.fetch('create', 'renamed', 'power', 'rules', 'eve', 'ban');
+    await merge(room, 'before', 2);
+    const always = supplied(room);
+    let isCompleting = false;
+    const watching: Store['query'] = async (text, values) => {
+      if (!isCompleting && text.includes(COMPLETES)) {
+        isCompleting = true;
+        await atCompletion(room);
+      }
+      return always.query(text, values);
+    };
+    const { partial, resync } = await room.walk({ ...always, query: watching });
+    expect({ partial, phase: resync.phase, isCompleting }).toEqual({
+      ...{ partial: false, phase: 'complete', isCompleting: true },
+    });
+    expect(await told(room)).toEqual([]);
+    return room;
+  }
+
+  async function told(room: PartialRoom): Promise<readonly string[]> {
+    const journal = await readJournal(store, { roomId: room.roomId, sincePosition: 0, limit: 10_000 });
+    return journal
+      .map(({ event }) => event.type)
+      .filter((type) => ['JoinRejected', 'JoinRestored', 'StayEnded'].includes(type));
+  }
+
+  test('has not failed where a correction that is due lets it stand', async () => {
+    const why = { rule: 'auth-event-rejected', reason: 'it cites what is rejected' };
+    const turned = { type: 'VerdictChanged', cause: 1, was: 'accepted', is: 'rejected', ...why } as const;
+    const room = await banned((here) => here.journal({ ...turned, eventId: here.id('renamed') }));
+    await room.correct();
+    expect(await room.event('join')).toMatchObject({ verdict: 'accepted' });
+    expect(await told(room)).toEqual([]);
+    expect(await isAnybodyIn(store, room.roomId)).toBe(true);
+  }, 120_000);
+
+  test('has failed when all corrections are through and it is refused still, and the stay ends', async () => {
+    const room = await banned(() => Promise.resolve());
+    expect((await room.correct()).resync.phase).toBe('ended');
+    expect(await told(room)).toEqual(['JoinRejected', 'StayEnded']);
+  }, 120_000);
 });
 
 test('an event that has waited for a minute has its turn, though what comes before it is due again and again', async () => {
