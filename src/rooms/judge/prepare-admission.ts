@@ -59,7 +59,9 @@ export interface PreparedAdmission {
 /** An event of the batch that has its verdict. */
 interface Judged {
   readonly event: Pdu;
-  readonly verdict: Exclude<PduVerdict, { outcome: 'drop' }>;
+  readonly verdict:
+    | Exclude<PduVerdict, { outcome: 'drop' }>
+    | { readonly outcome: 'reject'; readonly rule: 'graph-cycle'; readonly reason: string };
   readonly partial: boolean;
   readonly authDepth: number | null;
   readonly before: BatchState;
@@ -143,6 +145,7 @@ class Batch {
 
   async #admit(event: Pdu): Promise<Admission> {
     if (this.#isKnown(event) || (await this.#isHistory(event))) return { outcome: 'known' };
+    if (this.#isOnCycle(event)) return this.#refuseOnCycle(event);
     const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
     if (missingParents.length > 0) {
       return { outcome: 'waits', missingParents, missingAuthEvents: this.#missingAuthEvents(event) };
@@ -177,6 +180,47 @@ class Batch {
       if (entry?.eventId === eventId) return true;
     }
     return false;
+  }
+
+  /**
+   * Whether it is its own ancestor, as it may be where senders choose ids: by what builds on it and came before it, or by events of the
+   * batch alone, all of which are at hand and would wait for each other for ever, and whatever is built on them.
+   */
+  #isOnCycle({ eventId, prevEvents }: Pdu): boolean {
+    if (this.#rules.eventIdFormat !== 'given') return false;
+    const ofBatch = new Map(this.#given.events.map((event) => [event.eventId, event.prevEvents]));
+    const below = this.#given.below.get(eventId);
+    const seen = new Set<EventId>();
+    const toLook = [...prevEvents];
+    let isAtHand = true;
+    for (let id = toLook.pop(); id !== undefined; id = toLook.pop()) {
+      if (below?.has(id) === true) return true;
+      if (seen.has(id)) continue;
+      seen.add(id);
+      const parents = ofBatch.get(id);
+      if (parents !== undefined) toLook.push(...parents);
+      else isAtHand &&= this.#stateAfter(id) !== undefined;
+    }
+    return seen.has(eventId) && isAtHand;
+  }
+
+  /**
+   * The cycle is cut there, as the walk cuts it (src/rooms/resync/judge-again.ts): others on it build on a refused event. Where the state
+   * at it was asked for, or assumed, that stands.
+   */
+  async #refuseOnCycle(event: Pdu): Promise<Admission> {
+    const { eventId } = event;
+    const itself = this.#given.parents.get(eventId);
+    const parents = itself === undefined ? this.#statesAfterParents(event) : [this.#states.stored(itself.stateAfter)];
+    const known = parents.length > 0 || this.#current === null ? parents : [this.#current];
+    const before = await this.#states.resolve(known);
+    const reason = 'it is its own ancestor by prev_events';
+    const judged: Omit<Judged, 'current'> = {
+      ...{ event, verdict: { outcome: 'reject', rule: 'graph-cycle', reason }, before, after: before },
+      ...{ partial: this.#isPartial(event), authDepth: this.#authDepth(event), authState: [] },
+    };
+    this.#judged.set(eventId, { ...judged, current: await this.#advance(event, judged.verdict, before) });
+    return { outcome: 'admitted', verdict: 'rejected' };
   }
 
   async #judge(event: Pdu): Promise<Admission> {

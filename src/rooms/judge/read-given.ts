@@ -6,7 +6,7 @@ import { type Pdu } from '../../matrix/pdu.ts';
 import { type Refusal, refuse } from '../../matrix/refusal.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type Parent, readParents } from '../../store/events/anchors.ts';
-import { readReached } from '../../store/events/event-states.ts';
+import { readBelow, readReached } from '../../store/events/event-states.ts';
 import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -26,6 +26,8 @@ export interface Given {
   readonly reached: ReadonlySet<EventId>;
   /** Events of the batch that are rejected for want of an auth event, which was looked for as long as that is done. */
   readonly unproven: ReadonlyMap<EventId, Refusal<AuthRule>>;
+  /** Of events of the batch that were missed, and whose senders chose their ids: what builds on them already. */
+  readonly below: ReadonlyMap<EventId, ReadonlySet<EventId>>;
   /** Events of the batch that were missed. */
   readonly gaps: ReadonlyMap<EventId, 'open' | 'given-up'>;
   /** A join of ours, which a resident took, and nothing else. */
@@ -48,9 +50,11 @@ export async function readGiven(
 
   const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
   const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);
+  const missed = rules.eventIdFormat === 'given' ? [...wanted].filter((id) => parents.get(id)?.isAnchor === true) : [];
   return {
     events,
     parents,
+    below: await readBelow(sql, roomId, missed),
     authEvents: new Map(judged.map(({ eventId }) => [eventId, pdus.get(eventId) as Pdu])),
     rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
     authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),

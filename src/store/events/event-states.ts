@@ -112,6 +112,32 @@ export async function readReached(sql: Sql, roomId: RoomId, eventIds: readonly E
   return new Set(rows.map(({ eventId }) => eventId));
 }
 
+/** What is looked at of what builds on missed events: far more than comes before one that is asked for. */
+const BELOW_MAX = 20_000;
+
+/** By event, what builds on it by prev edges, directly or not, as far as anybody looks. */
+export async function readBelow(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<Map<EventId, ReadonlySet<EventId>>> {
+  const below = new Map<EventId, Set<EventId>>(eventIds.map((eventId) => [eventId, new Set()]));
+  if (eventIds.length === 0) return below;
+  const rows = await sql.query<{ root: EventId; eventId: EventId }>(
+    `WITH RECURSIVE below (root, event_id) AS (
+       SELECT given.event_id, given.event_id FROM unnest($2::text[]) AS given(event_id)
+       UNION
+       SELECT b.root, edge.event_id
+         FROM below b CROSS JOIN LATERAL (SELECT event_id FROM event_edges
+                                           WHERE room_id = $1 AND prev_event_id = b.event_id OFFSET 0) AS edge
+     )
+     SELECT root, event_id AS "eventId" FROM below LIMIT $3`,
+    [roomId, eventIds, BELOW_MAX],
+  );
+  for (const { root, eventId } of rows) if (eventId !== root) below.get(root)?.add(eventId);
+  return below;
+}
+
 /**
  * Up to `limit` partial events of the room, each after all of its prev and auth events that are partial too; otherwise in
  * the order they came. Order of arrival alone is not enough: a parent may have come after its children, and the first

@@ -1,0 +1,69 @@
+/** Events that are their own ancestors, as they may be where senders choose ids: nothing waits for them for ever. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { type Store } from '../../../src/store/open-store.ts';
+import { expectFoldsRebuilt } from '../../support/folds.ts';
+import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { ADMIN, PartialRoom, message } from '../resync/partial-room.ts';
+
+const THERE = 'there.test' as ServerName;
+const OF_ADMIN = { auth: ['create', 'power', 'admin'] };
+const KNOWN = ['create', 'power', 'rules', 'admin'];
+const REFUSED = { verdict: 'rejected', rule: 'graph-cycle', partial: false };
+
+let database: TestDatabase;
+let store: Store;
+beforeAll(async () => {
+  database = await createTestDatabase();
+  store = database.openStore({ serverName: 'here.test' });
+});
+afterAll(async () => {
+  await expectFoldsRebuilt(store);
+  await database.drop();
+});
+
+async function wholeRoom(version: string): Promise<PartialRoom> {
+  const room = new PartialRoom(store, version);
+  await room.join();
+  await room.fetch(...KNOWN);
+  await room.walk();
+  return room;
+}
+
+const said = (id: string, ...prev: readonly string[]) => message(id, ADMIN, { prev, ...OF_ADMIN });
+
+test.each(['1', '2'])(
+  'that come together are refused, and what builds on them goes on, in version %s',
+  async (version) => {
+    const room = await wholeRoom(version);
+    const pushed = await room.push(said('first', 'join', 'second'), said('second', 'third'), said('third', 'first'));
+    expect(pushed.map((admission) => admission.outcome)).toEqual(['admitted', 'admitted', 'admitted']);
+    for (const id of ['first', 'second', 'third']) expect(await room.event(id)).toMatchObject(REFUSED);
+    expect(await room.push(said('after', 'third'))).toMatchObject([{ verdict: 'accepted' }]);
+    expect(await room.extremities()).toEqual([room.id('after')]);
+  },
+);
+
+test('that came beside something else that is missing wait for that', async () => {
+  const room = await wholeRoom('1');
+  const pushed = await room.push(said('first', 'elsewhere', 'second'), said('second', 'first'));
+  expect(pushed).toMatchObject([{ outcome: 'waits' }, { outcome: 'waits' }]);
+});
+
+test('one that was missed, and builds on what builds on it, is refused when it comes', async () => {
+  const room = await wholeRoom('1');
+  const snapshotId = await room.state(...KNOWN, 'join');
+  const counts = { state: 5, authChain: 0, members: 2, fetched: 0, alreadyHeld: 0, dropped: 0 };
+  const closed = { resident: THERE, snapshotId, counts, digest: 'd'.repeat(64), at: 4 };
+  await room.journal(
+    { type: 'GapOpened', eventIds: [room.id('missed')], origin: THERE, assumedState: null, at: 3 },
+    { type: 'GapClosed', eventId: room.id('missed'), ...closed },
+  );
+  await room.push(said('over', 'join', 'missed'), said('next', 'over'));
+  expect(await room.push(said('missed', 'beside'), said('beside', 'next'))).toMatchObject([
+    { verdict: 'rejected' },
+    { verdict: 'accepted' },
+  ]);
+  expect(await room.event('missed')).toMatchObject(REFUSED);
+  expect(await room.event('over')).toMatchObject({ verdict: 'accepted' });
+});
