@@ -8,7 +8,9 @@ import { signJson } from '../../src/matrix/signing/signatures.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { type Random } from '../differential/random.ts';
 import { keyOf } from '../matrix/sample-event.ts';
+import { BESIDE_A_LEAVE } from './beside-a-leave.ts';
 import { mischief } from './mischief.ts';
+import { REFUSED_PROOFS } from './refused-proofs.ts';
 import { type Act, type SimulatedServer, type World } from './world.ts';
 
 export const IDENTITY_SERVER = parseServerName('identity.sim')!;
@@ -30,7 +32,7 @@ export function contentAt({ world, state }: Scene, type: string, stateKey = ''):
   return id === undefined ? {} : world.truth.event(id).content;
 }
 
-function membership(scene: Scene, user: UserId): string {
+export function membership(scene: Scene, user: UserId): string {
   const is = contentAt(scene, 'm.room.member', user)['membership'];
   return typeof is === 'string' ? is : '';
 }
@@ -78,6 +80,14 @@ const SPECIAL = {
     joined(scene, (sender) => member(sender, sender, 'join', { displayname: '\u0436'.repeat(WIDE_LETTERS) })),
   foreign: (scene) => foreign(scene),
   'old key': (scene) => joined(scene, (sender) => ({ ...say(scene, sender), isSignedByOldKey: true })),
+  'prev cycle': (scene) =>
+    joined(scene, (sender) => ({
+      ...(scene.random.chance(0.5) ? say(scene, sender) : topic(scene, sender)),
+      circle: 'prev',
+    })),
+  'auth cycle': (scene) => powerful(scene, (sender) => ({ ...powerLevels(scene, sender), circle: 'auth' })),
+  ...REFUSED_PROOFS,
+  ...BESIDE_A_LEAVE,
 } satisfies Record<string, (scene: Scene) => Act | undefined>;
 
 export type SpecialAct = keyof typeof SPECIAL;
@@ -119,7 +129,7 @@ function topic(scene: Scene, sender: UserId): Act {
 }
 
 /** Users of the acting server, or of everywhere, who are what `is` says. */
-function one(
+export function one(
   scene: Scene,
   users: readonly UserId[],
   is: (user: UserId) => boolean,
@@ -148,12 +158,16 @@ export function banned(scene: Scene, act: (user: UserId) => Act | undefined): Ac
 }
 
 /** A joined user of the server who has some power; now and then one who has none. */
-function powerful(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
-  const levels = contentAt(scene, 'm.room.power_levels')['users'] as JsonObject | undefined;
-  const hasPower = (user: UserId): boolean => Number(levels?.[user] ?? 0) > 0 || user === scene.world.users[0];
+export function powerful(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
   const anybody = scene.random.chance(0.08);
-  const is = (user: UserId): boolean => membership(scene, user) === 'join' && (anybody || hasPower(user));
+  const is = (user: UserId): boolean => membership(scene, user) === 'join' && (anybody || hasPower(scene, user));
   return one(scene, scene.server.users, is, act);
+}
+
+/** Whoever made the room has, whatever its power levels say. */
+export function hasPower(scene: Scene, user: UserId): boolean {
+  const levels = contentAt(scene, 'm.room.power_levels')['users'] as JsonObject | undefined;
+  return Number(levels?.[user] ?? 0) > 0 || user === scene.world.users[0];
 }
 
 /** Joins as the room's rule wants it: where it is restricted, by somebody who may invite. */
@@ -211,19 +225,27 @@ function acceptThirdPartyInvite(scene: Scene): Act | undefined {
 
 /** Somebody who has left, or was thrown out, goes on as if he had not: he cites the membership that he once had. */
 function ghost(scene: Scene): Act | undefined {
-  const { world, random } = scene;
-  const gone = (user: UserId): boolean => ['leave', 'ban'].includes(membership(scene, user));
-  return one(scene, scene.server.users, gone, (sender) => {
-    const once = [...world.events.values()].findLast(
-      (event) => event.type === 'm.room.member' && event.stateKey === sender && event.content['membership'] === 'join',
-    );
-    if (once === undefined) return undefined;
-    const act = random.chance(0.6) ? say(scene, sender) : topic(scene, sender);
-    const rest = world.truth
-      .authEventsFor({ ...act, stateKey: act.stateKey }, scene.state)
-      .filter((id) => world.truth.event(id).type !== 'm.room.member');
-    return { ...act, auth: [...rest, once.eventId] };
-  });
+  return gone(scene, (sender) =>
+    asIfJoined(scene, sender, () => (scene.random.chance(0.6) ? say(scene, sender) : topic(scene, sender))),
+  );
+}
+
+/** A user of the server who has left, or was thrown out. */
+export function gone(scene: Scene, act: (user: UserId) => Act | undefined): Act | undefined {
+  return one(scene, scene.server.users, (user) => ['leave', 'ban'].includes(membership(scene, user)), act);
+}
+
+/** The act by the membership that its sender once had, in the place of the one he has. */
+export function asIfJoined({ world, state }: Scene, sender: UserId, make: () => Act): Act | undefined {
+  const once = [...world.events.values()].findLast(
+    (event) => event.type === 'm.room.member' && event.stateKey === sender && event.content['membership'] === 'join',
+  );
+  if (once === undefined) return undefined;
+  const act = make();
+  const rest = world.truth
+    .authEventsFor({ ...act, stateKey: act.stateKey }, state)
+    .filter((id) => world.truth.event(id).stateKey !== sender);
+  return { ...act, auth: [...rest, once.eventId] };
 }
 
 /** Somebody cites, beside what he has to, an event of another room. */

@@ -69,6 +69,8 @@ class Check6 {
   judgedByThen = 0;
   /** Taken in since the join that opened this stay, in order. */
   ofStay = new Set<EventId>();
+  /** Joins that we took in ourselves. One that failed here, and that others have, comes from them as any event. */
+  readonly #joins: ReadonlySet<EventId>;
   readonly #input: Check6Input;
   readonly #then: Then;
   readonly #takenIn = new Set<EventId>();
@@ -79,6 +81,7 @@ class Check6 {
   constructor(input: Check6Input) {
     this.#input = input;
     this.#then = new Then(input.readState);
+    this.#joins = new Set(input.journal.flatMap(({ event }) => ('joinEventId' in event ? [event.joinEventId] : [])));
     const corrections = input.journal.filter(({ event }) => CORRECTIONS.has(event.type));
     this.#correctedAt = corrections.at(-1)?.position ?? 0;
   }
@@ -93,7 +96,8 @@ class Check6 {
     this.#then.take(entry);
     if (event.type === 'PduAccepted' || event.type === 'PduRejected') {
       // What came first may cite it: by then nobody knew what else it reaches through it.
-      if (!this.#isPartial) await this.#judge(event.eventId, this.ofStay, this.#viewAt(position));
+      const isOwnAct = this.#joins.has(event.eventId);
+      if (!this.#isPartial && !isOwnAct) await this.#judge(event.eventId, this.ofStay, this.#viewAt(position));
       this.#takenIn.add(event.eventId);
       this.ofStay.add(event.eventId);
     }
@@ -103,7 +107,8 @@ class Check6 {
     this.#isPartial = false;
     const judged = new Set<EventId>();
     for (const eventId of this.#input.isReplayed ? this.ofStay : []) {
-      await this.#judge(eventId, judged, this.#viewAt(position));
+      // Whatever we sent stays as it is.
+      if (!this.#input.isOurs(eventId)) await this.#judge(eventId, judged, this.#viewAt(position));
       judged.add(eventId);
     }
   }
@@ -121,9 +126,9 @@ class Check6 {
 
   /** `before`: taken in before it, in this stay. The first is the join that opened it. */
   async #judge(eventId: EventId, before: ReadonlySet<EventId>, view: View): Promise<void> {
-    const { oracle, isOurs } = this.#input;
+    const { oracle } = this.#input;
     const [opening] = before;
-    if (opening === undefined || isOurs(eventId) || view.isRejected(eventId)) return;
+    if (opening === undefined || view.isRejected(eventId)) return;
     const prevEventsOf = (id: EventId): readonly EventId[] => oracle.event(id).prevEvents;
     const isSolid = (id: EventId): boolean => !this.softFailed.has(id) && !view.isRejected(id);
     const tips = [...extremitiesOf(before, this.#takenIn, prevEventsOf, isSolid)];

@@ -17,7 +17,7 @@ import { type Store, openStore } from '../../src/store/open-store.ts';
 import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
 import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
 import { coverJournal } from './cover-journal.ts';
-import { type Oracle } from './oracle.ts';
+import { type Given, type Oracle } from './oracle.ts';
 import { type Play } from './play.ts';
 import { StoredStates } from './stored-states.ts';
 import { resolveBySynapse } from './synapse.ts';
@@ -58,6 +58,8 @@ class Comparing {
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
   #states: StoredStates | undefined;
+  /** Events that are their own ancestors, as they were judged: where such a circle is cut is nowhere said, only that it has to be. */
+  readonly #onCircles = new Map<EventId, Given>();
 
   constructor(play: Play, store: Store) {
     const { world } = play;
@@ -66,6 +68,7 @@ class Comparing {
     this.oracle = world.oracle(
       (eventId) => this.delivered.has(eventId),
       (eventId) => world.truth.stateAfter(eventId),
+      (eventId) => this.#onCircles.get(eventId),
     );
   }
 
@@ -86,6 +89,7 @@ class Comparing {
     }
     if (room.partial) this.#differ('the room is still partial');
     this.#states = await StoredStates.read(this.#store, world.roomId);
+    await this.#readCircles();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
     // By states of then, too, which nothing needs any more.
     const outcome = await this.#check6();
@@ -128,6 +132,26 @@ class Comparing {
     const { roomId } = this.#play.world;
     if ((await readAssumedGaps(this.#store, roomId)).length > 0) return false;
     return (await countCorrectionsDue(this.#store, roomId)) === 0 && !(await isCurrentStateDue(this.#store, roomId));
+  }
+
+  /** Of two events that wait for each other each may be dropped. Where both are held, one of them at least is refused. */
+  async #readCircles(): Promise<void> {
+    const { world, coverage } = this.#play;
+    for (const { by, eventIds } of world.circles.filter(({ eventIds: ids }) =>
+      ids.some((id) => this.delivered.has(id)),
+    )) {
+      const rows = await readEventStates(this.#store, world.roomId, eventIds);
+      for (const eventId of eventIds) if (!rows.has(eventId)) this.delivered.delete(eventId);
+      if (rows.size < eventIds.length || !eventIds.every((id) => this.delivered.has(id))) continue;
+      coverage.count(`${by} edges in a circle`);
+      const isRefused = [...rows.values()].some(({ verdict }) => verdict === 'rejected');
+      const names = eventIds.map((id) => this.#nameOf(id)).join();
+      if (!isRefused) this.#differ(`${names} rest on each other, and none is refused`);
+      for (const { eventId, verdict, rule, stateBefore } of by === 'prev' ? rows.values() : []) {
+        const judgement = rule === null ? { verdict } : { verdict, rule };
+        this.#onCircles.set(eventId, { judgement, stateBefore: this.#stateOf(stateBefore) });
+      }
+    }
   }
 
   async #joinsThatBegan(): Promise<Set<EventId>> {

@@ -47,5 +47,8 @@ export const REQUIRED: readonly string[] = [
   ...named('crash ', 'before a commit', 'after a commit'),
   ...named('order ', 'kept', 'reversed', 'shuffled'),
   ...['up again', 'sent again', 'sent late', 'never sent', 'beside the join', 'while we were out', 'history sent'],
+  ...named('act ', 'by refused levels', 'by refused invite', 'by refused join', 'beside the leave'),
+  ...named('act ', 'prev cycle', 'auth cycle'),
+  ...['prev edges in a circle', 'verdict rejected by graph-cycle'],
   ...['two stays', 'join cut off', 'join partial', 'join full', 'join refused', 'soft-failed'],
 ];

@@ -30,6 +30,14 @@ export interface OracleInput {
   readonly isInTimeline: (eventId: EventId) => boolean;
   /** The state after an event outside the timeline on which one of the timeline builds. */
   readonly stateAfterOutside: (eventId: EventId) => StateMap;
+  /** Of events of the timeline that are their own ancestors by prev edges, so that following these comes to an end. */
+  readonly given?: (eventId: EventId) => Given | undefined;
+}
+
+/** What is taken as it is of an event that is its own ancestor: nothing that it is judged by says how. */
+export interface Given {
+  readonly judgement: Judgement;
+  readonly stateBefore: StateMap;
 }
 
 /** Two states that were resolved, for another implementation to resolve too. */
@@ -56,7 +64,7 @@ export class Oracle {
   }
 
   judgementOf(eventId: EventId): Judgement {
-    const known = this.#judgements.get(eventId);
+    const known = this.#judgements.get(eventId) ?? this.#input.given?.(eventId)?.judgement;
     if (known !== undefined) return known;
     // What cites itself proves nothing, whoever asks.
     this.#judgements.set(eventId, { verdict: 'rejected', rule: 'graph-cycle' });
@@ -71,7 +79,7 @@ export class Oracle {
 
   /** Of an event of the timeline. */
   stateBefore(eventId: EventId): StateMap {
-    const known = this.#before.get(eventId);
+    const known = this.#before.get(eventId) ?? this.#input.given?.(eventId)?.stateBefore;
     if (known !== undefined) return known;
     const state = this.resolve(this.event(eventId).prevEvents.map((prev) => this.stateAfter(prev)));
     this.#before.set(eventId, state);

@@ -9,6 +9,7 @@ import { type SpecialAct } from './acts.ts';
 export const FEATURES = [
   ...(['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const),
   ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'history', 'wide-gaps', 'whole-answers'] as const),
+  ...(['refused-proofs', 'besides', 'cycles'] as const),
 ] as const;
 export type Feature = (typeof FEATURES)[number];
 
@@ -23,6 +24,10 @@ export type Step =
       readonly send: 'soon' | 'late' | 'never';
       /** This, if anybody of the server can. */
       readonly special?: SpecialAct;
+      /** No other server hears of a special act at once. */
+      readonly isKept?: true;
+      /** Of two events that cite each other: when the second one is sent. */
+      readonly other?: 'soon' | 'late' | 'never';
     }
   /** All servers, or one of another, hear of what a server knows. */
   | { readonly do: 'gossip'; readonly from: number; readonly to: number | 'all' }
@@ -107,12 +112,16 @@ export function planOf(seed: number, enabled: readonly Feature[] = ENABLED): Pla
   const rare = createRandom(seed + RARE_SEEDS);
   addRareThings(rare, { past, steps, servers }, has);
   if (has('history')) addHistory(createRandom(seed + HISTORY_SEEDS), steps, servers);
+  addTangles(createRandom(seed + TANGLE_SEEDS), { version: plan.version, steps, servers }, has);
   return { ...plan, givesWhole: has('whole-answers') && rare.chance(0.08), past, steps };
 }
 
 /** Apart from the seeds of plans, so that what is added here leaves the rest of a plan as it is. */
 const RARE_SEEDS = 2_000_000_000;
 const HISTORY_SEEDS = 3_000_000_000;
+const TANGLE_SEEDS = 4_000_000_000;
+/** Versions in which senders choose ids, so that events may cite each other in a circle. */
+const VERSIONS_WITH_CYCLES: readonly string[] = ['1', '2'];
 
 /** What came before our join is sent to us, mostly while the room is partial yet, in a quarter of the rooms. */
 function addHistory(random: Random, steps: Step[], servers: number): void {
@@ -121,6 +130,73 @@ function addHistory(random: Random, steps: Step[], servers: number): void {
     const [server, seed] = [random.integer(servers), random.integer(1_000_000_000)];
     const at = 1 + Math.floor((steps.length - 1) * random.next() ** 2);
     steps.splice(at, 0, { do: 'history', server, count: 1 + random.integer(6), seed });
+  }
+}
+
+/** Chains of events of which one makes sense by another only, each in some of the rooms; most while the room is partial. */
+function addTangles(
+  random: Random,
+  { version, steps, servers }: { readonly version: string; readonly steps: Step[]; readonly servers: number },
+  has: (feature: Feature) => boolean,
+): void {
+  const act = (
+    special: SpecialAct,
+    send: 'soon' | 'late' | 'never' = 'soon',
+    more: { readonly isKept?: true; readonly other?: 'soon' | 'late' | 'never' } = {},
+  ): Step => {
+    return { do: 'act', server: random.integer(servers), seed: random.integer(1_000_000_000), send, special, ...more };
+  };
+  const sendAll = (): Step[] =>
+    Array.from({ length: servers }, (_, server) => {
+      return { do: 'send', server, count: 20, order: 'kept', seed: 1, again: 0 };
+    });
+  const words = (count: number): Step[] => Array.from({ length: count }, () => actStep(random, servers, has)).flat();
+  // Sooner rather than later; the first step is our join, or what it takes to be refused.
+  const put = (...added: readonly Step[]): void => {
+    steps.splice(1 + Math.floor((steps.length - 1) * random.next() ** 2), 0, ...added);
+  };
+  const tellOfUs: Step[] = Array.from({ length: servers }, (_, from) => ({ do: 'gossip', from, to: 'all' }));
+  if (has('refused-proofs') && random.chance(0.15)) {
+    put(...tellOfUs, act('refused levels'), ...words(2), act('by refused levels'), act('by refused levels'));
+  }
+  if (has('refused-proofs') && random.chance(0.2)) {
+    const [invite, join] = random.pick([
+      ['soon', 'never'],
+      ['late', 'soon'],
+      ['soon', 'soon'],
+    ] as const);
+    put(
+      ...[...tellOfUs, act('refused invite', invite), act('by refused invite', join)],
+      ...[act('kick by refused join'), act('by refused join'), ...words(1)],
+    );
+  }
+  if (has('besides') && random.chance(0.15)) {
+    put(
+      ...[
+        ...tellOfUs,
+        act('power leaves'),
+        ...sendAll(),
+        act('beside the leave', 'soon', { isKept: true }),
+        ...sendAll(),
+      ],
+      ...[...words(4), ...sendAll()],
+    );
+  }
+  if (has('besides') && random.chance(0.12)) {
+    const joins: Step[] = [1, 2].map((user) => ({ do: 'join', user, via: random.integer(servers) }));
+    steps.splice(1, 0, ...tellOfUs, act('ban us', 'soon', { isKept: true }), ...sendAll(), ...joins);
+  }
+  if (has('cycles') && VERSIONS_WITH_CYCLES.includes(version)) {
+    for (let times = random.integer(3); times > 0; times -= 1) {
+      const special = random.pick(['prev cycle', 'auth cycle'] as const);
+      const [send, other] = random.pick([
+        ['soon', 'soon'],
+        ['soon', 'never'],
+        ['soon', 'late'],
+        ['late', 'soon'],
+      ] as const);
+      put(...tellOfUs, act(special, send, { other }), ...words(2));
+    }
   }
 }
 

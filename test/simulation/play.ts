@@ -168,7 +168,7 @@ export class Play {
   }
 
   /** A special act is done by whoever can, first of all at `preferred`, and all servers hear of it at once. */
-  #act(preferred: SimulatedServer, { seed, send, special }: Extract<Step, { do: 'act' }>): void {
+  #act(preferred: SimulatedServer, { seed, send, special, isKept, other }: Extract<Step, { do: 'act' }>): void {
     const { world } = this;
     const able = (server: SimulatedServer): boolean =>
       special !== undefined && canDo(sceneAt(world, server, createRandom(seed)), special);
@@ -179,7 +179,7 @@ export class Play {
       this.residents.lax === server.name || world.ourUsers.some((user) => world.membershipAt(server, user) === 'join');
     const eventId = world.say(act, server, random.chance(STUBBORN));
     this.coverage.count(`act ${name}`);
-    if (special !== undefined) for (const other of world.servers) world.gossip(server, other);
+    if (special !== undefined && isKept !== true) for (const other of world.servers) world.gossip(server, other);
     // Who does not know that we are in does not send us anything.
     const knowsUs = this.residents.joins.some(
       (join) => server.tips.includes(join.eventId) || world.ancestorsOf([...server.tips, eventId]).has(join.eventId),
@@ -190,13 +190,15 @@ export class Play {
       }
       return;
     }
-    const queue = (): void => void this.#outbox(server).eventIds.push(eventId);
-    if (send === 'late') {
-      this.coverage.count('sent late');
-      this.#late.push(queue);
-    } else {
-      queue();
-    }
+    const queue = (id: EventId, when: 'soon' | 'late'): void => {
+      const put = (): void => void this.#outbox(server).eventIds.push(id);
+      if (when === 'soon') put();
+      else this.#late.push(put);
+    };
+    if (send === 'late') this.coverage.count('sent late');
+    queue(eventId, send);
+    const otherId = world.otherInCircle(eventId);
+    if (otherId !== undefined && other !== undefined && other !== 'never') queue(otherId, other);
   }
 
   #outbox(server: SimulatedServer): Unsent {

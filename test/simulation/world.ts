@@ -14,7 +14,7 @@ import { type SigningKey } from '../../src/matrix/signing/signing-key.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { type Random, createRandom } from '../differential/random.ts';
 import { keyOf, rulesOf } from '../matrix/sample-event.ts';
-import { type Judgement, Oracle } from './oracle.ts';
+import { type Given, type Judgement, Oracle } from './oracle.ts';
 
 /** Simulated time begins here, milliseconds since the Unix epoch. */
 export const BEGINNING = 1_800_000_000_000;
@@ -32,6 +32,11 @@ export function oldKeyOfServer(name: ServerName): SigningKey {
   return keyOf(name.slice(0, name.indexOf('-')), 'old');
 }
 
+/** What a server builds on. */
+function parentsAt({ tips }: SimulatedServer): EventId[] {
+  return tips.slice(-PARENTS_MAX);
+}
+
 /** What somebody does. */
 export interface Act {
   readonly sender: UserId;
@@ -47,6 +52,14 @@ export interface Act {
   readonly roomId?: RoomId;
   /** Signed by a key that its server had given up before. */
   readonly isSignedByOldKey?: boolean;
+  /** Its sender makes another one of it, and each of the two cites the other by such edges. Where senders choose ids. */
+  readonly circle?: 'prev' | 'auth';
+}
+
+/** Two events that cite each other. */
+export interface Circle {
+  readonly by: 'prev' | 'auth';
+  readonly eventIds: readonly [EventId, EventId];
 }
 
 export interface SimulatedServer {
@@ -70,6 +83,9 @@ export class World {
   #elsewhere: EventId | undefined;
   /** Signed by keys that were not valid then: rightly not in our timeline. */
   readonly unusable = new Set<EventId>();
+  readonly circles: Circle[] = [];
+  /** What servers that hold them have decided of events that are their own ancestors: to refuse them at the place where they were made. */
+  readonly #onCircles = new Map<EventId, Given>();
 
   /** `label` makes names and ids of this world its own. */
   constructor(label: string, version: string, seed: number, serverCount: number) {
@@ -85,6 +101,7 @@ export class World {
     this.truth = this.oracle(
       () => true,
       () => new Map(),
+      (eventId) => this.#onCircles.get(eventId),
     );
   }
 
@@ -97,9 +114,13 @@ export class World {
     return this.servers.flatMap(({ users }) => users);
   }
 
-  oracle(isInTimeline: (id: EventId) => boolean, stateAfterOutside: (id: EventId) => StateMap): Oracle {
+  oracle(
+    isInTimeline: (id: EventId) => boolean,
+    stateAfterOutside: (id: EventId) => StateMap,
+    given: (id: EventId) => Given | undefined,
+  ): Oracle {
     const { rules, events } = this;
-    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateAfterOutside });
+    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateAfterOutside, given });
   }
 
   server(name: string): SimulatedServer | undefined {
@@ -124,13 +145,11 @@ export class World {
     return this.rules.eventReferences === 'ids' ? [...ids] : ids.map((id) => [id, HASH]);
   }
 
-  /** The event that an act makes, put nowhere yet. */
-  compose(act: Act, server: SimulatedServer): Pdu {
+  /** The event that an act makes, put nowhere yet. `eventId`: chosen before, where senders do. */
+  compose(act: Act, server: SimulatedServer, eventId?: EventId): Pdu {
     const { rules, random } = this;
-    const prev = act.prev ?? server.tips.slice(-PARENTS_MAX);
-    const before = this.truth.resolve(prev.map((id) => this.truth.stateAfter(id)));
-    const subject = { ...act, stateKey: act.stateKey };
-    const auth = act.auth ?? this.truth.authEventsFor(subject, before);
+    const prev = act.prev ?? parentsAt(server);
+    const auth = act.auth ?? this.#authEventsOf(act, prev);
     const isNameless = act.type === 'm.room.create' && rules.roomIdIsCreateHash;
     const unsigned = {
       ...unsignedEvent(
@@ -140,18 +159,23 @@ export class World {
           prevEvents: this.references(prev),
           authEvents: this.references(auth),
           depth: depthAfter(
-            prev.map((id) => this.truth.event(id)),
+            prev.flatMap((id) => this.events.get(id) ?? []),
             rules,
           ),
           originServerTs: BEGINNING - 1_000_000 + this.events.size,
         },
-        givenEventId(rules, act.sender, () => random.next()),
+        eventId ?? givenEventId(rules, act.sender, () => random.next()),
       ),
       ...(act.redacts === undefined ? {} : { redacts: act.redacts }),
     };
     const signer = domainOf(act.sender);
     const key = act.isSignedByOldKey === true ? oldKeyOfServer(signer) : keyOfServer(signer);
     return this.cosigned(sealEvent(unsigned, rules, signer, key).event);
+  }
+
+  #authEventsOf(act: Act, prev: readonly EventId[]): EventId[] {
+    const before = this.truth.resolve(prev.map((id) => this.truth.stateAfter(id)));
+    return this.truth.authEventsFor({ ...act, stateKey: act.stateKey }, before);
   }
 
   /** Adds the signature of every other server that has to sign it. */
@@ -193,10 +217,35 @@ export class World {
   }
 
   say(act: Act, server = this.serverOf(act.sender), isStubborn = false): EventId {
+    if (act.circle !== undefined) return this.#sayInCircle(act, act.circle, server, isStubborn);
     const eventId = this.add(this.compose(act, server), server, isStubborn);
     const isInvalid = act.isSignedByOldKey === true && this.rules.enforceKeyValidity;
     if (isInvalid) this.unusable.add(eventId);
     return eventId;
+  }
+
+  /** The first of two events that cite each other; `otherInCircle` gives the second. */
+  #sayInCircle(act: Act, by: Circle['by'], server: SimulatedServer, isStubborn: boolean): EventId {
+    const [firstId, otherId] = [1, 2].map(() => givenEventId(this.rules, act.sender, () => this.random.next()));
+    if (firstId === undefined || otherId === undefined) throw new Error('ids of this version are hashes');
+    const prev = parentsAt(server);
+    const auth = this.#authEventsOf(act, prev);
+    const stateBefore = this.truth.resolve(prev.map((id) => this.truth.stateAfter(id)));
+    // In the place of the event whose place the act takes: power levels, of which the next cite the last.
+    const others = auth.filter((id) => this.truth.event(id).type !== act.type);
+    const citing = (id: EventId, isFirst: boolean): Partial<Act> =>
+      by === 'auth' ? { prev, auth: [...others, id] } : { prev: isFirst ? [...prev, id] : [id], auth };
+    const first = this.compose({ ...act, ...citing(otherId, true) }, server, firstId);
+    this.events.set(firstId, first);
+    this.events.set(otherId, this.compose({ ...act, ...citing(firstId, false) }, server, otherId));
+    this.circles.push({ by, eventIds: [firstId, otherId] });
+    const judgement = { verdict: 'rejected', rule: 'graph-cycle' } as const;
+    if (by === 'prev') for (const id of [firstId, otherId]) this.#onCircles.set(id, { judgement, stateBefore });
+    return this.add(first, server, isStubborn);
+  }
+
+  otherInCircle(eventId: EventId): EventId | undefined {
+    return this.circles.find(({ eventIds: [first] }) => first === eventId)?.eventIds[1];
   }
 
   /** A server hears of events, and builds on them from then on. */
