@@ -22,6 +22,8 @@ export interface RequestOptions {
   readonly bytesMax?: number;
   /** Called with 0 as soon as an answer begins, whatever its status, and then with the bytes of each part of it that was read. */
   readonly onReceived?: (bytes: number) => void;
+  /** Awaited with each part of a streamed answer that has come, before it is handed on and more is read. */
+  readonly beforeReading?: (() => Promise<void> | undefined) | undefined;
 }
 
 /** Some of the raw events of one array of an answer, in the order received. */

@@ -33,6 +33,8 @@ export interface EventStreamOptions<Name extends string> {
   readonly signal: AbortSignal;
   /** Told the bytes of each part of the body. */
   readonly onReceived: (bytes: number) => void;
+  /** As in `RequestOptions`. */
+  readonly beforeReading?: (() => Promise<void> | undefined) | undefined;
   readonly clock: Clock;
   /** Turns whatever went wrong into the error that the reader gets. */
   readonly translate: (error: unknown) => Error;
@@ -79,6 +81,8 @@ async function* readBatches<Name extends string>(
     for await (const chunk of undripped(options.body, options.clock)) {
       bytes += chunk.length;
       options.onReceived(chunk.length);
+      const turn = options.beforeReading?.();
+      if (turn !== undefined) await turn;
       if (bytes > options.bytesMax) throw new BodyTooLargeError(`the answer is over ${options.bytesMax} bytes`);
       splitter.push(chunk, onEvent);
       if (pendingBytes < BATCH_BYTES) continue;

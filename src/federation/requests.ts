@@ -83,7 +83,12 @@ export function createRequests({ transport, timeouts, limits, clock }: RequestsD
         Math.min(limits.responseBytesMax, SMALL_ANSWER_BYTES_MAX),
       ),
     events: async (destination, ask, options, body) =>
-      createEventStream({ ...(await send(destination, ask, options)), ...body, clock }),
+      createEventStream({
+        ...(await send(destination, ask, options)),
+        ...body,
+        clock,
+        beforeReading: options.beforeReading,
+      }),
     async done(destination, ask, options) {
       const { body, onEnd } = await send(destination, ask, options);
       discardBody(body);

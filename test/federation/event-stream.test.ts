@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type EventBatch } from '../../src/federation/contract.ts';
 import { DripError, type EventStreamOptions, createEventStream } from '../../src/federation/event-stream.ts';
@@ -53,6 +54,37 @@ describe('a streamed answer', () => {
     expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(200);
     expect(stream.summary()).toMatchObject({ bytes: body.length, events: { pdus: 1000 }, dropped: 0 });
     expect(ended.times).toBe(1);
+  });
+
+  test('is read no further while its reader has no place to read it, which is no drip of its sender', async () => {
+    let now = 0;
+    let goOn = (): void => undefined;
+    const taken: string[] = [];
+    const chunks = ['{"pdus":[', `${event},`, `${event}]}`];
+    const body = new Readable({
+      read() {
+        const chunk = chunks.shift();
+        if (chunk !== undefined) taken.push(chunk);
+        this.push(chunk === undefined ? null : Buffer.from(chunk));
+      },
+      highWaterMark: 1,
+    });
+    let waits = 0;
+    const { stream } = streamOf(body, {
+      clock: { now: () => now },
+      beforeReading: () => {
+        waits += 1;
+        return waits === 1 ? new Promise((resolve) => (goOn = resolve)) : undefined;
+      },
+    });
+    const reading = batchesOf(stream);
+    await expect.poll(() => waits).toBe(1);
+    await turn();
+    expect(taken.length).toBeLessThan(3);
+    now = 3_600_000;
+    goOn();
+    expect((await reading).flatMap(({ events }) => events)).toHaveLength(2);
+    expect(waits).toBeGreaterThan(1);
   });
 
   test('is read no faster than its batches are taken, and closed when the reader leaves', async () => {

@@ -7,7 +7,7 @@ import { readResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
-import { type FetchPlaces, NoPlaceError } from './fetch-places.ts';
+import { type FetchPlaces, NoPlaceError, type Place } from './fetch-places.ts';
 import { chooseGapResidents } from './gap-residents.ts';
 import { settleAnswer } from './settle-answer.ts';
 import { type FetchedState, fetchStateAt } from './state-at.ts';
@@ -73,7 +73,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
     if (asked.length > 0 && pass.isEnding) break;
     const waiting = { signal: progress.signal, waitMs: PLACE_MS_MAX };
     try {
-      const ask = () =>
+      const ask = (place: Place) =>
         askIfHealthy(context, resident, (onReceived) => {
           asked.push(resident);
           // Nobody else may know the gap's event, and yet what its state names: asked once an attempt, whoever gives it in part.
@@ -86,6 +86,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
             known,
             onStored,
             onReceived,
+            place,
           };
           return inTime(pass, progress, request, (bounded) => stateAtGap(context, stay, request, bounded));
         });
@@ -140,6 +141,7 @@ interface GapRequest {
   readonly known: number;
   readonly onStored: () => Promise<void>;
   readonly onReceived: () => void;
+  readonly place: Place;
 }
 
 async function stateAtGap(
@@ -148,7 +150,7 @@ async function stateAtGap(
   asked: GapRequest,
   progress: Progress,
 ): Promise<FetchedState> {
-  const { eventId, resident, others, attempts, known, onStored, onReceived } = asked;
+  const { eventId, resident, others, attempts, known, onStored, onReceived, place } = asked;
   const resync = await readResync(context.store, roomId);
   const request = {
     roomId,
@@ -158,6 +160,7 @@ async function stateAtGap(
       settleAnswer(context, { roomId, epoch, resident, gap: { attempts, known } }, lacked, wanted),
     onReceived,
     onStored,
+    place,
   };
   return fetchStateAt(context, request, progress);
 }

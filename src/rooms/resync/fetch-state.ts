@@ -17,12 +17,16 @@ import { countBegin, forgetBegins, takeBackBegin } from '../../store/tables/fetc
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
+import { type Place } from './fetch-places.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
 import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
 import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
 
-export interface StateFetch extends FetchAttempt, Attempt {}
+export interface StateFetch extends FetchAttempt, Attempt {
+  /** As in `StateRequest`. */
+  readonly place?: Place;
+}
 
 const NEVER = new AbortController().signal;
 
@@ -151,6 +155,7 @@ async function run(
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
       settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
     onStored: () => forgetBegins(context.store, fetch),
+    place: fetch.place,
   };
   const state = await askIfHealthy(context, resident, (onReceived) =>
     fetchStateAt(context, { ...request, onReceived }, progress),

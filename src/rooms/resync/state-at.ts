@@ -22,6 +22,7 @@ import { readHead } from '../../store/journal/journal.ts';
 import { type NumberedEvent, createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Outlier, awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
+import { type Place } from './fetch-places.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
 import { fallenWith, lackedForVerdicts } from './unjudged.ts';
 import { WantedEvents } from './wanted-events.ts';
@@ -46,8 +47,10 @@ export interface StateRequest {
   readonly others?: readonly ServerName[];
   /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
   readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
-  /** Something of the resident's answers came. */
-  readonly onReceived: () => void;
+  /** Something of the resident's answers came, so many bytes. */
+  readonly onReceived: (bytes: number) => void;
+  /** Its place among other attempts of the process (fetch-places.ts); absent: it has none to share with. */
+  readonly place?: Place | undefined;
   /** Events were stored that had not been there. */
   readonly onStored: () => Promise<void>;
 }
@@ -87,15 +90,27 @@ export interface FetchedState {
 export async function fetchStateAt(
   context: RoomsContext,
   request: StateRequest,
-  progress: Progress,
+  { heartbeat, ...alive }: Progress,
 ): Promise<FetchedState> {
   const { store, federation } = context;
-  const { roomId, resident, rules, before, onReceived } = request;
+  const { roomId, resident, rules, before, place } = request;
+  const onReceived = (bytes: number): void => {
+    place?.received(bytes);
+    request.onReceived(bytes);
+  };
+  const beforeReading = place?.regained;
+  const progress: Progress = {
+    ...alive,
+    heartbeat: (numbers) => {
+      place?.worked();
+      heartbeat(numbers);
+    },
+  };
   const { signal } = progress;
   const since = await readHead(store);
   const askedAt = before?.joinEventId ?? request.atEventId;
 
-  const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal, onReceived });
+  const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal, onReceived, beforeReading });
   const stateIds = before === undefined ? ids.stateIds : beforeTheJoin(ids.stateIds, before);
   const all = new Set([...stateIds, ...ids.authChainIds, ...(before === undefined ? [request.atEventId] : [])]);
   const wanted = new WantedEvents(all, await readHeldEvents(store, roomId, [...all]));
@@ -106,7 +121,7 @@ export async function fetchStateAt(
   const missing = wanted.missing().length;
   if (missing > SINGLE_EVENTS_MAX || missing > WHOLE_STATE_SHARE_MIN * wanted.count) {
     await intake.takeStream((whileTaking) =>
-      federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived }),
+      federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived, beforeReading }),
     );
     const left = wanted.missing();
     // Too many to be asked for one by one: a whole answer without them is an answer.

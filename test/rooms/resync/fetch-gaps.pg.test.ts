@@ -304,8 +304,9 @@ describe('a gap', () => {
     await opened(here, small, missing, B);
     here.asked.length = 0;
     // As when all places of that server are taken.
+    const held = { received: () => undefined, worked: () => undefined, regained: () => undefined };
     const busy = (taken: readonly ServerName[]): FetchPlaces => ({
-      run: (server, _waiting, work) => (taken.includes(server) ? Promise.reject(new NoPlaceError('none')) : work()),
+      run: (server, _waiting, work) => (taken.includes(server) ? Promise.reject(new NoPlaceError('none')) : work(held)),
     });
     const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
     const stay = { roomId: small.room.roomId, epoch: 1 };
