@@ -23,6 +23,11 @@ const SETTLING_ROUNDS_MAX = 120;
 const REBOOT_MS = 16 * 60_000;
 /** How often a server builds on an event of its own that the others reject. */
 const STUBBORN = 0.3;
+/**
+ * State events whose refusal shows only far off, by what their auth events cite. Nobody builds on them: the state after a parent of our
+ * join is not told, only the one before it, so that who has our join built on such a one lies about it, and nobody can tell.
+ */
+const NEVER_BUILT_ON: ReadonlySet<string | undefined> = new Set(['by refused invite', 'kick by refused join']);
 
 /** Something went wrong that is no difference between verdicts: an error of ours, or a room that does not come to rest. */
 export class Stuck extends Error {
@@ -177,7 +182,8 @@ export class Play {
     const { name, act } = actOf(sceneAt(world, server, random), special);
     const areWeIn =
       this.residents.lax === server.name || world.ourUsers.some((user) => world.membershipAt(server, user) === 'join');
-    const eventId = world.say(act, server, random.chance(STUBBORN));
+    const isStubborn = random.chance(STUBBORN) && !NEVER_BUILT_ON.has(special);
+    const eventId = world.say(act, server, isStubborn);
     this.coverage.count(`act ${name}`);
     if (special !== undefined && isKept !== true) for (const other of world.servers) world.gossip(server, other);
     // Who does not know that we are in does not send us anything.
