@@ -1,10 +1,12 @@
 /**
  * `npm run test:mutation:resync -- [--runs N] [--only WORDS] [--lanes L]`: puts faults into a temporary copy of the project, one at a
  * time (mutation/resync-mutants.ts), and plays simulated rooms until one differs from the oracle: first the seed that is written
- * down for the fault, then all from 1 on. A seed that differs without the fault, too, finds nothing. L faults are tried side by side.
+ * down for the fault, then all from 1 on; or the test that is written down for it. A seed that differs without the fault, too, finds nothing. L faults are tried side by side.
  * Prints a table of the faults, each with the seed that finds it and the first difference. Exits 1 if one survived N runs: then either generator or comparison has
  * a hole.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,8 +15,8 @@ import { openServer } from '../test/simulation/machines.ts';
 import { type Ran } from '../test/simulation/run-plan.ts';
 import { runSeries } from '../test/simulation/series.ts';
 import { buildCopy, builtPath, builtSource } from './mutation/build-copy.ts';
-import { PROJECT } from './mutation/copy-project.ts';
-import { RESYNC_MUTANTS, type ResyncMutant, applied } from './mutation/resync-mutants.ts';
+import { PROJECT, copyProject } from './mutation/copy-project.ts';
+import { type FindingTest, RESYNC_MUTANTS, type ResyncMutant, applied } from './mutation/resync-mutants.ts';
 
 /** Characters of a difference that are shown. */
 const SHOWN_MAX = 110;
@@ -54,8 +56,8 @@ async function isSound(seed: number): Promise<boolean> {
 }
 
 /** What finds the fault that is in a copy. */
-async function find(copy: string, { seed }: ResyncMutant): Promise<Ran | undefined> {
-  const written = seed === undefined ? undefined : await firstDifference(copy, seed, 1);
+async function find(copy: string, { foundBy }: ResyncMutant): Promise<Ran | undefined> {
+  const written = typeof foundBy === 'number' ? await firstDifference(copy, foundBy, 1) : undefined;
   if (written !== undefined && (await isSound(written.plan.seed))) return written;
   for (let first = 1; first <= runs;) {
     const found = await firstDifference(copy, first, runs + 1 - first);
@@ -65,15 +67,46 @@ async function find(copy: string, { seed }: ResyncMutant): Promise<Ran | undefin
   return undefined;
 }
 
-function tell({ kind, name }: ResyncMutant, found: Ran | undefined): void {
-  const [difference = ''] = found?.differences ?? [];
-  const shown = difference.replaceAll(/\s+/g, ' ').slice(0, SHOWN_MAX);
-  const by = found === undefined ? 'survived' : `seed ${found.plan.seed}: ${shown}`;
+function tell({ kind, name }: ResyncMutant, by: string): void {
   console.log(`| ${kind} | ${name} | ${by.replaceAll('|', '/')} |`);
 }
 
+function told({ plan, differences: [difference = ''] }: Ran): string {
+  return `seed ${plan.seed}: ${difference.replaceAll(/\s+/g, ' ').slice(0, SHOWN_MAX)}`;
+}
+
+/** Whether a test of the copy passes; a title that no test has is one that does not. */
+async function passes(copy: string, { file, title }: FindingTest): Promise<boolean> {
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--project', 'pg', file, '--testNamePattern', title];
+  const child = spawn(process.execPath, vitest, { cwd: copy, stdio: 'ignore' });
+  const [code] = (await once(child, 'exit')) as [number | null];
+  return code === 0;
+}
+
 let survived = 0;
-const left = mutants.toReversed();
+const byTests = mutants.filter(({ foundBy }) => typeof foundBy === 'object');
+const left = mutants.filter((mutant) => !byTests.includes(mutant)).toReversed();
+
+/** Faults that tests find, one after the other, in a copy with the tests in it. */
+async function workByTests(copy: string): Promise<void> {
+  if (byTests.length === 0) return;
+  await copyProject(copy, ['src', 'test', 'scripts', 'activities', 'workflows', 'migrations']);
+  for (const mutant of byTests) {
+    const { foundBy } = mutant;
+    if (typeof foundBy !== 'object') continue;
+    const source = await readFile(join(PROJECT, mutant.file), 'utf8');
+    const isSoundThere = await passes(copy, foundBy);
+    await writeFile(join(copy, mutant.file), applied(mutant, source));
+    const isFound = isSoundThere && !(await passes(copy, foundBy));
+    await writeFile(join(copy, mutant.file), source);
+    if (!isFound) survived += 1;
+    tell(
+      mutant,
+      isFound ? `${foundBy.file}: ${foundBy.title}` : isSoundThere ? 'survived' : 'its test fails without it',
+    );
+  }
+}
+
 /** Takes one fault after the other, each in the same copy. */
 async function work(copy: string): Promise<void> {
   for (let mutant = left.pop(); mutant !== undefined; mutant = left.pop()) {
@@ -83,7 +116,7 @@ async function work(copy: string): Promise<void> {
     const found = await find(copy, mutant);
     await writeFile(path, builtSource(source));
     if (found === undefined) survived += 1;
-    tell(mutant, found);
+    tell(mutant, found === undefined ? 'survived' : told(found));
   }
 }
 
@@ -93,6 +126,7 @@ try {
   for (const copy of copies) await cp(sound, copy, { recursive: true, verbatimSymlinks: true });
   console.log('| kind | fault | found by |\n| --- | --- | --- |');
   await Promise.all(copies.map(work));
+  await workByTests(join(folder, 'tested'));
   console.log(`\n${mutants.length - survived} found, ${survived} survived ${runs} runs each`);
   process.exitCode = survived === 0 ? 0 : 1;
 } finally {

@@ -1,6 +1,7 @@
 /**
  * Faults that a resync could have, each put into one place of the source: of the walk, of judging again, of corrections, of
- * folds, of admission, of check 6 and of the completion. The simulation has to find each (scripts/mutate-resync.ts).
+ * folds, of admission, of check 6 and of the completion. The simulation has to find each, or a test that forces what simulated rooms
+ * come to too rarely: a race, a state by a resident who lies, a chain longer than a batch (scripts/mutate-resync.ts).
  */
 
 export interface ResyncMutant {
@@ -11,15 +12,21 @@ export interface ResyncMutant {
   /** Stands once in the file, and is replaced. */
   readonly was: string;
   readonly is: string;
-  /** A seed whose run differs by it; absent while none is known. */
-  readonly seed?: number;
+  /** A seed whose run differs by it, or a test that fails by it, where simulated rooms cannot get there; absent while none is known. */
+  readonly foundBy?: number | FindingTest;
+}
+
+export interface FindingTest {
+  readonly file: string;
+  /** A part of it, which stands in no other title of the file. */
+  readonly title: string;
 }
 
 const mutant =
   (kind: ResyncMutant['kind'], file: string) =>
-  (name: string, was: string, is: string, seed?: number): ResyncMutant => ({
+  (name: string, was: string, is: string, foundBy?: ResyncMutant['foundBy']): ResyncMutant => ({
     ...{ kind, name, file, was, is },
-    ...(seed === undefined ? {} : { seed }),
+    ...(foundBy === undefined ? {} : { foundBy }),
   });
 
 const walk = mutant('walk', 'src/rooms/resync/walk.ts');
@@ -50,6 +57,10 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'a room is taken for whole with a gap at which no state is known',
     'return partialEvents === 0 && (await readPartialAnchors(tx, roomId)).length === 0;',
     'return partialEvents === 0;',
+    {
+      file: 'test/rooms/resync/walk.pg.test.ts',
+      title: 'keeps the room from no end, though another one is opened whenever the walk looks',
+    },
   ),
   judging(
     'the walk keeps the verdict by partial state',
@@ -67,6 +78,7 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'a rejected auth event rejects nothing that cites it',
     'isRejected: (id) => this.#isRejected(id),',
     'isRejected: () => false,',
+    3,
   ),
   judging(
     'the state after a refused event has that event',
@@ -78,41 +90,55 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'what builds on an open gap is judged without the state there',
     'return prevEvents.some(isOpen) || [...prevEvents, ...authEvents].some((id) => this.#left.has(id));',
     'return prevEvents.every((id) => isOpen(id) && this.#left.has(id));',
+    74,
   ),
   timeline(
     'a change of the states before an event, whose verdict stays, is none',
     'return is !== stored?.verdict || stateBefore !== stored.stateBefore || stateAfter !== stored.stateAfter;',
     'return is !== stored?.verdict;',
+    3,
   ),
   timeline(
     'what stands on a corrected event is taken for corrected',
     'const followed = unfollowed.has(eventId) ? {} : ({ followed: true } as const);',
     'const followed = { followed: true } as const;',
+    {
+      file: 'test/rooms/resync/correct-events.pg.test.ts',
+      title: 'is corrected in batches that say how far they are, with fewer statements than events',
+    },
   ),
   outliers(
     'an outlier whose auth events turned keeps its verdict',
     "const flipped = verdicts.filter(({ eventId, verdict }) => ![verdict, 'unjudged'].includes(before.get(eventId) ?? ''));",
     'const flipped = verdicts.filter(() => false);',
+    17,
   ),
   anchors(
     'a state event that turns out rejected stays in the states at anchors',
     "const takenOut = changed.filter(({ key, nid, verdict }) => verdict !== 'accepted' && state.get(key) === nid);",
     'const takenOut = changed.filter(() => false);',
+    {
+      file: 'test/rooms/resync/correct-events.pg.test.ts',
+      title: 'is taken out of the state, what stands on it is judged again, and comes back with its verdict',
+    },
   ),
   events(
     'a correction leaves the current state of the whole room as it was',
     'const isOther = currentState !== room.currentState;',
     'const isOther = false;',
+    51,
   ),
   causes(
     'a verdict in the timeline that is another than the one as an outlier changes nothing for others',
     'return outlier !== undefined && (outlier.isAwaited || (outlier.verdict !== null && outlier.verdict !== is));',
     'return outlier !== undefined && outlier.isAwaited;',
+    62,
   ),
   causes(
     'the true state at a gap for which one was assumed changes nothing for others',
     'if (known.assumed.has(event.eventId)) add(event.eventId, i, { verdict: false, states: true, guessEnded: i });',
     '',
+    3,
   ),
   extremities(
     'an event replaces its parents only, not what lies behind a refused one',
@@ -136,16 +162,19 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'states that changed are journalled, and nowhere else',
     'if (rows.length === 0) return;\n  await tx.query(\n    `UPDATE event_states e\n        SET state_before',
     'if (rows.length >= 0) return;\n  await tx.query(\n    `UPDATE event_states e\n        SET state_before',
+    3,
   ),
   verdicts(
     'an event that check 6 refuses at completion stays an extremity',
     'RETURNING e.event_id AS "eventId", false AS "isSolid"`',
     'RETURNING e.event_id AS "eventId", true AS "isSolid"`',
+    67,
   ),
   places(
     'an anchor keeps the state that was assumed',
     'WHERE a.partial OR a.assumed AND NOT excluded.partial`',
     'WHERE a.partial`',
+    3,
   ),
   members(
     'who leaves is still counted',
@@ -175,36 +204,49 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'what came before it cites is an extremity in the current state',
     "if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);",
     "if (outcome === 'accept') extremities.set(event.eventId, after);",
+    {
+      file: 'test/rooms/judge/extremities.pg.test.ts',
+      title: 'an event that comes after what builds on it is none of the newest',
+    },
   ),
   admission(
     'check 6 beside a gap is made by the current state alone',
     'const state = beyondGap ? await this.#states.resolve([this.#current, before]) : this.#current;',
     'const state = this.#current;',
+    30,
   ),
   replay(
     'check 6 is replayed for our own events too',
     'if (domainOf(event.sender) === sql.serverName) return undefined;',
     '',
+    21,
   ),
   replay(
     'a soft-failed event counts as newest for those after it',
     'this.#extremities.take({ ...event, isSolid: isAccepted && refused === undefined });',
     'this.#extremities.take({ ...event, isSolid: isAccepted });',
+    84,
   ),
   replay(
     'an event that comes later than what cites it leads nowhere in the replay',
     'this.#extremities.learn(await readGraphAhead(sql, this.#roomId, [...cited], this.#position));',
     'await readGraphAhead(sql, this.#roomId, [...cited], this.#position);',
+    {
+      file: 'test/rooms/resync/complete-walk.pg.test.ts',
+      title: 'takes an event for reached that something reaches through one that came later',
+    },
   ),
   ordered(
     'edges end at refused events in the replay',
     'else this.#through.set(eventId, prevEvents);',
     'else this.#through.delete(eventId);',
+    11,
   ),
   replay(
     'what check 6 refuses at completion is not told',
     'if (refused !== undefined && !isSoftFailed) this.#findings.push(refused);',
     '',
+    26,
   ),
   completion(
     'the current state at completion is the partial one',

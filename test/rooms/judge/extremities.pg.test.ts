@@ -56,6 +56,36 @@ test('a rejected event that connects what is before it with what is after it lea
   expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
 });
 
+test('an event that comes after what builds on it is none of the newest, and the current state is the one after these', async () => {
+  const room = await wholeRoom();
+  const levels = { users: { [ADMIN]: 100 }, events_default: 0 };
+  const power = {
+    id: 'power2',
+    type: 'm.room.power_levels',
+    stateKey: '',
+    content: levels,
+    prev: ['join'],
+    auth: AUTH,
+  };
+  await room.push(power);
+  const snapshotId = await room.state('create', 'power2', 'rules', 'admin', 'join');
+  const counts = { state: 5, authChain: 0, members: 2, fetched: 0, alreadyHeld: 0, dropped: 0 };
+  const closed = { resident: THERE, snapshotId, counts, digest: 'd'.repeat(64), at: 4 };
+  await room.journal(
+    { type: 'GapOpened', eventIds: [room.id('missed')], origin: THERE, assumedState: null, at: 3 },
+    { type: 'GapClosed', eventId: room.id('missed'), ...closed },
+  );
+  const topic = (id: string, prev: string, levelsId: string) => ({
+    ...{ id, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: id } },
+    ...{ prev: [prev], auth: ['create', levelsId, 'admin'] },
+  });
+  // A resolution of the states after both would prefer the first one, which cites the newer power levels.
+  await room.push(topic('over', 'missed', 'power'));
+  await room.push(topic('missed', 'power2', 'power2'));
+  expect(await room.extremities()).toEqual([room.id('over')]);
+  expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
+});
+
 test('a topic behind more rejected events than anybody counts gives way to the one that comes after them', async () => {
   const room = await wholeRoom();
   const topic = (id: string, prev: string) => ({

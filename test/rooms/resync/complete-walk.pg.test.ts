@@ -247,6 +247,36 @@ describe('check 6 at completion', () => {
     expect(await room.extremities()).toEqual([room.id('ban')]);
   });
 
+  test('takes an event for reached that something reaches through one that came later', async () => {
+    const room = await joined();
+    const levels = { users: { [ADMIN]: 100 }, events_default: 0 };
+    const power = {
+      id: 'power2',
+      type: 'm.room.power_levels',
+      stateKey: '',
+      content: levels,
+      prev: ['join'],
+      ...ADMINS,
+    };
+    const renamed = { membership: 'join', displayname: 'Bob' };
+    // By the newer power levels: a resolution of the states after this and after the leave would prefer it.
+    const again = member('again', BOB, 'join', {
+      ...{ prev: ['power2'], auth: ['create', 'power2', 'rules', 'bob'], content: renamed },
+    });
+    await room.push(power, again);
+    const origin = 'there.test' as ServerName;
+    const assumedState = await room.state('create', 'power2', 'rules', 'join', 'again');
+    await room.journal({ type: 'GapOpened', eventIds: [room.id('late')], origin, assumedState, at: 3 });
+    await room.push(member('leave', BOB, 'leave', { prev: ['late'], auth: ['create', 'power', 'again'] }));
+    await room.push(message('beside', BOB, { prev: ['again'], auth: ['create', 'power2', 'again'] }));
+    await room.push(message('late', ADMIN, { prev: ['again'], ...ADMINS }));
+    await room.fetch(...KNOWN, 'bob');
+    await room.walk();
+    expect(await room.event('leave')).toMatchObject({ verdict: 'accepted', softFailed: false });
+    expect(await room.event('beside')).toMatchObject({ verdict: 'accepted', softFailed: true });
+    expect(await room.extremities()).toEqual([room.id('leave')]);
+  });
+
   test('is left out where the operator wants no event to be soft-failed late', async () => {
     const room = await joined({ retroSoftFail: false });
     await room.push(ban);
