@@ -64,12 +64,10 @@ export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
       const answer = await ports.state(roomId, { waitMs, members, at, signal: request.signal });
       const before = at === undefined ? {} : { before: at };
       const head = { room_id: roomId, ...before, members_included: members, ...degradedOf(answer) };
-      return rowsOf(
-        answer,
-        head,
-        'state',
-        ({ eventId, json }) => `{"event_id":${JSON.stringify(eventId)},"event":${json}}`,
-      );
+      return rowsOf(answer, head, 'state', ({ eventId, json, redactedBecause }) => {
+        const because = redactedBecause === undefined ? '' : `,"redacted_because":${JSON.stringify(redactedBecause)}`;
+        return `{"event_id":${JSON.stringify(eventId)},"event":${json}${because}}`;
+      });
     },
   },
 ];

@@ -171,12 +171,21 @@ async function readStripped(
     tx,
     states.flatMap((places) => [...places.values()]),
   );
+  const redacted = await readRedacted(
+    tx,
+    spans.flatMap(({ roomId }, i) =>
+      [...(states[i]?.values() ?? [])].flatMap((nid) => {
+        const body = bodies.get(nid);
+        return body === undefined ? [] : [{ eventId: body.eventId, json: body.json, roomId }];
+      }),
+    ),
+  );
   return new Map(
     spans.map(({ roomId }, i) => {
       const places = states[i] ?? new Map<number, number>();
       const events = [...places.values()].flatMap((nid) => {
         const body = bodies.get(nid);
-        return body === undefined ? [] : [strippedEvent(body.json)];
+        return body === undefined ? [] : [strippedEvent(redacted.get(body.eventId)?.json ?? body.json)];
       });
       const invite = ownKey === undefined ? undefined : bodies.get(places.get(ownKey) ?? -1);
       const inviter = invite && (JSON.parse(invite.json) as JsonObject)['sender'];

@@ -1,5 +1,7 @@
 /** What is taken back is given redacted, wherever a client reads it. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type StateEvent } from '../../src/rooms/contract.ts';
+import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
@@ -127,4 +129,40 @@ test('in the state, among the members and in a sync as well, and in what was the
     content: {},
     unsigned: { ...because.unsigned, prev_content: {}, replaces_state: room.id('first') },
   });
+});
+
+test('in what tells an invited user which room it is, and in what operators are given', async () => {
+  const { room, redact } = await reader('11');
+  const place = (id: string, type: string, content: object, prev: string) => ({
+    ...{ id, type, stateKey: '', sender: ADMIN, content: content as never, prev: [prev], auth: BY_ADMIN },
+  });
+  await room.push(place('name', 'm.room.name', { name: 'secret' }, 'join'));
+  await room.push(place('topic', 'm.room.topic', { topic: 'told' }, 'name'));
+  await redact('no-name', ADMIN, 'name', 'topic');
+  const client = await startClientApi(store);
+  const guest = await client.user('guest');
+  await room.push(
+    member('invite', '@guest:here.test', 'invite', {
+      ...{ sender: ADMIN, prev: ['no-name'], auth: ['create', 'power', 'admin', 'rules'] },
+    }),
+  );
+  const { body } = await client.ask('GET', '/_matrix/client/v3/sync', undefined, guest);
+  const { invite } = body['rooms'] as {
+    invite: Record<string, { invite_state: { events: { type: string; content: object }[] } }>;
+  };
+  const told = invite[room.roomId]!.invite_state.events;
+  expect(told.find(({ type }) => type === 'm.room.name')?.content).toEqual({});
+  expect(told.find(({ type }) => type === 'm.room.topic')?.content).toEqual({ topic: 'told' });
+
+  const reads = operatorReads({ ...room.context, notifier: client.notifier });
+  for (const members of [true, false]) {
+    const answer = await reads.state(room.roomId, { members, waitMs: 1, signal: new AbortController().signal });
+    if (!answer.ready) throw new Error(answer.reason);
+    const events: StateEvent[] = [];
+    for await (const page of answer.pages) events.push(...page);
+    expect(events.find(({ eventId }) => eventId === room.id('name'))).toMatchObject({
+      ...{ json: expect.not.stringContaining('secret') as string },
+      redactedBecause: { event_id: room.id('no-name') },
+    });
+  }
 });

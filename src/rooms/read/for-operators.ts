@@ -12,7 +12,7 @@ import { readEventStates } from '../../store/events/event-states.ts';
 import { readGaps } from '../../store/events/gaps.ts';
 import { readGivenUp } from '../../store/events/missing-events.ts';
 import { readOpenIntents } from '../../store/tables/intents.ts';
-import { type PduBody, streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
+import { streamMemberBodies, streamPduBodies, streamStateBodies } from '../../store/events/pdu-bodies.ts';
 import { findRoomByAlias, summaryOf } from '../../store/journal/room-summaries.ts';
 import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
@@ -29,6 +29,7 @@ import {
   type WaitOptions,
 } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { redactedPages } from './as-redacted.ts';
 import { readCorrections, readCorrectionsOpen } from './corrections.ts';
 import { explainEvent } from './explain-event.ts';
 import { type FullStateWaits, fullStateWaits, notReady, requireRoom } from './full-state.ts';
@@ -145,13 +146,14 @@ async function* memberPages(
   state: SnapshotId,
   membership: string | null,
 ): AsyncIterable<readonly Member[]> {
-  for await (const bodies of streamMemberBodies(store, roomId, state, { membership }, PAGE_ROWS)) {
+  const pages = streamMemberBodies(store, roomId, state, { membership }, PAGE_ROWS);
+  for await (const bodies of redactedPages(store, roomId, pages)) {
     yield bodies.map(memberOf).filter((member) => member !== undefined);
   }
 }
 
 /** `undefined`: `membership` is not a string. */
-function memberOf({ eventId, json }: PduBody): Member | undefined {
+function memberOf({ eventId, json }: StateEvent): Member | undefined {
   const { state_key: stateKey, content } = JSON.parse(json) as { state_key: string; content?: JsonObject };
   const { membership, displayname } = content ?? {};
   if (typeof membership !== 'string') return undefined;
@@ -166,15 +168,12 @@ async function* statePages(
   members: boolean,
 ): AsyncIterable<readonly StateEvent[]> {
   if (members) {
-    yield* streamStateBodies(store, roomId, state, PAGE_ROWS);
+    yield* redactedPages(store, roomId, streamStateBodies(store, roomId, state, PAGE_ROWS));
     return;
   }
   const entries = await readSnapshot(store, roomId, state, { members });
-  yield* streamPduBodies(
-    store,
-    entries.map(({ eventId }) => eventId),
-    PAGE_ROWS,
-  );
+  const ids = entries.map(({ eventId }) => eventId);
+  yield* redactedPages(store, roomId, streamPduBodies(store, ids, PAGE_ROWS));
 }
 
 async function overview({ store }: RoomsContext, room: RoomRow): Promise<RoomOverview> {

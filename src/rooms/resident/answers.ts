@@ -1,13 +1,19 @@
-/** What other servers of a room are told of it: its events, and its state where we know it whole. */
+/**
+ * What other servers of a room are told of it: its events, and its state where we know it whole. Events that were taken back are given
+ * as the redaction leaves them, under the same ids: an event's id and signatures are of what is left of it
+ * (https://spec.matrix.org/v1.16/server-server-api/#signing-events).
+ */
 import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
-import { readRoomOfEvent, streamPdus } from '../../store/events/pdus.ts';
+import { streamPduBodies } from '../../store/events/pdu-bodies.ts';
+import { readRoomOfEvent } from '../../store/events/pdus.ts';
 import { type ServedEvent, readEventsBefore, readServedEvent } from '../../store/events/served-events.ts';
 import { readStanding } from '../../store/journal/rooms.ts';
 import { JoinedServers } from '../../store/snapshots/joined-servers.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Denied, type ResidentAnswers } from '../resident-contract.ts';
+import { redactedPages } from '../read/as-redacted.ts';
 import { asVisible, isInRoom } from './may-see.ts';
 
 /** As the reference implementation has them. */
@@ -44,7 +50,8 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
   };
 
   async function* pages(roomId: RoomId, ids: readonly EventId[]): AsyncGenerator<readonly string[]> {
-    for await (const page of streamPdus(store, roomId, ids, EVENTS_A_PAGE)) yield page.map(({ json }) => json);
+    const bodies = streamPduBodies(store, ids, EVENTS_A_PAGE);
+    for await (const page of redactedPages(store, roomId, bodies)) yield page.map(({ json }) => json);
   }
 
   return {

@@ -1,18 +1,21 @@
 /** What of a room another server may see of us: by who is in it, and by the room's history visibility at each event. */
+import { historyVisibility } from '../../matrix/client/history-visibility.ts';
 import { type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
 import { isJsonObject, parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { invariant } from '../../invariant.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { redact } from '../../matrix/signing/redaction.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { readPdus } from '../../store/events/pdus.ts';
 import { type ServedEvent } from '../../store/events/served-events.ts';
+import { readNumbered } from '../../store/journal/seen-by-clients.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Store } from '../../store/open-store.ts';
 import { type JoinedServers } from '../../store/snapshots/joined-servers.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { readStates } from '../../store/snapshots/many-snapshots.ts';
+import { readStateKeys } from '../../store/snapshots/state-keys.ts';
 import { isBelievedIn } from '../../store/tables/room-servers.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { asRedacted } from '../read/as-redacted.ts';
 
 const VISIBILITY = { type: 'm.room.history_visibility', stateKey: '' };
 
@@ -29,8 +32,8 @@ export async function isInRoom(
 }
 
 /**
- * The texts of events, in their order, as a server that is in the room may have them: what it may not see is redacted, so that the
- * graph stays whole. Our own it may always see; in a partial room nothing else, since who was there when is not known.
+ * The texts of events, in their order, as a server that is in the room may have them: what was taken back, and what it may not see, is
+ * redacted, so that the graph stays whole. Our own it may always see; in a partial room nothing else, since who was there when is not known.
  */
 export async function asVisible(
   store: Store,
@@ -39,36 +42,53 @@ export async function asVisible(
   events: readonly ServedEvent[],
   server: ServerName,
 ): Promise<string[]> {
-  const verdicts = new Map<SnapshotId, boolean>();
-  const texts: string[] = [];
-  for (const event of events) {
-    let isVisible = domainOf(event.sender) === store.serverName || domainOf(event.sender) === server;
-    if (!isVisible && !room.partial && !event.partial) {
-      const known = verdicts.get(event.stateAfter);
-      isVisible = known ?? (await isHistoryVisible(store, joined, room.roomId, event.stateAfter, server));
-      verdicts.set(event.stateAfter, isVisible);
-    }
-    texts.push(isVisible ? event.json : redacted(event.json, room.roomVersion));
-  }
-  return texts;
+  const given = await asRedacted(store, room.roomId, events);
+  const isOwn = ({ sender }: ServedEvent): boolean => [store.serverName, server].includes(domainOf(sender));
+  const others = events.filter((event) => !isOwn(event) && !room.partial && !event.partial);
+  const open = await statesSeenBy(
+    store,
+    joined,
+    room.roomId,
+    new Set(others.map(({ stateAfter }) => stateAfter)),
+    server,
+  );
+  const seen = new Set([...events.filter(isOwn), ...others.filter(({ stateAfter }) => open.has(stateAfter))]);
+  return events.map((event, i) =>
+    seen.has(event) ? (given[i]?.json ?? event.json) : redacted(event.json, room.roomVersion),
+  );
 }
 
 /**
- * By the state at an event: https://spec.matrix.org/v1.16/client-server-api/#room-history-visibility. What those who were invited may see
- * is shown to servers that had joined by then: who was invited where is more than we look for.
+ * Of the states at some events those by which a server sees them: https://spec.matrix.org/v1.16/client-server-api/#room-history-visibility.
+ * What those who were invited may see is shown to servers that had joined by then: who was invited where is more than we look for.
  */
-async function isHistoryVisible(
+async function statesSeenBy(
   store: Store,
   joined: JoinedServers,
   roomId: RoomId,
-  state: SnapshotId,
+  states: ReadonlySet<SnapshotId>,
   server: ServerName,
-): Promise<boolean> {
-  const [entry] = await readSnapshot(store, roomId, state, { keys: [VISIBILITY] });
-  const [event] = entry === undefined ? [] : await readPdus(store, roomId, [entry.eventId]);
-  const visibility = event === undefined ? 'shared' : contentOf(event.json)['history_visibility'];
-  if (visibility !== 'joined' && visibility !== 'invited') return true;
-  return (await joined.of(store, roomId, state)).includes(server);
+): Promise<ReadonlySet<SnapshotId>> {
+  if (states.size === 0) return new Set();
+  const keys = new Set((await readStateKeys(store, [VISIBILITY])).values());
+  const all = [...states];
+  const places = await readStates(
+    store,
+    all.map((state) => ({ roomId, state, selection: { keys } })),
+  );
+  const bodies = await readNumbered(
+    store,
+    places.flatMap((ofState) => [...ofState.values()]),
+  );
+  const seen = new Set<SnapshotId>();
+  for (const [i, state] of all.entries()) {
+    const [nid] = places[i]?.values() ?? [];
+    const body = nid === undefined ? undefined : bodies.get(nid);
+    const visibility = historyVisibility(body === undefined ? undefined : contentOf(body.json)['history_visibility']);
+    const isOpen = visibility !== 'joined' && visibility !== 'invited';
+    if (isOpen || (await joined.of(store, roomId, state)).includes(server)) seen.add(state);
+  }
+  return seen;
 }
 
 function contentOf(json: string): JsonObject {

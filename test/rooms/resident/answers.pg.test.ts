@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Draft } from '../../../src/matrix/compose.ts';
+import { type Draft, redaction } from '../../../src/matrix/compose.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
@@ -54,6 +54,44 @@ test('of a whole room its servers are told the state before an event, exactly', 
   const given: string[] = [];
   for await (const page of state.pdus) given.push(...page);
   expect(given).toHaveLength(ids.state.length);
+});
+
+test('what was taken back is given to servers as the redaction leaves it, under its own id, wherever they ask for it', async () => {
+  const here = await startHere(true);
+  const { answers, context, roomId, said, small, idsOf } = here;
+  const [one, two] = said as [EventId, EventId];
+  const { rules } = small.room;
+  const named = await sendEvent(context, roomId, {
+    ...{ sender: ME, type: 'm.room.member', stateKey: ME, content: { membership: 'join', displayname: 'secret' } },
+  });
+  for (const target of [one, named]) {
+    await sendEvent(context, roomId, redaction({ sender: ME, content: {} }, target, rules));
+  }
+  const last = await sendEvent(context, roomId, { sender: ME, type: 'm.room.message', content: { body: 'last' } });
+  const texts = async (given: unknown): Promise<readonly string[]> => {
+    if (Array.isArray(given)) return given as string[];
+    const pages: string[] = [];
+    for await (const page of given as AsyncIterable<readonly string[]>) pages.push(...page);
+    return pages;
+  };
+  const state = await answers.state(roomId, last, A);
+  if (typeof state === 'string') throw new Error(state);
+  const query = { earliest: [], latest: [last], limit: 20, minDepth: 0 };
+  for (const [target, content, given] of [
+    [one, {}, await answers.event(one, A)],
+    [one, {}, await answers.missingEvents(roomId, query, A)],
+    [one, {}, await answers.backfill(roomId, [last], 20, A)],
+    [named, { membership: 'join' }, await answers.backfill(roomId, [last], 20, A)],
+    [named, { membership: 'join' }, state.pdus],
+    [named, { membership: 'join' }, await answers.eventAuth(roomId, last, A)],
+  ] as const) {
+    const all = await texts(given);
+    const text = all[idsOf(all).indexOf(target)];
+    expect(JSON.parse(text ?? '{}')).toMatchObject({ content, hashes: {}, signatures: {} });
+    expect((JSON.parse(text ?? '{}') as JsonObject)['content']).toEqual(content);
+    expect(all.join('')).not.toContain('secret');
+  }
+  expect((await texts(await answers.event(two, A)))[0]).toContain('two');
 });
 
 test('who is not in the room is told nothing, and nobody of what is not there', async () => {
