@@ -1,6 +1,6 @@
 /**
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers and clients, what was
- * pushed and given up, keys that nobody asked for, events that prove nothing and that nothing needs, what states lacked that
+ * pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events that prove nothing and that nothing needs, what states lacked that
  * nobody asks for any more or that was awaited for too long, chunks of states that nothing names. Never the journal. Before that, what older versions left undone
  * in whole rooms is opened again.
  */
@@ -10,6 +10,7 @@ import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
 import { forgetAwaited } from '../src/store/events/left-out.ts';
 import { forgetLackingAtGaps, forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
+import { forgetDestinations } from '../src/store/tables/destinations.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
 import { forgetClientTransactions } from '../src/store/tables/client-transactions.ts';
@@ -30,6 +31,8 @@ const AWAITED_KEPT_MS = 30 * DAY_MS;
 const COLLECT_EVERY_MS = DAY_MS;
 /** and for so long at a time: a big one keeps the others waiting for no longer, and is gone on with an hour later. */
 const COLLECT_MS_MAX = 5 * 60_000;
+/** Names are free, and whoever is asked by them notes a failure. The longest rest is shorter, but where the server itself wanted it. */
+const DESTINATIONS_KEPT_MS = DAY_MS;
 const ROWS_A_BATCH = 1_000;
 
 export interface MaintenanceDependencies {
@@ -64,6 +67,7 @@ export async function maintain(
     (await allOf(() => forgetUnsought(store, ROWS_A_BATCH))) +
     (await allOf(() => forgetLackingAtGaps(store, now - LACKING_AT_GAPS_KEPT_MS, ROWS_A_BATCH)));
   const awaited = await allOf(() => forgetAwaited(store, now - AWAITED_KEPT_MS, ROWS_A_BATCH));
+  const destinations = await allOf(() => forgetDestinations(store, now - DESTINATIONS_KEPT_MS, ROWS_A_BATCH));
   let chunks = 0;
   while (!isOver()) {
     const [roomId] = await roomsToCollect(store, { now, everyMs: COLLECT_EVERY_MS, limit: 1 });
@@ -77,5 +81,15 @@ export async function maintain(
       logger.warn({ err: error, roomId }, 'the snapshots of a room could not be collected');
     }
   }
-  return { reopened, transactions: transactions + sent, keys, staged, outliers, missing, awaited, chunks };
+  return {
+    reopened,
+    transactions: transactions + sent,
+    keys,
+    staged,
+    outliers,
+    missing,
+    awaited,
+    destinations,
+    chunks,
+  };
 }

@@ -79,6 +79,8 @@ export interface MaintainResult {
   readonly missing: number;
   /** Events that were awaited for too long. */
   readonly awaited: number;
+  /** Servers that failed and are asked nothing any more. */
+  readonly destinations: number;
   readonly chunks: number;
 }
 

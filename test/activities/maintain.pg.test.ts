@@ -55,6 +55,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     outliers: 0,
     missing: 0,
     awaited: 0,
+    destinations: 0,
     chunks: 0,
   });
   expect(await answersLeft()).toBe(100);
@@ -68,6 +69,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     outliers: 0,
     missing: 0,
     awaited: 0,
+    destinations: 0,
     chunks: 0,
   });
 });
@@ -151,6 +153,17 @@ test('what was awaited for a month in vain is forgotten, and what was awaited si
     `SELECT event_id AS id FROM awaited_events WHERE room_id = '!awaits:t'`,
   );
   expect(left).toEqual([{ id: '$young' }]);
+});
+
+test('a failure of a server is forgotten a day after its rest, if nothing was asked of it since', async () => {
+  await store.query(
+    `INSERT INTO destinations (server_name, failures, not_before, last_failure, last_failed_at)
+     VALUES ('gone.test', 9, $1, 'unreachable', $1), ('lately.test', 1, $2, 'unreachable', $1), ('rests.test', 1, $3, 'rate-limited', $1)`,
+    [now - 2 * DAY, now - DAY / 2, now + DAY],
+  );
+  expect(await pass(1_000)).toMatchObject({ destinations: 1 });
+  const left = await store.query<{ name: string }>(`SELECT server_name AS name FROM destinations ORDER BY 1`);
+  expect(left.map(({ name }) => name)).toEqual(['lately.test', 'rests.test']);
 });
 
 test('of events that nobody has judged those that nothing needs are deleted after a day, and no others', async () => {

@@ -152,7 +152,10 @@ const KINDS: Readonly<Record<'anchors' | 'causes' | 'targets' | 'overdue', Step>
     // Those go on with which it has begun, so that changes that come all the time are taken together after them.
     const furthest = Math.max(...expandable.map(({ lookedTo }) => lookedTo ?? -1));
     const looking = expandable.filter(({ lookedTo }) => lookedTo === furthest);
-    if (looking.length > 0 && (await lookThrough(store, roomId, looking))) toChildren.push(...looking);
+    if (looking.length > 0) {
+      const looked = await lookThrough(store, roomId, looking);
+      if (looked.isLast) toChildren.push(...looked.causes);
+    }
     if (toChildren.length > 0) await expandToChildren(store, roomId, toChildren);
     return 'done';
   },

@@ -54,17 +54,17 @@ const RESTS_ON_SETTLED = `
       WHERE p.event_id = t.event_id AND p.room_id = $1) = 0
   ELSE true END`;
 
-/** The states at anchors are as these changes make them. A change that has come since keeps its mark. */
+/** The states at anchors are as these changes make them. A row that was written since it was read keeps its mark. */
 export async function settleAnchorsOf(
   sql: Sql,
   roomId: RoomId,
-  causes: readonly { readonly eventId: EventId; readonly cause: number }[],
+  causes: readonly { readonly eventId: EventId; readonly version: string }[],
 ): Promise<void> {
   await sql.query(
     `UPDATE correction_causes c SET anchors = false
-       FROM unnest($2::text[], $3::bigint[]) AS done(event_id, cause)
-      WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.cause = done.cause`,
-    [roomId, textArray(causes.map(({ eventId }) => eventId)), int8Array(causes.map(({ cause }) => cause))],
+       FROM unnest($2::text[], $3::text[]) AS done(event_id, version)
+      WHERE c.room_id = $1 AND c.event_id = done.event_id AND c.xmin::text = done.version`,
+    [roomId, textArray(causes.map(({ eventId }) => eventId)), textArray(causes.map(({ version }) => version))],
   );
 }
 

@@ -7,7 +7,7 @@ import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 import { type Sql } from '../open-store.ts';
-import { int8Array, textArray } from '../sql-values.ts';
+import { textArray } from '../sql-values.ts';
 import { IS_SETTLED, REFUSED_BY_PLACE } from './corrections.ts';
 import { isKnownOtherwise } from './guessed-states.ts';
 
@@ -28,6 +28,8 @@ export interface CorrectionCause {
   readonly anchors: boolean;
   /** Up to which event, by number, the room was looked through for it; `null`: it need not be. */
   readonly lookedTo: number | null;
+  /** Of its row as it was read (`xmin`). Whoever notes the change once more may do so at the same position of the journal. */
+  readonly version: string;
 }
 
 /** The first changes of a room whose dependants are not known yet, those before others by which others changed. */
@@ -36,7 +38,8 @@ export function readCorrectionCauses(sql: Sql, roomId: RoomId, limit: number): P
     `SELECT event_id AS "eventId", cause, verdict, anchors,
             CASE WHEN verdict AND EXISTS (SELECT FROM pdus p WHERE p.event_id = c.event_id AND p.room_id = $1 AND ${MAY_BE_CITED})
                    OR ${GUESS_ENDED} IS NOT NULL
-                 THEN coalesce(looked_to, 0) END AS "lookedTo"
+                 THEN coalesce(looked_to, 0) END AS "lookedTo",
+            xmin::text AS version
        FROM correction_causes c
       WHERE room_id = $1 AND event_id <> '${CURRENT_STATE}' AND ${IS_SETTLED} ORDER BY cause, event_id LIMIT $2`,
     [roomId, limit],
@@ -53,9 +56,12 @@ const GUESS_ENDED = `
     coalesce(c.guess_ended, (SELECT j.position FROM journal j
                               WHERE j.position = c.cause AND j.event_id = c.event_id AND j.type IN ('GapClosed', 'GapFilled')))`;
 
-/** `$2` and `$3` are the causes. */
-const OF_THESE = `unnest($2::text[], $3::bigint[]) AS these(event_id, cause)
-        WHERE c.room_id = $1 AND c.event_id = these.event_id AND c.cause = these.cause AND NOT c.anchors`;
+/**
+ * `$2` and `$3` are the causes, as they were read. A row that was written since, be it while this very statement waits for its lock,
+ * is another one: there is more to be looked for, from the beginning on.
+ */
+const OF_THESE = `unnest($2::text[], $3::text[]) AS these(event_id, version)
+        WHERE c.room_id = $1 AND c.event_id = these.event_id AND c.xmin::text = these.version AND NOT c.anchors`;
 
 /**
  * What has the hash of the room's id, from `$5` on. Said by the order of the index, which no other can give: as an equality, it had
@@ -92,17 +98,27 @@ export async function expandToChildren(sql: Sql, roomId: RoomId, causes: readonl
   );
 }
 
+/** What a look through a part of the room came to. */
+export interface LookedThrough {
+  /** It was the last part: then only the children are left to be found. */
+  readonly isLast: boolean;
+  /** The causes as their rows are now, those that were written by others meanwhile as they are not. */
+  readonly causes: readonly CorrectionCause[];
+}
+
 /**
  * Looks through the next part of the room for what rests on changes that are as far as each other: what cites an event with
  * another verdict as an auth event, and where different states were resolved, which such a verdict may have decided; and what was
  * judged by an event that was hollow, whose content is another in the same states. After a gap that is closed also what came with
  * it or later, and was spared while its state was guessed (guessed-states.ts): it is judged again even if the guess was right,
  * and whatever has changed at the gap since.
- *
- * @returns whether this was the last part: then only the children are left to be found.
  */
-export async function lookThrough(sql: Sql, roomId: RoomId, causes: readonly CorrectionCause[]): Promise<boolean> {
-  const [part] = await sql.query<{ events: number }>(
+export async function lookThrough(
+  sql: Sql,
+  roomId: RoomId,
+  causes: readonly CorrectionCause[],
+): Promise<LookedThrough> {
+  const [part] = await sql.query<{ events: number; version: string | null }>(
     `WITH these AS MATERIALIZED (
        SELECT c.event_id, c.cause, c.verdict, ${GUESS_ENDED} AS guess_ended FROM correction_causes c CROSS JOIN ${OF_THESE}
      ), next AS MATERIALIZED (
@@ -113,7 +129,7 @@ export async function lookThrough(sql: Sql, roomId: RoomId, causes: readonly Cor
         WHERE n.room_id = $1
      ), looked AS (
        UPDATE correction_causes c SET looked_to = (SELECT max(nid) FROM next)
-         FROM ${OF_THESE} AND EXISTS (SELECT FROM next)
+         FROM ${OF_THESE} AND EXISTS (SELECT FROM next) RETURNING 1
      ), proof AS MATERIALIZED (
        SELECT t.*, p.nid, p.completed_at FROM these t JOIN pdus p ON p.event_id = t.event_id AND p.room_id = $1
         WHERE t.verdict AND ${MAY_BE_CITED}
@@ -142,12 +158,17 @@ export async function lookThrough(sql: Sql, roomId: RoomId, causes: readonly Cor
          FROM part p CROSS JOIN LATERAL (SELECT * FROM closed WHERE closed.position <= p.position ORDER BY cause LIMIT 1) AS c
         WHERE ${isKnownOtherwise('p')}
      ), targets AS (${INSERT_TARGETS})
-     SELECT count(*) AS events FROM next`,
+     SELECT count(*) AS events,
+            CASE WHEN EXISTS (SELECT FROM looked) THEN pg_current_xact_id()::xid::text END AS version FROM next`,
     [...changesOf(roomId, causes), REFUSED_BY_PLACE, causes[0]?.lookedTo ?? 0, LOOKED_THROUGH_AT_ONCE],
   );
-  return (part?.events ?? 0) < LOOKED_THROUGH_AT_ONCE;
+  const { events = 0, version = null } = part ?? {};
+  return {
+    isLast: events < LOOKED_THROUGH_AT_ONCE,
+    causes: version === null ? causes : causes.map((cause) => ({ ...cause, version })),
+  };
 }
 
 function changesOf(roomId: RoomId, causes: readonly CorrectionCause[]): [RoomId, string, string] {
-  return [roomId, textArray(causes.map(({ eventId }) => eventId)), int8Array(causes.map(({ cause }) => cause))];
+  return [roomId, textArray(causes.map(({ eventId }) => eventId)), textArray(causes.map(({ version }) => version))];
 }

@@ -66,15 +66,19 @@ export const fetchAttempts = pgTable('fetch_attempts', {
 });
 
 /** How other servers answer, for all rooms and processes. A row only where something is wrong. */
-export const destinations = pgTable('destinations', {
-  serverName: text('server_name').$type<ServerName>().primaryKey(),
-  /** In a row. */
-  failures: integer().notNull(),
-  /** Nothing is asked of it before. */
-  notBefore: int8().notNull(),
-  lastFailure: text().$type<FailureClass>().notNull(),
-  lastFailedAt: int8().notNull(),
-});
+export const destinations = pgTable(
+  'destinations',
+  {
+    serverName: text('server_name').$type<ServerName>().primaryKey(),
+    /** In a row. */
+    failures: integer().notNull(),
+    /** Nothing is asked of it before. */
+    notBefore: int8().notNull(),
+    lastFailure: text().$type<FailureClass>().notNull(),
+    lastFailedAt: int8().notNull(),
+  },
+  (table) => [index('destinations_by_rest').on(table.notBefore)],
+);
 
 /**
  * Joins that were signed and sent, or are about to be: one that was accepted remotely and lost here is finished from this

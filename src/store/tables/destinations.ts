@@ -2,6 +2,7 @@
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { deleteOlder } from './delete-older.ts';
 
 export interface DestinationHealth {
   readonly failures: number;
@@ -53,6 +54,11 @@ const NOT_ANSWERED: readonly FailureClass[] = ['unreachable', 'timeout'];
 /** Whether the failure counts no more once the server has answered what it was asked at `askedAt`, milliseconds. */
 export function isOutdated({ notBefore, lastFailure }: DestinationHealth, askedAt: number): boolean {
   return notBefore <= askedAt || NOT_ANSWERED.includes(lastFailure);
+}
+
+/** Forgets at most `limit` servers that were left alone until before `restedBefore` and asked nothing since; gives how many. */
+export function forgetDestinations(sql: Sql, restedBefore: number, limit: number): Promise<number> {
+  return deleteOlder(sql, { table: 'destinations', time: 'not_before' }, restedBefore, limit);
 }
 
 /** It has answered what it was asked at `askedAt`, whatever it said; if it has wanted to be left alone since, it still is. */
