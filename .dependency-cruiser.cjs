@@ -150,7 +150,7 @@ module.exports = {
       'http-knows-no-use-case',
       "A listener's manners; it knows no use case.",
       '^src/http/',
-      '^(workflows/|activities/|src/(?!http/|matrix/pdu\\.ts|telemetry/|logging\\.ts)|node_modules/(?!fastify/))',
+      '^(workflows/|activities/|src/(?!http/|matrix/pdu\\.ts|telemetry/|cancellation\\.ts|logging\\.ts)|node_modules/(?!fastify/))',
     ),
     forbid(
       'operator-asks-ports',
@@ -174,7 +174,7 @@ module.exports = {
       'sync-asks-nobody',
       'A sync never asks the network and takes no lock of a room: it knows the store, and what accounts keep for clients.',
       '^src/sync/',
-      '^(workflows/|activities/|src/(?!sync/|store/|matrix/|resync/|accounts/account-data\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!lru-cache/))',
+      '^(workflows/|activities/|src/(?!sync/|store/|matrix/|resync/|accounts/account-data\\.ts|cancellation\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!lru-cache/))',
     ),
     forbid(
       'temporal-knows-no-use-case',

@@ -3,40 +3,53 @@ import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { type z } from 'zod';
 import { type Requester } from '../accounts/contract.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
-import { goneSignal } from '../http/gone-signal.ts';
+import { GoneCaller, goneSignal } from '../http/gone-signal.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type UserId } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 
-export interface ClientRequest extends OpenRequest {
+/** Of a request that has no body. */
+const NO_BODY = new Uint8Array();
+
+/** A class, since thousands of them may be held while their callers wait. */
+export class ClientRequest implements OpenRequest {
+  readonly params: OpenRequest['params'];
   /** As Fastify reads it: a parameter that is given twice is a list. */
   readonly query: Readonly<Record<string, unknown>>;
   /** The body as received; empty where there is none. */
   readonly raw: Uint8Array;
   /** Of who asks: by the connection, or as a proxy in front of us says. */
   readonly address: string;
-  /** Aborted when the client goes away before it has its answer. Made when it is first looked at: most requests wait for nothing. */
-  readonly signal: AbortSignal;
+  readonly #reply: FastifyReply;
+
+  constructor(request: FastifyRequest, reply: FastifyReply) {
+    this.params = openRequest(request).params;
+    this.query = request.query as ClientRequest['query'];
+    this.raw = request.body instanceof Uint8Array ? request.body : NO_BODY;
+    this.address = request.ip;
+    this.#reply = reply;
+  }
+
+  /** Aborted when the client goes away before it has its answer; made at each look. For what asks the network meanwhile. */
+  get signal(): AbortSignal {
+    return goneSignal(this.#reply);
+  }
+
+  /** The same for what only waits here. */
+  get caller(): GoneCaller {
+    return new GoneCaller(this.#reply);
+  }
 }
 
 /** A request of somebody who has shown his access token. */
-export interface UserRequest extends ClientRequest {
+export class UserRequest extends ClientRequest {
   readonly requester: Requester;
-}
 
-/** The request without who makes it. */
-export function clientRequest(request: FastifyRequest, reply: FastifyReply): ClientRequest {
-  let signal: AbortSignal | undefined;
-  return {
-    ...openRequest(request),
-    query: request.query as ClientRequest['query'],
-    raw: request.body instanceof Uint8Array ? request.body : new Uint8Array(),
-    address: request.ip,
-    get signal() {
-      return (signal ??= goneSignal(reply));
-    },
-  };
+  constructor(request: FastifyRequest, reply: FastifyReply, requester: Requester) {
+    super(request, reply);
+    this.requester = requester;
+  }
 }
 
 /**

@@ -2,7 +2,7 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type Accounts, type Requester } from '../accounts/contract.ts';
 import { MatrixError } from '../http/matrix-error.ts';
-import { type UserRequest, clientRequest } from './client-request.ts';
+import { UserRequest } from './client-request.ts';
 
 /**
  * Adds the check to an instance; it passes before a body is read. `of` gives what was checked, in its handlers.
@@ -21,7 +21,7 @@ export function requireUser(
     of(request, reply) {
       const requester = checked.get(request);
       if (requester === undefined) throw new Error('a handler ran before its request was checked');
-      return Object.assign(clientRequest(request, reply), { requester });
+      return new UserRequest(request, reply, requester);
     },
   };
 }

@@ -10,7 +10,7 @@ import { createApp } from '../http/create-app.ts';
 import { addEndpoints, refuseOtherMethods } from '../http/endpoint.ts';
 import { takeBodies } from '../http/take-bodies.ts';
 import { type Logger } from '../logging.ts';
-import { clientRequest } from './client-request.ts';
+import { ClientRequest } from './client-request.ts';
 import { type ClientContext } from './context.ts';
 import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
@@ -108,6 +108,11 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
     if (request.method !== 'OPTIONS') done();
     else void reply.header('access-control-max-age', PREFLIGHT_SECONDS).code(204).send();
   });
+  // Not before: thousands of requests may be held until then.
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    reply.headers(HEADERS);
+    done();
+  });
   // Of whatever content type: what is JSON is for the endpoint to say, and strictly.
   takeBodies(app, BODY_LIMITS, ({ ip }) => ip);
 
@@ -116,7 +121,7 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
     limiters: createRateLimiters(options.rateLimits, options.clock),
     answers: new SharedAnswers(),
   };
-  addEndpoints(app, OPEN_ENDPOINTS, clientRequest, context);
+  addEndpoints(app, OPEN_ENDPOINTS, (request, reply) => new ClientRequest(request, reply), context);
   void app.register((users, _options, done) => {
     addEndpoints(users, USER_ENDPOINTS, requireUser(users, context.accounts).of, context);
     done();

@@ -39,14 +39,17 @@ export function addEndpoints<Request, Context>(
     scope.route({
       method,
       url: path,
-      handler: async (request, reply) => {
-        const answered = await answer(requestOf(request, reply), context);
-        if (answered instanceof EventStream) return sendEventStream(reply, answered);
-        if (answered instanceof JsonText) return sendJsonText(reply, answered.bytes);
-        return answered instanceof Readable ? sendJsonStream(reply, answered) : answered;
-      },
+      // Thousands of requests may wait for their answers: nothing but a promise and what sends is held for each.
+      handler: (request, reply) =>
+        Promise.resolve(answer(requestOf(request, reply), context)).then((answered) => send(reply, answered)),
     });
   }
+}
+
+function send(reply: FastifyReply, answered: unknown): unknown {
+  if (answered instanceof EventStream) return sendEventStream(reply, answered);
+  if (answered instanceof JsonText) return sendJsonText(reply, answered.bytes);
+  return answered instanceof Readable ? sendJsonStream(reply, answered) : answered;
 }
 
 /**

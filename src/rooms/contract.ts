@@ -1,4 +1,5 @@
 /** What may be asked of rooms and what they answer; shapes only, for the use cases and the edges that offer them. */
+import { type Cancellation } from '../cancellation.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type EntryType } from '../resync/entries.ts';
@@ -112,7 +113,7 @@ export interface Ready<Row> {
 export interface WaitOptions {
   /** How long to wait at most for full state; 0: not at all. */
   readonly waitMs: number;
-  readonly signal: AbortSignal;
+  readonly signal: Cancellation;
 }
 
 /** An event of the state that a verdict rests on, and what it says, in words. */

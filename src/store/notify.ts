@@ -5,9 +5,10 @@
  * thing share their looks (watch.ts). 5,000 waiters that each looked once a second took four fifths of a processor.
  */
 import pg from 'pg';
+import { type Cancellation } from '../cancellation.ts';
 import { NOTIFY_CHANNEL, type Topic } from './journal/positions.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
-import { Watch } from './watch.ts';
+import { Watch, errorOf } from './watch.ts';
 
 export interface Notification {
   readonly topic: Topic;
@@ -20,7 +21,7 @@ export type Awaited = Topic | null;
 
 export interface WaitOptions {
   /** Aborting ends the wait at once; it rejects with the signal's reason. */
-  readonly signal: AbortSignal;
+  readonly signal: Cancellation;
   /** The longest wait. */
   readonly timeoutMs: number;
   /** The longest pause between two looks while nothing can be heard; half a minute to a minute otherwise. */
@@ -135,20 +136,21 @@ export function createNotifier(store: Store, logger?: StoreLogger): Notifier {
   };
 
   return {
-    waitFor: async <Of extends Awaited, Result>(
+    // What waits is the promise of the watch alone: thousands of requests may be held by it.
+    waitFor: <Of extends Awaited, Result>(
       topic: Of,
       look: (topic: Of) => Promise<Result | undefined>,
       { signal, timeoutMs, pollMs }: WaitOptions,
     ) => {
-      signal.throwIfAborted();
-      return (await sharedWatch(topic, look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
+      if (signal.aborted) return Promise.reject(errorOf(signal.reason));
+      return sharedWatch(topic, look, pollMs).wait(signal, timeoutMs) as Promise<Result | undefined>;
     },
     waitForAny: async <Result>(
       topics: readonly Awaited[],
       look: () => Promise<Result | undefined>,
       { signal, timeoutMs, pollMs }: WaitOptions,
     ) => {
-      signal.throwIfAborted();
+      if (signal.aborted) throw errorOf(signal.reason);
       return (await makeWatch(topics, look, pollMs).wait(signal, timeoutMs)) as Result | undefined;
     },
     subscribe: (listener) => {

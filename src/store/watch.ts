@@ -2,12 +2,58 @@
  * One thing that several callers wait for in a room: they share its looks, so that a thousand waiters look as often as one.
  * A waiter is given the result of a look that began after it came, never of an earlier one.
  */
+import { type Cancellation } from '../cancellation.ts';
 
-interface Waiter<Result> {
+/** Thousands wait at a time: it has no functions of its own, and no timer. */
+class Waiter<Result> {
+  /** By `performance.now()`: when its time is over. */
+  readonly until: number;
   /** Its time is over: the next look is its last. */
   isLate: boolean;
-  settle(result: Result | undefined): void;
-  fail(error: unknown): void;
+  readonly #watch: Watch<Result>;
+  readonly #signal: Cancellation;
+  readonly #resolve: (result: Result | undefined) => void;
+  readonly #reject: (error: Error) => void;
+
+  constructor(
+    watch: Watch<Result>,
+    { signal, timeoutMs }: { readonly signal: Cancellation; readonly timeoutMs: number },
+    resolve: (result: Result | undefined) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.until = performance.now() + timeoutMs;
+    this.isLate = timeoutMs <= 0;
+    this.#watch = watch;
+    this.#signal = signal;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    signal.addEventListener('abort', this);
+  }
+
+  /** Of the signal, when it is aborted. */
+  handleEvent(): void {
+    this.fail(this.#signal.reason);
+  }
+
+  settle(result: Result | undefined): void {
+    this.#end();
+    this.#resolve(result);
+  }
+
+  fail(error: unknown): void {
+    this.#end();
+    this.#reject(errorOf(error));
+  }
+
+  #end(): void {
+    this.#signal.removeEventListener('abort', this);
+    this.#watch.leave(this);
+  }
+}
+
+/** A reason as an error. */
+export function errorOf(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
 }
 
 export interface WatchOptions<Result> {
@@ -22,6 +68,9 @@ export class Watch<Result> {
   readonly #options: WatchOptions<Result>;
   readonly #waiters = new Set<Waiter<Result>>();
   #timer: NodeJS.Timeout | undefined;
+  /** Of the first waiter whose time will be over. */
+  #deadline: NodeJS.Timeout | undefined;
+  #deadlineAt = Number.POSITIVE_INFINITY;
   #isStale = false;
   #isLooking = false;
 
@@ -34,39 +83,19 @@ export class Watch<Result> {
   }
 
   /** Gives the first result that is not `undefined`; `undefined` after `timeoutMs`. Rejects with `signal`'s reason. */
-  wait(signal: AbortSignal, timeoutMs: number): Promise<Result | undefined> {
+  wait(signal: Cancellation, timeoutMs: number): Promise<Result | undefined> {
     return new Promise((resolve, reject) => {
-      const end = (finish: () => void): void => {
-        clearTimeout(deadline);
-        signal.removeEventListener('abort', onAbort);
-        this.#waiters.delete(waiter);
-        if (this.#waiters.size === 0) this.#rest();
-        finish();
-      };
-      const waiter: Waiter<Result> = {
-        isLate: timeoutMs <= 0,
-        settle: (result) => {
-          end(() => {
-            resolve(result);
-          });
-        },
-        fail: (error) => {
-          end(() => {
-            reject(error instanceof Error ? error : new Error(String(error)));
-          });
-        },
-      };
-      const onAbort = (): void => {
-        waiter.fail(signal.reason);
-      };
-      const deadline = setTimeout(() => {
-        waiter.isLate = true;
-        this.wake();
-      }, timeoutMs);
-      signal.addEventListener('abort', onAbort);
+      const waiter = new Waiter(this, { signal, timeoutMs }, resolve, reject);
       this.#waiters.add(waiter);
+      if (!waiter.isLate) this.#expireBy(waiter.until);
       this.wake();
     });
+  }
+
+  /** Somebody waits no longer. */
+  leave(waiter: Waiter<Result>): void {
+    this.#waiters.delete(waiter);
+    if (this.#waiters.size === 0) this.#rest();
   }
 
   /** Something may have changed: looks at once, and once more after a look that is under way. */
@@ -102,8 +131,27 @@ export class Watch<Result> {
     this.wakeIn(this.#options.pauseMs());
   }
 
+  #expireBy(until: number): void {
+    if (until >= this.#deadlineAt) return;
+    clearTimeout(this.#deadline);
+    this.#deadlineAt = until;
+    this.#deadline = setTimeout(() => this.#expire(), Math.max(0, until - performance.now()));
+  }
+
+  #expire(): void {
+    const now = performance.now();
+    this.#deadlineAt = Number.POSITIVE_INFINITY;
+    for (const waiter of this.#waiters) {
+      if (waiter.until <= now) waiter.isLate = true;
+      else this.#expireBy(waiter.until);
+    }
+    this.wake();
+  }
+
   #rest(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#deadline);
+    this.#deadlineAt = Number.POSITIVE_INFINITY;
     this.#options.onIdle();
   }
 }

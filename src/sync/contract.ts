@@ -1,4 +1,5 @@
 /** What a sync is asked and what it gives, in shapes; no code. Throws `SyncError`. */
+import { type Cancellation } from '../cancellation.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type ResyncState } from '../resync/state.ts';
@@ -17,7 +18,7 @@ export interface SyncRequest {
   /** How long to wait for something to tell. */
   readonly timeoutMs: number;
   /** Aborted when the client goes away. */
-  readonly signal: AbortSignal;
+  readonly signal: Cancellation;
 }
 
 /** A room that the user is in, or has left. Events are in the form of clients. */

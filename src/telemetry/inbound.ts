@@ -1,5 +1,13 @@
 /** A span around every request to one of our fastify servers, named by its route. */
-import { ROOT_CONTEXT, SpanKind, SpanStatusCode, context, propagation, trace } from '@opentelemetry/api';
+import {
+  ROOT_CONTEXT,
+  SpanKind,
+  SpanStatusCode,
+  context,
+  isSpanContextValid,
+  propagation,
+  trace,
+} from '@opentelemetry/api';
 import { type FastifyReply, type FastifyRequest } from 'fastify';
 
 export interface InboundTracing {
@@ -28,6 +36,11 @@ export function traceInbound({
     const span = trace
       .getTracer('rejoinder')
       .startSpan(`${request.method} ${route}`, { kind: SpanKind.SERVER, attributes }, parent);
+    // Where nobody traces, nothing has to be kept of it while its answer is waited for.
+    if (!isSpanContextValid(span.spanContext()) && !trustCaller) {
+      done();
+      return;
+    }
     reply.raw.once('close', () => {
       const status = reply.raw.statusCode;
       if (reply.raw.writableFinished) span.setAttribute('http.response.status_code', status);

@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createClientServer } from '../../src/client-api/server.ts';
-import { clientRequest } from '../../src/client-api/client-request.ts';
+import { ClientRequest } from '../../src/client-api/client-request.ts';
 import { bareOptions } from './client.ts';
 
 interface Running {
@@ -102,7 +102,7 @@ test('nothing of a query is logged, where old clients put their tokens', async (
 
 const addressSeen = async (isBehindProxy: boolean, forwarded: string | undefined): Promise<unknown> => {
   const { url } = await start({ isBehindProxy }, (app) =>
-    app.get('/address', (asked, reply) => ({ address: clientRequest(asked, reply).address })),
+    app.get('/address', (asked, reply) => ({ address: new ClientRequest(asked, reply).address })),
   );
   const headers: Record<string, string> = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded };
   return ((await (await fetch(`${url}/address`, { headers })).json()) as { address: unknown }).address;

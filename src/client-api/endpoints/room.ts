@@ -34,16 +34,19 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
     {
       method: 'GET',
       path: '/rooms/:roomId/members',
-      answer: async (request, context) => {
-        const query = queryOf(request, context);
-        const answer = await context.reads.members({
-          ...query,
+      answer: (request, context) => {
+        // A spread gives each object a shape of its own, which takes as much as all its members.
+        const { roomId, userId, waitMs, signal } = queryOf(request, context);
+        const query = {
+          ...{ roomId, userId, waitMs, signal },
           membership: membershipOf(request, 'membership'),
           notMembership: membershipOf(request, 'not_membership'),
           at: positionOf(request, context),
+        };
+        return context.reads.members(query).then((answer) => {
+          const writing = { kind: 'chunk', opening: '{"chunk":[', closing: () => ']}', rowJson: eventJson(query) };
+          return rowsOf(answer, context, writing);
         });
-        const writing = { kind: 'chunk', opening: '{"chunk":[', closing: () => ']}', rowJson: eventJson(query) };
-        return rowsOf(answer, context, writing);
       },
     },
     {
@@ -72,7 +75,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
 
 function queryOf(request: UserRequest, { stateWaitMaxMs }: ClientContext): ClientQuery {
   const { userId } = request.requester;
-  return { roomId: roomIdOf(request), userId, waitMs: stateWaitMaxMs, signal: request.signal };
+  return { roomId: roomIdOf(request), userId, waitMs: stateWaitMaxMs, signal: request.caller };
 }
 
 async function stateEvent(request: UserRequest, context: ClientContext): Promise<JsonObject> {

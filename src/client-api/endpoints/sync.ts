@@ -28,7 +28,7 @@ export const SYNC_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
   method: 'GET',
   path: '/sync',
   answer: async (request, context) => {
-    const { requester, signal } = request;
+    const { requester } = request;
     const stateName = nameOfState(request);
     requirePresence(request);
     const answer = await context.sync.sync({
@@ -39,7 +39,7 @@ export const SYNC_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
       isFullState: flagOf(request, 'full_state'),
       isStateAfter: stateName !== 'state',
       timeoutMs: timeoutOf(request),
-      signal,
+      signal: request.caller,
     });
     return syncAnswer(answer, stateName);
   },

@@ -45,10 +45,11 @@ export function clientReads({ store, notifier, clock }: WaitContext): ClientRead
       return state === undefined ? toldOf(query.roomId) : stateRows(reading, query, state);
     },
     stateEvent: (query, place) => stateEvent(reading, query, place),
-    members: async (query) => {
-      const state = await stateOfMembers(reading, query);
-      return state === undefined ? toldOf(query.roomId) : memberRows(reading, query, state);
-    },
+    // Thousands may wait in this one: nothing but the wait itself is held for each.
+    members: (query) =>
+      stateOfMembers(reading, query).then<ClientRows | NotReady>((state) =>
+        state === undefined ? toldOf(query.roomId) : memberRows(reading, query, state),
+      ),
     joinedMembers: async (query) => {
       const { roomId, userId } = query;
       const requireJoined = async (): Promise<void> => {
@@ -92,12 +93,17 @@ function isSame(one: Reader, other: Reader): boolean {
 }
 
 /** Where a position is given, the state there, if it is of the time that the user may read. */
-async function stateOfMembers(reading: Reading, query: MembersQuery): Promise<SnapshotId | undefined> {
+function stateOfMembers(reading: Reading, query: MembersQuery): Promise<SnapshotId | undefined> {
+  const { at } = query;
+  return at === null ? wholeState(reading, query) : stateOfMembersAt(reading, query, at);
+}
+
+async function stateOfMembersAt(reading: Reading, query: MembersQuery, at: number): Promise<SnapshotId | undefined> {
   const { looks, readers } = reading;
-  const { roomId, userId, at } = query;
-  if (at !== null && at > (await looks.head())) throw new RoomError('invalid', 'that position is still to come');
+  const { roomId, userId } = query;
+  if (at > (await looks.head())) throw new RoomError('invalid', 'that position is still to come');
   const whole = await wholeState(reading, query);
-  if (whole === undefined || at === null) return whole;
+  if (whole === undefined) return undefined;
   const reader = await readers.of(roomId, userId);
   if (reader.may === 'then' && at >= reader.left.position) return whole;
   return (await looks.wholeStateAt({ roomId, position: at })) ?? whole;

@@ -11,10 +11,12 @@ export const WANTED_EVERY_MS = 30_000;
 interface Wanted {
   waiters: number;
   timer: NodeJS.Timeout;
+  /** One of them waits no longer. */
+  readonly left: () => void;
 }
 
 export interface WantedRooms {
-  /** Runs a wait for the room. However many wait for one, it is said once in a while. */
+  /** Runs a wait for the room, which does not throw but rejects. However many wait for one, it is said once in a while. */
   during<Result>(roomId: RoomId, wait: () => Promise<Result>): Promise<Result>;
 }
 
@@ -28,20 +30,27 @@ export function createWantedRooms({ store, clock }: Pick<RoomsContext, 'store' |
     const wanted = rooms.get(roomId);
     if (wanted !== undefined) wanted.timer = sayIn(roomId, WANTED_EVERY_MS);
   };
-  return {
-    during: async (roomId, wait) => {
-      const wanted = rooms.get(roomId) ?? { waiters: 0, timer: sayIn(roomId, FIRST_MS) };
-      rooms.set(roomId, wanted);
-      wanted.waiters += 1;
-      try {
-        return await wait();
-      } finally {
+  const begin = (roomId: RoomId): Wanted => {
+    const wanted = {
+      waiters: 0,
+      timer: sayIn(roomId, FIRST_MS),
+      left: () => {
         wanted.waiters -= 1;
-        if (wanted.waiters === 0) {
-          clearTimeout(wanted.timer);
-          rooms.delete(roomId);
-        }
-      }
+        if (wanted.waiters > 0) return;
+        clearTimeout(wanted.timer);
+        rooms.delete(roomId);
+      },
+    };
+    rooms.set(roomId, wanted);
+    return wanted;
+  };
+  return {
+    during: (roomId, wait) => {
+      const wanted = rooms.get(roomId) ?? begin(roomId);
+      wanted.waiters += 1;
+      const waiting = wait();
+      void waiting.then(wanted.left, wanted.left);
+      return waiting;
     },
   };
 }

@@ -3,8 +3,6 @@
  * entries and compares. What is written beside the journal has its reason here, column by column.
  */
 
-import { UNFOLLOWED } from './unfollowed.ts';
-
 /** When a value of a live row, `l`, contradicts the one that was folded again, `r`. */
 export type ColumnCheck = { readonly differs: string } | { readonly noFold: string };
 
@@ -13,7 +11,7 @@ export interface FoldTable {
   readonly key: readonly string[];
   /** All columns but those of the key. */
   readonly columns: Readonly<Record<string, ColumnCheck>>;
-  /** When a row that only one side has contradicts the other; absent: always. `$schema` is that of the live tables. */
+  /** When a row that only one side has contradicts the other; absent: always. */
   readonly lone?: string;
   /** Present: its rows are no fold, though folds write some, or take some away. */
   readonly noFold?: string;
@@ -140,8 +138,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
   },
   {
     // What is left of work that entries make: a row goes, and no entry says so, when what rests on the change is known. So each
-    // that is there must come of an entry, and of none before the last one about it; and where one is there no more, what rests on
-    // the change has followed it, or is due itself.
+    // that is there must come of an entry, and of none before the last one about it; that one is there no more says nothing.
     name: 'correction_causes',
     key: ['room_id', 'event_id'],
     columns: {
@@ -154,10 +151,9 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       since: noFold('read off the clock'),
     },
     // First verdicts on what states lacked, and on what was an outlier: whether they were waited for is in no entry.
-    lone: `CASE WHEN r.event_id IS NULL THEN l.states AND NOT EXISTS (
-                     SELECT FROM journal j WHERE j.position = l.cause
-                        AND j.type IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated'))
-                ELSE r.event_id IN (${UNFOLLOWED}) END`,
+    lone: `r.event_id IS NULL AND l.states AND NOT EXISTS (
+             SELECT FROM journal j WHERE j.position = l.cause
+                AND j.type IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated'))`,
   },
   {
     name: 'correction_targets',
