@@ -27,6 +27,12 @@ export interface HealthView {
   ask<T>(serverName: ServerName, request: (heard: () => void) => Promise<T>): Promise<T>;
 }
 
+/**
+ * That a server answers is said again after so long, milliseconds: another process may have found it silent meanwhile, and nobody asks it
+ * then but whoever does already.
+ */
+const SAID_AGAIN_AFTER_MS = 5_000;
+
 /** What one process knows beside the views. */
 interface OwnAsking {
   /** Requests under way, by server. */
@@ -48,8 +54,8 @@ function ownAsking(store: Store): OwnAsking {
 export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock'>): HealthView {
   const { underWay, failed } = ownAsking(store);
   const seen = new Map<ServerName, Promise<DestinationHealth | undefined>>();
-  /** Answered, which is written down: what others learned after this view had looked is outdated as well. */
-  const answered = new Set<ServerName>();
+  /** Answered, which was written down then: what others learned after this view had looked is outdated as well. */
+  const answered = new Map<ServerName, number>();
   const look = (serverNames: readonly ServerName[]): void => {
     const unseen = serverNames.filter((name) => !seen.has(name));
     if (unseen.length === 0) return;
@@ -69,9 +75,11 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
   };
   const forget = async (serverName: ServerName, askedAt: number): Promise<void> => {
     const health = await healthOf(serverName);
-    if (health === undefined && answered.has(serverName) && !failed.has(serverName)) return;
+    const saidAt = answered.get(serverName) ?? Number.NEGATIVE_INFINITY;
+    const isSaid = Math.abs(clock.now() - saidAt) < SAID_AGAIN_AFTER_MS;
+    if (health === undefined && isSaid && !failed.has(serverName)) return;
     if (health !== undefined && !isOutdated(health, askedAt)) return;
-    answered.add(serverName);
+    answered.set(serverName, clock.now());
     failed.delete(serverName);
     seen.set(serverName, Promise.resolve(undefined));
     await forgetDestinationFailures(store, serverName, askedAt);

@@ -90,6 +90,16 @@ test('whoever has had answers for a while says, too, that a server is not out of
   expect(await isLeftAlone()).toBe(false);
 });
 
+test('whoever goes on having answers lifts what another process has found since, in a moment', async () => {
+  const here = view();
+  await here.ask(A, answered);
+  await fails(view(another), silence);
+  expect(await isLeftAlone()).toBe(true);
+  now += 5_000;
+  await here.ask(A, answered);
+  expect(await isLeftAlone()).toBe(false);
+});
+
 test('a server that wants to be left alone still is, though it answers what it was asked before', async () => {
   const refusal = new FederationError(A, 'rate-limited', 'slow down', { status: 429, retryAfterMs: 60_000 });
   const health = view();
