@@ -10,8 +10,9 @@
  */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
+import { type Sql } from '../../store/open-store.ts';
 import { type PduToStage } from '../../store/tables/staged-pdus.ts';
-import { type PushedRoom, readPushedRooms } from '../../store/tables/staged-reads.ts';
+import { type PushedRoom, readPushedRooms, readStagedBeside } from '../../store/tables/staged-reads.ts';
 import { type ScreenedEvent } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { type PduResults, type ReceivedTransaction } from '../contract.ts';
@@ -80,14 +81,14 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
     isAllowed,
     async screen(origin, received, signal) {
       const roomIds = [...new Set(received.map(({ roomId }) => roomId))];
-      const counted = { ofRoom: COUNTED_OF_ROOM_MAX, ofOrigin: STAGED_OF_ORIGIN_AT_ALL_MAX };
+      const counted = { ofRoom: STAGED_OF_OUTSIDERS_MAX, ofOrigin: STAGED_OF_ORIGIN_AT_ALL_MAX };
       const { rooms, ofOrigin } = await readPushedRooms(store, origin, roomIds, counted);
       const isOver = ofOrigin.staged >= STAGED_OF_ORIGIN_AT_ALL_MAX || ofOrigin.beforeNoGap >= STAGED_OF_ORIGIN_MAX;
       if (isOver) return { outcome: 'limited' };
       const denied = new Set<RoomId>();
       for (const room of rooms.values()) {
         if (!(await isAllowed(room, origin))) denied.add(room.roomId);
-        else if (isOverItsPart(room)) return { outcome: 'limited' };
+        else if (await isOverItsPart(store, origin, room)) return { outcome: 'limited' };
       }
       const results: Record<EventId, { error?: string }> = {};
       const pdus = new Map<EventId, PduToStage>();
@@ -107,11 +108,20 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
   };
 }
 
-/** Whether the server has its part of what may wait of the room, and there is nothing left beside. Of a room that is not ours nothing waits. */
-function isOverItsPart({ isInside, stagedBeside, originsBeside, stagedOfOrigin }: PushedRoom): boolean {
-  const share = isInside ? STAGED_OF_ROOM_MAX : STAGED_OF_OUTSIDERS_MAX;
-  const part = isInside ? STAGED_OF_ORIGIN_IN_ROOM_MIN : STAGED_OF_OUTSIDER_MIN;
-  return stagedBeside >= share && stagedOfOrigin >= Math.max(part, share / originsBeside);
+/**
+ * Whether the server has its part of what may wait of the room, and there is nothing left beside. Nearly always a look at few rows
+ * says that it has not. Of a room that is not ours nothing waits.
+ */
+async function isOverItsPart(
+  sql: Sql,
+  origin: ServerName,
+  { roomId, staged, stagedOfOrigin }: PushedRoom,
+): Promise<boolean> {
+  if (staged < STAGED_OF_OUTSIDERS_MAX || stagedOfOrigin < STAGED_OF_OUTSIDER_MIN) return false;
+  const beside = await readStagedBeside(sql, origin, roomId, COUNTED_OF_ROOM_MAX);
+  const share = beside.isInside ? STAGED_OF_ROOM_MAX : STAGED_OF_OUTSIDERS_MAX;
+  const part = beside.isInside ? STAGED_OF_ORIGIN_IN_ROOM_MIN : STAGED_OF_OUTSIDER_MIN;
+  return beside.staged >= share && beside.own >= Math.max(part, share / beside.origins);
 }
 
 /** The version of a room that we are in, or those of which it is said to be that we are about to join, as far as we know them. */

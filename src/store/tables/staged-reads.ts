@@ -14,13 +14,9 @@ export interface PushedRoom {
   readonly isAnybodyIn: boolean;
   /** Joins of ours under way. */
   readonly intents: readonly EventId[];
-  /** The server that is asked about is believed to be in it. */
-  readonly isInside: boolean;
-  /** Events of it that are staged, weighed, of this server and all others that are inside as it is, or outside. */
-  readonly stagedBeside: number;
-  /** Of how many servers these are. */
-  readonly originsBeside: number;
-  /** Those of the server itself, weighed. */
+  /** Events of it that are staged, weighed, up to a maximum of rows. */
+  readonly staged: number;
+  /** And of these, those that the server sent that is asked about. */
   readonly stagedOfOrigin: number;
 }
 
@@ -36,11 +32,6 @@ export interface StagedOfOrigin {
   readonly staged: number;
   /** Those of them that wait for no open gap. */
   readonly beforeNoGap: number;
-}
-
-/** Whether a server is believed to be in the room `i`. */
-function isInside(server: string): string {
-  return `EXISTS (SELECT FROM room_servers b WHERE b.room_id = i.room_id AND b.server_name = ${server})`;
 }
 
 /** Rooms, in no particular order, and what is staged of `origin`; each is weighed up to a maximum of rows. */
@@ -69,19 +60,13 @@ export async function readPushedRooms(
             ARRAY(SELECT event_id FROM join_intents j WHERE j.room_id = i.room_id AND j.what = 'join'
                    ORDER BY created_at DESC LIMIT 10)
               AS intents,
-            ${isInside('$1')} AS "isInside", beside.staged AS "stagedBeside", beside.origins AS "originsBeside",
+            (SELECT ${WEIGHT} FROM (SELECT raw FROM staged_pdus s
+                                    WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared) AS staged,
             o.staged AS "ofOrigin", o.before_no_gap AS "beforeNoGap",
             (SELECT ${WEIGHT} FROM (SELECT raw FROM staged_pdus s
                                     WHERE s.room_id = i.room_id AND s.origin = $1 AND s.dropped_at IS NULL LIMIT $3)
                                   AS shared) AS "stagedOfOrigin"
        FROM of_origin o CROSS JOIN unnest($2::text[]) AS i(room_id)
-      CROSS JOIN LATERAL (
-        SELECT coalesce(sum(weight), 0)::int AS staged, count(*) AS origins
-          FROM (SELECT origin, ${WEIGHT} AS weight
-                  FROM (SELECT origin, raw FROM staged_pdus s
-                         WHERE s.room_id = i.room_id AND s.dropped_at IS NULL LIMIT $3) AS shared
-                 GROUP BY origin) AS of_each
-         WHERE ${isInside('of_each.origin')} = ${isInside('$1')}) AS beside
        LEFT JOIN rooms r ON r.room_id = i.room_id AND r.epoch > 0`,
     [origin, roomIds, countMax.ofRoom, countMax.ofOrigin],
   );
@@ -90,6 +75,41 @@ export async function readPushedRooms(
     rooms: new Map(rows.map((row) => [row.roomId, row])),
     ofOrigin: { staged: first?.ofOrigin ?? 0, beforeNoGap: first?.beforeNoGap ?? 0 },
   };
+}
+
+/** Of a room, what is staged of those servers that are believed to be in it as the one is that is asked about, or are not. */
+export interface StagedBeside {
+  readonly isInside: boolean;
+  /** Weighed, the server's own among them. */
+  readonly staged: number;
+  /** Of so many servers. */
+  readonly origins: number;
+  /** Of the server itself, weighed. */
+  readonly own: number;
+}
+
+/** Up to `countMax` rows of the room are looked at. */
+export async function readStagedBeside(
+  sql: Sql,
+  origin: ServerName,
+  roomId: RoomId,
+  countMax: number,
+): Promise<StagedBeside> {
+  const [row] = await sql.query<StagedBeside>(
+    `WITH of_each AS (
+       SELECT origin, ${WEIGHT} AS weight
+         FROM (SELECT origin, raw FROM staged_pdus WHERE room_id = $1 AND dropped_at IS NULL LIMIT $3) AS shared
+        GROUP BY origin
+     )
+     SELECT own.is_inside AS "isInside", coalesce(sum(e.weight), 0)::int AS staged, count(e.weight) AS origins,
+            coalesce(sum(e.weight) FILTER (WHERE e.origin = $2), 0)::int AS own
+       FROM (SELECT EXISTS (SELECT FROM room_servers WHERE room_id = $1 AND server_name = $2) AS is_inside) AS own
+       LEFT JOIN of_each e
+              ON EXISTS (SELECT FROM room_servers b WHERE b.room_id = $1 AND b.server_name = e.origin) = own.is_inside
+      GROUP BY own.is_inside`,
+    [roomId, origin, countMax],
+  );
+  return row ?? { isInside: false, staged: 0, origins: 0, own: 0 };
 }
 
 /** What is known of a parent that events lack. */
