@@ -65,6 +65,17 @@ export interface SyncAnswer {
   /** One-time keys of the device that are left, by algorithm. */
   readonly oneTimeKeys: Readonly<Record<string, number>>;
   readonly unusedFallbackKeys: readonly string[];
+  /**
+   * What the states of rooms lack yet, to be read while the answer is sent: in the order of the rooms in `joined`, and then in `left`;
+   * `null`: nothing. It may be read once.
+   */
+  readonly restOfStates: AsyncIterable<StatePage> | null;
+}
+
+/** Further events of the state of one room. */
+export interface StatePage {
+  readonly roomId: RoomId;
+  readonly events: readonly JsonObject[];
 }
 
 export interface Sync {

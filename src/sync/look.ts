@@ -8,7 +8,13 @@ import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { readRedacted } from '../store/events/redactions.ts';
-import { type NumberedBody, readNumbered, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
+import {
+  type NumberedBody,
+  readNumbered,
+  readNumberedUpTo,
+  readResyncs,
+  readSeenRooms,
+} from '../store/journal/seen-by-clients.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
@@ -26,6 +32,7 @@ import {
   readSpokenIn,
   readStateParts,
 } from './read-rooms.ts';
+import { type RestOfState } from './rest-of-states.ts';
 import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
 import { type SeenPdu, readVisible, stateEvent, strippedEvent, timelineEvent } from './show-events.ts';
@@ -45,11 +52,17 @@ export interface LookQuery {
 }
 
 export interface Look {
-  readonly answer: SyncAnswer;
+  readonly answer: Omit<SyncAnswer, 'restOfStates'>;
+  /** What of the states it lacks. */
+  readonly rest: readonly RestOfState[];
   /** Rooms whose appends may bring something. */
   readonly roomIds: readonly RoomId[];
   readonly isEmpty: boolean;
 }
+
+/** State events that a response holds in memory, of all rooms together; more is read while it is sent. */
+const AT_ONCE_EVENTS = 20_000;
+const AT_ONCE_BYTES = 16 * 1024 * 1024;
 
 /** Looks once. The transaction has not read anything yet. */
 export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
@@ -67,7 +80,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
 
   const accountData = await readAccountParts(tx, userId, { since: since?.position ?? 0, head }, shown);
   const stripped = await readStripped(tx, asked, userId);
-  const { parts, owedSince } = await readRoomParts(tx, shown, roomsQuery, query, accountData.ofRooms);
+  const { parts, owedSince, rest } = await readRoomParts(tx, shown, roomsQuery, query, accountData.ofRooms);
   const keys = await readKeyCounts(tx, request);
   const partsOf = (section: RoomSpan['section']): ReadonlyMap<RoomId, RoomPart> =>
     new Map(
@@ -85,7 +98,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
           : [];
       }),
     );
-  const answer: SyncAnswer = {
+  const answer: Look['answer'] = {
     nextBatch: formatToken({ position: head, owedSince }),
     joined: partsOf('join'),
     left: partsOf('leave'),
@@ -98,6 +111,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   const { joined, left, invited, knocked } = answer;
   return {
     answer,
+    rest,
     roomIds: rooms.flatMap(({ roomId, membership }) => (membership === 'join' ? [roomId] : [])),
     isEmpty: joined.size + left.size + invited.size + knocked.size + answer.accountData.length === 0,
   };
@@ -199,13 +213,19 @@ interface SeenSpan extends SpokenSpan {
   readonly isCut: boolean;
 }
 
+interface ReadRooms {
+  readonly parts: ReadonlyMap<RoomId, RoomPart>;
+  readonly owedSince: number | null;
+  readonly rest: readonly RestOfState[];
+}
+
 async function readRoomParts(
   tx: Transaction,
   spans: readonly RoomSpan[],
   roomsQuery: RoomsQuery,
   { request, filter, since, now, sent, counted }: LookQuery,
   accountData: AccountParts['ofRooms'],
-): Promise<{ readonly parts: ReadonlyMap<RoomId, RoomPart>; readonly owedSince: number | null }> {
+): Promise<ReadRooms> {
   const { userId, deviceId, isFullState } = request;
   const { head } = roomsQuery;
   const isOwed = since?.owedSince != null;
@@ -240,10 +260,22 @@ async function readRoomParts(
   const hasMember = (roomId: RoomId, key: number, nid: number): boolean =>
     !includeRedundantMembers && sent.has(device, roomId, key, nid, since?.position ?? 0);
   const states = await readStateParts(tx, spoken, roomsQuery, hasMember);
-  const bodies = await readNumbered(
+  const gone = await readNumbered(
     tx,
-    [...states.values()].flatMap(({ events, removed }) => [...events.values(), ...removed.values()]),
+    [...states.values()].flatMap(({ removed }) => [...removed.values()]),
   );
+  const toTell = (['join', 'leave'] as const).flatMap((section) =>
+    spoken.flatMap(({ roomId, section: of }) => {
+      const events = of === section && passesRoom(filter.state, roomId) ? states.get(roomId)?.events : undefined;
+      return events === undefined ? [] : [{ roomId, nids: Float64Array.from(events.values()) }];
+    }),
+  );
+  const bodies = await readNumberedUpTo(tx, firstOf(toTell, AT_ONCE_EVENTS), AT_ONCE_BYTES);
+  const rest = toTell.flatMap(({ roomId, nids }): RestOfState[] => {
+    const left = nids.filter((nid) => !bodies.has(nid));
+    return left.length === 0 ? [] : [{ roomId, nids: left }];
+  });
+  const restIn = new Set(rest.map(({ roomId }) => roomId));
   const redacted = await readRedacted(
     tx,
     spoken.flatMap(({ roomId, timeline }) => [
@@ -291,7 +323,7 @@ async function readRoomParts(
       isLimited: isCut || (isNew && section === 'join' && !beginsRoom(timeline)),
       prevBatch: timeline[0] === undefined ? null : formatPrevBatch(timeline[0]),
       state: told.map(({ event }) => event),
-      removed: placesOf([...state.removed.values()], bodies),
+      removed: placesOf([...state.removed.values()], gone),
       accountData: (accountData.get(roomId) ?? []).filter((event) => passes(filter.roomAccountData, event)),
       summary:
         section === 'join' && summarised.has(roomId)
@@ -308,12 +340,23 @@ async function readRoomParts(
       (section === 'join' && room.readAt > (since?.position ?? 0)) ||
       part.timeline.length > 0 ||
       part.state.length > 0 ||
+      restIn.has(roomId) ||
       part.removed.length > 0 ||
       part.accountData.length > 0 ||
       (isCut && limit === 0);
     if (tells) parts.set(roomId, part);
   }
-  return { parts, owedSince: owed.length === 0 ? null : Math.min(...owed) };
+  return { parts, owedSince: owed.length === 0 ? null : Math.min(...owed), rest };
+}
+
+/** The first numbers of all, so many at the most. */
+function firstOf(states: readonly RestOfState[], count: number): number[] {
+  const first: number[] = [];
+  for (const { nids } of states) {
+    if (first.length >= count) break;
+    for (const nid of nids.subarray(0, count - first.length)) first.push(nid);
+  }
+  return first;
 }
 
 /** What SQL does not filter by. */

@@ -7,17 +7,23 @@ import { type Sync, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { SyncError } from './error.ts';
 import { type Look, type LookQuery, look } from './look.ts';
 import { CountedEvents } from './counted-events.ts';
+import { readRestOfStates } from './rest-of-states.ts';
 import { SentMembers } from './sent-members.ts';
 import { parseToken } from './token.ts';
+import { Turns } from './turns.ts';
 
 /** Between two looks while nothing can be heard, milliseconds. */
 const POLL_MS = 1_000;
 
+/** Looks that name whole states with all their members: as many numbers as there are members of a user's rooms, in memory. */
+const WHOLE_LOOKS = 2;
+
 /** Syncs of one process. Asks no network and takes no room's lock. */
 export function createSync(context: SyncContext): Sync {
   const kept = { sent: new SentMembers(), counted: new CountedEvents() };
+  const wholeLooks = new Turns(WHOLE_LOOKS);
   return {
-    sync: (request) => sync(context, kept, request),
+    sync: (request) => sync(context, kept, wholeLooks, request),
     positionOf: (token) => parseToken(token, 'at').position,
   };
 }
@@ -25,6 +31,7 @@ export function createSync(context: SyncContext): Sync {
 async function sync(
   { store, notifier, clock }: SyncContext,
   kept: Pick<LookQuery, 'sent' | 'counted'>,
+  wholeLooks: Turns,
   request: SyncRequest,
 ): Promise<SyncAnswer> {
   const { signal, userId } = request;
@@ -34,7 +41,15 @@ async function sync(
   const { filter } = read;
   const lookOnce = (): Promise<Look> =>
     store.inTransaction((tx) => look(tx, { request, filter, since, now: clock.now(), ...kept }));
-  if (since === null || request.isFullState || request.timeoutMs <= 0) return (await lookOnce()).answer;
+  const answerOf = ({ answer, rest }: Look): SyncAnswer => ({
+    ...answer,
+    restOfStates: rest.length === 0 ? null : readRestOfStates(store, rest, filter),
+  });
+  if (since === null || request.isFullState) {
+    const isLazy = filter.state.lazyLoadMembers;
+    return answerOf(isLazy ? await lookOnce() : await wholeLooks.during(signal, lookOnce));
+  }
+  if (request.timeoutMs <= 0) return answerOf(await lookOnce());
 
   const deadline = clock.now() + request.timeoutMs;
   for (;;) {
@@ -50,7 +65,7 @@ async function sync(
       },
       { signal, timeoutMs: Math.max(0, deadline - clock.now()), pollMs: POLL_MS },
     );
-    if (last !== undefined && isOver !== false) return last.answer;
-    if (clock.now() >= deadline) return (last ?? (await lookOnce())).answer;
+    if (last !== undefined && isOver !== false) return answerOf(last);
+    if (clock.now() >= deadline) return answerOf(last ?? (await lookOnce()));
   }
 }

@@ -69,8 +69,13 @@ export class FoldingClient {
       ...over,
     });
     this.#since = answer.nextBatch;
-    for (const [roomId, part] of answer.joined) this.#fold(roomId, part);
-    for (const [roomId, part] of answer.left) this.#fold(roomId, part);
+    const rest = new Map<RoomId, JsonObject[]>();
+    for await (const { roomId, events } of answer.restOfStates ?? []) {
+      rest.set(roomId, [...(rest.get(roomId) ?? []), ...events]);
+    }
+    for (const [roomId, part] of [...answer.joined, ...answer.left]) {
+      this.#fold(roomId, { ...part, state: [...part.state, ...(rest.get(roomId) ?? [])] });
+    }
     for (const roomId of answer.left.keys()) this.rooms.delete(roomId);
     return answer;
   }

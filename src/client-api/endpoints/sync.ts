@@ -1,12 +1,13 @@
 /**
- * What a client has missed.
+ * What a client has missed. An answer that is too long to be held is written while it is read.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#syncing
  */
+import { Readable } from 'node:stream';
 import { MatrixError } from '../../http/matrix-error.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type RoomCounts, type RoomPart, type SyncAnswer } from '../../sync/contract.ts';
+import { type RoomCounts, type RoomPart, type StatePage, type SyncAnswer } from '../../sync/contract.ts';
 import { queryText } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { type UserRequest } from '../client-request.ts';
@@ -41,7 +42,8 @@ export const SYNC_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
       timeoutMs: timeoutOf(request),
       signal: request.caller,
     });
-    return syncAnswer(answer, stateName);
+    if (answer.restOfStates === null) return syncAnswer(answer, stateName);
+    return Readable.from(written(answer, answer.restOfStates, stateName), { objectMode: false });
   },
 } satisfies UserEndpoint);
 
@@ -81,20 +83,74 @@ function nameOfState(request: UserRequest): string {
 }
 
 function syncAnswer(answer: SyncAnswer, stateName: string): JsonObject {
-  const { nextBatch, joined, left, invited, knocked, accountData, oneTimeKeys, unusedFallbackKeys } = answer;
+  const { joined, left } = answer;
   const rooms = {
     ...section('join', joined, (part) => ({ ...roomAnswer(part, stateName), ...joinedAnswer(part) })),
     ...section('leave', left, (part) => roomAnswer(part, stateName)),
-    ...section('invite', invited, (events) => ({ invite_state: { events } })),
-    ...section('knock', knocked, (events) => ({ knock_state: { events } })),
+    ...askedAnswer(answer),
   };
+  return { ...userAnswer(answer), ...(Object.keys(rooms).length === 0 ? {} : { rooms }) };
+}
+
+/** All but the rooms. */
+function userAnswer({ nextBatch, accountData, oneTimeKeys, unusedFallbackKeys }: SyncAnswer): JsonObject {
   return {
     next_batch: nextBatch,
-    ...(Object.keys(rooms).length === 0 ? {} : { rooms }),
     ...(accountData.length === 0 ? {} : { account_data: { events: accountData } }),
     device_one_time_keys_count: oneTimeKeys,
     device_unused_fallback_key_types: unusedFallbackKeys,
   };
+}
+
+function askedAnswer({ invited, knocked }: SyncAnswer): JsonObject {
+  return {
+    ...section('invite', invited, (events) => ({ invite_state: { events } })),
+    ...section('knock', knocked, (events) => ({ knock_state: { events } })),
+  };
+}
+
+/** The same as `syncAnswer`, as text, with the rest of the states in their places. */
+async function* written(
+  answer: SyncAnswer,
+  restOfStates: AsyncIterable<StatePage>,
+  stateName: string,
+): AsyncGenerator<string> {
+  const rest = restOfStates[Symbol.asyncIterator]();
+  try {
+    let page = await rest.next();
+    yield `${openedObject(userAnswer(answer))},"rooms":${openedObject(askedAnswer(answer))}`;
+    let before = Object.keys(askedAnswer(answer)).length === 0 ? '' : ',';
+    for (const [name, parts] of [['join', answer.joined] as const, ['leave', answer.left] as const]) {
+      if (parts.size === 0) continue;
+      yield `${before}"${name}":{`;
+      before = '';
+      for (const [roomId, part] of parts) {
+        const stateless = { ...statelessAnswer(part), ...(name === 'join' ? joinedAnswer(part) : {}) };
+        yield `${before}${JSON.stringify(roomId)}:${openedObject(stateless)},${JSON.stringify(stateName)}:{"events":[`;
+        before = part.state.length === 0 ? '' : ',';
+        yield listed(part.state);
+        for (; page.done !== true && page.value.roomId === roomId; page = await rest.next()) {
+          yield before + listed(page.value.events);
+          before = ',';
+        }
+        yield ']}}';
+        before = ',';
+      }
+      yield '}';
+    }
+    yield '}}';
+  } finally {
+    await rest.return?.();
+  }
+}
+
+/** An object without its end. */
+function openedObject(value: JsonObject): string {
+  return JSON.stringify(value).slice(0, -1);
+}
+
+function listed(events: readonly JsonObject[]): string {
+  return events.map((event) => JSON.stringify(event)).join(',');
 }
 
 function section<Part>(
@@ -106,13 +162,13 @@ function section<Part>(
   return { [name]: Object.fromEntries(Array.from(parts, ([roomId, part]) => [roomId, answerOf(part)])) };
 }
 
-function roomAnswer(
-  { timeline, isLimited, prevBatch, state, removed, accountData }: RoomPart,
-  stateName: string,
-): JsonObject {
+function roomAnswer(part: RoomPart, stateName: string): JsonObject {
+  return { ...statelessAnswer(part), [stateName]: { events: part.state } };
+}
+
+function statelessAnswer({ timeline, isLimited, prevBatch, removed, accountData }: RoomPart): JsonObject {
   return {
     timeline: { events: timeline, limited: isLimited, ...(prevBatch === null ? {} : { prev_batch: prevBatch }) },
-    [stateName]: { events: state },
     account_data: { events: accountData },
     ...(removed.length === 0
       ? {}

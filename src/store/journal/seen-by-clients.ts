@@ -244,6 +244,25 @@ export async function readNumbered(sql: Sql, nids: Iterable<number>): Promise<Re
   );
 }
 
+/** As many of the bodies as come to so many bytes, the first of `nids` first: which are absent is left to be read. */
+export async function readNumberedUpTo(
+  sql: Sql,
+  nids: readonly number[],
+  bytesMax: number,
+): Promise<ReadonlyMap<number, NumberedBody>> {
+  if (nids.length === 0) return new Map();
+  const rows = await sql.query<NumberedBody>(
+    `SELECT nid, event_id AS "eventId", membership, json::text AS json
+       FROM (SELECT p.nid, p.event_id, p.membership, p.json, sum(octet_length(p.json::text)) OVER (ORDER BY w.nth) AS bytes
+               FROM unnest($1::bigint[]) WITH ORDINALITY AS w(nid, nth) JOIN pdus p ON p.nid = w.nid) AS read
+      WHERE bytes <= $2`,
+    [int8Array(nids), bytesMax],
+  );
+  return new Map(
+    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
+  );
+}
+
 /** Of memberships among some events: whose they are, by number. */
 export interface CitedMember {
   readonly roomId: RoomId;
