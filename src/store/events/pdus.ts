@@ -83,15 +83,14 @@ export interface OutlierVerdict {
  * would pay for other rooms, since the planner expects one of its rows anywhere in the table: 40 ms in a million.
  */
 const RECORD_VERDICTS = `
-  WITH recorded AS (
-    INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
-    SELECT p.nid, CASE WHEN v.accepted THEN 'accepted' ELSE 'rejected' END, v.auth_depth, v.rule, v.reason
+  WITH given AS MATERIALIZED (
+    SELECT v.*, coalesce(v.number, (SELECT nid FROM pdus WHERE event_id = v.event_id AND room_id = $1)) AS nid
       FROM unnest($2::text[], $3::boolean[], $4::int[], $5::text[], $6::text[], $7::bigint[])
-           AS v(event_id, accepted, auth_depth, rule, reason, nid)
-     CROSS JOIN LATERAL (
-       SELECT coalesce(v.nid, (SELECT nid FROM pdus WHERE event_id = v.event_id AND room_id = $1)) AS nid OFFSET 0) AS p
-     WHERE p.nid IS NOT NULL
-     ORDER BY p.nid
+           WITH ORDINALITY AS v(event_id, accepted, auth_depth, rule, reason, number, ordinality)
+  ), recorded AS (
+    INSERT INTO outlier_verdicts (event_nid, verdict, auth_depth, rule, reason)
+    SELECT g.nid, CASE WHEN g.accepted IS FALSE THEN 'rejected' ELSE 'accepted' END, g.auth_depth, g.rule, g.reason
+      FROM given g WHERE g.nid IS NOT NULL ORDER BY g.nid
     ON CONFLICT (event_nid) DO UPDATE SET rule = excluded.rule, reason = excluded.reason, verdict = excluded.verdict
      WHERE outlier_verdicts.rule = '${IN_PASSING}' AND excluded.rule IS DISTINCT FROM '${IN_PASSING}'
     RETURNING event_nid, rule IS DISTINCT FROM '${IN_PASSING}' AS is_final
@@ -112,10 +111,10 @@ const RECORD_VERDICTS = `
   ), noted AS (${noteVerdicts('SELECT event_id, position FROM news')}
     RETURNING 1
   )
-  SELECT ARRAY(SELECT v.event_id
-                 FROM unnest($2::text[]) AS v(event_id) JOIN pdus p ON p.event_id = v.event_id AND p.room_id = $1
-                WHERE (SELECT count(*) FROM recorded) < cardinality($2::text[])
-                  AND NOT EXISTS (SELECT FROM recorded r WHERE r.event_nid = p.nid)) AS others,
+  SELECT ARRAY(SELECT g.ordinality
+                 FROM given g
+                WHERE (SELECT count(*) FROM recorded) < (SELECT count(*) FROM given) AND g.nid IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM recorded r WHERE r.event_nid = g.nid)) AS others,
          EXISTS (SELECT FROM noted) AS "isNoted"`;
 
 const COMPLETE_HOLLOW = completeHollow('SELECT * FROM incoming_pdus WHERE NOT hollow');
@@ -325,17 +324,30 @@ export async function recordOutlierVerdicts(
   const otherwise: EventId[] = [];
   for (let start = 0; start < verdicts.length; start += RECORDED_AT_A_TIME) {
     const some = verdicts.slice(start, start + RECORDED_AT_A_TIME);
-    const [outcome] = await sql.query<{ others: EventId[]; isNoted: boolean }>(RECORD_VERDICTS, [
+    const [outcome] = await sql.query<{ others: number[]; isNoted: boolean }>(RECORD_VERDICTS, [
       roomId,
-      textArray(some.map(({ eventId }) => eventId)),
-      booleanArray(some.map(({ verdict }) => verdict === 'accepted')),
+      // Most are numbered and accepted, and of these nothing else is sent.
+      textArray(some.map(({ eventId, nid }) => (nid === undefined ? eventId : null))),
+      some.every(isAccepted) ? null : booleanArray(some.map(isAccepted)),
       int8Array(some.map(({ authDepth }) => authDepth)),
-      textArray(some.map(({ rule }) => (rule === undefined ? null : displayable(rule)))),
-      textArray(some.map(({ reason }) => (reason === undefined ? null : displayable(reason)))),
+      textsOrNone(some.map(({ rule }) => rule)),
+      textsOrNone(some.map(({ reason }) => reason)),
       int8Array(some.map(({ nid }) => nid ?? null)),
     ]);
-    for (const eventId of outcome?.others ?? []) otherwise.push(eventId);
+    for (const ordinality of outcome?.others ?? []) {
+      const other = some[ordinality - 1];
+      if (other !== undefined) otherwise.push(other.eventId);
+    }
     if (outcome?.isNoted === true) sql.tellOfCorrection(roomId);
   }
   return otherwise;
+}
+
+function isAccepted({ verdict }: OutlierVerdict): boolean {
+  return verdict === 'accepted';
+}
+
+function textsOrNone(texts: readonly (string | undefined)[]): string | null {
+  if (texts.every((text) => text === undefined)) return null;
+  return textArray(texts.map((text) => (text === undefined ? null : displayable(text))));
 }
