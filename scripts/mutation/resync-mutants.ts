@@ -59,7 +59,7 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'return partialEvents === 0;',
     {
       file: 'test/rooms/resync/walk.pg.test.ts',
-      title: 'keeps the room from no end, though another one is opened whenever the walk looks',
+      title: 'is assumed something of first, where it is opened while the completion is worked out',
     },
   ),
   judging(
@@ -90,7 +90,10 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
     'what builds on an open gap is judged without the state there',
     'return prevEvents.some(isOpen) || [...prevEvents, ...authEvents].some((id) => this.#left.has(id));',
     'return prevEvents.every((id) => isOpen(id) && this.#left.has(id));',
-    74,
+    {
+      file: 'test/rooms/resync/walk.pg.test.ts',
+      title: 'events over a gap that stays open are judged by what is known',
+    },
   ),
   timeline(
     'a change of the states before an event, whose verdict stays, is none',

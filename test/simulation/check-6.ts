@@ -33,6 +33,8 @@ export interface Check6Outcome {
   readonly softFailed: ReadonlySet<EventId>;
   /** Taken in since the join that opened the last stay, in order. */
   readonly ofLastStay: ReadonlySet<EventId>;
+  /** Taken in before that. */
+  readonly ofEarlierStays: ReadonlySet<EventId>;
   /** Those that were judged by the verdicts of then. */
   readonly judgedByThen: number;
 }
@@ -40,21 +42,24 @@ export interface Check6Outcome {
 export async function check6(input: Check6Input): Promise<Check6Outcome> {
   const replay = new Check6(input);
   for (const entry of input.journal) await replay.take(entry);
-  const { softFailed, ofStay, judgedByThen } = replay;
-  return { softFailed, ofLastStay: ofStay, judgedByThen };
+  const { softFailed, ofStay, ofEarlierStays, judgedByThen } = replay;
+  return { softFailed, ofLastStay: ofStay, ofEarlierStays, judgedByThen };
 }
 
-/** What no event of `among` that is accepted and not soft-failed reaches, over edges of `among` and `further`, of those that are so. */
+/**
+ * What no event of `among` or `earlier` that is accepted and not soft-failed reaches, over edges of these and of `further`, of those of `among`
+ * that are so. What lies before an event of an earlier stay is none of the newest, whenever it came.
+ */
 export function extremitiesOf(
   among: Iterable<EventId>,
-  further: ReadonlySet<EventId>,
+  { further, earlier }: { readonly further: ReadonlySet<EventId>; readonly earlier: Iterable<EventId> },
   prevEventsOf: (eventId: EventId) => readonly EventId[],
   isSolid: (eventId: EventId) => boolean,
 ): Set<EventId> {
   const all = new Set(among);
   const solid = [...all].filter(isSolid);
   const reached = new Set<EventId>();
-  const toLook = solid.flatMap(prevEventsOf);
+  const toLook = [...solid, ...[...earlier].filter(isSolid)].flatMap(prevEventsOf);
   for (let id = toLook.pop(); id !== undefined; id = toLook.pop()) {
     if (reached.has(id)) continue;
     reached.add(id);
@@ -69,6 +74,8 @@ class Check6 {
   judgedByThen = 0;
   /** Taken in since the join that opened this stay, in order. */
   ofStay = new Set<EventId>();
+  /** Taken in before that join. */
+  ofEarlierStays: ReadonlySet<EventId> = new Set<EventId>();
   /** Joins that we took in ourselves. One that failed here, and that others have, comes from them as any event. */
   readonly #joins: ReadonlySet<EventId>;
   readonly #input: Check6Input;
@@ -91,6 +98,7 @@ class Check6 {
     if (epoch !== this.#epoch) {
       this.#epoch = epoch;
       this.ofStay = new Set();
+      this.ofEarlierStays = new Set(this.#takenIn);
       this.#isPartial = event.type === 'PartialStateJoined';
     }
     this.#then.take(entry);
@@ -131,7 +139,9 @@ class Check6 {
     if (opening === undefined || view.isRejected(eventId)) return;
     const prevEventsOf = (id: EventId): readonly EventId[] => oracle.event(id).prevEvents;
     const isSolid = (id: EventId): boolean => !this.softFailed.has(id) && !view.isRejected(id);
-    const tips = [...extremitiesOf(before, this.#takenIn, prevEventsOf, isSolid)];
+    const tips = [
+      ...extremitiesOf(before, { further: this.#takenIn, earlier: this.ofEarlierStays }, prevEventsOf, isSolid),
+    ];
     const standing = tips.length > 0 ? tips : [opening];
     const states = await Promise.all(standing.map((id) => view.stateAfter(id)));
     const isBeyondGap = prevEventsOf(eventId).some((id) => !this.#takenIn.has(id));

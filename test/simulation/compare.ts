@@ -247,13 +247,13 @@ class Comparing {
     return outcome;
   }
 
-  async #compareRoom({ softFailed, ofLastStay }: Check6Outcome): Promise<void> {
+  async #compareRoom({ softFailed, ofLastStay, ofEarlierStays }: Check6Outcome): Promise<void> {
     const { world } = this.#play;
     const standing = await readStanding(this.#store, world.roomId);
     if (standing === undefined) return;
     const isSolid = (id: EventId): boolean => !softFailed.has(id) && !this.oracle.isRejected(id);
     const prevEventsOf = (id: EventId): readonly EventId[] => this.oracle.event(id).prevEvents;
-    const tips = extremitiesOf(ofLastStay, this.delivered, prevEventsOf, isSolid);
+    const tips = extremitiesOf(ofLastStay, { further: this.delivered, earlier: ofEarlierStays }, prevEventsOf, isSolid);
     const missing = [...tips].filter((id) => !standing.extremities.includes(id));
     const extra = standing.extremities.filter((id) => !tips.has(id));
     if (missing.length > 0) {

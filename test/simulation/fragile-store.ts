@@ -3,7 +3,7 @@
  * is sent to the database afterwards gets there. It also knows whether anything is under way.
  */
 import type pg from 'pg';
-import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
+import { type Store, type StoreOptions, openStore, sqlStateOf } from '../../src/store/open-store.ts';
 import { type Connections } from './connections.ts';
 
 /** Work that is under way, so that a simulation can wait until there is none. */
@@ -58,6 +58,10 @@ const QUIET_TURNS = 6;
 /** In real time, of whatever a run waits for, on a busy machine. */
 const UNDER_WAY_MS_MAX = 3 * 60_000;
 
+/** What is tried again, after a pause of the real clock (`withTransaction`): while that lasts nothing is at rest. */
+const LOST_CONFLICT = /^(40001|40P01|55P03|25P03)$/;
+const PAUSE_MS_MAX = 200;
+
 export class Crash extends Error {
   override readonly name = 'Crash';
 }
@@ -106,6 +110,7 @@ export function openFragileStore(options: StoreOptions, activity: Activity, conn
       const fate = fateOf(isCommit);
       const over = activity.begin(text);
       const finish = (error: Error | null, done: Done, result?: unknown): void => {
+        if (LOST_CONFLICT.test(sqlStateOf(error) ?? '')) setTimeout(activity.begin('another try'), PAUSE_MS_MAX);
         over();
         if (fate === 'dies-after') isDead = true;
         done(error ?? (isDead ? new Crash('the process has died') : null), result);

@@ -10,6 +10,8 @@ interface TakenInEvent {
   readonly prevEvents: readonly EventId[];
   readonly stateAfter: SnapshotId;
   readonly isSolid: boolean;
+  /** An accepted event of an earlier stay reaches it. */
+  readonly isBeforeStay?: boolean;
 }
 
 export class OrderedExtremities {
@@ -28,8 +30,8 @@ export class OrderedExtremities {
     }
   }
 
-  take({ eventId, prevEvents, stateAfter, isSolid }: TakenInEvent): void {
-    const isReached = this.#reached.has(eventId);
+  take({ eventId, prevEvents, stateAfter, isSolid, isBeforeStay = false }: TakenInEvent): void {
+    const isReached = isBeforeStay || this.#reached.has(eventId);
     if (isSolid) this.#through.delete(eventId);
     else this.#through.set(eventId, prevEvents);
     if (isSolid && !isReached) this.#tips.set(eventId, stateAfter);

@@ -34,6 +34,8 @@ export interface OrderedEvent {
   readonly partial: boolean;
   /** A parent is no event of the timeline, but one at which the graph that we hold begins. */
   readonly isBeyondGap: boolean;
+  /** It came late: an accepted event of an earlier stay builds on it. */
+  readonly isBeforeStay: boolean;
 }
 
 /** Up to `limit` events of the timeline after `position`, in order. */
@@ -49,7 +51,11 @@ export async function readTimelineSince(
             e.verdict = 'accepted' AS "isAccepted", e.soft_failed AS "isSoftFailed", e.partial,
             EXISTS (SELECT FROM unnest(p.prev_events) AS prev(event_id)
                      WHERE NOT EXISTS (SELECT FROM event_states o
-                                        WHERE o.event_id = prev.event_id AND o.room_id = $1)) AS "isBeyondGap"
+                                        WHERE o.event_id = prev.event_id AND o.room_id = $1)) AS "isBeyondGap",
+            EXISTS (SELECT FROM event_edges c JOIN event_states o ON o.event_id = c.event_id AND o.room_id = $1
+                     WHERE c.room_id = $1 AND c.prev_event_id = e.event_id AND (o.covered OR o.verdict = 'accepted' AND NOT o.soft_failed)
+                       AND o.position < (SELECT j.position FROM rooms r JOIN event_states j ON j.event_id = r.join_event_id AND j.room_id = $1
+                                          WHERE r.room_id = $1 AND j.epoch = r.epoch)) AS "isBeforeStay"
        FROM event_states e JOIN pdus p ON p.nid = e.event_nid
       WHERE e.room_id = $1 AND e.position > $2 ORDER BY e.position LIMIT $3`,
     [roomId, position, limit],

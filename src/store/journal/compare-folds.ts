@@ -68,7 +68,7 @@ async function compareTable(
     `SELECT count(*) OVER () AS rows, l.room_id IS NOT NULL AS "inLive", r.room_id IS NOT NULL AS "inRebuilt",
             ${columns.join(', ')}
        FROM (${rowsOf(table, schema)}) AS l FULL JOIN (${rowsOf(table, 'pg_temp')}) AS r USING (${key})
-      WHERE CASE WHEN l.room_id IS NULL OR r.room_id IS NULL THEN ${table.lone ?? 'true'}
+      WHERE CASE WHEN l.room_id IS NULL OR r.room_id IS NULL THEN ${table.lone?.replaceAll('$schema', schema) ?? 'true'}
                  ELSE ${['false', ...checks.map(({ differs }) => `(${differs})`)].join(' OR ')} END
       ORDER BY ${key} LIMIT $2`,
     [roomId, isState ? null : rowsMax],

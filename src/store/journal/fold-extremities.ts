@@ -1,7 +1,8 @@
 /**
- * The fold of forward extremities: what no accepted event of this stay reaches over prev edges. Events that are rejected or
- * soft-failed are no extremities, and edges lead through them; here an event that is neither is called _solid_. Events of an
- * earlier stay are none either, though a verdict on one may change late. An edge out of the timeline ends at an anchor.
+ * The fold of forward extremities: accepted events of this stay that no other accepted event reaches over prev edges. Events that are
+ * rejected or soft-failed are no extremities, and edges lead through them; here an event that is neither is called _solid_. Events of
+ * an earlier stay are none either, though a verdict on one may change late; but what lies before one of these and comes late is
+ * none of the newest. An edge out of the timeline ends at an anchor.
  *
  * Whoever is banned may make chains of refused events of any length and width, so no look may follow one again and again. A refused
  * event that some solid one reaches is _covered_ (`event_states.covered`), and so is then all that it leads to itself: a new event

@@ -3,6 +3,8 @@
  * entries and compares. What is written beside the journal has its reason here, column by column.
  */
 
+import { UNFOLLOWED } from './unfollowed.ts';
+
 /** When a value of a live row, `l`, contradicts the one that was folded again, `r`. */
 export type ColumnCheck = { readonly differs: string } | { readonly noFold: string };
 
@@ -11,7 +13,7 @@ export interface FoldTable {
   readonly key: readonly string[];
   /** All columns but those of the key. */
   readonly columns: Readonly<Record<string, ColumnCheck>>;
-  /** When a row that only one side has contradicts the other; absent: always. */
+  /** When a row that only one side has contradicts the other; absent: always. `$schema` is that of the live tables. */
   readonly lone?: string;
   /** Present: its rows are no fold, though folds write some, or take some away. */
   readonly noFold?: string;
@@ -138,7 +140,8 @@ export const FOLD_TABLES: readonly FoldTable[] = [
   },
   {
     // What is left of work that entries make: a row goes, and no entry says so, when what rests on the change is known. So each
-    // that is there must come of an entry, and of none before the last one about it; that one is there no more says nothing.
+    // that is there must come of an entry, and of none before the last one about it; and where one is there no more, what rests on
+    // the change has followed it, or is due itself.
     name: 'correction_causes',
     key: ['room_id', 'event_id'],
     columns: {
@@ -151,9 +154,10 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       since: noFold('read off the clock'),
     },
     // First verdicts on what states lacked, and on what was an outlier: whether they were waited for is in no entry.
-    lone: `r.event_id IS NULL AND l.states AND NOT EXISTS (
-             SELECT FROM journal j WHERE j.position = l.cause
-                AND j.type IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated'))`,
+    lone: `CASE WHEN r.event_id IS NULL THEN l.states AND NOT EXISTS (
+                     SELECT FROM journal j WHERE j.position = l.cause
+                        AND j.type IN ('PduAccepted', 'PduRejected', 'EventUnPartialStated'))
+                ELSE r.event_id IN (${UNFOLLOWED}) END`,
   },
   {
     name: 'correction_targets',

@@ -10,7 +10,9 @@ import { readRoomServers } from '../../../src/store/tables/room-servers.ts';
 import { stateDigest } from '../../../src/matrix/state-digest.ts';
 import {
   A,
+  ALICE,
   B,
+  BOB,
   C,
   ME,
   type ScriptedRejoinder,
@@ -96,6 +98,32 @@ describe('parents of the join that cannot be had', () => {
         ? { state: [...small.state, join], chain: [...auth, small.aliceJoin, was] }
         : refuse(server, 'not-found');
     expect(await here.resync()).toMatchObject({ phase: 'complete', digest: stateDigest([...small.state, left]) });
+  });
+});
+
+describe('a parent of the join that is a state event', () => {
+  async function joinedAfter(sender: UserId, membership: EventId, small: ReturnType<typeof smallRoom>) {
+    const { room, create, levels, state, auth, aliceJoin, message: last } = small;
+    const cited = { prev: [last], auth: [create, levels, membership] };
+    const topic = room.make(sender, 'm.room.topic', '', { topic: 'of the parent' }, cited);
+    const chain = [...auth, aliceJoin];
+    const stateIds = (server: ServerName, at: EventId) =>
+      at === topic ? { state, chain } : refuse(server, 'not-found');
+    const here = await startScripted(room, { ...honestScript(small), prev: [topic], stateIds });
+    await here.join();
+    return { topic, after: await here.resync() };
+  }
+
+  test('is in the state before the join, beside the state before it that residents tell', async () => {
+    const small = smallRoom();
+    const { topic, after } = await joinedAfter(ALICE, small.aliceJoin, small);
+    expect(after).toMatchObject({ phase: 'complete', digest: stateDigest([...small.state, topic]) });
+  });
+
+  test('is not where the rules refuse it', async () => {
+    const small = smallRoom();
+    const { after } = await joinedAfter(BOB, small.bobJoin, small);
+    expect(after).toMatchObject({ phase: 'complete', digest: stateDigest(small.state) });
   });
 });
 

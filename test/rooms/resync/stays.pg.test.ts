@@ -94,6 +94,26 @@ test('what was partial when we left becomes full in the next stay, by the state 
   expect((await readRoom(store, room.roomId))?.currentState).toBe(await room.state(...KNOWN, 'again'));
 });
 
+test('what comes late, and lies before what an earlier stay had, is none of the newest', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  const assumedState = await room.state(...AUTH, 'join');
+  await room.journal({ type: 'GapOpened', eventIds: [room.id('late')], origin: THERE, assumedState, at: 3 });
+  await room.push(message('over', ADMIN, { prev: ['late'], ...ADMINS }));
+  const event = member('again', ME, 'join', { prev: ['meanwhile'], auth: AUTH });
+  await join(room, { event, anchor: 'meanwhile', opens: true, fetchAt: ['meanwhile', 'before'] });
+  expect(await room.push(message('late', ADMIN, { prev: ['join'], ...ADMINS }))).toMatchObject([
+    { verdict: 'accepted' },
+  ]);
+  expect(await room.extremities()).toEqual([room.id('again')]);
+  await fetchAt(room, 1, 'meanwhile', ...KNOWN);
+  await fetchAt(room, 2, 'before', ...KNOWN);
+  await walk(room, 2);
+  expect(await room.event('late')).toMatchObject({ partial: false, verdict: 'accepted' });
+  expect(await room.extremities()).toEqual([room.id('again')]);
+  expect((await readRoom(store, room.roomId))?.currentState).toBe(await room.state(...KNOWN, 'again'));
+});
+
 test('the stay of before is over: its walk changes nothing any more', async () => {
   const room = new PartialRoom(store);
   await room.join();

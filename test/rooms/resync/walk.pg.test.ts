@@ -55,6 +55,24 @@ test('an event made beside our join has its parents, and so has everything after
   ]);
 });
 
+test('the state after an event that the full state refuses is the one before it, and what builds on it goes on from there', async () => {
+  const room = await joined();
+  await room.hold(
+    member('bob', BOB, 'join', { auth: AUTH }),
+    member('ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin', 'bob'] }),
+  );
+  const content = { membership: 'join', displayname: 'Bob' };
+  const renamed = member('renamed', BOB, 'join', { prev: ['join'], auth: [...AUTH, 'bob'], content });
+  expect(await room.push(renamed)).toMatchObject([{ verdict: 'accepted' }]);
+  await room.push(message('after', ADMIN, { prev: ['renamed'], auth: ['create', 'power', 'admin'] }));
+  expect(await room.event('after')).toMatchObject({ stateBefore: (await room.event('renamed'))?.stateAfter });
+  await room.fetch(...KNOWN, 'ban');
+  await room.walk();
+  const state = await room.state(...KNOWN, 'ban', 'join');
+  expect(await room.event('renamed')).toMatchObject({ verdict: 'rejected', stateBefore: state, stateAfter: state });
+  expect(await room.event('after')).toMatchObject({ verdict: 'accepted', stateBefore: state });
+});
+
 test("a partial event of another room, cited as auth event, freezes nobody's walk", async () => {
   const [room, other] = [await joined(), await joined()];
   const foreign = other.id('join');
@@ -198,6 +216,22 @@ describe('a gap at which nothing stands yet', () => {
     expect(await room.event('said')).toMatchObject({ verdict: 'rejected', partial: false });
     expect(await room.event('stranger')).toMatchObject({ verdict: 'accepted', partial: false });
     expect(await readRoom(store, room.roomId)).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+  });
+
+  test('is assumed something of first, where it is opened while the completion is worked out', async () => {
+    const room = await joined();
+    await room.fetch(...KNOWN);
+    let isOpened = false;
+    const query: Store['query'] = async (statement, values) => {
+      if (!isOpened && statement.includes('e.epoch = r.epoch')) {
+        isOpened = true;
+        await opened(room, 'gap');
+      }
+      return store.query(statement, values);
+    };
+    expect(await room.walk({ ...store, query })).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(isOpened).toBe(true);
+    expect(await readPartialAnchors(store, room.roomId)).toEqual([]);
   });
 
   test('keeps the room from no end, though another one is opened whenever the walk looks', async () => {

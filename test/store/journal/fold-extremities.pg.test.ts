@@ -29,12 +29,12 @@ type Verdict = 'accepted' | 'softFailed' | 'rejected';
 interface Node {
   readonly parents: readonly number[];
   verdict: Verdict;
-  readonly stay: number;
+  stay: number;
   /** It is cited and has not come: nobody knows what it cites itself. */
   isMissing?: boolean;
 }
 
-/** What the specification of a forward extremity says, word for word, over everything there is. */
+/** What the specification of a forward extremity says, word for word, over everything there is; only events of this stay are any. */
 function extremitiesOf(nodes: readonly Node[], stay: number): number[] {
   const reaches = (from: number, to: number): boolean => {
     const seen = new Set<number>();
@@ -47,9 +47,10 @@ function extremitiesOf(nodes: readonly Node[], stay: number): number[] {
     }
     return false;
   };
-  const isSolid = (node: Node): boolean => node.verdict === 'accepted' && node.stay === stay && node.isMissing !== true;
+  const isSolid = (node: Node): boolean => node.verdict === 'accepted' && node.isMissing !== true;
   const solid = nodes.flatMap((node, i) => (isSolid(node) ? [i] : []));
-  return solid.filter((i) => !solid.some((other) => other !== i && reaches(other, i)));
+  const ofStay = solid.filter((i) => nodes[i]!.stay === stay);
+  return ofStay.filter((i) => !solid.some((other) => other !== i && reaches(other, i)));
 }
 
 let rooms = 0;
@@ -125,6 +126,7 @@ class Room {
   async arrive(i: number): Promise<void> {
     const node = this.nodes[i]!;
     node.isMissing = false;
+    node.stay = this.stay;
     const prevEvents = node.parents.map((parent) => this.id(parent));
     await insertPdus(store, [message(this.id(i), { roomId: this.roomId, prevEvents })]);
     await this.#append([this.#taken(i, node.verdict)]);
@@ -209,6 +211,8 @@ const aStep = fc.oneof(
         /** Of events on it that come first. */
         above: fc.array(fc.constantFrom<Verdict>('accepted', 'rejected', 'softFailed'), { minLength: 1, maxLength: 3 }),
         isChain: fc.boolean(),
+        /** It comes in another stay than what cites it. */
+        isOfNextStay: fc.boolean(),
       }),
     }),
   },
@@ -247,11 +251,12 @@ test('extremities are what no accepted event of this stay reaches, after every a
             await room.take(added.slice(start, start + atOnce));
           }
         } else if ('late' in step) {
-          const { parents, verdict, above, isChain } = step.late;
+          const { parents, verdict, above, isChain, isOfNextStay } = step.late;
           const known = room.nodes.length;
           const late = room.miss([...new Set(parents.map((parent) => parent % known))], verdict);
           await room.take(above.map((is, i) => ({ parents: [isChain ? late + i : late], verdict: is })));
           expect(await room.extremities()).toEqual(extremitiesOf(room.nodes, room.stay));
+          if (isOfNextStay) await room.join();
           await room.arrive(late);
         } else if ('softFails' in step) {
           await room.softFail([...new Set(step.softFails.map((index) => index % room.nodes.length))]);

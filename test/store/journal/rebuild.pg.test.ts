@@ -111,6 +111,59 @@ test('what is to be corrected yet comes of the entries that say so, and of the l
   await expectFoldsRebuilt(store, room.roomId);
 });
 
+describe('a change that was not carried on is found where its row is gone', () => {
+  const WITH_BOB = [...KNOWN, 'bob'];
+  const why = { was: 'accepted', is: 'rejected', rule: 'late', reason: 'late', cause: 1 } as const;
+
+  async function withBob(): Promise<PartialRoom> {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('bob', BOB, 'join', { auth: ['create', 'power', 'rules'] }));
+    await room.push(message('said', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+    await room.fetch(...WITH_BOB);
+    await room.walk();
+    await expectFoldsRebuilt(store, room.roomId);
+    return room;
+  }
+
+  async function lost(room: PartialRoom, eventId: string): Promise<void> {
+    await store.query('DELETE FROM correction_causes WHERE room_id = $1 AND event_id = $2', [room.roomId, eventId]);
+    const [found] = await rebuilt(store, room.roomId);
+    expect(found?.differences).toMatchObject([
+      { table: 'correction_causes', first: [{ key: [room.roomId, eventId], only: 'rebuilt' }] },
+    ]);
+  }
+
+  test('of a verdict, by what cites the event', async () => {
+    const room = await withBob();
+    await room.journal({ type: 'VerdictChanged', eventId: room.id('bob'), ...why });
+    await expectFoldsRebuilt(store, room.roomId);
+    await lost(room, room.id('bob'));
+  });
+
+  test('of a state, by what builds on the event', async () => {
+    const room = await withBob();
+    const [stateBefore, stateAfter] = [await room.state(...WITH_BOB), await room.state('create', 'power', 'join')];
+    const eventIds = [room.id('join')];
+    await room.journal({ type: 'StatesChanged', eventIds, stateBefore, stateAfter, cause: 1 });
+    await expectFoldsRebuilt(store, room.roomId);
+    await lost(room, room.id('join'));
+  });
+
+  test('of the current state, by the newest event', async () => {
+    const room = await withBob();
+    const [stateBefore, stateAfter] = [
+      await room.state(...WITH_BOB, 'join'),
+      await room.state('create', 'power', 'join'),
+    ];
+    const eventIds = [room.id('said')];
+    await room.journal({ type: 'StatesChanged', eventIds, stateBefore, stateAfter, cause: 1 });
+    await store.query('DELETE FROM correction_causes WHERE room_id = $1 AND event_id <> $2', [room.roomId, '']);
+    await expectFoldsRebuilt(store, room.roomId);
+    await lost(room, '');
+  });
+});
+
 describe('a row that was changed by hand is found', () => {
   const changes: readonly [table: string, statement: string][] = [
     ['rooms', `UPDATE rooms SET state_version = state_version + 1 WHERE room_id = $1`],
