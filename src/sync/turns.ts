@@ -1,4 +1,6 @@
 /** So many pieces of work at a time; the others wait for their turn, in the order in which they came. */
+import { type Cancellation } from '../cancellation.ts';
+
 export class Turns {
   #free: number;
   readonly #waiting = new Set<() => void>();
@@ -8,7 +10,7 @@ export class Turns {
   }
 
   /** Does the work when it is its turn. Who goes away before that leaves the queue: it rejects with the signal's reason. */
-  async during<Result>(signal: AbortSignal, work: () => Promise<Result>): Promise<Result> {
+  async during<Result>(signal: Cancellation, work: () => Promise<Result>): Promise<Result> {
     if (this.#free > 0) this.#free -= 1;
     else await this.#turn(signal);
     try {
@@ -20,7 +22,7 @@ export class Turns {
     }
   }
 
-  #turn(signal: AbortSignal): Promise<void> {
+  #turn(signal: Cancellation): Promise<void> {
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         signal.removeEventListener('abort', gone);
@@ -30,12 +32,14 @@ export class Turns {
         leave();
         resolve();
       };
-      const gone = (): void => {
-        leave();
-        reject(signal.reason instanceof Error ? signal.reason : new Error(String(signal.reason)));
+      const gone = {
+        handleEvent: (): void => {
+          leave();
+          reject(signal.reason instanceof Error ? signal.reason : new Error(String(signal.reason)));
+        },
       };
       if (signal.aborted) {
-        gone();
+        gone.handleEvent();
         return;
       }
       this.#waiting.add(begin);
