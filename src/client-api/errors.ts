@@ -24,6 +24,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
 
 const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   'unknown-alias': [404, 'M_NOT_FOUND'],
+  'alias-in-use': [400, 'M_ROOM_IN_USE'],
   'unknown-room': [404, 'M_NOT_FOUND'],
   'unknown-event': [404, 'M_NOT_FOUND'],
   'unknown-user': [400, 'M_INVALID_PARAM'],

@@ -63,6 +63,7 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   aborted: true,
   error: true,
   'unknown-alias': true,
+  'alias-in-use': true,
   'unknown-room': true,
   'unknown-event': true,
   'unknown-user': true,

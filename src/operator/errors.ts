@@ -13,6 +13,7 @@ interface ErrorAnswer {
 /** Codes of the Matrix specification where it has one, `REJOINDER_…` where it has none. */
 export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   'unknown-alias': { status: 404, errcode: 'M_NOT_FOUND' },
+  'alias-in-use': { status: 400, errcode: 'M_ROOM_IN_USE' },
   'unknown-room': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-event': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-user': { status: 400, errcode: 'M_INVALID_PARAM' },

@@ -5,6 +5,7 @@
 
 /**
  * - `unknown-alias`: the alias's server does not know it;
+ * - `alias-in-use`: it means another room already;
  * - `unknown-room`: we hold nothing about the room, or not the event or the state of it;
  * - `unknown-event`: nothing is known under that event id;
  * - `unknown-user`: the user is not one of this server's;
@@ -20,6 +21,7 @@
  */
 export type RoomErrorKind =
   | 'unknown-alias'
+  | 'alias-in-use'
   | 'unknown-room'
   | 'unknown-event'
   | 'unknown-user'

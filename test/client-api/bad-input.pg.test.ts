@@ -214,7 +214,8 @@ const TABLE: Readonly<Record<string, Row>> = {
   [`POST ${ROOM}/unban`]: { body: whom, required: ['user_id'], status: 403 },
   [`POST ${ROOM}/invite`]: { body: whom, required: ['user_id'], status: 403 },
   [`POST ${V3}/createRoom`]: {
-    body: () => ({
+    body: ({ userId }) => ({
+      room_alias_name: userId.slice(1, -10),
       creation_content: { 'm.federate': true, type: 'x' },
       initial_state: [{ type: 'org.example', state_key: 'x', content: { a: 1 } }],
       invite: [],

@@ -101,7 +101,14 @@ test('a room that cannot be is not made', async () => {
   const alice = await userOf(client, 'alice');
   const refusals: [object, number, string][] = [
     [{ room_version: '99' }, 400, 'M_UNSUPPORTED_ROOM_VERSION'],
-    [{ room_alias_name: 'room' }, 400, 'M_UNKNOWN'],
+    ...['', 'a:b', 'a\0b', 'a\nb', 'x'.repeat(300)].map((name): [object, number, string] => [
+      { room_alias_name: name },
+      400,
+      'M_INVALID_PARAM',
+    ]),
+    [{ invite_3pid: [{ medium: 'email' }] }, 400, 'M_UNKNOWN'],
+    [{ room_alias_name: 'refused', preset: 'palace' }, 400, 'M_BAD_JSON'],
+    [{ room_alias_name: 'refused', name: 'x'.repeat(70_000) }, 413, 'M_TOO_LARGE'],
     [{ invite: ['@far:away.test'] }, 400, 'M_UNKNOWN'],
     [{ invite: ['nobody'] }, 400, 'M_INVALID_PARAM'],
     [{ preset: 'palace' }, 400, 'M_BAD_JSON'],
@@ -233,4 +240,36 @@ test('whoever sends or joins too much is told to wait', async () => {
   expect((await alice.put(`/rooms/${roomId}/send/m.room.message/1`, {})).status).toBe(200);
   expect(await alice.put(`/rooms/${roomId}/send/m.room.message/2`, {})).toMatchObject(limited);
   expect(await alice.put(`/rooms/${roomId}/state/m.room.topic`, { topic: 'x' })).toMatchObject(limited);
+});
+
+test('a room is made with an alias, by which others come in; one that is taken is refused, and no room is made', async () => {
+  const client = await startClientApi(store);
+  const [alice, bob] = [await userOf(client, 'alice'), await userOf(client, 'bob')];
+  const roomId = made200(await alice.post('/createRoom', { preset: 'public_chat', room_alias_name: 'the room' }));
+  expect((await stateOf(roomId)).get('m.room.canonical_alias ')).toEqual({ alias: '#the room:here.test' });
+  const path = `/join/${encodeURIComponent('#the room:here.test')}`;
+  expect((await bob.post(path, {})).body).toEqual({ room_id: roomId });
+  expect((await bob.post(path, {})).body).toEqual({ room_id: roomId });
+  expect(await bob.post('/createRoom', { room_alias_name: 'the room' })).toMatchObject({
+    ...{ status: 400, body: { errcode: 'M_ROOM_IN_USE' } },
+  });
+  expect((await bob.get('/joined_rooms')).body).toEqual({ joined_rooms: [roomId] });
+  expect((await bob.post(`/join/${encodeURIComponent('#refused:here.test')}`, {})).status).toBe(404);
+});
+
+test('an invitation for a user of another server is refused in words, and nothing is said in the room', async () => {
+  const client = await startClientApi(store);
+  const alice = await userOf(client, 'alice');
+  const roomId = made200(await alice.post('/createRoom', {}));
+  for (const answer of [
+    await alice.post(`/rooms/${roomId}/invite`, { user_id: '@far:away.test' }),
+    await alice.post('/createRoom', { invite: ['@far:away.test'] }),
+  ]) {
+    expect([answer.status, answer.body]).toEqual([
+      400,
+      { errcode: 'M_UNKNOWN', error: expect.stringContaining('users of other servers cannot be invited') as string },
+    ]);
+  }
+  expect([...(await stateOf(roomId)).keys()].filter((place) => place.startsWith('m.room.member '))).toHaveLength(1);
+  expect((await alice.get('/joined_rooms')).body).toEqual({ joined_rooms: [roomId] });
 });

@@ -3,14 +3,16 @@ import { type FederationClient } from '../../src/federation/client.ts';
 import { FederationError } from '../../src/federation/error.ts';
 import { type RoomAlias, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type FailureClass } from '../../src/resync/events.ts';
-import { askAliasServer } from '../../src/rooms/aliases.ts';
+import { resolveAlias } from '../../src/rooms/aliases.ts';
+import { type Store } from '../../src/store/open-store.ts';
 
 const signal = new AbortController().signal;
 const roomId = '!there:there.test' as RoomId;
 
 function ask(alias: string, answer: () => Promise<{ roomId: RoomId; servers: ServerName[] }>) {
   const federation = { queryDirectory: answer } as unknown as FederationClient;
-  return askAliasServer({ serverName: 'here.test' as ServerName, federation }, alias as RoomAlias, signal);
+  const store = { query: () => Promise.resolve([]) } as unknown as Store;
+  return resolveAlias({ serverName: 'here.test' as ServerName, federation, store }, alias as RoomAlias, signal);
 }
 
 test('the server of an alias is the first that may be in the room', async () => {

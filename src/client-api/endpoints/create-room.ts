@@ -5,12 +5,13 @@
  */
 import { z } from 'zod';
 import { MatrixError } from '../../http/matrix-error.ts';
+import { type RoomAlias, type ServerName, domainOf, parseRoomAlias } from '../../matrix/identifiers.ts';
 import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { bodyOf, readMembers } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { profileOf, userIdIn } from '../room-request.ts';
+import { profileOf, requireLocal, userIdIn } from '../room-request.ts';
 
 const text = z.string({ error: 'a string' });
 const object = z.custom<JsonObject>((value) => isJsonObject(value as JsonObject), { error: 'an object' });
@@ -41,17 +42,11 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
     const { userId } = request.requester;
     const body = readMembers(bodyOf(request), roomBody);
     // What this server has no place for is refused, and not left out in silence.
-    if (body.room_alias_name !== undefined) {
-      throw new MatrixError(400, 'M_UNKNOWN', 'room_alias_name: this server has no aliases yet');
-    }
     if (body.invite_3pid.length > 0) {
       throw new MatrixError(400, 'M_UNKNOWN', 'invite_3pid: nobody can be invited by third-party identifiers here');
     }
     const invite = body.invite.map((user) => userIdIn(user, 'invite'));
-    const elsewhere = invite.find((user) => !user.endsWith(`:${context.serverName}`));
-    if (elsewhere !== undefined) {
-      throw new MatrixError(400, 'M_UNKNOWN', 'invite: users of other servers cannot be invited from here yet');
-    }
+    for (const user of invite) requireLocal(user, context.serverName);
     context.limiters.joining.take(userId);
     const roomId = await context.acts.createRoom({
       creator: userId,
@@ -63,9 +58,19 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
       initialState: body.initial_state.map(({ type, state_key: stateKey, content }) => ({ type, stateKey, content })),
       name: body.name,
       topic: body.topic,
+      alias: body.room_alias_name === undefined ? undefined : aliasOf(body.room_alias_name, context.serverName),
       invite,
       isDirect: body.is_direct,
     });
     return { room_id: roomId };
   },
 } satisfies UserEndpoint);
+
+/** No person could tell such aliases apart, though other servers may give them out. */
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
+function aliasOf(name: string, serverName: ServerName): RoomAlias {
+  const alias = parseRoomAlias(`#${name}:${serverName}`);
+  if (alias !== undefined && domainOf(alias) === serverName && !CONTROL.test(alias) && name !== '') return alias;
+  throw new MatrixError(400, 'M_INVALID_PARAM', 'room_alias_name: expected the local part of an alias');
+}

@@ -11,7 +11,7 @@ import { type MembershipChange } from '../../rooms/client-contract.ts';
 import { type UserRequest, bodyOf, bodyOrNone, readMembers } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { profileOf, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
+import { profileOf, roomIdOf, requireLocal, userIdIn, viaOf } from '../room-request.ts';
 
 const reason = z.string({ error: 'a string' }).optional();
 const ownBody = z.object({ reason });
@@ -70,13 +70,14 @@ async function join(request: UserRequest, context: ClientContext, room: RoomId |
 
 async function change(
   request: UserRequest,
-  { acts, limiters }: ClientContext,
+  { acts, limiters, serverName }: ClientContext,
   act: MembershipChange['act'],
 ): Promise<Record<string, never>> {
   const sender = request.requester.userId;
   const roomId = roomIdOf(request);
   const body = readMembers(bodyOf(request), changeBody);
   const userId = userIdIn(body.user_id, 'user_id');
+  if (act === 'invite') requireLocal(userId, serverName);
   limiters.sending.take(sender);
   await acts.changeMembership({ roomId, sender, act, userId, reason: body.reason });
   return {};

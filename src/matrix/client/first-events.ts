@@ -2,7 +2,7 @@
  * What a new room begins with, in its order: https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv3createroom
  */
 import { type Draft } from '../compose.ts';
-import { type UserId } from '../identifiers.ts';
+import { type RoomAlias, type UserId } from '../identifiers.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
 import { type RoomVersionRules } from '../room-versions.ts';
 import { isJsonObject } from '../json/strict-json.ts';
@@ -20,6 +20,8 @@ export interface RoomWish {
   readonly initialState: readonly { readonly type: string; readonly stateKey: string; readonly content: JsonObject }[];
   readonly name: string | undefined;
   readonly topic: string | undefined;
+  /** The room's canonical alias. */
+  readonly alias: RoomAlias | undefined;
   readonly invite: readonly UserId[];
   readonly isDirect: boolean;
 }
@@ -37,7 +39,7 @@ const ABOVE_ADMINISTRATORS = 150;
 
 /** The events in their order, each over the one before. */
 export function firstEvents(wish: RoomWish, rules: RoomVersionRules): Draft[] {
-  const { creator, preset, initialState, name, topic } = wish;
+  const { creator, preset, initialState, name, topic, alias } = wish;
   const state = (type: string, content: JsonObject, stateKey = ''): Draft => {
     return { sender: creator, type, stateKey, content };
   };
@@ -54,6 +56,7 @@ export function firstEvents(wish: RoomWish, rules: RoomVersionRules): Draft[] {
     state('m.room.create', createContent(wish, rules)),
     state('m.room.member', { ...wish.profile, membership: 'join' }, creator),
     state('m.room.power_levels', powerLevels(wish, rules)),
+    ...(alias === undefined ? [] : [state('m.room.canonical_alias', { alias })]),
     // What is asked for in so many words is not said otherwise before.
     ...ofPreset.filter((event) => !isGiven(event)),
     ...given,

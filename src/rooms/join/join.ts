@@ -22,7 +22,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { hasJoinedIn } from '../../store/journal/joins.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
-import { type AliasedRoom, askAliasServer } from '../aliases.ts';
+import { type AliasedRoom, resolveAlias } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
@@ -94,7 +94,7 @@ export async function joinRoom(context: RoomsContext, request: JoinRequest): Pro
 
 async function findRoom(context: RoomsContext, { room, signal }: JoinRequest): Promise<AliasedRoom> {
   const roomId = parseRoomId(room);
-  if (roomId === undefined) return askAliasServer(context, room as RoomAlias, signal);
+  if (roomId === undefined) return resolveAlias(context, room as RoomAlias, signal);
   const domain = domainOf(room);
   return { roomId, servers: domain === undefined ? [] : [domain] };
 }

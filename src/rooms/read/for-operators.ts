@@ -16,7 +16,7 @@ import { streamMemberBodies, streamPduBodies, streamStateBodies } from '../../st
 import { findRoomByAlias, summaryOf } from '../../store/journal/room-summaries.ts';
 import { type RoomRow, listRooms, readRoom } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
-import { askAliasServer } from '../aliases.ts';
+import { resolveAlias } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import {
   type Member,
@@ -187,5 +187,5 @@ async function resolveRoom(context: RoomsContext, room: RoomId | RoomAlias, sign
   const roomId = parseRoomId(room);
   if (roomId !== undefined) return roomId;
   const alias = room as RoomAlias;
-  return (await findRoomByAlias(context.store, alias)) ?? (await askAliasServer(context, alias, signal)).roomId;
+  return (await findRoomByAlias(context.store, alias)) ?? (await resolveAlias(context, alias, signal)).roomId;
 }

@@ -1,11 +1,12 @@
 /** What users of this server do in rooms, put together for the edge that they come through. */
 import { redaction } from '../../matrix/compose.ts';
 import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
-import { type EventId, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { readJoinedRooms, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { readAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientActs, type ClientJoin, type ClientSender } from '../client-contract.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
@@ -44,10 +45,10 @@ export function clientActs(context: SendContext, { join }: ActsOptions): ClientA
 /** A room that is whole here lets its next user of ours in without a resident. */
 async function joinHereOrThere(context: SendContext, request: ClientJoin, join: ActsOptions['join']): Promise<RoomId> {
   const { room, userId, profile } = request;
-  const roomId = parseRoomId(room);
+  const roomId = parseRoomId(room) ?? (await readAlias(context.store, room as RoomAlias));
   if (roomId === undefined) return (await join(request)).roomId;
   if ((await readLocalMember(context.store, roomId, userId)) !== 'join') {
-    if ((await joinLocally(context, roomId, userId, profile)) === undefined) await join(request);
+    if ((await joinLocally(context, roomId, userId, profile)) === undefined) await join({ ...request, room: roomId });
   }
   return roomId;
 }

@@ -1,7 +1,7 @@
 /** Makes a room: its first events are composed, judged as all others are, and appended in one transaction that opens the stay. */
 import { authEventKeys } from '../../matrix/auth/auth-events.ts';
 import { firstEvents, objectionTo } from '../../matrix/client/first-events.ts';
-import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomAlias, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { givenRoomId } from '../../matrix/compose.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
@@ -13,6 +13,7 @@ import { append } from '../../store/journal/journal.ts';
 import { createRoom as createRoomRow, openEpoch } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { internStateKeys } from '../../store/snapshots/state-keys.ts';
+import { insertAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientRoomWish } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
@@ -22,7 +23,7 @@ import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
 /** Of a room: each is judged, and appended with the others. */
 const FIRST_EVENTS_MAX = 200;
 
-/** @throws RoomError `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events */
+/** @throws RoomError `alias-in-use`, `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events */
 export async function createRoom(context: SendContext, wish: ClientRoomWish): Promise<RoomId> {
   const rules = roomVersionRules(wish.roomVersion);
   if (rules === undefined) throw new RoomError('unsupported-version', `there is no room version ${wish.roomVersion}`);
@@ -50,7 +51,7 @@ export async function createRoom(context: SendContext, wish: ClientRoomWish): Pr
   }
   const [create] = events;
   invariant(create !== undefined && roomId !== undefined, 'a room begins with its create event');
-  await open(context, { roomId, create, events, creator: wish.creator, roomVersion: rules.version });
+  await open(context, { roomId, create, events, creator: wish.creator, roomVersion: rules.version, alias: wish.alias });
   return roomId;
 }
 
@@ -60,9 +61,13 @@ interface NewRoom {
   readonly events: readonly Pdu[];
   readonly creator: UserId;
   readonly roomVersion: string;
+  readonly alias: RoomAlias | undefined;
 }
 
-async function open(context: SendContext, { roomId, create, events, creator, roomVersion }: NewRoom): Promise<void> {
+async function open(
+  context: SendContext,
+  { roomId, create, events, creator, roomVersion, alias }: NewRoom,
+): Promise<void> {
   const { store, clock } = context;
   const eventIds = events.map(({ eventId }) => eventId);
   const places = events.flatMap(({ type, stateKey }) => (stateKey === undefined ? [] : [{ type, stateKey }]));
@@ -83,6 +88,9 @@ async function open(context: SendContext, { roomId, create, events, creator, roo
       roomVersion,
       at,
     };
+    if (alias !== undefined && !(await insertAlias(tx, { alias, roomId, creator, createdAt: at }))) {
+      throw new RoomError('alias-in-use', `${alias} means another room already`);
+    }
     await append(tx, room, [created, ...entries.map(asOutgoing)]);
   });
 }

@@ -1,7 +1,7 @@
 /** Plain tables. Times are milliseconds since the Unix epoch. */
 import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
-import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { bytea, hash16, int8 } from './columns.ts';
@@ -183,3 +183,11 @@ export const receivedTransactions = pgTable(
       .where(sql`is_of_nothing`),
   ],
 );
+
+/** Aliases of this server, as `storable` writes them, and the rooms that they mean. */
+export const roomAliases = pgTable('room_aliases', {
+  alias: text().$type<RoomAlias>().primaryKey(),
+  roomId: text('room_id').$type<RoomId>().notNull(),
+  creator: text().$type<UserId>().notNull(),
+  createdAt: int8().notNull(),
+});
