@@ -4,6 +4,7 @@ import { type EventId, type ServerName, type UserId } from '../../src/matrix/ide
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { sendEvent } from '../../src/rooms/send/send-event.ts';
+import { type StoreOptions } from '../../src/store/open-store.ts';
 import { type Sending, startSending } from '../../src/sending/sending.ts';
 import {
   A,
@@ -41,7 +42,10 @@ interface Here extends ScriptedRejoinder {
   readonly got: (server: ServerName) => EventId[];
 }
 
-async function startHere(change: (small: SmallRoom, script: Script) => void = () => undefined): Promise<Here> {
+async function startHere(
+  change: (small: SmallRoom, script: Script) => void = () => undefined,
+  about: Partial<Pick<StoreOptions, 'onAppended'>> = {},
+): Promise<Here> {
   const small = smallRoom();
   const [taken, tried, down] = [[] as Taken[], [] as Taken[], new Set<ServerName>()];
   const script: Script = {
@@ -56,7 +60,7 @@ async function startHere(change: (small: SmallRoom, script: Script) => void = ()
     },
   };
   change(small, script);
-  const here = await startScripted(small.room, script);
+  const here = await startScripted(small.room, script, about);
   const { context } = here;
   const { roomId } = small.room;
   return {
@@ -200,6 +204,26 @@ test('what one process was stopped at another goes on with, and nothing is lost 
     expect(here.got(A)).toEqual(said);
     expect(here.got(B)).toEqual(said);
   });
+});
+
+test('what is said is sent because it was said: no tick and no pause lies between the commit and the request', async () => {
+  const started: Sending[] = [];
+  const here = await startHere(undefined, { onAppended: () => started.forEach((sending) => sending.poke()) });
+  await here.join();
+  await here.resync();
+  // What it would look by now and then never ticks.
+  const tick = vi.spyOn(globalThis, 'setInterval').mockReturnValue(setTimeout(() => undefined, 0));
+  started.push(here.start());
+  expect(tick).toHaveBeenCalledOnce();
+  tick.mockRestore();
+  for (let i = 0; i < 3; i += 1) {
+    const said = await here.say(`${i}`);
+    await soon(() => {
+      expect(here.got(A)).toContain(said);
+      expect(here.got(B)).toContain(said);
+    });
+  }
+  expect(here.tried).toHaveLength(here.taken.length);
 });
 
 test('the leave of our last user is told, and nothing is said after it', async () => {

@@ -16,7 +16,7 @@ import { type RoomsContext } from '../../src/rooms/context.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { readResync } from '../../src/store/journal/rooms.ts';
 import { createNotifier } from '../../src/store/notify.ts';
-import { type Store } from '../../src/store/open-store.ts';
+import { type Store, type StoreOptions } from '../../src/store/open-store.ts';
 import { type KeyRequest } from '../../src/verification/contract.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { silent } from '../federation/tls-server.ts';
@@ -223,15 +223,16 @@ export interface ScriptedRejoinder {
 export interface ScriptedOptions {
   /** Servers whose keys cannot be had. */
   readonly keyless?: ReadonlySet<string>;
+  readonly onAppended?: StoreOptions['onAppended'];
 }
 
 export async function startScripted(
   room: ScriptedRoom,
   script: Script,
-  { keyless = new Set() }: ScriptedOptions = {},
+  { keyless = new Set(), onAppended }: ScriptedOptions = {},
 ): Promise<ScriptedRejoinder> {
   const database = await createTestDatabase();
-  const store = database.openStore({ serverName: US });
+  const store = database.openStore({ serverName: US, ...(onAppended === undefined ? {} : { onAppended }) });
   const notifier = createNotifier(store);
   const verification = createVerificationPool({ threads: 1 });
   let isChangedByHand = false;

@@ -11,7 +11,7 @@ import { type MembershipChange } from '../../rooms/client-contract.ts';
 import { type UserRequest, bodyOf, bodyOrNone, readMembers } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { profileOf, roomIdOf, requireLocal, userIdIn, viaOf } from '../room-request.ts';
+import { profileOf, requireLocal, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
 
 const reason = z.string({ error: 'a string' }).optional();
 const ownBody = z.object({ reason });
