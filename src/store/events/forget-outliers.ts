@@ -3,6 +3,9 @@
  * is not held, so that they cannot get one. They come with answers that were never used, and from strangers who push what cites
  * what nobody has. Whoever wants such an event asks for it again.
  *
+ * The numbers of their places (`state_keys`) stay, one for an event at the most: every process remembers them for good
+ * (snapshots/state-keys.ts), and a place that got another number would be empty to those that know the old one.
+ *
  * What has a verdict stays, whatever it is: states, and verdicts on others, rest on it. Of what has none stays
  *
  * - what is younger than a day: somebody may be at work on it;
