@@ -157,8 +157,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   verdicts(
     'extremities do not follow a verdict that turns',
-    'return rows.filter(({ eventId }) => flipped.has(eventId));',
-    'return rows.filter(({ eventId }) => flipped.has(eventId) && false);',
+    'return rows.filter(({ eventId, isMoved }) => flipped.has(eventId) || isMoved);',
+    'return rows.filter(({ eventId, isMoved }) => (flipped.has(eventId) || isMoved) && false);',
     2,
   ),
   verdicts(

@@ -48,6 +48,7 @@ test('an event that another cited before it came is judged beside its own parent
     oracle: oracleOf(prevEvents, (name, places) => by.set(name, places)),
     journal: taken(prevEvents),
     isOurs: (eventId) => eventId === id('join'),
+    isCut: () => false,
     isReplayed: true,
     readState: () => Promise.resolve(new Map()),
   });

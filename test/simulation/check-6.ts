@@ -24,6 +24,8 @@ export interface Check6Input {
   /** Of the room, all of it. */
   readonly journal: readonly Journalled[];
   readonly isOurs: (eventId: EventId) => boolean;
+  /** Whether it is refused as its own ancestor: then its edges lead nowhere. */
+  readonly isCut: (eventId: EventId) => boolean;
   /** Whether what was taken in while the room was partial is judged at all. */
   readonly isReplayed: boolean;
   readonly readState: (id: SnapshotId) => Promise<StateMap>;
@@ -134,17 +136,17 @@ class Check6 {
 
   /** `before`: taken in before it, in this stay. The first is the join that opened it. */
   async #judge(eventId: EventId, before: ReadonlySet<EventId>, view: View): Promise<void> {
-    const { oracle } = this.#input;
+    const { oracle, isCut } = this.#input;
     const [opening] = before;
     if (opening === undefined || view.isRejected(eventId)) return;
-    const prevEventsOf = (id: EventId): readonly EventId[] => oracle.event(id).prevEvents;
+    const prevEventsOf = (id: EventId): readonly EventId[] => (isCut(id) ? [] : oracle.event(id).prevEvents);
     const isSolid = (id: EventId): boolean => !this.softFailed.has(id) && !view.isRejected(id);
     const tips = [
       ...extremitiesOf(before, { further: this.#takenIn, earlier: this.ofEarlierStays }, prevEventsOf, isSolid),
     ];
     const standing = tips.length > 0 ? tips : [opening];
     const states = await Promise.all(standing.map((id) => view.stateAfter(id)));
-    const isBeyondGap = prevEventsOf(eventId).some((id) => !this.#takenIn.has(id));
+    const isBeyondGap = oracle.event(eventId).prevEvents.some((id) => !this.#takenIn.has(id));
     if (isBeyondGap) states.push(await view.stateBefore(eventId));
     if (view === this.#then) this.judgedByThen += 1;
     if (!oracle.isAllowedBy(eventId, oracle.resolve(states))) this.softFailed.add(eventId);

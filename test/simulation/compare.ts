@@ -9,7 +9,7 @@ import { type StateMap } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
 import { readAssumedGaps, readPartialAnchors } from '../../src/store/events/anchors.ts';
 import { countCorrectionsDue, isCurrentStateDue } from '../../src/store/events/corrections.ts';
-import { type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
+import { CYCLE, type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
 import { readLocalMembers, readRoom, readStanding } from '../../src/store/journal/rooms.ts';
 import { rebuildFolds } from '../../src/store/journal/rebuild.ts';
@@ -60,6 +60,8 @@ class Comparing {
   #states: StoredStates | undefined;
   /** Events that are their own ancestors, as they were judged: where such a circle is cut is nowhere said, only that it has to be. */
   readonly #onCircles = new Map<EventId, Given>();
+  /** Those that are refused as their own ancestors: an edge to one ends there. */
+  readonly #cut = new Set<EventId>();
 
   constructor(play: Play, store: Store) {
     const { world } = play;
@@ -92,6 +94,7 @@ class Comparing {
     await this.#readCircles();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
     // By states of then, too, which nothing needs any more.
+    for (const { eventId, rule } of rows.values()) if (rule === CYCLE) this.#cut.add(eventId);
     const outcome = await this.#check6();
     if (this.#play.plan.seed % 2 === 0) {
       await this.#collect();
@@ -239,6 +242,7 @@ class Comparing {
       oracle: this.oracle,
       journal,
       isOurs: (eventId) => this.#play.isOurs(eventId),
+      isCut: (eventId) => this.#cut.has(eventId),
       isReplayed: plan.retroSoftFail,
       readState: (id) => Promise.resolve(this.#stateOf(id)),
     });
@@ -252,7 +256,8 @@ class Comparing {
     const standing = await readStanding(this.#store, world.roomId);
     if (standing === undefined) return;
     const isSolid = (id: EventId): boolean => !softFailed.has(id) && !this.oracle.isRejected(id);
-    const prevEventsOf = (id: EventId): readonly EventId[] => this.oracle.event(id).prevEvents;
+    const prevEventsOf = (id: EventId): readonly EventId[] =>
+      this.#cut.has(id) ? [] : this.oracle.event(id).prevEvents;
     const tips = extremitiesOf(ofLastStay, { further: this.delivered, earlier: ofEarlierStays }, prevEventsOf, isSolid);
     const missing = [...tips].filter((id) => !standing.extremities.includes(id));
     const extra = standing.extremities.filter((id) => !tips.has(id));

@@ -19,7 +19,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readStatesBeforeStays } from '../../store/events/anchors.ts';
-import { readUncovered } from '../../store/events/event-states.ts';
+import { CYCLE, readUncovered } from '../../store/events/event-states.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
@@ -61,7 +61,7 @@ interface Judged {
   readonly event: Pdu;
   readonly verdict:
     | Exclude<PduVerdict, { outcome: 'drop' }>
-    | { readonly outcome: 'reject'; readonly rule: 'graph-cycle'; readonly reason: string };
+    | { readonly outcome: 'reject'; readonly rule: typeof CYCLE; readonly reason: string };
   readonly partial: boolean;
   readonly authDepth: number | null;
   readonly before: BatchState;
@@ -215,11 +215,10 @@ class Batch {
     const known = parents.length > 0 || this.#current === null ? parents : [this.#current];
     const before = await this.#states.resolve(known);
     const reason = 'it is its own ancestor by prev_events';
-    const judged: Omit<Judged, 'current'> = {
-      ...{ event, verdict: { outcome: 'reject', rule: 'graph-cycle', reason }, before, after: before },
+    this.#judged.set(eventId, {
+      ...{ event, verdict: { outcome: 'reject', rule: CYCLE, reason }, before, after: before, current: null },
       ...{ partial: this.#isPartial(event), authDepth: this.#authDepth(event), authState: [] },
-    };
-    this.#judged.set(eventId, { ...judged, current: await this.#advance(event, judged.verdict, before) });
+    });
     return { outcome: 'admitted', verdict: 'rejected' };
   }
 
@@ -290,7 +289,7 @@ class Batch {
       const judged = this.#judged.get(id);
       const parent = this.#given.parents.get(id);
       if (judged !== undefined) {
-        open.push(...(judged.verdict.outcome === 'accept' ? [] : judged.event.prevEvents));
+        open.push(...(leadsOn(judged.verdict) ? judged.event.prevEvents : []));
       } else if (parent === undefined || parent.isRefused) {
         open.push(...((await this.#readLeadingOn()).get(id) ?? []));
       }
@@ -432,4 +431,9 @@ class Batch {
       },
     );
   }
+}
+
+/** Whether what cites an event reaches through it: what is refused as its own ancestor leads nowhere (src/store/journal/fold-extremities.ts). */
+function leadsOn(verdict: Judged['verdict']): boolean {
+  return verdict.outcome !== 'accept' && verdict.rule !== CYCLE;
 }

@@ -12,7 +12,7 @@ import { type Refusal, refuse } from '../../matrix/refusal.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readFullAnchorState, readParents } from '../../store/events/anchors.ts';
-import { type StoredEventState } from '../../store/events/event-states.ts';
+import { CYCLE, type StoredEventState } from '../../store/events/event-states.ts';
 import { readKnownOtherwise, readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { invariant } from '../../invariant.ts';
 import { type Sql } from '../../store/open-store.ts';
@@ -246,5 +246,5 @@ function refusalByPlace(
   if (missing !== undefined) {
     return refuse('prev-event-missing', `its prev_event ${missing} is no event of this room that can be had`);
   }
-  return ahead === undefined ? undefined : refuse('graph-cycle', `it is its own ancestor, through ${ahead}`);
+  return ahead === undefined ? undefined : refuse(CYCLE, `it is its own ancestor, through ${ahead}`);
 }

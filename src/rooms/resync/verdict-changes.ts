@@ -3,6 +3,7 @@ import { type EventId } from '../../matrix/identifiers.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { countOwnCauses, readVerdictChanges } from '../../store/events/corrections.ts';
 import { type Sql } from '../../store/open-store.ts';
+import { CYCLE } from '../../store/events/event-states.ts';
 
 type VerdictChanged = Extract<TimelineEvent, { type: 'VerdictChanged' }>;
 
@@ -56,7 +57,7 @@ function refusedForGood(
     ...{ type, eventId, was, is: 'rejected', cause },
     ...(through === undefined ? {} : { through }),
     ...(stateBefore === undefined ? {} : { stateBefore, stateAfter: stateBefore }),
-    rule: 'graph-cycle',
+    rule: CYCLE,
     reason: `its verdict changed ${changes} times with those of events that it rests on: it rests on itself`,
     authState: [],
   };

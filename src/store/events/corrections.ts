@@ -7,9 +7,10 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
+import { CYCLE } from './event-states.ts';
 
 /** Events that are rejected for their place in the graph. No verdict on another event says anything about that. */
-export const REFUSED_BY_PLACE = ['graph-cycle', 'prev-event-missing'] as const;
+export const REFUSED_BY_PLACE = [CYCLE, 'prev-event-missing'] as const;
 
 /** For people and for the workflow's decision; nobody counts further. */
 const COUNTED_MAX = 10_000;

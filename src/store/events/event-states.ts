@@ -6,6 +6,9 @@ import { textArray } from '../sql-values.ts';
 
 export type Verdict = 'accepted' | 'rejected';
 
+/** The rule by which an event is rejected that is its own ancestor, or rests on itself otherwise. Its edges lead nowhere. */
+export const CYCLE = 'graph-cycle';
+
 export interface StoredEventState {
   readonly eventId: EventId;
   readonly roomId: RoomId;
@@ -92,7 +95,7 @@ export async function readUncovered(
 }
 
 function isUncovered(row: string): string {
-  return `coalesce((SELECT (e.verdict = 'rejected' OR e.soft_failed) AND NOT e.covered FROM event_states e
+  return `coalesce((SELECT (e.verdict = 'rejected' OR e.soft_failed) AND NOT e.covered AND coalesce(e.rule, '') <> '${CYCLE}' FROM event_states e
                      WHERE e.event_id = ${row}.event_id AND e.room_id = $1), false)`;
 }
 

@@ -1,6 +1,7 @@
 /** The timeline of a stay in the order of the journal, for who goes through it again (src/rooms/resync/replay-check-6.ts). */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { CYCLE } from './event-states.ts';
 import { type Sql } from '../open-store.ts';
 
 /** Where the timeline of the room's stay begins: with the join that opened it. */
@@ -46,7 +47,8 @@ export async function readTimelineSince(
   limit: number,
 ): Promise<OrderedEvent[]> {
   return sql.query<OrderedEvent>(
-    `SELECT e.event_id AS "eventId", e.position, p.sender, p.prev_events AS "prevEvents",
+    `SELECT e.event_id AS "eventId", e.position, p.sender,
+            CASE WHEN e.rule = '${CYCLE}' THEN '{}' ELSE p.prev_events END AS "prevEvents",
             encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter",
             e.verdict = 'accepted' AS "isAccepted", e.soft_failed AS "isSoftFailed", e.partial,
             EXISTS (SELECT FROM unnest(p.prev_events) AS prev(event_id)
@@ -75,10 +77,10 @@ export async function readGraphAhead(
   if (eventIds.length === 0) return new Map();
   const rows = await sql.query<{ eventId: EventId; prevEvents: EventId[] }>(
     `WITH RECURSIVE up (event_id, prev_events) AS (
-       SELECT p.event_id, p.prev_events FROM pdus p
+       SELECT p.event_id, ${LEADS_TO} FROM pdus p
         WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[]) AND ${IS_AHEAD}
        UNION
-       SELECT p.event_id, p.prev_events
+       SELECT p.event_id, ${LEADS_TO}
          FROM up CROSS JOIN unnest(up.prev_events) AS prev(event_id)
          JOIN pdus p ON p.event_id = prev.event_id AND p.room_id = $1
         WHERE ${IS_AHEAD}
@@ -89,4 +91,6 @@ export async function readGraphAhead(
   return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
 }
 
+const LEADS_TO = `
+  CASE WHEN (SELECT e.rule FROM event_states e WHERE e.event_nid = p.nid) = '${CYCLE}' THEN '{}' ELSE p.prev_events END`;
 const IS_AHEAD = `EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid AND e.position > $3)`;

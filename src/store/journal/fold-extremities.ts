@@ -2,7 +2,8 @@
  * The fold of forward extremities: accepted events of this stay that no other accepted event reaches over prev edges. Events that are
  * rejected or soft-failed are no extremities, and edges lead through them; here an event that is neither is called _solid_. Events of
  * an earlier stay are none either, though a verdict on one may change late; but what lies before one of these and comes late is
- * none of the newest. An edge out of the timeline ends at an anchor.
+ * none of the newest. An edge out of the timeline ends at an anchor, and at an event that is refused as its own ancestor: else whoever may
+ * speak, where senders choose ids, could leave a room without a newest event.
  *
  * Whoever is banned may make chains of refused events of any length and width, so no look may follow one again and again. A refused
  * event that some solid one reaches is _covered_ (`event_states.covered`), and so is then all that it leads to itself: a new event
@@ -15,6 +16,7 @@
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Transaction } from '../open-store.ts';
+import { CYCLE } from '../events/event-states.ts';
 import { textArray } from '../sql-values.ts';
 
 /** An event whose verdict is new, or has changed. */
@@ -26,6 +28,8 @@ export interface ChangedEvent {
 /** An event that is being taken into the timeline. Its row of `event_states` is written later in the append. */
 export interface TakenInEvent extends ChangedEvent {
   readonly prevEvents: readonly EventId[];
+  /** It is refused as its own ancestor. */
+  readonly isCut: boolean;
 }
 
 /**
@@ -38,9 +42,11 @@ export async function settleExtremities(
   takenIn: readonly TakenInEvent[],
   flipped: readonly ChangedEvent[],
 ): Promise<ReadonlySet<EventId>> {
-  const cited = takenIn.length > 0 ? await writeEdges(tx, roomId, takenIn) : [];
-  if (flipped.length === 0 && cited.length === 0) return advance(tx, roomId, takenIn);
-  return settleAround(tx, roomId, { takenIn, flipped, cited });
+  const citedOrCut = takenIn.length > 0 ? await writeEdges(tx, roomId, takenIn) : [];
+  const leading = takenIn.filter(({ isCut }) => !isCut);
+  const cited = citedOrCut.filter((eventId) => leading.some((event) => event.eventId === eventId));
+  if (flipped.length === 0 && cited.length === 0) return advance(tx, roomId, leading);
+  return settleAround(tx, roomId, { takenIn: leading, flipped, cited });
 }
 
 /** Gives those of the new events that are cited already. */
@@ -147,7 +153,7 @@ async function uncover(
       LIMIT 1) IS NOT NULL`;
   const rows = await tx.query<{ eventId: EventId; passes: boolean; isSolid: boolean }>(
     `WITH RECURSIVE up (event_id, passes) AS (
-       SELECT given.event_id, NOT ${isCitedBySolid('given')} FROM unnest($4::text[]) AS given(event_id)
+       SELECT given.event_id, ${isCut('given.event_id')} OR NOT ${isCitedBySolid('given')} FROM unnest($4::text[]) AS given(event_id)
        UNION
        SELECT prev.event_id, ${passes('prev', 'true')} AND NOT ${isCitedBySolid('prev')}
          FROM up CROSS JOIN LATERAL ${parentsOf('up')} AS prev(event_id)
@@ -177,7 +183,7 @@ async function cover(
   const rows = await tx.query<{ eventId: EventId }>(
     `WITH RECURSIVE ${below('$5')}, up (event_id, passes, is_reached) AS (
        SELECT root.event_id, true, false
-         FROM (SELECT unnest($4::text[]) UNION SELECT root FROM below WHERE ${covers('below')}) AS root(event_id)
+         FROM (SELECT unnest($4::text[]) UNION SELECT root FROM below WHERE ${covers('below')} AND NOT ${isCut('root')}) AS root(event_id)
        UNION
        SELECT prev.event_id, ${passes('prev')}, true
          FROM up CROSS JOIN LATERAL ${parentsOf('up')} AS prev(event_id)
@@ -239,10 +245,17 @@ function isSolid(row: string): string {
                           WHERE s.event_id = ${row}.event_id AND s.room_id = $1), false) END`;
 }
 
+const IS_NO_CUT = `coalesce(s.rule, '') <> '${CYCLE}'`;
+
+/** Of an event that is there, by its id. */
+function isCut(eventId: string): string {
+  return `coalesce((SELECT s.rule = '${CYCLE}' FROM event_states s WHERE s.event_id = ${eventId} AND s.room_id = $1), false)`;
+}
+
 /** It is refused and not covered yet. An outlier says nothing about the timeline. `ifCovered`: what holds then. */
 function passes(row: string, ifCovered = 'NOT s.covered'): string {
   return `CASE WHEN ${row}.event_id = ANY ($2::text[]) THEN ${row}.event_id <> ALL ($3::text[])
-          ELSE coalesce((SELECT (s.verdict = 'rejected' OR s.soft_failed) AND ${ifCovered} FROM event_states s
+          ELSE coalesce((SELECT (s.verdict = 'rejected' OR s.soft_failed) AND ${ifCovered} AND ${IS_NO_CUT} FROM event_states s
                           WHERE s.event_id = ${row}.event_id AND s.room_id = $1), false) END`;
 }
 

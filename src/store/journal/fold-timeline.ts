@@ -1,7 +1,7 @@
 /** The folds of timeline entries: verdicts and states of events, forward extremities. */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
-import { type Verdict } from '../events/event-states.ts';
+import { CYCLE, type Verdict } from '../events/event-states.ts';
 import { type Transaction } from '../open-store.ts';
 import { type OutlierBefore } from './fold-corrections.ts';
 import { type ChangedEvent, settleExtremities } from './fold-extremities.ts';
@@ -153,6 +153,7 @@ export async function foldTimeline(
     eventId: event.eventId,
     isSolid: event.type === 'PduAccepted' && !event.softFailed,
     prevEvents: facts.events.get(event.eventId)?.prevEvents ?? [],
+    isCut: event.type === 'PduRejected' && event.rule === CYCLE,
   }));
   const covered = await settleExtremities(tx, roomId, takenIn, flipped);
 
@@ -207,22 +208,24 @@ function isOutlierChanged(event: TimelineEvent): event is VerdictChanged {
   return event.type === 'VerdictChanged' && !isJudgedAgain(event);
 }
 
-/** Gives events their full state and another verdict, or the final one; returns those whose verdict has changed. */
+/** Gives events their full state and another verdict, or the final one; returns those whose verdict, or whether they lead on, has changed. */
 async function foldJudgedAgain(
   tx: Transaction,
   roomId: RoomId,
   events: readonly JudgedAgain[],
   facts: TimelineFacts,
 ): Promise<ChangedEvent[]> {
-  const rows = await tx.query<ChangedEvent>(
+  const rows = await tx.query<ChangedEvent & { readonly isMoved: boolean }>(
     `UPDATE event_states e
         SET partial = false, state_before = decode(u.state_before, 'hex'), state_after = decode(u.state_after, 'hex'),
             verdict = u.verdict, rule = u.rule, reason = u.reason, auth_state = u.auth_state::bigint[],
             shown_at = CASE WHEN u.verdict = 'accepted' THEN e.shown_at END
        FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
             AS u(event_id, state_before, state_after, verdict, rule, reason, auth_state)
-      WHERE e.event_id = u.event_id AND e.room_id = $1
-      RETURNING e.event_id AS "eventId", e.verdict = 'accepted' AND NOT e.soft_failed AS "isSolid"`,
+       JOIN event_states was ON was.event_id = u.event_id AND was.room_id = $1
+      WHERE e.event_nid = was.event_nid
+      RETURNING e.event_id AS "eventId", e.verdict = 'accepted' AND NOT e.soft_failed AS "isSolid",
+                (coalesce(was.rule, '') = '${CYCLE}') <> (coalesce(e.rule, '') = '${CYCLE}') AS "isMoved"`,
     [
       roomId,
       events.map(({ eventId }) => eventId),
@@ -235,7 +238,7 @@ async function foldJudgedAgain(
     ],
   );
   const flipped = new Set(events.flatMap((event) => (event.was === event.is ? [] : [event.eventId])));
-  return rows.filter(({ eventId }) => flipped.has(eventId));
+  return rows.filter(({ eventId, isMoved }) => flipped.has(eventId) || isMoved);
 }
 
 /** Makes accepted events soft-failed ones; returns those that were not. */

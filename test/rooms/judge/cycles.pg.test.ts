@@ -1,6 +1,7 @@
 /** Events that are their own ancestors, as they may be where senders choose ids: nothing waits for them for ever. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { type Store } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
@@ -39,8 +40,10 @@ test.each(['1', '2'])(
     const pushed = await room.push(said('first', 'join', 'second'), said('second', 'third'), said('third', 'first'));
     expect(pushed.map((admission) => admission.outcome)).toEqual(['admitted', 'admitted', 'admitted']);
     for (const id of ['first', 'second', 'third']) expect(await room.event(id)).toMatchObject(REFUSED);
+    expect(await room.extremities()).toEqual([room.id('join')]);
     expect(await room.push(said('after', 'third'))).toMatchObject([{ verdict: 'accepted' }]);
-    expect(await room.extremities()).toEqual([room.id('after')]);
+    // Over an event that is refused as its own ancestor nothing is reached.
+    expect(await room.extremities()).toEqual([room.id('after'), room.id('join')].sort());
   },
 );
 
@@ -50,7 +53,7 @@ test('that came beside something else that is missing wait for that', async () =
   expect(pushed).toMatchObject([{ outcome: 'waits' }, { outcome: 'waits' }]);
 });
 
-test('one that was missed, and builds on what builds on it, is refused when it comes', async () => {
+test('one that was missed, and builds on what builds on it, is refused when it comes, and leaves the room its newest event', async () => {
   const room = await wholeRoom('1');
   const snapshotId = await room.state(...KNOWN, 'join');
   const counts = { state: 5, authChain: 0, members: 2, fetched: 0, alreadyHeld: 0, dropped: 0 };
@@ -66,4 +69,7 @@ test('one that was missed, and builds on what builds on it, is refused when it c
   ]);
   expect(await room.event('missed')).toMatchObject(REFUSED);
   expect(await room.event('over')).toMatchObject({ verdict: 'accepted' });
+  expect(await room.extremities()).toEqual([room.id('beside')]);
+  const whole = await readRoom(store, room.roomId);
+  expect(whole?.currentState).toBe((await room.event('beside'))?.stateAfter);
 });
