@@ -8,16 +8,10 @@ import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { readRedacted } from '../store/events/redactions.ts';
-import {
-  type NumberedBody,
-  readNumbered,
-  readNumberedUpTo,
-  readResyncs,
-  readSeenRooms,
-} from '../store/journal/seen-by-clients.ts';
+import { readNumbered, readNumberedUpTo, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
-import { readStateKeys } from '../store/snapshots/state-keys.ts';
+import { readPlaces, readStateKeys } from '../store/snapshots/state-keys.ts';
 import { readAccountData } from '../store/tables/account-data.ts';
 import { readTransactionIds } from '../store/tables/client-transactions.ts';
 import { readKeyCounts } from '../store/tables/device-keys.ts';
@@ -255,14 +249,16 @@ async function readRoomParts(
     return { ...span, timeline, heroes: heroes.get(span.roomId) ?? [], isCut };
   });
   const device = `${userId} ${deviceId}`;
-  if (since === null) sent.forget(device);
+  sent.begin(device, since?.position ?? null);
+  for (const { isNew, section, roomId } of spoken) if (isNew || section === 'leave') sent.forgetRoom(device, roomId);
   const { includeRedundantMembers } = filter.state;
-  const hasMember = (roomId: RoomId, key: number, nid: number): boolean =>
-    !includeRedundantMembers && sent.has(device, roomId, key, nid, since?.position ?? 0);
+  // Whoever leaves a room drops what he knows of it, and joins it by another event.
+  const hasMember = ({ roomId, room }: RoomSpan, key: number, nid: number): boolean =>
+    !includeRedundantMembers && sent.has(device, roomId, key, nid, room.memberShownAt ?? 0);
   const states = await readStateParts(tx, spoken, roomsQuery, hasMember);
-  const gone = await readNumbered(
+  const places = await readPlaces(
     tx,
-    [...states.values()].flatMap(({ removed }) => [...removed.values()]),
+    [...states.values()].flatMap(({ removed }) => [...removed]),
   );
   const toTell = (['join', 'leave'] as const).flatMap((section) =>
     spoken.flatMap(({ roomId, section: of }) => {
@@ -313,7 +309,8 @@ async function readRoomParts(
       const event = body && stateEvent(body, roomId, redacted);
       return event !== undefined && passes(filter.state, event) ? [{ key, nid, event }] : [];
     });
-    for (const { key, nid } of [...told, ...timeline]) {
+    // With `use_state_after` a client takes nothing of the state from the timeline.
+    for (const { key, nid } of roomsQuery.isStateAfter ? told : [...told, ...timeline]) {
       if (key !== null && key % 2 === 1) sent.add(device, roomId, key, { nid, position: head });
     }
     const part: RoomPart = {
@@ -323,7 +320,7 @@ async function readRoomParts(
       isLimited: isCut || (isNew && section === 'join' && !beginsRoom(timeline)),
       prevBatch: timeline[0] === undefined ? null : formatPrevBatch(timeline[0]),
       state: told.map(({ event }) => event),
-      removed: placesOf([...state.removed.values()], gone),
+      removed: [...state.removed].flatMap((key) => places.get(key) ?? []),
       accountData: (accountData.get(roomId) ?? []).filter((event) => passes(filter.roomAccountData, event)),
       summary:
         section === 'join' && summarised.has(roomId)
@@ -366,11 +363,4 @@ function isWanted({ timeline }: SyncFilter, json: string): boolean {
 
 function beginsRoom([first]: readonly SeenPdu[]): boolean {
   return first !== undefined && (JSON.parse(first.json) as JsonObject)['type'] === 'm.room.create';
-}
-
-function placesOf(nids: readonly number[], bodies: ReadonlyMap<number, NumberedBody>): RoomPart['removed'] {
-  return nids.flatMap((nid) => {
-    const { type, state_key: stateKey } = JSON.parse(bodies.get(nid)?.json ?? '{}') as JsonObject;
-    return typeof type === 'string' && typeof stateKey === 'string' ? [{ type, stateKey }] : [];
-  });
 }

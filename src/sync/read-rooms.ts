@@ -11,8 +11,8 @@ import {
   type SeenRoom,
   type ShownPdu,
   readCitedMembers,
-  readLastOfPlaces,
   readNumbered,
+  readPlacesShown,
   readSpeakers,
   readStatesBefore,
   readTimelines,
@@ -166,7 +166,9 @@ export interface SpokenSpan extends RoomSpan {
 }
 
 /** What of a room's state is to be told. */
-export interface ToldState extends StateDelta {
+export interface ToldState extends Pick<StateDelta, 'events'> {
+  /** Places that the client may know an event of, and that are empty now. */
+  readonly removed: ReadonlySet<TrieKey>;
   /** Places that the next response has to put right. */
   readonly owed: ReadonlySet<TrieKey>;
 }
@@ -176,7 +178,7 @@ export async function readStateParts(
   tx: Transaction,
   spans: readonly SpokenSpan[],
   query: RoomsQuery,
-  hasMember: (roomId: RoomId, key: TrieKey, nid: number) => boolean,
+  hasMember: (span: RoomSpan, key: TrieKey, nid: number) => boolean,
 ): Promise<ReadonlyMap<RoomId, ToldState>> {
   const { isStateAfter, filter, since } = query;
   const isLazy = filter.state.lazyLoadMembers;
@@ -199,7 +201,7 @@ export async function readStateParts(
       isCompleted,
       withMembers,
       relevant,
-      owed: owed.get(roomId) ?? new Map<TrieKey, number>(),
+      owed: owed.get(roomId) ?? new Set<TrieKey>(),
     };
   });
   type Draft = (typeof drafts)[number];
@@ -214,7 +216,7 @@ export async function readStateParts(
     drafts.filter(({ isCompleted }) => isLazy && isCompleted && wantsMembers),
   );
   const looks = drafts.flatMap(({ span: { roomId, now }, middle, said, relevant, owed: ofRoom }): StateRead[] => {
-    const keys = new Set([...relevant, ...said.keys(), ...ofRoom.keys(), ...(known.get(roomId)?.keys() ?? [])]);
+    const keys = new Set([...relevant, ...said.keys(), ...ofRoom, ...(known.get(roomId)?.keys() ?? [])]);
     return [
       { roomId, state: now, selection: { keys } },
       ...(middle === null ? [] : [{ roomId, state: middle, selection: { keys: relevant } }]),
@@ -249,18 +251,20 @@ export async function readStateParts(
     const { roomId, before } = span;
     const delta = stateDelta({ toTimeline, toNow, timeline: said }, isStateAfter);
     const events = new Map(delta.events);
-    const removed = new Map(delta.removed);
+    const removed = new Set(delta.removed.keys());
     const wasThere = (key: TrieKey): boolean => ((toTimeline?.get(key) ?? toNow.get(key))?.before ?? null) !== null;
     if (isLazy) {
       for (const key of events.keys()) {
-        if (key % 2 === 1 && !relevant.has(key) && (before === null || !wasThere(key))) events.delete(key);
+        if (key % 2 === 0 || relevant.has(key)) continue;
+        // Of whom a partial state says nothing, the client may know something by what he has said.
+        if (before === null || (!wasThere(key) && !span.room.wasPartial)) events.delete(key);
       }
     }
     for (const [key, was] of known.get(roomId) ?? []) {
       if (said.has(key) && !isStateAfter) continue;
       const is = current.get(key);
-      if (is === undefined && was !== null) removed.set(key, was);
-      else if (is !== undefined && is !== was) events.set(key, is);
+      if (is === undefined) removed.add(key);
+      else if (is !== was) events.set(key, is);
     }
     if (isLazy && wantsMembers) {
       for (const key of relevant) {
@@ -269,31 +273,34 @@ export async function readStateParts(
         const nid =
           (isSaid ? earlier.get(key) : current.get(key)) ??
           (isSaid ? undefined : cited.get(roomId)?.findLast((member) => member.key === key)?.nid);
-        if (nid !== undefined && (before === null || !hasMember(roomId, key, nid))) events.set(key, nid);
+        if (nid === undefined) continue;
+        // A partial state may lack who speaks: his place is not empty for that.
+        removed.delete(key);
+        if (before === null || !hasMember(span, key, nid)) events.set(key, nid);
       }
     }
-    for (const [key, shown] of ofRoom) {
+    for (const key of ofRoom) {
+      if (said.has(key) && !isStateAfter) continue;
       const is = current.get(key);
-      if (is === shown || (said.has(key) && !isStateAfter)) continue;
-      if (is === undefined) removed.set(key, shown);
-      else events.set(key, is);
+      if (is !== undefined) events.set(key, is);
+      else if (!relevant.has(key) || !cited.get(roomId)?.some((member) => member.key === key)) removed.add(key);
     }
     const wrong = isStateAfter || span.section !== 'join' ? new Set<TrieKey>() : saidWrong(said, current);
     return { events, removed, owed: wrong };
   }
 
-  /** Of rooms that the client has: what was shown of them, and was not the current event of its place. */
+  /** Of rooms that the client has: places of which it may have been shown what is not the current event there. */
   async function readOwed(
     sql: Transaction,
     all: readonly SpokenSpan[],
     { since: token }: RoomsQuery,
-  ): Promise<ReadonlyMap<RoomId, ReadonlyMap<TrieKey, number>>> {
-    const byRoom = new Map<RoomId, Map<TrieKey, number>>();
+  ): Promise<ReadonlyMap<RoomId, ReadonlySet<TrieKey>>> {
+    const byRoom = new Map<RoomId, Set<TrieKey>>();
     if (token?.owedSince == null || since === null) return byRoom;
     const roomIds = all.flatMap(({ roomId, section, isNew }) => (section === 'join' && !isNew ? [roomId] : []));
-    const rows = await readLastOfPlaces(sql, roomIds, { after: token.owedSince, upTo: token.position }, OWED_MAX);
-    for (const { roomId, key, nid } of rows) {
-      byRoom.set(roomId, (byRoom.get(roomId) ?? new Map<TrieKey, number>()).set(key, nid));
+    const rows = await readPlacesShown(sql, roomIds, { after: token.owedSince, upTo: token.position }, OWED_MAX);
+    for (const { roomId, key } of rows) {
+      byRoom.set(roomId, (byRoom.get(roomId) ?? new Set<TrieKey>()).add(key));
     }
     return byRoom;
   }
@@ -370,12 +377,12 @@ async function relevantMembers(
   );
 }
 
-/** The memberships that events of partial rooms cite: there the state may lack those of their senders. */
+/** The memberships that events of partial rooms are, or cite: there the state may lack those of their senders. */
 async function readCited(tx: Transaction, spans: readonly SpokenSpan[]): Promise<Map<RoomId, CitedMember[]>> {
   const partial = spans.filter(({ room }) => room.partial);
   const rows = await readCitedMembers(
     tx,
-    partial.flatMap(({ timeline }) => timeline.flatMap(({ authEvents }) => authEvents)),
+    partial.flatMap(({ timeline }) => timeline.flatMap(({ eventId, authEvents }) => [eventId, ...authEvents])),
   );
   const byRoom = new Map<RoomId, CitedMember[]>();
   for (const row of rows) byRoom.set(row.roomId, [...(byRoom.get(row.roomId) ?? []), row]);

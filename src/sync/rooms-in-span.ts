@@ -29,8 +29,9 @@ export interface Place {
 /** Where the room stands in the response; `undefined`: nowhere. */
 export function placeOf(room: Standing, { isInitial, isEager, includeLeave }: Asked): Place | undefined {
   const { membership, memberEventId, memberEventIdThen } = room;
-  // A partial room has never been shown to who wants all members: it comes when it is whole, as if it had been joined then.
-  const then = isInitial || (isEager && room.wasPartial) ? null : room.membershipThen;
+  // To who wants all members a partial room has not been shown as joined: it comes when it is whole, as if it had been joined then.
+  const wasUnseen = isEager && room.wasPartial && room.membershipThen === 'join';
+  const then = isInitial || wasUnseen ? null : room.membershipThen;
   switch (membership) {
     case 'join':
       return isEager && room.partial ? undefined : { section: 'join', isNew: then !== 'join' };

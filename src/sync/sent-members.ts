@@ -1,7 +1,7 @@
 /**
  * Which memberships a device has been given, so that a lazy client is not given them again with each message. In memory and
- * bounded: what is forgotten is sent once more. A membership counts as had from the token on with which it was sent; so a client
- * that did not get a response, and asks once more from the token before it, is given it again.
+ * bounded: what is forgotten is sent once more. A membership counts as had once the client asks from the token that came with it;
+ * a client that asks from another one did not get that response, or got one of another process since, and is given it again.
  */
 import { LRUCache } from 'lru-cache';
 import { type RoomId } from '../matrix/identifiers.ts';
@@ -17,25 +17,40 @@ interface Sent {
   readonly position: number;
 }
 
-export class SentMembers {
-  readonly #devices = new LRUCache<string, LRUCache<string, Sent>>({ max: DEVICES_MAX });
+interface Device {
+  /** What it has, by place and room. */
+  readonly had: LRUCache<string, Sent>;
+  /** What came with its last response, of which nobody knows whether it got there. */
+  underWay: Map<string, Sent>;
+}
 
-  /** Whether a client with a token of `since` has this membership. */
-  has(device: string, roomId: RoomId, key: TrieKey, nid: number, since: number): boolean {
-    const sent = this.#devices.get(device)?.get(`${key} ${roomId}`);
-    return sent?.nid === nid && sent.position <= since;
+export class SentMembers {
+  readonly #devices = new LRUCache<string, Device>({ max: DEVICES_MAX });
+
+  /** A client asks from its token; `null`: it begins anew, and has nothing. */
+  begin(device: string, since: number | null): void {
+    if (since === null) this.#devices.delete(device);
+    const known = this.#devices.get(device);
+    if (known === undefined) return;
+    for (const [name, sent] of known.underWay) if (sent.position === since) known.had.set(name, sent);
+    known.underWay = new Map();
+  }
+
+  /** Whether a client has this membership. What it was sent before the position `from` it may have forgotten. */
+  has(device: string, roomId: RoomId, key: TrieKey, nid: number, from: number): boolean {
+    const sent = this.#devices.get(device)?.had.get(`${key} ${roomId}`);
+    return sent?.nid === nid && sent.position >= from;
   }
 
   add(device: string, roomId: RoomId, key: TrieKey, sent: Sent): void {
-    const members = this.#devices.get(device) ?? new LRUCache<string, Sent>({ max: MEMBERS_MAX });
-    this.#devices.set(device, members);
-    const name = `${key} ${roomId}`;
-    const known = members.get(name);
-    if (known?.nid !== sent.nid || known.position > sent.position) members.set(name, sent);
+    const known = this.#devices.get(device) ?? { had: new LRUCache({ max: MEMBERS_MAX }), underWay: new Map() };
+    this.#devices.set(device, known);
+    if (known.underWay.size < MEMBERS_MAX) known.underWay.set(`${key} ${roomId}`, sent);
   }
 
-  /** A client that begins anew has nothing. */
-  forget(device: string): void {
-    this.#devices.delete(device);
+  /** A client that leaves a room, or joins it anew, has nothing of it. */
+  forgetRoom(device: string, roomId: RoomId): void {
+    const had = this.#devices.get(device)?.had;
+    for (const name of had?.keys() ?? []) if (name.endsWith(` ${roomId}`)) had?.delete(name);
   }
 }

@@ -262,6 +262,83 @@ describe('timelines', () => {
   });
 });
 
+describe('a lazy client of a partial room', () => {
+  const BY_BOB = ['create', 'power', 'bob'];
+  const kick = member('kick', BOB, 'leave', { sender: ADMIN, auth: ['create', 'power', 'admin', 'bob'] });
+  const leave = member('leave', ME, 'leave', { auth: ['create', 'power', 'join'] });
+  /** A room without one is called after its members, who are told of for that. */
+  const named = {
+    ...{ id: 'name', type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: 'Room' } },
+    ...{ prev: ['join'], ...BY_ADMIN },
+  };
+
+  test.each([
+    { how: 'with state_after', stateAfter: true, limit: 10 },
+    { how: 'by a gappy response', stateAfter: false, limit: 1 },
+  ])('is told $how that somebody was put out of whom it knows by what he said', async (way) => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+    await room.push(named, message('said', BOB, { prev: ['name'], auth: BY_BOB }));
+    const client = clientIn(room, { lazy: true, ...way });
+    await client.sync();
+    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
+    await room.push({ ...kick, prev: ['said'] }, message('after', ADMIN, { prev: ['kick'], ...BY_ADMIN }));
+    await client.sync();
+    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('kick'));
+    await client.expectTrue(store, room.roomId);
+  });
+
+  test('is told once more who speaks when it has left and come back', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(member('bob', BOB, 'join', { auth: AUTH }));
+    await room.push(message('said', BOB, { prev: ['join'], auth: BY_BOB }));
+    const client = clientIn(room, { lazy: true, limit: 1 });
+    await client.sync();
+    await room.push({ ...leave, prev: ['said'] });
+    expect((await client.sync()).left.size).toBe(1);
+    await room.joinAgain();
+    await client.sync();
+    await room.push(message('again', BOB, { prev: ['join2'], auth: BY_BOB }));
+    expect(idsOf(partOf(await client.sync(), room)!.state)).toContain(room.id('bob'));
+  });
+
+  test('is not told to forget who speaks, though the state of the new stay does not name him', async () => {
+    const room = await wholeRoom();
+    await room.push(member('bob', BOB, 'join', { prev: ['join'], auth: AUTH }));
+    await room.push(message('said', BOB, { prev: ['bob'], auth: BY_BOB }));
+    const client = clientIn(room, { lazy: true });
+    await client.sync();
+    await room.push({ ...leave, prev: ['said'] });
+    await room.joinAgain();
+    await room.push(message('again', BOB, { prev: ['join2'], auth: BY_BOB }));
+    const part = partOf(await client.sync(), room)!;
+    expect(part.resync).not.toBeNull();
+    expect(part.removed).not.toContainEqual({ type: 'm.room.member', stateKey: BOB });
+    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
+  });
+
+  test('is told at completion what became of those who spoke in an earlier stay', async () => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(
+      member('bob', BOB, 'join', { auth: AUTH }),
+      member('bob-ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
+    );
+    await room.push(message('said', BOB, { prev: ['join'], auth: BY_BOB }), { ...leave, prev: ['said'] });
+    await room.joinAgain();
+    await room.push({ ...named, prev: ['join2'] });
+    const client = clientIn(room, { lazy: true });
+    await client.sync();
+    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
+    await room.fetchAgain(...FULL, 'bob-ban');
+    expect(await room.walk(store, 2)).toMatchObject({ partial: false });
+    await client.sync();
+    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob-ban'));
+  });
+});
+
 test('a lazy client gets a membership once, or with each event if it asks for that', async () => {
   const room = await wholeRoom();
   // A room without a name is called after its members, who are told at once.
@@ -316,6 +393,23 @@ test('an invitation is told with what the user needs to know of the room, once',
   expect(types).toEqual(expect.arrayContaining(['m.room.create', 'm.room.join_rules', 'm.room.member']));
   expect(invited.get(room.roomId)![0]).not.toHaveProperty('event_id');
   expect((await client.sync()).invited.size).toBe(0);
+});
+
+test('an invitation into a partial room is told once, and that it was taken back', async () => {
+  const room = new PartialRoom(store);
+  await room.join();
+  await room.hold(member('there', ADMIN, 'join', { auth: ['create'] }));
+  const guest = '@invited:here.test';
+  const client = new FoldingClient(sync, { userId: guest });
+  await client.sync();
+  const by = { sender: ADMIN, auth: ['create', 'power', 'there', 'rules'] };
+  await room.push(member('invite', guest, 'invite', { ...by, prev: ['join'] }));
+  expect((await client.sync()).invited.size).toBe(1);
+  expect((await client.sync()).invited.size).toBe(0);
+  await room.push(
+    member('no', guest, 'leave', { ...by, auth: ['create', 'power', 'there', 'invite'], prev: ['invite'] }),
+  );
+  expect((await client.sync()).left.size).toBe(1);
 });
 
 test('a sync takes as many statements for thirty rooms as for one, and locks no room', async () => {

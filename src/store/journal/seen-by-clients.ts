@@ -181,32 +181,40 @@ export async function readStatesBefore(
   return new Map(rows.map(({ roomId, state }) => [roomId, state]));
 }
 
-/** A state event that was shown, the last one of its place in the span. */
-export interface LastOfPlace {
+/** A place of a room's state. */
+export interface PlaceShown {
   readonly roomId: RoomId;
   readonly key: TrieKey;
-  readonly nid: number;
 }
 
-/** Of a span of positions in some rooms, the last state event that was shown of each place; at most `limit` of them. */
-export async function readLastOfPlaces(
+/**
+ * The places that state events say something about which were shown in a span of positions, at most `limit` of them. What is hidden by
+ * now may have been shown where it was taken in.
+ */
+export async function readPlacesShown(
   sql: Sql,
   roomIds: readonly RoomId[],
   { after, upTo }: { readonly after: number; readonly upTo: number },
   limit: number,
-): Promise<LastOfPlace[]> {
-  const rows = await sql.query<{ roomId: RoomId; stateKeyNid: number; isMember: boolean; nid: number }>(
-    `SELECT DISTINCT ON (e.room_id, p.state_key_nid) e.room_id AS "roomId", p.state_key_nid AS "stateKeyNid",
-            p.type = 'm.room.member' AS "isMember", e.event_nid AS nid
+): Promise<PlaceShown[]> {
+  const rows = await sql.query<{ roomId: RoomId; stateKeyNid: number; isMember: boolean }>(
+    `SELECT DISTINCT e.room_id AS "roomId", p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember"
        FROM event_states e JOIN pdus p ON p.nid = e.event_nid
-      WHERE e.room_id = ANY ($1::text[]) AND e.shown_at > $2 AND e.shown_at <= $3 AND p.state_key_nid IS NOT NULL
-      ORDER BY e.room_id, p.state_key_nid, e.shown_at DESC LIMIT $4`,
+      WHERE e.room_id = ANY ($1::text[]) AND p.state_key_nid IS NOT NULL
+        AND (e.shown_at > $2 AND e.shown_at <= $3 OR e.shown_at IS NULL AND e.position > $2 AND e.position <= $3)
+      LIMIT $4`,
     [roomIds, after, upTo, limit],
   );
-  return rows.map(({ roomId, stateKeyNid, isMember, nid }) => ({ roomId, nid, key: trieKey(stateKeyNid, isMember) }));
+  return rows.map(({ roomId, stateKeyNid, isMember }) => ({ roomId, key: trieKey(stateKeyNid, isMember) }));
 }
 
-/** Whose events were taken in up to a position in the room's stay, whatever became of them. */
+/** Of those before the stay, as many as a timeline has at most. */
+const SHOWN_OF_BEFORE = 100;
+
+/**
+ * Whose events clients may have been shown up to a position since the room's stay began: of those taken in since, whatever became of
+ * them, and of the newest of before.
+ */
 export async function readSpeakers(
   sql: Sql,
   roomIds: readonly RoomId[],
@@ -215,9 +223,15 @@ export async function readSpeakers(
 ): Promise<{ readonly roomId: RoomId; readonly sender: UserId }[]> {
   if (roomIds.length === 0) return [];
   return sql.query(
-    `SELECT DISTINCT e.room_id AS "roomId", p.sender
-       FROM rooms r JOIN event_states e ON e.room_id = r.room_id AND e.epoch = r.epoch AND e.position <= $2
-       JOIN pdus p ON p.nid = e.event_nid
+    `SELECT DISTINCT s.room_id AS "roomId", p.sender
+       FROM rooms r CROSS JOIN LATERAL (
+         SELECT e.room_id, e.event_nid FROM event_states e
+          WHERE e.room_id = r.room_id AND e.epoch = r.epoch AND e.position <= $2
+         UNION ALL
+         (SELECT e.room_id, e.event_nid FROM event_states e
+           WHERE e.room_id = r.room_id AND e.epoch < r.epoch AND e.shown_at <= $2
+           ORDER BY e.shown_at DESC LIMIT ${SHOWN_OF_BEFORE})) AS s
+       JOIN pdus p ON p.nid = s.event_nid
       WHERE r.room_id = ANY ($1::text[]) LIMIT $3`,
     [roomIds, upTo, limit],
   );

@@ -2,9 +2,9 @@
 import { type StateKey } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type Sql, type Store } from '../open-store.ts';
-import { textArray } from '../sql-values.ts';
+import { int8Array, textArray } from '../sql-values.ts';
 import { fromStorable, storable } from '../storable-text.ts';
-import { type TrieKey, trieKey } from './snapshot-trie.ts';
+import { type TrieKey, stateKeyNidOf, trieKey } from './snapshot-trie.ts';
 
 const MEMBER = 'm.room.member';
 
@@ -35,6 +35,22 @@ export async function readStateKeys(sql: Sql, places: readonly StateKey[]): Prom
     sql.caches.stateKeys.set(name, key);
   }
   return found;
+}
+
+/** The places of interned keys, by key. */
+export async function readPlaces(sql: Sql, keys: Iterable<TrieKey>): Promise<ReadonlyMap<TrieKey, StateKey>> {
+  const wanted = new Set(Array.from(keys, stateKeyNidOf));
+  if (wanted.size === 0) return new Map();
+  const rows = await sql.query<{ nid: number; type: string; stateKey: string }>(
+    `SELECT nid, type, state_key AS "stateKey" FROM state_keys WHERE nid = ANY ($1::bigint[])`,
+    [int8Array([...wanted])],
+  );
+  return new Map(
+    rows.map(({ nid, type, stateKey }) => [
+      trieKey(nid, type === MEMBER),
+      { type: fromStorable(type), stateKey: fromStorable(stateKey) },
+    ]),
+  );
 }
 
 /**

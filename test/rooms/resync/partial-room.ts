@@ -186,7 +186,16 @@ export class PartialRoom {
 
   /** The same, with what nobody has of it. */
   async fetchLacking(lacking: { readonly missing?: MissingEvents }, ...names: readonly string[]): Promise<void> {
-    const attempt = { attemptNo: 1, resident: RESIDENT, atEventId: this.id('before'), at: 2 };
+    await this.#fetchAt('before', lacking, names);
+  }
+
+  /** The same before the join of the next stay. */
+  async fetchAgain(...names: readonly string[]): Promise<void> {
+    await this.#fetchAt('before2', {}, names);
+  }
+
+  async #fetchAt(at: string, lacking: { readonly missing?: MissingEvents }, names: readonly string[]): Promise<void> {
+    const attempt = { attemptNo: 1, resident: RESIDENT, atEventId: this.id(at), at: 2 };
     const counts = { state: names.length, authChain: 0, members: 1, fetched: 0, alreadyHeld: 0, dropped: 0 };
     const snapshotId = await this.state(...names);
     await this.journal(
@@ -195,9 +204,9 @@ export class PartialRoom {
     );
   }
 
-  async walk(store: Store = this.#store): Promise<RoomRow> {
+  async walk(store: Store = this.#store, epoch = 1): Promise<RoomRow> {
     const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
-    await walkPartialEvents({ ...this.context, store }, this.roomId, 1, progress);
+    await walkPartialEvents({ ...this.context, store }, this.roomId, epoch, progress);
     return (await readRoom(this.#store, this.roomId))!;
   }
 
