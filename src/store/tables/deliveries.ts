@@ -56,16 +56,22 @@ export async function readOutgoingEvents(
   return rows.map((row) => ({ ...row, stateKey: row.stateKey === null ? null : fromStorable(row.stateKey) }));
 }
 
-/** Where the newest of our events of this stay stands, and the first; `undefined`: none is for others. */
+/**
+ * Where the newest of our events of this stay stands that is accepted, and the first; `undefined`: none is for others. What was said in
+ * an earlier stay, and is judged in this one, is not of this stay.
+ */
 export async function readOutgoingSpan(
   sql: Sql,
   roomId: RoomId,
 ): Promise<{ readonly first: number; readonly last: number } | undefined> {
   const [row] = await sql.query<{ first: number | null; last: number | null }>(
-    `SELECT min(o.position) AS first, max(o.position) AS last
-       FROM outgoing_events o JOIN rooms r ON r.room_id = o.room_id
-       JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.epoch = r.epoch
-      WHERE o.room_id = $1`,
+    `SELECT min(o.position) AS first, max(o.position) FILTER (WHERE e.verdict = 'accepted') AS last
+       FROM rooms r
+      CROSS JOIN LATERAL (SELECT min(j.position) AS position FROM journal j
+                           WHERE j.room_id = r.room_id AND j.stream = 'resync' AND j.epoch = r.epoch) AS stay
+       JOIN outgoing_events o ON o.room_id = r.room_id AND o.position >= stay.position
+       JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id
+      WHERE r.room_id = $1`,
     [roomId],
   );
   if (row === undefined || row.first === null || row.last === null) return undefined;
