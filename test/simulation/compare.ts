@@ -4,7 +4,7 @@
  * more, makes the same tables; of every other room the states that nothing needs any more are deleted before.
  */
 import { type EventId, type UserId, domainOf } from '../../src/matrix/identifiers.ts';
-import { type Pdu } from '../../src/matrix/pdu.ts';
+import { type JsonObject, type Pdu } from '../../src/matrix/pdu.ts';
 import { type StateMap } from '../../src/matrix/state-map.ts';
 import { type SnapshotId } from '../../src/resync/events.ts';
 import { readAssumedGaps, readPartialAnchors } from '../../src/store/events/anchors.ts';
@@ -18,6 +18,7 @@ import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
 import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
 import { coverJournal } from './cover-journal.ts';
 import { type Given, type Oracle } from './oracle.ts';
+import { compareOwed } from './owed.ts';
 import { type Play } from './play.ts';
 import { StoredStates } from './stored-states.ts';
 import { resolveBySynapse } from './synapse.ts';
@@ -27,6 +28,8 @@ export interface Comparison {
   readonly differences: readonly string[];
   readonly delivered: number;
   readonly oracle: Oracle;
+  /** The current state as it should be; absent where nobody of us was left before all was judged. */
+  readonly current?: StateMap;
 }
 
 const DAY_MS = 86_400_000;
@@ -47,7 +50,8 @@ export async function compare(play: Play): Promise<Comparison> {
   } finally {
     await store.close();
   }
-  return { differences: comparing.differences, delivered: comparing.delivered.size, oracle: comparing.oracle };
+  const { differences, delivered, oracle, current } = comparing;
+  return { differences, delivered: delivered.size, oracle, ...(current === undefined ? {} : { current }) };
 }
 
 class Comparing {
@@ -57,6 +61,7 @@ class Comparing {
   /** Delivered to us, and none of what lies before our join: the set that everything is a function of. */
   readonly delivered = new Set<EventId>();
   readonly oracle: Oracle;
+  current: StateMap | undefined;
   #states: StoredStates | undefined;
   /** Events that are their own ancestors, as they were judged: where such a circle is cut is nowhere said, only that it has to be. */
   readonly #onCircles = new Map<EventId, Given>();
@@ -124,10 +129,26 @@ class Comparing {
     const ids = [...pushed, ...residents.given].filter((id) => !world.unusable.has(id));
     const held = await readEventStates(this.#store, world.roomId, ids);
     const isSure = (id: EventId): boolean => !unsure.has(id) && !isBefore(id);
+    for (const eventId of await this.#said()) this.delivered.add(eventId);
     for (const eventId of [...joins, ...ids]) {
       if (joins.includes(eventId) || isSure(eventId) || held.has(eventId)) this.delivered.add(eventId);
     }
     if (begun.size > 1) this.#play.coverage.count('two stays');
+  }
+
+  /** What our users said, which nobody else may have heard of. */
+  async #said(): Promise<EventId[]> {
+    const { world } = this.#play;
+    const rows = await this.#store.query<{ json: string }>(
+      `SELECT p.json::text AS json FROM outgoing_events o JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
+        WHERE o.room_id = $1 ORDER BY o.position`,
+      [world.roomId],
+    );
+    return rows.map(({ json }) => {
+      const event = world.read(JSON.parse(json) as JsonObject);
+      if (!world.events.has(event.eventId)) world.events.set(event.eventId, event);
+      return event.eventId;
+    });
   }
 
   /** Whether nothing waits to be looked at again, and no verdict is by a guess: what is decided by one is no function of what was delivered. */
@@ -246,6 +267,11 @@ class Comparing {
       isReplayed: plan.retroSoftFail,
       readState: (id) => Promise.resolve(this.#stateOf(id)),
     });
+    const { talk } = this.#play;
+    const stateOf = (id: SnapshotId): StateMap => this.#stateOf(id);
+    for (const difference of compareOwed({ world, oracle: this.oracle, journal, talk, stateOf })) {
+      this.#differ(difference);
+    }
     coverage.count('check 6 by verdicts of then', outcome.judgedByThen);
     coverage.count('soft-failed', outcome.softFailed.size);
     return outcome;
@@ -273,6 +299,7 @@ class Comparing {
     const [opening] = ofLastStay;
     const standingOn = tips.size === 0 && opening !== undefined ? [opening] : [...tips];
     const current = this.oracle.resolve(standingOn.map((id) => this.oracle.stateAfter(id)));
+    this.current = current;
     this.#compareStates('the current state', this.#stateOf(standing.currentState), current);
     await this.#compareMembers(current);
   }

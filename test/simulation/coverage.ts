@@ -50,5 +50,16 @@ export const REQUIRED: readonly string[] = [
   ...named('act ', 'by refused levels', 'by refused invite', 'by refused join', 'beside the leave'),
   ...named('act ', 'prev cycle', 'auth cycle'),
   ...['prev edges in a circle', 'verdict rejected by graph-cycle'],
+  ...named(
+    'client: a ',
+    'correction is owed',
+    'correction without state_after',
+    'gappy sync',
+    'leave',
+    'long poll was answered',
+  ),
+  ...named('client: a ', 'partial room shown lazily', 'place listed as empty', 'state compared meanwhile'),
+  ...named('client: an ', 'answer was lost', 'eager room shown once whole'),
+  ...['client: state of a client in the end', 'said by us', 'carried', 'carried again'],
   ...['two stays', 'join cut off', 'join partial', 'join full', 'join refused', 'soft-failed'],
 ];

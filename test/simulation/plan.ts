@@ -4,12 +4,13 @@
  */
 import { type Random, createRandom } from '../differential/random.ts';
 import { type SpecialAct } from './acts.ts';
+import { addTalk } from './talk.ts';
 
 /** Kinds of things that may be in a run; what the product is known not to do yet stays off. */
 export const FEATURES = [
   ...(['crash', 'down', 'missing', 'late', 'duplicates', 'joins', 'forked-joins'] as const),
   ...(['stays', 'refused-join', 'foreign', 'wide', 'old-keys', 'history', 'wide-gaps', 'whole-answers'] as const),
-  ...(['refused-proofs', 'besides', 'cycles'] as const),
+  ...(['refused-proofs', 'besides', 'cycles', 'talk'] as const),
 ] as const;
 export type Feature = (typeof FEATURES)[number];
 
@@ -46,6 +47,10 @@ export type Step =
   /** The workflow does so many things. */
   | { readonly do: 'work'; readonly actions: number }
   | { readonly do: 'wait'; readonly ms: number }
+  /** One of our users says something. */
+  | { readonly do: 'say'; readonly user: number; readonly seed: number }
+  /** What our users said is sent to whom it is owed. */
+  | { readonly do: 'carry' }
   /** `isLax`: the server takes whoever comes, and does not tell of a ban. */
   | { readonly do: 'join'; readonly user: number; readonly via: number; readonly isLax?: true }
   | { readonly do: 'crash'; readonly commits: number; readonly when: 'before' | 'after' }
@@ -113,6 +118,7 @@ export function planOf(seed: number, enabled: readonly Feature[] = ENABLED): Pla
   addRareThings(rare, { past, steps, servers }, has);
   if (has('history')) addHistory(createRandom(seed + HISTORY_SEEDS), steps, servers);
   addTangles(createRandom(seed + TANGLE_SEEDS), { version: plan.version, steps, servers }, has);
+  if (has('talk')) addTalk(seed, steps);
   return { ...plan, givesWhole: has('whole-answers') && rare.chance(0.08), past, steps };
 }
 

@@ -5,15 +5,18 @@
 import { type EventId, type ServerName, domainOf } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
+import { readHead } from '../../src/store/journal/journal.ts';
 import { isAnybodyIn } from '../../src/store/journal/rooms.ts';
 import { createRandom } from '../differential/random.ts';
 import { actOf, canDo, sceneAt } from './acts.ts';
+import { Clients } from './clients.ts';
 import { Coverage } from './coverage.ts';
 import { foundRoom } from './founding.ts';
 import { Activity } from './fragile-store.ts';
 import { type Plan, type Step } from './plan.ts';
 import { type Machine, Process, type Workflow } from './process.ts';
 import { Residents } from './residents.ts';
+import { Talk } from './talk.ts';
 import { BEGINNING, type SimulatedServer, World } from './world.ts';
 import { transactionWith } from '../support/bodies.ts';
 
@@ -52,6 +55,7 @@ export class Play {
   readonly plan: Plan;
   readonly world: World;
   readonly residents: Residents;
+  readonly talk: Talk;
   readonly coverage = new Coverage();
   /** Pushed to us and taken without an error. */
   readonly pushed = new Set<EventId>();
@@ -68,6 +72,7 @@ export class Play {
   readonly #late: (() => void)[] = [];
   #process: Process;
   readonly #workflow: Workflow = {};
+  #clients: Clients | undefined;
   #transactions = 0;
   #isWhole = false;
   #seen: Look = { areWeIn: false, staged: [], given: new Set() };
@@ -78,6 +83,7 @@ export class Play {
     this.#machine = machine;
     this.world = new World(String(plan.seed), plan.version, plan.seed, plan.servers);
     this.residents = new Residents(this.world, this.#activity, { givesWhole: plan.givesWhole });
+    this.talk = new Talk(this.world, this.#activity, this.coverage, this.residents.outages);
     this.#process = this.#start();
   }
 
@@ -85,21 +91,31 @@ export class Play {
     return this.#process;
   }
 
+  /** Those of our users. Throws before the run. */
+  get clients(): Clients {
+    if (this.#clients === undefined) throw new Error('nobody syncs before a run');
+    return this.#clients;
+  }
+
   /** Plays everything. @throws Stuck */
   async run(): Promise<void> {
     this.coverage.count(`version ${this.plan.version}`);
     await this.#machine.clock.set(BEGINNING);
     foundRoom(this.world, createRandom(this.plan.seed + 1));
+    const { plan, world, coverage } = this;
+    this.#clients = await Clients.open({ machine: this.#machine, plan, world, coverage });
     for (const step of this.plan.past) await this.#take(step);
     for (const step of this.plan.steps) {
       await this.#take(step);
       await this.#rest();
       if (step.do === 'work' || step.do === 'join') await this.#look();
+      await this.clients.after(step.do);
     }
     await this.#settle();
   }
 
   async end(): Promise<void> {
+    await this.#clients?.close();
     await this.#process.end();
   }
 
@@ -125,6 +141,11 @@ export class Play {
         return;
       case 'wait':
         return this.#machine.clock.advance(step.ms);
+      case 'say':
+        if (this.isJoined) await this.#alive(() => this.talk.say(this.#process.context, step.user, step.seed));
+        return;
+      case 'carry':
+        return this.#carry();
       case 'join':
         return this.#join(step.user, serverOf(step.via), step.isLax === true);
       case 'crash':
@@ -143,7 +164,8 @@ export class Play {
   }
 
   #start(): Process {
-    return new Process(this.#machine, this.world, this.residents.client(), this.#activity, {
+    const federation = { ...this.residents.client(), ...this.talk.client() };
+    return new Process(this.#machine, this.world, federation, this.#activity, {
       retroSoftFail: this.plan.retroSoftFail,
     });
   }
@@ -157,6 +179,7 @@ export class Play {
     this.crashes += 1;
     this.coverage.count(`crash ${this.#armed} a commit`);
     await this.#process.end();
+    await this.clients.crash();
     await this.#machine.clock.advance(REBOOT_MS);
     this.#process = this.#start();
     await this.#activity.idle();
@@ -321,6 +344,14 @@ export class Play {
     }
   }
 
+  /** What is shared out meanwhile is so at what the journal says now. */
+  async #carry(): Promise<void> {
+    const head = (await this.#alive(() => readHead(this.#process.fragile.store))) ?? 0;
+    await this.#alive(() => this.talk.carry(this.#process.context));
+    await this.#rest();
+    await this.#alive(() => this.talk.noteSharedOut(this.#process.fragile.store, head));
+  }
+
   async #work(actions: number) {
     const worked = await this.#process.work(this.world.roomId, this.#workflow, actions, (action) => {
       this.coverage.count(`action ${action.type}`);
@@ -351,14 +382,22 @@ export class Play {
       await this.#rest();
       await this.#look();
       const isOver = next?.action.type === 'close';
-      if (isOver && staged.length === 0 && intents.length === 0) return;
+      await this.#carry();
+      const toCarry = await this.talk.nextDue(this.#process.fragile.store);
+      if (isOver && staged.length === 0 && intents.length === 0 && toCarry === undefined) return;
       const now = this.#machine.clock.now();
       const wakeAt = next?.action.type === 'sleep' ? next.action.untilMs : Infinity;
-      const due = Math.min(wakeAt, staged[0]?.at ?? Infinity, intents.length > 0 ? now + 60_000 : Infinity);
+      const due = Math.min(
+        wakeAt,
+        staged[0]?.at ?? Infinity,
+        toCarry ?? Infinity,
+        intents.length > 0 ? now + 60_000 : Infinity,
+      );
       await this.#machine.clock.set(Math.max(now + 1_000, Number.isFinite(due) ? due : now));
       await this.#process.restartReceiver();
       await this.#rest();
       await this.#look();
+      await this.clients.after('work');
     }
     throw new Stuck(`it does not come to rest: ${await this.#whatIsLeft()}`);
   }

@@ -26,7 +26,7 @@ export async function runPlan(machine: Machine, plan: Plan): Promise<Ran> {
   try {
     await play.run();
     const compared = await compare(play);
-    differences = compared.differences;
+    differences = compared.differences.length > 0 ? compared.differences : await play.clients.compare(compared.current);
     delivered = compared.delivered;
   } catch (error) {
     differences = [error instanceof Stuck ? error.message : `the simulation failed: ${stackOf(error)}`];

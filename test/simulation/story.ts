@@ -35,6 +35,8 @@ export async function storyOf(play: Play): Promise<string[]> {
     ...journal.map(({ position, event }) => `  ${position}  ${explainEntry(event)}`),
     'What waits, or was dropped:',
     ...staged.map(waitOf),
+    'What clients were told:',
+    ...play.clients.story(),
   ];
   return lines.map((line) => called(line, names, world.roomId));
 }
