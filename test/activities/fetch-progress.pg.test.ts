@@ -1,19 +1,12 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { createProgressWriter } from '../../activities/fetch-progress.ts';
 import { systemClock } from '../../src/clock.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { readFetchProgress } from '../../src/store/tables/fetch-progress.ts';
-import { type Store } from '../../src/store/open-store.ts';
 import { silent } from '../federation/tls-server.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const attempt = { roomId: '!room:there.test' as RoomId, epoch: 1, attemptNo: 3 };
 

@@ -1,20 +1,13 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { maintain } from '../../activities/maintain.ts';
 import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { insertPdus, recordOutlierVerdicts } from '../../src/store/events/pdus.ts';
-import { type Store } from '../../src/store/open-store.ts';
 import { type CheckedPdu } from '../../src/verification/contract.ts';
 import { silent } from '../federation/tls-server.ts';
 import { message } from '../store/events.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const DAY = 86_400_000;
 const WHOLE = '!whole:t' as RoomId;

@@ -1,17 +1,10 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { ringOverdue } from '../../activities/ring-overdue.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
-import { type Store } from '../../src/store/open-store.ts';
 import { silent } from '../federation/tls-server.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const SWEEP_AFTER_MS = 120_000;
 /** More than two seconds' worth of rings. */

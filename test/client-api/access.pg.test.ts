@@ -1,16 +1,9 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { OPEN_ENDPOINTS, USER_ENDPOINTS } from '../../src/client-api/server.ts';
-import { type Store } from '../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { startClientApi } from './client.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const PLACES: Readonly<Record<string, string>> = {
   receiptType: 'm.read',

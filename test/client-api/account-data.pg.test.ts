@@ -1,21 +1,14 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { accountDataBetween } from '../../src/accounts/account-data.ts';
 import { type UserId } from '../../src/matrix/identifiers.ts';
-import { type Store } from '../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { startClientApi } from './client.ts';
 
 const V3 = '/_matrix/client/v3';
 const RULES = `${V3}/pushrules/global`;
 const ROOM = '!room:elsewhere.test';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 async function headPosition(): Promise<number> {
   const [row] = await store.query<{ position: number }>(`SELECT position FROM journal_head`);

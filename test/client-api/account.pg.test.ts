@@ -1,15 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Store } from '../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { describe, expect, test } from 'vitest';
+import { openTestStore } from '../support/postgres.ts';
 import { PASSWORD, type TestClient, startClientApi } from './client.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const V3 = '/_matrix/client/v3';
 const logIn = (client: TestClient, user: string, password: string) =>

@@ -3,20 +3,13 @@
  * error, the database is as it was, and nobody is left waiting.
  */
 import { createHmac } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { OPEN_ENDPOINTS, USER_ENDPOINTS } from '../../src/client-api/server.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
-import { type Store } from '../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { type Answer, PASSWORD, SECRET, type TestClient, startClientApi } from './client.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 /** A user with a device, a room that another one is in too, and something in each place that a path may name. */
 interface World {

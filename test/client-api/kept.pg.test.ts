@@ -1,20 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Store } from '../../src/store/open-store.ts';
+import { describe, expect, test } from 'vitest';
 import { readKeyCounts } from '../../src/store/tables/device-keys.ts';
 import { type UserId } from '../../src/matrix/identifiers.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { PASSWORD, startClientApi } from './client.ts';
 
 const V3 = '/_matrix/client/v3';
 const GET_TOKEN = '/_matrix/client/v1/login/get_token';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 describe('a filter', () => {
   test('is kept under an id that is the same for the same filter, and given back', async () => {

@@ -1,17 +1,10 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { USER_ENDPOINTS } from '../../src/client-api/server.ts';
-import { type Store } from '../../src/store/open-store.ts';
 import { ME, PartialRoom } from '../rooms/resync/partial-room.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { startClientApi } from './client.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const ROOM = '/_matrix/client/v3/rooms/:roomId';
 

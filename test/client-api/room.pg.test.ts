@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type UserId } from '../../src/matrix/identifiers.ts';
 import { endStay } from '../../src/rooms/resync/end-stay.ts';
 import { readRoom } from '../../src/store/journal/rooms.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { statementsOf } from '../support/statements.ts';
 import { type Answer, type TestClient, startClientApi } from './client.ts';
 
@@ -12,14 +12,8 @@ const V3 = '/_matrix/client/v3';
 const BOB = '@bob:there.test';
 const SECOND = '@second:here.test';
 
-let database: TestDatabase;
-let store: Store;
+const { database, store } = await openTestStore();
 let token: string;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
 
 /** A partial room, and what its resident will tell. */
 async function partialRoom(...more: readonly EventInTest[]): Promise<PartialRoom> {

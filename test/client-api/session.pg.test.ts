@@ -1,16 +1,9 @@
 import { createHmac } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Store } from '../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { describe, expect, test } from 'vitest';
+import { openTestStore } from '../support/postgres.ts';
 import { PASSWORD, SECRET, type TestClient, startClientApi } from './client.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const dummy = { type: 'm.login.dummy' };
 const whoami = (client: TestClient, token: unknown) =>

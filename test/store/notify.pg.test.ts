@@ -1,19 +1,13 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { append } from '../../src/store/journal/journal.ts';
 import { type Notification, type Notifier, createNotifier } from '../../src/store/notify.ts';
-import { type Store, withTransaction } from '../../src/store/open-store.ts';
+import { withTransaction } from '../../src/store/open-store.ts';
 import { createRoom, lockRoom, readResync } from '../../src/store/journal/rooms.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
+const { store } = await openTestStore();
 let notifier: Notifier;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
 beforeEach(() => {
   notifier = createNotifier(store);
 });

@@ -1,16 +1,10 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { CONNECTION_LIMITS } from '../../src/store/connection-limits.ts';
-import { type Store, openStore, withTransaction } from '../../src/store/open-store.ts';
+import { openStore, withTransaction } from '../../src/store/open-store.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { database, store } = await openTestStore();
 
 test('of two transactions that deadlock one is run again, and both commit', async () => {
   await store.query('CREATE TABLE counters (name text PRIMARY KEY, n bigint)');

@@ -6,12 +6,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { inject } from 'vitest';
+import { afterAll, inject } from 'vitest';
 import { launchPostgres } from '../../src/launch/postgres.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ConnectionLimits } from '../../src/store/connection-limits.ts';
 import { type Store, type StoreOptions, openStore } from '../../src/store/open-store.ts';
 import { migrate } from '../../src/store/migrate.ts';
+import { type VerificationPool, createVerificationPool } from '../../src/verification/pool.ts';
 import { inDatabase, run } from './databases.ts';
 
 declare module 'vitest' {
@@ -121,4 +122,23 @@ async function connectionsLeft(server: string, name: string): Promise<number> {
   } finally {
     await client.end();
   }
+}
+
+/**
+ * A database of its own for a test file, with a store over it, dropped when its tests are over. To be awaited at the top of the file:
+ * what the file itself does after all its tests comes before.
+ */
+export async function openTestStore(
+  options?: Parameters<TestDatabase['openStore']>[0],
+): Promise<{ readonly database: TestDatabase; readonly store: Store }> {
+  const database = await createTestDatabase();
+  afterAll(() => database.drop());
+  return { database, store: database.openStore(options) };
+}
+
+/** Threads that verify, for a test file; closed when its tests are over. */
+export function openTestThreads(): VerificationPool {
+  const verification = createVerificationPool({ threads: 1 });
+  afterAll(() => verification.close());
+  return verification;
 }

@@ -1,18 +1,11 @@
 /** A client library that we did not write syncs, lazily and eagerly, before and after a room is whole. */
 import { ClientEvent, type MatrixClient, SyncState, createClient } from 'matrix-js-sdk';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { type Store } from '../../src/store/open-store.ts';
+import { expect, onTestFinished, test } from 'vitest';
 import { startClientApi } from '../client-api/client.ts';
 import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];

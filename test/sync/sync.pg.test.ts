@@ -1,27 +1,20 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { progressOf } from '../../src/client-api/progress.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { type Notifier, createNotifier } from '../../src/store/notify.ts';
-import { type Store } from '../../src/store/open-store.ts';
 import { upsertAccountData } from '../../src/store/tables/account-data.ts';
 import { type RoomPart, type Sync } from '../../src/sync/contract.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { parseToken } from '../../src/sync/token.ts';
 import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { statementsOf } from '../support/statements.ts';
 import { FoldingClient, type FoldingOptions } from './folding-client.ts';
 
-let database: TestDatabase;
-let store: Store;
+const { store } = await openTestStore();
 let notifier: Notifier;
 let sync: Sync;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
 beforeEach(() => {
   notifier = createNotifier(store);
   sync = createSync({ store, notifier, clock: { now: () => 5_000 } });

@@ -1,27 +1,20 @@
 /** What a sync counts as unread. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type EventId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { type ReadMark } from '../../src/rooms/client-contract.ts';
 import { markRead } from '../../src/rooms/read/mark-read.ts';
 import { type Notifier, createNotifier } from '../../src/store/notify.ts';
-import { type Store } from '../../src/store/open-store.ts';
 import { type Sync } from '../../src/sync/contract.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
-import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { openTestStore } from '../support/postgres.ts';
 import { statementsOf } from '../support/statements.ts';
 import { FoldingClient, type FoldingOptions } from './folding-client.ts';
 
-let database: TestDatabase;
-let store: Store;
+const { store } = await openTestStore();
 let notifier: Notifier;
 let sync: Sync;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
 beforeEach(() => {
   notifier = createNotifier(store);
   sync = newSync();

@@ -1,25 +1,13 @@
 /** A join of ours from before this stay, of whose end we do not know yet. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type UserId } from '../../../src/matrix/identifiers.ts';
 import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { readLocalMembers } from '../../../src/store/journal/rooms.ts';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { A, ALICE, openPushedRoom, signal } from '../receive/pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
 
 const OTHER = '@other:here.test' as UserId;
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { authEventIdsOf, stateNeededToAuthorise } from '../../../src/matrix/auth/auth-events.ts';
 import { authoriseAgainstState } from '../../../src/matrix/auth/auth-rules.ts';
 import { type RoomId } from '../../../src/matrix/identifiers.ts';
@@ -14,16 +14,10 @@ import { type RandomRoom, makeRandomRoom } from '../../differential/random-room.
 import { createRandom } from '../../differential/random.ts';
 import { cite, opening } from '../../matrix/state-resolution/resolution-of-tests.ts';
 import { ALICE, CREATOR, event, member, rulesOf, stateMapOf } from '../../matrix/room-of-tests.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { type RoomOfEvents, counted, storeRoom, storeState } from './stored-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 async function emptied(): Promise<Store> {
   await store.query('TRUNCATE pdus, outlier_verdicts, snapshot_chunks');

@@ -1,10 +1,9 @@
 /** Events that are their own ancestors, as they may be where senders choose ids: nothing waits for them for ever. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, message } from '../resync/partial-room.ts';
 
 const THERE = 'there.test' as ServerName;
@@ -12,16 +11,8 @@ const OF_ADMIN = { auth: ['create', 'power', 'admin'] };
 const KNOWN = ['create', 'power', 'rules', 'admin'];
 const REFUSED = { verdict: 'rejected', rule: 'graph-cycle', partial: false };
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore({ serverName: 'here.test' });
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore({ serverName: 'here.test' });
+afterAll(() => expectFoldsRebuilt(store));
 
 async function wholeRoom(version: string): Promise<PartialRoom> {
   const room = new PartialRoom(store, version);

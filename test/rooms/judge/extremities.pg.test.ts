@@ -1,11 +1,10 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { stateOfExtremities } from '../../../src/rooms/resync/state-of-extremities.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, member, message } from '../resync/partial-room.ts';
 
 const THERE = 'there.test' as ServerName;
@@ -13,16 +12,8 @@ const SPEAKER = '@speaker:there.test' as UserId;
 const AUTH = ['create', 'power', 'admin'];
 const KNOWN = ['create', 'power', 'rules', 'admin'];
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore({ serverName: 'here.test' });
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore({ serverName: 'here.test' });
+afterAll(() => expectFoldsRebuilt(store));
 
 async function wholeRoom(): Promise<PartialRoom> {
   const room = new PartialRoom(store);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
@@ -13,20 +13,14 @@ import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
 import { cite, opening, replacing } from '../../matrix/state-resolution/resolution-of-tests.ts';
 import { ALICE, BOB, ROOM, event, member, rulesOf, stateMapOf } from '../../matrix/room-of-tests.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { type RoomOfEvents, counted, readState, storeRoom, storeState } from './stored-room.ts';
 
 const VERSIONS = ['1', '2', '6', '10', '11', '12'];
 const RUNS = { numRuns: 80 };
 const ROOM_EVENTS = 40;
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 /** A database without events, and nothing of the last one in memory: random rooms have ids in common. */
 async function emptied(): Promise<Store> {

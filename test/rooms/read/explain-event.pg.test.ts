@@ -1,22 +1,15 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type EventId, type ServerName, parseEventId } from '../../../src/matrix/identifiers.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { readCorrections } from '../../../src/rooms/read/corrections.ts';
 import { explainEvent } from '../../../src/rooms/read/explain-event.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { readEntriesAbout } from '../../../src/store/events/event-story.ts';
 import { recordOmissions } from '../../../src/store/events/left-out.ts';
 import { recordMissing } from '../../../src/store/events/missing-events.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, member, message } from '../resync/partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const BOB = '@bob:there.test';
 const CAROL = '@carol:elsewhere.test';

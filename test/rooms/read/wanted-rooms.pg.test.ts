@@ -1,21 +1,14 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { systemClock } from '../../../src/clock.ts';
 import { fullStateWaits } from '../../../src/rooms/read/full-state.ts';
 import { whileStaying } from '../../../src/rooms/resync/while-staying.ts';
 import { readResync } from '../../../src/store/journal/rooms.ts';
 import { createNotifier } from '../../../src/store/notify.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { eventually } from '../../support/processes.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { PartialRoom } from '../resync/partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 test('whoever waits for a room makes its state wanted, in every process that fetches it', async () => {
   const room = new PartialRoom(store);

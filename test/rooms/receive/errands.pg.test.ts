@@ -1,28 +1,16 @@
 /** What many servers make up, and what another's events lack meanwhile. */
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
 import { whomToAsk } from '../../../src/rooms/receive/whom-to-ask.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { A, ALICE, B, BOB, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
 
 test('members on ten servers that make up parents and answer nothing keep what another lacks from nobody', async () => {
   const room = new SignedRoom();

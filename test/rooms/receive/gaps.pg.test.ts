@@ -1,8 +1,6 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
+import { afterAll, expect, test } from 'vitest';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { type EventId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
 import { joinRoom } from '../../../src/rooms/join/join.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
@@ -14,19 +12,9 @@ import { readResync } from '../../../src/store/journal/rooms.ts';
 import { stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { A, ALICE, B, BOB, SignedRoom, isPartial, openPushedRoom, signal } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
+afterAll(() => expectFoldsRebuilt(store));
 
 test('an event that was made beside our join is taken in, and everything that builds on it', async () => {
   const here = openPushedRoom(store, verification);

@@ -1,29 +1,17 @@
 /** What is staged and held up itself, and what builds on it. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { resolutionName } from '../../../src/store/snapshots/resolution-cache.ts';
 import { readWaiting } from '../../../src/store/tables/staged-reads.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
+afterAll(() => expectFoldsRebuilt(store));
 
 /** A whole room. The keys of servers in `silentKeys` cannot be had. */
 async function openWholeRoom(room = new SignedRoom(), silentKeys: ReadonlySet<ServerName> = new Set()) {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { FederationError } from '../../../src/federation/error.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { heldEventIds } from '../../../src/store/events/pdus.ts';
@@ -7,26 +7,14 @@ import { readBacklog } from '../../../src/store/tables/staged-reads.ts';
 import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
 import { leaseStagedRooms } from '../../../src/store/tables/staged-rooms.ts';
 import { startReceiver } from '../../../src/rooms/receive/receive.ts';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { transactionWith } from '../../support/bodies.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { createTestDatabase, openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, EVIL, MALLORY, SignedRoom, openPushedRoom } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
+afterAll(() => expectFoldsRebuilt(store));
 
 /** As a server that takes the request and says nothing, until the request is given up. */
 const never = (...request: readonly unknown[]): Promise<never> =>

@@ -1,23 +1,11 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { A, ALICE, openPushedRoom } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
 
 /** What the test itself asks while it waits, and what is looked for each second whether or not anything came. */
 const BY_THE_CLOCK = [/SET looked_at/, /FROM staged_rooms f(?!.*AND room_id = \$4)/s];

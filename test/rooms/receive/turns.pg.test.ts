@@ -1,25 +1,13 @@
 /** How long a room has its turn, and which server within it. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../../src/clock.ts';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, openPushedRoom } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
+afterAll(() => expectFoldsRebuilt(store));
 
 /** A clock by which nothing is quick, for as long as `isSlow`: a second passes between any two looks at it. */
 function createSlowClock(): Clock & { isSlow: boolean } {

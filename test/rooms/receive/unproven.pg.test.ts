@@ -1,29 +1,17 @@
 /** Events whose auth events cannot be had: they end in a verdict by name, and not without a trace. */
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
-import { type VerificationPool, createVerificationPool } from '../../../src/verification/pool.ts';
 import { silent } from '../../federation/tls-server.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore, openTestThreads } from '../../support/postgres.ts';
 import { A, ALICE, B, BOB, SignedRoom, openPushedRoom, signal } from './pushed-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-let verification: VerificationPool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-  verification = createVerificationPool({ threads: 1 });
-});
-afterAll(async () => {
-  await verification.close();
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+const verification = openTestThreads();
+afterAll(() => expectFoldsRebuilt(store));
 
 const CAROL = '@carol:c.test' as UserId;
 const NOBODYS = '$nobody-has-it' as EventId;

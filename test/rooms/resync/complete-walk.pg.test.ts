@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type TimelineEvent } from '../../../src/resync/events.ts';
 import { readEventFacts } from '../../../src/store/events/event-story.ts';
@@ -7,19 +7,11 @@ import { lockResync, readRoom, readStanding } from '../../../src/store/journal/r
 import { type Store, withTransaction } from '../../../src/store/open-store.ts';
 import { Completion } from '../../../src/rooms/resync/complete-walk.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+afterAll(() => expectFoldsRebuilt(store));
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];

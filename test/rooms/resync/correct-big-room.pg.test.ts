@@ -1,25 +1,16 @@
 /** Corrections in a room of more events than are looked through in one statement. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
 import { LOOKED_THROUGH_AT_ONCE } from '../../../src/store/events/expand-causes.ts';
 import { readPdus } from '../../../src/store/events/pdus.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { database, store } = await openTestStore();
+afterAll(() => expectFoldsRebuilt(store));
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];

@@ -1,5 +1,5 @@
 /** What a guess may decide, and what it may not: the state after a missing event is assumed until a resident tells it. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JournalEvent } from '../../../src/resync/entries.ts';
 import { judgeOutliers } from '../../../src/rooms/judge/judge-outliers.ts';
@@ -9,21 +9,13 @@ import { readJudgements } from '../../../src/store/events/auth-events.ts';
 import { LOOKED_THROUGH_AT_ONCE } from '../../../src/store/events/expand-causes.ts';
 import { recordOmissions } from '../../../src/store/events/left-out.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+afterAll(() => expectFoldsRebuilt(store));
 
 const THERE = 'there.test' as ServerName;
 const BOB = '@bob:there.test';

@@ -1,20 +1,13 @@
 /** The last of our users leaves a room: by himself, kicked or banned, in a whole room and in a partial one. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { endStay } from '../../../src/rooms/resync/end-stay.ts';
 import { readResyncEvents } from '../../../src/store/journal/journal.ts';
 import { type RoomRow, overdueResyncs, readRoom } from '../../../src/store/journal/rooms.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const SECOND = '@second:here.test';
 const KNOWN = ['create', 'admin', 'power', 'rules'];

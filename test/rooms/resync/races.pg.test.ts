@@ -3,7 +3,7 @@
  * other, one place after the next, or both are let go at once from a lock that they wait for. At the end nothing is decided
  * twice, nothing is lost, and the tables hold what the journal says. (Notifications that are lost: test/store/notify.pg.test.ts.)
  */
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { type FederationClient } from '../../../src/federation/contract.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { fetchGaps } from '../../../src/rooms/resync/fetch-gaps.ts';
@@ -16,20 +16,12 @@ import { prepareAdmission } from '../../../src/rooms/judge/prepare-admission.ts'
 import { readStanding, standsStill } from '../../../src/store/journal/rooms.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { A, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
 import { ADMIN, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore({ poolSizeMax: 25 });
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore({ poolSizeMax: 25 });
+afterAll(() => expectFoldsRebuilt(store));
 
 const TIMEOUT = 240_000;
 const THERE = 'there.test' as ServerName;

@@ -1,5 +1,5 @@
 /** Rooms that several of us are in, or that we have left and joined again, while their state was partial. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { walkPartialEvents } from '../../../src/rooms/resync/walk.ts';
 import { countPartial } from '../../../src/store/events/event-states.ts';
@@ -8,17 +8,11 @@ import { readCorrections } from '../../../src/rooms/read/corrections.ts';
 import { appendCurrentState } from '../../../src/rooms/resync/complete-walk.ts';
 import { append, readHead, readResyncEvents } from '../../../src/store/journal/journal.ts';
 import { lockRoom, openEpoch, readLocalMembers, readRoom } from '../../../src/store/journal/rooms.ts';
-import { type Store, type Transaction, withTransaction } from '../../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { type Transaction, withTransaction } from '../../../src/store/open-store.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const THERE = 'there.test' as ServerName;
 const OTHER = '@other:here.test';

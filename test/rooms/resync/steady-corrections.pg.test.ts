@@ -1,5 +1,5 @@
 /** Rooms in which somebody brings something to correct whenever it is looked for: it keeps nothing else waiting for ever. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { addFirstVerdicts, countCorrectionsDue, readCorrectionTargets } from '../../../src/store/events/corrections.ts';
 import { type Store } from '../../../src/store/open-store.ts';
@@ -8,19 +8,11 @@ import { isAnybodyIn, readRoom } from '../../../src/store/journal/rooms.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { correctEvents } from '../../../src/rooms/resync/correct-events.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+afterAll(() => expectFoldsRebuilt(store));
 
 const EVE = '@eve:evil.test';
 const eve = member('eve', EVE, 'join', { prev: ['elsewhere'], auth: ['create', 'power', 'rules'] });

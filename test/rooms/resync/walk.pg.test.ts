@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
@@ -13,19 +13,11 @@ import { readEventFacts } from '../../../src/store/events/event-story.ts';
 import { readJournal } from '../../../src/store/journal/journal.ts';
 import { isAnybodyIn, readRoom } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, ME, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+afterAll(() => expectFoldsRebuilt(store));
 
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];

@@ -1,20 +1,14 @@
 /** What is noted once more about a change while its dependants are looked for is looked for, too. */
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { type EventId, type RoomId } from '../../../src/matrix/identifiers.ts';
 import { readCorrectionTargets } from '../../../src/store/events/corrections.ts';
 import { expandToChildren, lookThrough, readCorrectionCauses } from '../../../src/store/events/expand-causes.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { message, state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 let rooms = 0;
 let roomId: RoomId;

@@ -1,21 +1,15 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId } from '../../../src/resync/events.ts';
 import { readParents, readPartialAnchors } from '../../../src/store/events/anchors.ts';
 import { readGaps } from '../../../src/store/events/gaps.ts';
 import { append } from '../../../src/store/journal/journal.ts';
 import { createRoom, lockRoom, openEpoch, overdueResyncs, readResync } from '../../../src/store/journal/rooms.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ids } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const at = 1_700_000_000_000;
 const assumed = 'a'.repeat(32) as SnapshotId;

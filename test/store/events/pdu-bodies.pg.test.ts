@@ -1,5 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { type Store } from '../../../src/store/open-store.ts';
+import { describe, expect, test, vi } from 'vitest';
 import {
   type PduBody,
   streamMemberBodies,
@@ -8,16 +7,10 @@ import {
 } from '../../../src/store/events/pdu-bodies.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ROOM, ids, member, message, state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 test('bodies come byte for byte, a page at a time in the order asked for, without those that are not stored', async () => {
   const json = (name: string): string => String.raw`{"body":"\u0000 ${name}","n":1e3}`;

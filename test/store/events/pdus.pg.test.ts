@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type EventId, type RoomId } from '../../../src/matrix/identifiers.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
 import {
   heldEventIds,
   insertPdus,
@@ -12,17 +12,11 @@ import {
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { readAuthChainIds } from '../../../src/store/events/auth-events.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { ROOM, ids, member, message, state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 /** Enough events that they go through COPY. */
 const MANY = 501;

@@ -1,27 +1,19 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { append } from '../../../src/store/journal/journal.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
 import { readReached, readUncovered } from '../../../src/store/events/event-states.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
 import { createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { member, message } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore();
+afterAll(() => expectFoldsRebuilt(store));
 
 type Verdict = 'accepted' | 'softFailed' | 'rejected';
 

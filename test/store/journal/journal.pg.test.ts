@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName, type UserId, domainOf } from '../../../src/matrix/identifiers.ts';
 import { learnServers } from '../../../src/store/tables/room-servers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../../src/resync/events.ts';
 import { countPartial, readEventStates, readPartialEvents } from '../../../src/store/events/event-states.ts';
 import { append, readHead, readJournal, readResyncEvents } from '../../../src/store/journal/journal.ts';
 import { AlreadyJournalledError } from '../../../src/store/journal/write-entries.ts';
-import { type Appended, type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { type Appended, withTransaction } from '../../../src/store/open-store.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import {
   countPartialRooms,
@@ -25,17 +25,11 @@ import { changeSnapshot, createSnapshot } from '../../../src/store/snapshots/sna
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
 import { CONNECTION_LIMITS, limitedConnection } from '../../../src/store/connection-limits.ts';
 import { journal } from '../../../src/store/schema/journal.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { ids, member, message, state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { database, store } = await openTestStore();
 
 const resident = 'there.test' as ServerName;
 const at = 1_700_000_000_000;

@@ -2,27 +2,21 @@
 import { getTableColumns, getTableName, is } from 'drizzle-orm';
 import { toSnakeCase } from 'drizzle-orm/casing';
 import { PgTable } from 'drizzle-orm/pg-core';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type RoomId, type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { FOLD_TABLES } from '../../../src/store/journal/fold-tables.ts';
 import { append, readHead } from '../../../src/store/journal/journal.ts';
 import { type RoomRebuilt } from '../../../src/store/journal/rebuild.ts';
 import { lockRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
 import { outlierVerdicts } from '../../../src/store/schema/events.ts';
 import * as folds from '../../../src/store/schema/folds.ts';
 import { collectChunks } from '../../../src/store/snapshots/collect-chunks.ts';
 import { ADMIN, ME, PartialRoom, member, message } from '../../rooms/resync/partial-room.ts';
 import { expectFoldsRebuilt, rebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 const AUTH = ['create', 'power', 'rules'];
 const KNOWN = ['create', 'admin', 'power', 'rules'];

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type RoomAlias, type RoomId } from '../../../src/matrix/identifiers.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
@@ -13,20 +13,14 @@ import {
   openEpoch,
   readRoom,
 } from '../../../src/store/journal/rooms.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
 import { changeSnapshot, createSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { type CheckedPdu } from '../../../src/verification/contract.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 import { member, state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 let made = 0;
 

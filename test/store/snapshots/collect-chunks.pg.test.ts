@@ -1,22 +1,16 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type RoomId } from '../../../src/matrix/identifiers.ts';
 import { type SnapshotId } from '../../../src/resync/events.ts';
 import { insertPdus } from '../../../src/store/events/pdus.ts';
 import { createRoom, openEpoch } from '../../../src/store/journal/rooms.ts';
-import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { withTransaction } from '../../../src/store/open-store.ts';
 import { isStored } from '../../../src/store/snapshots/chunks.ts';
 import { collectChunks, roomsToCollect } from '../../../src/store/snapshots/collect-chunks.ts';
 import { changeSnapshot, createSnapshot, readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ids, member, state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { database, store } = await openTestStore();
 
 const DAY = 86_400_000;
 const MEMBERS = 300;

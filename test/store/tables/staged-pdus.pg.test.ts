@@ -1,20 +1,13 @@
 /** When events that wait for others have their turn. The events themselves are of no concern here. */
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { dropStaged, setStagedAside, settleStaged, stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { readDropped } from '../../../src/store/tables/staged-reads.ts';
 import { claimWaitingRooms } from '../../../src/store/tables/staged-rooms.ts';
 import { learnServers } from '../../../src/store/tables/room-servers.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 
-let database: TestDatabase;
-let store: Store;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore();
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore();
 
 let rooms = 0;
 let roomId: RoomId;
