@@ -1,7 +1,8 @@
 /**
- * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--shrink]`: plays simulated rooms by consecutive seeds
+ * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--story] [--shrink]`: plays simulated rooms by consecutive seeds
  * against the real code over a PostgreSQL of its own, and compares each with an oracle (test/simulation/). Prints what differs,
- * with the seed that shows it again, and what the series has covered; with `--shrink` the shortest plan that still fails.
+ * with the seed that shows it again, and what the series has covered; with `--story` what was done and decided in a run that differs, with
+ * `--shrink` the shortest plan that still fails.
  * Exits 1 if anything differed, or if a series of hundreds
  * did not meet all that it has to (test/simulation/coverage.ts).
  */
@@ -24,12 +25,13 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     lanes: { type: 'string', default: '6' },
     'until-different': { type: 'boolean', default: false },
+    story: { type: 'boolean', default: false },
     shrink: { type: 'boolean', default: false },
   },
 });
 const [runs, first, lanes] = [values.runs, values.seed, values.lanes].map(Number) as [number, number, number];
 if (![runs, first, lanes].every((value) => Number.isSafeInteger(value) && value > 0)) {
-  console.error('usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--shrink]');
+  console.error('usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--story] [--shrink]');
   process.exit(2);
 }
 
@@ -57,9 +59,10 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-function tell({ plan, delivered, differences }: Ran): void {
+function tell({ plan, delivered, differences, story }: Ran, isStoryTold = values.story): void {
   console.log(`seed ${plan.seed} (version ${plan.version}, ${delivered} delivered):`);
   for (const difference of differences.slice(0, TOLD_MAX)) console.log(`  ${difference}`);
+  for (const line of isStoryTold ? story : []) console.log(`    ${line}`);
 }
 
 async function shrinkAll(failed: readonly Ran[]): Promise<void> {
@@ -69,8 +72,7 @@ async function shrinkAll(failed: readonly Ran[]): Promise<void> {
       const shortest = await shrink(machines, ran, ({ plan }) => {
         process.stderr.write(`seed ${plan.seed}: ${plan.past.length} + ${plan.steps.length} steps\n`);
       });
-      tell(shortest);
-      for (const line of shortest.story) console.log(`    ${line}`);
+      tell(shortest, true);
     }
   } finally {
     await machines.close();
