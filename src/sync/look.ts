@@ -313,6 +313,7 @@ async function readRoomParts(
     for (const { key, nid } of roomsQuery.isStateAfter ? told : [...told, ...timeline]) {
       if (key !== null && key % 2 === 1) sent.add(device, roomId, key, { nid, position: head });
     }
+    for (const key of state.removed) if (key % 2 === 1) sent.addEmpty(device, roomId, key, head);
     const part: RoomPart = {
       timeline: timeline.map((pdu) =>
         timelineEvent(pdu, now, { transactionId: transactions.get(pdu.eventId), redacted }),

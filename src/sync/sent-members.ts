@@ -11,6 +11,9 @@ import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 const DEVICES_MAX = 1_000;
 const MEMBERS_MAX = 2_000;
 
+/** The number of no event. */
+const NOTHING = -1;
+
 interface Sent {
   readonly nid: number;
   /** Of the token that came with it. */
@@ -46,6 +49,11 @@ export class SentMembers {
     const known = this.#devices.get(device) ?? { had: new LRUCache({ max: MEMBERS_MAX }), underWay: new Map() };
     this.#devices.set(device, known);
     if (known.underWay.size < MEMBERS_MAX) known.underWay.set(`${key} ${roomId}`, sent);
+  }
+
+  /** It is told, with the token of `position`, that there is nothing in this place. */
+  addEmpty(device: string, roomId: RoomId, key: TrieKey, position: number): void {
+    this.add(device, roomId, key, { nid: NOTHING, position });
   }
 
   /** A client that leaves a room, or joins it anew, has nothing of it. */
