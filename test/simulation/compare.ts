@@ -20,6 +20,7 @@ import { coverJournal } from './cover-journal.ts';
 import { type Given, type Oracle } from './oracle.ts';
 import { compareOwed } from './owed.ts';
 import { type Play } from './play.ts';
+import { type TakenJoin } from './residents.ts';
 import { StoredStates } from './stored-states.ts';
 import { resolveBySynapse } from './synapse.ts';
 
@@ -74,7 +75,7 @@ class Comparing {
     this.#store = store;
     this.oracle = world.oracle(
       (eventId) => this.delivered.has(eventId),
-      (eventId) => world.truth.stateAfter(eventId),
+      (eventId) => world.truth.stateBefore(eventId),
       (eventId) => this.#onCircles.get(eventId),
     );
   }
@@ -223,13 +224,21 @@ class Comparing {
 
   /**
    * Those that succeeded; of one that was cut off and finished later nobody was told, and only the journal knows. One of which the
-   * answer was of no use may be in the state that a later one builds on: he is in by that, which is no event of the timeline.
+   * answer was of no use may be in the state that a later one of the same user builds on, in this stay or a later one: he is told to be in
+   * by that, which is no event of the timeline.
    */
   async #joinsOfOurs(isBefore: (eventId: EventId) => boolean): Promise<EventId[]> {
     const { residents, world, joined } = this.#play;
     const ids = residents.joins.map(({ eventId }) => eventId);
     const rows = await readEventStates(this.#store, world.roomId, ids);
-    return ids.filter((id) => (joined.has(id) && !isBefore(id)) || rows.has(id));
+    const isFollowed = ({ eventId, userId }: TakenJoin): boolean =>
+      residents.joins.some(
+        (later) => later.userId === userId && rows.has(later.eventId) && world.isAncestor(eventId, later.eventId),
+      );
+    return residents.joins.flatMap((join) => {
+      const { eventId } = join;
+      return rows.has(eventId) || (joined.has(eventId) && !isBefore(eventId) && !isFollowed(join)) ? [eventId] : [];
+    });
   }
 
   async #compareEvent(

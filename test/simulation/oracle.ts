@@ -28,8 +28,8 @@ export interface OracleInput {
   readonly events: ReadonlyMap<EventId, Pdu>;
   /** Whether an event has a place in the timeline; all others are known as state and auth events only. */
   readonly isInTimeline: (eventId: EventId) => boolean;
-  /** The state after an event outside the timeline on which one of the timeline builds. */
-  readonly stateAfterOutside: (eventId: EventId) => StateMap;
+  /** The state before an event outside the timeline on which one of the timeline builds, as a resident gives it. */
+  readonly stateBeforeOutside: (eventId: EventId) => StateMap;
   /** Of events of the timeline that are their own ancestors by prev edges, so that following these comes to an end. */
   readonly given?: (eventId: EventId) => Given | undefined;
 }
@@ -157,12 +157,12 @@ export class Oracle {
     return { verdict: 'rejected', rule: verdict.rule, check: verdict.check };
   }
 
+  #stateBeforeOutside(eventId: EventId): StateMap {
+    return new Map([...this.#input.stateBeforeOutside(eventId)].filter(([, id]) => !this.isRejected(id)));
+  }
+
   #workOutAfter(eventId: EventId): StateMap {
-    if (!this.#input.isInTimeline(eventId)) {
-      const outside = this.#input.stateAfterOutside(eventId);
-      return new Map([...outside].filter(([, id]) => !this.isRejected(id)));
-    }
-    const before = this.stateBefore(eventId);
+    const before = this.#input.isInTimeline(eventId) ? this.stateBefore(eventId) : this.#stateBeforeOutside(eventId);
     const { stateKey, type } = this.event(eventId);
     if (stateKey === undefined || this.isRejected(eventId)) return before;
     return new Map(before).set(stateMapKey(type, stateKey), eventId);

@@ -116,11 +116,11 @@ export class World {
 
   oracle(
     isInTimeline: (id: EventId) => boolean,
-    stateAfterOutside: (id: EventId) => StateMap,
+    stateBeforeOutside: (id: EventId) => StateMap,
     given: (id: EventId) => Given | undefined,
   ): Oracle {
     const { rules, events } = this;
-    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateAfterOutside, given });
+    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateBeforeOutside, given });
   }
 
   server(name: string): SimulatedServer | undefined {
