@@ -31,7 +31,9 @@ const { values } = parseArgs({
 });
 const [runs, first, lanes] = [values.runs, values.seed, values.lanes].map(Number) as [number, number, number];
 if (![runs, first, lanes].every((value) => Number.isSafeInteger(value) && value > 0)) {
-  console.error('usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--story] [--shrink]');
+  console.error(
+    'usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--story] [--shrink]',
+  );
   process.exit(2);
 }
 
