@@ -161,10 +161,13 @@ export class Oracle {
     return new Map([...this.#input.stateBeforeOutside(eventId)].filter(([, id]) => !this.isRejected(id)));
   }
 
+  /** What an event outside the timeline did is by the state before it, as of one inside. */
   #workOutAfter(eventId: EventId): StateMap {
-    const before = this.#input.isInTimeline(eventId) ? this.stateBefore(eventId) : this.#stateBeforeOutside(eventId);
+    const isInside = this.#input.isInTimeline(eventId);
+    const before = isInside ? this.stateBefore(eventId) : this.#stateBeforeOutside(eventId);
     const { stateKey, type } = this.event(eventId);
     if (stateKey === undefined || this.isRejected(eventId)) return before;
+    if (!isInside && !this.isAllowedBy(eventId, before)) return before;
     return new Map(before).set(stateMapKey(type, stateKey), eventId);
   }
 }
