@@ -6,7 +6,14 @@ import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { chooseCandidates, noCandidates } from './candidates.ts';
 import { carried, degradedBy } from './degraded.ts';
 import { type FailureClass, type ResyncEvent } from './events.ts';
-import { type ReplayPoint, type ResyncState, initialResyncState, isRoundSpent, isSeeking } from './state.ts';
+import {
+  type ReplayPoint,
+  type ResyncState,
+  freshRound,
+  initialResyncState,
+  isRoundSpent,
+  isSeeking,
+} from './state.ts';
 
 /** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
 const FETCH_AT_MAX = 20;
@@ -15,17 +22,6 @@ const FETCH_AT_CHARS_MAX = 1_000;
 const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden', 'refused', 'incomplete']);
 /** Of these, those by which a resident does not know the event, or does not show it to us. */
 const UNKNOWN_THERE: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden']);
-
-/** What a new round starts with. */
-const freshRound = {
-  triedThisRound: [],
-  asking: null,
-  asked: [],
-  unknown: [],
-  atJoins: false,
-  failuresThisRound: 0,
-  startAt: 0,
-} as const;
 
 /** The wanted events that have a place in the state; further ones are found among the anchors when these are fetched. */
 function wantedOf(eventIds: readonly EventId[]): EventId[] {

@@ -96,6 +96,17 @@ export interface ReplayPoint {
   readonly begun: number;
 }
 
+/** What a new round starts with. */
+export const freshRound = {
+  triedThisRound: [],
+  asking: null,
+  asked: [],
+  unknown: [],
+  atJoins: false,
+  failuresThisRound: 0,
+  startAt: 0,
+} as const;
+
 export const initialResyncState: ResyncState = {
   phase: 'absent',
   joinEventId: null,
@@ -107,13 +118,7 @@ export const initialResyncState: ResyncState = {
   attempts: 0,
   attempt: null,
   round: 1,
-  triedThisRound: [],
-  asking: null,
-  asked: [],
-  unknown: [],
-  atJoins: false,
-  failuresThisRound: 0,
-  startAt: 0,
+  ...freshRound,
   failedRounds: 0,
   notBefore: {},
   lastFailure: null,
