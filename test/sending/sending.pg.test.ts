@@ -4,10 +4,12 @@ import { type EventId, type ServerName, type UserId } from '../../src/matrix/ide
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { sendEvent } from '../../src/rooms/send/send-event.ts';
+import { readEventStates } from '../../src/store/events/event-states.ts';
 import { type StoreOptions } from '../../src/store/open-store.ts';
 import { type Sending, startSending } from '../../src/sending/sending.ts';
 import {
   A,
+  ALICE,
   B,
   C,
   ME,
@@ -118,6 +120,54 @@ test('a server that turns out to have been missed gets the newest event, once; t
   sending.poke();
   await soon(() => expect(here.got(C)).toEqual([said[1], third]));
   expect(here.got(A)).toEqual([...said, third]);
+});
+
+test('what was said in an earlier stay, and is judged in this one, is not counted when a missed server is given the newest event', async () => {
+  const leave = { type: 'm.room.member', stateKey: ME, content: { membership: 'leave' } };
+  const here = await startHere((small, script) => {
+    script.serversInRoom = [A, B, C];
+    const take = script.take;
+    script.take = (server, txnId, content) => {
+      take?.(server, txnId, content);
+      for (const pdu of content['pdus'] as readonly JsonObject[]) {
+        small.room.events.set(eventIdOf(pdu, small.room.rules), pdu);
+      }
+    };
+  });
+  const { small, script } = here;
+  const { room, rule, auth, message, create, levels, aliceJoin } = small;
+  await here.join();
+  const sending = here.start();
+  const before = [await here.say('one'), await sendEvent(here.context, room.roomId, { sender: ME, ...leave })];
+  sending.poke();
+  await soon(() => expect([A, B, C].map((server) => here.got(server))).toEqual([before, before, before]));
+
+  // Whoever lets us in the next time does not know of the third server, which is in the room all the same.
+  const carol = '@carol:c.test';
+  const join = room.make(carol, 'm.room.member', carol, { membership: 'join' }, { prev: [rule], auth });
+  const by = { prev: [before[1]!], auth: [create, levels, aliceJoin] };
+  const meanwhile = room.make(ALICE, 'm.room.message', undefined, { body: 'meanwhile' }, by);
+  const chain = [...auth, aliceJoin];
+  const states = new Map<EventId, readonly EventId[]>([
+    [message, [...small.state, join]],
+    [meanwhile, [...small.state, join, before[1]!]],
+  ]);
+  script.serversInRoom = [A, B];
+  script.prev = [meanwhile];
+  script.stateIds = (server, at) => ({ state: states.get(at) ?? refuse(server, 'not-found'), chain });
+  script.state = (_server, at) => [...(states.get(at) ?? []), ...chain].map((eventId) => room.raw(eventId));
+  await here.join();
+  const again = await here.say('two');
+  sending.poke();
+  await soon(() => expect(here.got(A)).toEqual([...before, again]));
+  const carried = await readEventStates(here.store, room.roomId, before);
+  expect([...carried.values()].map(({ partial, epoch }) => ({ partial, epoch }))).toEqual(
+    before.map(() => ({ partial: true, epoch: 2 })),
+  );
+  expect(await here.resync()).toMatchObject({ phase: 'complete' });
+  sending.poke();
+  await soon(() => expect(here.got(C)).toEqual([...before, again]));
+  expect(here.got(A)).toEqual([...before, again]);
 });
 
 test('where we said nothing nobody is sent anything when the room is whole', async () => {

@@ -319,9 +319,14 @@ describe('a lazy client of a partial room', () => {
       member('bob', BOB, 'join', { auth: AUTH }),
       member('bob-ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
     );
-    await room.push(message('said', BOB, { prev: ['join'], auth: BY_BOB }), { ...leave, prev: ['said'] });
+    await room.push(message('said', BOB, { prev: ['join'], auth: BY_BOB }));
+    // What is whole when we leave stays of its stay; what is partial would be of the next.
+    await room.fetch(...FULL, 'bob');
+    expect(await room.walk()).toMatchObject({ partial: false });
+    await room.push({ ...leave, prev: ['said'] });
     await room.joinAgain();
     await room.push({ ...named, prev: ['join2'] });
+    expect(await room.event('said')).toMatchObject({ epoch: 1 });
     const client = clientIn(room, { lazy: true });
     await client.sync();
     expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
