@@ -46,6 +46,8 @@ export interface TestClient {
   ask(method: string, path: string, body?: unknown, token?: string, headers?: Record<string, string>): Promise<Answer>;
   /** Makes a user and logs him in. */
   user(name: string, over?: { readonly isAdmin?: boolean; readonly deviceId?: string }): Promise<string>;
+  /** Logs a user in on a device of his own, and makes him where he is not there. */
+  login(name: string): Promise<string>;
 }
 
 /** What a listener needs at the least; no account, and no room. */
@@ -138,6 +140,11 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
         address: '192.0.2.1',
       });
       return accessToken;
+    },
+    login: async (name) => {
+      await accounts.createUser({ name, password: PASSWORD, isAdmin: false }).catch(() => undefined);
+      const body = { type: 'm.login.password', user: name, password: PASSWORD };
+      return (await ask('POST', '/_matrix/client/v3/login', body)).body['access_token'] as string;
     },
   };
 }

@@ -19,7 +19,7 @@ import {
   parseRoomId,
 } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { hasJoinedIn } from '../../store/journal/joins.ts';
+import { hasJoinedIn, isKnownBanned } from '../../store/journal/joins.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
 import { type AliasedRoom, resolveAlias } from '../aliases.ts';
@@ -114,6 +114,10 @@ async function joinFound(
     // Whoever was waited for may have joined the user.
     const joined = await joinedAlready(context, roomId, userId);
     if (joined !== undefined) return joined;
+    // A join that may be out is settled with a resident, whatever we know.
+    if (open.length === 0 && (await isKnownBanned(context.store, roomId, userId))) {
+      throw new RoomError('forbidden', `${userId} is banned from ${roomId}`);
+    }
     const room = await readRoom(context.store, roomId);
     const known = [...via, ...servers, ...(room?.resync.candidates ?? [])];
     const residents = [...new Set(known)].filter((server) => server !== context.serverName);

@@ -52,3 +52,21 @@ export async function hasJoinedIn(sql: Sql, roomId: RoomId, epoch: number, userI
   );
   return rows.length > 0;
 }
+
+/**
+ * Whether a room that one of us is in bans a user of ours, for all we know. While it is partial a ban counts that came in this stay:
+ * one of before may have been taken back when none of us was there.
+ */
+export async function isKnownBanned(sql: Sql, roomId: RoomId, userId: UserId): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT FROM local_members m JOIN rooms r USING (room_id)
+      WHERE m.room_id = $1 AND m.user_id = $2 AND m.membership = 'ban'
+        AND EXISTS (SELECT FROM local_members o WHERE o.room_id = $1 AND o.membership = 'join')
+        AND (NOT r.partial OR EXISTS (
+              SELECT FROM journal j
+               WHERE j.room_id = $1 AND j.epoch = r.epoch AND j.event_id = m.event_id
+                 AND j.type IN ('PduAccepted', 'PduRejected')))`,
+    [roomId, userId],
+  );
+  return rows.length > 0;
+}

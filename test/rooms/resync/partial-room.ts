@@ -121,11 +121,11 @@ export class PartialRoom {
     });
   }
 
-  /** Our next stay, in which the resident shows the room as at first: `$join2`, after `$before2`. */
-  async joinAgain(): Promise<void> {
-    const stateBefore = await this.state('create', 'power', 'rules');
+  /** Our next stay, in which the resident shows the room as at first, or with more: `$join2`, after `$before2`. */
+  async joinAgain(...more: readonly string[]): Promise<void> {
+    const stateBefore = await this.state('create', 'power', 'rules', ...more);
     await this.hold(member('join2', ME, 'join', { prev: ['before2'], auth: ['create', 'power', 'rules'] }));
-    const stateAfter = await this.state('create', 'power', 'rules', 'join2');
+    const stateAfter = await this.state('create', 'power', 'rules', ...more, 'join2');
     await withTransaction(this.#store, async (tx) => {
       const room = await openEpoch(tx, (await lockRoom(tx, this.roomId))!);
       const joined = {
