@@ -170,6 +170,32 @@ test('what was said in an earlier stay, and is judged in this one, is not counte
   expect(here.got(A)).toEqual([...before, again]);
 });
 
+test('a server that was missed gets the newest event that the full state lets stand', async () => {
+  const second = `@second:${US}` as UserId;
+  const here = await startHere((small, script) => {
+    const { room, rule, auth, aliceJoin, levels, create } = small;
+    const carol = '@carol:c.test';
+    const join = room.make(carol, 'm.room.member', carol, { membership: 'join' }, { prev: [rule], auth });
+    const by = { prev: [join], auth: [create, levels, aliceJoin] };
+    const ban = room.make(ALICE, 'm.room.member', second, { membership: 'ban' }, by);
+    const [state, chain] = [
+      [...small.state, join, ban],
+      [...auth, aliceJoin],
+    ];
+    script.stateIds = () => ({ state, chain });
+    script.state = () => [...state, ...chain].map((eventId) => room.raw(eventId));
+  });
+  await here.join();
+  await here.join(second);
+  const sending = here.start();
+  const said = [await here.say('one'), await here.say('two', second)];
+  await soon(() => expect(here.got(A)).toEqual(said));
+  expect(await here.resync()).toMatchObject({ phase: 'complete' });
+  expect((await readEventStates(here.store, here.small.room.roomId, said)).get(said[1]!)?.verdict).toBe('rejected');
+  sending.poke();
+  await soon(() => expect(here.got(C)).toEqual(said.slice(0, 1)));
+});
+
 test('where we said nothing nobody is sent anything when the room is whole', async () => {
   const here = await startHere();
   await here.join();
