@@ -1,7 +1,7 @@
 /**
  * The full state after one event, from one resident: `/state_ids` first, then whichever of `/state` and `/event` costs less. The
- * body is streamed: checked, verified and stored in batches in bounded memory. What is stored is never verified or written
- * again, so a kill costs at most one more `/state` body.
+ * event itself, which is in neither of the former, is asked for before `/state`. That body is streamed: checked, verified and
+ * stored in batches in bounded memory. What is stored is never verified or written again, so a kill costs at most one more.
  */
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
@@ -120,6 +120,9 @@ export async function fetchStateAt(
 
   const missing = wanted.missing().length;
   if (missing > SINGLE_EVENTS_MAX || missing > WHOLE_STATE_SHARE_MIN * wanted.count) {
+    // First, since a body on its way comes to its end, but who sees us leave meanwhile gives no event any more.
+    const at = wanted.missing().filter((eventId) => eventId === request.atEventId);
+    await takeSingly(context, intake, wanted, at, () => resident, signal);
     await intake.takeStream((whileTaking) =>
       federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived, beforeReading }),
     );

@@ -36,9 +36,22 @@ describe('of what a state has', () => {
     expect(await askedFor(3)).toEqual(['event', 'event', 'event', 'event']);
   });
 
-  test('a tenth or more is had with the whole state, and singly what that lacks', async () => {
-    expect(await askedFor(12)).toEqual(['state', 'event']);
+  test('a tenth or more is had with the whole state, after the event at which it is asked for', async () => {
+    expect(await askedFor(12)).toEqual(['event', 'state']);
   });
+});
+
+test('a resident that gives nothing more once its whole state is on its way, since all of us have left, has given enough', async () => {
+  const small = smallRoom();
+  const script = honestScript(small);
+  const { state } = script;
+  script.state = (server, at) => {
+    script.stateIds = script.event = () => refuse(server, 'forbidden', { status: 403, errcode: 'M_FORBIDDEN' });
+    return state(server, at);
+  };
+  const here = await startScripted(small.room, script);
+  await here.join();
+  expect(await here.resync()).toMatchObject({ phase: 'complete', members: 3, digest: stateDigest(small.state) });
 });
 
 test.each(['not-found', 'forbidden'] as const)(

@@ -151,8 +151,8 @@ describe('an attempt that ends its worker each time', () => {
     await here.join();
     let times = 0;
     const { store } = here;
-    const honest = script.state;
-    script.state = (server, at) => {
+    const honest = script.stateIds;
+    script.stateIds = (server, at) => {
       times += 1;
       if (times < 3) throw new Error('the worker dies');
       return honest(server, at);
