@@ -12,6 +12,7 @@ import { Client, Connection } from '@temporalio/client';
 import { inject } from 'vitest';
 import { type Child, startChild } from '../../src/launch/child.ts';
 import { freePort } from '../../src/launch/ports.ts';
+import { type Simulator } from '../../src/simulator/contract.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { registerSearchAttributes } from '../../src/temporal/search-attributes.ts';
 import { createTestDatabase } from './postgres.ts';
@@ -37,9 +38,22 @@ export interface ProcessesOptions {
   readonly hasMetrics?: boolean;
 }
 
+/** What the processes meet: their certificates, and a federation of which they know where its servers are. */
+export interface ProcessesPeer {
+  readonly certificates: TestSynapse['certificates'];
+  readonly simulator?: Pick<Simulator, 'authorityPem' | 'staticAddresses' | 'residents'>;
+}
+
 export interface StartOptions {
   /** How `stop` ends it: `KILL` leaves it no time for anything. */
   readonly endedBy?: 'TERM' | 'KILL';
+  /** Of a server beside the first: other servers and operators do not reach it, and it reaches the database by this address. */
+  readonly beside?: { readonly databaseUrl: string };
+}
+
+/** A server, and where clients reach it. */
+export interface ServeChild extends Child {
+  readonly clientUrl: string;
 }
 
 export interface OperatorAnswer {
@@ -51,9 +65,10 @@ export interface RejoinderProcesses {
   readonly serverName: string;
   /** Over the database that the processes use. */
   readonly store: Store;
+  readonly databaseUrl: string;
   readonly temporal: Client;
   /** Starts the process and waits until it serves. */
-  serve(options?: StartOptions): Promise<Child>;
+  serve(options?: StartOptions): Promise<ServeChild>;
   worker(options?: StartOptions): Promise<Child>;
   /** A request to the operator API; `post` is its body. */
   ask(path: string, post?: object): Promise<OperatorAnswer>;
@@ -91,10 +106,13 @@ async function createNamespace(connection: Connection): Promise<string> {
 }
 
 export async function startProcesses(
-  synapse: TestSynapse,
+  { certificates, simulator }: ProcessesPeer,
   options: ProcessesOptions = {},
 ): Promise<RejoinderProcesses> {
   const folder = await mkdtemp(join(tmpdir(), 'rejoinder-processes-'));
+  const authoritiesFile = join(folder, 'authorities.pem');
+  const authorityPem = await readFile(certificates.authorityFile, 'utf8');
+  await writeFile(authoritiesFile, `${authorityPem}\n${simulator?.authorityPem ?? ''}`);
   const database = await createTestDatabase();
   const address = inject('temporalAddress');
   const connection = await Connection.connect({ address });
@@ -105,28 +123,35 @@ export async function startProcesses(
   const token = randomBytes(24).toString('hex');
   const running: { readonly child: Child; readonly endedBy: string; readonly name: string }[] = [];
 
-  const settings = (temporalAddress: string): object => ({
+  interface Place {
+    readonly temporalAddress: string;
+    readonly clientPort: number;
+    readonly beside?: StartOptions['beside'];
+  }
+  const settings = ({ temporalAddress, clientPort, beside }: Place): object => ({
     server_name: serverName,
     data_directory: folder,
     listeners: {
       federation: {
         host: '127.0.0.1',
-        port: federationPort,
-        tls: { certificate_path: synapse.certificates.certificateFile, private_key_path: synapse.certificates.keyFile },
+        port: beside === undefined ? federationPort : 0,
+        tls: { certificate_path: certificates.certificateFile, private_key_path: certificates.keyFile },
       },
-      client: { port: 0 },
-      operator: { host: '127.0.0.1', port: operatorPort },
+      client: { host: '127.0.0.1', port: clientPort },
+      operator: { host: '127.0.0.1', port: beside === undefined ? operatorPort : 0 },
       ...(options.hasMetrics === true
         ? { metrics: { port: metricsPorts.serve }, worker_metrics: { port: metricsPorts.worker } }
         : {}),
     },
     operator: { token },
-    database: { url: database.url, pool_size: 5 },
+    client_api: { registration: 'open', rate_limits: { registration: { per_minute: 1_000, burst: 1_000 } } },
+    database: { url: beside?.databaseUrl ?? database.url, pool_size: 5 },
     temporal: { address: temporalAddress, namespace, task_queue: TASK_QUEUE },
-    trusted_key_servers: [],
+    trusted_key_servers: (simulator?.residents ?? []).slice(0, 1).map((name) => ({ server_name: name })),
     federation: {
-      custom_ca_path: synapse.certificates.authorityFile,
+      custom_ca_path: authoritiesFile,
       allowed_ip_ranges: ['127.0.0.0/8', '::1/128'],
+      static_addresses: simulator?.staticAddresses ?? {},
     },
     resync: { sweep_after: options.sweepAfter ?? '2m', first_retry: options.firstRetry ?? '30s' },
     ...(options.otlpEndpoint === undefined ? {} : { telemetry: { otlp_endpoint: options.otlpEndpoint } }),
@@ -136,13 +161,17 @@ export async function startProcesses(
     role: 'serve' | 'worker',
     temporalAddress: string,
     isUp: string,
-    { endedBy = 'TERM' }: StartOptions = {},
-  ): Promise<Child> {
+    { endedBy = 'TERM', beside }: StartOptions = {},
+  ): Promise<ServeChild> {
+    const clientPort = await freePort();
     const name = `${role}-${running.length + 1}`;
     const configFile = join(folder, `${name}.yaml`);
     const logFile = join(folder, `${name}.log`);
     // JSON is YAML.
-    await writeFile(configFile, JSON.stringify(settings(temporalAddress)));
+    await writeFile(
+      configFile,
+      JSON.stringify(settings({ temporalAddress, clientPort, ...(beside === undefined ? {} : { beside }) })),
+    );
     const child = await startChild({
       name: `rejoinder ${role}`,
       command: process.execPath,
@@ -154,7 +183,7 @@ export async function startProcesses(
     });
     running.push({ child, endedBy, name });
     await child.waitUntil(async () => (await readFile(logFile, 'utf8')).includes(isUp), START_TIMEOUT_MS);
-    return child;
+    return { ...child, clientUrl: `http://127.0.0.1:${clientPort}` };
   }
 
   async function ask(path: string, post?: object): Promise<OperatorAnswer> {
@@ -186,6 +215,7 @@ export async function startProcesses(
   return {
     serverName,
     store: database.openStore({ serverName }),
+    databaseUrl: database.url,
     temporal: new Client({ connection, namespace }),
     serve: (how) => start('serve', options.temporalOfServe ?? address, '"msg":"serving"', how),
     worker: (how) => start('worker', address, '"msg":"working"', how),
