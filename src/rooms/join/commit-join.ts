@@ -17,7 +17,7 @@ import { type Admission } from '../judge/admission.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
-import { type SentJoin, type TakenJoinAnswer } from './join-answer.ts';
+import { type SentJoin, type TakenJoinAnswer, otherRoom } from './join-answer.ts';
 
 export interface AnsweredJoin extends SentJoin {
   readonly userId: UserId;
@@ -130,11 +130,6 @@ async function checkSameRoom(tx: Transaction, join: AnsweredJoin, room: LockedRo
   const [held] = await readSnapshot(tx, roomId, room.currentState, { keys });
   if (held === undefined || held.eventId === answer.createEventId) return;
   throw otherRoom(resident, `the create event ${answer.createEventId}`, held.eventId);
-}
-
-/** The answer of a resident that contradicts what we hold of the room since an earlier stay or join. */
-export function otherRoom(resident: ServerName, said: string, held: string): RoomError {
-  return new RoomError('unusable-answer', `${resident} tells of another room: of ${said}, and ours is of ${held}`);
 }
 
 /**

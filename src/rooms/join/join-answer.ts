@@ -20,7 +20,7 @@ import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
-import { awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
+import { awaitedBy, judgeOutliers, readCreateEventId } from '../judge/judge-outliers.ts';
 import { createLanes } from '../lanes.ts';
 
 /** Batches verified and stored while the next ones arrive. */
@@ -194,12 +194,20 @@ async function stateOf(
   const judged = await judgeOutliers(store, roomId, template.rules, given, () => undefined);
   const accepted = verdict.state.filter(({ eventId }) => judged.get(eventId)?.verdict === 'accepted');
   if (!accepted.some(({ eventId }) => eventId === verdict.createEvent.eventId)) {
+    const own = await readCreateEventId(store, roomId);
+    const { eventId } = verdict.createEvent;
+    if (own !== undefined && own !== eventId) throw otherRoom(resident, `the create event ${eventId}`, own);
     throw unusable(resident, 'the create event is refused by the auth rules', []);
   }
   const placed = new Set(accepted.map(({ eventId }) => eventId));
   const leftOut = [...new Set(named)].filter((eventId) => !placed.has(eventId));
   const omissions = { leftOut, awaited: awaitedBy(judged, template.rules) };
   return { stateBefore: await createSnapshot(store, roomId, [...placed]), omissions };
+}
+
+/** The answer of a resident that contradicts what we hold of the room since an earlier stay or join. */
+export function otherRoom(resident: ServerName, said: string, held: string): RoomError {
+  return new RoomError('unusable-answer', `${resident} tells of another room: of ${said}, and ours is of ${held}`);
 }
 
 function unusable(resident: ServerName, reason: string, failed: readonly CheckOutcome[]): RoomError {

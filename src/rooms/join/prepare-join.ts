@@ -17,7 +17,7 @@ import { readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, recordJoinIntent } from '../../store/tables/intents.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
-import { otherRoom } from './commit-join.ts';
+import { otherRoom } from './join-answer.ts';
 import { type Timings } from './timings.ts';
 
 export interface JoinToPrepare {

@@ -17,6 +17,8 @@ export type Admission =
     }
   /** Check 4 cannot be made: auth events that are not held, or not judged. */
   | { readonly outcome: 'unjudged'; readonly missingAuthEvents: readonly EventId[]; readonly reason: string }
+  /** It follows nothing, as only the event does that the room began with: it has no place after our join, and never will. */
+  | { readonly outcome: 'placeless'; readonly reason: string }
   /** The event held under that id is one of another room: ids are chosen by senders in versions 1 and 2. */
   | { readonly outcome: 'foreign' }
   /** It had no turn: the time for its batch was over. Nothing is concluded from it. */

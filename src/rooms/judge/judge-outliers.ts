@@ -12,9 +12,12 @@ import { lookAgainAt } from '../../store/events/corrections.ts';
 import { awaitInTurn } from '../../store/events/left-out.ts';
 import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
+import { readStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
+import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type AuthViews, createAuthViews } from './auth-view.ts';
 
+const CREATE = { type: 'm.room.create', stateKey: '' } as const;
 /** Rows read at a time. */
 const READ_EVENTS = 2_000;
 /** Events judged before others get their turn: some 10 ms. */
@@ -82,7 +85,9 @@ export async function judgeOutliers(
     if (outlier !== undefined) outlier.verdict = 'waiting';
   }
 
-  const others = await recordOutlierVerdicts(sql, roomId, await judgeLoaded(byId, rules, onProgress));
+  const creates = await refuseOtherCreates(sql, roomId, byId);
+  const judged = await judgeLoaded(byId, rules, onProgress);
+  const others = await recordOutlierVerdicts(sql, roomId, [...creates, ...judged]);
   await awaitInTurn(sql, roomId, lackingVerdicts(byId, rules));
   for (const eventId of others) judgedByOthers.add(eventId);
   await lookAgainAt(
@@ -93,6 +98,36 @@ export async function judgeOutliers(
   onProgress();
 
   return byId;
+}
+
+/** The create event of the room's current state; `undefined`: it has none yet. */
+export async function readCreateEventId(sql: Sql, roomId: RoomId): Promise<EventId | undefined> {
+  const currentState = (await readStanding(sql, roomId))?.currentState ?? null;
+  const [own] = currentState === null ? [] : await readSnapshot(sql, roomId, currentState, { keys: [CREATE] });
+  return own?.eventId;
+}
+
+/**
+ * A room keeps the create event that we have joined it by. Another one passes by itself, and would be in the place of ours in any state that
+ * names it, with all the rest of that state beyond its rules.
+ */
+async function refuseOtherCreates(
+  sql: Sql,
+  roomId: RoomId,
+  byId: ReadonlyMap<EventId, Outlier>,
+): Promise<OutlierVerdict[]> {
+  const unjudged = [...byId.values()].filter(
+    ({ event, verdict }) => verdict === 'waiting' && event.type === CREATE.type,
+  );
+  if (unjudged.length === 0) return [];
+  const own = await readCreateEventId(sql, roomId);
+  if (own === undefined) return [];
+  const others = unjudged.filter(({ event }) => event.eventId !== own);
+  for (const other of others) other.verdict = 'rejected';
+  const reason = `the room was made by ${own}`;
+  return others.map(({ event: { eventId }, nid }) => {
+    return { eventId, verdict: 'rejected', authDepth: 0, rule: 'create-twice', reason, nid };
+  });
 }
 
 /**
@@ -165,11 +200,12 @@ function lackingVerdicts(
     ['accepted', 'rejected'].includes(judged.get(eventId)?.verdict ?? '');
   const lacking = new Map<EventId, readonly EventId[]>();
   for (const [eventId, { event, verdict }] of judged) {
-    if (verdict === 'unjudged')
+    if (verdict === 'unjudged') {
       lacking.set(
         eventId,
         authEventIdsOf(event, rules).filter((id) => !hasVerdict(id)),
       );
+    }
   }
   return lacking;
 }

@@ -145,6 +145,10 @@ class Batch {
 
   async #admit(event: Pdu): Promise<Admission> {
     if (this.#isKnown(event) || (await this.#isHistory(event))) return { outcome: 'known' };
+    // In the timeline it would stand for the state before the room began, beside that of now.
+    if (event.prevEvents.length === 0 && this.#current !== null) {
+      return { outcome: 'placeless', reason: 'it has no prev_events, and the room has begun' };
+    }
     if (this.#isOnCycle(event)) return this.#refuseOnCycle(event);
     const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
     if (missingParents.length > 0) {

@@ -98,7 +98,7 @@ async function askForMissing(
   missing: readonly EventId[],
   { ask, spending }: Asking,
 ): Promise<number> {
-  const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
+  const { roomId, rules, graph, extremities, minDepth } = walk;
   const wanted = new Set(missing);
   const latestEvents = [...graph.values()]
     .filter(({ prevEvents }) => prevEvents.some((eventId) => wanted.has(eventId)))
@@ -119,7 +119,7 @@ async function askForMissing(
   const toLook = [...graph.values()].flatMap(({ prevEvents }) => prevEvents);
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
-    if (event === undefined || seen.has(eventId) || event.depth < minDepth) continue;
+    if (event === undefined || seen.has(eventId) || event.depth < minDepth || event.prevEvents.length === 0) continue;
     seen.add(eventId);
     toLook.push(...event.prevEvents);
     if (useless.has(eventId)) continue;

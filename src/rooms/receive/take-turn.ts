@@ -247,6 +247,9 @@ class Turn {
         case 'waits':
           this.#wait(row, waits.of(row.eventId));
           break;
+        case 'placeless':
+          this.drop(row, admission.reason);
+          break;
         case 'unjudged': {
           const { missingAuthEvents, reason } = admission;
           if (this.#isTooOften(row)) {
