@@ -98,7 +98,7 @@ async function askForMissing(
   missing: readonly EventId[],
   { ask, spending }: Asking,
 ): Promise<number> {
-  const { roomId, rules, graph, extremities, minDepth } = walk;
+  const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
   const wanted = new Set(missing);
   const latestEvents = [...graph.values()]
     .filter(({ prevEvents }) => prevEvents.some((eventId) => wanted.has(eventId)))

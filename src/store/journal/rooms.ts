@@ -254,23 +254,19 @@ export async function isAnybodyIn(sql: Sql, roomId: RoomId): Promise<boolean> {
 export interface GapBounds {
   /** Our newest events, a choice of them. */
   readonly extremities: readonly EventId[];
-  /**
-   * What lies before our join is history. Senders choose depths, and honest servers count on from them: the least of what our join and
-   * our newest events claim, at most 2^53 - 1.
-   */
-  readonly minDepth: number;
+  /** As our join claims it: what lies before is history. At most 2^53 - 1. */
+  readonly joinDepth: number;
 }
 
 /** Of the room as it is, with at most `extremitiesMax` of its extremities. */
 export async function readGapBounds(sql: Sql, roomId: RoomId, extremitiesMax: number): Promise<GapBounds> {
   const [row] = await sql.query<GapBounds>(
-    `SELECT coalesce(least(p.depth, (SELECT min(e.depth) FROM forward_extremities f JOIN pdus e ON e.event_id = f.event_id
-                                      WHERE f.room_id = $1), 9007199254740991), 0) AS "minDepth",
+    `SELECT coalesce(least(p.depth, 9007199254740991), 0) AS "joinDepth",
             ARRAY(SELECT event_id FROM forward_extremities WHERE room_id = $1 ORDER BY event_id LIMIT $2) AS extremities
        FROM rooms r LEFT JOIN pdus p ON p.event_id = r.join_event_id AND p.room_id = r.room_id WHERE r.room_id = $1`,
     [roomId, extremitiesMax],
   );
-  return row ?? { extremities: [], minDepth: 0 };
+  return row ?? { extremities: [], joinDepth: 0 };
 }
 
 export interface OverdueQuery {

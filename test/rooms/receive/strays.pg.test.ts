@@ -58,20 +58,6 @@ for (const isPartial of [false, true]) {
   });
 }
 
-test('a message of depth 1 hides nothing of what is missed after it', async () => {
-  const { room, join, push, taken } = openPushedRoom(store, verification);
-  await join(false);
-  const low = room.say(BOB, 'm.room.message', { body: 'low' }, { depth: 1 });
-  await push(B, [low]);
-  await taken(low);
-  const missed = [2, 3, 4, 5].map((depth) => room.say(ALICE, 'm.room.message', { body: String(depth) }, { depth }));
-  const last = room.say(ALICE, 'm.room.message', { body: 'last' }, { depth: 6 });
-  await push(A, [last]);
-  await taken(...missed, last);
-  const states = await readEventStates(store, room.roomId, [...missed, last]);
-  expect([...missed, last].map((eventId) => states.get(eventId)?.verdict)).toEqual(Array(5).fill('accepted'));
-});
-
 test('a state that names another create event before ours is taken without it', async () => {
   const small = smallRoom();
   const { room, create, levels, aliceJoin, message } = small;
