@@ -37,6 +37,9 @@ const GAP_LOOK_MS = 60_000;
 const LONGEST_PAUSE_MS = 15 * 60_000;
 /** What has no verdict by then gets none; only for an open gap, which has an end of its own, is waited longer. */
 export const LONGEST_STAGED_MS = 24 * 3_600_000;
+/** A turn that comes so late is one of a process that did not run: what waits for others is given as long as they need to be tried again. */
+export const LATE_MS = 10 * 60_000;
+const AFTER_OUTAGE_MS = 3_600_000;
 /** Longer than an errand may wait for its place, and take. */
 const ERRAND_LEASE_MS = 1.5 * (WAIT_MS_MAX + ERRAND_MS_MAX);
 /** How much is staged says nothing here. */
@@ -313,14 +316,15 @@ class Turn {
     } else if (wait.lacking.length > 0) {
       const reason = `${wait.lacking.length} of its prev_events are not held, ${wait.lacking[0] ?? ''} first`;
       this.#errand(row, reason)?.lacksParents.push(row.eventId);
-    } else if (row.isTriedBefore && row.ageMs > LONGEST_STAGED_MS && !wait.isForGap) {
+    } else if (row.isTriedBefore && row.ageMs > LONGEST_STAGED_MS && row.lateMs <= LATE_MS && !wait.isForGap) {
       this.drop(row, 'its prev_events did not come within a day');
     } else {
       const waitsFor = wait.pending.slice(0, AWAITED_MAX);
       const reason = waitsFor.length === 0 ? 'its prev_events have just come' : `waits for ${waitsFor[0] ?? ''}`;
       // The gap may have been tried in vain by then; at an event itself the parents may come before the state, from anybody.
       const lookMs = waitsFor.includes(row.eventId) ? restAt(row.ageMs) : Math.max(GAP_LOOK_MS, row.ageMs);
-      const again = wait.isForGap ? { delayMs: lookMs } : {};
+      const isLast = row.ageMs > LONGEST_STAGED_MS;
+      const again = wait.isForGap ? { delayMs: lookMs } : isLast ? { delayMs: AFTER_OUTAGE_MS } : {};
       this.#aside.push({ nid: row.nid, reason, waitsFor, ...again });
     }
   }

@@ -27,10 +27,12 @@ import { type Filled, fillGap } from './fill-gap.ts';
 import {
   type Errand,
   JUDGED_MS_MAX,
+  LATE_MS,
   LONGEST_STAGED_MS,
   TURN_EVENTS_MAX,
   type TurnOutcome,
   pauseAfter,
+  restAt,
   takeTurn,
 } from './take-turn.ts';
 import { isOriginIn } from './whom-to-ask.ts';
@@ -45,8 +47,8 @@ const LEASE_MS = 30_000;
 const POLL_MS = 1_000;
 /** How soon what found no place for its gap looks again: a place lasts for an attempt. */
 const PLACE_EVERY_MS = 30_000;
-/** With a quarter of an hour between them a day of trying: then it is the event, and no passing trouble of ours. */
-const OWN_TROUBLE_TURNS_MAX = 100;
+/** After so long it is the event, and no passing trouble of ours. */
+const OWN_TROUBLE_MS_MAX = 3 * LONGEST_STAGED_MS;
 /** How long what waits for others may have waited in vain when no notification came. */
 const RELEASE_EVERY_MS = 5_000;
 /** Rooms that are looked at in one go; with more of them each waits longer. */
@@ -218,13 +220,12 @@ class Worker implements WorkOff {
       }
       logger.error({ err: error, roomId, eventId: only.eventId }, 'a pushed event could not be judged');
       const reason = `our own trouble: ${error instanceof Error ? error.message : String(error)}`;
-      if (only.attempts >= OWN_TROUBLE_TURNS_MAX) {
+      if (only.ageMs > OWN_TROUBLE_MS_MAX && only.lateMs <= LATE_MS) {
         await dropStaged(store, roomId, [{ nid: only.nid, reason }]);
         return 'done';
       }
-      await setStagedAside(store, [
-        { nid: only.nid, reason, delayMs: Math.max(POLL_MS, pauseAfter(only.attempts)), isAttempt: true },
-      ]);
+      // No try of the event: nobody was asked for what it lacks.
+      await setStagedAside(store, [{ nid: only.nid, reason, delayMs: Math.max(POLL_MS, restAt(only.ageMs)) }]);
       return 'done';
     }
     if (outcome === 'not-ours') {

@@ -67,6 +67,8 @@ export interface StagedPdu {
   readonly attempts: number;
   /** Since it came. */
   readonly ageMs: number;
+  /** Since its turn was due. */
+  readonly lateMs: number;
   /** It had a turn before, or a stranger pushed it. */
   readonly isTriedBefore: boolean;
 }
@@ -172,7 +174,7 @@ export async function takeStaged(
        SELECT * FROM due ORDER BY turn, not_before, nid LIMIT $4
      )
      SELECT s.nid, s.event_id AS "eventId", s.origin, s.raw, s.attempts, ${NOW_MS} - s.received_at AS "ageMs",
-            s.reason IS NOT NULL AS "isTriedBefore"
+            ${NOW_MS} - t.not_before AS "lateMs", s.reason IS NOT NULL AS "isTriedBefore"
        FROM mine CROSS JOIN taken t JOIN staged_pdus s ON s.nid = t.nid
       ORDER BY t.turn, t.not_before, t.nid`,
     [roomId, holder, leaseMs, limit],
