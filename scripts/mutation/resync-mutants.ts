@@ -41,6 +41,7 @@ const verdicts = mutant('fold', 'src/store/journal/fold-timeline.ts');
 const places = mutant('fold', 'src/store/journal/fold-anchors.ts');
 const members = mutant('fold', 'src/store/journal/fold-current-state.ts');
 const admission = mutant('admission', 'src/rooms/judge/prepare-admission.ts');
+const ends = mutant('admission', 'src/rooms/judge/batch-ends.ts');
 const replay = mutant('check 6', 'src/rooms/resync/replay-check-6.ts');
 const ordered = mutant('check 6', 'src/rooms/resync/ordered-extremities.ts');
 const completion = mutant('completion', 'src/rooms/resync/complete-walk.ts');
@@ -199,11 +200,11 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   admission(
     'check 6 is not made in a whole room',
-    'if (this.#room.partial || this.#current === null) return undefined;',
-    'if (this.#current !== undefined) return undefined;',
+    'if (this.#room.partial || this.#ends.current === null) return undefined;',
+    'if (this.#ends.current !== undefined) return undefined;',
     6,
   ),
-  admission(
+  ends(
     'what came before it cites is an extremity in the current state',
     "if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);",
     "if (outcome === 'accept') extremities.set(event.eventId, after);",
@@ -214,8 +215,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   admission(
     'check 6 beside a gap is made by the current state alone',
-    'const state = beyondGap ? await this.#states.resolve([this.#current, before]) : this.#current;',
-    'const state = this.#current;',
+    'const state = beyondGap ? await this.#states.resolve([this.#ends.current, before]) : this.#ends.current;',
+    'const state = this.#ends.current;',
     30,
   ),
   replay(

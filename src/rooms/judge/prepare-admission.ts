@@ -19,16 +19,16 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { invariant } from '../../invariant.ts';
 import { type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readStatesBeforeStays } from '../../store/events/anchors.ts';
-import { CYCLE, readUncovered } from '../../store/events/event-states.ts';
+import { CYCLE } from '../../store/events/event-states.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from './admission.ts';
+import { BatchEnds, type Judged } from './batch-ends.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
 import { GuessedStates } from './guessed-states.ts';
 import { rulesOfJoined } from './load-pdus.ts';
 import { type Given, readGiven } from './read-given.ts';
-import { resolveInSteps } from './resolve-in-steps.ts';
 import { ResolutionTooLarge } from './resolve.ts';
 
 /** Events that a verdict names as what it was made by: an event may cite ten, and in version 12 the create event comes on top. */
@@ -54,21 +54,6 @@ export interface PreparedAdmission {
   readonly entries: readonly TimelineEvent[];
   /** Admitted events that were missed until now: their gaps are filled with it. */
   readonly filled: readonly FilledGap[];
-}
-
-/** An event of the batch that has its verdict. */
-interface Judged {
-  readonly event: Pdu;
-  readonly verdict:
-    | Exclude<PduVerdict, { outcome: 'drop' }>
-    | { readonly outcome: 'reject'; readonly rule: typeof CYCLE; readonly reason: string };
-  readonly partial: boolean;
-  readonly authDepth: number | null;
-  readonly before: BatchState;
-  readonly after: BatchState;
-  /** After it; `null`: it is rejected, and changes nothing. */
-  readonly current: BatchState | null;
-  readonly authState: readonly EventId[];
 }
 
 /**
@@ -100,13 +85,7 @@ class Batch {
   readonly #given: Given;
   readonly #states: BatchStates;
   readonly #judged = new Map<EventId, Judged>();
-  /** Forward extremities and the states after them. */
-  #extremities: Map<EventId, BatchState>;
-  #current: BatchState | null;
-  /** What accepted events of the batch stand for: no extremities. */
-  readonly #replaced = new Set<EventId>();
-  /** Prev_events of what leads on from the stored parents of the batch; read for the first event that follows it. */
-  #leadingOn: Promise<ReadonlyMap<EventId, readonly EventId[]>> | undefined;
+  readonly #ends: BatchEnds;
   #guessed: GuessedStates | undefined;
   /** Read for the first event that was held before it came. */
   #statesBeforeStays: Promise<readonly SnapshotId[]> | undefined;
@@ -119,12 +98,7 @@ class Batch {
     this.#rules = rules;
     this.#given = given;
     this.#states = new BatchStates(sql, room.roomId, rules);
-    this.#extremities = new Map();
-    for (const eventId of room.extremities) {
-      const after = this.#stateAfter(eventId);
-      if (after !== undefined) this.#extremities.set(eventId, after);
-    }
-    this.#current = room.currentState === null ? null : this.#states.stored(room.currentState);
+    this.#ends = new BatchEnds(sql, room, given, { states: this.#states, judged: this.#judged });
     this.#remaining = given.events;
   }
 
@@ -146,7 +120,7 @@ class Batch {
   async #admit(event: Pdu): Promise<Admission> {
     if (this.#isKnown(event) || (await this.#isHistory(event))) return { outcome: 'known' };
     // In the timeline it would stand for the state before the room began, beside that of now.
-    if (event.prevEvents.length === 0 && this.#current !== null) {
+    if (event.prevEvents.length === 0 && this.#ends.current !== null) {
       return { outcome: 'placeless', reason: 'it has no prev_events, and the room has begun' };
     }
     if (this.#isOnCycle(event)) return this.#refuseOnCycle(event);
@@ -216,7 +190,7 @@ class Batch {
     const { eventId } = event;
     const itself = this.#given.parents.get(eventId);
     const parents = itself === undefined ? this.#statesAfterParents(event) : [this.#states.stored(itself.stateAfter)];
-    const known = parents.length > 0 || this.#current === null ? parents : [this.#current];
+    const known = parents.length > 0 || this.#ends.current === null ? parents : [this.#ends.current];
     const before = await this.#states.resolve(known);
     const reason = 'it is its own ancestor by prev_events';
     this.#judged.set(eventId, {
@@ -251,7 +225,7 @@ class Batch {
     const authDepth = this.#authDepth(event);
     const after = verdict.outcome === 'reject' ? before : this.#states.after(before, event, authDepth);
     const judged = { event, verdict, partial, authDepth, before, after, authState };
-    this.#judged.set(eventId, { ...judged, current: await this.#advance(event, verdict, after) });
+    this.#judged.set(eventId, { ...judged, current: await this.#ends.advance(event, verdict, after) });
     const outcomes = { accept: 'accepted', softFail: 'softFailed', reject: 'rejected' } as const;
     return { outcome: 'admitted', verdict: outcomes[verdict.outcome] };
   }
@@ -261,57 +235,6 @@ class Batch {
     const alone = checkOutlier(cited);
     const refusal = alone.outcome === 'drop' ? this.#given.unproven.get(cited.event.eventId) : undefined;
     return refusal === undefined ? alone : { outcome: 'reject', check: 4, rule: refusal.rule, reason: refusal.reason };
-  }
-
-  /**
-   * The forward extremities and the current state after a verdict. What is accepted and not soft-failed takes the place of
-   * what it replaces; so does what accepted events reach through it, but for itself. Whoever may speak may leave as many
-   * extremities as he likes: more than are resolved at once are resolved in steps, and refuse no event that only comes after.
-   */
-  async #advance(event: Pdu, { outcome }: Judged['verdict'], after: BatchState): Promise<BatchState | null> {
-    const isReached = this.#given.reached.has(event.eventId) || this.#replaced.has(event.eventId);
-    if (outcome === 'accept' || isReached) await this.#replace(event);
-    const extremities = new Map([...this.#extremities].filter(([id]) => !this.#replaced.has(id)));
-    if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);
-    let current = this.#current;
-    // One that is not accepted may connect others: what is reached through it is no extremity any more.
-    const isConnecting = extremities.size !== this.#extremities.size;
-    if (outcome === 'accept' || isConnecting || (outcome === 'softFail' && current === null)) {
-      current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values(), resolveInSteps);
-    }
-    this.#extremities = extremities;
-    this.#current = current;
-    return outcome === 'reject' && !isConnecting ? null : current;
-  }
-
-  /** An accepted event stands for its parents from now on, and for those of its parents that were refused. */
-  async #replace({ prevEvents }: Pdu): Promise<void> {
-    const open = [...prevEvents];
-    for (let id = open.pop(); id !== undefined; id = open.pop()) {
-      if (this.#replaced.has(id)) continue;
-      this.#replaced.add(id);
-      const judged = this.#judged.get(id);
-      const parent = this.#given.parents.get(id);
-      if (judged !== undefined) {
-        open.push(...(leadsOn(judged.verdict) ? judged.event.prevEvents : []));
-      } else if (parent === undefined || parent.isRefused) {
-        open.push(...((await this.#readLeadingOn()).get(id) ?? []));
-      }
-    }
-  }
-
-  /**
-   * Of all stored parents at once, and for no event that is refused: what a chain of refused events leads to is read when an accepted
-   * one follows it, and that once.
-   */
-  #readLeadingOn(): Promise<ReadonlyMap<EventId, readonly EventId[]>> {
-    const refused = [...this.#given.parents.values()].filter(({ isRefused }) => isRefused);
-    this.#leadingOn ??= readUncovered(
-      this.#sql,
-      this.#room.roomId,
-      refused.map(({ eventId }) => eventId),
-    );
-    return this.#leadingOn;
   }
 
   #stateAfter(id: EventId): BatchState | undefined {
@@ -386,9 +309,9 @@ class Batch {
 
   /** What check 6 is made against; not at all while the room is partial. */
   async #currentAuthState(before: BatchState, event: Pdu): Promise<AuthState | undefined> {
-    if (this.#room.partial || this.#current === null) return undefined;
+    if (this.#room.partial || this.#ends.current === null) return undefined;
     const beyondGap = event.prevEvents.some((id) => this.#given.parents.get(id)?.isAnchor === true);
-    const state = beyondGap ? await this.#states.resolve([this.#current, before]) : this.#current;
+    const state = beyondGap ? await this.#states.resolve([this.#ends.current, before]) : this.#ends.current;
     return this.#states.authState(state, event, this.#remaining);
   }
 
@@ -435,9 +358,4 @@ class Batch {
       },
     );
   }
-}
-
-/** Whether what cites an event reaches through it: what is refused as its own ancestor leads nowhere (src/store/journal/fold-extremities.ts). */
-function leadsOn(verdict: Judged['verdict']): boolean {
-  return verdict.outcome !== 'accept' && verdict.rule !== CYCLE;
 }

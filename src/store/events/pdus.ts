@@ -222,7 +222,6 @@ export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]
   ).map(fromRow);
 }
 
-/** An event with what its place in the graph says, whether or not it has been taken in. */
 /** Who sent those of the events that are held. */
 export async function readSenders(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<UserId[]> {
   const rows = await sql.query<{ sender: UserId }>(
@@ -232,6 +231,7 @@ export async function readSenders(sql: Sql, roomId: RoomId, ids: readonly EventI
   return rows.map(({ sender }) => sender);
 }
 
+/** An event with what its place in the graph says, whether or not it has been taken in. */
 export interface PlacedPdu extends StoredPdu {
   /** Events of the timeline cite it as a parent. */
   readonly isCited: boolean;
