@@ -37,13 +37,13 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
   await store.query(
     `INSERT INTO server_keys (server_name, key_id, public_key, valid_until_ts, expired, fetched_at)
      VALUES ('unused.test', 'ed25519:1', 'k', $1, false, $1), ('valid.test', 'ed25519:1', 'k', $2, false, $1),
-            ('young.test', 'ed25519:1', 'k', $1, true, $3)`,
+            ('young.test', 'ed25519:1', 'k', $1, true, $3), ('unused.test', 'ed25519:old', 'k', $2, true, $1)`,
     [old, now + DAY, now - DAY],
   );
   expect(await pass(1_000)).toEqual({
     reopened: 0,
     transactions: 2_500,
-    keys: 1,
+    keys: 2,
     staged: 0,
     outliers: 0,
     missing: 0,

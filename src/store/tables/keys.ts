@@ -56,17 +56,15 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-const WEEK_MS = 7 * 86_400_000;
-
 /**
  * Forgets at most `limit` keys that were fetched before `fetchedBefore` and are valid no more. A server's key is fetched
- * again whenever it is needed past its validity, which is a week at most, so nobody has needed these since; of an old key its server
- * says what it likes, and that counts for a week, too. Gives how many.
+ * again whenever it is needed past its validity, which is a week at most, so nobody has needed these since; until when an old key was
+ * valid its server says as it likes. Gives how many.
  */
 export async function forgetKeys(sql: Sql, fetchedBefore: number, limit: number): Promise<number> {
   const gone = await sql.query(
     `DELETE FROM server_keys WHERE ctid = ANY (ARRAY(
-       SELECT ctid FROM server_keys WHERE fetched_at < $1 AND least(valid_until_ts, fetched_at + ${WEEK_MS}) < $1 LIMIT $2)) RETURNING 1`,
+       SELECT ctid FROM server_keys WHERE fetched_at < $1 AND (expired OR valid_until_ts < $1) LIMIT $2)) RETURNING 1`,
     [fetchedBefore, limit],
   );
   return gone.length;
