@@ -35,10 +35,13 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
       method: 'GET',
       path: '/rooms/:roomId/members',
       answer: (request, context) => {
-        // A spread gives each object a shape of its own, which takes as much as all its members.
+        // Not by a spread: it gives each object a shape of its own, which takes as much as all its members.
         const { roomId, userId, waitMs, signal } = queryOf(request, context);
         const query = {
-          ...{ roomId, userId, waitMs, signal },
+          roomId,
+          userId,
+          waitMs,
+          signal,
           membership: membershipOf(request, 'membership'),
           notMembership: membershipOf(request, 'not_membership'),
           at: positionOf(request, context),

@@ -14,6 +14,7 @@ import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type LockedRoom, createRoom, openEpoch, readResync } from '../../store/journal/rooms.ts';
 import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from '../judge/admission.ts';
+import { readCreateEventId } from '../judge/judge-outliers.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
@@ -122,14 +123,12 @@ async function carryLacking(
 
 /** A room keeps its version and its create event: whoever tells of others tells of another room under the same id. */
 async function checkSameRoom(tx: Transaction, join: AnsweredJoin, room: LockedRoom): Promise<void> {
-  const { roomId, resident, template, answer } = join;
+  const { resident, template, answer } = join;
   const { version } = template.rules;
   if (room.roomVersion !== version) throw otherRoom(resident, `version ${version}`, `version ${room.roomVersion}`);
-  if (room.currentState === null) return;
-  const keys = [{ type: 'm.room.create', stateKey: '' }];
-  const [held] = await readSnapshot(tx, roomId, room.currentState, { keys });
-  if (held === undefined || held.eventId === answer.createEventId) return;
-  throw otherRoom(resident, `the create event ${answer.createEventId}`, held.eventId);
+  const own = await readCreateEventId(tx, room);
+  if (own === undefined || own === answer.createEventId) return;
+  throw otherRoom(resident, `the create event ${answer.createEventId}`, own);
 }
 
 /**

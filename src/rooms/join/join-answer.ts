@@ -194,7 +194,7 @@ async function stateOf(
   const judged = await judgeOutliers(store, roomId, template.rules, given, () => undefined);
   const accepted = verdict.state.filter(({ eventId }) => judged.get(eventId)?.verdict === 'accepted');
   if (!accepted.some(({ eventId }) => eventId === verdict.createEvent.eventId)) {
-    const own = await readCreateEventId(store, roomId);
+    const own = await readCreateEventId(store, await readRoom(store, roomId));
     const { eventId } = verdict.createEvent;
     if (own !== undefined && own !== eventId) throw otherRoom(resident, `the create event ${eventId}`, own);
     throw unusable(resident, 'the create event is refused by the auth rules', []);

@@ -12,7 +12,7 @@ import { lookAgainAt } from '../../store/events/corrections.ts';
 import { awaitInTurn } from '../../store/events/left-out.ts';
 import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
-import { readStanding } from '../../store/journal/rooms.ts';
+import { type RoomStanding, readStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type AuthViews, createAuthViews } from './auth-view.ts';
@@ -100,10 +100,13 @@ export async function judgeOutliers(
   return byId;
 }
 
-/** The create event of the room's current state; `undefined`: it has none yet. */
-export async function readCreateEventId(sql: Sql, roomId: RoomId): Promise<EventId | undefined> {
-  const currentState = (await readStanding(sql, roomId))?.currentState ?? null;
-  const [own] = currentState === null ? [] : await readSnapshot(sql, roomId, currentState, { keys: [CREATE] });
+/** The create event of a room by where it stands; `undefined`: it has no state yet. */
+export async function readCreateEventId(
+  sql: Sql,
+  room: Pick<RoomStanding, 'roomId' | 'currentState'> | undefined,
+): Promise<EventId | undefined> {
+  if (room === undefined || room.currentState === null) return undefined;
+  const [own] = await readSnapshot(sql, room.roomId, room.currentState, { keys: [CREATE] });
   return own?.eventId;
 }
 
@@ -120,7 +123,7 @@ async function refuseOtherCreates(
     ({ event, verdict }) => verdict === 'waiting' && event.type === CREATE.type,
   );
   if (unjudged.length === 0) return [];
-  const own = await readCreateEventId(sql, roomId);
+  const own = await readCreateEventId(sql, await readStanding(sql, roomId));
   if (own === undefined) return [];
   const others = unjudged.filter(({ event }) => event.eventId !== own);
   for (const other of others) other.verdict = 'rejected';

@@ -323,8 +323,8 @@ class Turn {
       const reason = waitsFor.length === 0 ? 'its prev_events have just come' : `waits for ${waitsFor[0] ?? ''}`;
       // The gap may have been tried in vain by then; at an event itself the parents may come before the state, from anybody.
       const lookMs = waitsFor.includes(row.eventId) ? restAt(row.ageMs) : Math.max(GAP_LOOK_MS, row.ageMs);
-      const isLast = row.ageMs > LONGEST_STAGED_MS;
-      const again = wait.isForGap ? { delayMs: lookMs } : isLast ? { delayMs: AFTER_OUTAGE_MS } : {};
+      const isAfterOutage = row.ageMs > LONGEST_STAGED_MS;
+      const again = wait.isForGap ? { delayMs: lookMs } : isAfterOutage ? { delayMs: AFTER_OUTAGE_MS } : {};
       this.#aside.push({ nid: row.nid, reason, waitsFor, ...again });
     }
   }
