@@ -1,25 +1,16 @@
 /** Events of which a tampered copy comes first: they are held redacted, judged so, and completed by the copy that is whole. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { type RoomId } from '../../../src/matrix/identifiers.ts';
 import { explainEvent } from '../../../src/rooms/read/explain-event.ts';
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
-import { type Store } from '../../../src/store/open-store.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
 const told: RoomId[] = [];
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore({ onCorrectionDue: (roomId) => told.push(roomId) });
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore({ onCorrectionDue: (roomId) => told.push(roomId) });
+afterAll(() => expectFoldsRebuilt(store));
 
 const BOB = '@bob:there.test';
 const CAROL = '@carol:there.test';

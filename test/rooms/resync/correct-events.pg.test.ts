@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Journalled, type ResyncEvent, type TimelineEvent } from '../../../src/resync/events.ts';
 import { countCorrectionsDue } from '../../../src/store/events/corrections.ts';
@@ -14,21 +14,13 @@ import { awaitedBy, judgeOutliers } from '../../../src/rooms/judge/judge-outlier
 import { rulesOfJoined } from '../../../src/rooms/judge/load-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { setStagedAside, stagePdus } from '../../../src/store/tables/staged-pdus.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, type EventInTest, ME, PartialRoom, member, message } from './partial-room.ts';
 
-let database: TestDatabase;
-let store: Store;
 /** Rooms of which the store's observer was told that something is to be corrected that no entry says. */
 const told: RoomId[] = [];
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore({ onCorrectionDue: (roomId) => told.push(roomId) });
-});
-afterAll(async () => {
-  await expectFoldsRebuilt(store);
-  await database.drop();
-});
+const { store } = await openTestStore({ onCorrectionDue: (roomId) => told.push(roomId) });
+afterAll(() => expectFoldsRebuilt(store));
 
 const BOB = '@bob:there.test';
 const CAROL = '@carol:there.test';

@@ -1,20 +1,13 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Awaited, awaitEvents, awaitInTurn, recordOmissions } from '../../../src/store/events/left-out.ts';
 import { insertPdus, recordOutlierVerdicts } from '../../../src/store/events/pdus.ts';
-import { type Store } from '../../../src/store/open-store.ts';
-import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
+import { openTestStore } from '../../support/postgres.ts';
 import { state } from '../events.ts';
 
-let database: TestDatabase;
-let store: Store;
 /** Rooms of which the store's observer was told that something is to be corrected. */
 const told: RoomId[] = [];
-beforeAll(async () => {
-  database = await createTestDatabase();
-  store = database.openStore({ onCorrectionDue: (roomId) => told.push(roomId) });
-});
-afterAll(() => database.drop());
+const { store } = await openTestStore({ onCorrectionDue: (roomId) => told.push(roomId) });
 
 const roomOf = (name: string): RoomId => `!${name}:there.test` as RoomId;
 const named = (prefix: string, count: number): EventId[] =>
