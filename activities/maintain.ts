@@ -1,8 +1,8 @@
 /**
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers and clients, what was
- * pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events that prove nothing and that nothing needs, what states lacked that
- * nobody asks for any more or that was awaited for too long, chunks of states that nothing names. Never the journal. Before that, what older versions left undone
- * in whole rooms is opened again.
+ * pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events that prove nothing and that nothing
+ * needs, what states lacked that nobody asks for any more or that was awaited for too long, chunks of states that nothing names. Never
+ * the journal. Before that, what older versions left undone in whole rooms is opened again.
  */
 import { type RoomsContext } from '../src/rooms/context.ts';
 import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';

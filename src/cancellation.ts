@@ -10,3 +10,8 @@ export interface Cancellation {
 export interface AbortListener {
   handleEvent(): void;
 }
+
+/** A reason, which may be anything, as an error. */
+export function errorOf(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
+}

@@ -5,10 +5,10 @@
  * thing share their looks (watch.ts). 5,000 waiters that each looked once a second took four fifths of a processor.
  */
 import pg from 'pg';
-import { type Cancellation } from '../cancellation.ts';
+import { type Cancellation, errorOf } from '../cancellation.ts';
 import { NOTIFY_CHANNEL, type Topic } from './journal/positions.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
-import { Watch, errorOf } from './watch.ts';
+import { Watch } from './watch.ts';
 
 export interface Notification {
   readonly topic: Topic;

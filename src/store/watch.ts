@@ -2,7 +2,7 @@
  * One thing that several callers wait for in a room: they share its looks, so that a thousand waiters look as often as one.
  * A waiter is given the result of a look that began after it came, never of an earlier one.
  */
-import { type Cancellation } from '../cancellation.ts';
+import { type Cancellation, errorOf } from '../cancellation.ts';
 
 /** Thousands wait at a time: it has no functions of its own, and no timer. */
 class Waiter<Result> {
@@ -49,11 +49,6 @@ class Waiter<Result> {
     this.#signal.removeEventListener('abort', this);
     this.#watch.leave(this);
   }
-}
-
-/** A reason as an error. */
-export function errorOf(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error(String(reason));
 }
 
 export interface WatchOptions<Result> {

@@ -1,5 +1,5 @@
 /** So many pieces of work at a time; the others wait for their turn, in the order in which they came. */
-import { type Cancellation } from '../cancellation.ts';
+import { type Cancellation, errorOf } from '../cancellation.ts';
 
 export class Turns {
   #free: number;
@@ -35,7 +35,7 @@ export class Turns {
       const gone = {
         handleEvent: (): void => {
           leave();
-          reject(signal.reason instanceof Error ? signal.reason : new Error(String(signal.reason)));
+          reject(errorOf(signal.reason));
         },
       };
       if (signal.aborted) {

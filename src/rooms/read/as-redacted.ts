@@ -1,7 +1,7 @@
 /** Bodies of events as they are given to whoever reads them: what was taken back by who may is redacted. */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type PduBody } from '../../store/events/pdu-bodies.ts';
-import { readRedacted } from '../../store/events/redactions.ts';
+import { type RedactedBody, readRedacted } from '../../store/events/redactions.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type StateEvent } from '../contract.ts';
 
@@ -11,10 +11,12 @@ export async function asRedacted(sql: Sql, roomId: RoomId, bodies: readonly PduB
     sql,
     bodies.map(({ eventId, json }) => ({ eventId, json, roomId })),
   );
-  return bodies.map(({ eventId, json }) => {
-    const taken = redacted.get(eventId);
-    return taken === undefined ? { eventId, json } : { eventId, json: taken.json, redactedBecause: taken.because };
-  });
+  return bodies.map((body) => withoutTaken(body, redacted.get(body.eventId)));
+}
+
+/** One event. `taken`: what is left of it; `undefined`: it was not taken back. */
+export function withoutTaken({ eventId, json }: PduBody, taken: RedactedBody | undefined): StateEvent {
+  return taken === undefined ? { eventId, json } : { eventId, json: taken.json, redactedBecause: taken.because };
 }
 
 /** The same, page by page. */

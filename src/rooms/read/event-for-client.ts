@@ -7,6 +7,7 @@ import { fromStorable } from '../../store/storable-text.ts';
 import { type ClientQuery } from '../client-contract.ts';
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { withoutTaken } from './as-redacted.ts';
 import { type FullStateWaits } from './full-state.ts';
 import { type SharedLooks } from './shared-looks.ts';
 import { type Reader, type Readers, visibilityAt } from './who-may-read.ts';
@@ -41,9 +42,8 @@ export async function eventForClient(
     ({ held, isSeen: seen } = await look());
   }
   if (seen !== true) throw notFound(eventId);
-  const taken = await looks.redacted({ eventId, roomId, json: held.json });
-  if (taken !== undefined) return { ready: true, eventId, json: taken.json, redactedBecause: taken.because };
-  return { ready: true, eventId, json: held.json };
+  const { json } = held;
+  return { ready: true, ...withoutTaken({ eventId, json }, await looks.redacted({ eventId, roomId, json })) };
 }
 
 function notFound(eventId: EventId): RoomError {

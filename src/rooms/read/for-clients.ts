@@ -9,7 +9,7 @@ import { type ClientQuery, type ClientReads, type ClientRows, type MembersQuery 
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { inBatches } from '../in-batches.ts';
-import { redactedPages } from './as-redacted.ts';
+import { redactedPages, withoutTaken } from './as-redacted.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
 import { type SharedLooks, createSharedLooks } from './shared-looks.ts';
@@ -123,12 +123,7 @@ async function stateEvent(
   const body = entry && (await looks.body(entry.nid));
   if (body === undefined) throw new RoomError('unknown-event', `there is no such state in ${roomId}`);
   const { eventId, json } = body;
-  const taken = await looks.redacted({ eventId, roomId, json });
-  return {
-    ready: true,
-    eventId,
-    ...(taken === undefined ? { json } : { json: taken.json, redactedBecause: taken.because }),
-  };
+  return { ready: true, ...withoutTaken({ eventId, json }, await looks.redacted({ eventId, roomId, json })) };
 }
 
 /** Memberships of our own users are known from the first moment: there was none of us in the room before. */

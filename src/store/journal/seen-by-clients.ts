@@ -253,9 +253,7 @@ export async function readNumbered(sql: Sql, nids: Iterable<number>): Promise<Re
     `SELECT nid, event_id AS "eventId", membership, json::text AS json FROM pdus WHERE nid = ANY ($1::bigint[])`,
     [int8Array(wanted)],
   );
-  return new Map(
-    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
-  );
+  return byNumber(rows);
 }
 
 /** As many of the bodies as come to so many bytes, the first of `nids` first: which are absent is left to be read. */
@@ -272,9 +270,7 @@ export async function readNumberedUpTo(
       WHERE bytes <= $2`,
     [int8Array(nids), bytesMax],
   );
-  return new Map(
-    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
-  );
+  return byNumber(rows);
 }
 
 /** Of memberships among some events: whose they are, by number. */
@@ -313,4 +309,13 @@ export async function readResyncs(sql: Sql, roomIds: readonly RoomId[]): Promise
     [roomIds],
   );
   return new Map(rows.map(({ roomId, state }) => [roomId, asResyncState(state)]));
+}
+
+/** Rows of `pdus` by the number of the event, with what they hold of memberships as it was written. */
+export function byNumber<Row extends { readonly nid: number; readonly membership: string | null }>(
+  rows: readonly Row[],
+): ReadonlyMap<number, Row> {
+  return new Map(
+    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
+  );
 }

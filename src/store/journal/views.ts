@@ -3,7 +3,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
-import { fromStorable } from '../storable-text.ts';
+import { byNumber } from './seen-by-clients.ts';
 
 export interface RoomView {
   /** 0: no stay was ever opened. */
@@ -99,9 +99,7 @@ export async function readMembershipsOf(
     `SELECT nid, event_id AS "eventId", membership FROM pdus WHERE nid = ANY ($1::bigint[])`,
     [int8Array(wanted)],
   );
-  return new Map(
-    rows.map((row) => [row.nid, { ...row, membership: row.membership === null ? null : fromStorable(row.membership) }]),
-  );
+  return byNumber(rows);
 }
 
 /**
