@@ -9,6 +9,7 @@ import { type ServerName } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type HealthView, viewHealth } from '../rooms/resync/destination-health.ts';
+import { readRedacted } from '../store/events/redactions.ts';
 import { withTransaction } from '../store/open-store.ts';
 import {
   type Delivery,
@@ -100,12 +101,15 @@ async function send(
   return true;
 }
 
+/** What was taken back since it was said is sent as the redaction leaves it: its id and its signatures are of that. */
 async function contentOf(
   { store, clock, serverName }: SendingContext,
   positions: readonly number[],
 ): Promise<JsonObject> {
-  const pdus = (await readOutgoingBodies(store, positions)).flatMap((json) => {
-    const read = parseJsonObject(json);
+  const said = await readOutgoingBodies(store, positions);
+  const redacted = await readRedacted(store, said);
+  const pdus = said.flatMap(({ eventId, json }) => {
+    const read = parseJsonObject(redacted.get(eventId)?.json ?? json);
     return read.ok ? [read.value] : [];
   });
   return { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };

@@ -74,6 +74,22 @@ export const destinationRooms = pgTable(
 );
 
 /**
+ * Of what `destination_rooms` says that a server is to get, what it is not to: said while it was not in the room, and before it had taken
+ * all of what it was owed before that.
+ */
+export const destinationSkips = pgTable(
+  'destination_skips',
+  {
+    serverName: text('server_name').$type<ServerName>().notNull(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    /** Exclusive. */
+    after: int8().notNull(),
+    upTo: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.serverName, table.roomId, table.after] })],
+);
+
+/**
  * Servers that get something from us. Apart from `destinations`, whose rows go when a server answers anything: that it answers
  * questions does not say that it takes transactions.
  */

@@ -4,6 +4,7 @@
  */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { type GivenBody } from '../events/redactions.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
@@ -98,7 +99,7 @@ export async function becameWhole(sql: Sql, roomId: RoomId, after: number, upTo:
   return rows.length > 0;
 }
 
-/** What servers are owed of a room: its events in `(after, upTo]`. */
+/** What servers are owed of a room: its events in `(after, upTo]`, and of what they were not owed before that still nothing. */
 export interface Owed {
   readonly servers: readonly ServerName[];
   readonly after: number;
@@ -114,6 +115,14 @@ export async function shareOut(tx: Transaction, room: OutgoingRoom, owed: readon
       `WITH server AS (SELECT DISTINCT name FROM unnest($2::text[]) AS i(name) ORDER BY name), known AS (
          INSERT INTO deliveries (server_name, leased_until, failures, retry_at)
          SELECT name, 0, 0, 0 FROM server ON CONFLICT DO NOTHING
+       ), skipped AS (
+         INSERT INTO destination_skips (server_name, room_id, after, up_to)
+         SELECT d.server_name, d.room_id, d.owed, $3::bigint
+           FROM server s JOIN destination_rooms d ON d.server_name = s.name AND d.room_id = $1
+          WHERE d.sent < d.owed AND d.owed < $4::bigint AND ($5::bigint IS NULL OR d.owed < $5::bigint)
+            AND EXISTS (SELECT FROM outgoing_events o
+                         WHERE o.room_id = $1 AND o.position > d.owed AND o.position <= $3::bigint)
+         ON CONFLICT DO NOTHING
        )
        INSERT INTO destination_rooms AS d (server_name, room_id, sent, owed)
        SELECT name, $1, $3::bigint, $4::bigint FROM server
@@ -162,6 +171,14 @@ export interface OwedEvent {
   readonly roomId: RoomId;
 }
 
+/** Events that are owed to a server, `$1`, and have not been refused since. */
+const OWED = `
+    FROM destination_rooms r JOIN outgoing_events o ON o.room_id = r.room_id AND o.position > r.sent AND o.position <= r.owed
+    JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.verdict = 'accepted'
+   WHERE r.server_name = $1 AND r.sent < r.owed
+     AND NOT EXISTS (SELECT FROM destination_skips s WHERE s.server_name = $1 AND s.room_id = r.room_id
+                        AND s.after < o.position AND s.up_to >= o.position)`;
+
 /** The first ones owed to a server, in order; `newest`: of each room the newest one alone. */
 export async function readOwedEvents(
   sql: Sql,
@@ -169,27 +186,23 @@ export async function readOwedEvents(
   limit: number,
   newest: boolean,
 ): Promise<OwedEvent[]> {
-  const owed = `
-    FROM destination_rooms r JOIN outgoing_events o ON o.room_id = r.room_id AND o.position > r.sent AND o.position <= r.owed
-    JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.verdict = 'accepted'
-   WHERE r.server_name = $1 AND r.sent < r.owed`;
   return sql.query<OwedEvent>(
     newest
-      ? `SELECT * FROM (SELECT DISTINCT ON (r.room_id) o.position, o.room_id AS "roomId" ${owed}
+      ? `SELECT * FROM (SELECT DISTINCT ON (r.room_id) o.position, o.room_id AS "roomId" ${OWED}
                          ORDER BY r.room_id, o.position DESC) AS of_rooms ORDER BY position LIMIT $2`
-      : `SELECT o.position, o.room_id AS "roomId" ${owed} ORDER BY o.position LIMIT $2`,
+      : `SELECT o.position, o.room_id AS "roomId" ${OWED} ORDER BY o.position LIMIT $2`,
     [serverName, limit],
   );
 }
 
-/** The texts of outgoing events, in the order of their positions. */
-export async function readOutgoingBodies(sql: Sql, positions: readonly number[]): Promise<string[]> {
-  const rows = await sql.query<{ json: string }>(
-    `SELECT p.json::text AS json FROM outgoing_events o JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
+/** Outgoing events as they were said, in the order of their positions. */
+export async function readOutgoingBodies(sql: Sql, positions: readonly number[]): Promise<GivenBody[]> {
+  return sql.query<GivenBody>(
+    `SELECT o.event_id AS "eventId", o.room_id AS "roomId", p.json::text AS json
+       FROM outgoing_events o JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
       WHERE o.position = ANY ($1::bigint[]) ORDER BY o.position`,
     [int8Array(positions)],
   );
-  return rows.map(({ json }) => json);
 }
 
 /** Notes a transaction before it is sent: whoever sends it again sends the same. Renews the lease. */
@@ -207,6 +220,10 @@ export async function recordTransaction(
   );
 }
 
+/** Of a server, `$1`, in rooms that are `settled` so far. */
+const FORGET_SKIPS = `DELETE FROM destination_skips s USING settled
+   WHERE s.server_name = $1 AND s.room_id = settled.room_id AND s.up_to <= settled.sent`;
+
 /** The server has taken a transaction, or never will: what it held is sent. */
 export async function settleTransaction(
   tx: Transaction,
@@ -214,10 +231,12 @@ export async function settleTransaction(
   positions: readonly number[],
 ): Promise<void> {
   await tx.query(
-    `UPDATE destination_rooms r SET sent = greatest(r.sent, s.position)
-       FROM (SELECT room_id, max(position) AS position FROM outgoing_events
-              WHERE position = ANY ($2::bigint[]) GROUP BY room_id) AS s
-      WHERE r.server_name = $1 AND r.room_id = s.room_id`,
+    `WITH settled AS (
+       UPDATE destination_rooms r SET sent = greatest(r.sent, s.position)
+         FROM (SELECT room_id, max(position) AS position FROM outgoing_events
+                WHERE position = ANY ($2::bigint[]) GROUP BY room_id) AS s
+        WHERE r.server_name = $1 AND r.room_id = s.room_id RETURNING r.room_id, r.sent
+     ) ${FORGET_SKIPS}`,
     [serverName, int8Array(positions)],
   );
   await tx.query(
@@ -230,11 +249,11 @@ export async function settleTransaction(
 /** Nothing of what is owed is to be sent any more: it was rejected since. */
 export async function settleOwed(sql: Sql, serverName: ServerName): Promise<void> {
   await sql.query(
-    `UPDATE destination_rooms r SET sent = owed
-      WHERE server_name = $1 AND sent < owed
-        AND NOT EXISTS (SELECT FROM outgoing_events o
-                          JOIN event_states e ON e.event_id = o.event_id AND e.room_id = o.room_id AND e.verdict = 'accepted'
-                         WHERE o.room_id = r.room_id AND o.position > r.sent AND o.position <= r.owed)`,
+    `WITH settled AS (
+       UPDATE destination_rooms d SET sent = owed
+        WHERE server_name = $1 AND sent < owed AND NOT EXISTS (SELECT ${OWED} AND r.room_id = d.room_id)
+       RETURNING room_id, sent
+     ) ${FORGET_SKIPS}`,
     [serverName],
   );
 }
