@@ -174,7 +174,7 @@ module.exports = {
       'sync-asks-nobody',
       'A sync never asks the network and takes no lock of a room: it knows the store, and what accounts keep for clients.',
       '^src/sync/',
-      '^(workflows/|activities/|src/(?!sync/|store/|matrix/|resync/|accounts/account-data\\.ts|cancellation\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!lru-cache/))',
+      '^(workflows/|activities/|src/(?!sync/|store/|matrix/|resync/|accounts/account-data\\.ts|cancellation\\.ts|clock\\.ts|invariant\\.ts|turns\\.ts)|node_modules/(?!lru-cache/))',
     ),
     forbid(
       'temporal-knows-no-use-case',

@@ -10,7 +10,7 @@ import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type KeyAsker } from '../verification/contract.ts';
-import { type Turns, createTurns } from './turns.ts';
+import { type Turns, createTurns } from '../turns.ts';
 
 /** Servers asked at a time; each costs a name look-up and a TLS handshake. */
 const PLACES = 48;

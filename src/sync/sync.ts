@@ -10,18 +10,18 @@ import { CountedEvents } from './counted-events.ts';
 import { readRestOfStates } from './rest-of-states.ts';
 import { SentMembers } from './sent-members.ts';
 import { parseToken } from './token.ts';
-import { Turns } from './turns.ts';
+import { type Turns, createTurns, takeTurn } from '../turns.ts';
 
 /** Between two looks while nothing can be heard, milliseconds. */
 const POLL_MS = 1_000;
 
-/** Looks that name whole states with all their members: as many numbers as there are members of a user's rooms, in memory. */
+/** Looks that name whole states with all their members: as many numbers as there are members of a user's rooms, in memory. Users take turns. */
 const WHOLE_LOOKS = 2;
 
 /** Syncs of one process. Asks no network and takes no room's lock. */
 export function createSync(context: SyncContext): Sync {
   const kept = { sent: new SentMembers(), counted: new CountedEvents() };
-  const wholeLooks = new Turns(WHOLE_LOOKS);
+  const wholeLooks = createTurns(WHOLE_LOOKS);
   return {
     sync: (request) => sync(context, kept, wholeLooks, request),
     positionOf: (token) => parseToken(token, 'at').position,
@@ -46,8 +46,13 @@ async function sync(
     restOfStates: rest.length === 0 ? null : readRestOfStates(store, rest, filter),
   });
   if (since === null || request.isFullState) {
-    const isLazy = filter.state.lazyLoadMembers;
-    return answerOf(isLazy ? await lookOnce() : await wholeLooks.during(signal, lookOnce));
+    if (filter.state.lazyLoadMembers) return answerOf(await lookOnce());
+    const leave = await takeTurn(wholeLooks, userId, signal);
+    try {
+      return answerOf(await lookOnce());
+    } finally {
+      leave();
+    }
   }
   if (request.timeoutMs <= 0) return answerOf(await lookOnce());
 

@@ -5,7 +5,6 @@ import { type UserId } from '../../src/matrix/identifiers.ts';
 import { createNotifier } from '../../src/store/notify.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { createSync } from '../../src/sync/sync.ts';
-import { Turns } from '../../src/sync/turns.ts';
 import { startClientApi } from '../client-api/client.ts';
 import { ME, PartialRoom, member } from '../rooms/resync/partial-room.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
@@ -95,25 +94,4 @@ test('as one JSON document, in which nothing is missing and nothing stands twice
     }
     expect(body['next_batch']).toMatch(/^s1_/);
   }
-});
-
-test('so many look at a time; who goes away before his turn is not waited for, and a failure keeps nobody waiting', async () => {
-  const turns = new Turns(1);
-  const signal = new AbortController().signal;
-  const order: string[] = [];
-  let end = (): void => undefined;
-  const first = turns.during(signal, () => new Promise<void>((resolve) => (end = resolve)));
-  const gone = new AbortController();
-  const never = turns.during(gone.signal, () => Promise.resolve(order.push('never')));
-  const failing = turns.during(signal, () => Promise.reject(new Error(String(order.push('failing')))));
-  const last = turns.during(signal, () => Promise.resolve(order.push('last')));
-  gone.abort(new Error('gone'));
-  await expect(never).rejects.toThrow('gone');
-  expect(order).toEqual([]);
-  end();
-  await first;
-  await expect(failing).rejects.toThrow('1');
-  await last;
-  expect(order).toEqual(['failing', 'last']);
-  await expect(turns.during(gone.signal, () => Promise.resolve(order.push('free')))).resolves.toBe(3);
 });

@@ -8,9 +8,9 @@
  * while gives his place back, goes on waiting for his answer, and queues behind the others when it comes; until he has a place
  * again, nothing more of it is read. The server is asked for no more states meanwhile.
  */
-import { type Turns, createTurns } from '../../federation/turns.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { onAbort } from '../../on-abort.ts';
+import { createTurns, takeTurn } from '../../turns.ts';
 
 /** As long as a busy server may take for one of many small answers. */
 const QUIET_MS = 15_000;
@@ -61,9 +61,9 @@ export function createFetchPlaces({ inAll, ofServer }: { inAll: number; ofServer
       if (signal.aborted) leaving.abort(signal.reason);
       const inVain = (): void => leaving.abort(new NoPlaceError(`${server} has its share of the places`));
       const timer = waitMs === undefined ? undefined : setTimeout(inVain, waitMs);
-      const takePlace = (): Promise<() => void> => take(places, server, leaving.signal, isUrgent);
+      const takePlace = (): Promise<() => void> => takeTurn(places, server, leaving.signal, isUrgent);
       try {
-        const leaveServer = await take(atServer, server, leaving.signal, isUrgent);
+        const leaveServer = await takeTurn(atServer, server, leaving.signal, isUrgent);
         try {
           const { place, leave } = holdPlace(await takePlace(), takePlace);
           clearTimeout(timer);
@@ -82,27 +82,6 @@ export function createFetchPlaces({ inAll, ofServer }: { inAll: number; ofServer
       }
     },
   };
-}
-
-/** Waits for a turn of the server's; gives what ends it. Rejects with the signal's reason. */
-function take(
-  turns: Turns,
-  server: ServerName,
-  signal: AbortSignal,
-  isUrgent: (() => boolean) | undefined,
-): Promise<() => void> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) {
-      reject(signal.reason as Error);
-      return;
-    }
-    const forget = onAbort(signal, () => reject(signal.reason as Error));
-    const begin = (): Promise<void> => {
-      forget();
-      return signal.aborted ? Promise.resolve() : new Promise(resolve);
-    };
-    turns.run(server, begin, isUrgent);
-  });
 }
 
 /** `first` gives the place back that was had. */

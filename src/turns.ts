@@ -1,4 +1,6 @@
 /** Places for work that takes long, taken by turns: a group of which much waits keeps no other group waiting. */
+import { type Cancellation, errorOf } from './cancellation.ts';
+
 export interface Turns {
   /** Runs `task`, which never rejects, when its group has a place. `isUrgent` is asked each time that a place is free. */
   run(group: string, task: () => Promise<void>, isUrgent?: () => boolean): void;
@@ -59,6 +61,28 @@ export function createTurns(placesMax: number, ofGroupMax = placesMax): Turns {
       startMore();
     },
   };
+}
+
+/** Waits for a turn of the group's; gives what ends it. Rejects with the signal's reason. */
+export function takeTurn(
+  turns: Turns,
+  group: string,
+  signal: Cancellation,
+  isUrgent?: () => boolean,
+): Promise<() => void> {
+  return new Promise((resolve, reject) => {
+    const gone = { handleEvent: (): void => reject(errorOf(signal.reason)) };
+    if (signal.aborted) {
+      gone.handleEvent();
+      return;
+    }
+    signal.addEventListener('abort', gone);
+    const begin = (): Promise<void> => {
+      signal.removeEventListener('abort', gone);
+      return signal.aborted ? Promise.resolve() : new Promise(resolve);
+    };
+    turns.run(group, begin, isUrgent);
+  });
 }
 
 /** The first urgent one, with its place among those of its group. */
