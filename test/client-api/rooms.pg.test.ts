@@ -1,5 +1,8 @@
 import { afterAll, expect, test } from 'vitest';
 import { ROOM_VERSIONS } from '../../src/matrix/room-versions.ts';
+import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { lockRoom, readJoinedRooms } from '../../src/store/journal/rooms.ts';
+import { withTransaction } from '../../src/store/open-store.ts';
 import { expectFoldsRebuilt } from '../support/folds.ts';
 import { openTestStore } from '../support/postgres.ts';
 import { type Answer, type TestClient, startClientApi } from './client.ts';
@@ -104,6 +107,11 @@ test('a room that cannot be is not made', async () => {
     [{ invite: ['nobody'] }, 400, 'M_INVALID_PARAM'],
     [{ preset: 'palace' }, 400, 'M_BAD_JSON'],
     [{ initial_state: [{ type: 'm.room.name' }] }, 400, 'M_MISSING_PARAM'],
+    [
+      { initial_state: [{ type: 'm.room.member', state_key: '@far:away.test', content: { membership: 'invite' } }] },
+      400,
+      'M_INVALID_PARAM',
+    ],
     [{ power_level_content_override: { users: 3 } }, 400, 'M_INVALID_PARAM'],
     [
       { power_level_content_override: { users: { [alice.id]: 0 }, state_default: 50 }, name: 'mine' },
@@ -218,6 +226,80 @@ test('a new name is told to every room that the user is in', async () => {
       .poll(async () => (await stateOf(roomId)).get(`m.room.member ${alice.id}`))
       .toEqual({ membership: 'join', displayname: 'Alice' });
   }
+});
+
+test('a new name puts nobody back into a room that he has left meanwhile, and of several the last one stays', async () => {
+  const client = await startClientApi(store);
+  const [alice, bob] = [await userOf(client, 'alice'), await userOf(client, 'bob')];
+  const made = [];
+  for (let i = 0; i < 3; i += 1) {
+    const roomId = made200(await bob.post('/createRoom', { preset: 'public_chat' }));
+    expect((await alice.post(`/join/${roomId}`)).status).toBe(200);
+    made.push(roomId);
+  }
+  const [first, left, last] = (await readJoinedRooms(store, alice.id as UserId)) as [RoomId, RoomId, RoomId];
+  expect([first, left, last].sort()).toEqual(made.sort());
+  const name = async (displayname: string): Promise<void> =>
+    expect((await alice.put(`/profile/${alice.id}/displayname`, { displayname })).status).toBe(200);
+  // The first room keeps whoever tells of it waiting.
+  await withTransaction(store, async (tx) => {
+    await lockRoom(tx, first);
+    await name('Early');
+    await name('Late');
+    expect((await alice.post(`/rooms/${left}/leave`)).status).toBe(200);
+  });
+  for (const roomId of [first, last]) {
+    await expect
+      .poll(async () => (await stateOf(roomId)).get(`m.room.member ${alice.id}`))
+      .toEqual({ membership: 'join', displayname: 'Late' });
+  }
+  expect((await stateOf(left)).get(`m.room.member ${alice.id}`)).toEqual({ membership: 'leave' });
+  const said = await store.query<{ json: string }>(
+    `SELECT json::text AS json FROM pdus WHERE room_id = $1 AND sender = $2 AND membership = 'join'`,
+    [last, alice.id],
+  );
+  expect(said.filter(({ json }) => json.includes('Early'))).toEqual([]);
+});
+
+test('a membership that is said as state lets nobody in whom a join would not, and invites nobody from elsewhere', async () => {
+  const client = await startClientApi(store);
+  const [alice, bob] = [await userOf(client, 'alice'), await userOf(client, 'bob')];
+  const space = made200(await alice.post('/createRoom', {}));
+  const rule = { join_rule: 'restricted', allow: [{ type: 'm.room_membership', room_id: space }] };
+  const roomId = made200(
+    await alice.post('/createRoom', { initial_state: [{ type: 'm.room.join_rules', state_key: '', content: rule }] }),
+  );
+  const own = `/rooms/${roomId}/state/m.room.member/${bob.id}`;
+  const join = { membership: 'join', join_authorised_via_users_server: alice.id };
+  const before = await stateOf(roomId);
+  expect(await bob.put(own, join)).toMatchObject({ status: 403, body: { errcode: 'M_FORBIDDEN' } });
+  const invited = `/rooms/${roomId}/state/m.room.member/@far:away.test`;
+  expect(await alice.put(invited, { membership: 'invite' })).toMatchObject({ status: 400 });
+  expect(await stateOf(roomId)).toEqual(before);
+  // Who is in may be called otherwise in one room.
+  const named = { membership: 'join', displayname: 'Alice here' };
+  expect((await alice.put(`/rooms/${roomId}/state/m.room.member/${alice.id}`, named)).status).toBe(200);
+  expect((await stateOf(roomId)).get(`m.room.member ${alice.id}`)).toEqual(named);
+});
+
+test('nobody takes back what others said by a redaction that is sent as another event', async () => {
+  const client = await startClientApi(store);
+  const [alice, bob] = [await userOf(client, 'alice'), await userOf(client, 'bob')];
+  const room = { preset: 'public_chat', power_level_content_override: { state_default: 0 } };
+  const roomId = made200(await alice.post('/createRoom', room));
+  await bob.post(`/join/${roomId}`);
+  const say = async (by: User, txnId: string, body: string): Promise<string> =>
+    (await by.put(`/rooms/${roomId}/send/m.room.message/${txnId}`, { body })).body['event_id'] as string;
+  const [of, own] = [await say(alice, '1', 'of Alice'), await say(bob, '1', 'of Bob')];
+  const forbidden = { status: 403, body: { errcode: 'M_FORBIDDEN' } };
+  for (const path of [`redact/${encodeURIComponent(of)}/2`, 'send/m.room.redaction/3', 'state/m.room.redaction/x']) {
+    expect([path, await bob.put(`/rooms/${roomId}/${path}`, { redacts: of })]).toMatchObject([path, forbidden]);
+  }
+  const read = async (eventId: string): Promise<unknown> =>
+    (await bob.get(`/rooms/${roomId}/event/${encodeURIComponent(eventId)}`)).body['content'];
+  expect(await read(of)).toEqual({ body: 'of Alice' });
+  expect((await bob.put(`/rooms/${roomId}/send/m.room.redaction/4`, { redacts: own })).status).toBe(200);
+  expect(await read(own)).toEqual({});
 });
 
 test('whoever sends or joins too much is told to wait', async () => {

@@ -113,12 +113,17 @@ function inviteContent({ isDirect }: RoomWish): JsonObject {
   return { membership: 'invite', ...(isDirect ? { is_direct: true } : {}) };
 }
 
-/** Why creation content or an override of the power levels makes no room; `undefined`: it may. */
-export function objectionTo(wish: Pick<RoomWish, 'creationContent' | 'powerLevelOverride'>): string | undefined {
+/** Why creation content, an override of the power levels or first state makes no room; `undefined`: it may. */
+export function objectionTo(
+  wish: Pick<RoomWish, 'creationContent' | 'powerLevelOverride' | 'initialState'>,
+): string | undefined {
   const { users } = wish.powerLevelOverride;
   if (users !== undefined && !isJsonObject(users)) return 'power_level_content_override.users is not an object';
   const { additional_creators: creators, 'm.federate': isFederated = true } = wish.creationContent;
   if (typeof isFederated !== 'boolean') return 'creation_content.m.federate is neither true nor false';
   if (creators !== undefined && !Array.isArray(creators)) return 'creation_content.additional_creators is not a list';
+  if (wish.initialState.some(({ type }) => type === 'm.room.member')) {
+    return 'initial_state says no memberships: invite does';
+  }
   return undefined;
 }

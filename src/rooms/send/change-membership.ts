@@ -1,5 +1,6 @@
 /** Leaving, and what users of this server do to the memberships of others. All of it is local: nobody is asked, and nothing waits. */
-import { type EventId, type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
+import { type Draft } from '../../matrix/compose.ts';
+import { type EventId, type RoomId, type UserId, domainOf, parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type LockedRoom, isAnybodyIn, readLocalMember } from '../../store/journal/rooms.ts';
 import { type Sql, type Transaction } from '../../store/open-store.ts';
@@ -17,9 +18,7 @@ const REACHABLE: ReadonlySet<string> = new Set(['join', 'invite', 'knock']);
 export async function changeMembership(context: SendContext, change: MembershipChange): Promise<void> {
   const { roomId, sender, act, reason, isDirect } = change;
   const userId = act === 'leave' ? sender : change.userId;
-  if (act === 'invite' && domainOf(userId) !== context.serverName) {
-    throw new RoomError('invalid', 'users of other servers cannot be invited from here yet');
-  }
+  if (act === 'invite') requireOurs(context, userId);
   const content: JsonObject = {
     membership: MEMBERSHIP_AFTER[act],
     ...(reason === undefined ? {} : { reason }),
@@ -32,6 +31,38 @@ export async function changeMembership(context: SendContext, change: MembershipC
     { sender, type: 'm.room.member', stateKey: userId, content },
     { isSaid: (tx, room) => isChanged(tx, room, act, userId) },
   );
+}
+
+/**
+ * Sends state that a user names himself. Memberships are state, too: what a join or an invitation asks besides the auth rules is not gone
+ * round by it. A join is what keeps one in; in, one comes by `join`, which knows whom a restricted room lets in, and asks a resident where
+ * the room is partial.
+ *
+ * @throws RoomError as `sendEvent` and `changeMembership` do
+ */
+export async function sendState(
+  context: SendContext,
+  roomId: RoomId,
+  draft: Draft & { readonly stateKey: string },
+): Promise<EventId> {
+  const { type, stateKey, sender, content } = draft;
+  const membership = type === 'm.room.member' ? content['membership'] : undefined;
+  if (membership === 'invite') requireOurs(context, stateKey);
+  const isJoin = membership === 'join';
+  return sendEvent(context, roomId, draft, isJoin ? { isSaid: (tx) => requireJoined(tx, roomId, sender) } : {});
+}
+
+/** Who is in a room says there what he is; under the room's lock. */
+export async function requireJoined(tx: Transaction, roomId: RoomId, userId: UserId): Promise<undefined> {
+  if ((await readLocalMember(tx, roomId, userId)) !== 'join') {
+    throw new RoomError('forbidden', `${userId} is not in ${roomId}`);
+  }
+}
+
+function requireOurs({ serverName }: SendContext, userId: string): void {
+  const parsed = parseUserId(userId);
+  if (parsed !== undefined && domainOf(parsed) === serverName) return;
+  throw new RoomError('invalid', 'users of other servers cannot be invited from here yet');
 }
 
 /** Of a room in which nobody of us is any more: who has left it has nothing to do. */

@@ -1,10 +1,17 @@
 /** What users of this server do in rooms, put together for the edge that they come through. */
-import { redaction } from '../../matrix/compose.ts';
+import { type Draft, redaction } from '../../matrix/compose.ts';
 import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
-import { type EventId, type RoomAlias, type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
+import {
+  type EventId,
+  type RoomAlias,
+  type RoomId,
+  type UserId,
+  parseEventId,
+  parseRoomId,
+} from '../../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { readPdus } from '../../store/events/pdus.ts';
-import { readJoinedRooms, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
+import { readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { readAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientActs, type ClientJoin, type ClientSender } from '../client-contract.ts';
@@ -13,9 +20,10 @@ import { RoomError } from '../error.ts';
 import { joinLocally } from '../join/join-locally.ts';
 import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
 import { markRead } from '../read/mark-read.ts';
-import { changeMembership } from './change-membership.ts';
+import { changeMembership, sendState } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
 import { type SendContext, notThere, sendEvent } from './send-event.ts';
+import { createProfileTeller } from './tell-profile.ts';
 
 export interface ActsOptions {
   readonly join: (request: JoinRequest) => Promise<JoinedRoom>;
@@ -24,21 +32,21 @@ export interface ActsOptions {
 /** `join`: as it is counted and let in by turns. */
 export function clientActs(context: SendContext, { join }: ActsOptions): ClientActs {
   return {
-    sendMessage: ({ userId, deviceId, txnId }, roomId, type, content) =>
-      sendEvent(
-        context,
-        roomId,
-        { sender: userId, type, content },
-        { transaction: { userId, deviceId, roomId, txnId } },
-      ),
-    sendState: (sender, roomId, { type, stateKey }, content) =>
-      sendEvent(context, roomId, { sender, type, stateKey, content }),
+    sendMessage: async ({ userId, deviceId, txnId }, roomId, type, content) => {
+      await requireMaySay(context, roomId, userId, { type, content });
+      const transaction = { userId, deviceId, roomId, txnId };
+      return sendEvent(context, roomId, { sender: userId, type, content }, { transaction });
+    },
+    sendState: async (sender, roomId, { type, stateKey }, content) => {
+      await requireMaySay(context, roomId, sender, { type, content });
+      return sendState(context, roomId, { sender, type, stateKey, content });
+    },
     redact: (from, roomId, redacts, content) => redact(context, from, roomId, redacts, content),
     createRoom: (wish) => createRoom(context, wish),
     join: (request) => joinHereOrThere(context, request, join),
     changeMembership: (change) => changeMembership(context, change),
     markRead: (userId, roomId, marks) => markRead(context.store, userId, roomId, marks),
-    tellProfile: (userId, profile) => void tellProfile(context, userId, profile),
+    tellProfile: createProfileTeller(context),
   };
 }
 
@@ -68,6 +76,18 @@ async function redact(
   return sendEvent(context, roomId, redaction({ sender: userId, content }, redacts, rules), { transaction });
 }
 
+/** What is said as any other event, and takes back what somebody said, is held to what taking back asks. */
+async function requireMaySay(
+  context: SendContext,
+  roomId: RoomId,
+  userId: UserId,
+  { type, content }: Pick<Draft, 'type' | 'content'>,
+): Promise<void> {
+  const redacts = type === 'm.room.redaction' ? parseEventId(content['redacts']) : undefined;
+  const room = redacts === undefined ? undefined : await readStanding(context.store, roomId);
+  if (redacts !== undefined && room !== undefined) await requireMayRedact(context, room, userId, redacts);
+}
+
 /**
  * Redactions are no matter of the auth rules from version 3 on: one that its sender may not make takes nothing back. Whose event it
  * is that we do not hold is for those to say who do.
@@ -95,19 +115,4 @@ async function requireMayRedact(
   const levels = powerLevelsOf(create, at, rules);
   if (atLeast(levels.ofUser(userId), levels.toDo('redact'))) return;
   throw new RoomError('forbidden', `${userId} may redact nobody else's events there`);
-}
-
-/** Each room on its own: where he may not say anything now, he is called there what he was. */
-async function tellProfile(context: SendContext, userId: UserId, profile: JsonObject): Promise<void> {
-  const { store, logger } = context;
-  const content = { ...profile, membership: 'join' };
-  try {
-    for (const roomId of await readJoinedRooms(store, userId)) {
-      await sendEvent(context, roomId, { sender: userId, type: 'm.room.member', stateKey: userId, content }).catch(
-        (error: unknown) => logger.warn({ err: error, roomId, userId }, 'a room was not told of a new profile'),
-      );
-    }
-  } catch (error) {
-    logger.warn({ err: error, userId }, 'rooms were not told of a new profile');
-  }
 }
