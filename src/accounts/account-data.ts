@@ -11,6 +11,7 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type Sql } from '../store/open-store.ts';
 import {
   type AccountDataRow,
+  countOtherAccountData,
   readAccountData,
   readAccountDataBetween,
   upsertAccountData,
@@ -23,6 +24,9 @@ const PUSH_RULES = 'm.push_rules';
 /** Which the server writes, by endpoints of their own. */
 const RESERVED = new Set([PUSH_RULES, 'm.fully_read']);
 const TYPE_BYTES_MAX = 255;
+/** All of a user together, who is given it at once when he begins; what a row takes besides is counted with it. */
+const ACCOUNT_DATA_BYTES_MAX = 16 * 1024 * 1024;
+const ROW_BYTES = 256;
 /** All changes of a user together: rules are asked for each event. */
 const PUSH_RULES_BYTES_MAX = 256 * 1024;
 
@@ -38,9 +42,13 @@ export async function setAccountData(
   if (Buffer.byteLength(type) > TYPE_BYTES_MAX) {
     throw new AccountError('invalid', `a type has at most ${TYPE_BYTES_MAX} bytes`);
   }
+  const json = canonicalJson(content);
   await store.inTransaction(async (tx) => {
-    upsertAccountData(tx, userId, { roomId, type, content: canonicalJson(content) });
-    return Promise.resolve();
+    const others = await countOtherAccountData(tx, userId, roomId, type);
+    if (others.bytes + Buffer.byteLength(json) + ROW_BYTES * others.rows > ACCOUNT_DATA_BYTES_MAX) {
+      throw new AccountError('invalid', `a user has at most ${ACCOUNT_DATA_BYTES_MAX} bytes of account data in all`);
+    }
+    upsertAccountData(tx, userId, { roomId, type, content: json });
   });
 }
 

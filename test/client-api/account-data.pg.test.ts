@@ -32,6 +32,20 @@ describe('account data', () => {
     expect((await client.ask('GET', ofRoom, undefined, token)).body).toEqual({});
   });
 
+  test('of a user is kept up to sixteen megabytes in all, and what is there may be said otherwise', async () => {
+    const client = await startClientApi(store);
+    const token = await client.user('hoarder');
+    const put = async (type: string, length: number): Promise<unknown> => {
+      const path = `${V3}/user/@hoarder:here.test/account_data/${type}`;
+      const { status, body } = await client.ask('PUT', path, { data: 'x'.repeat(length) }, token);
+      return [status, body['errcode']];
+    };
+    for (let i = 0; i < 16; i += 1) expect(await put(`t${i}`, 1_040_000)).toEqual([200, undefined]);
+    expect(await put('one.more', 1_040_000)).toEqual([400, 'M_INVALID_PARAM']);
+    expect(await put('t0', 1_040_001)).toEqual([200, undefined]);
+    expect(await put('small', 10)).toEqual([200, undefined]);
+  });
+
   test('has a position of the one counter, by which it is told, and push rules are told with it', async () => {
     const client = await startClientApi(store);
     const token = await client.user('leela');

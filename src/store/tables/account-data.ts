@@ -41,6 +41,21 @@ export function upsertAccountData(
   });
 }
 
+/** How much a user has besides what is kept under a type. */
+export async function countOtherAccountData(
+  sql: Sql,
+  userId: UserId,
+  roomId: RoomId | null,
+  type: string,
+): Promise<{ readonly rows: number; readonly bytes: number }> {
+  const [row] = await sql.query<{ rows: number; bytes: number }>(
+    `SELECT count(*) AS rows, coalesce(sum(octet_length(content::text)), 0)::bigint AS bytes FROM account_data
+      WHERE user_id = $1 AND NOT (room_id = $2 AND type = $3)`,
+    [userId, roomId ?? '', storable(type)],
+  );
+  return row ?? { rows: 0, bytes: 0 };
+}
+
 /** What is kept under a type; `undefined`: nothing. */
 export async function readAccountData(
   sql: Sql,
