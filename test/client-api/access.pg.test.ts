@@ -72,7 +72,7 @@ test("no endpoint lets a user or an administrator at what is another user's", as
   expect((await client.ask('GET', '/_matrix/client/v3/account/whoami', undefined, victim)).status).toBe(200);
 });
 
-test('every path refuses methods that it has not with 405, before anybody shows a token', async () => {
+test('every path refuses methods that it has not with 405, before anybody shows a token, and tells web pages that they may ask', async () => {
   const client = await startClientApi(store);
   const endpoints = [...OPEN_ENDPOINTS, ...USER_ENDPOINTS];
   for (const path of new Set(endpoints.map((endpoint) => endpoint.path))) {
@@ -81,5 +81,7 @@ test('every path refuses methods that it has not with 405, before anybody shows 
       const { status, body } = await client.ask(method, filled(path));
       expect([method, path, status, body['errcode']]).toEqual([method, path, 405, 'M_UNRECOGNIZED']);
     }
+    const { status, headers } = await client.ask('OPTIONS', filled(path));
+    expect([path, status, headers.get('access-control-allow-origin')]).toEqual([path, 204, '*']);
   }
 });

@@ -37,6 +37,14 @@ test('the page of the client API lists each endpoint once, and those that are th
   expect(old.sort()).toEqual(alsoOld.sort());
 });
 
+test('the page says of each chapter that lacks something what it lacks, and why', async () => {
+  const [, ...chapters] = (await readFile(PAGE, 'utf8')).split(/^## /m);
+  for (const chapter of chapters.filter((text) => /\| no *\|$/m.test(text))) {
+    const [name = '', ...before] = chapter.slice(0, chapter.indexOf('\n|')).split('\n');
+    expect([name, before.join('').trim()]).not.toEqual([name, '']);
+  }
+});
+
 test('what the page says is not there is unrecognized, under r0 too', async () => {
   const app = createClientServer({ ...bareOptions() });
   onTestFinished(() => app.close());
