@@ -8,7 +8,7 @@ import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { readRedacted } from '../store/events/redactions.ts';
-import { readNumbered, readNumberedUpTo, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
+import { readNumberedUpTo, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { readPlaces, readStateKeys } from '../store/snapshots/state-keys.ts';
@@ -18,14 +18,8 @@ import { readKeyCounts } from '../store/tables/device-keys.ts';
 import { type RoomPart, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { SyncError } from './error.ts';
 import { type SyncFilter, passes, passesRoom } from '../matrix/client/filter.ts';
-import {
-  type RoomSpan,
-  type RoomsQuery,
-  type SpokenSpan,
-  readSpans,
-  readSpokenIn,
-  readStateParts,
-} from './read-rooms.ts';
+import { type SpokenSpan, readSpokenIn, readStateParts } from './read-rooms.ts';
+import { type RoomSpan, type RoomsQuery, readSpans } from './read-spans.ts';
 import { type RestOfState } from './rest-of-states.ts';
 import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
@@ -54,7 +48,7 @@ export interface Look {
   readonly isEmpty: boolean;
 }
 
-/** State events that a response holds in memory, of all rooms together; more is read while it is sent. */
+/** State events that a response holds in memory, of all rooms together; more is read while it is sent, and of invitations left out. */
 const AT_ONCE_EVENTS = 20_000;
 const AT_ONCE_BYTES = 16 * 1024 * 1024;
 
@@ -67,12 +61,13 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   if (since !== null && since.position > head) throw new SyncError('invalid', 'since: a token from the future');
   const ignored = await readIgnored(tx, userId);
   const { isFullState, isStateAfter } = request;
-  const roomsQuery: RoomsQuery = { userId, since, head, filter, isFullState, isStateAfter, ignored };
-  const spans = await readSpans(tx, rooms, roomsQuery);
+  const newest: RoomsQuery = { userId, since, head, filter, isFullState, isStateAfter, ignored };
+  const { spans, upTo } = await readSpans(tx, rooms, newest);
+  const roomsQuery: RoomsQuery = { ...newest, head: upTo };
   const shown = spans.filter(({ section }) => section === 'join' || section === 'leave');
   const asked = spans.filter(({ section }) => section === 'invite' || section === 'knock');
 
-  const accountData = await readAccountParts(tx, userId, { since: since?.position ?? 0, head }, shown);
+  const accountData = await readAccountParts(tx, userId, { since: since?.position ?? 0, head: upTo }, shown);
   const stripped = await readStripped(tx, asked, userId);
   const { parts, owedSince, rest } = await readRoomParts(tx, shown, roomsQuery, query, accountData.ofRooms);
   const keys = await readKeyCounts(tx, request);
@@ -93,7 +88,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
       }),
     );
   const answer: Look['answer'] = {
-    nextBatch: formatToken({ position: head, owedSince }),
+    nextBatch: formatToken({ position: upTo, owedSince }),
     joined: partsOf('join'),
     left: partsOf('leave'),
     invited: invitesOf('invite'),
@@ -107,7 +102,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
     answer,
     rest,
     roomIds: rooms.flatMap(({ roomId, membership }) => (membership === 'join' ? [roomId] : [])),
-    isEmpty: joined.size + left.size + invited.size + knocked.size + answer.accountData.length === 0,
+    isEmpty: upTo === head && joined.size + left.size + invited.size + knocked.size + answer.accountData.length === 0,
   };
 }
 
@@ -175,10 +170,10 @@ async function readStripped(
     selection: { keys: new Set(keys.values()) },
   }));
   const states = await readStates(tx, reads);
-  const bodies = await readNumbered(
-    tx,
-    states.flatMap((places) => [...places.values()]),
-  );
+  // Who invited him to all of them, and then as much as there is room for of what the rooms are called.
+  const ofOwn = states.flatMap((places) => (ownKey === undefined ? [] : (places.get(ownKey) ?? [])));
+  const all = new Set([...ofOwn, ...states.flatMap((places) => [...places.values()])]);
+  const bodies = await readNumberedUpTo(tx, [...all], AT_ONCE_BYTES);
   const redacted = await readRedacted(
     tx,
     spans.flatMap(({ roomId }, i) =>
@@ -237,7 +232,7 @@ async function readRoomParts(
       accountData.has(roomId),
   );
   const read = await readSpokenIn(tx, active, roomsQuery);
-  const visible = await readVisible(tx, active, read, userId);
+  const visible = await readVisible(tx, active, read.events, userId);
   const changed = active.filter(({ isNew, room }) => isNew || isFullState || room.state !== room.stateThen);
   const summarised = new Set(changed.map(({ roomId }) => roomId));
   const heroes = await readHeroes(tx, changed, userId);
@@ -245,7 +240,7 @@ async function readRoomParts(
   const spoken = active.map((span): SeenSpan => {
     const seen = (visible.get(span.roomId) ?? []).filter(({ json }) => isWanted(filter, json));
     const timeline = limit === 0 ? [] : seen.slice(-limit);
-    const isCut = (read.get(span.roomId)?.length ?? 0) > limit;
+    const isCut = read.cut.has(span.roomId) || (read.events.get(span.roomId)?.length ?? 0) > limit;
     return { ...span, timeline, heroes: heroes.get(span.roomId) ?? [], isCut };
   });
   const device = `${userId} ${deviceId}`;
@@ -341,7 +336,7 @@ async function readRoomParts(
       restIn.has(roomId) ||
       part.removed.length > 0 ||
       part.accountData.length > 0 ||
-      (isCut && limit === 0);
+      (isCut && (limit === 0 || read.cut.has(roomId)));
     if (tells) parts.set(roomId, part);
   }
   return { parts, owedSince: owed.length === 0 ? null : Math.min(...owed), rest };

@@ -1,17 +1,16 @@
 /**
- * Gathers what a response says of rooms: first which rooms, then what was said in them, then what of their states is to be told.
+ * Gathers what a response says of rooms: what was said in them, then what of their states is to be told.
  * Each step is a few statements for all rooms together.
  */
-import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type StateKey } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
-import { type SnapshotId } from '../resync/events.ts';
 import {
   type CitedMember,
-  type SeenRoom,
   type ShownPdu,
+  type StateThen,
+  type Timelines,
   readCitedMembers,
-  readNumbered,
   readPlacesShown,
   readSpeakers,
   readStatesBefore,
@@ -22,128 +21,24 @@ import { type TrieDifference } from '../store/snapshots/compare-tries.ts';
 import { type StatePair, type StateRead, diffStates, readStates } from '../store/snapshots/many-snapshots.ts';
 import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
-import { type SyncFilter, likePattern, passesRoom, passesType } from '../matrix/client/filter.ts';
-import { type Place, placeOf } from './rooms-in-span.ts';
+import { likePattern, passesRoom, passesType } from '../matrix/client/filter.ts';
+import { type RoomSpan, type RoomsQuery } from './read-spans.ts';
 import { type StateDelta, saidWrong, stateDelta } from './state-part.ts';
-import { type SyncToken } from './token.ts';
 
 const MEMBER = 'm.room.member';
+/** Of the timelines of one look, of all rooms together, and once more of what their events replaced. */
+export const TIMELINE_BYTES = 16 * 1024 * 1024;
 /** Places of one response that are put right; of more, which nobody has seen, the rest stays wrong until it changes. */
 const OWED_MAX = 10_000;
 /** Senders for whom memberships were made up for while a room was partial. */
 const SPEAKERS_MAX = 20_000;
-
-/** What the rooms are read for. */
-export interface RoomsQuery {
-  readonly userId: UserId;
-  /** `null`: the client knows nothing. */
-  readonly since: SyncToken | null;
-  readonly head: number;
-  readonly filter: SyncFilter;
-  readonly isFullState: boolean;
-  readonly isStateAfter: boolean;
-  readonly ignored: readonly UserId[];
-}
-
-/** A room in the response, and from where to where. */
-export interface RoomSpan extends Place {
-  readonly room: SeenRoom;
-  readonly roomId: RoomId;
-  readonly membershipThen: string | null;
-  /** Between these its timeline is given. */
-  readonly after: number;
-  readonly upTo: number;
-  /** What the client knows; `null`: nothing. */
-  readonly before: SnapshotId | null;
-  /** The newest that the client is told. */
-  readonly now: SnapshotId;
-}
-
-/** The user's rooms that the response may be about. */
-export async function readSpans(tx: Transaction, rooms: readonly SeenRoom[], query: RoomsQuery): Promise<RoomSpan[]> {
-  const { since, head, filter, isFullState } = query;
-  const wanted = rooms.filter(({ roomId }) => passesRoom(filter.rooms, roomId));
-  const then = await membershipsThen(tx, wanted, query.userId);
-  const asked = {
-    isInitial: since === null,
-    isEager: !filter.state.lazyLoadMembers,
-    includeLeave: filter.includeLeave,
-  };
-  const spans = wanted.flatMap((room): RoomSpan[] => {
-    const { membership: membershipThen, eventId: memberEventIdThen } = then.get(room.roomId) ?? NOBODY;
-    const place = placeOf({ ...room, membershipThen, memberEventIdThen }, asked);
-    if (place === undefined) return [];
-    return [
-      {
-        ...place,
-        room,
-        roomId: room.roomId,
-        membershipThen,
-        after: place.isNew && place.section === 'join' ? 0 : (since?.position ?? 0),
-        upTo: place.section === 'leave' ? (room.memberShownAt ?? head) : head,
-        before: place.isNew || isFullState ? null : room.stateThen,
-        now: room.state,
-      },
-    ];
-  });
-  return await withLeftStates(tx, spans);
-}
-
-interface Member {
-  readonly membership: string | null;
-  readonly eventId: EventId | null;
-}
-
-const NOBODY: Member = { membership: null, eventId: null };
-
-/** What the user was in each room; only where its state is another now it has to be looked up. */
-async function membershipsThen(
-  tx: Transaction,
-  rooms: readonly SeenRoom[],
-  userId: UserId,
-): Promise<ReadonlyMap<RoomId, Member>> {
-  const members = new Map<RoomId, Member>();
-  const reads: StateRead[] = [];
-  const key = (await readStateKeys(tx, [{ type: MEMBER, stateKey: userId }])).get(stateMapKey(MEMBER, userId));
-  for (const { roomId, state, stateThen, membership, memberEventId } of rooms) {
-    if (stateThen === state) {
-      members.set(roomId, { membership, eventId: memberEventId });
-    } else if (stateThen !== null && key !== undefined) {
-      reads.push({ roomId, state: stateThen, selection: { keys: new Set([key]) } });
-    }
-  }
-  const places = await readStates(tx, reads);
-  const events = await readNumbered(
-    tx,
-    places.flatMap((place) => [...place.values()]),
-  );
-  reads.forEach(({ roomId }, i) => {
-    const [nid] = [...(places[i]?.values() ?? [])];
-    const event = nid === undefined ? undefined : events.get(nid);
-    if (event !== undefined) members.set(roomId, event);
-  });
-  return members;
-}
-
-/** Who has left a room is told its state as it was then, whatever others do in it. */
-async function withLeftStates(tx: Transaction, spans: readonly RoomSpan[]): Promise<RoomSpan[]> {
-  const left = spans.filter(({ section }) => section === 'leave');
-  const states = await readStatesBefore(
-    tx,
-    left.map(({ roomId, upTo }) => ({ roomId, position: upTo + 1 })),
-  );
-  return spans.map((span) => {
-    const now = span.section === 'leave' ? states.get(span.roomId) : undefined;
-    return now === undefined ? span : { ...span, now };
-  });
-}
 
 /** One more event than wanted of each room tells whether there are more. */
 export async function readSpokenIn(
   tx: Transaction,
   spans: readonly RoomSpan[],
   { filter: { timeline }, ignored }: RoomsQuery,
-): Promise<ReadonlyMap<RoomId, readonly ShownPdu[]>> {
+): Promise<Timelines> {
   const spoken = spans.filter(
     ({ room, section, after, roomId }) =>
       (section === 'join' || section === 'leave') && room.newest > after && passesRoom(timeline, roomId),
@@ -155,6 +50,7 @@ export async function readSpokenIn(
     senders: timeline.senders as readonly UserId[] | null,
     notSenders: timeline.notSenders as readonly UserId[],
     ignored,
+    bytesMax: TIMELINE_BYTES,
   });
 }
 
@@ -183,12 +79,12 @@ export async function readStateParts(
   const { isStateAfter, filter, since } = query;
   const isLazy = filter.state.lazyLoadMembers;
   const wantsMembers = passesType(filter.state, MEMBER);
-  const beforeTimelines = isStateAfter ? new Map<RoomId, SnapshotId>() : await readStatesBeforeTimelines(tx, spans);
+  const beforeTimelines = isStateAfter ? new Map<RoomId, StateThen>() : await readStatesBeforeTimelines(tx, spans);
   const members = await relevantMembers(tx, spans, query);
   const owed = await readOwed(tx, spans, query);
   const drafts = spans.map((span) => {
     const { roomId, before, room, timeline } = span;
-    const middle = timeline.length === 0 || isStateAfter ? null : (beforeTimelines.get(roomId) ?? before);
+    const middle = timeline.length === 0 || isStateAfter ? null : (beforeTimelines.get(roomId)?.state ?? before);
     const said = lastOfPlaces(timeline);
     // Of a room that has become whole a lazy client is told of those that it may know, and not of a hundred thousand.
     const isCompleted = before !== null && room.wasPartial && !room.partial;
@@ -334,7 +230,7 @@ export function lastOfPlaces(timeline: readonly ShownPdu[]): ReadonlyMap<TrieKey
 async function readStatesBeforeTimelines(
   tx: Transaction,
   spans: readonly SpokenSpan[],
-): Promise<ReadonlyMap<RoomId, SnapshotId>> {
+): Promise<ReadonlyMap<RoomId, StateThen>> {
   return readStatesBefore(
     tx,
     spans.flatMap(({ roomId, timeline: [first] }) =>

@@ -10,12 +10,13 @@ import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { type RedactedBody } from '../store/events/redactions.ts';
-import { type NumberedBody, type ShownPdu, readNumbered } from '../store/journal/seen-by-clients.ts';
+import { type NumberedBody, type ShownPdu, readNumbered, readNumberedUpTo } from '../store/journal/seen-by-clients.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
-import { type RoomSpan } from './read-rooms.ts';
+import { TIMELINE_BYTES } from './read-rooms.ts';
+import { type RoomSpan } from './read-spans.ts';
 
 /** Events that were taken back, as far as they are shown. */
 type Redacted = ReadonlyMap<EventId, RedactedBody>;
@@ -65,10 +66,14 @@ export async function readVisible(
     });
   });
   const places = await readStates(tx, reads);
-  const bodies = await readNumbered(
-    tx,
-    places.flatMap((ofState) => [...ofState.values()]),
-  );
+  const found = places.flatMap((ofState) => [...ofState]);
+  const decisive = new Set(found.flatMap(([key, nid]) => (key === own || key === visibility ? [nid] : [])));
+  const replaced = new Set(found.flatMap(([, nid]) => (decisive.has(nid) ? [] : [nid])));
+  const bodies = new Map([
+    ...(await readNumbered(tx, decisive)),
+    // Where they are long, what events replaced is not told of all of them.
+    ...(await readNumberedUpTo(tx, [...replaced], TIMELINE_BYTES)),
+  ]);
   const bodyAt = (read: number | null, key: TrieKey | null | undefined): NumberedBody | null => {
     const nid = read === null || key == null ? undefined : places[read]?.get(key);
     return nid === undefined ? null : (bodies.get(nid) ?? null);

@@ -26,7 +26,8 @@ import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
 import { type UnreadCounts } from './contract.ts';
 import { type Counted, type CountedEvents } from './counted-events.ts';
-import { type RoomSpan, type RoomsQuery } from './read-rooms.ts';
+import { TIMELINE_BYTES } from './read-rooms.ts';
+import { type RoomSpan, type RoomsQuery } from './read-spans.ts';
 import { stateEvent } from './show-events.ts';
 
 /** No client shows more than that there are many. */
@@ -57,9 +58,9 @@ export async function readUnread(
     const { upTo: after = 0 } = known.get(roomId) ?? {};
     return room.newest > after ? [{ roomId, room, after, upTo: head }] : [];
   });
-  const events = await readTimelines(tx, behind, {
+  const { events } = await readTimelines(tx, behind, {
     limit: Math.max(1, Math.min(UNREAD_MAX, Math.floor(EVENTS_MAX / Math.max(1, behind.length)))),
-    ...{ ignored, types: null, notTypes: [], senders: null, notSenders: [] },
+    ...{ ignored, types: null, notTypes: [], senders: null, notSenders: [], bytesMax: TIMELINE_BYTES },
   });
   const { factsOf, isActive } = await readAround(tx, behind, events, userId);
   const ask = askPushRules(rules);

@@ -232,9 +232,6 @@ export class Clients {
     const before = new Set(kept?.timeline);
     await folding.take(answer);
     const part = answer.joined.get(roomId);
-    // Its user has left and come back; it is shown the room anew when that is whole, and what has no place there it is not told.
-    const isHidden = options.lazy !== true && (await readRoom(this.#store, roomId))?.partial === true;
-    if (isHidden && part === undefined) folding.rooms.delete(roomId);
     if (part !== undefined) await this.#lookAt(client, part, { isKnown: kept !== undefined, before });
     const left = answer.left.get(roomId);
     if (left !== undefined) this.#count('a leave');

@@ -71,6 +71,36 @@ test('an eager client is given all members of all rooms, of which a part is read
   expect(many.length).toBe(few.length);
 });
 
+test('of timelines a client is given the newest events, as many as are held at a time, and told that there are more', async () => {
+  const notifier = createNotifier(store);
+  onTestFinished(() => notifier.close());
+  const sync = createSync({ store, notifier, clock: { now: () => 1 } });
+  const each = 50;
+  for (const room of rooms) {
+    const names = Array.from({ length: each }, (_, i) => `topic${i}`);
+    const topics = names.map((id, i) => ({
+      ...{ id, type: 'm.room.topic', stateKey: '', content: { topic: NAME } },
+      ...{ prev: [names[i - 1] ?? 'join'], auth: ['create', 'power', 'admin'] },
+    }));
+    await room.push(...topics);
+  }
+  const client = new FoldingClient(sync, { userId: ME, lazy: true, limit: 100, timeline: { types: ['m.room.topic'] } });
+  const { joined } = await client.sync();
+  const timelines = [...joined.values()].map(({ timeline }) => timeline);
+  // What the events themselves say, and as much of what they replaced.
+  expect(JSON.stringify(timelines).length).toBeLessThan(33 * MEGABYTES);
+  const contents = timelines.flat().map(({ content }) => content);
+  expect(JSON.stringify(contents).length).toBeLessThan(16 * MEGABYTES);
+  for (const room of rooms) {
+    const { timeline, isLimited } = joined.get(room.roomId)!;
+    expect(timeline.at(-1)!['event_id']).toBe(room.id(`topic${each - 1}`));
+    expect(timeline.length).toBeGreaterThan(each / 2);
+    expect(timeline.length).toBeLessThan(each);
+    expect(isLimited).toBe(true);
+    await client.expectTrue(store, room.roomId);
+  }
+});
+
 test('as one JSON document, in which nothing is missing and nothing stands twice', async () => {
   const client = await startClientApi(store);
   const token = await client.user('me');

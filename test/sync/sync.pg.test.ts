@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { progressOf } from '../../src/client-api/progress.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
@@ -191,6 +191,119 @@ describe('a client that folds what it is told has the state of the room', () => 
   });
 });
 
+test.each(WAYS)(
+  'a long poll is answered by the commit that changes something, and no tick is waited for: %o',
+  async (way) => {
+    const room = new PartialRoom(store);
+    await room.join();
+    await room.hold(
+      member('bob', BOB, 'join', { auth: AUTH }),
+      member('bob-ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
+    );
+    const hearing = createNotifier(store);
+    onTestFinished(() => hearing.close());
+    await new Promise<void>((resolve) => hearing.subscribe((news) => (news === null ? resolve() : undefined)));
+    const client = new FoldingClient(createSync({ store, notifier: hearing, clock: { now: () => 5_000 } }), {
+      ...{ userId: ME, rooms: [room.roomId], ...way },
+    });
+    await client.catchUp();
+    // What is waited for by time from here on never comes.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'setInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const told = async (act: () => Promise<unknown>): Promise<void> => {
+      const answer = client.ask({ timeoutMs: 600_000 });
+      while (hearing.waiting === 0) await new Promise(setImmediate);
+      await act();
+      await client.take(await answer);
+    };
+    if (way.lazy) {
+      await told(() => room.push(message('banned', BOB, { prev: ['join'], auth: ['create', 'power', 'bob'] })));
+      expect(client.rooms.get(room.roomId)!.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
+    }
+    await told(async () => {
+      await room.fetch(...FULL, 'bob-ban');
+      await room.walk();
+    });
+    // What completion wrote in two commits may be told in two responses.
+    await client.catchUp();
+    await client.expectTrue(store, room.roomId);
+    expect(client.rooms.get(room.roomId)!.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob-ban'));
+  },
+);
+
+describe('a client whose user left and came back between two syncs', () => {
+  const leave = member('leave', ME, 'leave', { prev: ['bob'], auth: ['create', 'power', 'join'] });
+  const bob = member('bob', BOB, 'join', { prev: ['join'], auth: AUTH });
+
+  test.each(WAYS)('is told of the leave, and then of a room that it does not know: %o', async (way) => {
+    const room = await wholeRoom();
+    await room.push(bob);
+    const client = clientIn(room, { ...way, limit: 20 });
+    await client.catchUp();
+    await room.push(leave);
+    await room.hold(member('bob-left', BOB, 'leave', { prev: ['leave'], auth: ['create', 'power', 'bob'] }));
+    await room.joinAgain();
+    await room.push(message('hello', ADMIN, { prev: ['join2'], ...BY_ADMIN }));
+
+    const out = await client.sync({ timeoutMs: 600_000 });
+    expect(out.joined.size).toBe(0);
+    expect(idsOf(out.left.get(room.roomId)!.timeline)).toEqual([room.id('leave')]);
+    const back = await client.sync();
+    expect(idsOf(partOf(back, room)?.timeline ?? [])).toEqual(way.lazy ? [room.id('join2'), room.id('hello')] : []);
+    if (way.lazy) expect(partOf(back, room)).toMatchObject({ isLimited: true });
+
+    await room.fetchAgain(...FULL, 'bob-left');
+    expect(await room.walk(store, 2)).toMatchObject({ partial: false });
+    await client.catchUp();
+    const held = client.rooms.get(room.roomId)!;
+    expect(held.timeline).toEqual([room.id('join2'), room.id('hello')]);
+    expect(held.state.get(`m.room.member ${BOB}`)).toBe(way.lazy ? undefined : room.id('bob-left'));
+    await client.expectTrue(store, room.roomId);
+  });
+
+  test.each(WAYS)('and the room became whole meanwhile, has the state that it has: %o', async (way) => {
+    const room = await wholeRoom();
+    await room.push(bob);
+    const client = clientIn(room, way);
+    await client.catchUp();
+    await room.push(leave);
+    await room.hold(member('bob-left', BOB, 'leave', { prev: ['leave'], auth: ['create', 'power', 'bob'] }));
+    await room.joinAgain();
+    await room.fetchAgain(...FULL, 'bob-left');
+    expect(await room.walk(store, 2)).toMatchObject({ partial: false });
+    expect((await client.sync()).left.size).toBe(1);
+    expect(partOf(await client.sync(), room)).toMatchObject({ isLimited: true });
+    await client.expectTrue(store, room.roomId);
+    expect((await client.sync()).joined.size).toBe(0);
+  });
+
+  test('is told of other rooms up to the leave, and of the rest with the next response', async () => {
+    const [room, other] = [await wholeRoom(), await wholeRoom()];
+    await room.push(bob);
+    const client = new FoldingClient(sync, { userId: ME, rooms: [room.roomId, other.roomId] });
+    await client.catchUp();
+    const say = (id: string, prev: string) => other.push(message(id, ADMIN, { prev: [prev], ...BY_ADMIN }));
+    await say('early', 'join');
+    await room.push(leave);
+    await room.joinAgain();
+    await say('late', 'early');
+    expect(idsOf(partOf(await client.sync(), other)!.timeline)).toEqual([other.id('early')]);
+    expect(idsOf(partOf(await client.sync(), other)!.timeline)).toEqual([other.id('late')]);
+    await client.expectTrue(store, other.roomId);
+  });
+
+  test('to whom nothing of the room is told is told of the rest at once', async () => {
+    const [room, other] = [await wholeRoom(), await wholeRoom()];
+    await room.push(bob);
+    const client = clientIn(other);
+    await client.catchUp();
+    await room.push(leave);
+    await room.joinAgain();
+    await other.push(message('said', ADMIN, { prev: ['join'], ...BY_ADMIN }));
+    expect(idsOf(partOf(await client.sync(), other)!.timeline)).toEqual([other.id('said')]);
+  });
+});
+
 describe('timelines', () => {
   test('more than was asked for is limited, and the state says what lies between', async () => {
     const room = await wholeRoom();
@@ -306,35 +419,23 @@ describe('a lazy client of a partial room', () => {
     await room.push({ ...leave, prev: ['said'] });
     await room.joinAgain();
     await room.push(message('again', BOB, { prev: ['join2'], auth: BY_BOB }));
+    await client.sync();
     const part = partOf(await client.sync(), room)!;
     expect(part.resync).not.toBeNull();
     expect(part.removed).not.toContainEqual({ type: 'm.room.member', stateKey: BOB });
     expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
   });
+});
 
-  test('is told at completion what became of those who spoke in an earlier stay', async () => {
-    const room = new PartialRoom(store);
-    await room.join();
-    await room.hold(
-      member('bob', BOB, 'join', { auth: AUTH }),
-      member('bob-ban', BOB, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
-    );
-    await room.push(message('said', BOB, { prev: ['join'], auth: BY_BOB }));
-    // What is whole when we leave stays of its stay; what is partial would be of the next.
-    await room.fetch(...FULL, 'bob');
-    expect(await room.walk()).toMatchObject({ partial: false });
-    await room.push({ ...leave, prev: ['said'] });
-    await room.joinAgain();
-    await room.push({ ...named, prev: ['join2'] });
-    expect(await room.event('said')).toMatchObject({ epoch: 1 });
-    const client = clientIn(room, { lazy: true });
-    await client.sync();
-    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob'));
-    await room.fetchAgain(...FULL, 'bob-ban');
-    expect(await room.walk(store, 2)).toMatchObject({ partial: false });
-    await client.sync();
-    expect(client.rooms.get(room.roomId)?.state.get(`m.room.member ${BOB}`)).toBe(room.id('bob-ban'));
-  });
+test('a timeline begins with the stay, whoever asks: what lies between two stays would be missing in its midst', async () => {
+  const room = await wholeRoom();
+  await room.push(message('said', ADMIN, { prev: ['join'], ...BY_ADMIN }));
+  await room.push(member('leave', ME, 'leave', { prev: ['said'], auth: ['create', 'power', 'join'] }));
+  await room.joinAgain();
+  await room.push(message('again', ADMIN, { prev: ['join2'], ...BY_ADMIN }));
+  const part = partOf(await clientIn(room, { lazy: true, limit: 100 }).sync(), room)!;
+  expect(idsOf(part.timeline)).toEqual([room.id('join2'), room.id('again')]);
+  expect(part.isLimited).toBe(true);
 });
 
 test('a lazy client gets a membership once, or with each event if it asks for that', async () => {

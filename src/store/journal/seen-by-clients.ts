@@ -86,6 +86,17 @@ export async function readShownAt(
   return new Map(rows.map(({ eventId, shownAt }) => [eventId, shownAt]));
 }
 
+/** The same of events that a state holds, whatever their rooms. */
+export async function readShownSince(sql: Sql, eventIds: readonly EventId[]): Promise<ReadonlyMap<EventId, number>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; shownAt: number }>(
+    `SELECT event_id AS "eventId", shown_at AS "shownAt" FROM event_states
+      WHERE event_id = ANY ($1::text[]) AND shown_at IS NOT NULL`,
+    [eventIds],
+  );
+  return new Map(rows.map(({ eventId, shownAt }) => [eventId, shownAt]));
+}
+
 /** Part of a room's timeline: after one position, up to another. */
 export interface TimelineSpan {
   readonly roomId: RoomId;
@@ -104,6 +115,16 @@ export interface TimelineSelection {
   readonly notSenders: readonly UserId[];
   /** Their messages are left out; their state events are not. */
   readonly ignored: readonly UserId[];
+  /** Of all rooms together: each has its newest event before any has its second. */
+  readonly bytesMax: number;
+}
+
+/** What was said in rooms. */
+export interface Timelines {
+  /** The oldest first within a room; rooms in which nothing was said are absent. */
+  readonly events: ReadonlyMap<RoomId, readonly ShownPdu[]>;
+  /** Rooms of which older events were left out for their size, or all. */
+  readonly cut: ReadonlySet<RoomId>;
 }
 
 /** An event as clients may be shown it. */
@@ -122,29 +143,38 @@ export interface ShownPdu {
   readonly json: string;
 }
 
-/** The newest events of each span, the oldest first within a room. */
+/** The newest events of each span. */
 export async function readTimelines(
   sql: Sql,
   spans: readonly TimelineSpan[],
-  { limit, types, notTypes, senders, notSenders, ignored }: TimelineSelection,
-): Promise<ReadonlyMap<RoomId, readonly ShownPdu[]>> {
-  const byRoom = new Map<RoomId, ShownPdu[]>();
-  if (spans.length === 0) return byRoom;
-  const rows = await sql.query<Omit<ShownPdu, 'key'> & { stateKeyNid: number | null; isMember: boolean }>(
-    `SELECT w.room_id AS "roomId", s.*
-       FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS w(room_id, after, up_to)
-      CROSS JOIN LATERAL (
-        SELECT e.event_id AS "eventId", e.event_nid AS nid, e.shown_at AS "shownAt",
-               encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter", p.sender,
-               p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
-               p.depth, p.json::text AS json
-          FROM event_states e JOIN pdus p ON p.nid = e.event_nid
-         WHERE e.room_id = w.room_id AND e.shown_at > w.after AND e.shown_at <= w.up_to
-           AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
-           AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
-           AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
-         ORDER BY e.shown_at DESC LIMIT $4) AS s
-      ORDER BY w.room_id, s."shownAt"`,
+  { limit, types, notTypes, senders, notSenders, ignored, bytesMax }: TimelineSelection,
+): Promise<Timelines> {
+  const [events, cut] = [new Map<RoomId, ShownPdu[]>(), new Set<RoomId>()];
+  if (spans.length === 0) return { events, cut };
+  type Row = Omit<ShownPdu, 'key' | 'json'> & {
+    stateKeyNid: number | null;
+    isMember: boolean;
+    json: string | null;
+  };
+  const rows = await sql.query<Row>(
+    `WITH said AS (
+       SELECT w.room_id, s.*, row_number() OVER (PARTITION BY w.room_id ORDER BY s.shown_at DESC) AS nth
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS w(room_id, after, up_to)
+        CROSS JOIN LATERAL (
+          SELECT e.event_nid, e.shown_at, octet_length(p.json::text) AS bytes
+            FROM event_states e JOIN pdus p ON p.nid = e.event_nid
+           WHERE e.room_id = w.room_id AND e.shown_at > w.after AND e.shown_at <= w.up_to
+             AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
+             AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
+             AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
+           ORDER BY e.shown_at DESC LIMIT $4) AS s
+     ), sized AS (SELECT *, sum(bytes) OVER (ORDER BY nth, room_id) > $10 AS is_cut FROM said)
+     SELECT s.room_id AS "roomId", e.event_id AS "eventId", e.event_nid AS nid, e.shown_at AS "shownAt",
+            encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter", p.sender,
+            p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
+            p.depth, CASE WHEN NOT s.is_cut THEN p.json::text END AS json
+       FROM sized s JOIN event_states e ON e.event_nid = s.event_nid JOIN pdus p ON p.nid = e.event_nid
+      ORDER BY s.room_id, s.shown_at`,
     [
       textArray(spans.map(({ roomId }) => roomId)),
       int8Array(spans.map(({ after }) => after)),
@@ -155,30 +185,68 @@ export async function readTimelines(
       senders,
       notSenders,
       ignored,
+      bytesMax,
     ],
   );
-  for (const { stateKeyNid, isMember, ...row } of rows) {
-    const ofRoom = byRoom.get(row.roomId) ?? [];
-    byRoom.set(row.roomId, ofRoom);
-    ofRoom.push({ ...row, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) });
+  for (const { stateKeyNid, isMember, json, ...row } of rows) {
+    if (json === null) {
+      cut.add(row.roomId);
+      continue;
+    }
+    const ofRoom = events.get(row.roomId) ?? [];
+    events.set(row.roomId, ofRoom);
+    ofRoom.push({ ...row, json, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) });
   }
-  return byRoom;
+  return { events, cut };
+}
+
+/** What a room was at a position. */
+export interface StateThen {
+  readonly state: SnapshotId;
+  readonly partial: boolean;
 }
 
 /** The current state of each room just before a position; rooms that had none then are absent. */
 export async function readStatesBefore(
   sql: Sql,
   wanted: readonly { readonly roomId: RoomId; readonly position: number }[],
-): Promise<ReadonlyMap<RoomId, SnapshotId>> {
+): Promise<ReadonlyMap<RoomId, StateThen>> {
   if (wanted.length === 0) return new Map();
-  const rows = await sql.query<{ roomId: RoomId; state: SnapshotId }>(
-    `SELECT w.room_id AS "roomId", encode(s.state, 'hex') AS state
+  const rows = await sql.query<StateThen & { roomId: RoomId }>(
+    `SELECT w.room_id AS "roomId", encode(s.state, 'hex') AS state, s.partial
        FROM unnest($1::text[], $2::bigint[]) AS w(room_id, position)
-      CROSS JOIN LATERAL (SELECT state FROM current_states c WHERE c.room_id = w.room_id AND c.position < w.position
+      CROSS JOIN LATERAL (SELECT state, partial FROM current_states c WHERE c.room_id = w.room_id AND c.position < w.position
                            ORDER BY c.position DESC LIMIT 1) AS s`,
     [textArray(wanted.map(({ roomId }) => roomId)), int8Array(wanted.map(({ position }) => position))],
   );
-  return new Map(rows.map(({ roomId, state }) => [roomId, state]));
+  return new Map(rows.map((row) => [row.roomId, row]));
+}
+
+/** Stays of ours in a room, by the positions at which they began, around a position. */
+export interface StaysAround {
+  /** The one of then; `null`: the room was made here, or there was none. */
+  readonly begun: number | null;
+  /** The one after that; `null`: there is none. */
+  readonly next: number | null;
+}
+
+/** Of each room that we have joined elsewhere; found by the index that holds what is told of joins and nothing else. */
+export async function readStaysAround(
+  sql: Sql,
+  wanted: readonly { readonly roomId: RoomId; readonly position: number }[],
+): Promise<ReadonlyMap<RoomId, StaysAround>> {
+  if (wanted.length === 0) return new Map();
+  const rows = await sql.query<StaysAround & { roomId: RoomId }>(
+    `SELECT s.room_id AS "roomId", max(s.start) FILTER (WHERE s.start <= s.position) AS begun,
+            min(s.start) FILTER (WHERE s.start > s.position) AS next
+       FROM (SELECT w.room_id, w.position, min(j.position) AS start
+               FROM unnest($1::text[], $2::bigint[]) AS w(room_id, position)
+               JOIN journal j ON j.room_id = w.room_id AND j.type IN ('PartialStateJoined', 'FullStateJoined')
+              GROUP BY w.room_id, w.position, j.epoch) AS s
+      GROUP BY s.room_id`,
+    [textArray(wanted.map(({ roomId }) => roomId)), int8Array(wanted.map(({ position }) => position))],
+  );
+  return new Map(rows.map((row) => [row.roomId, row]));
 }
 
 /** A place of a room's state. */
@@ -208,13 +276,7 @@ export async function readPlacesShown(
   return rows.map(({ roomId, stateKeyNid, isMember }) => ({ roomId, key: trieKey(stateKeyNid, isMember) }));
 }
 
-/** Of those before the stay, as many as a timeline has at most. */
-const SHOWN_OF_BEFORE = 100;
-
-/**
- * Whose events clients may have been shown up to a position since the room's stay began: of those taken in since, whatever became of
- * them, and of the newest of before.
- */
+/** Whose events clients may have been shown up to a position since the room's stay began: of those taken in since, whatever became of them. */
 export async function readSpeakers(
   sql: Sql,
   roomIds: readonly RoomId[],
@@ -223,15 +285,9 @@ export async function readSpeakers(
 ): Promise<{ readonly roomId: RoomId; readonly sender: UserId }[]> {
   if (roomIds.length === 0) return [];
   return sql.query(
-    `SELECT DISTINCT s.room_id AS "roomId", p.sender
-       FROM rooms r CROSS JOIN LATERAL (
-         SELECT e.room_id, e.event_nid FROM event_states e
-          WHERE e.room_id = r.room_id AND e.epoch = r.epoch AND e.position <= $2
-         UNION ALL
-         (SELECT e.room_id, e.event_nid FROM event_states e
-           WHERE e.room_id = r.room_id AND e.epoch < r.epoch AND e.shown_at <= $2
-           ORDER BY e.shown_at DESC LIMIT ${SHOWN_OF_BEFORE})) AS s
-       JOIN pdus p ON p.nid = s.event_nid
+    `SELECT DISTINCT e.room_id AS "roomId", p.sender
+       FROM rooms r JOIN event_states e ON e.room_id = r.room_id AND e.epoch = r.epoch AND e.position <= $2
+       JOIN pdus p ON p.nid = e.event_nid
       WHERE r.room_id = ANY ($1::text[]) LIMIT $3`,
     [roomIds, upTo, limit],
   );
