@@ -5,8 +5,11 @@
 const UNSTORABLE = /[\u0000\u0001\p{Surrogate}]/gu;
 const ESCAPED = /\u0001([0-9a-f]{4})/g;
 
+const PLAIN = /^[ -~]*$/;
+
 /** What the database holds for `text`; nearly always `text` itself. */
 export function storable(text: string): string {
+  if (PLAIN.test(text)) return text;
   return text.replace(UNSTORABLE, (unit) => `\u0001${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 

@@ -27,7 +27,7 @@ export function tellOfCompleted(sql: Sql, completed: readonly CompletedEvent[]):
   for (const roomId of new Set(noted)) sql.tellOfCorrection(roomId);
 }
 
-/** The statement, which gives rows of `CompletedEvent`. `incoming`: what gives rows with the columns of `incoming_pdus`, none of them hollow. */
+/** The statement, which gives rows of `CompletedEvent`. `incoming`: what gives rows with the columns of `pdus` but numbers, with `state_key`, none of them hollow. */
 export function completeHollow(incoming: string): string {
   return `
   WITH completed AS (

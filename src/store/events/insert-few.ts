@@ -19,21 +19,24 @@ const INCOMING = `
            prev_events, auth_events, hollow, json)`;
 
 /**
- * State keys that are not interned yet are, in the same statement. `DO UPDATE` gives the number also of a key that another
- * transaction interned since this statement began, which the look into `state_keys` cannot see. The join reads all of
- * `interned` before the first event is written, so that every writer takes state keys first, then events, each in the
- * order of their names.
+ * Interns those state keys of `incoming` that are not yet (`state_key_nid`). `DO UPDATE` gives the number also of a key that
+ * another transaction interned since this statement began, which the look into `state_keys` cannot see.
+ */
+export const INTERNED = `
+    INSERT INTO state_keys (type, state_key)
+    SELECT DISTINCT type, state_key FROM incoming WHERE state_key IS NOT NULL AND state_key_nid IS NULL ORDER BY 1, 2
+    ON CONFLICT (type, state_key) DO UPDATE SET state_key = excluded.state_key
+    RETURNING nid, type, state_key`;
+
+/**
+ * The join reads all of `interned` before the first event is written, so that every writer takes state keys first, then events,
+ * each in the order of their names.
  */
 const INSERT_FEW = `
   WITH incoming AS MATERIALIZED (
     SELECT *, (SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key) AS state_key_nid
       FROM (${INCOMING}) AS i
-  ), interned AS (
-    INSERT INTO state_keys (type, state_key)
-    SELECT DISTINCT type, state_key FROM incoming WHERE state_key IS NOT NULL AND state_key_nid IS NULL ORDER BY 1, 2
-    ON CONFLICT (type, state_key) DO UPDATE SET state_key = excluded.state_key
-    RETURNING nid, type, state_key
-  )
+  ), interned AS (${INTERNED})
   INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
                     prev_events, auth_events, json, hollow, stored_at)
   SELECT i.event_id, i.room_id, coalesce(i.state_key_nid, k.nid), i.type, i.sender, i.membership, i.depth,

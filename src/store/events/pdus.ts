@@ -4,18 +4,19 @@
  */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
-import { type Sql } from '../open-store.ts';
+import { type Sql, type Transaction, constraintOf } from '../open-store.ts';
 import { type Verdict } from './event-states.ts';
 import { IN_PASSING, VERDICT } from './auth-events.ts';
 import { noteVerdicts } from './corrections.ts';
-import { type CompletedEvent, completeHollow, tellOfCompleted } from './complete-hollow.ts';
+import { type PduNumbers, copyPdus } from './copy-pdus.ts';
 import { insertFew } from './insert-few.ts';
-import { stagePdus } from './pdu-staging.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { displayable, fromStorable } from '../storable-text.ts';
 
 /** Ids in one query: those of a state are megabytes. */
 const LOOKED_UP_AT_A_TIME = 20_000;
+/** Events in one statement, by array parameters. */
+const INSERTED_AT_A_TIME = 2_000;
 /** Verdicts in one statement. */
 const RECORDED_AT_A_TIME = 20_000;
 
@@ -32,14 +33,6 @@ export interface InsertedPdus {
   readonly alreadyHeld: number;
   /** Of the events that were not there; of few at a time it is not told. */
   readonly numbers: readonly PduNumbers[];
-}
-
-/** By which numbers an event and its place in a state go. */
-export interface PduNumbers {
-  readonly eventId: EventId;
-  readonly nid: number;
-  /** `null`: it is no state event. */
-  readonly stateKeyNid: number | null;
 }
 
 /** An event as it is stored. */
@@ -117,32 +110,6 @@ const RECORD_VERDICTS = `
                   AND NOT EXISTS (SELECT FROM recorded r WHERE r.event_nid = g.nid)) AS others,
          EXISTS (SELECT FROM noted) AS "isNoted"`;
 
-const COMPLETE_HOLLOW = completeHollow('SELECT * FROM incoming_pdus WHERE NOT hollow');
-
-/**
- * Scalar subqueries, so that each key is one look into the index: as a join the planner reads all of `state_keys` for a
- * batch of 2,000, so that each batch is slower than the one before (24 ms on average up to 100,000 keys, against 7 ms).
- */
-const STATE_KEY_NID = `(SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key)`;
-
-const INTERN_STATE_KEYS = `
-  INSERT INTO state_keys (type, state_key)
-  SELECT DISTINCT i.type, i.state_key
-    FROM incoming_pdus i
-   WHERE i.state_key IS NOT NULL AND ${STATE_KEY_NID} IS NULL
-   ORDER BY 1, 2
-  ON CONFLICT DO NOTHING`;
-
-const INSERT_NEW = `
-  INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
-                    prev_events, auth_events, json, hollow, stored_at)
-  SELECT i.event_id, i.room_id, ${STATE_KEY_NID}, i.type, i.sender, i.membership, i.depth, i.origin_server_ts,
-         i.prev_events, i.auth_events, i.json, i.hollow, floor(extract(epoch FROM now()) * 1000)::bigint
-    FROM incoming_pdus i
-   ORDER BY i.event_id
-  ON CONFLICT (event_id) DO NOTHING
-  RETURNING event_id AS "eventId", nid, state_key_nid AS "stateKeyNid"`;
-
 /**
  * Stores events. Idempotent; a hollow event is completed by a body that matches. Writers of overlapping batches wait for
  * each other but do not deadlock: each takes state keys, then events, in the order of their names.
@@ -153,26 +120,30 @@ export async function insertPdus(sql: Sql, pdus: readonly CheckedPdu[]): Promise
     if (distinct.get(pdu.eventId)?.hollow !== false) distinct.set(pdu.eventId, pdu);
   }
   if (distinct.size === 0) return { stored: 0, alreadyHeld: 0, numbers: [] };
-  const few = distinct.size <= FEW_ROWS_MAX;
-  const { stored, numbers } = few
-    ? { stored: await insertFew(sql, [...distinct.values()]), numbers: [] }
-    : await insertMany(sql, [...distinct.values()]);
-  return { stored, alreadyHeld: distinct.size - stored, numbers };
+  const all = [...distinct.values()];
+  // In an open transaction COPY would cost it all when another writer is quicker.
+  const numbers = all.length > FEW_ROWS_MAX && !isOpen(sql) ? await copyIfNew(sql, all) : [];
+  if (numbers.length > 0) return { stored: numbers.length, alreadyHeld: 0, numbers };
+  let stored = 0;
+  for (let start = 0; start < all.length; start += INSERTED_AT_A_TIME) {
+    stored += await insertFew(sql, all.slice(start, start + INSERTED_AT_A_TIME));
+  }
+  return { stored, alreadyHeld: all.length - stored, numbers };
 }
 
-function insertMany(sql: Sql, pdus: readonly CheckedPdu[]): Promise<Pick<InsertedPdus, 'stored' | 'numbers'>> {
-  return sql.inTransaction(async (tx) => {
-    await stagePdus(tx, pdus);
-    await tx.query(INTERN_STATE_KEYS);
-    const numbers = await tx.query<PduNumbers>(INSERT_NEW);
-    const isAllNew = numbers.length === pdus.length;
-    const completed = isAllNew ? [] : (await tx.client.query<CompletedEvent>(COMPLETE_HOLLOW)).rows;
-    tellOfCompleted(tx, completed);
-    await tx.query('DROP TABLE incoming_pdus');
-    return { stored: numbers.length + completed.length, numbers };
-  });
+function isOpen(sql: Sql | Transaction): sql is Transaction {
+  return 'client' in sql;
 }
 
+/** None where one of them is there already, or another writer is quicker with it. */
+async function copyIfNew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<PduNumbers[]> {
+  try {
+    return await sql.inTransaction((tx) => copyPdus(tx, pdus));
+  } catch (error) {
+    if (constraintOf(error) !== 'pdus_by_event_id') throw error;
+    return [];
+  }
+}
 export interface HeldEvents {
   /** Events of the room, stored with their body; a hollow event does not count as held. */
   readonly held: ReadonlySet<EventId>;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type EventId, type RoomId } from '../../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
 import { withTransaction } from '../../../src/store/open-store.ts';
 import {
   heldEventIds,
@@ -50,7 +50,7 @@ test('a large batch tells the numbers of what it wrote: states and verdicts by t
   const members = Array.from({ length: MANY }, (_, i) => member(`$numbered-${i}`, place(i), 'join'));
   const eventIds = members.map(({ eventId }) => eventId);
   await insertPdus(store, members.slice(0, 1));
-  const { numbers } = await insertPdus(store, [...members, message('$numbered-message')]);
+  const { numbers } = await insertPdus(store, [...members.slice(1), message('$numbered-message')]);
   const byId = new Map(numbers.map((event) => [event.eventId, event]));
   expect(new Set(byId.keys())).toEqual(new Set([...eventIds.slice(1), '$numbered-message']));
   expect(byId.get('$numbered-message' as EventId)?.stateKeyNid).toBeNull();
@@ -256,6 +256,36 @@ test.each([
     expect(keys).toEqual([{ n: keyCount }]);
   },
 );
+
+test('many events that another writer is quicker with are each stored once, as the first wrote them', async () => {
+  const events = many('overtaken', (i) => ({ type: 'overtaken', stateKey: `k${i % 9}` }));
+  let behind: Promise<unknown> = Promise.resolve();
+  await withTransaction(store, async (tx) => {
+    await insertPdus(tx, [{ ...events[250]!, sender: '@quick:there.test' as UserId, stateKey: null }]);
+    behind = insertPdus(store, events);
+    await waitingForLocks(1);
+  });
+  expect(await behind).toMatchObject({ stored: MANY - 1, alreadyHeld: 1 });
+  const rows = await readPdus(
+    store,
+    ROOM,
+    events.map(({ eventId }) => eventId),
+  );
+  expect(rows).toHaveLength(MANY);
+  expect(rows.filter(({ sender }) => sender.startsWith('@quick'))).toMatchObject([{ eventId: events[250]!.eventId }]);
+});
+
+test.each([1, 2])('many events of writers at once are stored once each, with the numbers told: run %i', async (run) => {
+  const events = many(`told-${run}`, (i) => ({ type: 'told', stateKey: `k${i % 9}` }));
+  const results = await Promise.all([insertPdus(store, events), insertPdus(store, events.toReversed())]);
+  expect(results.reduce((sum, { stored }) => sum + stored, 0)).toBe(MANY);
+  const told = results.flatMap(({ numbers }) => numbers);
+  const rows = await store.query(
+    `SELECT event_id AS "eventId", nid, state_key_nid AS "stateKeyNid" FROM pdus WHERE event_id = ANY ($1::text[])`,
+    [told.map(({ eventId }) => eventId)],
+  );
+  expect(new Set(rows)).toEqual(new Set(told.map(({ eventId, nid, stateKeyNid }) => ({ eventId, nid, stateKeyNid }))));
+});
 
 test('up to 200 events take one statement, and one more where some are held; no table is made for them', async () => {
   const events = Array.from({ length: 200 }, (_, i) => state(`$few-${i}`, 'few', `key ${i}`));
