@@ -69,14 +69,17 @@ export interface ToldState extends Pick<StateDelta, 'events'> {
   readonly owed: ReadonlySet<TrieKey>;
 }
 
+const NOTHING_TOLD: ToldState = { events: new Map(), removed: new Set(), owed: new Set() };
+
 /** The state parts of all rooms. `hasMember`: whether a lazy client has a membership already. */
 export async function readStateParts(
   tx: Transaction,
-  spans: readonly SpokenSpan[],
+  all: readonly SpokenSpan[],
   query: RoomsQuery,
   hasMember: (span: RoomSpan, key: TrieKey, nid: number) => boolean,
 ): Promise<ReadonlyMap<RoomId, ToldState>> {
   const { isStateAfter, filter, since } = query;
+  const spans = all.filter(({ mayKnowState }) => mayKnowState);
   const isLazy = filter.state.lazyLoadMembers;
   const wantsMembers = passesType(filter.state, MEMBER);
   const beforeTimelines = isStateAfter ? new Map<RoomId, StateThen>() : await readStatesBeforeTimelines(tx, spans);
@@ -122,15 +125,16 @@ export async function readStateParts(
   const cited = isLazy ? await readCited(tx, spans) : new Map<RoomId, CitedMember[]>();
 
   let at = 0;
-  return new Map(
-    drafts.map((draft) => {
+  return new Map([
+    ...all.map(({ roomId }) => [roomId, NOTHING_TOLD] as const),
+    ...drafts.map((draft) => {
       const hasMiddle = draft.middle !== null;
       const [toNow, toTimeline] = [differences[at], hasMiddle ? differences[at + 1] : undefined];
       const [current, earlier] = [places[at], hasMiddle ? places[at + 1] : undefined];
       at += hasMiddle ? 2 : 1;
-      return [draft.span.roomId, told(draft, { toNow, toTimeline, current, earlier })];
+      return [draft.span.roomId, told(draft, { toNow, toTimeline, current, earlier })] as const;
     }),
-  );
+  ]);
 
   interface Read {
     readonly toNow: ReadonlyMap<TrieKey, TrieDifference> | undefined;

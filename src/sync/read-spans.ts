@@ -47,6 +47,8 @@ export interface RoomSpan extends Place {
   readonly before: SnapshotId | null;
   /** The newest that the client is told. */
   readonly now: SnapshotId;
+  /** The user is in the room, or was until the end of the span: he may know its state. */
+  readonly mayKnowState: boolean;
 }
 
 /** What a response is about, and up to which position. */
@@ -74,7 +76,7 @@ export async function readSpans(tx: Transaction, rooms: readonly SeenRoom[], que
   const spans = seen.flatMap((room): RoomSpan[] =>
     spanOf(room, then.get(room.roomId) ?? NOBODY, asked, { ...query, head: upTo }),
   );
-  return { spans: await withinStays(tx, await withLeftStates(tx, spans)), upTo };
+  return { spans: await withinStays(tx, await withLeftStates(tx, spans, userId)), upTo };
 }
 
 function spanOf(
@@ -92,9 +94,11 @@ function spanOf(
       roomId: room.roomId,
       membershipThen,
       after: place.isNew && place.section === 'join' ? 0 : (since?.position ?? 0),
-      upTo: place.section === 'leave' ? (room.memberShownAt ?? head) : head,
+      // By whatever he is out that is in no timeline: nothing more was said to him.
+      upTo: place.section === 'leave' ? (room.memberShownAt ?? since?.position ?? 0) : head,
       before: place.isNew || isFullState ? null : room.stateThen,
       now: room.state,
+      mayKnowState: place.section === 'join' || !place.isNew,
     },
   ];
 }
@@ -182,16 +186,34 @@ async function roomsAt(
   });
 }
 
-/** Who has left a room is told its state as it was then, whatever others do in it. */
-async function withLeftStates(tx: Transaction, spans: readonly RoomSpan[]): Promise<RoomSpan[]> {
+/**
+ * Who has left a room is told its state as it was then, whatever others do in it; and who was only invited, or kept out, nothing of it
+ * (https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3roomsroomidstate).
+ */
+async function withLeftStates(tx: Transaction, spans: readonly RoomSpan[], userId: UserId): Promise<RoomSpan[]> {
   const left = spans.filter(({ section }) => section === 'leave');
   const states = await readStatesBefore(
     tx,
     left.map(({ roomId, upTo }) => ({ roomId, position: upTo + 1 })),
   );
+  const unknown = left.filter(({ mayKnowState }) => !mayKnowState);
+  const before = await readStatesBefore(
+    tx,
+    unknown.map(({ roomId, upTo }) => ({ roomId, position: upTo })),
+  );
+  const members = await membersAt(
+    tx,
+    userId,
+    unknown.map(({ roomId, room }) => ({ ...room, at: before.get(roomId)?.state ?? null })),
+  );
   return spans.map((span) => {
-    const now = span.section === 'leave' ? states.get(span.roomId)?.state : undefined;
-    return now === undefined ? span : { ...span, now };
+    if (span.section !== 'leave') return span;
+    const wasJoined = members.get(span.roomId)?.membership === 'join';
+    return {
+      ...span,
+      now: states.get(span.roomId)?.state ?? span.now,
+      mayKnowState: span.mayKnowState || wasJoined,
+    };
   });
 }
 

@@ -235,7 +235,7 @@ export class Clients {
     if (part !== undefined) await this.#lookAt(client, part, { isKnown: kept !== undefined, before });
     const left = answer.left.get(roomId);
     if (left !== undefined) this.#count('a leave');
-    client.isPuzzled ||= left?.removed.some(({ stateKey }) => stateKey === client.userId) === true;
+    client.isPuzzled ||= left?.timeline.length === 0;
     if (/_.*_/.test(answer.nextBatch)) this.#count('a correction is owed');
     if (since !== undefined && /_.*_/.test(since) && part !== undefined) {
       this.#count('a correction without state_after');

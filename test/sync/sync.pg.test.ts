@@ -478,6 +478,40 @@ test('who leaves is told so, up to his leave and no further, and who is put out 
   expect((await client.sync()).left.size).toBe(0);
 });
 
+test('who was only invited, or kept out, is told of his leave and nothing of the state; who was there, as it was when he left', async () => {
+  const room = await wholeRoom();
+  const [guest, banned] = ['@declines:here.test', '@banned:here.test'];
+  const by = { sender: ADMIN, auth: ['create', 'power', 'admin', 'rules'] };
+  await room.push(member('ban', banned, 'ban', { ...by, ...BY_ADMIN, prev: ['join'] }));
+  await room.push(member('invite', guest, 'invite', { ...by, prev: ['ban'] }));
+  const invited = new FoldingClient(sync, { userId: guest });
+  expect((await invited.sync()).invited.size).toBe(1);
+  await room.push(member('no', guest, 'leave', { prev: ['invite'], auth: ['create', 'power', 'invite'] }));
+  const declined = (await invited.sync()).left.get(room.roomId)!;
+  expect(idsOf(declined.timeline)).toContain(room.id('no'));
+  expect(declined.state).toEqual([]);
+  await room.push(member('left', ME, 'leave', { prev: ['no'], auth: ['create', 'power', 'join'] }));
+  const asked = { filter: { room: { include_leave: true, rooms: [room.roomId], timeline: { limit: 1 } } } };
+  const stateOf = async (userId: string): Promise<unknown[]> =>
+    idsOf((await new FoldingClient(sync, { userId }).sync(asked)).left.get(room.roomId)!.state);
+  expect(await stateOf(banned)).toEqual([]);
+  expect(await stateOf(guest)).toEqual([]);
+  expect(await stateOf(ME)).toEqual(expect.arrayContaining([room.id('admin'), room.id('ban'), room.id('no')]));
+});
+
+test('who was kept out while none of us was there is told nothing of what the room is now', async () => {
+  const room = await wholeRoom();
+  const second = '@second:here.test';
+  await room.push(member('second', second, 'join', { prev: ['join'], auth: AUTH }));
+  await room.push(member('second-left', second, 'leave', { prev: ['second'], auth: ['create', 'power', 'second'] }));
+  await room.push(member('left', ME, 'leave', { prev: ['second-left'], auth: ['create', 'power', 'join'] }));
+  await room.hold(member('away', second, 'ban', { sender: ADMIN, prev: ['left'], auth: BY_ADMIN.auth }));
+  await room.joinAgain('admin', 'away');
+  const asked = { filter: { room: { include_leave: true, rooms: [room.roomId] } } };
+  const part = (await new FoldingClient(sync, { userId: second }).sync(asked)).left.get(room.roomId)!;
+  expect([part.state, part.timeline]).toEqual([[], []]);
+});
+
 test('an invitation is told with what the user needs to know of the room, once', async () => {
   const room = await wholeRoom();
   const guest = '@guest:here.test';
