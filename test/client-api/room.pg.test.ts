@@ -458,6 +458,24 @@ describe('a list of members', () => {
     expect(await keys(`?at=s1_${head!.position}_1&membership=join`)).toEqual([ADMIN, BOB, ME].sort());
   });
 
+  test('at a position are told to who may see the history of then', async () => {
+    const room = await partialRoom();
+    const client = await listener();
+    const second = await client.login('second');
+    await complete(room);
+    const content = { history_visibility: 'joined' };
+    const auth = ['create', 'power', 'admin'];
+    await room.push({ id: 'closed', type: 'm.room.history_visibility', stateKey: '', content, prev: ['join'], auth });
+    const [before] = await store.query<{ position: number }>(`SELECT position FROM journal_head`);
+    await room.push(member('second', SECOND, 'join', { prev: ['closed'], auth: ['create', 'power', 'rules'] }));
+    const [since] = await store.query<{ position: number }>(`SELECT position FROM journal_head`);
+    const statusAt = async (position: number, token?: string): Promise<number> =>
+      (await get(client, room, `/members?at=s1_${position}`, token)).status;
+    expect(await statusAt(before!.position)).toBe(200);
+    expect(await statusAt(before!.position, second)).toBe(403);
+    expect(await statusAt(since!.position, second)).toBe(200);
+  });
+
   test.each([
     '?membership=friend',
     '?not_membership=',

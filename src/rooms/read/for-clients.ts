@@ -1,4 +1,5 @@
 /** Reading rooms as one of our users may see them (who-may-read.ts), waiting where memberships are not known (full-state.ts). */
+import { maySee } from '../../matrix/client/history-visibility.ts';
 import { type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type StateKey } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
@@ -13,7 +14,7 @@ import { redactedPages, withoutTaken } from './as-redacted.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
 import { type SharedLooks, createSharedLooks } from './shared-looks.ts';
-import { type Reader, type Readers, createReaders } from './who-may-read.ts';
+import { type Reader, type Readers, createReaders, visibilityAt } from './who-may-read.ts';
 
 const MEMBER = 'm.room.member';
 /** Rows of one page of an answer, as for operators. */
@@ -92,7 +93,7 @@ function isSame(one: Reader, other: Reader): boolean {
   return one.left.eventId === other.left.eventId;
 }
 
-/** Where a position is given, the state there, if it is of the time that the user may read. */
+/** Where a position is given, the state there, if the room's history then is for the user to see. */
 function stateOfMembers(reading: Reading, query: MembersQuery): Promise<SnapshotId | undefined> {
   const { at } = query;
   return at === null ? wholeState(reading, query) : stateOfMembersAt(reading, query, at);
@@ -106,7 +107,12 @@ async function stateOfMembersAt(reading: Reading, query: MembersQuery, at: numbe
   if (whole === undefined) return undefined;
   const reader = await readers.of(roomId, userId);
   if (reader.may === 'then' && at >= reader.left.position) return whole;
-  return (await looks.wholeStateAt({ roomId, position: at })) ?? whole;
+  const state = await looks.wholeStateAt({ roomId, position: at });
+  if (state === undefined) return whole;
+  const [own] = await looks.entriesAt({ roomId, state, places: [{ type: MEMBER, stateKey: userId }] });
+  const around = { visibility: await visibilityAt(looks, roomId, state), membership: own?.membership ?? null };
+  if (maySee([around], reader.may === 'then' || reader.isJoined) === true) return state;
+  throw new RoomError('forbidden', `what ${roomId} was then is not for ${userId} to see`);
 }
 
 async function stateEvent(
