@@ -53,6 +53,7 @@ const FAILURES: Readonly<Record<FailureClass, true>> = {
   'too-large': true,
   malformed: true,
   incomplete: true,
+  'keys-unobtainable': true,
   abandoned: true,
   'refused-by-policy': true,
 };

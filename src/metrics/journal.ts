@@ -57,6 +57,8 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
         }
         break;
       }
+      // The attempt is counted at its end.
+      case 'StateFetchHindered':
       // A join is counted where it is asked for, with how long it took.
       case 'PartialStateJoined':
       case 'FullStateJoined':

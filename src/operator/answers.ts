@@ -67,6 +67,7 @@ export function progressAnswer(resync: ResyncState): JsonObject {
         ? null
         : {
             resident: lastFailure.resident,
+            outcome: lastFailure.outcome,
             failure: lastFailure.failure,
             reason: lastFailure.reason,
             at: iso(lastFailure.at),

@@ -16,6 +16,7 @@ const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   SpeakersLearned: 'resync',
   StateFetchStarted: 'resync',
   StateFetchFailed: 'resync',
+  StateFetchHindered: 'resync',
   StateFetched: 'resync',
   RoundFailed: 'resync',
   EventsWalked: 'resync',

@@ -28,9 +28,48 @@ export type FailureClass =
   | 'too-large'
   | 'malformed'
   | 'incomplete'
+  /** All that the answer lacks came, signed with keys that cannot be had. */
+  | 'keys-unobtainable'
   /** It was begun again and again, and nothing new was stored in between: whatever it is, it does not end. */
   | 'abandoned'
   | 'refused-by-policy';
+
+/** How an attempt to fetch a state ended: what its failure means, by who failed and when (outcomes.ts). */
+export type AttemptOutcome =
+  /** It did not answer, or its answer broke off: it may be back in a while. */
+  | 'transient'
+  /** It answers, and wants to be left alone. */
+  | 'rate-limited'
+  /** It lets in nobody of us yet: our join, given by another server a moment ago, may be on its way to it. */
+  | 'not-yet-joined-there'
+  /** It says that we are not in the room, or that what came before our join is not for us. */
+  | 'not-in-room'
+  /** It does not know the room, or not the event. */
+  | 'unknown-event'
+  /** It is joining the room itself. */
+  | 'partial-there'
+  /** More than we take. */
+  | 'too-large'
+  /** What it answered is of no use: malformed, or not what it names. */
+  | 'invalid'
+  /** Servers that were compared gave states that cannot be made one. */
+  | 'contradictory'
+  /** Its events are signed with keys that nobody gives us. */
+  | 'keys-unobtainable'
+  /** Trouble of this server: no fault of the resident. */
+  | 'ours';
+
+/** What an attempt asked last and what it took; absent in entries from before it was kept. */
+export interface AttemptCost {
+  /** Of the last request: `state_ids`, `state` or `event`; absent: none was sent. */
+  readonly endpoint?: string;
+  /** Until its first answer began; absent: none did. */
+  readonly latencyMs?: number;
+  /** Received in all. */
+  readonly bytes?: number;
+  /** From its begin, or from when it went on, to its end. */
+  readonly tookMs?: number;
+}
 
 /** Counts of one completed fetch. */
 export interface StateFetchCounts {
@@ -134,19 +173,29 @@ export type ResyncEvent =
       readonly atJoin?: boolean;
       readonly at: number;
     }
-  | {
+  | ({
       readonly type: 'StateFetchFailed';
       readonly attemptNo: number;
       readonly resident: ServerName;
       readonly atEventId: EventId;
       readonly failure: FailureClass;
+      /** What that means; absent in old entries, whose failure says it. */
+      readonly outcome?: AttemptOutcome;
       /** One line for a person; control characters removed, capped. */
       readonly reason: string;
       /** The earliest time this resident wants to be asked again, when it said so. */
       readonly retryAt?: number;
       readonly at: number;
-    }
+    } & AttemptCost)
   | {
+      /** Trouble of ours kept an attempt from its end: it goes on, at the same resident. Journalled once for an attempt. */
+      readonly type: 'StateFetchHindered';
+      readonly attemptNo: number;
+      readonly resident: ServerName;
+      readonly reason: string;
+      readonly at: number;
+    }
+  | ({
       readonly type: 'StateFetched';
       readonly attemptNo: number;
       readonly resident: ServerName;
@@ -161,7 +210,7 @@ export type ResyncEvent =
       /** Anchors without full state beyond those that the state of the resync has places for. */
       readonly further?: readonly EventId[];
       readonly at: number;
-    }
+    } & AttemptCost)
   | {
       /** Every candidate failed in this round. */
       readonly type: 'RoundFailed';

@@ -6,6 +6,7 @@ import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { chooseCandidates, noCandidates } from './candidates.ts';
 import { carried, degradedBy } from './degraded.ts';
 import { type FailureClass, type ResyncEvent } from './events.ts';
+import { outcomeOf } from './outcomes.ts';
 import {
   type ReplayPoint,
   type ResyncState,
@@ -19,7 +20,13 @@ import {
 const FETCH_AT_MAX = 20;
 const FETCH_AT_CHARS_MAX = 1_000;
 /** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
-const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden', 'refused', 'incomplete']);
+const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set([
+  'not-found',
+  'forbidden',
+  'refused',
+  'incomplete',
+  'keys-unobtainable',
+]);
 /** Of these, those by which a resident does not know the event, or does not show it to us. */
 const UNKNOWN_THERE: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden']);
 
@@ -104,6 +111,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     }
     case 'StateFetchFailed':
       return stateFetchFailed(state, event);
+    case 'StateFetchHindered':
+      return { ...state, hinderedAttempt: event.attemptNo };
     case 'StateFetched':
       return stateFetched(state, event);
     case 'RoundFailed':
@@ -187,7 +196,7 @@ function residentsLearned(state: ResyncState, event: Of<'ResidentsLearned'>): Re
 }
 
 function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): ResyncState {
-  const { resident, atEventId, failure, reason, at } = event;
+  const { resident, atEventId, failure, outcome = outcomeOf(failure), reason, at } = event;
   const asked = wantedOf([...(resident === state.asking ? state.asked : []), atEventId]);
   const wanted = state.atJoins ? state.unknown : state.fetchAt;
   const isDone = !ABOUT_THE_EVENT.has(failure) || wanted.every((eventId) => asked.includes(eventId));
@@ -201,7 +210,7 @@ function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): Re
     unknown: UNKNOWN_THERE.has(failure) && !state.atJoins ? wantedOf([...state.unknown, atEventId]) : state.unknown,
     failuresThisRound: state.failuresThisRound + 1,
     notBefore: event.retryAt === undefined ? notBefore : { ...notBefore, [resident]: event.retryAt },
-    lastFailure: { resident, failure, reason, at },
+    lastFailure: { resident, failure, outcome, reason, at },
     nextWakeAt: at,
   };
 }

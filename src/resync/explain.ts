@@ -3,7 +3,8 @@
  * lines of Markdown, which the Temporal UI shows as the workflow's current details.
  */
 import { type MissingEvents } from './degraded.ts';
-import { type ResyncEvent } from './events.ts';
+import { type AttemptCost, type ResyncEvent } from './events.ts';
+import { outcomeOf } from './outcomes.ts';
 import { type ResyncState } from './state.ts';
 
 /** Names in one sentence. */
@@ -36,11 +37,14 @@ export function explain(event: ResyncEvent): string {
     }
     case 'StateFetchFailed': {
       const retry = event.retryAt === undefined ? '' : `; it wants to be left alone until ${isoTime(event.retryAt)}`;
-      return `Attempt ${event.attemptNo} at ${event.resident} failed (${event.failure}): ${event.reason}${retry}`;
+      const { attemptNo, resident, failure, outcome = outcomeOf(failure), reason } = event;
+      return `Attempt ${attemptNo} at ${resident} failed (${outcome}: ${failure}${cost(event)}): ${reason}${retry}`;
     }
+    case 'StateFetchHindered':
+      return `Attempt ${event.attemptNo} at ${event.resident} is hindered by trouble of this server, and goes on: ${event.reason}`;
     case 'StateFetched': {
       const { state, members, fetched, alreadyHeld, dropped } = event.counts;
-      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${lacking(event.missing)}`;
+      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${cost(event)}${lacking(event.missing)}`;
     }
     case 'RoundFailed':
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
@@ -88,6 +92,16 @@ export function explain(event: ResyncEvent): string {
   }
 }
 
+/** What the last request of an attempt was, and what all of it took, as far as that was kept. */
+function cost({ endpoint, bytes, tookMs }: AttemptCost): string {
+  const parts = [
+    ...(endpoint === undefined ? [] : [`/${endpoint}`]),
+    ...(bytes === undefined ? [] : [`${bytes} bytes`]),
+    ...(tookMs === undefined ? [] : [`${(tookMs / 1000).toFixed(1)} s`]),
+  ];
+  return parts.map((part) => `, ${part}`).join('');
+}
+
 function lacking(missing: MissingEvents | undefined): string {
   return missing === undefined ? '' : `; degraded: ${lacked(missing)}`;
 }
@@ -132,8 +146,8 @@ export function describeResync(state: ResyncState): string {
   }
   if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);
   if (state.lastFailure !== null) {
-    const { resident, failure, reason, at } = state.lastFailure;
-    lines.push(`Last failure: ${resident}, ${failure}: ${quoted(reason)} (${isoTime(at)}).`);
+    const { resident, outcome, reason, at } = state.lastFailure;
+    lines.push(`Last failure: ${resident}, ${outcome}: ${quoted(reason)} (${isoTime(at)}).`);
   }
   return lines.join('\n\n');
 }

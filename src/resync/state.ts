@@ -2,7 +2,8 @@
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type CandidateRanks, noCandidates } from './candidates.ts';
 import { type Degraded } from './degraded.ts';
-import { type FailureClass, type StateFetchCounts } from './events.ts';
+import { type AttemptOutcome, type FailureClass, type StateFetchCounts } from './events.ts';
+import { outcomeOf } from './outcomes.ts';
 
 /** Failures a round: so many events of so many servers may be wanted that a round would not end. */
 const FAILURES_A_ROUND_MAX = 200;
@@ -32,6 +33,8 @@ export interface ResyncState {
   readonly attempts: number;
   /** The attempt that has started and has no outcome yet. */
   readonly attempt: Attempt | null;
+  /** The newest attempt that trouble of ours kept from its end; 0: none was. */
+  readonly hinderedAttempt: number;
   /** Counts from 1; a round asks each candidate for each wanted event once. */
   readonly round: number;
   /** Candidates of which nothing more is wanted in this round. */
@@ -50,12 +53,7 @@ export interface ResyncState {
   readonly failedRounds: number;
   /** Residents that said when they want to be asked again. */
   readonly notBefore: Readonly<Record<string, number>>;
-  readonly lastFailure: {
-    readonly resident: ServerName;
-    readonly failure: FailureClass;
-    readonly reason: string;
-    readonly at: number;
-  } | null;
+  readonly lastFailure: LastFailure | null;
   readonly lastFetch: StateFetchCounts | null;
   /** Hex SHA-256 of the sorted event ids of the newest fetched state. */
   readonly digest: string | null;
@@ -77,6 +75,14 @@ export interface ResyncState {
   readonly gapsOpen: number;
   /** When somebody must act at the latest; `null` when there is nothing to do. The sweep reads it. */
   readonly nextWakeAt: number | null;
+}
+
+export interface LastFailure {
+  readonly resident: ServerName;
+  readonly failure: FailureClass;
+  readonly outcome: AttemptOutcome;
+  readonly reason: string;
+  readonly at: number;
 }
 
 /** One request for a state that is under way, or was cut off. */
@@ -117,6 +123,7 @@ export const initialResyncState: ResyncState = {
   fetchAt: [],
   attempts: 0,
   attempt: null,
+  hinderedAttempt: 0,
   round: 1,
   ...freshRound,
   failedRounds: 0,
@@ -153,7 +160,13 @@ export function shownPhase({ phase, degraded }: Pick<ResyncState, 'phase' | 'deg
 
 /** A state as an earlier version wrote it, with what has been added since. */
 export function asResyncState(stored: Partial<ResyncState> | null): ResyncState {
-  return { ...initialResyncState, ...stored };
+  const state = { ...initialResyncState, ...stored };
+  const { lastFailure } = state;
+  return lastFailure === null ? state : { ...state, lastFailure: withOutcome(lastFailure) };
+}
+
+function withOutcome({ outcome, ...failed }: Omit<LastFailure, 'outcome'> & Partial<LastFailure>): LastFailure {
+  return { ...failed, outcome: outcome ?? outcomeOf(failed.failure) };
 }
 
 /** Whether the round is over, whoever is left: it had all the failures that a round may have. */

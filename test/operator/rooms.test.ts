@@ -124,7 +124,7 @@ describe('rooms', () => {
       const { body } = await ask(server, path(room));
       expect(body['journal']).toMatchObject([
         { seq: 1, position: 10, type: 'PartialStateJoined', at: '2026-01-01T00:00:00.000Z' },
-        { seq: 2, explanation: 'Attempt 1 at hs1 failed (timeout): no answer within 60 s' },
+        { seq: 2, explanation: 'Attempt 1 at hs1 failed (transient: timeout): no answer within 60 s' },
         { seq: 3, explanation: 'The room is whole: 2 members' },
       ]);
     }

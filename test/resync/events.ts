@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type MissingWhy } from '../../src/resync/degraded.ts';
-import { type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
+import { type AttemptOutcome, type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
 import { evolve } from '../../src/resync/evolve.ts';
 import { type ResyncState, initialResyncState } from '../../src/resync/state.ts';
 
@@ -124,6 +124,19 @@ const aFailure = fc.constantFrom<FailureClass>(
   'incomplete',
   'not-found',
 );
+const anOutcome = fc.constantFrom<AttemptOutcome>(
+  'transient',
+  'rate-limited',
+  'not-yet-joined-there',
+  'not-in-room',
+  'unknown-event',
+  'partial-there',
+  'too-large',
+  'invalid',
+  'contradictory',
+  'keys-unobtainable',
+  'ours',
+);
 const aWhy = fc.constantFrom<MissingWhy>('not-delivered', 'key-missing', 'badly-signed', 'malformed');
 const someMissing = fc.record({
   listed: fc.array(fc.record({ eventId: anEventId, why: aWhy }), { maxLength: 7 }),
@@ -177,12 +190,21 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     {
       type: fc.constant('StateFetchFailed' as const),
       failure: aFailure,
+      outcome: anOutcome,
+      latencyMs: aCount,
       reason: fc.string(),
       retryAt: aTime,
       ...attempt,
     },
     { requiredKeys: ['type', 'failure', 'reason', 'attemptNo', 'resident', 'atEventId', 'at'] },
   ) as fc.Arbitrary<ResyncEvent>,
+  fc.record({
+    type: fc.constant('StateFetchHindered' as const),
+    attemptNo: attempt.attemptNo,
+    resident: aServer,
+    reason: fc.string(),
+    at: aTime,
+  }),
   fc.record({
     type: fc.constant('StateFetched' as const),
     snapshotId: fc.constant(ANY_STATE),

@@ -118,7 +118,10 @@ describe('the fold of control events', () => {
       phase: 'fetching',
       triedThisRound: ['a'],
       notBefore: {},
-      lastFailure: { resident: 'a', failure: 'server-error', reason: 'a answered 500', at: 3_000 },
+      lastFailure: {
+        ...{ resident: 'a', failure: 'server-error', outcome: 'transient' },
+        ...{ reason: 'a answered 500', at: 3_000 },
+      },
     });
   });
 

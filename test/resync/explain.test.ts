@@ -23,7 +23,7 @@ test('a fetch names its resident, its attempt and its round', () => {
 test('a wait says until when, and why', () => {
   const text = describeResync(given(joined(), started(1, 'a'), failed(1, 'a'), roundFailed(1, 40_000)));
   expect(text).toContain('**Waiting until 1970-01-01T00:00:40.000Z: every resident failed**');
-  expect(text).toContain('Last failure: a, server-error: `a answered 500` (1970-01-01T00:00:03.000Z).');
+  expect(text).toContain('Last failure: a, transient: `a answered 500` (1970-01-01T00:00:03.000Z).');
 });
 
 test('a stranger’s reason cannot become Markdown', () => {

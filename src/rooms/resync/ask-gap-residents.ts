@@ -1,6 +1,7 @@
 /** One attempt at the state at a gap: a few residents, one after the other, each for as long as it may take. */
 import { FederationError } from '../../federation/error.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { isInPart } from '../../resync/outcomes.ts';
 import { type BegunGap, type Gap, forgetGapBegins } from '../../store/events/gaps.ts';
 import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { readResync } from '../../store/journal/rooms.ts';
@@ -77,7 +78,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
         askIfHealthy(context, resident, (onReceived) => {
           asked.push(resident);
           // Nobody else may know the gap's event, and yet what its state names: asked once an attempt, whoever gives it in part.
-          const others = failure?.kind === 'incomplete' ? [] : residents.filter((other) => other !== resident);
+          const others = isInPart(failure?.kind) ? [] : residents.filter((other) => other !== resident);
           const request = {
             eventId: gap.eventId,
             resident,
@@ -99,7 +100,7 @@ export async function askGapResidents(pass: GapPass, gap: Gap, begun: BegunGap, 
       }
       if (!(told instanceof FederationError)) throw told;
       // Who gave most of the state says more of the gap than who was out of reach.
-      if (failure?.kind !== 'incomplete') failure = told;
+      if (!isInPart(failure?.kind)) failure = told;
       // Another room has asked it since the others were chosen.
       if (asked.length === 0) until = Math.min(until ?? Infinity, context.clock.now() + (told.retryAfterMs ?? 0));
     }

@@ -2,9 +2,10 @@
  * One attempt of a resync: the state after one wanted event, from one resident (state-at.ts), with what is journalled about it.
  * Whatever a resident does, the attempt ends: by an outcome, or, when its worker died of it again and again, as abandoned.
  */
-import { FederationError } from '../../federation/error.ts';
+import { FederationError, oneLine } from '../../federation/error.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
+import { outcomeOf } from '../../resync/outcomes.ts';
 import { BEGINS_MAX } from '../../resync/policy.ts';
 import { type Attempt, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
@@ -19,6 +20,7 @@ import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { type Place } from './fetch-places.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
+import { meterRequests } from './meter.ts';
 import { lackingOf, recordFetched, settleAnswer } from './settle-answer.ts';
 import { type FetchedState, fetchStateAt } from './state-at.ts';
 import { type Progress } from './state-intake.ts';
@@ -45,19 +47,24 @@ export async function fetchState(
   const begun = await begin(context, fetch);
   if (begun === null) return;
   const { resync, begins } = begun;
+  const meter = meterRequests(context.federation, context.clock);
   let outcome: Outcome;
   try {
     if (begins > BEGINS_MAX) throw abandoned(fetch);
-    outcome = await runUnlessOver(context, fetch, resync, progress, over);
+    outcome = await runUnlessOver({ ...context, federation: meter.federation }, fetch, resync, progress, over);
   } catch (error) {
     if (progress.signal.aborted) {
       if (progress.isOrderly?.() !== false) await takeBackBegin(context.store, fetch).catch(() => undefined);
       throw error;
     }
-    if (!(error instanceof FederationError)) throw error;
-    outcome = { event: failureOf(context, fetch, error) };
+    if (!(error instanceof FederationError)) {
+      await noteHindered(context, fetch, error);
+      throw error;
+    }
+    outcome = { event: failureOf(context, fetch, resync, error) };
   }
-  const { event, fetched } = outcome;
+  const { fetched } = outcome;
+  const event = { ...outcome.event, ...meter.cost() };
   await withTransaction(context.store, async (tx) => {
     const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
     if (stay?.resync.attempt?.attemptNo !== fetch.attemptNo) return;
@@ -105,17 +112,43 @@ function abandoned({ resident }: StateFetch): FederationError {
   );
 }
 
-function failureOf(context: RoomsContext, fetch: StateFetch, error: FederationError): Outcome['event'] {
+function failureOf(
+  context: RoomsContext,
+  fetch: StateFetch,
+  resync: ResyncState,
+  error: FederationError,
+): Outcome['event'] {
   const { attemptNo, resident, atEventId } = fetch;
   const at = context.clock.now();
+  const hasAnswered = resync.candidates.slice(0, resync.ranks.answered).includes(resident);
   return {
     type: 'StateFetchFailed',
     ...{ attemptNo, resident, atEventId },
     failure: error.kind,
+    outcome: outcomeOf(error.kind, { hasAnswered, sinceJoinMs: at - (resync.joinedAt ?? 0) }),
     reason: error.message,
     ...(error.retryAfterMs === undefined ? {} : { retryAt: at + error.retryAfterMs }),
     at,
   };
+}
+
+/**
+ * Says in the journal that trouble of ours keeps an attempt from its end, once for an attempt however often it is tried. Where the
+ * trouble is the database's there is nothing to write to: it is in the log, and with the activity in Temporal.
+ */
+async function noteHindered({ store, clock, logger }: RoomsContext, fetch: StateFetch, error: unknown): Promise<void> {
+  const { roomId, epoch, attemptNo, resident } = fetch;
+  const reason = oneLine(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+  try {
+    await withTransaction(store, async (tx) => {
+      const stay = await lockResync(tx, roomId, epoch);
+      const isUnderWay = stay?.resync.attempt?.attemptNo === attemptNo;
+      if (!isUnderWay || stay.resync.hinderedAttempt === attemptNo) return;
+      await append(tx, stay.room, [{ type: 'StateFetchHindered', attemptNo, resident, reason, at: clock.now() }]);
+    });
+  } catch (failure) {
+    logger.debug({ err: failure, roomId }, 'trouble of ours could not be journalled');
+  }
 }
 
 /** Journals the start, once, and counts each begin; `null` when there is nothing (left) to do. */

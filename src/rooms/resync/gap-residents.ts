@@ -1,5 +1,6 @@
 /** Who is asked for the state at a gap: servers that are in the room and answer, others at each attempt. */
 import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { isInPart } from '../../resync/outcomes.ts';
 import { GAP_RESIDENTS_AN_ATTEMPT } from '../../resync/policy.ts';
 import { type BegunGap, type Gap } from '../../store/events/gaps.ts';
 import { readResync } from '../../store/journal/rooms.ts';
@@ -32,7 +33,7 @@ export async function chooseGapResidents(
   const known = [...new Set([...candidates, ...spoken])].filter((name) => name !== serverName);
   // One that is said to be in the room, and no more, has its turn among the others.
   const sender = spoken.includes(origin) ? [origin] : [];
-  const giver = lastResident !== null && lastFailure === 'incomplete' ? [lastResident] : [];
+  const giver = lastResident !== null && isInPart(lastFailure) ? [lastResident] : [];
   const first = [...new Set([...sender, ...giver])];
   const others = known.filter((name) => !first.includes(name));
   const resting = await viewHealth(context).resting([...first, ...others]);

@@ -174,7 +174,9 @@ async function settleLacked(request: StateRequest, wanted: WantedEvents): Promis
   wanted.drop(dropped);
   wanted.goOnWithout(goneWithout);
   const holes = wanted.holes();
-  if (holes !== undefined) throw new FederationError(request.resident, 'incomplete', holes);
+  if (holes !== undefined) {
+    throw new FederationError(request.resident, wanted.lacksKeysAlone() ? 'keys-unobtainable' : 'incomplete', holes);
+  }
 }
 
 /** Fetches what is missing one by one: from the resident and the others, and what is badly signed there from whoever signs it. */

@@ -167,6 +167,11 @@ export class WantedEvents {
     return this.passedOver;
   }
 
+  /** All that is missing came, signed with keys that cannot be had. */
+  lacksKeysAlone(): boolean {
+    return this.missing().every((eventId) => this.why(eventId) === 'key-missing');
+  }
+
   /** What is missing and why, in words; `undefined`: nothing. */
   holes(): string | undefined {
     const missing = this.missing();

@@ -56,6 +56,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'EventsCorrected':
     case 'StateFetchStarted':
     case 'StateFetchFailed':
+    case 'StateFetchHindered':
     case 'RoundFailed':
     case 'EventsWalked':
     case 'Check6Replayed':

@@ -112,6 +112,7 @@ export function changesOf(
       case 'SpeakersLearned':
       case 'StateFetchStarted':
       case 'StateFetchFailed':
+      case 'StateFetchHindered':
       case 'StateFetched':
       case 'RoundFailed':
       case 'EventsWalked':

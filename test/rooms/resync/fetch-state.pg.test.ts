@@ -127,6 +127,48 @@ describe('a parent of the join that is a state event', () => {
   });
 });
 
+describe('what is journalled of an attempt', () => {
+  test('is what its end means, its last request, what came of it and how long it took', async () => {
+    const small = smallRoom();
+    const script = honestScript(small);
+    const here = await startScripted(small.room, script);
+    await here.join();
+    const honest = script.stateIds;
+    script.stateIds = (server, at, _signal, onReceived) => {
+      here.wait(250);
+      onReceived?.(0);
+      onReceived?.(41);
+      return server === A ? refuse(server, 'partial-state-there') : honest(server, at);
+    };
+    await here.resync();
+    const rows = await here.store.query<{ data: object }>(
+      `SELECT data FROM journal WHERE type IN ('StateFetchFailed', 'StateFetched') ORDER BY position`,
+    );
+    expect(rows.map(({ data }) => data)).toMatchObject([
+      { resident: A, outcome: 'partial-there', endpoint: 'state_ids', latencyMs: 250, bytes: 41, tookMs: 250 },
+      { resident: B, endpoint: 'state', latencyMs: 250, bytes: 41, tookMs: 250 },
+    ]);
+  });
+
+  test('is trouble of ours, once however often the attempt is tried again, and no fault of its resident', async () => {
+    const small = smallRoom();
+    const script = honestScript(small);
+    const here = await startScripted(small.room, script);
+    await here.join();
+    const honest = script.stateIds;
+    script.stateIds = () => {
+      throw new Error('no space left on device');
+    };
+    for (let i = 0; i < 2; i += 1) await expect(here.resync()).rejects.toThrow('no space');
+    script.stateIds = honest;
+    expect(await here.resync()).toMatchObject({ phase: 'complete', lastFailure: null });
+    const rows = await here.store.query<{ reason: string }>(
+      `SELECT data ->> 'reason' AS reason FROM journal WHERE type = 'StateFetchHindered'`,
+    );
+    expect(rows).toEqual([{ reason: 'Error: no space left on device' }]);
+  });
+});
+
 describe('an attempt that ends its worker each time', () => {
   test('has failed when it was begun three times and stored nothing, and the next resident is asked', async () => {
     const small = smallRoom();

@@ -1,0 +1,54 @@
+/**
+ * How an attempt to fetch a state ended, in the words by which the next step is chosen: what the resident said of us and the room,
+ * and whether asking again may help. A failed request has a kind (`FailureClass`); what that means depends on who answered, and when.
+ */
+import { type AttemptOutcome, type FailureClass } from './events.ts';
+
+/** How long after a join another server than the one that took it may not have heard of it. */
+const JOIN_ARRIVES_MS = 10 * 60_000;
+
+/** Who failed, as far as it matters to what the failure means. */
+export interface Circumstances {
+  /** It let us in, or gave us a state. */
+  readonly hasAnswered: boolean;
+  /** Since our newest join, milliseconds. */
+  readonly sinceJoinMs: number;
+}
+
+/** What a failure means. Journal entries from before outcomes were kept have none: theirs follows from the kind of failure alone. */
+export function outcomeOf(failure: FailureClass, circumstances?: Circumstances): AttemptOutcome {
+  switch (failure) {
+    case 'unreachable':
+    case 'timeout':
+    case 'server-error':
+      return 'transient';
+    case 'rate-limited':
+      return 'rate-limited';
+    case 'forbidden': {
+      const mayBeNews = circumstances !== undefined && !circumstances.hasAnswered;
+      return mayBeNews && circumstances.sinceJoinMs < JOIN_ARRIVES_MS ? 'not-yet-joined-there' : 'not-in-room';
+    }
+    case 'not-found':
+      return 'unknown-event';
+    case 'partial-state-there':
+      return 'partial-there';
+    case 'too-large':
+      return 'too-large';
+    case 'keys-unobtainable':
+      return 'keys-unobtainable';
+    case 'refused':
+    case 'incompatible-version':
+    case 'malformed':
+    case 'incomplete':
+      return 'invalid';
+    // Whatever ended the work again and again, and addresses that our own configuration denies.
+    case 'abandoned':
+    case 'refused-by-policy':
+      return 'ours';
+  }
+}
+
+/** Whether the server gave what it has of a state, and not all that it names. */
+export function isInPart(failure: FailureClass | null | undefined): boolean {
+  return failure === 'incomplete' || failure === 'keys-unobtainable';
+}
