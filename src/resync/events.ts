@@ -59,6 +59,9 @@ export type AttemptOutcome =
   /** Trouble of this server: no fault of the resident. */
   | 'ours';
 
+/** Why a server is asked before the others that are left (choice.ts). */
+export type ChosenBecause = 'let-us-in' | 'has-answered' | 'named-by-user' | 'spoke' | 'said-to-be-in' | 'departed';
+
 /** What an attempt asked last and what it took; absent in entries from before it was kept. */
 export interface AttemptCost {
   /** Of the last request: `state_ids`, `state` or `event`; absent: none was sent. */
@@ -171,6 +174,8 @@ export type ResyncEvent =
       readonly atEventId: EventId;
       /** Nobody knows `atEventId`: the state before the join that cites it is asked for, and stands for the state after it. */
       readonly atJoin?: boolean;
+      /** Absent in entries from before it was kept. */
+      readonly because?: ChosenBecause;
       readonly at: number;
     }
   | ({

@@ -19,6 +19,9 @@ import {
 /** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
 const FETCH_AT_MAX = 20;
 const FETCH_AT_CHARS_MAX = 1_000;
+/** Servers in `departed`, and characters of their names: of more than that the oldest have their old places again. */
+const DEPARTED_MAX = 20;
+const DEPARTED_CHARS_MAX = 600;
 /** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
 const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set([
   'not-found',
@@ -93,7 +96,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'SpeakersLearned': {
       const chosen = chooseCandidates(state, { spoke: event.servers });
       const isNews = chosen.ranks.spoke > state.ranks.spoke;
-      return { ...state, ...chosen, ...(isNews ? woken(state, event.at) : {}) };
+      const departed = state.departed.filter((name) => !event.servers.includes(name));
+      return { ...state, ...chosen, departed, ...(isNews ? woken(state, event.at) : {}) };
     }
     case 'StateFetchStarted': {
       const { attemptNo, resident, atEventId, atJoin } = event;
@@ -189,6 +193,7 @@ function residentsLearned(state: ResyncState, event: Of<'ResidentsLearned'>): Re
     ...chooseCandidates(state, { answered: [joinedVia], via, hints: serversInRoom }),
     fetchAt,
     triedThisRound,
+    departed: state.departed.filter((name) => name !== joinedVia),
     notBefore: without(state.notBefore, joinedVia),
     ...(state.phase === 'walking' && !walksOn ? { phase: 'fetching' as const } : {}),
     ...woken(state, event.at),
@@ -211,6 +216,8 @@ function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): Re
     failuresThisRound: state.failuresThisRound + 1,
     notBefore: event.retryAt === undefined ? notBefore : { ...notBefore, [resident]: event.retryAt },
     lastFailure: { resident, failure, outcome, reason, at },
+    ...departures(state, event),
+    latencies: latenciesOf(state, event),
     nextWakeAt: at,
   };
 }
@@ -219,10 +226,13 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
   const { resident, atEventId, missing, at } = event;
   const fetchAt = wantedOf([...state.fetchAt.filter((eventId) => eventId !== atEventId), ...(event.further ?? [])]);
   const isAllThere = fetchAt.length === 0;
+  // Whoever gave one state is asked for the next one first.
+  const chosen = chooseCandidates(state, { answered: [resident] });
   return {
     ...state,
-    // Whoever gave one state is asked for the next one first.
-    ...chooseCandidates(state, { answered: [resident] }),
+    ...chosen,
+    latencies: latenciesOf({ ...state, ...chosen }, event),
+    departed: state.departed.filter((name) => name !== resident),
     ...freshRound,
     asking: resident,
     asked: resident === state.asking && !state.atJoins ? state.asked : [],
@@ -236,6 +246,35 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
     degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
     nextWakeAt: at,
   };
+}
+
+/** A server that says we are not in the room is asked last; one that says anything else of it has its place. */
+function departures(
+  { departed, candidates }: ResyncState,
+  { resident, outcome }: Of<'StateFetchFailed'>,
+): Pick<ResyncState, 'departed'> {
+  const others = departed.filter((name) => name !== resident && candidates.includes(name));
+  const isSilent = outcome === 'transient' || outcome === 'ours' || outcome === undefined;
+  if (outcome !== 'not-in-room') return { departed: isSilent ? departed : others };
+  const some: ServerName[] = [];
+  let chars = DEPARTED_CHARS_MAX;
+  for (const name of [resident, ...others.reverse()]) {
+    chars -= name.length;
+    if (chars < 0 || some.length >= DEPARTED_MAX) break;
+    some.push(name);
+  }
+  return { departed: some.reverse() };
+}
+
+/** What is known of how quickly those answer who have answered; a journal from before it was kept says nothing of it. */
+function latenciesOf(
+  { latencies, candidates, ranks }: Pick<ResyncState, 'latencies' | 'candidates' | 'ranks'>,
+  { resident, latencyMs }: Of<'StateFetched' | 'StateFetchFailed'>,
+): ResyncState['latencies'] {
+  if (latencyMs === undefined) return latencies;
+  const answered = candidates.slice(0, ranks.answered);
+  const known = { ...latencies, [resident]: latencyMs };
+  return Object.fromEntries(Object.entries(known).filter(([name]) => answered.includes(name as ServerName)));
 }
 
 function stayEnded(state: ResyncState, { because, at }: Of<'StayEnded'>): ResyncState {

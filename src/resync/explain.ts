@@ -3,6 +3,7 @@
  * lines of Markdown, which the Temporal UI shows as the workflow's current details.
  */
 import { type MissingEvents } from './degraded.ts';
+import { REASON_IN_WORDS } from './choice.ts';
 import { type AttemptCost, type ResyncEvent } from './events.ts';
 import { outcomeOf } from './outcomes.ts';
 import { type ResyncState } from './state.ts';
@@ -33,7 +34,8 @@ export function explain(event: ResyncEvent): string {
     case 'StateFetchStarted': {
       const where =
         event.atJoin === true ? `the join that cites ${event.atEventId}, which nobody knows` : event.atEventId;
-      return `Attempt ${event.attemptNo}: asked ${event.resident} for the state before ${where}`;
+      const why = event.because === undefined ? '' : `, ${REASON_IN_WORDS[event.because]},`;
+      return `Attempt ${event.attemptNo}: asked ${event.resident}${why} for the state before ${where}`;
     }
     case 'StateFetchFailed': {
       const retry = event.retryAt === undefined ? '' : `; it wants to be left alone until ${isoTime(event.retryAt)}`;

@@ -1,5 +1,6 @@
 /** What a resync does next, decided from the journal alone. Pure: the workflow calls it with its own deterministic clock. */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { inOrder } from './choice.ts';
 import { type Attempt, type ResyncState, isRoundSpent, isSeeking, willingFrom } from './state.ts';
 
 export type NextAction =
@@ -135,10 +136,10 @@ function nextFetch(state: ResyncState, now: number): NextAction {
  * When everybody was asked and an event is one that nobody knows, they are asked for the state before the join that cites it.
  */
 function nextRequest(state: ResyncState, now: number): Omit<Attempt, 'attemptNo'> | undefined {
-  const inTurn = [...state.candidates.slice(state.startAt), ...state.candidates.slice(0, state.startAt)];
+  const ordered = inOrder(state);
   const isWilling = (name: ServerName): boolean => willingFrom(state, name) <= now;
   const firstOf = (wanted: readonly EventId[], tried: readonly ServerName[], asked: readonly EventId[]) => {
-    for (const resident of inTurn) {
+    for (const resident of ordered) {
       if (tried.includes(resident) || !isWilling(resident)) continue;
       const had = resident === state.asking ? asked : [];
       const atEventId = wanted.find((eventId) => !had.includes(eventId));

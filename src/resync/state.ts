@@ -27,6 +27,10 @@ export interface ResyncState {
   /** Servers that may be asked, best first. */
   readonly candidates: readonly ServerName[];
   readonly ranks: CandidateRanks;
+  /** Of those that have answered: how long it took until their newest answer began, milliseconds. */
+  readonly latencies: Readonly<Record<string, number>>;
+  /** Candidates that say we are not in the room, the newest last. */
+  readonly departed: readonly ServerName[];
   /** Events whose prior state is still to be fetched. */
   readonly fetchAt: readonly EventId[];
   /** Attempts started so far: the number of the newest one. */
@@ -120,6 +124,8 @@ export const initialResyncState: ResyncState = {
   roomVersion: null,
   joinedAt: null,
   ...noCandidates,
+  latencies: {},
+  departed: [],
   fetchAt: [],
   attempts: 0,
   attempt: null,

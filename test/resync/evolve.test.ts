@@ -236,7 +236,10 @@ describe('the size of the state', () => {
     });
     expect(state.candidates.length).toBeGreaterThan(5);
     state.candidates.forEach((name, n) => {
-      state = evolve(state, failed(n + 1, name, { reason, retryAt: 1_800_000_000_000 }));
+      state = evolve(
+        state,
+        failed(n + 1, name, { reason, retryAt: 1_800_000_000_000, outcome: 'not-in-room', latencyMs: 600_000 }),
+      );
     });
     state = evolve(state, started(99, state.candidates[0]!));
     expect(Buffer.byteLength(JSON.stringify(state))).toBeLessThan(STATE_BYTES_MAX);
@@ -246,8 +249,9 @@ describe('the size of the state', () => {
     const names = Array.from({ length: CANDIDATES_MAX }, (_, n) => server(`${n}.`.padEnd(40, 'x')));
     let state = given(joined({ joinedVia: names[0]!, serversInRoom: names }));
     expect(state.candidates).toHaveLength(CANDIDATES_MAX);
+    const asked = { retryAt: 1_800_000_000_000, outcome: 'not-in-room', latencyMs: 600_000 } as const;
     names.forEach((name, n) => {
-      state = evolve(state, failed(n + 1, name, { reason: '…'.repeat(300), retryAt: 1_800_000_000_000 }));
+      state = evolve(state, failed(n + 1, name, { ...asked, reason: '…'.repeat(300) }));
     });
     expect(Buffer.byteLength(JSON.stringify(state))).toBeLessThan(STATE_BYTES_MAX);
   });

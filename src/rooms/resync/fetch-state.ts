@@ -4,6 +4,7 @@
  */
 import { FederationError, oneLine } from '../../federation/error.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
+import { reasonFor } from '../../resync/choice.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { outcomeOf } from '../../resync/outcomes.ts';
 import { BEGINS_MAX } from '../../resync/policy.ts';
@@ -164,7 +165,8 @@ async function begin(
       if (resync.attempts >= fetch.attemptNo || resync.attempt !== null) return null;
       const { attemptNo, resident, atEventId, atJoin } = fetch;
       const started = { attemptNo, resident, atEventId, ...(atJoin === true ? { atJoin } : {}) };
-      await append(tx, room, [{ type: 'StateFetchStarted', ...started, at: context.clock.now() }]);
+      const because = reasonFor(resync, resident);
+      await append(tx, room, [{ type: 'StateFetchStarted', ...started, because, at: context.clock.now() }]);
     }
     return { resync, begins: await countBegin(tx, fetch) };
   });
