@@ -12,6 +12,7 @@ import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
 import { type Place, createFetchPlaces } from '../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
+import { leaveGivenUp, resumeResync } from '../src/rooms/resync/parked.ts';
 import { seekMissing } from '../src/rooms/resync/seek-missing.ts';
 import { type GapsDue } from '../src/resync/next-action.ts';
 import { countCorrectionsDue } from '../src/store/events/corrections.ts';
@@ -99,6 +100,14 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     },
     endStay: async (input) => {
       await endStay(rooms, input);
+      return eventsSince(input);
+    },
+    resumeResync: async (input) => {
+      await resumeResync(rooms, input);
+      return eventsSince(input);
+    },
+    leaveRoom: async (input) => {
+      await whileAlive(() => leaveGivenUp(rooms, input));
       return eventsSince(input);
     },
     walkEvents: async (input) => {

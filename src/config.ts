@@ -24,7 +24,13 @@ import {
 } from './config/sources.ts';
 import { parseDuration, parseSize } from './config/units.ts';
 import { invariant } from './invariant.ts';
-import { type DegradePolicy, defaultDegradePolicy } from './resync/policy.ts';
+import {
+  type DegradePolicy,
+  type LatePolicy,
+  type ParkPolicy,
+  defaultDegradePolicy,
+  defaultLatePolicy,
+} from './resync/policy.ts';
 import { type LogLevel } from './logging.ts';
 
 export interface ListenerConfig {
@@ -130,6 +136,8 @@ export interface Config {
     readonly sweepAfterMs: number;
     readonly firstRetryMs: number;
     readonly longestRetryMs: number;
+    readonly late: LatePolicy;
+    readonly park: ParkPolicy;
     readonly degrade: DegradePolicy;
     readonly retroSoftFail: boolean;
   };
@@ -289,6 +297,12 @@ function toConfig(settings: Settings, base: string): Config {
       sweepAfterMs: milliseconds(resync.sweep_after),
       firstRetryMs: milliseconds(resync.first_retry),
       longestRetryMs: milliseconds(resync.longest_retry),
+      late: { ...defaultLatePolicy, longestRetryMs: milliseconds(resync.longest_late_retry) },
+      park: {
+        refusedRounds: resync.park_after_refusals,
+        giveUpAfterMs: resync.give_up_after === undefined ? null : milliseconds(resync.give_up_after),
+        then: resync.given_up,
+      },
       degrade: {
         ...defaultDegradePolicy,
         afterMs: milliseconds(resync.degrade_after),

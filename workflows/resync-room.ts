@@ -4,11 +4,11 @@
  *     load ──▶ fetch state from a resident ──▶ walk the partial events ──▶ complete ──▶ close
  *                │        ▲      │ fails: next resident
  *                ▼        │      ▼ no resident left
- *             (rung) ◀── wait until the next round
+ *             (rung) ◀── wait until the next round, or, parked, until somebody rings
  *
  * The journal decides: `nextAction` reads the fold of its control events, an activity does what it names and answers with
  * every control event journalled since, and the workflow folds those and nothing else. So a lost completion, a Reset or
- * continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the journal.
+ * continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the journal; `resume` is for people.
  */
 import {
   ApplicationFailure,
@@ -35,7 +35,7 @@ import {
   type ResyncRoomInput,
   type ResyncRoomResult,
 } from '../src/temporal/contract.ts';
-import { RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue, gapsTaskQueue } from '../src/temporal/names.ts';
+import { RESUME_SIGNAL, RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue, gapsTaskQueue } from '../src/temporal/names.ts';
 
 /** A wait longer than this starts a new run first, so that waiting rooms hold a history of a few events. */
 const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
@@ -48,14 +48,14 @@ const STALLED_PAUSE_MS = 2_000;
 const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute' } as const;
 
 /** Reads and single appends. */
-const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound' | 'endStay'>>({
+const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound' | 'endStay' | 'resumeResync'>>({
   startToCloseTimeout: '1 minute',
   retry,
 });
 
 /** Work that lasts: alive as long as it heartbeats. */
 const lasting = proxyActivities<
-  Pick<Activities, 'fetchState' | 'walkEvents' | 'correctEvents' | 'fetchGaps' | 'seekMissing'>
+  Pick<Activities, 'fetchState' | 'walkEvents' | 'correctEvents' | 'fetchGaps' | 'seekMissing' | 'leaveRoom'>
 >({
   startToCloseTimeout: '6 hours',
   heartbeatTimeout: '30 seconds',
@@ -63,6 +63,7 @@ const lasting = proxyActivities<
 });
 
 export const ring = defineSignal(RING_SIGNAL);
+export const resume = defineSignal(RESUME_SIGNAL);
 
 const phaseKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.phase, 'KEYWORD');
 const residentKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.resident, 'KEYWORD');
@@ -85,8 +86,20 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
       description: 'Look at the journal again: something was written for this room.',
     },
   );
+  let resumesAsked = 0;
+  setHandler(
+    resume,
+    () => {
+      resumesAsked += 1;
+      rings += 1;
+    },
+    {
+      description: 'Ask residents again now: ends a pause between rounds, and resumes a room that is parked.',
+    },
+  );
 
   let heard = rings;
+  let resumed = 0;
   let stalled = 0;
   let last: NextAction['type'] | undefined;
   const load = async (summary: string): Promise<LoadedResync> => {
@@ -98,6 +111,14 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
   const visibility = createVisibility();
 
   for (;;) {
+    if (resumesAsked > resumed) {
+      [heard, resumed] = [rings, resumesAsked];
+      await brief.resumeResync.executeWithOptions({ summary: 'Somebody wants residents to be asked now' }, [
+        { roomId, epoch: resync.epoch, sinceSeq: resync.seq },
+      ]);
+      resync = await load('Read the journal again');
+      continue;
+    }
     setCurrentDetails(describeResync(resync.state));
     visibility.publishWhenDue(resync);
     const action = decide(resync, last);
@@ -111,6 +132,13 @@ export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResu
       visibility.publish(resync);
       // A ring between the last look and the close would be lost with this run.
       if (rings === heard && allHandlersFinished()) return summarise(resync);
+    } else if (action.type === 'park') {
+      visibility.publish(resync);
+      // It may last for years: with a history of a few events.
+      if (input.parkedSinceMs !== action.since && rings === heard) {
+        await continueAsNew<typeof resyncRoom>({ roomId, parkedSinceMs: action.since });
+      }
+      await condition(() => rings > heard);
     } else if (action.type === 'sleep') {
       const waitMs = action.untilMs - Date.now();
       if (waitMs > LONGEST_WAIT_IN_RUN_MS && input.waitingUntilMs !== action.untilMs) {
@@ -151,7 +179,7 @@ function decide({ state, gaps, corrections }: LoadedResync, last: NextAction['ty
 }
 
 function perform(
-  action: Exclude<NextAction, { type: 'close' | 'sleep' }>,
+  action: Exclude<NextAction, { type: 'close' | 'sleep' | 'park' }>,
   { roomId, epoch, seq, state, gaps, corrections }: LoadedResync,
 ): Promise<ControlEvents> {
   const cursor = { roomId, epoch, sinceSeq: seq };
@@ -168,6 +196,8 @@ function perform(
       ]);
     case 'endStay':
       return brief.endStay.executeWithOptions({ summary: 'Everybody of us has left' }, [cursor]);
+    case 'leaveRoom':
+      return lasting.leaveRoom.executeWithOptions({ summary: 'Given up: our users leave the room' }, [cursor]);
     case 'walk':
       return lasting.walkEvents.executeWithOptions({ summary: `Judge partial events, ${state.walked} done` }, [cursor]);
     case 'correct':

@@ -68,6 +68,7 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   'unknown-room': true,
   'unknown-event': true,
   'unknown-user': true,
+  parked: true,
   forbidden: true,
   'no-resident': true,
   'unusable-answer': true,

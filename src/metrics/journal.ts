@@ -59,6 +59,10 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       }
       // The attempt is counted at its end.
       case 'StateFetchHindered':
+      // Rooms that wait or are parked are counted as rows.
+      case 'ResidentBack':
+      case 'ResyncParked':
+      case 'ResyncResumed':
       // A join is counted where it is asked for, with how long it took.
       case 'PartialStateJoined':
       case 'FullStateJoined':

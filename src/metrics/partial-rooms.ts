@@ -21,7 +21,12 @@ export interface PartialRoomsLogger {
   warn(fields: object, message: string): void;
 }
 
-const PHASES: Readonly<Record<PartialPhase, true>> = { fetching: true, waiting: true, walking: true };
+const PHASES: Readonly<Record<PartialPhase, true>> = {
+  fetching: true,
+  waiting: true,
+  parked: true,
+  walking: true,
+};
 
 /** What sets the gauge. While the database does not answer there is no number, which is better than an old one. */
 export function collectPartialRooms(

@@ -17,6 +17,7 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   'unknown-room': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-event': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-user': { status: 400, errcode: 'M_INVALID_PARAM' },
+  parked: { status: 409, errcode: 'REJOINDER_PARKED' },
   forbidden: { status: 403, errcode: 'M_FORBIDDEN' },
   'no-resident': { status: 502, errcode: 'REJOINDER_NO_RESIDENT' },
   'unusable-answer': { status: 502, errcode: 'REJOINDER_UNUSABLE_ANSWER' },

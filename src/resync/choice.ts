@@ -10,7 +10,8 @@ import { type ResyncState } from './state.ts';
 
 /** The candidates in the order of a round, which begins where the one before was cut off. */
 export function inOrder(state: ResyncState): readonly ServerName[] {
-  const { candidates, ranks, departed, startAt } = state;
+  const { candidates, ranks, departed, startAt, askingOnly } = state;
+  if (askingOnly !== null) return askingOnly.residents;
   const [newest, ...others] = candidates.slice(0, ranks.answered);
   const quickFirst = others.sort((one, other) => latencyOf(state, one) - latencyOf(state, other));
   const all = [...(newest === undefined ? [] : [newest]), ...quickFirst, ...candidates.slice(ranks.answered)];

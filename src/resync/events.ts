@@ -59,6 +59,13 @@ export type AttemptOutcome =
   /** Trouble of this server: no fault of the resident. */
   | 'ours';
 
+/**
+ * - `refused`: round after round, days apart, whoever answered said that we are not in the room, or does not know it;
+ * - `too-large`: whoever has the state has more of it than we take;
+ * - `gave-up`: it took longer than the operator wants to wait.
+ */
+export type ParkedBecause = 'refused' | 'too-large' | 'gave-up';
+
 /** Why a server is asked before the others that are left (choice.ts). */
 export type ChosenBecause = 'let-us-in' | 'has-answered' | 'named-by-user' | 'spoke' | 'said-to-be-in' | 'departed';
 
@@ -217,6 +224,13 @@ export type ResyncEvent =
       readonly at: number;
     } & AttemptCost)
   | {
+      /** A server of the room can be reached again, or has sent something for it: a room that waits asks it, and it alone. */
+      readonly type: 'ResidentBack';
+      readonly resident: ServerName;
+      readonly because: 'answers' | 'sent';
+      readonly at: number;
+    }
+  | {
       /** Every candidate failed in this round. */
       readonly type: 'RoundFailed';
       readonly round: number;
@@ -224,6 +238,21 @@ export type ResyncEvent =
       readonly reason: string;
       /** Others of those said to be in the room, to be asked in the place of the hints of this round. */
       readonly hints?: readonly ServerName[];
+      readonly at: number;
+    }
+  | {
+      /** Residents are asked no more until somebody resumes it, or there is something new to go by: the room stays partial. */
+      readonly type: 'ResyncParked';
+      readonly because: ParkedBecause;
+      /** One line for a person, with figures where it is about a limit. */
+      readonly reason: string;
+      /** Our users are to leave the room; absent: they stay. */
+      readonly leaves?: true;
+      readonly at: number;
+    }
+  | {
+      /** Somebody wants residents to be asked again now, whatever was waited for. */
+      readonly type: 'ResyncResumed';
       readonly at: number;
     }
   | {

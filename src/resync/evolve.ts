@@ -5,11 +5,12 @@
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { chooseCandidates, noCandidates } from './candidates.ts';
 import { carried, degradedBy } from './degraded.ts';
-import { type FailureClass, type ResyncEvent } from './events.ts';
-import { outcomeOf } from './outcomes.ts';
+import { type AttemptOutcome, type FailureClass, type ResyncEvent } from './events.ts';
+import { outcomeOf, sayingOf } from './outcomes.ts';
 import {
   type ReplayPoint,
   type ResyncState,
+  type RoundTally,
   freshRound,
   initialResyncState,
   isRoundSpent,
@@ -22,6 +23,14 @@ const FETCH_AT_CHARS_MAX = 1_000;
 /** Servers in `departed`, and characters of their names: of more than that the oldest have their old places again. */
 const DEPARTED_MAX = 20;
 const DEPARTED_CHARS_MAX = 600;
+/** Of why a room is parked. */
+const PARKED_CHARS_MAX = 300;
+/** Of why a state is too large: its figures come first. */
+const TOO_LARGE_CHARS_MAX = 200;
+/** Servers that are back and are asked before the next round. */
+const BACK_MAX = 5;
+/** A round of refusals counts when it is so long after the one before: whoever had lost the room may have it again. */
+const REFUSALS_APART_MS = 24 * 3_600_000;
 /** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
 const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set([
   'not-found',
@@ -39,11 +48,20 @@ function wantedOf(eventIds: readonly EventId[]): EventId[] {
   return [...new Set(eventIds)].slice(0, FETCH_AT_MAX).filter((eventId) => (room -= eventId.length) >= 0);
 }
 
-/** New servers have been learned: a resync that waits has somebody to ask. */
+/** There is something new to go by: a resync that waits, or is parked, asks everybody anew. */
 function woken(state: ResyncState, at: number): Partial<ResyncState> {
+  if (state.phase === 'parked') return { ...resumed(at), ...freshRound };
+  // Whoever is new is to be asked beside the one that is back.
+  if (state.phase === 'fetching' && state.askingOnly !== null) return { askingOnly: null };
   if (state.phase !== 'waiting') return {};
   // The round that was waited for starts now, under its number of before: being woken makes no pause longer.
   return { phase: 'fetching', round: Math.max(1, state.round - 1), nextWakeAt: at };
+}
+
+/** Nothing that was against the room counts any more. */
+function resumed(at: number) {
+  const fresh = { round: 1, refusals: { rounds: 0, at: 0 }, failingSince: at, parked: null };
+  return { ...fresh, phase: 'fetching' as const, nextWakeAt: at };
 }
 
 /** Folds one control event into the state. Pure and total: an event that does not fit the state changes nothing else. */
@@ -119,8 +137,27 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return { ...state, hinderedAttempt: event.attemptNo };
     case 'StateFetched':
       return stateFetched(state, event);
+    case 'ResidentBack':
+      return residentBack(state, event);
     case 'RoundFailed':
       return roundFailed(state, event);
+    case 'ResyncParked': {
+      if (state.phase !== 'fetching' && state.phase !== 'waiting' && state.phase !== 'parked') return state;
+      const { because, leaves, at } = event;
+      const reason = event.reason.slice(0, PARKED_CHARS_MAX);
+      const parked = { because, reason, isLeaving: leaves === true, at };
+      return {
+        ...state,
+        ...freshRound,
+        phase: 'parked',
+        attempt: null,
+        parked,
+        nextWakeAt: leaves === true ? at : null,
+      };
+    }
+    case 'ResyncResumed':
+      if (state.phase !== 'waiting' && state.phase !== 'parked') return state;
+      return { ...state, ...freshRound, ...resumed(event.at), notBefore: {} };
     case 'EventsWalked':
       return {
         ...state,
@@ -151,7 +188,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return state.refusedJoin?.startsWith(`${event.userId}: `) === true ? { ...state, refusedJoin: null } : state;
     case 'EverybodyLeft': {
       const { phase } = state;
-      if (phase !== 'fetching' && phase !== 'waiting' && phase !== 'walking') return state;
+      if (phase !== 'fetching' && phase !== 'waiting' && phase !== 'parked' && phase !== 'walking') return state;
       return { ...state, ...woken(state, event.at), closesAt: event.until, nextWakeAt: event.at };
     }
     case 'StayEnded':
@@ -214,6 +251,8 @@ function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): Re
     asked,
     unknown: UNKNOWN_THERE.has(failure) && !state.atJoins ? wantedOf([...state.unknown, atEventId]) : state.unknown,
     failuresThisRound: state.failuresThisRound + 1,
+    said: tallied(state.said, outcome),
+    tooLarge: outcome === 'too-large' ? reason.slice(0, TOO_LARGE_CHARS_MAX) : state.tooLarge,
     notBefore: event.retryAt === undefined ? notBefore : { ...notBefore, [resident]: event.retryAt },
     lastFailure: { resident, failure, outcome, reason, at },
     ...departures(state, event),
@@ -241,6 +280,8 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
     fetchAt,
     round: 1,
     failedRounds: isAllThere ? 0 : state.failedRounds,
+    failingSince: isAllThere ? null : state.failingSince,
+    refusals: { rounds: 0, at: 0 },
     lastFetch: event.counts,
     digest: event.digest,
     degraded: missing === undefined ? state.degraded : degradedBy(state.degraded, missing, at),
@@ -280,7 +321,7 @@ function latenciesOf(
 function stayEnded(state: ResyncState, { because, at }: Of<'StayEnded'>): ResyncState {
   return {
     ...state,
-    ...{ phase: 'ended', attempt: null, replay: null, closesAt: null, nextWakeAt: null },
+    ...{ phase: 'ended', attempt: null, replay: null, closesAt: null, parked: null, nextWakeAt: null },
     refusedJoin: because === 'left' ? null : state.refusedJoin,
     completedAt: state.completedAt ?? at,
   };
@@ -325,6 +366,40 @@ function eventsCorrected(state: ResyncState, { changed, remaining, members }: Of
   };
 }
 
+function tallied(said: RoundTally, outcome: AttemptOutcome): RoundTally {
+  const saying = sayingOf(outcome);
+  return saying === undefined ? said : { ...said, [saying]: said[saying] + 1 };
+}
+
+/** A room that waits asks one that is back, and nobody else for it; more of them, while it does, have their turn too. */
+function residentBack(state: ResyncState, { resident, because, at }: Of<'ResidentBack'>): ResyncState {
+  // One more answer makes a state no smaller.
+  const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true;
+  const isWaiting = (state.phase === 'waiting' || state.phase === 'parked') && !isFinal;
+  const only = state.askingOnly;
+  if (!isWaiting && (state.phase !== 'fetching' || only === null)) return state;
+  const residents = [...new Set([...(only?.residents ?? []), resident])].slice(0, BACK_MAX);
+  return {
+    ...state,
+    ...(state.candidates.includes(resident) ? {} : chooseCandidates(state, { hints: [resident] })),
+    ...(isWaiting ? { ...freshRound, round: Math.max(1, state.round - 1), nextWakeAt: at } : {}),
+    phase: 'fetching',
+    askingOnly: { residents, pausedUntil: isWaiting ? state.nextWakeAt : (only?.pausedUntil ?? null) },
+    departed: because === 'sent' ? state.departed.filter((name) => name !== resident) : state.departed,
+    notBefore: without(state.notBefore, resident),
+    heardAt: because === 'sent' ? at : state.heardAt,
+    parked: null,
+  };
+}
+
+/** Rounds in which whoever answered refused for good, if they are days apart; anything else that is said begins the count anew. */
+function refusalsAfter({ said, refusals, askingOnly }: ResyncState, at: number): ResyncState['refusals'] {
+  if (askingOnly !== null) return refusals;
+  if (said.open > 0 || said.tooLarge > 0) return { rounds: 0, at: 0 };
+  const isDue = refusals.rounds === 0 || at - refusals.at >= REFUSALS_APART_MS;
+  return said.refused > 0 && isDue ? { rounds: refusals.rounds + 1, at } : refusals;
+}
+
 function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
   const chosen =
     event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
@@ -340,7 +415,10 @@ function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState 
     phase: 'waiting',
     attempt: null,
     round: event.round + 1,
-    failedRounds: state.failedRounds + 1,
+    // Not all were asked in a round of those that are back.
+    failedRounds: state.failedRounds + (state.askingOnly === null ? 1 : 0),
+    failingSince: state.failingSince ?? event.at,
+    refusals: refusalsAfter(state, event.at),
     nextWakeAt: event.wakeAt,
   };
 }

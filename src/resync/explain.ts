@@ -50,6 +50,14 @@ export function explain(event: ResyncEvent): string {
     }
     case 'RoundFailed':
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
+    case 'ResidentBack':
+      return event.because === 'answers'
+        ? `${event.resident} can be reached again, and is asked`
+        : `${event.resident} has sent something for the room, and is asked`;
+    case 'ResyncParked':
+      return `Parked (${event.because}): ${event.reason}${event.leaves === true ? '; the users of this server leave the room' : ''}`;
+    case 'ResyncResumed':
+      return 'Resumed: residents are asked again now';
     case 'EventsWalked':
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'Check6Replayed': {
@@ -162,6 +170,8 @@ function headline(state: ResyncState): string {
       return state.attempt === null ? 'Choosing a resident' : `Fetching state from ${state.attempt.resident}`;
     case 'waiting':
       return `Waiting until ${state.nextWakeAt === null ? 'rung' : isoTime(state.nextWakeAt)}: every resident failed`;
+    case 'parked':
+      return `Parked since ${isoTime(state.parked?.at ?? 0)}: ${state.parked === null ? '' : quoted(state.parked.reason)}`;
     case 'walking':
       return 'Judging partial events with full state';
     case 'complete':

@@ -9,6 +9,10 @@ export type NextAction =
   /** No candidate is left in this round: journal when the next one starts. */
   | { readonly type: 'endRound'; readonly round: number }
   | { readonly type: 'sleep'; readonly untilMs: number; readonly round: number }
+  /** Wait until somebody rings, however long; `since`: when it was parked. */
+  | { readonly type: 'park'; readonly since: number }
+  /** Given up: our users leave the room. */
+  | { readonly type: 'leaveRoom' }
   /** Ask for the states at the gaps that are due. */
   | { readonly type: 'fetchGaps' }
   /** Look for what the state of a degraded room lacks, or one at a gap. */
@@ -87,6 +91,11 @@ export function nextAction(
       const mayWait = state.closesAt === null && state.walked === 0 && now < (gapsEndAt(state, now) ?? 0);
       return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
     }
+    case 'parked':
+      if (state.parked?.isLeaving === true) return { type: 'leaveRoom' };
+      if (gapsAreDue) return { type: 'fetchGaps' };
+      if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };
+      return { type: 'park', since: state.parked?.at ?? 0 };
     case 'waiting':
       if (state.closesAt !== null) return lastRound(state, state.closesAt, now);
       if (state.nextWakeAt !== null && state.nextWakeAt > now) {

@@ -52,3 +52,24 @@ export function outcomeOf(failure: FailureClass, circumstances?: Circumstances):
 export function isInPart(failure: FailureClass | null | undefined): boolean {
   return failure === 'incomplete' || failure === 'keys-unobtainable';
 }
+
+/** Of what is said of a room in a round, what a failure says; `undefined`: nothing. */
+export function sayingOf(outcome: AttemptOutcome): 'refused' | 'tooLarge' | 'open' | undefined {
+  switch (outcome) {
+    case 'not-in-room':
+    case 'unknown-event':
+      return 'refused';
+    case 'too-large':
+      return 'tooLarge';
+    case 'transient':
+      return undefined;
+    case 'rate-limited':
+    case 'not-yet-joined-there':
+    case 'partial-there':
+    case 'invalid':
+    case 'contradictory':
+    case 'keys-unobtainable':
+    case 'ours':
+      return 'open';
+  }
+}

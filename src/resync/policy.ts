@@ -1,4 +1,5 @@
 /** The numbers a resync is run by; configuration (`resync:` in rejoinder.yaml) with these defaults. */
+import { type ParkedBecause } from './events.ts';
 import { type ResyncState, willingFrom } from './state.ts';
 
 /** Up to a tenth is added to each pause, so that rooms which failed together do not come back together. */
@@ -8,10 +9,64 @@ export interface ResyncPolicy {
   /** Pause after the first round in which every candidate failed, milliseconds; it doubles each round. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
+  /** Longer pauses for what has failed for days; absent: `defaultLatePolicy`. */
+  readonly late?: LatePolicy;
+  /** When residents are asked no more; absent: `defaultParkPolicy`. */
+  readonly park?: ParkPolicy;
   /** When a room goes on without events that cannot be had; absent: `defaultDegradePolicy`. */
   readonly degrade?: DegradePolicy;
   /** Whether check 6 is made at completion for what was taken in while a room was partial; absent: it is. */
   readonly retroSoftFail?: boolean;
+}
+
+export interface LatePolicy {
+  /** Since its first round failed, milliseconds. */
+  readonly afterMs: number;
+  readonly longestRetryMs: number;
+}
+
+const DAY_MS = 24 * 3_600_000;
+
+export const defaultLatePolicy: LatePolicy = { afterMs: 3 * DAY_MS, longestRetryMs: DAY_MS };
+
+export interface ParkPolicy {
+  /** Rounds, a day or more apart, in which whoever answered refused for good. */
+  readonly refusedRounds: number;
+  /** Since the first round failed, milliseconds; `null`: it is never given up for age. */
+  readonly giveUpAfterMs: number | null;
+  /** What becomes of our users in the room. */
+  readonly then: 'park' | 'leave';
+}
+
+export const defaultParkPolicy: ParkPolicy = { refusedRounds: 3, giveUpAfterMs: null, then: 'park' };
+
+/**
+ * Whether a room whose round has just failed is parked, and why, in words. One whose state is larger than we take is parked at once:
+ * to ask again is to be sent all of it again.
+ */
+export function parkedAfter(
+  round: ResyncState,
+  after: ResyncState,
+  now: number,
+  { refusedRounds, giveUpAfterMs }: ParkPolicy = defaultParkPolicy,
+): { readonly because: ParkedBecause; readonly reason: string } | undefined {
+  const { said, lastFailure, tooLarge } = round;
+  if (round.askingOnly === null && said.tooLarge > 0 && said.open === 0) {
+    return { because: 'too-large', reason: tooLarge ?? 'the state is larger than this server takes' };
+  }
+  const last = lastFailure === null ? '' : `; the last said: ${lastFailure.reason}`;
+  if (after.refusals.rounds >= refusedRounds) {
+    const rounds = `in ${after.refusals.rounds} rounds, at least a day apart,`;
+    return { because: 'refused', reason: `${rounds} every server that answered refused${last}` };
+  }
+  if (giveUpAfterMs !== null && after.failingSince !== null && now - after.failingSince >= giveUpAfterMs) {
+    return { because: 'gave-up', reason: `nobody gave the state in ${humanHours(giveUpAfterMs)}${last}` };
+  }
+  return undefined;
+}
+
+function humanHours(ms: number): string {
+  return `${Math.round(ms / 3_600_000)} hours`;
 }
 
 /** How long, and at how many servers, an event is looked for before its room goes on without it, as degraded. */
@@ -119,11 +174,15 @@ export const UNREACHABLE_LONGEST_MS = 15 * 60_000;
 
 /**
  * When the round after `state.round` starts, milliseconds since the Unix epoch: after the doubled pause, and not before
- * the first candidate is willing to be asked again. `jitter` is in [0, 1).
+ * the first candidate is willing to be asked again. A round of servers that are back puts off no round of all. `jitter` is in [0, 1).
  */
 export function nextRoundAt(state: ResyncState, policy: ResyncPolicy, now: number, jitter: number): number {
+  const { askingOnly, failingSince } = state;
+  if (askingOnly !== null && askingOnly.pausedUntil !== null) return Math.max(now, askingOnly.pausedUntil);
+  const late = policy.late ?? defaultLatePolicy;
+  const isLate = failingSince !== null && now - failingSince >= late.afterMs;
   const doubled = policy.firstRetryMs * 2 ** Math.min(state.round - 1, 30);
-  const pauseMs = Math.min(doubled, policy.longestRetryMs);
+  const pauseMs = Math.min(doubled, isLate ? late.longestRetryMs : policy.longestRetryMs);
   const willingAt = Math.min(...state.candidates.map((candidate) => willingFrom(state, candidate)));
   return Math.max(now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter)), willingAt);
 }

@@ -2,7 +2,7 @@
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type CandidateRanks, noCandidates } from './candidates.ts';
 import { type Degraded } from './degraded.ts';
-import { type AttemptOutcome, type FailureClass, type StateFetchCounts } from './events.ts';
+import { type AttemptOutcome, type FailureClass, type ParkedBecause, type StateFetchCounts } from './events.ts';
 import { outcomeOf } from './outcomes.ts';
 
 /** Failures a round: so many events of so many servers may be wanted that a round would not end. */
@@ -12,11 +12,12 @@ const FAILURES_A_ROUND_MAX = 200;
  * - `absent`: nothing journalled for this epoch;
  * - `fetching`: some state is still wanted from a resident;
  * - `waiting`: every candidate failed; `nextWakeAt` says when the next round starts;
+ * - `parked`: nobody is asked any more until somebody resumes it, or there is something new to go by;
  * - `walking`: all state is here, partial events are judged again in order;
  * - `complete`: the room has full state;
  * - `ended`: nobody of us is in the room any more.
  */
-export type ResyncPhase = 'absent' | 'fetching' | 'waiting' | 'walking' | 'complete' | 'ended';
+export type ResyncPhase = 'absent' | 'fetching' | 'waiting' | 'parked' | 'walking' | 'complete' | 'ended';
 
 export interface ResyncState {
   readonly phase: ResyncPhase;
@@ -53,8 +54,22 @@ export interface ResyncState {
   readonly failuresThisRound: number;
   /** The candidate that this round begins with, by its place. */
   readonly startAt: number;
+  /** What those who were asked in this round have said of the room. */
+  readonly said: RoundTally;
+  /** The last of those who had more than we take, in words with its figures; `null`: none. */
+  readonly tooLarge: string | null;
+  /** A server that is back ended the wait, and it alone is asked; `null`: all are. */
+  readonly askingOnly: AskingOnly | null;
   /** How many rounds failed since `fetchAt` was last empty. */
   readonly failedRounds: number;
+  /** When the first of these did, or was resumed after; `null`: none failed. */
+  readonly failingSince: number | null;
+  /** Rounds, days apart, in which whoever answered refused for good, and when the newest of them ended. */
+  readonly refusals: { readonly rounds: number; readonly at: number };
+  /** When a server last ended a wait by sending something for the room; 0: none did. */
+  readonly heardAt: number;
+  /** `null`: it is not parked. */
+  readonly parked: Parked | null;
   /** Residents that said when they want to be asked again. */
   readonly notBefore: Readonly<Record<string, number>>;
   readonly lastFailure: LastFailure | null;
@@ -79,6 +94,29 @@ export interface ResyncState {
   readonly gapsOpen: number;
   /** When somebody must act at the latest; `null` when there is nothing to do. The sweep reads it. */
   readonly nextWakeAt: number | null;
+}
+
+/** What the servers of one round said. One that was silent has said nothing. */
+export interface RoundTally {
+  /** That we are not in the room, or that they do not know it or the event. */
+  readonly refused: number;
+  readonly tooLarge: number;
+  /** What may be otherwise in the next round. */
+  readonly open: number;
+}
+
+export interface AskingOnly {
+  readonly residents: readonly ServerName[];
+  /** When the round that was waited for begins all the same; `null`: none was. */
+  readonly pausedUntil: number | null;
+}
+
+export interface Parked {
+  readonly because: ParkedBecause;
+  readonly reason: string;
+  /** Our users are to leave the room. */
+  readonly isLeaving: boolean;
+  readonly at: number;
 }
 
 export interface LastFailure {
@@ -115,6 +153,9 @@ export const freshRound = {
   atJoins: false,
   failuresThisRound: 0,
   startAt: 0,
+  said: { refused: 0, tooLarge: 0, open: 0 },
+  tooLarge: null,
+  askingOnly: null,
 } as const;
 
 export const initialResyncState: ResyncState = {
@@ -133,6 +174,10 @@ export const initialResyncState: ResyncState = {
   round: 1,
   ...freshRound,
   failedRounds: 0,
+  failingSince: null,
+  refusals: { rounds: 0, at: 0 },
+  heardAt: 0,
+  parked: null,
   notBefore: {},
   lastFailure: null,
   lastFetch: null,

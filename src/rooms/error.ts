@@ -9,6 +9,7 @@
  * - `unknown-room`: we hold nothing about the room, or not the event or the state of it;
  * - `unknown-event`: nothing is known under that event id;
  * - `unknown-user`: the user is not one of this server's;
+ * - `parked`: it needs the room's full state, which nobody is asked for any more until somebody resumes it;
  * - `forbidden`: the room's rules or the residents refuse it (banned, invite only);
  * - `no-resident`: no server that was asked could help; trying later may work;
  * - `unusable-answer`: residents answered, and no answer passed the checks;
@@ -25,6 +26,7 @@ export type RoomErrorKind =
   | 'unknown-room'
   | 'unknown-event'
   | 'unknown-user'
+  | 'parked'
   | 'forbidden'
   | 'no-resident'
   | 'unusable-answer'

@@ -11,6 +11,8 @@ export interface ResyncRoomInput {
   readonly roomId: RoomId;
   /** Set by continue-as-new before a long wait: the run starts with a short history and sleeps until then. */
   readonly waitingUntilMs?: number;
+  /** Likewise before a room is parked: when that was. */
+  readonly parkedSinceMs?: number;
 }
 
 /** What a closed run answers, for people who open it in the UI. */
@@ -90,6 +92,8 @@ export interface Activities {
   fetchState(input: FetchStateInput): Promise<ControlEvents>;
   endRound(input: EndRoundInput): Promise<ControlEvents>;
   endStay(input: RoomCursor): Promise<ControlEvents>;
+  resumeResync(input: RoomCursor): Promise<ControlEvents>;
+  leaveRoom(input: RoomCursor): Promise<ControlEvents>;
   walkEvents(input: RoomCursor): Promise<ControlEvents>;
   correctEvents(input: RoomCursor): Promise<ControlEvents>;
   fetchGaps(input: RoomCursor): Promise<ControlEvents>;

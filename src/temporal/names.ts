@@ -40,6 +40,9 @@ export function shownRoom(roomId: RoomId): string {
   return /[\u0000-\u001f\u007f-\u009f]/.test(roomId) ? `%${encodeURIComponent(roomId)}` : roomId;
 }
 
+/** A signal without content: "ask residents again now", whatever was waited for. Of a room that is parked, too. */
+export const RESUME_SIGNAL = 'resume';
+
 /** Custom search attributes. */
 export const SEARCH_ATTRIBUTES = {
   room: 'RejoinderRoom',

@@ -163,6 +163,8 @@ const CALLS: { readonly [Name in keyof Activities]: (activities: Activities, lif
   endRound: (activities, { roomId, loaded: { epoch, seq, state } }) =>
     activities.endRound({ roomId, epoch, sinceSeq: seq, round: state.round }),
   endStay: (activities, life) => activities.endStay(cursorOf(life)),
+  resumeResync: (activities, life) => activities.resumeResync(cursorOf(life)),
+  leaveRoom: (activities, life) => activities.leaveRoom(cursorOf(life)),
   walkEvents: (activities, life) => activities.walkEvents(cursorOf(life)),
   correctEvents: (activities, life) => activities.correctEvents(cursorOf(life)),
   fetchGaps: (activities, life) => activities.fetchGaps(cursorOf(life)),

@@ -43,6 +43,8 @@ describe('a configuration', () => {
     expect(config.resync).toEqual({
       sweepAfterMs: 120_000,
       firstRetryMs: 30_000,
+      late: { afterMs: 259_200_000, longestRetryMs: 86_400_000 },
+      park: { refusedRounds: 3, giveUpAfterMs: null, then: 'park' },
       longestRetryMs: 3_600_000,
       degrade: { rounds: 2, afterMs: 600_000, answers: 3, atLastMs: 86_400_000 },
       retroSoftFail: true,

@@ -230,6 +230,23 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     at: aTime,
   }),
   fc.record({
+    type: fc.constant('ResidentBack' as const),
+    resident: aServer,
+    because: fc.constantFrom('answers' as const, 'sent' as const),
+    at: aTime,
+  }),
+  fc.record(
+    {
+      type: fc.constant('ResyncParked' as const),
+      because: fc.constantFrom('refused' as const, 'too-large' as const, 'gave-up' as const),
+      reason: fc.string(),
+      leaves: fc.constant(true as const),
+      at: aTime,
+    },
+    { requiredKeys: ['type', 'because', 'reason', 'at'] },
+  ),
+  fc.record({ type: fc.constant('ResyncResumed' as const), at: aTime }),
+  fc.record({
     type: fc.constant('EventsWalked' as const),
     walked: aCount,
     corrected: aCount,

@@ -187,7 +187,7 @@ describe('the fold of control events', () => {
         const state = given(...events);
         expect(JSON.parse(JSON.stringify(state))).toEqual(state);
         expect(nextAction(state, now).type).toMatch(
-          /^(fetchState|endRound|endStay|sleep|walk|fetchGaps|seekMissing|close)$/,
+          /^(fetchState|endRound|endStay|sleep|park|leaveRoom|walk|fetchGaps|seekMissing|close)$/,
         );
         if (state.joinedVia !== null) expect(state.candidates.length).toBeGreaterThan(0);
         expect(new Set(state.candidates).size).toBe(state.candidates.length);
@@ -241,6 +241,11 @@ describe('the size of the state', () => {
         failed(n + 1, name, { reason, retryAt: 1_800_000_000_000, outcome: 'not-in-room', latencyMs: 600_000 }),
       );
     });
+    const back = (resident: ServerName): ResyncEvent => ({ type: 'ResidentBack', resident, because: 'answers', at: 1 });
+    const parked: ResyncEvent = { type: 'ResyncParked', because: 'refused', reason: `${reason}${reason}`, at: 1 };
+    const full = [{ ...roundFailed(1, 1) }, ...state.candidates.map(back)].reduce(evolve, state);
+    expect(Buffer.byteLength(JSON.stringify(full))).toBeLessThan(STATE_BYTES_MAX);
+    expect(Buffer.byteLength(JSON.stringify(evolve(state, parked)))).toBeLessThan(STATE_BYTES_MAX);
     state = evolve(state, started(99, state.candidates[0]!));
     expect(Buffer.byteLength(JSON.stringify(state))).toBeLessThan(STATE_BYTES_MAX);
   });

@@ -338,6 +338,13 @@ describe('the pause between rounds', () => {
     expect(pauses).toEqual([30_000, 60_000, 120_000, 1_920_000, HOUR_MS, HOUR_MS, HOUR_MS]);
   });
 
+  test('may be a day once rounds have failed for three', () => {
+    const state = failedRounds(80);
+    expect(state.failingSince).toBe(5_000);
+    expect(nextRoundAt(state, policy, 5_000 + 72 * HOUR_MS - 1, 0) - (5_000 + 72 * HOUR_MS - 1)).toBe(HOUR_MS);
+    expect(nextRoundAt(state, policy, 5_000 + 72 * HOUR_MS, 0) - (5_000 + 72 * HOUR_MS)).toBe(24 * HOUR_MS);
+  });
+
   test('grows by at most a tenth, so that rooms which failed together come back apart', () => {
     const state = given(joined());
     fc.assert(

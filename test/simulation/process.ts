@@ -206,7 +206,8 @@ export class Process {
       const { epoch, seq, state, gaps, corrections } = resync;
       const action = nextAction(state, this.context.clock.now(), gaps, corrections, workflow.last);
       if (action.type === 'close') workflow.last = undefined;
-      if (actions >= actionsMax || action.type === 'close' || action.type === 'sleep') return { action, state };
+      const isOver = action.type === 'close' || action.type === 'sleep' || action.type === 'park';
+      if (actions >= actionsMax || isOver) return { action, state };
       onAction(action);
       workflow.last = action.type;
       const rings = this.#rings;
@@ -234,7 +235,7 @@ export class Process {
 
   async #perform(
     cursor: { readonly roomId: RoomId; readonly epoch: number; readonly sinceSeq: number },
-    action: Exclude<NextAction, { type: 'close' | 'sleep' }>,
+    action: Exclude<NextAction, { type: 'close' | 'sleep' | 'park' }>,
   ): Promise<ControlEvents> {
     const activities = this.#activities;
     switch (action.type) {
@@ -247,6 +248,8 @@ export class Process {
         return this.#run(() => activities.endRound({ ...cursor, round: action.round }));
       case 'endStay':
         return this.#run(() => activities.endStay(cursor));
+      case 'leaveRoom':
+        return this.#run(() => activities.leaveRoom(cursor));
       case 'walk':
         return this.#run(() => activities.walkEvents(cursor));
       case 'correct':

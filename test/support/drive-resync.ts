@@ -8,6 +8,7 @@ import { endRound } from '../../src/rooms/resync/end-round.ts';
 import { endStay } from '../../src/rooms/resync/end-stay.ts';
 import { fetchGaps } from '../../src/rooms/resync/fetch-gaps.ts';
 import { fetchState } from '../../src/rooms/resync/fetch-state.ts';
+import { leaveGivenUp } from '../../src/rooms/resync/parked.ts';
 import { seekMissing } from '../../src/rooms/resync/seek-missing.ts';
 import { walkPartialEvents } from '../../src/rooms/resync/walk.ts';
 import { countCorrectionsDue } from '../../src/store/events/corrections.ts';
@@ -28,6 +29,7 @@ export async function driveResync(context: RoomsContext, roomId: RoomId): Promis
     switch (action.type) {
       case 'close':
       case 'sleep':
+      case 'park':
         return state;
       case 'fetchState':
         await fetchState(context, { roomId, epoch, ...action }, progress);
@@ -37,6 +39,9 @@ export async function driveResync(context: RoomsContext, roomId: RoomId): Promis
         break;
       case 'endStay':
         await endStay(context, { roomId, epoch });
+        break;
+      case 'leaveRoom':
+        await leaveGivenUp(context, { roomId, epoch });
         break;
       case 'fetchGaps':
         await fetchGaps(context, { roomId, epoch }, progress);

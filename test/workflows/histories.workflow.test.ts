@@ -15,9 +15,12 @@ const NAMES = [
   'failed-waited-rung',
   'gap-in-a-partial-room',
   'gap-in-a-whole-room',
+  'given-up-and-left',
+  'parked-and-resumed',
   'seeks-what-is-missing',
   'state-at-the-join',
   'straight-through',
+  'waited-and-resumed',
 ];
 
 beforeAll(() => installTemporalRuntime(silent));
@@ -67,6 +70,10 @@ test('recorded runs took the paths that they are named for, and carry traces', a
   expect(await named('seeks-what-is-missing', 'seekMissing')).toBe(true);
   expect(await named('carries-corrections-on', 'correctEvents')).toBe(true);
   expect(await named('everybody-left', 'endStay')).toBe(true);
+  expect(await named('given-up-and-left', 'leaveRoom')).toBe(true);
+  expect(await types('parked-and-resumed')).not.toContain('EVENT_TYPE_TIMER_STARTED');
+  expect(await named('parked-and-resumed', 'resumeResync')).toBe(true);
+  expect(await named('waited-and-resumed', 'resumeResync')).toBe(true);
   for (const name of NAMES) {
     const text = await readFile(new URL(`${name}.json`, HISTORIES), 'utf8');
     // The header in which the interceptors hand a trace on.

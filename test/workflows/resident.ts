@@ -23,6 +23,8 @@ export interface Resident {
   readonly roomIds: readonly RoomId[];
   /** While false, everything about state is answered with 503. */
   isWilling: boolean;
+  /** It answers everything about the state with 403. */
+  forbids: boolean;
   /** While false, a join is answered with the whole state, whatever was asked. */
   omitsMembers: boolean;
   /** While false, it knows none of its own events but the joins that it let in: no state before what these cite. */
@@ -166,9 +168,12 @@ export async function startResident(
       unanswered += 1;
       return;
     }
+    const refusal = resident.forbids
+      ? { status: 403, body: { errcode: 'M_FORBIDDEN', error: 'you are not in the room' } }
+      : { status: 503, body: { errcode: 'M_UNKNOWN', error: 'not now' } };
     const answer =
-      isAboutState && !resident.isWilling
-        ? { status: 503, body: { errcode: 'M_UNKNOWN', error: 'not now' } }
+      isAboutState && (resident.forbids || !resident.isWilling)
+        ? refusal
         : { status: 200, body: answerTo(room, resident, request.method ?? '', url, Date.now()) };
     request.resume();
     const { status, body } = answer.body === undefined ? { status: 404, body: { errcode: 'M_NOT_FOUND' } } : answer;
@@ -199,6 +204,7 @@ export async function startResident(
     },
     missedOf: (roomId) => (rooms.find((room) => room.roomId === roomId) ?? first).missed.eventId,
     isWilling: true,
+    forbids: false,
     omitsMembers: true,
     knowsParents: true,
     withholds: false,

@@ -14,7 +14,7 @@ import { systemClock } from '../../src/clock.ts';
 import { type CertificateFiles, ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { launchTemporal } from '../../src/launch/temporal.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
-import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
+import { type ResyncPolicy, defaultParkPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
 import * as rooms from '../../src/rooms/join/join.ts';
 import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
@@ -457,6 +457,55 @@ test('a run whose residents do not know what the join cites asks for the state b
   expect(await run.result()).toMatchObject({ phase: 'complete', members: MEMBERS + 1 });
   expect(await withoutLooks(run)).toEqual(['fetchState', 'fetchState', 'walkEvents']);
   await record('state-at-the-join', run);
+});
+
+const givenUpAtOnce = (then: 'park' | 'leave'): ResyncPolicy => ({
+  ...{ firstRetryMs: 300_000, longestRetryMs: 300_000 },
+  park: { ...defaultParkPolicy, refusedRounds: 1, then },
+});
+
+test('a parked run stays open without a timer until somebody resumes it, and says so', async () => {
+  const { joinRoom, run, resident, temporal } = await start({ policy: givenUpAtOnce('park') });
+  resident.forbids = true;
+  await joinRoom();
+  const first = (await run.describe()).runId;
+  await eventually('a run of its own', async () => ((await run.describe()).runId === first ? undefined : true));
+  await eventually('it is parked', async () => ((await attributesOf(run)).phase === 'parked' ? true : undefined));
+  // A ring says only: look again.
+  await temporal.ring(resident.roomId);
+  await eventually('it has looked again', async () => ((await activitiesOf(run)).length > 1 ? true : undefined));
+  const { events } = await run.fetchHistory();
+  expect((events ?? []).some((event) => event.timerStartedEventAttributes)).toBe(false);
+  expect((await run.describe()).status.name).toBe('RUNNING');
+
+  resident.forbids = false;
+  // As whoever sends it from the UI may have it.
+  await run.signal('resume', { by: 'me', retry: ['now'] });
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  expect(await withoutLooks(run)).toEqual(['resumeResync', 'fetchState', 'walkEvents']);
+  await record('parked-and-resumed', run);
+});
+
+test('a run that is resumed while it waits for a round asks residents at once', async () => {
+  const { joinRoom, run, resident } = await start({ policy: { firstRetryMs: 300_000, longestRetryMs: 300_000 } });
+  resident.isWilling = false;
+  await joinRoom();
+  await untilItWaits(run);
+  resident.isWilling = true;
+  await run.signal('resume');
+  expect(await run.result()).toEqual(whole(resident.roomId));
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'endRound', 'resumeResync', 'fetchState', 'walkEvents']);
+  await record('waited-and-resumed', run);
+});
+
+test('a run that gives the room up has our users leave it, where that is the policy', async () => {
+  const { joinRoom, run, resident } = await start({ policy: givenUpAtOnce('leave') });
+  resident.forbids = true;
+  await joinRoom();
+  expect(await run.result()).toEqual({ ...ended(resident.roomId), members: null, walked: 0 });
+  const given = await withoutLooks(run);
+  expect(given.filter((name) => name !== 'fetchState')).toEqual(['endRound', 'leaveRoom', 'endStay']);
+  await record('given-up-and-left', run);
 });
 
 /** Our user leaves, `agoMs` before now by his server's clock. */

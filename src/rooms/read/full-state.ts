@@ -1,6 +1,7 @@
 /** Waiting until a room, or an event, has full state: bounded, visible, and ended with the caller (MSC3902). */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { isoTime } from '../../resync/explain.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { readStatesOfEvents } from '../../store/events/event-states.ts';
 import { type RoomRow, readRoom } from '../../store/journal/rooms.ts';
@@ -79,7 +80,14 @@ async function lookForFullState({ store }: WaitContext, roomId: RoomId): Promise
     const why = resync.refusedJoin === null ? '' : `: its full state does not let in ${resync.refusedJoin}`;
     throw new RoomError('forbidden', `nobody of this server is in ${roomId}${why}`);
   }
+  if (partial && resync.phase === 'parked') throw parked(roomId, resync);
   return partial || currentState === null ? undefined : currentState;
+}
+
+/** Nobody has to wait for what is not looked for. */
+function parked(roomId: RoomId, { parked: why }: ResyncState): RoomError {
+  const since = why === null ? '' : ` since ${isoTime(why.at)}: ${why.reason}`;
+  return new RoomError('parked', `the state of ${roomId} is not looked for${since}`);
 }
 
 /** Of each whether it has full state, a failure as a value; one look for the events and one for each of their rooms. */
@@ -99,7 +107,9 @@ async function lookForFullEvents(
       return new RoomError('unknown-room', `${eventId} is not in the timeline of ${roomId} here`);
     }
     if (!event.partial) return event;
-    if (rooms.get(roomId)?.resync.phase !== 'ended') return undefined;
+    const resync = rooms.get(roomId)?.resync;
+    if (resync?.phase === 'parked') return parked(roomId, resync);
+    if (resync?.phase !== 'ended') return undefined;
     return new RoomError('unknown-room', `our stay in ${roomId} ended before its state at ${eventId} was known`);
   });
 }
@@ -129,6 +139,8 @@ function reasonOf(resync: ResyncState): string {
       return resync.attempt === null
         ? 'choosing a resident to fetch the state from'
         : `fetching the state from ${resync.attempt.resident}`;
+    case 'parked':
+      return `the state is not looked for: ${resync.parked?.reason ?? 'no reason'}`;
     case 'walking':
       return 'judging the events since the join with full state';
     case 'absent':

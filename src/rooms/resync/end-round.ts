@@ -1,8 +1,9 @@
-/** Journals that every candidate failed in a round, when the next one starts, and whom it asks beside the best candidates. */
+/** Journals that every candidate failed in a round, when the next one starts and whom it asks beside the best candidates, or that it is parked. */
 import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { CANDIDATES_MAX } from '../../resync/candidates.ts';
 import { nextAction } from '../../resync/next-action.ts';
-import { nextRoundAt } from '../../resync/policy.ts';
+import { evolve } from '../../resync/evolve.ts';
+import { defaultParkPolicy, nextRoundAt, parkedAfter } from '../../resync/policy.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -25,7 +26,14 @@ export async function endRound(
     const reason = state.lastFailure?.reason ?? 'no resident may be asked yet';
     const wakeAt = nextRoundAt(state, context.policy, now, context.random());
     const hints = await freshHints(context, tx, room.roomId, state);
-    await append(tx, room, [{ type: 'RoundFailed', round, wakeAt, reason, ...hints, at: now }]);
+    const failed = { type: 'RoundFailed', round, wakeAt, reason, ...hints, at: now } as const;
+    const { park = defaultParkPolicy } = context.policy;
+    const parked = parkedAfter(state, evolve(state, failed), now, park);
+    const leaves = park.then === 'leave' ? { leaves: true as const } : {};
+    await append(tx, room, [
+      failed,
+      ...(parked === undefined ? [] : [{ type: 'ResyncParked' as const, ...parked, ...leaves, at: now }]),
+    ]);
   });
 }
 

@@ -57,7 +57,10 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'StateFetchStarted':
     case 'StateFetchFailed':
     case 'StateFetchHindered':
+    case 'ResidentBack':
     case 'RoundFailed':
+    case 'ResyncParked':
+    case 'ResyncResumed':
     case 'EventsWalked':
     case 'Check6Replayed':
     case 'ResyncCompleted':

@@ -114,7 +114,10 @@ export function changesOf(
       case 'StateFetchFailed':
       case 'StateFetchHindered':
       case 'StateFetched':
+      case 'ResidentBack':
       case 'RoundFailed':
+      case 'ResyncParked':
+      case 'ResyncResumed':
       case 'EventsWalked':
       case 'Check6Replayed':
       case 'EventsCorrected':

@@ -164,7 +164,9 @@ export async function readRoom(sql: Sql, roomId: RoomId): Promise<RoomRow | unde
 export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> {
   const rows = await sql.query<{ phase: string; rooms: number }>(
     `SELECT phase, count(*) AS rooms FROM resyncs
-      WHERE next_wake_at IS NOT NULL AND phase NOT IN ('complete', 'ended') GROUP BY phase`,
+      WHERE next_wake_at IS NOT NULL AND phase NOT IN ('complete', 'ended', 'parked') GROUP BY phase
+      UNION ALL
+     SELECT 'parked', count(*) FROM resyncs JOIN rooms USING (room_id, epoch) WHERE phase = 'parked'`,
   );
   return new Map(rows.map(({ phase, rooms }) => [phase, rooms]));
 }
