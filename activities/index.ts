@@ -30,6 +30,7 @@ import { asFailure } from './failure.ts';
 import { createProgressWriter } from './fetch-progress.ts';
 import { maintain } from './maintain.ts';
 import { type SweepDependencies, ringOverdue } from './ring-overdue.ts';
+import { wakeRecovered } from './wake-recovered.ts';
 
 /** States of joins: each holds a response stream and a few verification batches, and then what judging a whole state takes. */
 const FETCH_PLACES = { inAll: 8, ofServer: 4 } as const;
@@ -126,7 +127,11 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       await whileAlive((beat) => seekMissing(rooms, input, progress(beat)));
       return eventsSince(input);
     },
-    sweep: (input) => whileAlive((beat) => ringOverdue(dependencies, input, progress(beat))),
+    sweep: (input) =>
+      whileAlive(async (beat) => {
+        const woken = await wakeRecovered(rooms, progress(beat));
+        return { ...(await ringOverdue(dependencies, input, progress(beat))), woken };
+      }),
     maintain: (input) => whileAlive((beat) => maintain(dependencies, input, progress(beat))),
     finishJoins: () => whileAlive(async () => ({ finished: await finishStaleJoins(rooms, cancellationSignal()) })),
   });

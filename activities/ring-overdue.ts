@@ -25,7 +25,7 @@ export async function ringOverdue(
   { rooms, sweepAfterMs, endWedged }: SweepDependencies,
   { budgetMs }: PassInput,
   { signal, heartbeat }: { readonly signal: AbortSignal; readonly heartbeat: () => void },
-): Promise<SweepResult> {
+): Promise<Omit<SweepResult, 'woken'>> {
   const { store, clock, logger, ring } = rooms;
   const until = clock.now() + budgetMs;
   const limit = pLimit(RINGS_AT_ONCE);

@@ -30,7 +30,12 @@ const room = z.object({
   epoch: z.number(),
   fetched: z.record(z.string(), z.number()).nullable(),
   next_wake_at: z.string().nullable(),
-  last_failure: z.object({ resident: z.string(), failure: z.string(), reason: z.string() }).nullable(),
+  /** Servers of an earlier version do not say what the failure means. */
+  last_failure: z
+    .object({ resident: z.string(), outcome: z.string().optional(), failure: z.string(), reason: z.string() })
+    .nullable(),
+  /** Why residents are asked no more; `null`: they are. Servers of an earlier version do not say. */
+  parked: z.object({ because: z.string(), reason: z.string(), leaving: z.boolean(), since: z.string() }).nullish(),
   /** What the state lacks; `null`: nothing. Servers of an earlier version do not say. */
   degraded: z
     .object({

@@ -62,6 +62,7 @@ export function progressAnswer(resync: ResyncState): JsonObject {
     next_wake_at: iso(resync.nextWakeAt),
     completed_at: iso(resync.completedAt),
     degraded: degradedAnswer(resync.degraded),
+    parked: parkedAnswer(resync.parked),
     last_failure:
       lastFailure === null
         ? null
@@ -86,6 +87,13 @@ function degradedAnswer(degraded: ResyncState['degraded']): JsonObject | null {
     since: isoTime(since),
     first: missing.map(({ eventId, why }) => ({ event_id: eventId, why })),
   };
+}
+
+/** Why residents are asked no more, and since when; `null`: they are. */
+function parkedAnswer(parked: ResyncState['parked']): JsonObject | null {
+  if (parked === null) return null;
+  const { because, reason, isLeaving, at } = parked;
+  return { because, reason, leaving: isLeaving, since: isoTime(at) };
 }
 
 function gapAnswer({

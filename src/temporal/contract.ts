@@ -60,6 +60,8 @@ export interface SweepResult {
   readonly rung: number;
   /** Of these, rooms whose workflow could not go on and was replaced by a fresh one. */
   readonly revived: number;
+  /** Rooms that waited for a server which is back. */
+  readonly woken: number;
 }
 
 export interface FinishJoinsResult {

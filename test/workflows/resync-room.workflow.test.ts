@@ -632,7 +632,7 @@ test('a run that fails by a fault of the workflow is replaced by the sweep', asy
   await expect(run.result()).rejects.toMatchObject({ cause: { message: 'a fault of the workflow' } });
   await replaceWorker();
   await makeOverdue(running, null);
-  expect(await sweep()).toEqual({ rung: 1, revived: 0 });
+  expect(await sweep()).toEqual({ rung: 1, revived: 0, woken: 0 });
   expect(await run.result()).toEqual(whole(resident.roomId));
 });
 

@@ -50,7 +50,8 @@ function printList(found: readonly RoomAnswer[], output: Output): void {
   }
 }
 
-function nextOf({ phase, next_wake_at: at, last_failure: failure }: RoomAnswer): string {
+function nextOf({ phase, next_wake_at: at, last_failure: failure, parked }: RoomAnswer): string {
+  if (parked != null) return `parked (${parked.because})`;
   if (phase !== 'waiting' || at === null) return '';
   const because = failure === null ? '' : ` (${failure.resident}: ${failure.reason})`;
   return `in ${humanDuration(Date.parse(at) - systemClock.now())}${because}`;
@@ -65,6 +66,11 @@ function lackedBy(degraded: NonNullable<RoomAnswer['degraded']>): string {
   const { missing_events: count, found_later: found, fell_with_them: fell, since, first } = degraded;
   const named = first.map(({ event_id: eventId, why }) => `${eventId}: ${why}`).join(', ');
   return `${count} events of the state since ${since} (${named}); ${found} found later, ${fell} fell with them`;
+}
+
+function parkedOf({ because, reason, leaving, since }: NonNullable<RoomAnswer['parked']>): string {
+  const what = leaving ? 'our users leave the room' : 'nobody is asked for its state until it is resumed';
+  return `since ${since}, ${because}: ${reason}; ${what}`;
 }
 
 function missingOf(event: Description['missing_events'][number]): string {
@@ -110,6 +116,7 @@ function printDescription(room: Description, output: Output): void {
     ['alias', room.canonical_alias ?? 'none'],
     ['phase', phaseOf(room)],
     ...(room.degraded == null ? [] : [['lacks', lackedBy(room.degraded)] satisfies [string, string]]),
+    ...(room.parked == null ? [] : [['parked', parkedOf(room.parked)] satisfies [string, string]]),
     ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],

@@ -17,6 +17,7 @@ import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
+import { hearResidents } from '../../rooms/resync/residents-heard.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { startSending } from '../../sending/sending.ts';
 import { startTelemetry } from '../../telemetry.ts';
@@ -79,6 +80,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const sending = startSending(rooms);
   said = () => sending.poke();
   shutdown.add('sending', () => sending.close());
+  const residents = hearResidents(rooms);
+  shutdown.add('residents heard', () => residents.close());
   const receiver = startReceiver(rooms);
   shutdown.add('receiving', () => receiver.close());
   const federation = createFederationServer({
@@ -93,6 +96,10 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       resident: residentAnswers(rooms),
       receiveTransaction: (origin, txnId, transaction) => {
         sending.heardFrom(origin);
+        residents.heardFrom(
+          origin,
+          transaction.pdus.map(({ roomId }) => roomId),
+        );
         return receiver.receiveTransaction(origin, txnId, transaction);
       },
     },

@@ -4,13 +4,15 @@ import { type ServerName } from '../../matrix/identifiers.ts';
 import { UNREACHABLE_FIRST_MS, UNREACHABLE_LONGEST_MS } from '../../resync/policy.ts';
 import {
   type DestinationHealth,
-  forgetDestinationFailures,
+  beginProbe,
+  isOutOfReach,
   isOutdated,
+  markRecovered,
   readDestinations,
   recordDestinationFailure,
 } from '../../store/tables/destinations.ts';
 import { type Store } from '../../store/open-store.ts';
-import { type RoomsContext } from '../context.ts';
+import { type WakeContext, wakeWaitingFor } from './wake-waiting.ts';
 
 /**
  * Servers' health as one piece of work sees it, of seconds or minutes: read once of each server, and from then on what becomes of
@@ -33,6 +35,9 @@ export interface HealthView {
  */
 const SAID_AGAIN_AFTER_MS = 5_000;
 
+/** How long others wait for what one request finds out of a server that was out of reach, milliseconds: to connect, and then some. */
+const PROBE_MS = 30_000;
+
 /** What one process knows beside the views. */
 interface OwnAsking {
   /** Requests under way, by server. */
@@ -40,6 +45,8 @@ interface OwnAsking {
   /** Servers whose failures it has written down, until when they are left alone: no answer was written down since. */
   readonly failed: Map<ServerName, number>;
 }
+
+const NEVER = new AbortController().signal;
 
 /** A process has one store. */
 const own = new WeakMap<Store, OwnAsking>();
@@ -51,8 +58,11 @@ function ownAsking(store: Store): OwnAsking {
 }
 
 /** Looks at nothing yet. Its failures to read or to write are those of the database; all else is the servers'. */
-export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock'>): HealthView {
+export function viewHealth(context: WakeContext): HealthView {
+  const { store, clock, logger } = context;
   const { underWay, failed } = ownAsking(store);
+  /** Servers of which this view finds out whether they are back. */
+  const probing = new Set<ServerName>();
   const seen = new Map<ServerName, Promise<DestinationHealth | undefined>>();
   /** Answered, which was written down then: what others learned after this view had looked is outdated as well. */
   const answered = new Map<ServerName, number>();
@@ -82,7 +92,24 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
     answered.set(serverName, clock.now());
     failed.delete(serverName);
     seen.set(serverName, Promise.resolve(undefined));
-    await forgetDestinationFailures(store, serverName, askedAt);
+    probing.delete(serverName);
+    if (await markRecovered(store, serverName, askedAt)) {
+      void wakeWaitingFor(context, serverName, NEVER).catch((error: unknown) => {
+        logger.warn(
+          { err: error, serverName },
+          'rooms that wait for a server could not be woken; the sweep wakes them',
+        );
+      });
+    }
+  };
+  /** Whether one that was out of reach is back is found out by one request; fails where another one does. */
+  const probe = async (serverName: ServerName, { lastFailure }: DestinationHealth, now: number): Promise<void> => {
+    const until = probing.has(serverName) ? undefined : await beginProbe(store, serverName, now, PROBE_MS);
+    if (until !== undefined) {
+      const reason = 'not asked: another request finds out whether it can be reached again';
+      throw new FederationError(serverName, lastFailure, reason, { retryAfterMs: Math.max(1, until - now) });
+    }
+    probing.add(serverName);
   };
   const note = async (error: FederationError, asked: { readonly isHeard: boolean }, askedAt: number): Promise<void> => {
     const { serverName, kind: failure } = error;
@@ -96,8 +123,10 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
     const { failures = 0, notBefore = 0 } = (await healthOf(serverName)) ?? {};
     // Several at once that fail together are of one outage.
     if (notBefore > at) return;
+    probing.delete(serverName);
     const restMs = Math.min(patience.firstMs * 2 ** Math.min(failures, 20), patience.longestMs);
-    seen.set(serverName, Promise.resolve({ failures: failures + 1, notBefore: at + restMs, lastFailure: failure }));
+    const known = { failures: failures + 1, notBefore: at + restMs, lastFailure: failure, probedUntil: 0 };
+    seen.set(serverName, Promise.resolve(known));
     for (const [name, until] of failed) if (until <= at) failed.delete(name);
     failed.set(serverName, at + restMs);
     await recordDestinationFailure(store, { serverName, failure, ...patience, at });
@@ -108,7 +137,8 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
       const resting = new Map<ServerName, number>();
       for (const name of serverNames) {
         const health = await healthOf(name);
-        if (health !== undefined && health.notBefore > clock.now()) resting.set(name, health.notBefore);
+        const until = health === undefined ? 0 : Math.max(health.notBefore, probing.has(name) ? 0 : health.probedUntil);
+        if (until > clock.now()) resting.set(name, until);
       }
       return resting;
     },
@@ -121,11 +151,16 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
         const reason = `not asked until ${until}: failed ${health.failures} times in a row (${health.lastFailure})`;
         throw new FederationError(serverName, health.lastFailure, reason, { retryAfterMs });
       }
+      if (health !== undefined && isOutOfReach(health)) await probe(serverName, health, now);
       const asked = { isHeard: false };
       const others = underWay.get(serverName) ?? new Set();
       underWay.set(serverName, others.add(asked));
       try {
-        const answer = await request(() => heard(serverName));
+        const answer = await request(() => {
+          heard(serverName);
+          // The rest of it may take long to come, and rooms wait for the server.
+          if (probing.delete(serverName)) forget(serverName, now).catch(() => undefined);
+        });
         heard(serverName);
         await forget(serverName, now);
         return answer;
@@ -142,7 +177,7 @@ export function viewHealth({ store, clock }: Pick<RoomsContext, 'store' | 'clock
 
 /** As a view of its own asks: for requests that may last for minutes, between which others learn of the server. */
 export function askIfHealthy<T>(
-  context: Pick<RoomsContext, 'store' | 'clock'>,
+  context: WakeContext,
   serverName: ServerName,
   request: (heard: () => void) => Promise<T>,
 ): Promise<T> {

@@ -271,6 +271,26 @@ export async function readGapBounds(sql: Sql, roomId: RoomId, extremitiesMax: nu
   return row ?? { extremities: [], joinDepth: 0 };
 }
 
+/** A room whose resync waits for a round, or is parked. */
+export interface WaitingRoom {
+  readonly roomId: RoomId;
+  readonly epoch: number;
+}
+
+/** Of a server that may be in thousands of rooms here. */
+const WAITING_ROOMS_MAX = 10_000;
+
+/** Rooms that wait and that the server is believed to be in, of `roomIds` where given; those first that somebody waited for last. */
+export function waitingFor(sql: Sql, server: ServerName, roomIds?: readonly RoomId[]): Promise<WaitingRoom[]> {
+  return sql.query(
+    `SELECT room_id AS "roomId", epoch
+       FROM room_servers JOIN rooms USING (room_id) JOIN resyncs USING (room_id, epoch)
+      WHERE server_name = $1 AND phase IN ('waiting', 'parked') AND ($2::text[] IS NULL OR room_id = ANY ($2::text[]))
+      ORDER BY wanted_at DESC NULLS LAST, room_id LIMIT ${WAITING_ROOMS_MAX}`,
+    [server, roomIds ?? null],
+  );
+}
+
 export interface OverdueQuery {
   /** Milliseconds since the Unix epoch, as all times. */
   readonly now: number;

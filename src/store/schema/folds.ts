@@ -64,6 +64,9 @@ export const resyncs = pgTable(
     index('resyncs_by_next_wake')
       .on(table.nextWakeAt)
       .where(sql`next_wake_at IS NOT NULL`),
+    index('resyncs_parked')
+      .on(table.roomId)
+      .where(sql`phase = 'parked'`),
   ],
 );
 

@@ -76,8 +76,17 @@ export const destinations = pgTable(
     notBefore: int8().notNull(),
     lastFailure: text().$type<FailureClass>().notNull(),
     lastFailedAt: int8().notNull(),
+    /** One request finds out whether it is back, and nothing else is asked of it before this. */
+    probedUntil: int8().notNull().default(0),
+    /** When it answered again: rooms that wait for it are woken, and then the row goes. Null: it is out of reach, or wants to be left alone. */
+    recoveredAt: int8(),
   },
-  (table) => [index('destinations_by_rest').on(table.notBefore)],
+  (table) => [
+    index('destinations_by_rest').on(table.notBefore),
+    index('destinations_recovered')
+      .on(table.recoveredAt)
+      .where(sql`recovered_at IS NOT NULL`),
+  ],
 );
 
 /**

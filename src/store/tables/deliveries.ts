@@ -280,7 +280,10 @@ export async function endDeliveryLease(sql: Sql, serverName: ServerName): Promis
 /** These servers are heard from again: what they are owed is tried at once. */
 export async function retryDeliveries(sql: Sql, serverNames: readonly ServerName[]): Promise<void> {
   await sql.query(
-    `WITH well AS (DELETE FROM destinations WHERE server_name = ANY ($1::text[]))
+    `WITH well AS (
+       UPDATE destinations SET recovered_at = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, probed_until = 0
+        WHERE server_name = ANY ($1::text[]) AND recovered_at IS NULL
+     )
      UPDATE deliveries SET retry_at = 0 WHERE server_name = ANY ($1::text[])`,
     [textArray(serverNames)],
   );

@@ -74,7 +74,7 @@ export async function pickHints(
 ): Promise<ServerName[]> {
   const rows = await sql.query<{ serverName: ServerName }>(
     `SELECT s.server_name AS "serverName"
-       FROM room_servers s LEFT JOIN destinations d ON d.server_name = s.server_name
+       FROM room_servers s LEFT JOIN destinations d ON d.server_name = s.server_name AND d.recovered_at IS NULL
       WHERE s.room_id = $1 AND NOT s.server_name = ANY ($2::text[])
       ORDER BY coalesce(d.failures, 0), md5(s.server_name || $3) LIMIT $4`,
     [roomId, known, String(seed), limit],

@@ -4,6 +4,7 @@ import { FederationError } from '../../../src/federation/error.ts';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type HealthView, viewHealth } from '../../../src/rooms/resync/destination-health.ts';
 import { type Store } from '../../../src/store/open-store.ts';
+import { silent } from '../../federation/tls-server.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
 
@@ -22,12 +23,13 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 afterEach(async () => {
   now += 3_600_000;
-  await viewHealth({ store: ours, clock }).ask(A, answered);
+  await view().ask(A, answered);
 });
 
 let now = 1_700_000_000_000;
 const clock = { now: () => now };
-const view = (store: Store = ours): HealthView => viewHealth({ store, clock });
+const view = (store: Store = ours): HealthView =>
+  viewHealth({ store, clock, logger: silent, ring: () => Promise.resolve() });
 const answered = (): Promise<string> => Promise.resolve('answer');
 const fails = async (
   health: HealthView,
@@ -118,4 +120,40 @@ test('however much a server answers, a view costs two statements', async () => {
     for (let i = 0; i < 10; i += 1) await health.ask(A, answered);
   });
   expect(statements).toHaveLength(2);
+});
+
+test('whether a server that was out of reach is back is found out by one request, of all views and processes', async () => {
+  await fails(view(), silence);
+  now += 20_000;
+  const health = view();
+  await health.ask(A, async () => {
+    for (const store of [ours, another]) {
+      const asked = view(store).ask(A, answered);
+      await expect(asked).rejects.toMatchObject({ kind: 'timeout', retryAfterMs: 30_000 });
+      expect((await view(store).resting([A])).get(A)).toBe(now + 30_000);
+    }
+    // The same work may ask on: it is the one that finds out.
+    await expect(health.ask(A, answered)).resolves.toBe('answer');
+    return 'answer';
+  });
+  await expect(view(another).ask(A, answered)).resolves.toBe('answer');
+});
+
+test('a probe that came to nothing, since its process was killed, keeps others away for half a minute', async () => {
+  await fails(view(), silence);
+  now += 20_000;
+  void view().ask(A, () => new Promise(() => undefined));
+  await expect.poll(async () => (await view(another).resting([A])).has(A)).toBe(true);
+  now += 30_000;
+  await expect(view(another).ask(A, answered)).resolves.toBe('answer');
+});
+
+test('a server that is out of reach again begins with the first pause', async () => {
+  for (const pauseMs of [20_000, 40_000]) {
+    await fails(view(), silence);
+    now += pauseMs;
+  }
+  await view().ask(A, answered);
+  await fails(view(), silence);
+  expect((await view().resting([A])).get(A)).toBe(now + 20_000);
 });
