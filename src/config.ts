@@ -138,6 +138,7 @@ export interface Config {
     readonly longestRetryMs: number;
     readonly late: LatePolicy;
     readonly park: ParkPolicy;
+    readonly hedgeMs: number;
     readonly degrade: DegradePolicy;
     readonly retroSoftFail: boolean;
   };
@@ -303,6 +304,7 @@ function toConfig(settings: Settings, base: string): Config {
         giveUpAfterMs: resync.give_up_after === undefined ? null : milliseconds(resync.give_up_after),
         then: resync.given_up,
       },
+      hedgeMs: milliseconds(federation.join_hedge),
       degrade: {
         ...defaultDegradePolicy,
         afterMs: milliseconds(resync.degrade_after),

@@ -187,6 +187,7 @@ export const settingsSchema = section({
     connect_timeout: duration.default('10s'),
     request_timeout: duration.default('60s'),
     join_timeout: duration.default('10m'),
+    join_hedge: duration.default('3s'),
     state_timeout: duration.default('30m'),
     response_size_max: size.default('16M'),
     state_size_max: size.default('1G'),

@@ -1,5 +1,5 @@
 /**
- * Joins a room through its residents: make_join, the signed join recorded as an intent, send_join without memberships, the
+ * Joins a room through its residents: make_join (templates.ts), the signed join recorded as an intent, send_join without memberships, the
  * checks of its answer, and one transaction that opens the stay. The full state comes later, by the room's workflow; or with
  * the answer, where the caller wants a classic join.
  *
@@ -19,6 +19,7 @@ import {
   parseRoomId,
 } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
+import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
 import { hasJoinedIn, isKnownBanned } from '../../store/journal/joins.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
@@ -30,10 +31,13 @@ import { isPortable, prepareJoin } from './prepare-join.ts';
 import { type SendOutcome, sendJoin } from './send-join.ts';
 import { intendToLeave, postpone } from './settle-intents.ts';
 import { summarise } from './summarise.ts';
+import { type Templates, askForTemplates } from './templates.ts';
 import { Timings } from './timings.ts';
 
 /** Residents asked before a join is given up. */
 const RESIDENTS_MAX = 10;
+/** A resident that takes longer for a template is asked beside the next one, where the configuration does not say otherwise. */
+const HEDGE_MS = 3_000;
 /** Of a whole join, however many residents are silent; shorter than a claim on an intent lasts. */
 const JOIN_MS_MAX = 14 * 60_000;
 /** A resident that has taken a join already has little to do when it is sent again. */
@@ -70,6 +74,11 @@ interface Run {
   /** The joins among them, the oldest first. */
   readonly open: OpenJoin[];
   readonly failures: Error[];
+}
+
+/** Of one join, where it is known whom to ask in which order. */
+interface Asking extends Run {
+  readonly templates: Templates;
 }
 
 /** @throws RoomError naming what every resident answered. */
@@ -182,16 +191,34 @@ async function askResidents(context: RoomsContext, run: Run): Promise<JoinedRoom
   if (order.length === 0) {
     throw new RoomError('unknown-room', `no server is known that could be asked about ${roomId}; name one with via`);
   }
-  for (const resident of order.slice(0, RESIDENTS_MAX)) {
-    run.signal.throwIfAborted();
-    const before = failures.length;
-    const joined = (await repeatAt(context, run, resident)) ?? (await joinAt(context, run, resident));
-    if (joined !== 'next') return joined;
-    const told = failures.slice(before).map(({ message }) => message);
-    context.logger.warn({ roomId, resident, reasons: told }, 'a resident could not join us to the room');
+  const { hedgeMs = HEDGE_MS } = context.policy;
+  const templates = askForTemplates(order.slice(0, RESIDENTS_MAX), hedgeMs, (resident, closing) =>
+    context.federation.makeJoin(resident, roomId, run.userId, ROOM_VERSIONS, {
+      signal: AbortSignal.any([run.signal, closing]),
+    }),
+  );
+  const asking = { ...run, templates };
+  try {
+    for (;;) {
+      run.signal.throwIfAborted();
+      const resident = await whomToAsk(asking);
+      if (resident === undefined) break;
+      const before = failures.length;
+      const joined = (await repeatAt(context, run, resident)) ?? (await joinAt(context, asking, resident));
+      if (joined !== 'next') return joined;
+      const told = failures.slice(before).map(({ message }) => message);
+      context.logger.warn({ roomId, resident, reasons: told }, 'a resident could not join us to the room');
+    }
+  } finally {
+    templates.close();
   }
   const isUnclear = open.some(({ fate }) => fate === 'unclear') && open.every(({ fate }) => fate !== 'unusable');
   throw summarise(roomId, failures, isUnclear);
+}
+
+/** Who answers first; or where a join is out already, the next one in order, which need give no template. */
+async function whomToAsk({ open, templates, timings }: Asking): Promise<ServerName | undefined> {
+  return open.length > 0 ? templates.next() : timings.measure('make_join', () => templates.quickest());
 }
 
 /**
@@ -213,12 +240,13 @@ async function repeatAt(
 }
 
 /** Joins by a new event; one whose fate is unclear is sent again at once. */
-async function joinAt(context: RoomsContext, run: Run, resident: ServerName): Promise<JoinedRoom | 'next'> {
-  const { roomId, userId, profile, timings, signal } = run;
+async function joinAt(context: RoomsContext, run: Asking, resident: ServerName): Promise<JoinedRoom | 'next'> {
+  const { roomId, userId, profile, timings, signal, templates } = run;
   const via = run.residents.slice(0, RESIDENTS_MAX);
   let intent: JoinIntent;
   try {
-    intent = await prepareJoin(context, { roomId, userId, profile, resident, via, mine: run.claimed, timings, signal });
+    const template = timings.measure('make_join', () => templates.of(resident));
+    intent = await prepareJoin(context, { roomId, userId, profile, resident, template, via, mine: run.claimed });
   } catch (error) {
     const isTheirs = error instanceof FederationError || error instanceof RoomError;
     if (!isTheirs || error.kind === 'busy' || signal.aborted) throw error;

@@ -1,4 +1,5 @@
-/** make_join, and our own signed event, which is recorded before anybody sees it. */
+/** Our own signed event, made of a resident's template and recorded before anybody sees it. */
+import { type TemplateAnswer } from '../../federation/contract.ts';
 import { oneLine } from '../../federation/error.ts';
 import {
   type JoinTemplate,
@@ -18,21 +19,19 @@ import { type JoinIntent, recordJoinIntent } from '../../store/tables/intents.ts
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { otherRoom } from './join-answer.ts';
-import { type Timings } from './timings.ts';
 
 export interface JoinToPrepare {
   readonly roomId: RoomId;
   readonly userId: UserId;
   /** `displayname` and `avatar_url`. */
   readonly profile: JsonObject;
-  /** Who is asked for the template. */
+  /** Who gives the template. */
   readonly resident: ServerName;
+  readonly template: Promise<TemplateAnswer>;
   /** Servers to turn to when the join's fate is unclear, best first. */
   readonly via: readonly ServerName[];
   /** Intents of the user that are claimed for this join. */
   readonly mine: readonly EventId[];
-  readonly timings: Timings;
-  readonly signal: AbortSignal;
 }
 
 /**
@@ -42,11 +41,8 @@ export interface JoinToPrepare {
  * template cannot be used, `busy` when another join of the same user has begun meanwhile
  */
 export async function prepareJoin(context: RoomsContext, join: JoinToPrepare): Promise<JoinIntent> {
-  const { roomId, userId, profile, resident, signal } = join;
-  const answer = await join.timings.measure('make_join', () =>
-    context.federation.makeJoin(resident, roomId, userId, ROOM_VERSIONS, { signal }),
-  );
-  const reading = readJoinTemplate(answer, ROOM_VERSIONS, { roomId, userId });
+  const { roomId, userId, profile, resident } = join;
+  const reading = readJoinTemplate(await join.template, ROOM_VERSIONS, { roomId, userId });
   if (!reading.ok) {
     const kind = reading.rule === 'template-room-version' ? 'unsupported-version' : 'unusable-answer';
     throw new RoomError(kind, `${resident} gave an unusable template: ${oneLine(reading.reason)} (${reading.rule})`);

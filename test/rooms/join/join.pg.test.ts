@@ -120,6 +120,14 @@ describe('a join whose answer is lost', () => {
   });
 });
 
+test('a resident that is silent about a template is not waited for, and one join is sent', async () => {
+  const stage = await startStage();
+  Object.assign(stage.context, { policy: { ...stage.context.policy, hedgeMs: 1 } });
+  stage.script(R1, 'make_join', () => new Promise(() => undefined));
+  expect((await join(stage)).joinedVia).toBe(R2);
+  expect(kindsOf(stage.asked)).toEqual([`${R1} make_join`, `${R2} make_join`, `${R2} send_join`]);
+});
+
 describe('a join of a restricted room whose answer is lost', () => {
   test('goes to nobody but the server that must sign it, and the next resident makes one of its own', async () => {
     const stage = await startStage();
