@@ -139,6 +139,7 @@ export interface Config {
     readonly late: LatePolicy;
     readonly park: ParkPolicy;
     readonly hedgeMs: number;
+    readonly stateQuorum: number;
     readonly degrade: DegradePolicy;
     readonly retroSoftFail: boolean;
   };
@@ -304,6 +305,7 @@ function toConfig(settings: Settings, base: string): Config {
         giveUpAfterMs: resync.give_up_after === undefined ? null : milliseconds(resync.give_up_after),
         then: resync.given_up,
       },
+      stateQuorum: resync.state_quorum,
       hedgeMs: milliseconds(federation.join_hedge),
       degrade: {
         ...defaultDegradePolicy,

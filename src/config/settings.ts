@@ -200,6 +200,7 @@ export const settingsSchema = section({
     park_after_refusals: z.int({ error: 'a number of rounds, 1 to 100' }).min(1).max(100).default(3),
     give_up_after: duration.optional(),
     given_up: z.enum(['park', 'leave'], { error: 'park or leave' }).default('park'),
+    state_quorum: z.int({ error: 'a number of servers, 1 to 3' }).min(1).max(3).default(1),
     degrade_after: duration.default('10m'),
     degrade_at_last: duration.default('24h'),
     retro_soft_fail: onOff.default(true),

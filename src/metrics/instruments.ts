@@ -54,6 +54,7 @@ const FAILURES: Readonly<Record<FailureClass, true>> = {
   malformed: true,
   incomplete: true,
   'keys-unobtainable': true,
+  contradictory: true,
   abandoned: true,
   'refused-by-policy': true,
 };

@@ -30,6 +30,8 @@ export type FailureClass =
   | 'incomplete'
   /** All that the answer lacks came, signed with keys that cannot be had. */
   | 'keys-unobtainable'
+  /** Servers that were compared gave states that cannot be made one. */
+  | 'contradictory'
   /** It was begun again and again, and nothing new was stored in between: whatever it is, it does not end. */
   | 'abandoned'
   | 'refused-by-policy';
@@ -79,6 +81,16 @@ export interface AttemptCost {
   readonly bytes?: number;
   /** From its begin, or from when it went on, to its end. */
   readonly tookMs?: number;
+}
+
+/** What several servers said of one state. */
+export interface StateComparison {
+  /** Servers whose word was wanted. */
+  readonly wanted: number;
+  /** Those that gave theirs, the first one first; fewer than were wanted: nobody else gave it in time. */
+  readonly residents: readonly ServerName[];
+  /** Places of the state in which one differs from the first; what they have there was resolved. */
+  readonly differing: number;
 }
 
 /** Counts of one completed fetch. */
@@ -219,6 +231,8 @@ export type ResyncEvent =
       readonly digest: string;
       /** Present when the state could not be had whole. */
       readonly missing?: MissingEvents;
+      /** Absent: no other server was asked. */
+      readonly compared?: StateComparison;
       /** Anchors without full state beyond those that the state of the resync has places for. */
       readonly further?: readonly EventId[];
       readonly at: number;

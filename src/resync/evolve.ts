@@ -38,6 +38,7 @@ const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set([
   'refused',
   'incomplete',
   'keys-unobtainable',
+  'contradictory',
 ]);
 /** Of these, those by which a resident does not know the event, or does not show it to us. */
 const UNKNOWN_THERE: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidden']);

@@ -4,7 +4,7 @@
  */
 import { type MissingEvents } from './degraded.ts';
 import { REASON_IN_WORDS } from './choice.ts';
-import { type AttemptCost, type ResyncEvent } from './events.ts';
+import { type AttemptCost, type ResyncEvent, type StateComparison } from './events.ts';
 import { outcomeOf } from './outcomes.ts';
 import { type ResyncState } from './state.ts';
 
@@ -46,7 +46,7 @@ export function explain(event: ResyncEvent): string {
       return `Attempt ${event.attemptNo} at ${event.resident} is hindered by trouble of this server, and goes on: ${event.reason}`;
     case 'StateFetched': {
       const { state, members, fetched, alreadyHeld, dropped } = event.counts;
-      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${cost(event)}${lacking(event.missing)}`;
+      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${cost(event)}${compared(event.compared)}${lacking(event.missing)}`;
     }
     case 'RoundFailed':
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
@@ -110,6 +110,16 @@ function cost({ endpoint, bytes, tookMs }: AttemptCost): string {
     ...(tookMs === undefined ? [] : [`${(tookMs / 1000).toFixed(1)} s`]),
   ];
   return parts.map((part) => `, ${part}`).join('');
+}
+
+function compared(comparison: StateComparison | undefined): string {
+  if (comparison === undefined) return '';
+  const { wanted, residents, differing } = comparison;
+  if (residents.length === 1)
+    return `; compared with none of the ${wanted - 1} servers that were to be: nobody gave it in time`;
+  const fewer = residents.length < wanted ? `, where ${wanted - 1} were to be` : '';
+  const found = differing === 0 ? 'they agree' : `${differing} places differ, and were resolved`;
+  return `; compared with that of ${residents.slice(1).join(', ')}${fewer}: ${found}`;
 }
 
 function lacking(missing: MissingEvents | undefined): string {

@@ -36,6 +36,8 @@ export function outcomeOf(failure: FailureClass, circumstances?: Circumstances):
       return 'too-large';
     case 'keys-unobtainable':
       return 'keys-unobtainable';
+    case 'contradictory':
+      return 'contradictory';
     case 'refused':
     case 'incompatible-version':
     case 'malformed':

@@ -15,6 +15,8 @@ export interface ResyncPolicy {
   readonly park?: ParkPolicy;
   /** When a room goes on without events that cannot be had; absent: `defaultDegradePolicy`. */
   readonly degrade?: DegradePolicy;
+  /** Servers whose word on a join's state is compared; absent: 1, nobody's but the resident's. */
+  readonly stateQuorum?: number;
   /** How long a resident is waited for at a join before the next one is asked for a template too, milliseconds; absent: 3 s. */
   readonly hedgeMs?: number;
   /** Whether check 6 is made at completion for what was taken in while a room was partial; absent: it is. */

@@ -45,6 +45,7 @@ describe('a configuration', () => {
       firstRetryMs: 30_000,
       late: { afterMs: 259_200_000, longestRetryMs: 86_400_000 },
       hedgeMs: 3_000,
+      stateQuorum: 1,
       park: { refusedRounds: 3, giveUpAfterMs: null, then: 'park' },
       longestRetryMs: 3_600_000,
       degrade: { rounds: 2, afterMs: 600_000, answers: 3, atLastMs: 86_400_000 },

@@ -20,6 +20,7 @@ describe('what a failed attempt means', () => {
     ['incomplete', 'invalid'],
     ['refused', 'invalid'],
     ['keys-unobtainable', 'keys-unobtainable'],
+    ['contradictory', 'contradictory'],
     ['abandoned', 'ours'],
     ['refused-by-policy', 'ours'],
   ])('%s is %s, whoever fails and when', (failure, outcome) => {

@@ -18,6 +18,7 @@ import { type FetchAttempt } from '../../store/tables/fetch-progress.ts';
 import { countBegin, forgetBegins, takeBackBegin } from '../../store/tables/fetch-attempts.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { compareStates } from './compare-states.ts';
 import { askIfHealthy } from './destination-health.ts';
 import { type Place } from './fetch-places.ts';
 import { findJoinThatCites } from './join-that-cites.ts';
@@ -192,13 +193,20 @@ async function run(
     onStored: () => forgetBegins(context.store, fetch),
     place: fetch.place,
   };
-  const state = await askIfHealthy(context, resident, (onReceived) =>
+  const given = await askIfHealthy(context, resident, (onReceived) =>
     fetchStateAt(context, { ...request, onReceived }, progress),
   );
+  const { stateQuorum = 1 } = context.policy;
+  const comparison =
+    stateQuorum > 1 && given.missing.size === 0
+      ? await compareStates(context, request, resync, given, stateQuorum, progress)
+      : undefined;
+  const state = comparison?.state ?? given;
   const { snapshotId, counts, digest } = state;
   const outcome = { attemptNo, resident, atEventId, snapshotId, counts, digest };
+  const compared = comparison === undefined ? {} : { compared: comparison.compared };
   return {
-    event: { type: 'StateFetched', ...outcome, ...lackingOf(state), at: context.clock.now() },
+    event: { type: 'StateFetched', ...outcome, ...compared, ...lackingOf(state), at: context.clock.now() },
     fetched: state,
   };
 }
