@@ -5,8 +5,13 @@
  * room comes last of all, and is asked still, since it has the state of before our join.
  */
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type ChosenBecause } from './events.ts';
+import { type ChosenBecause } from './attempts.ts';
+import { type ResyncEvent } from './events.ts';
 import { type ResyncState } from './state.ts';
+
+/** Servers in `departed`, and characters of their names: of more than that the oldest have their old places again. */
+const DEPARTED_MAX = 20;
+const DEPARTED_CHARS_MAX = 600;
 
 /** The candidates in the order of a round, which begins where the one before was cut off. */
 export function inOrder(state: ResyncState): readonly ServerName[] {
@@ -46,4 +51,35 @@ export const REASON_IN_WORDS: Readonly<Record<ChosenBecause, string>> = {
 /** Unknown ones are the slowest. */
 function latencyOf({ latencies }: ResyncState, name: ServerName): number {
   return Object.hasOwn(latencies, name) ? (latencies[name] ?? Number.MAX_VALUE) : Number.MAX_VALUE;
+}
+
+type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
+
+/** A server that says we are not in the room is asked last; one that says anything else of it has its place. */
+export function departures(
+  { departed, candidates }: ResyncState,
+  { resident, outcome }: Of<'StateFetchFailed'>,
+): Pick<ResyncState, 'departed'> {
+  const others = departed.filter((name) => name !== resident && candidates.includes(name));
+  const isSilent = outcome === 'transient' || outcome === 'ours' || outcome === undefined;
+  if (outcome !== 'not-in-room') return { departed: isSilent ? departed : others };
+  const some: ServerName[] = [];
+  let chars = DEPARTED_CHARS_MAX;
+  for (const name of [resident, ...others.reverse()]) {
+    chars -= name.length;
+    if (chars < 0 || some.length >= DEPARTED_MAX) break;
+    some.push(name);
+  }
+  return { departed: some.reverse() };
+}
+
+/** What is known of how quickly those answer who have answered; a journal from before it was kept says nothing of it. */
+export function latenciesOf(
+  { latencies, candidates, ranks }: Pick<ResyncState, 'latencies' | 'candidates' | 'ranks'>,
+  { resident, latencyMs }: Of<'StateFetched' | 'StateFetchFailed'>,
+): ResyncState['latencies'] {
+  if (latencyMs === undefined) return latencies;
+  const answered = candidates.slice(0, ranks.answered);
+  const known = { ...latencies, [resident]: latencyMs };
+  return Object.fromEntries(Object.entries(known).filter(([name]) => answered.includes(name as ServerName)));
 }

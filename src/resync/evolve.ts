@@ -2,35 +2,20 @@
  * The left fold of a room's control events into the state of its resync. The workflow, the `resyncs` projection and the CLI all
  * run this same `evolve`.
  */
-import { type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { type EventId } from '../matrix/identifiers.ts';
 import { chooseCandidates, noCandidates } from './candidates.ts';
+import { departures, latenciesOf } from './choice.ts';
 import { carried, degradedBy } from './degraded.ts';
-import { type AttemptOutcome, type FailureClass, type ResyncEvent } from './events.ts';
-import { outcomeOf, sayingOf } from './outcomes.ts';
-import {
-  type ReplayPoint,
-  type ResyncState,
-  type RoundTally,
-  freshRound,
-  initialResyncState,
-  isRoundSpent,
-  isSeeking,
-} from './state.ts';
+import { type FailureClass, type ResyncEvent } from './events.ts';
+import { residentBack, resyncParked, resyncResumed, roundFailed, tallied, without, woken } from './evolve-waits.ts';
+import { outcomeOf } from './outcomes.ts';
+import { type ReplayPoint, type ResyncState, freshRound, initialResyncState, isSeeking } from './state.ts';
 
 /** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
 const FETCH_AT_MAX = 20;
 const FETCH_AT_CHARS_MAX = 1_000;
-/** Servers in `departed`, and characters of their names: of more than that the oldest have their old places again. */
-const DEPARTED_MAX = 20;
-const DEPARTED_CHARS_MAX = 600;
-/** Of why a room is parked. */
-const PARKED_CHARS_MAX = 300;
 /** Of why a state is too large: its figures come first. */
 const TOO_LARGE_CHARS_MAX = 200;
-/** Servers that are back and are asked before the next round. */
-const BACK_MAX = 5;
-/** A round of refusals counts when it is so long after the one before: whoever had lost the room may have it again. */
-const REFUSALS_APART_MS = 24 * 3_600_000;
 /** Failures that say something of the event that was asked about, and nothing of what its server answers about others. */
 const ABOUT_THE_EVENT: ReadonlySet<FailureClass> = new Set([
   'not-found',
@@ -47,22 +32,6 @@ const UNKNOWN_THERE: ReadonlySet<FailureClass> = new Set(['not-found', 'forbidde
 function wantedOf(eventIds: readonly EventId[]): EventId[] {
   let room = FETCH_AT_CHARS_MAX;
   return [...new Set(eventIds)].slice(0, FETCH_AT_MAX).filter((eventId) => (room -= eventId.length) >= 0);
-}
-
-/** There is something new to go by: a resync that waits, or is parked, asks everybody anew. */
-function woken(state: ResyncState, at: number): Partial<ResyncState> {
-  if (state.phase === 'parked') return { ...resumed(at), ...freshRound };
-  // Whoever is new is to be asked beside the one that is back.
-  if (state.phase === 'fetching' && state.askingOnly !== null) return { askingOnly: null };
-  if (state.phase !== 'waiting') return {};
-  // The round that was waited for starts now, under its number of before: being woken makes no pause longer.
-  return { phase: 'fetching', round: Math.max(1, state.round - 1), nextWakeAt: at };
-}
-
-/** Nothing that was against the room counts any more. */
-function resumed(at: number) {
-  const fresh = { round: 1, refusals: { rounds: 0, at: 0 }, failingSince: at, parked: null };
-  return { ...fresh, phase: 'fetching' as const, nextWakeAt: at };
 }
 
 /** Folds one control event into the state. Pure and total: an event that does not fit the state changes nothing else. */
@@ -142,23 +111,10 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return residentBack(state, event);
     case 'RoundFailed':
       return roundFailed(state, event);
-    case 'ResyncParked': {
-      if (state.phase !== 'fetching' && state.phase !== 'waiting' && state.phase !== 'parked') return state;
-      const { because, leaves, at } = event;
-      const reason = event.reason.slice(0, PARKED_CHARS_MAX);
-      const parked = { because, reason, isLeaving: leaves === true, at };
-      return {
-        ...state,
-        ...freshRound,
-        phase: 'parked',
-        attempt: null,
-        parked,
-        nextWakeAt: leaves === true ? at : null,
-      };
-    }
+    case 'ResyncParked':
+      return resyncParked(state, event);
     case 'ResyncResumed':
-      if (state.phase !== 'waiting' && state.phase !== 'parked') return state;
-      return { ...state, ...freshRound, ...resumed(event.at), notBefore: {} };
+      return resyncResumed(state, event);
     case 'EventsWalked':
       return {
         ...state,
@@ -290,35 +246,6 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
   };
 }
 
-/** A server that says we are not in the room is asked last; one that says anything else of it has its place. */
-function departures(
-  { departed, candidates }: ResyncState,
-  { resident, outcome }: Of<'StateFetchFailed'>,
-): Pick<ResyncState, 'departed'> {
-  const others = departed.filter((name) => name !== resident && candidates.includes(name));
-  const isSilent = outcome === 'transient' || outcome === 'ours' || outcome === undefined;
-  if (outcome !== 'not-in-room') return { departed: isSilent ? departed : others };
-  const some: ServerName[] = [];
-  let chars = DEPARTED_CHARS_MAX;
-  for (const name of [resident, ...others.reverse()]) {
-    chars -= name.length;
-    if (chars < 0 || some.length >= DEPARTED_MAX) break;
-    some.push(name);
-  }
-  return { departed: some.reverse() };
-}
-
-/** What is known of how quickly those answer who have answered; a journal from before it was kept says nothing of it. */
-function latenciesOf(
-  { latencies, candidates, ranks }: Pick<ResyncState, 'latencies' | 'candidates' | 'ranks'>,
-  { resident, latencyMs }: Of<'StateFetched' | 'StateFetchFailed'>,
-): ResyncState['latencies'] {
-  if (latencyMs === undefined) return latencies;
-  const answered = candidates.slice(0, ranks.answered);
-  const known = { ...latencies, [resident]: latencyMs };
-  return Object.fromEntries(Object.entries(known).filter(([name]) => answered.includes(name as ServerName)));
-}
-
 function stayEnded(state: ResyncState, { because, at }: Of<'StayEnded'>): ResyncState {
   return {
     ...state,
@@ -365,65 +292,4 @@ function eventsCorrected(state: ResyncState, { changed, remaining, members }: Of
     degraded: isWhole ? null : degraded,
     nextWakeAt: isWhole && state.soughtAtGaps === null ? null : state.nextWakeAt,
   };
-}
-
-function tallied(said: RoundTally, outcome: AttemptOutcome): RoundTally {
-  const saying = sayingOf(outcome);
-  return saying === undefined ? said : { ...said, [saying]: said[saying] + 1 };
-}
-
-/** A room that waits asks one that is back, and nobody else for it; more of them, while it does, have their turn too. */
-function residentBack(state: ResyncState, { resident, because, at }: Of<'ResidentBack'>): ResyncState {
-  // One more answer makes a state no smaller.
-  const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true;
-  const isWaiting = (state.phase === 'waiting' || state.phase === 'parked') && !isFinal;
-  const only = state.askingOnly;
-  if (!isWaiting && (state.phase !== 'fetching' || only === null)) return state;
-  const residents = [...new Set([...(only?.residents ?? []), resident])].slice(0, BACK_MAX);
-  return {
-    ...state,
-    ...(state.candidates.includes(resident) ? {} : chooseCandidates(state, { hints: [resident] })),
-    ...(isWaiting ? { ...freshRound, round: Math.max(1, state.round - 1), nextWakeAt: at } : {}),
-    phase: 'fetching',
-    askingOnly: { residents, pausedUntil: isWaiting ? state.nextWakeAt : (only?.pausedUntil ?? null) },
-    departed: because === 'sent' ? state.departed.filter((name) => name !== resident) : state.departed,
-    notBefore: without(state.notBefore, resident),
-    heardAt: because === 'sent' ? at : state.heardAt,
-    parked: null,
-  };
-}
-
-/** Rounds in which whoever answered refused for good, if they are days apart; anything else that is said begins the count anew. */
-function refusalsAfter({ said, refusals, askingOnly }: ResyncState, at: number): ResyncState['refusals'] {
-  if (askingOnly !== null) return refusals;
-  if (said.open > 0 || said.tooLarge > 0) return { rounds: 0, at: 0 };
-  const isDue = refusals.rounds === 0 || at - refusals.at >= REFUSALS_APART_MS;
-  return said.refused > 0 && isDue ? { rounds: refusals.rounds + 1, at } : refusals;
-}
-
-function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
-  const chosen =
-    event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
-  // Those whom a spent round did not reach come first in the next one.
-  const unreached = state.candidates.find((name) => !state.triedThisRound.includes(name));
-  const startAt = isRoundSpent(state) && unreached !== undefined ? chosen.candidates.indexOf(unreached) : 0;
-  return {
-    ...state,
-    candidates: chosen.candidates,
-    ranks: chosen.ranks,
-    ...freshRound,
-    startAt: Math.max(0, startAt),
-    phase: 'waiting',
-    attempt: null,
-    round: event.round + 1,
-    // Not all were asked in a round of those that are back.
-    failedRounds: state.failedRounds + (state.askingOnly === null ? 1 : 0),
-    failingSince: state.failingSince ?? event.at,
-    refusals: refusalsAfter(state, event.at),
-    nextWakeAt: event.wakeAt,
-  };
-}
-
-function without(record: Readonly<Record<string, number>>, name: ServerName): Readonly<Record<string, number>> {
-  return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
 }

@@ -4,7 +4,8 @@
  */
 import { type MissingEvents } from './degraded.ts';
 import { REASON_IN_WORDS } from './choice.ts';
-import { type AttemptCost, type ResyncEvent, type StateComparison } from './events.ts';
+import { type AttemptCost, type StateComparison } from './attempts.ts';
+import { type ResyncEvent } from './events.ts';
 import { outcomeOf } from './outcomes.ts';
 import { type ResyncState } from './state.ts';
 
@@ -115,8 +116,9 @@ function cost({ endpoint, bytes, tookMs }: AttemptCost): string {
 function compared(comparison: StateComparison | undefined): string {
   if (comparison === undefined) return '';
   const { wanted, residents, differing } = comparison;
-  if (residents.length === 1)
+  if (residents.length === 1) {
     return `; compared with none of the ${wanted - 1} servers that were to be: nobody gave it in time`;
+  }
   const fewer = residents.length < wanted ? `, where ${wanted - 1} were to be` : '';
   const found = differing === 0 ? 'they agree' : `${differing} places differ, and were resolved`;
   return `; compared with that of ${residents.slice(1).join(', ')}${fewer}: ${found}`;

@@ -2,7 +2,8 @@
  * How an attempt to fetch a state ended, in the words by which the next step is chosen: what the resident said of us and the room,
  * and whether asking again may help. A failed request has a kind (`FailureClass`); what that means depends on who answered, and when.
  */
-import { type AttemptOutcome, type FailureClass } from './events.ts';
+import { type AttemptOutcome } from './attempts.ts';
+import { type FailureClass } from './events.ts';
 
 /** How long after a join another server than the one that took it may not have heard of it. */
 const JOIN_ARRIVES_MS = 10 * 60_000;
@@ -13,13 +14,19 @@ export interface Circumstances {
   readonly hasAnswered: boolean;
   /** Since our newest join, milliseconds. */
   readonly sinceJoinMs: number;
+  /** So much came, bytes, of which nothing was new; absent: something was. */
+  readonly oldBytes?: number;
 }
+
+/** An answer that was cut off by time after so many bytes, which all had come before, is cut off there each time. */
+const OLD_BYTES_TOO_LARGE = 16 * 1024 * 1024;
 
 /** What a failure means. Journal entries from before outcomes were kept have none: theirs follows from the kind of failure alone. */
 export function outcomeOf(failure: FailureClass, circumstances?: Circumstances): AttemptOutcome {
   switch (failure) {
-    case 'unreachable':
     case 'timeout':
+      return (circumstances?.oldBytes ?? 0) >= OLD_BYTES_TOO_LARGE ? 'too-large' : 'transient';
+    case 'unreachable':
     case 'server-error':
       return 'transient';
     case 'rate-limited':

@@ -1,5 +1,5 @@
 /** The numbers a resync is run by; configuration (`resync:` in rejoinder.yaml) with these defaults. */
-import { type ParkedBecause } from './events.ts';
+import { type ParkedBecause } from './attempts.ts';
 import { type ResyncState, willingFrom } from './state.ts';
 
 /** Up to a tenth is added to each pause, so that rooms which failed together do not come back together. */
@@ -56,7 +56,8 @@ export function parkedAfter(
 ): { readonly because: ParkedBecause; readonly reason: string } | undefined {
   const { said, lastFailure, tooLarge } = round;
   if (round.askingOnly === null && said.tooLarge > 0 && said.open === 0) {
-    return { because: 'too-large', reason: tooLarge ?? 'the state is larger than this server takes' };
+    const figures = tooLarge ?? 'the state is larger than this server takes';
+    return { because: 'too-large', reason: `${figures} (federation.state_size_max and state_timeout are the limits)` };
   }
   const last = lastFailure === null ? '' : `; the last said: ${lastFailure.reason}`;
   if (after.refusals.rounds >= refusedRounds) {

@@ -2,7 +2,8 @@
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type CandidateRanks, noCandidates } from './candidates.ts';
 import { type Degraded } from './degraded.ts';
-import { type AttemptOutcome, type FailureClass, type ParkedBecause, type StateFetchCounts } from './events.ts';
+import { type AttemptOutcome, type ParkedBecause } from './attempts.ts';
+import { type FailureClass, type StateFetchCounts } from './events.ts';
 import { outcomeOf } from './outcomes.ts';
 
 /** Failures a round: so many events of so many servers may be wanted that a round would not end. */

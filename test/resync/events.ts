@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type MissingWhy } from '../../src/resync/degraded.ts';
-import { type AttemptOutcome, type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
+import { type AttemptOutcome } from '../../src/resync/attempts.ts';
+import { type FailureClass, type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
 import { evolve } from '../../src/resync/evolve.ts';
 import { type ResyncState, initialResyncState } from '../../src/resync/state.ts';
 

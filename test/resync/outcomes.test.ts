@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type AttemptOutcome, type FailureClass } from '../../src/resync/events.ts';
+import { type AttemptOutcome } from '../../src/resync/attempts.ts';
+import { type FailureClass } from '../../src/resync/events.ts';
 import { explain } from '../../src/resync/explain.ts';
 import { outcomeOf } from '../../src/resync/outcomes.ts';
 import { asResyncState } from '../../src/resync/state.ts';
@@ -37,6 +38,13 @@ describe('what a failed attempt means', () => {
     expect(outcomeOf('forbidden', { hasAnswered: false, sinceJoinMs: 10 * MINUTE })).toBe('not-in-room');
     expect(outcomeOf('forbidden', { hasAnswered: true, sinceJoinMs: 0 })).toBe('not-in-room');
   });
+});
+
+test('an answer that time cuts off where it was cut off before is too large for the time that there is', () => {
+  const circumstances = { hasAnswered: true, sinceJoinMs: 0 };
+  expect(outcomeOf('timeout', { ...circumstances, oldBytes: 16 * 1024 * 1024 })).toBe('too-large');
+  expect(outcomeOf('timeout', { ...circumstances, oldBytes: 16 * 1024 * 1024 - 1 })).toBe('transient');
+  expect(outcomeOf('unreachable', { ...circumstances, oldBytes: 16 * 1024 * 1024 })).toBe('transient');
 });
 
 describe('an entry from before outcomes were kept', () => {

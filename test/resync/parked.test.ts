@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { type AttemptOutcome, type FailureClass, type ResyncEvent } from '../../src/resync/events.ts';
+import { type AttemptOutcome } from '../../src/resync/attempts.ts';
+import { type FailureClass, type ResyncEvent } from '../../src/resync/events.ts';
 import { evolve } from '../../src/resync/evolve.ts';
 import { describeResync, explain } from '../../src/resync/explain.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
@@ -57,7 +58,7 @@ describe('rounds of definite refusals', () => {
 describe('a room is parked', () => {
   const endOf = (state: ResyncState, events: readonly ResyncEvent[], at: number, policy = defaultParkPolicy) => {
     const round = events.reduce(evolve, state);
-    return parkedAfter(round, evolve(round, { ...roundFailed(round.round, at), at } as ResyncEvent), at, policy);
+    return parkedAfter(round, evolve(round, { ...roundFailed(round.round, at), at }), at, policy);
   };
   const twice = after([0, refuses('a')], [DAY, refuses('a')]);
 
@@ -71,7 +72,10 @@ describe('a room is parked', () => {
 
   test('at once where whoever has the state has too much of it, with the figures', () => {
     const events = [isHuge('a'), refuses('b'), isSilent('c')];
-    expect(endOf(given(joined()), events, HOUR)).toEqual({ because: 'too-large', reason: 'a: over 512 MiB' });
+    expect(endOf(given(joined()), events, HOUR)).toEqual({
+      because: 'too-large',
+      reason: 'a: over 512 MiB (federation.state_size_max and state_timeout are the limits)',
+    });
     expect(endOf(given(joined()), [...events, isBusy('d')], HOUR)).toBeUndefined();
   });
 
@@ -162,7 +166,7 @@ describe('a server that is back', () => {
     const asked = [parked(), back('a', 3 * DAY, 'sent')].reduce(evolve, refused);
     expect(nextAction(asked, 3 * DAY)).toMatchObject({ resident: 'a' });
     const round = evolve(asked, refuses('a'));
-    const ended = evolve(round, { ...roundFailed(round.round, 3 * DAY), at: 3 * DAY } as ResyncEvent);
+    const ended = evolve(round, { ...roundFailed(round.round, 3 * DAY), at: 3 * DAY });
     expect(parkedAfter(round, ended, 3 * DAY)).toMatchObject({ because: 'refused' });
   });
 

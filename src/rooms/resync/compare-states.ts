@@ -7,7 +7,7 @@ import { FederationError } from '../../federation/error.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
 import { inOrder } from '../../resync/choice.ts';
-import { type StateComparison } from '../../resync/events.ts';
+import { type StateComparison } from '../../resync/attempts.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { countMembers, diffSnapshots, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';

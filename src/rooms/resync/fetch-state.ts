@@ -50,10 +50,16 @@ export async function fetchState(
   if (begun === null) return;
   const { resync, begins } = begun;
   const meter = meterRequests(context.federation, context.clock);
+  let isNews = false;
+  const onStored = (): Promise<void> => {
+    isNews = true;
+    return forgetBegins(context.store, fetch);
+  };
   let outcome: Outcome;
   try {
     if (begins > BEGINS_MAX) throw abandoned(fetch);
-    outcome = await runUnlessOver({ ...context, federation: meter.federation }, fetch, resync, progress, over);
+    const metered = { ...context, federation: meter.federation };
+    outcome = await runUnlessOver(metered, { ...fetch, onStored }, resync, progress, over);
   } catch (error) {
     if (progress.signal.aborted) {
       if (progress.isOrderly?.() !== false) await takeBackBegin(context.store, fetch).catch(() => undefined);
@@ -63,7 +69,7 @@ export async function fetchState(
       await noteHindered(context, fetch, error);
       throw error;
     }
-    outcome = { event: failureOf(context, fetch, resync, error) };
+    outcome = { event: failureOf(context, fetch, resync, error, isNews ? 0 : (meter.cost().bytes ?? 0)) };
   }
   const { fetched } = outcome;
   const event = { ...outcome.event, ...meter.cost() };
@@ -83,6 +89,11 @@ export async function fetchState(
   });
 }
 
+interface BegunFetch extends StateFetch {
+  /** Events were stored that had not been there. */
+  readonly onStored: () => Promise<void>;
+}
+
 interface Outcome {
   readonly event: Extract<ResyncEvent, { type: 'StateFetched' | 'StateFetchFailed' }>;
   /** Absent: the attempt failed. */
@@ -92,7 +103,7 @@ interface Outcome {
 /** @throws FederationError when our time in the room is over before its answer is whole */
 async function runUnlessOver(
   context: RoomsContext,
-  fetch: StateFetch,
+  fetch: BegunFetch,
   resync: ResyncState,
   progress: Progress,
   over: AbortSignal,
@@ -119,6 +130,7 @@ function failureOf(
   fetch: StateFetch,
   resync: ResyncState,
   error: FederationError,
+  oldBytes: number,
 ): Outcome['event'] {
   const { attemptNo, resident, atEventId } = fetch;
   const at = context.clock.now();
@@ -127,7 +139,7 @@ function failureOf(
     type: 'StateFetchFailed',
     ...{ attemptNo, resident, atEventId },
     failure: error.kind,
-    outcome: outcomeOf(error.kind, { hasAnswered, sinceJoinMs: at - (resync.joinedAt ?? 0) }),
+    outcome: outcomeOf(error.kind, { hasAnswered, sinceJoinMs: at - (resync.joinedAt ?? 0), oldBytes }),
     reason: error.message,
     ...(error.retryAfterMs === undefined ? {} : { retryAt: at + error.retryAfterMs }),
     at,
@@ -176,7 +188,7 @@ async function begin(
 /** One attempt: what is wanted of the resident, taken in, judged, and made a state. */
 async function run(
   context: RoomsContext,
-  fetch: StateFetch,
+  fetch: BegunFetch,
   resync: ResyncState,
   progress: Progress,
 ): Promise<Outcome> {
@@ -190,7 +202,7 @@ async function run(
     before,
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
       settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
-    onStored: () => forgetBegins(context.store, fetch),
+    onStored: fetch.onStored,
     place: fetch.place,
   };
   const given = await askIfHealthy(context, resident, (onReceived) =>

@@ -1,7 +1,7 @@
 /** What one attempt asks of other servers, and what comes of it: told in the journal with its outcome. */
 import { type Clock } from '../../clock.ts';
 import { type FederationClient, type RequestOptions } from '../../federation/contract.ts';
-import { type AttemptCost } from '../../resync/events.ts';
+import { type AttemptCost } from '../../resync/attempts.ts';
 
 export interface Meter {
   /** The client to ask with: the same, but what is asked for a state is counted. */

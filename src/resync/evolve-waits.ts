@@ -1,0 +1,109 @@
+/**
+ * The part of the fold that tells how long a resync waits, and for what: a round that failed, a server that is back, parking, and what
+ * ends each of these.
+ */
+import { type ServerName } from '../matrix/identifiers.ts';
+import { type AttemptOutcome } from './attempts.ts';
+import { chooseCandidates } from './candidates.ts';
+import { type ResyncEvent } from './events.ts';
+import { sayingOf } from './outcomes.ts';
+import { type ResyncState, type RoundTally, freshRound, isRoundSpent } from './state.ts';
+
+/** Servers that are back and are asked before the next round. */
+const BACK_MAX = 5;
+/** A round of refusals counts when it is so long after the one before: whoever had lost the room may have it again. */
+const REFUSALS_APART_MS = 24 * 3_600_000;
+/** Of why a room is parked. */
+const PARKED_CHARS_MAX = 300;
+
+type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type: Type }>;
+
+/** There is something new to go by: a resync that waits, or is parked, asks everybody anew. */
+export function woken(state: ResyncState, at: number): Partial<ResyncState> {
+  if (state.phase === 'parked') return { ...resumed(at), ...freshRound };
+  // Whoever is new is to be asked beside the one that is back.
+  if (state.phase === 'fetching' && state.askingOnly !== null) return { askingOnly: null };
+  if (state.phase !== 'waiting') return {};
+  // The round that was waited for starts now, under its number of before: being woken makes no pause longer.
+  return { phase: 'fetching', round: Math.max(1, state.round - 1), nextWakeAt: at };
+}
+
+/** Nothing that was against the room counts any more. */
+function resumed(at: number) {
+  const fresh = { round: 1, refusals: { rounds: 0, at: 0 }, failingSince: at, parked: null };
+  return { ...fresh, phase: 'fetching' as const, nextWakeAt: at };
+}
+
+/** Residents are asked no more. Only a room whose state is wanted can be parked. */
+export function resyncParked(state: ResyncState, { because, leaves, reason, at }: Of<'ResyncParked'>): ResyncState {
+  if (state.phase !== 'fetching' && state.phase !== 'waiting' && state.phase !== 'parked') return state;
+  const parked = { because, reason: reason.slice(0, PARKED_CHARS_MAX), isLeaving: leaves === true, at };
+  return { ...state, ...freshRound, phase: 'parked', attempt: null, parked, nextWakeAt: leaves === true ? at : null };
+}
+
+export function resyncResumed(state: ResyncState, { at }: Of<'ResyncResumed'>): ResyncState {
+  if (state.phase !== 'waiting' && state.phase !== 'parked') return state;
+  return { ...state, ...freshRound, ...resumed(at), notBefore: {} };
+}
+
+/** What was said in a round, with what one more attempt ended as. */
+export function tallied(said: RoundTally, outcome: AttemptOutcome): RoundTally {
+  const saying = sayingOf(outcome);
+  return saying === undefined ? said : { ...said, [saying]: said[saying] + 1 };
+}
+
+/** A room that waits asks one that is back, and nobody else for it; more of them, while it does, have their turn too. */
+export function residentBack(state: ResyncState, { resident, because, at }: Of<'ResidentBack'>): ResyncState {
+  // One more answer makes a state no smaller.
+  const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true;
+  const isWaiting = (state.phase === 'waiting' || state.phase === 'parked') && !isFinal;
+  const only = state.askingOnly;
+  if (!isWaiting && (state.phase !== 'fetching' || only === null)) return state;
+  const residents = [...new Set([...(only?.residents ?? []), resident])].slice(0, BACK_MAX);
+  return {
+    ...state,
+    ...(state.candidates.includes(resident) ? {} : chooseCandidates(state, { hints: [resident] })),
+    ...(isWaiting ? { ...freshRound, round: Math.max(1, state.round - 1), nextWakeAt: at } : {}),
+    phase: 'fetching',
+    askingOnly: { residents, pausedUntil: isWaiting ? state.nextWakeAt : (only?.pausedUntil ?? null) },
+    departed: because === 'sent' ? state.departed.filter((name) => name !== resident) : state.departed,
+    notBefore: without(state.notBefore, resident),
+    heardAt: because === 'sent' ? at : state.heardAt,
+    parked: null,
+  };
+}
+
+/** Rounds in which whoever answered refused for good, if they are days apart; anything else that is said begins the count anew. */
+function refusalsAfter({ said, refusals, askingOnly }: ResyncState, at: number): ResyncState['refusals'] {
+  if (askingOnly !== null) return refusals;
+  if (said.open > 0 || said.tooLarge > 0) return { rounds: 0, at: 0 };
+  const isDue = refusals.rounds === 0 || at - refusals.at >= REFUSALS_APART_MS;
+  return said.refused > 0 && isDue ? { rounds: refusals.rounds + 1, at } : refusals;
+}
+
+export function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
+  const chosen =
+    event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
+  // Those whom a spent round did not reach come first in the next one.
+  const unreached = state.candidates.find((name) => !state.triedThisRound.includes(name));
+  const startAt = isRoundSpent(state) && unreached !== undefined ? chosen.candidates.indexOf(unreached) : 0;
+  return {
+    ...state,
+    candidates: chosen.candidates,
+    ranks: chosen.ranks,
+    ...freshRound,
+    startAt: Math.max(0, startAt),
+    phase: 'waiting',
+    attempt: null,
+    round: event.round + 1,
+    // Not all were asked in a round of those that are back.
+    failedRounds: state.failedRounds + (state.askingOnly === null ? 1 : 0),
+    failingSince: state.failingSince ?? event.at,
+    refusals: refusalsAfter(state, event.at),
+    nextWakeAt: event.wakeAt,
+  };
+}
+
+export function without(record: Readonly<Record<string, number>>, name: ServerName): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
+}
