@@ -9,6 +9,7 @@ import { correctEvents } from '../src/rooms/resync/correct-events.ts';
 import { endRound } from '../src/rooms/resync/end-round.ts';
 import { endStay } from '../src/rooms/resync/end-stay.ts';
 import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
+import { WANTED, urgencyOf } from '../src/rooms/resync/fetch-order.ts';
 import { type Place, createFetchPlaces } from '../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
@@ -80,11 +81,13 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       const writer = createProgressWriter(rooms, input);
       try {
         await whileAlive((beat) =>
-          whileStaying(rooms, { ...input, until: 'last-round-ends' }, async (over, isUrgent) => {
+          whileStaying(rooms, { ...input, until: 'last-round-ends' }, async (over, isWanted) => {
+            const unwanted = await urgencyOf(rooms, input.roomId);
+            const urgency = (): number => (isWanted() ? WANTED : unwanted);
             const signal = AbortSignal.any([cancellationSignal(), over]);
             const work = (place: Place): Promise<void> =>
               fetchState(rooms, { ...input, place }, progress(beat, writer.report), over);
-            await fetchPlaces.run(input.resident, { signal, isUrgent }, work).catch((error: unknown) => {
+            await fetchPlaces.run(input.resident, { signal, urgency }, work).catch((error: unknown) => {
               // It had no place in time: the workflow sees that the round is over.
               if (!over.aborted || cancellationSignal().aborted || error !== signal.reason) throw error;
             });

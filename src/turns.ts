@@ -2,18 +2,18 @@
 import { type Cancellation, errorOf } from './cancellation.ts';
 
 export interface Turns {
-  /** Runs `task`, which never rejects, when its group has a place. `isUrgent` is asked each time that a place is free. */
-  run(group: string, task: () => Promise<void>, isUrgent?: () => boolean): void;
+  /** Runs `task`, which never rejects, when its group has a place. `urgency` is asked each time that a place is free: the smallest goes first. */
+  run(group: string, task: () => Promise<void>, urgency?: () => number): void;
 }
 
 interface Task {
   readonly run: () => Promise<void>;
-  readonly isUrgent: () => boolean;
+  readonly urgency: () => number;
 }
 
 /** Of so many places that are taken one after the other by what is urgent, the next goes to whoever has waited longest. */
 const URGENT_IN_A_ROW = 3;
-const never = (): boolean => false;
+const none = (): number => Number.POSITIVE_INFINITY;
 
 /** `ofGroupMax`: what one group may have running, however free the other places are. */
 export function createTurns(placesMax: number, ofGroupMax = placesMax): Turns {
@@ -53,8 +53,8 @@ export function createTurns(placesMax: number, ofGroupMax = placesMax): Turns {
   };
 
   return {
-    run(group, run, isUrgent = never) {
-      const task = { run, isUrgent };
+    run(group, run, urgency = none) {
+      const task = { run, urgency };
       const tasks = waiting.get(group);
       if (tasks === undefined) waiting.set(group, [task]);
       else tasks.push(task);
@@ -68,7 +68,7 @@ export function takeTurn(
   turns: Turns,
   group: string,
   signal: Cancellation,
-  isUrgent?: () => boolean,
+  urgency?: () => number,
 ): Promise<() => void> {
   return new Promise((resolve, reject) => {
     const gone = { handleEvent: (): void => reject(errorOf(signal.reason)) };
@@ -81,15 +81,21 @@ export function takeTurn(
       signal.removeEventListener('abort', gone);
       return signal.aborted ? Promise.resolve() : new Promise(resolve);
     };
-    turns.run(group, begin, isUrgent);
+    turns.run(group, begin, urgency);
   });
 }
 
-/** The first urgent one, with its place among those of its group. */
+/** The most urgent one, of several the first, with its place among those of its group; `undefined`: none is urgent. */
 function urgentOf(open: readonly (readonly [string, Task[]])[]): readonly [string, Task[], number] | undefined {
+  let most = none();
+  let found: readonly [string, Task[], number] | undefined;
   for (const [group, tasks] of open) {
-    const at = tasks.findIndex(({ isUrgent }) => isUrgent());
-    if (at >= 0) return [group, tasks, at];
+    for (const [at, { urgency }] of tasks.entries()) {
+      const mine = urgency();
+      if (mine >= most) continue;
+      most = mine;
+      found = [group, tasks, at];
+    }
   }
-  return undefined;
+  return found;
 }

@@ -27,8 +27,8 @@ export interface Waiting {
   readonly signal: AbortSignal;
   /** How long a place is waited for, milliseconds; absent: until there is one. */
   readonly waitMs?: number;
-  /** Asked when a place is free: it goes before others, most of the time. */
-  readonly isUrgent?: () => boolean;
+  /** Asked when a place is free: the smallest goes before others, most of the time; absent: by turns only. */
+  readonly urgency?: () => number;
 }
 
 /** The place of one piece of work, which gives it back where nothing comes. */
@@ -55,15 +55,15 @@ export function createFetchPlaces({ inAll, ofServer }: { inAll: number; ofServer
   const atServer = createTurns(Number.POSITIVE_INFINITY, ofServer);
   const places = createTurns(inAll);
   return {
-    async run(server, { signal, waitMs, isUrgent }, work) {
+    async run(server, { signal, waitMs, urgency }, work) {
       const leaving = new AbortController();
       const forget = onAbort(signal, () => leaving.abort(signal.reason));
       if (signal.aborted) leaving.abort(signal.reason);
       const inVain = (): void => leaving.abort(new NoPlaceError(`${server} has its share of the places`));
       const timer = waitMs === undefined ? undefined : setTimeout(inVain, waitMs);
-      const takePlace = (): Promise<() => void> => takeTurn(places, server, leaving.signal, isUrgent);
+      const takePlace = (): Promise<() => void> => takeTurn(places, server, leaving.signal, urgency);
       try {
-        const leaveServer = await takeTurn(atServer, server, leaving.signal, isUrgent);
+        const leaveServer = await takeTurn(atServer, server, leaving.signal, urgency);
         try {
           const { place, leave } = holdPlace(await takePlace(), takePlace);
           clearTimeout(timer);

@@ -50,9 +50,9 @@ export async function fetchState(
   if (begun === null) return;
   const { resync, begins } = begun;
   const meter = meterRequests(context.federation, context.clock);
-  let isNews = false;
+  const stored = { isNews: false };
   const onStored = (): Promise<void> => {
-    isNews = true;
+    stored.isNews = true;
     return forgetBegins(context.store, fetch);
   };
   let outcome: Outcome;
@@ -69,7 +69,7 @@ export async function fetchState(
       await noteHindered(context, fetch, error);
       throw error;
     }
-    outcome = { event: failureOf(context, fetch, resync, error, isNews ? 0 : (meter.cost().bytes ?? 0)) };
+    outcome = { event: failureOf(context, fetch, resync, error, stored.isNews ? 0 : (meter.cost().bytes ?? 0)) };
   }
   const { fetched } = outcome;
   const event = { ...outcome.event, ...meter.cost() };

@@ -61,6 +61,15 @@ export async function readRoomServers(
   );
 }
 
+/** How many servers are believed to be in the room. */
+export async function countRoomServers(sql: Sql, roomId: RoomId): Promise<number> {
+  const [row] = await sql.query<{ servers: number }>(
+    `SELECT count(*) AS servers FROM room_servers WHERE room_id = $1`,
+    [roomId],
+  );
+  return row?.servers ?? 0;
+}
+
 /**
  * Up to `limit` servers said to be in the room that are not among `known`: those with the fewest failures in a row first,
  * and chosen anew each time by `seed`, so that a long list is asked through in time.

@@ -41,20 +41,22 @@ describe('a state that a second server is asked for', () => {
   });
 
   test('is resolved where they differ, with what only one of them has: nobody is outvoted', async () => {
-    const { small, state, fetched } = await compared((script, { room, state: known, create, levels, aliceJoin, message }) => {
-      const topic = room.make(
-        ALICE,
-        'm.room.topic',
-        '',
-        { topic: 'which A has not' },
-        { prev: [message], auth: [create, levels, aliceJoin] },
-      );
-      const honest = script.stateIds;
-      script.stateIds = async (server, at) => {
-        const answer = await honest(server, at);
-        return server === B ? { ...answer, state: [...known, topic] } : answer;
-      };
-    });
+    const { small, state, fetched } = await compared(
+      (script, { room, state: known, create, levels, aliceJoin, message }) => {
+        const topic = room.make(
+          ALICE,
+          'm.room.topic',
+          '',
+          { topic: 'which A has not' },
+          { prev: [message], auth: [create, levels, aliceJoin] },
+        );
+        const honest = script.stateIds;
+        script.stateIds = async (server, at) => {
+          const answer = await honest(server, at);
+          return server === B ? { ...answer, state: [...known, topic] } : answer;
+        };
+      },
+    );
     expect(fetched.compared).toEqual({ wanted: 2, residents: [A, B], differing: 1 });
     const topic = [...small.room.events].find(([, { type }]) => type === 'm.room.topic')![0];
     expect(state).toMatchObject({ phase: 'complete', digest: stateDigest([...small.state, topic]) });

@@ -36,14 +36,39 @@ test('rooms that somebody waits for go first, as soon as they are wanted, and ot
   const begun: string[] = [];
   const wanted = new Set<string>();
   const asked = ['first', 'a', 'b', 'c', 'd', 'e', 'f', 'g'].map((room) =>
-    places.run(`${room}.test` as ServerName, { signal: never, isUrgent: () => wanted.has(room) }, () => {
-      begun.push(room);
-      return Promise.resolve();
-    }),
+    places.run(
+      `${room}.test` as ServerName,
+      { signal: never, urgency: () => (wanted.has(room) ? 0 : Number.POSITIVE_INFINITY) },
+      () => {
+        begun.push(room);
+        return Promise.resolve();
+      },
+    ),
   );
   for (const room of ['d', 'e', 'f', 'g']) wanted.add(room);
   await Promise.all(asked);
   expect(begun).toEqual(['first', 'd', 'e', 'f', 'a', 'g', 'b', 'c']);
+});
+
+test('rooms have their turns by how urgent they are, and one in four by how long it has waited', async () => {
+  const places = createFetchPlaces({ inAll: 1, ofServer: 1 });
+  const begun: string[] = [];
+  const urgency = new Map([
+    ['first', 0],
+    ['big', 2.9],
+    ['small', 2.1],
+    ['encrypted', 1.5],
+    ['wanted', 0],
+    ['tiny', 2],
+  ]);
+  const asked = [...urgency].map(([room, mine]) =>
+    places.run(`${room}.test` as ServerName, { signal: never, urgency: () => mine }, () => {
+      begun.push(room);
+      return Promise.resolve();
+    }),
+  );
+  await Promise.all(asked);
+  expect(begun).toEqual(['first', 'wanted', 'encrypted', 'big', 'tiny', 'small']);
 });
 
 test('who waits for a place in vain begins nothing, and takes none from who comes after', async () => {
