@@ -40,6 +40,7 @@ const room = z.object({
   degraded: z
     .object({
       missing_events: z.number(),
+      orphaned: z.boolean().optional(),
       found_later: z.number(),
       fell_with_them: z.number(),
       since: z.string(),

@@ -61,6 +61,7 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'StateFetchHindered':
       // Rooms that wait or are parked are counted as rows.
       case 'ResidentBack':
+      case 'RoomOrphaned':
       case 'ResyncParked':
       case 'ResyncResumed':
       // A join is counted where it is asked for, with how long it took.

@@ -79,9 +79,10 @@ export function progressAnswer(resync: ResyncState): JsonObject {
 /** What the state lacks, where it could not be had whole; `null`: nothing. */
 function degradedAnswer(degraded: ResyncState['degraded']): JsonObject | null {
   if (degraded === null) return null;
-  const { missing, count, found, fell, since } = degraded;
+  const { missing, count, found, fell, since, isOrphaned = false } = degraded;
   return {
     missing_events: count,
+    orphaned: isOrphaned,
     found_later: found,
     fell_with_them: fell,
     since: isoTime(since),

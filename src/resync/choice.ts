@@ -45,7 +45,7 @@ export const REASON_IN_WORDS: Readonly<Record<ChosenBecause, string>> = {
   'named-by-user': 'which the user named',
   spoke: 'which speaks in the room',
   'said-to-be-in': 'which is said to be in the room',
-  departed: 'which says that we are not in the room, and may know the state of before our join',
+  departed: 'which has left, or says that we are not in the room, and may know the state of before our join',
 };
 
 /** Unknown ones are the slowest. */
@@ -57,20 +57,29 @@ type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type
 
 /** A server that says we are not in the room is asked last; one that says anything else of it has its place. */
 export function departures(
-  { departed, candidates }: ResyncState,
+  state: ResyncState,
   { resident, outcome }: Of<'StateFetchFailed'>,
 ): Pick<ResyncState, 'departed'> {
-  const others = departed.filter((name) => name !== resident && candidates.includes(name));
+  if (outcome === 'not-in-room') return { departed: departedAlso(state, [resident]) };
   const isSilent = outcome === 'transient' || outcome === 'ours' || outcome === undefined;
-  if (outcome !== 'not-in-room') return { departed: isSilent ? departed : others };
+  return { departed: isSilent ? state.departed : state.departed.filter((name) => name !== resident) };
+}
+
+/** Those that have departed, with more of them, which are the newest. */
+export function departedAlso(
+  { departed, candidates }: Pick<ResyncState, 'departed' | 'candidates'>,
+  more: readonly ServerName[],
+): readonly ServerName[] {
+  if (more.length === 0) return departed;
+  const others = departed.filter((name) => !more.includes(name) && candidates.includes(name));
   const some: ServerName[] = [];
   let chars = DEPARTED_CHARS_MAX;
-  for (const name of [resident, ...others.reverse()]) {
+  for (const name of [...more, ...others.reverse()]) {
     chars -= name.length;
     if (chars < 0 || some.length >= DEPARTED_MAX) break;
     some.push(name);
   }
-  return { departed: some.reverse() };
+  return some.reverse();
 }
 
 /** What is known of how quickly those answer who have answered; a journal from before it was kept says nothing of it. */

@@ -38,6 +38,8 @@ export interface Degraded {
   readonly since: number;
   /** How often it was looked for since. */
   readonly sought: number;
+  /** No server is left that could tell the state: how much is missing is not known, and never found. */
+  readonly isOrphaned?: true;
 }
 
 /** What a room's states lack, with those of `before`, when one more lacks something. */
@@ -52,7 +54,13 @@ export function degradedBy(before: Degraded | null, { listed, count, fell }: Mis
     found: before?.found ?? 0,
     since: before?.since ?? at,
     sought: before?.sought ?? 0,
+    ...(before?.isOrphaned === true ? { isOrphaned: true as const } : {}),
   };
+}
+
+/** What a room lacks whose state nobody is left to tell. */
+export function orphanedBy(before: Degraded | null, at: number): Degraded {
+  return { ...degradedBy(before, { listed: [], count: 0, fell: 0 }, at), isOrphaned: true };
 }
 
 /** What a stay lacks from its beginning. */

@@ -20,6 +20,7 @@ const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   StateFetched: 'resync',
   ResidentBack: 'resync',
   RoundFailed: 'resync',
+  RoomOrphaned: 'resync',
   ResyncParked: 'resync',
   ResyncResumed: 'resync',
   EventsWalked: 'resync',

@@ -202,6 +202,20 @@ export type ResyncEvent =
       readonly reason: string;
       /** Others of those said to be in the room, to be asked in the place of the hints of this round. */
       readonly hints?: readonly ServerName[];
+      /** Candidates whose members have all left, as far as we know any; absent: none. */
+      readonly left?: readonly ServerName[];
+      /** Every server that was believed to be in the room has left it so; absent: not so. */
+      readonly isOrphaned?: true;
+      readonly at: number;
+    }
+  | {
+      /**
+       * No server is left in the room but this one, and none of those that left gave the state: what is known of it stands for all of
+       * it at these events, and the room is completed as degraded.
+       */
+      readonly type: 'RoomOrphaned';
+      readonly eventIds: readonly EventId[];
+      readonly assumedState: SnapshotId;
       readonly at: number;
     }
   | {

@@ -5,14 +5,16 @@
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type AttemptOutcome } from './attempts.ts';
 import { chooseCandidates } from './candidates.ts';
+import { departedAlso } from './choice.ts';
+import { orphanedBy } from './degraded.ts';
 import { type ResyncEvent } from './events.ts';
 import { sayingOf } from './outcomes.ts';
 import { type ResyncState, type RoundTally, freshRound, isRoundSpent } from './state.ts';
 
 /** Servers that are back and are asked before the next round. */
 const BACK_MAX = 5;
-/** A round of refusals counts when it is so long after the one before: whoever had lost the room may have it again. */
-const REFUSALS_APART_MS = 24 * 3_600_000;
+/** A round of refusals counts when it is so long after the one before: whoever had lost the room may have it again, or be in it. */
+const ROUNDS_APART_MS = 24 * 3_600_000;
 /** Of why a room is parked. */
 const PARKED_CHARS_MAX = 300;
 
@@ -77,8 +79,33 @@ export function residentBack(state: ResyncState, { resident, because, at }: Of<'
 function refusalsAfter({ said, refusals, askingOnly }: ResyncState, at: number): ResyncState['refusals'] {
   if (askingOnly !== null) return refusals;
   if (said.open > 0 || said.tooLarge > 0) return { rounds: 0, at: 0 };
-  const isDue = refusals.rounds === 0 || at - refusals.at >= REFUSALS_APART_MS;
+  const isDue = refusals.rounds === 0 || at - refusals.at >= ROUNDS_APART_MS;
   return said.refused > 0 && isDue ? { rounds: refusals.rounds + 1, at } : refusals;
+}
+
+function orphanedAfter({ orphaned }: ResyncState, { isOrphaned, at }: Of<'RoundFailed'>): ResyncState['orphaned'] {
+  if (isOrphaned !== true) return orphaned.rounds === 0 ? orphaned : { rounds: 0, at: 0 };
+  return orphaned.rounds === 0 || at - orphaned.at >= ROUNDS_APART_MS ? { rounds: orphaned.rounds + 1, at } : orphaned;
+}
+
+/** What is known of the state stands for the wanted ones: a room that wants no other is walked. */
+export function roomOrphaned(state: ResyncState, { eventIds, at }: Of<'RoomOrphaned'>): ResyncState {
+  if (state.phase !== 'fetching' && state.phase !== 'waiting' && state.phase !== 'parked') return state;
+  const fetchAt = state.fetchAt.filter((eventId) => !eventIds.includes(eventId));
+  const isAllThere = fetchAt.length === 0;
+  return {
+    ...state,
+    ...freshRound,
+    phase: isAllThere ? 'walking' : 'fetching',
+    attempt: null,
+    parked: null,
+    fetchAt,
+    round: 1,
+    failedRounds: isAllThere ? 0 : state.failedRounds,
+    failingSince: isAllThere ? null : state.failingSince,
+    degraded: orphanedBy(state.degraded, at),
+    nextWakeAt: at,
+  };
 }
 
 export function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
@@ -100,6 +127,8 @@ export function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): Resyn
     failedRounds: state.failedRounds + (state.askingOnly === null ? 1 : 0),
     failingSince: state.failingSince ?? event.at,
     refusals: refusalsAfter(state, event.at),
+    orphaned: orphanedAfter(state, event),
+    departed: departedAlso(state, event.left ?? []),
     nextWakeAt: event.wakeAt,
   };
 }

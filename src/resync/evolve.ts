@@ -7,7 +7,16 @@ import { chooseCandidates, noCandidates } from './candidates.ts';
 import { departures, latenciesOf } from './choice.ts';
 import { carried, degradedBy } from './degraded.ts';
 import { type FailureClass, type ResyncEvent } from './events.ts';
-import { residentBack, resyncParked, resyncResumed, roundFailed, tallied, without, woken } from './evolve-waits.ts';
+import {
+  residentBack,
+  resyncParked,
+  resyncResumed,
+  roomOrphaned,
+  roundFailed,
+  tallied,
+  without,
+  woken,
+} from './evolve-waits.ts';
 import { outcomeOf } from './outcomes.ts';
 import { type ReplayPoint, type ResyncState, freshRound, initialResyncState, isSeeking } from './state.ts';
 
@@ -111,6 +120,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return residentBack(state, event);
     case 'RoundFailed':
       return roundFailed(state, event);
+    case 'RoomOrphaned':
+      return roomOrphaned(state, event);
     case 'ResyncParked':
       return resyncParked(state, event);
     case 'ResyncResumed':
@@ -284,7 +295,11 @@ function missingSought(state: ResyncState, { left, leftAtGaps = 0, wakeAt }: Of<
 function eventsCorrected(state: ResyncState, { changed, remaining, members }: Of<'EventsCorrected'>): ResyncState {
   const { degraded } = state;
   const isWhole =
-    state.phase === 'complete' && remaining === 0 && degraded !== null && degraded.found >= degraded.count;
+    state.phase === 'complete' &&
+    remaining === 0 &&
+    degraded !== null &&
+    degraded.isOrphaned !== true &&
+    degraded.found >= degraded.count;
   return {
     ...state,
     corrected: state.corrected + changed,

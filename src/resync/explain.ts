@@ -55,6 +55,8 @@ export function explain(event: ResyncEvent): string {
       return event.because === 'answers'
         ? `${event.resident} can be reached again, and is asked`
         : `${event.resident} has sent something for the room, and is asked`;
+    case 'RoomOrphaned':
+      return 'No server is left in the room but this one, and none of those that left gave its state: what is known of it stands for all of it';
     case 'ResyncParked':
       return `Parked (${event.because}): ${event.reason}${event.leaves === true ? '; the users of this server leave the room' : ''}`;
     case 'ResyncResumed':
@@ -70,7 +72,7 @@ export function explain(event: ResyncEvent): string {
     case 'ResyncCompleted':
       return event.lacking === undefined
         ? `The room is whole: ${event.members} members`
-        : `The room is degraded: ${event.members} members, and ${event.lacking} events of the state could not be had`;
+        : `The room is degraded: ${event.members} members, and ${lackedInAll(event.lacking)}`;
     case 'JoinRejected':
       return `The full state does not let ${event.userId} in: ${event.reason} (${event.rule})`;
     case 'JoinRestored':
@@ -101,6 +103,11 @@ export function explain(event: ResyncEvent): string {
     case 'MissingSought':
       return `What the state lacks was asked for again: ${event.found} found, ${event.left} missing still${event.leftAtGaps === undefined ? '' : `, and ${event.leftAtGaps} of states at gaps`}${event.wakeAt === null ? '' : `; next at ${isoTime(event.wakeAt)}`}`;
   }
+}
+
+/** Nobody counts what no server is left to name. */
+function lackedInAll(count: number): string {
+  return count === 0 ? 'nobody is left to tell its whole state' : `${count} events of the state could not be had`;
 }
 
 /** What the last request of an attempt was, and what all of it took, as far as that was kept. */
@@ -160,11 +167,16 @@ export function describeResync(state: ResyncState): string {
   }
   if (state.gapsOpen > 0) lines.push(`Gaps at which the state is looked for: ${state.gapsOpen}.`);
   if (state.degraded !== null) {
-    const { missing, count, found, fell, since } = state.degraded;
+    const { missing, count, found, fell, since, isOrphaned } = state.degraded;
+    if (isOrphaned === true) {
+      lines.push(`No server is left in the room but this one, since ${isoTime(since)} at the latest.`);
+    }
     const named = missing.map(({ eventId, why }) => `${quoted(eventId)} (${why})`).join(', ');
-    lines.push(
-      `Degraded since ${isoTime(since)}: ${count} events of the state could not be had, ${found} of them were found later, ${fell} fell with them: ${named}.`,
-    );
+    if (count > 0) {
+      lines.push(
+        `Degraded since ${isoTime(since)}: ${count} events of the state could not be had, ${found} of them were found later, ${fell} fell with them: ${named}.`,
+      );
+    }
   }
   if (state.walked > 0) lines.push(`Events judged again: ${state.walked}, corrected: ${state.corrected}.`);
   if (state.lastFailure !== null) {
@@ -189,7 +201,7 @@ function headline(state: ResyncState): string {
     case 'complete':
       return state.degraded === null
         ? `Complete: ${state.members ?? 0} members`
-        : `Degraded: ${state.members ?? 0} members, and ${state.degraded.count} events of the state could not be had`;
+        : `Degraded: ${state.members ?? 0} members, and ${lackedInAll(state.degraded.count)}`;
     case 'ended':
       return state.refusedJoin === null
         ? 'Over'

@@ -67,6 +67,8 @@ export interface ResyncState {
   readonly failingSince: number | null;
   /** Rounds, days apart, in which whoever answered refused for good, and when the newest of them ended. */
   readonly refusals: { readonly rounds: number; readonly at: number };
+  /** Rounds, days apart, at whose end every server had left the room, and when the newest of them ended. */
+  readonly orphaned: { readonly rounds: number; readonly at: number };
   /** When a server last ended a wait by sending something for the room; 0: none did. */
   readonly heardAt: number;
   /** `null`: it is not parked. */
@@ -177,6 +179,7 @@ export const initialResyncState: ResyncState = {
   failedRounds: 0,
   failingSince: null,
   refusals: { rounds: 0, at: 0 },
+  orphaned: { rounds: 0, at: 0 },
   heardAt: 0,
   parked: null,
   notBefore: {},

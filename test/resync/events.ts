@@ -228,6 +228,13 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
     wakeAt: aTime,
     reason: fc.string(),
     hints: fc.array(aServer, { maxLength: 6 }),
+    left: fc.array(aServer, { maxLength: 6 }),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('RoomOrphaned' as const),
+    eventIds: fc.array(anEventId, { maxLength: 3 }),
+    assumedState: fc.constant(ANY_STATE),
     at: aTime,
   }),
   fc.record({

@@ -63,7 +63,8 @@ function phaseOf({ phase, degraded }: Pick<RoomAnswer, 'phase' | 'degraded'>): s
 }
 
 function lackedBy(degraded: NonNullable<RoomAnswer['degraded']>): string {
-  const { missing_events: count, found_later: found, fell_with_them: fell, since, first } = degraded;
+  const { missing_events: count, found_later: found, fell_with_them: fell, since, first, orphaned = false } = degraded;
+  if (orphaned) return `its state as a whole: no server is left in it but this one, since ${since} at the latest`;
   const named = first.map(({ event_id: eventId, why }) => `${eventId}: ${why}`).join(', ');
   return `${count} events of the state since ${since} (${named}); ${found} found later, ${fell} fell with them`;
 }

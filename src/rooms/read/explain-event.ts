@@ -143,7 +143,7 @@ async function causesOf(
     last = next;
   }
   if (last?.event.type !== 'EventUnPartialStated') return chain;
-  const types = ['StateFetched', 'FullStateJoined', 'GapClosed', 'GapsAssumed'] as const;
+  const types = ['StateFetched', 'FullStateJoined', 'GapClosed', 'GapsAssumed', 'RoomOrphaned'] as const;
   const given = await readLastEntry(store, roomId, types, last.position);
   return given === undefined ? chain : [...chain, given];
 }

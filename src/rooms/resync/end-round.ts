@@ -8,8 +8,11 @@ import { append } from '../../store/journal/journal.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { pickHints } from '../../store/tables/room-servers.ts';
-import { lockResync } from '../../store/journal/rooms.ts';
+import { type LockedRoom, lockResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
+import { readProvisionalStates } from '../../store/events/anchors.ts';
+import { type ResyncEvent } from '../../resync/events.ts';
+import { serversLeft } from './servers-left.ts';
 
 /** Does nothing when the stay or the round is over, or a candidate has been learned meanwhile. */
 export async function endRound(
@@ -26,15 +29,35 @@ export async function endRound(
     const reason = state.lastFailure?.reason ?? 'no resident may be asked yet';
     const wakeAt = nextRoundAt(state, context.policy, now, context.random());
     const hints = await freshHints(context, tx, room.roomId, state);
-    const failed = { type: 'RoundFailed', round, wakeAt, reason, ...hints, at: now } as const;
+    const left = await leftOf(tx, room, state);
+    const failed = { type: 'RoundFailed', round, wakeAt, reason, ...hints, ...left, at: now } as const;
     const { park = defaultParkPolicy } = context.policy;
-    const parked = parkedAfter(state, evolve(state, failed), now, park);
+    const after = evolve(state, failed);
+    if (after.orphaned.rounds >= park.refusedRounds) {
+      const states = await readProvisionalStates(tx, roomId);
+      const orphaned = [...states].map(([assumedState, eventIds]) => ({ eventIds, assumedState, at: now }));
+      await append(tx, room, [failed, ...orphaned.map((entry) => ({ type: 'RoomOrphaned' as const, ...entry }))]);
+      return;
+    }
+    const parked = parkedAfter(state, after, now, park);
     const leaves = park.then === 'leave' ? { leaves: true as const } : {};
     await append(tx, room, [
       failed,
       ...(parked === undefined ? [] : [{ type: 'ResyncParked' as const, ...parked, ...leaves, at: now }]),
     ]);
   });
+}
+
+/** Those of the candidates that have left the room, and whether all servers have. */
+async function leftOf(
+  tx: Transaction,
+  { roomId, currentState }: LockedRoom,
+  { candidates }: ResyncState,
+): Promise<Pick<Extract<ResyncEvent, { type: 'RoundFailed' }>, 'left' | 'isOrphaned'>> {
+  if (currentState === null) return {};
+  const { left, isOrphaned } = await serversLeft(tx, roomId, currentState);
+  const some = candidates.filter((name) => left.has(name));
+  return { ...(some.length === 0 ? {} : { left: some }), ...(isOrphaned ? { isOrphaned: true } : {}) };
 }
 
 /** Others of those said to be in the room: a list of thousands is asked through, some of it each round. */

@@ -122,3 +122,19 @@ export async function readAnchorsToFetch(sql: Sql, roomId: RoomId): Promise<Even
   );
   return rows.map(({ eventId }) => eventId);
 }
+
+/** All of them, by the state that stands for the one after them while that is not known. */
+export async function readProvisionalStates(
+  sql: Sql,
+  roomId: RoomId,
+): Promise<ReadonlyMap<SnapshotId, readonly EventId[]>> {
+  const rows = await sql.query<{ eventIds: EventId[]; state: SnapshotId }>(
+    `SELECT array_agg(event_id ORDER BY event_id) AS "eventIds", encode(state_after, 'hex') AS state
+       FROM anchors a
+      WHERE room_id = $1 AND partial
+        AND NOT EXISTS (SELECT FROM gaps g WHERE g.room_id = a.room_id AND g.event_id = a.event_id)
+      GROUP BY state_after ORDER BY state_after`,
+    [roomId],
+  );
+  return new Map(rows.map(({ eventIds, state }) => [state, eventIds]));
+}

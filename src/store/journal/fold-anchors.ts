@@ -36,6 +36,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
         : eventIds.map((eventId) => ({ eventId, stateAfter: assumedState, partial: true }));
     }
     case 'GapsAssumed':
+    case 'RoomOrphaned':
       return event.eventIds.map((eventId) => ({
         eventId,
         stateAfter: event.assumedState,

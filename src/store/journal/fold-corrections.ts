@@ -127,6 +127,7 @@ export function changesOf(
       case 'StayEnded':
       case 'GapOpened':
       case 'GapsAssumed':
+      case 'RoomOrphaned':
       case 'GapGivenUp':
       case 'EventSoftFailed':
       case 'SoftFailureLifted':

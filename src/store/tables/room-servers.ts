@@ -61,6 +61,15 @@ export async function readRoomServers(
   );
 }
 
+/** Whether others than these are believed to be in the room, ourselves apart. */
+export async function hasOtherServers(sql: Sql, roomId: RoomId, servers: readonly ServerName[]): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT FROM room_servers WHERE room_id = $1 AND server_name <> ALL ($2::text[]) LIMIT 1`,
+    [roomId, servers],
+  );
+  return rows.length > 0;
+}
+
 /** How many servers are believed to be in the room. */
 export async function countRoomServers(sql: Sql, roomId: RoomId): Promise<number> {
   const [row] = await sql.query<{ servers: number }>(
