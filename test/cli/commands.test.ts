@@ -169,7 +169,9 @@ describe('a command that talks to the server', () => {
     const { stdout: one } = await run(['rooms', WHOLE, '--url', server?.url ?? ''], {
       REJOINDER_OPERATOR_TOKEN: TOKEN,
     });
-    expect(one).toContain('2026-01-01T00:01:00.000Z  Attempt 1 at hs1 failed (transient: timeout): no answer within 60 s');
+    expect(one).toContain(
+      '2026-01-01T00:01:00.000Z  Attempt 1 at hs1 failed (transient: timeout): no answer within 60 s',
+    );
     expect(one).not.toMatch(/[\u001b\u2028]/);
     expect(one).not.toMatch(/^ {2}now/m);
   });
