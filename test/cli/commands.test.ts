@@ -10,6 +10,7 @@ import { type OperatorPorts } from '../../src/operator/ports.ts';
 import {
   ALIAS,
   DEGRADED,
+  PARKED,
   PARTIAL,
   type RunningServer,
   TOKEN,
@@ -188,6 +189,15 @@ describe('a command that talks to the server', () => {
     expect(one).toMatch(/^ {2}join {5}@b:here.test may be joined via hs2 since .*\(no answer within 60 s\)$/m);
     expect(one).not.toMatch(/is whole|complete/i);
     expect((await run(['members', DEGRADED], env)).stderr).toContain('the room is degraded');
+  });
+
+  test('says of a parked room why nobody is asked for its state, and since when', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['rooms', PARKED]);
+    expect(stdout).toMatch(/^ {2}phase {4}parked$/m);
+    expect(stdout).toMatch(
+      /^ {2}parked {3}since 2026-01-04T00:00:00.000Z, refused: every server that answered refused; nobody is asked/m,
+    );
+    expect(stdout).toContain('2026-01-04T00:00:00.000Z  Parked (refused): every server that answered refused');
   });
 
   test('shows how far a running fetch is', async () => {

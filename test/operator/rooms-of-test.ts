@@ -20,6 +20,8 @@ export const TOKEN = 'a-token-of-the-tests-0123456789';
 export const WHOLE = '!whole:hs1' as RoomId;
 export const DEGRADED = '!degraded:hs1' as RoomId;
 export const PARTIAL = '!partial:hs1' as RoomId;
+/** Not in the list. */
+export const PARKED = '!parked:hs1' as RoomId;
 export const ALIAS = '#whole:hs1' as RoomAlias;
 export const EVIL_NAME = '<script>alert(1)</script>\u2028\n\u001b[31m';
 
@@ -42,6 +44,12 @@ const failed: ResyncEvent = {
   failure: 'timeout',
   reason: 'no answer within 60 s',
   at: Date.UTC(2026, 0, 1, 0, 1),
+};
+const parked: ResyncEvent = {
+  type: 'ResyncParked',
+  because: 'refused',
+  reason: 'every server that answered refused',
+  at: Date.UTC(2026, 0, 4),
 };
 const degradedFetch: ResyncEvent = {
   type: 'StateFetched',
@@ -101,6 +109,7 @@ const INTENTS: RoomDescription['openIntents'] = [
 export const JOURNALS: Record<string, ResyncEvent[]> = {
   [WHOLE]: [joined, failed, completed],
   [PARTIAL]: [joined],
+  [PARKED]: [joined, failed, parked],
   [DEGRADED]: [joined, degradedFetch, { ...completed, lacking: 1 }],
 };
 

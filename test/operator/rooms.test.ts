@@ -9,6 +9,7 @@ import {
   ALIAS,
   DEGRADED,
   EVIL_NAME,
+  PARKED,
   PARTIAL,
   type RunningServer,
   TOKEN,
@@ -128,6 +129,18 @@ describe('rooms', () => {
         { seq: 3, explanation: 'The room is whole: 2 members' },
       ]);
     }
+  });
+
+  test('tell why they are parked, and since when', async () => {
+    server = await startServer();
+    const { body } = await ask(server, path(PARKED));
+    const reason = 'every server that answered refused';
+    expect(body).toMatchObject({
+      phase: 'parked',
+      next_wake_at: null,
+      parked: { because: 'refused', reason, leaving: false, since: '2026-01-04T00:00:00.000Z' },
+      last_failure: { outcome: 'transient', failure: 'timeout' },
+    });
   });
 
   test('tell how far the step is that is under way', async () => {
