@@ -468,8 +468,11 @@ test('a parked run stays open without a timer until somebody resumes it, and say
   const { joinRoom, run, resident, temporal } = await start({ policy: givenUpAtOnce('park') });
   resident.forbids = true;
   await joinRoom();
-  const first = (await run.describe()).runId;
-  await eventually('a run of its own', async () => ((await run.describe()).runId === first ? undefined : true));
+  await eventually('a run of its own', async () => {
+    const [started] = (await run.fetchHistory()).events ?? [];
+    const before = started?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId ?? '';
+    return before === '' ? undefined : true;
+  });
   await eventually('it is parked', async () => ((await attributesOf(run)).phase === 'parked' ? true : undefined));
   // A ring says only: look again.
   await temporal.ring(resident.roomId);

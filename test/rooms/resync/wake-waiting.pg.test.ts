@@ -6,7 +6,7 @@ import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type ResyncState } from '../../../src/resync/state.ts';
 import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
 import { hearResidents } from '../../../src/rooms/resync/residents-heard.ts';
-import { type WakeContext, wakeWaitingFor } from '../../../src/rooms/resync/wake-waiting.ts';
+import { type WakeContext, wakeThatHeard, wakeWaitingFor } from '../../../src/rooms/resync/wake-waiting.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { readRecovered } from '../../../src/store/tables/destinations.ts';
 import { silent } from '../../federation/tls-server.ts';
@@ -104,33 +104,27 @@ describe('a server that sends something', () => {
     await goDown(THERE);
     const residents = hearResidents(context);
     residents.heardFrom(THERE, []);
+    await expect.poll(() => phasesOf(rooms)).toEqual(['fetching', 'fetching']);
     await residents.close();
-    expect(await phasesOf(rooms)).toEqual(['fetching', 'fetching']);
   });
 
   test('is asked again about the room that it speaks of, though it had refused it, and at most once an hour', async () => {
     const room = await waitingRoom('forbidden');
     const beside = await waitingRoom('forbidden');
-    const hear = async (): Promise<void> => {
-      const residents = hearResidents(context);
-      residents.heardFrom(THERE, [room.roomId]);
-      await residents.close();
-    };
-    await hear();
+    const hear = (): Promise<number> => wakeThatHeard(context, THERE, [room.roomId], signal);
+    expect(await hear()).toBe(1);
     expect(await phasesOf([room, beside])).toEqual(['fetching', 'waiting']);
     await room.journal({ type: 'RoundFailed', round: 1, wakeAt: now + DAY, reason: 'no', at: now });
-    await hear();
+    expect(await hear()).toBe(0);
     expect(await phasesOf([room])).toEqual(['waiting']);
     now += 3_600_000;
-    await hear();
+    expect(await hear()).toBe(1);
     expect(await phasesOf([room])).toEqual(['fetching']);
   });
 
   test('ends no wait of a room that it is not believed to be in', async () => {
     const room = await waitingRoom('forbidden');
-    const residents = hearResidents(context);
-    residents.heardFrom(OTHER, [room.roomId]);
-    await residents.close();
+    expect(await wakeThatHeard(context, OTHER, [room.roomId], signal)).toBe(0);
     expect(await phasesOf([room])).toEqual(['waiting']);
   });
 });
