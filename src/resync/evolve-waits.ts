@@ -43,6 +43,7 @@ export function resyncParked(state: ResyncState, { because, leaves, reason, at }
   return { ...state, ...freshRound, phase: 'parked', attempt: null, parked, nextWakeAt: leaves === true ? at : null };
 }
 
+/** Everybody is asked anew, whatever was waited for. */
 export function resyncResumed(state: ResyncState, { at }: Of<'ResyncResumed'>): ResyncState {
   if (state.phase !== 'waiting' && state.phase !== 'parked') return state;
   return { ...state, ...freshRound, ...resumed(at), notBefore: {} };
@@ -108,6 +109,7 @@ export function roomOrphaned(state: ResyncState, { eventIds, at }: Of<'RoomOrpha
   };
 }
 
+/** The room waits, with what the round has said of it counted, until the next one is due. */
 export function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): ResyncState {
   const chosen =
     event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
@@ -133,6 +135,7 @@ export function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): Resyn
   };
 }
 
+/** The same times but for that of a server. */
 export function without(record: Readonly<Record<string, number>>, name: ServerName): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(record).filter(([key]) => key !== name));
 }

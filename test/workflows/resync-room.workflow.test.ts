@@ -474,6 +474,7 @@ test('a parked run stays open without a timer until somebody resumes it, and say
     return before === '' ? undefined : true;
   });
   await eventually('it is parked', async () => ((await attributesOf(run)).phase === 'parked' ? true : undefined));
+  await eventually('it has looked', async () => ((await activitiesOf(run)).length > 0 ? true : undefined));
   // A ring says only: look again.
   await temporal.ring(resident.roomId);
   await eventually('it has looked again', async () => ((await activitiesOf(run)).length > 1 ? true : undefined));
