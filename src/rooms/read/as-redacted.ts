@@ -1,7 +1,7 @@
 /** Bodies of events as they are given to whoever reads them: what was taken back by who may is redacted. */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type PduBody } from '../../store/events/pdu-bodies.ts';
-import { type RedactedBody, readRedacted } from '../../store/events/redactions.ts';
+import { type RedactedBody, hasRedactions, readRedacted } from '../../store/events/redactions.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type StateEvent } from '../contract.ts';
 
@@ -19,11 +19,12 @@ export function withoutTaken({ eventId, json }: PduBody, taken: RedactedBody | u
   return taken === undefined ? { eventId, json } : { eventId, json: taken.json, redactedBecause: taken.because };
 }
 
-/** The same, page by page. */
+/** The same, page by page; in a room in which nobody has taken anything back, as it is said when the first is asked for, no page is looked at. */
 export async function* redactedPages(
   sql: Sql,
   roomId: RoomId,
   pages: AsyncIterable<readonly PduBody[]>,
 ): AsyncGenerator<readonly StateEvent[]> {
-  for await (const page of pages) yield await asRedacted(sql, roomId, page);
+  if (!(await hasRedactions(sql, roomId))) yield* pages;
+  else for await (const page of pages) yield await asRedacted(sql, roomId, page);
 }

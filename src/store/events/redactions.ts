@@ -50,6 +50,15 @@ interface Redaction {
   readonly stateBefore: SnapshotId;
 }
 
+/** Whether the room has a redaction of anything, good or not. */
+export async function hasRedactions(sql: Sql, roomId: RoomId): Promise<boolean> {
+  const [row] = await sql.query<{ found: boolean }>(
+    `SELECT EXISTS (SELECT FROM pdus WHERE room_id = $1 AND type = 'm.room.redaction') AS found`,
+    [roomId],
+  );
+  return row?.found === true;
+}
+
 /** Those of some events that were taken back by who may. */
 export async function readRedacted(
   sql: Sql,

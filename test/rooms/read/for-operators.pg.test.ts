@@ -111,6 +111,11 @@ test('members are given by their membership', async () => {
   expect(await members('knock')).toEqual([]);
 });
 
+test('in a room that has no redaction a whole state is looked through for one once, not a page at a time', async () => {
+  const statements = await statementsOf(async () => expect(await members(null)).toHaveLength(users.length + 2));
+  expect(statements.filter((text) => text.includes('m.room.redaction'))).toHaveLength(1);
+});
+
 test('the state is given as it was received, with memberships or without', async () => {
   const whole = await rowsOf(await reads.state(ROOM, { waitMs: 0, members: true, signal }));
   const bodies = new Map(events.map(({ eventId, json }) => [eventId, Buffer.from(json).toString()]));
