@@ -36,9 +36,9 @@ export type ParkedBecause = 'refused' | 'too-large' | 'gave-up';
 /** Why a server is asked before the others that are left (choice.ts). */
 export type ChosenBecause = 'let-us-in' | 'has-answered' | 'named-by-user' | 'spoke' | 'said-to-be-in' | 'departed';
 
-/** What an attempt asked last and what it took; absent in entries from before it was kept. */
+/** What an attempt asked and what it took; absent in entries from before it was kept. */
 export interface AttemptCost {
-  /** Of the last request: `state_ids`, `state` or `event`; absent: none was sent. */
+  /** Of the request that failed, or what the answer mostly came of: `state`, `event` or `state_ids`; absent: none was sent. */
   readonly endpoint?: string;
   /** Until its first answer began; absent: none did. */
   readonly latencyMs?: number;

@@ -56,6 +56,7 @@ export async function fetchState(
     return forgetBegins(context.store, fetch);
   };
   let outcome: Outcome;
+  let failure: unknown;
   try {
     if (begins > BEGINS_MAX) throw abandoned(fetch);
     const metered = { ...context, federation: meter.federation };
@@ -69,10 +70,11 @@ export async function fetchState(
       await noteHindered(context, fetch, error);
       throw error;
     }
+    failure = error;
     outcome = { event: failureOf(context, fetch, resync, error, stored.isNews ? 0 : (meter.cost().bytes ?? 0)) };
   }
   const { fetched } = outcome;
-  const event = { ...outcome.event, ...meter.cost() };
+  const event = { ...outcome.event, ...meter.cost(failure) };
   await withTransaction(context.store, async (tx) => {
     const stay = await lockResync(tx, fetch.roomId, fetch.epoch);
     if (stay?.resync.attempt?.attemptNo !== fetch.attemptNo) return;
