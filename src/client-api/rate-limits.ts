@@ -1,7 +1,8 @@
 /**
- * How often one address may log in or register, anybody may try the password of one account, and one user may send and join. Each process counts for
+ * How often one address, or network, may log in or register, anybody may try the password of one account, and one user may send and join. Each process counts for
  * itself: behind several, as many times as much passes.
  */
+import { isIPv6 } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { MatrixError } from '../http/matrix-error.ts';
@@ -47,6 +48,19 @@ export class RateLimiter {
     if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'too many requests', { retry_after_ms: waitMs });
     this.#wholeAt.set(key, wholeAt);
   }
+}
+
+/** Groups of an IPv6 address that name a network: whoever has one of its addresses has all 2⁶⁴. */
+const NETWORK_GROUPS = 4;
+const MAPPED = /^::ffff:(?=\d+\.)/i;
+
+/** Whom an address is counted as: an IPv6 address as its network, and one that stands for an IPv4 address as that. */
+export function sourceOf(address: string): string {
+  if (!isIPv6(address) || MAPPED.test(address)) return address.replace(MAPPED, '');
+  const [front = [], back = []] = address.split('::').map((part) => part.split(':').filter((group) => group !== ''));
+  const between = Array.from({ length: Math.max(0, 8 - front.length - back.length) }, () => '0');
+  const groups = [...front, ...between, ...back].slice(0, NETWORK_GROUPS);
+  return `${groups.map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::`;
 }
 
 /** The limiters of one listener. */

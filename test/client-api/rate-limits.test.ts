@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { RateLimiter } from '../../src/client-api/rate-limits.ts';
+import { RateLimiter, sourceOf } from '../../src/client-api/rate-limits.ts';
 import { TestClock } from './client.ts';
 
 test('a burst passes, then one each time the allowance has grown by one, and the refusal says when', () => {
@@ -23,4 +23,17 @@ test('a burst passes, then one each time the allowance has grown by one, and the
 test('without a limit everything passes', () => {
   const limiter = new RateLimiter(null, new TestClock());
   for (let i = 0; i < 10_000; i += 1) limiter.take('192.0.2.1');
+});
+
+test.each([
+  ['192.0.2.1', '192.0.2.1'],
+  ['::ffff:192.0.2.1', '192.0.2.1'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::'],
+  ['2001:0DB8:0001:2::', '2001:db8:1:2::'],
+  ['2001:db8::1', '2001:db8:0:0::'],
+  ['::1', '0:0:0:0::'],
+  ['fe80::1%eth0', 'fe80:0:0:0::'],
+  ['no address', 'no address'],
+])('%s counts as %s', (address, source) => {
+  expect(sourceOf(address)).toBe(source);
 });

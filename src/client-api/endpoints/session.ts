@@ -12,6 +12,7 @@ import { type ClientRequest, bodyOf, queryText, readBody, readMembers } from '..
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { requireDummy, requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { sourceOf } from '../rate-limits.ts';
 
 const text = z.string({ error: 'a string' });
 const flag = z.boolean({ error: 'true or false' });
@@ -61,7 +62,7 @@ export const OPEN_SESSION_ENDPOINTS: readonly OpenEndpoint[] = [
     path: '/register/available',
     answer: async (request, { accounts, isRegistrationOpen, limiters }) => {
       if (!isRegistrationOpen) throw registrationClosed();
-      limiters.registration.take(request.address);
+      limiters.registration.take(sourceOf(request.address));
       const name = queryText(request, 'username');
       if (name === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'username: expected a name');
       await accounts.requireAvailable(name);
@@ -119,7 +120,7 @@ async function logIn(request: ClientRequest, context: ClientContext): Promise<Js
   const body = readBody(request, loginBody);
   if (body.type === 'm.login.token') {
     if (body.token === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'token: expected a login token');
-    limiters.loginByAddress.take(request.address);
+    limiters.loginByAddress.take(sourceOf(request.address));
     return loginAnswer(await accounts.logInByToken(body.token, newSession(request, body)), context);
   }
   if (body.type !== 'm.login.password') {
@@ -131,7 +132,7 @@ async function logIn(request: ClientRequest, context: ClientContext): Promise<Js
   const user = body.identifier?.user ?? body.user;
   if (user === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'identifier.user: expected a user');
   if (body.password === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'password: expected a password');
-  limiters.loginByAddress.take(request.address);
+  limiters.loginByAddress.take(sourceOf(request.address));
   limiters.loginByAccount.take(user.startsWith('@') ? user : `@${user}:${context.serverName}`);
   return loginAnswer(await accounts.logIn(user, body.password, newSession(request, body)), context);
 }
@@ -148,7 +149,7 @@ async function register(request: ClientRequest, context: ClientContext): Promise
   if (body.username !== undefined) await accounts.requireAvailable(body.username);
   await requireDummy(members['auth']);
   if (body.password === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'password: expected a password');
-  limiters.registration.take(request.address);
+  limiters.registration.take(sourceOf(request.address));
   const userId = await accounts.registerUser({ name: body.username, password: body.password, isAdmin: false });
   if (body.inhibit_login) return { user_id: userId, home_server: context.serverName };
   return loginAnswer(await accounts.startSession(userId, newSession(request, body)), context);
