@@ -6,6 +6,7 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type MissingWhy } from '../../resync/degraded.ts';
 import { type Sql } from '../open-store.ts';
 import { fromStorable, storable } from '../storable-text.ts';
+import { deleteOlder } from '../tables/delete-older.ts';
 
 /** Ids in one query: those of a state are megabytes. */
 const CITING_AT_A_TIME = 20_000;
@@ -143,7 +144,7 @@ export async function forgetMissingSoFar(sql: Sql, roomId: RoomId): Promise<void
 export async function forgetUnsought(sql: Sql, limit: number): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     `WITH gone AS (
-       DELETE FROM missing_events WHERE (room_id, event_id) IN (
+       DELETE FROM missing_events WHERE NOT is_given_up AND (room_id, event_id) IN (
          SELECT m.room_id, m.event_id FROM missing_events m JOIN rooms r ON r.room_id = m.room_id
            LEFT JOIN resyncs y ON y.room_id = r.room_id AND y.epoch = r.epoch
           WHERE NOT m.is_given_up AND (NOT r.partial OR y.phase = 'ended')
@@ -194,13 +195,9 @@ export async function countLacking(
 }
 
 /** Forgets up to `limit` events that states at gaps were taken without before `before`, milliseconds. Gives how many. */
-export async function forgetLackingAtGaps(sql: Sql, before: number, limit: number): Promise<number> {
-  const gone = await sql.query(
-    `DELETE FROM missing_events WHERE ctid = ANY (ARRAY(
-       SELECT ctid FROM missing_events WHERE gap_id IS NOT NULL AND is_given_up AND since < $1 LIMIT $2)) RETURNING 1`,
-    [before, limit],
-  );
-  return gone.length;
+export function forgetLackingAtGaps(sql: Sql, before: number, limit: number): Promise<number> {
+  const table = { table: 'missing_events', time: 'since', also: 'gap_id IS NOT NULL AND is_given_up' };
+  return deleteOlder(sql, table, before, limit);
 }
 
 /** They are stored and judged now. */

@@ -2,6 +2,7 @@
 import { type KeyId, type ServerName } from '../../matrix/identifiers.ts';
 import { type KeyStore, type KnownKey } from '../../verification/contract.ts';
 import { type Sql } from '../open-store.ts';
+import { deleteOlder } from './delete-older.ts';
 
 /** The key ring's store over the table `server_keys`. */
 export function createKeyStore(sql: Sql): KeyStore {
@@ -61,11 +62,7 @@ function compare(a: string, b: string): number {
  * again whenever it is needed past its validity, which is a week at most, so nobody has needed these since; until when an old key was
  * valid its server says as it likes. Gives how many.
  */
-export async function forgetKeys(sql: Sql, fetchedBefore: number, limit: number): Promise<number> {
-  const gone = await sql.query(
-    `DELETE FROM server_keys WHERE ctid = ANY (ARRAY(
-       SELECT ctid FROM server_keys WHERE fetched_at < $1 AND (expired OR valid_until_ts < $1) LIMIT $2)) RETURNING 1`,
-    [fetchedBefore, limit],
-  );
-  return gone.length;
+export function forgetKeys(sql: Sql, fetchedBefore: number, limit: number): Promise<number> {
+  const table = { table: 'server_keys', time: 'fetched_at', also: 'expired OR valid_until_ts < $1' };
+  return deleteOlder(sql, table, fetchedBefore, limit);
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import {
   type EventId,
   type KeyId,
@@ -23,9 +23,11 @@ import {
   recordJoinIntent,
   releaseIntent,
 } from '../../../src/store/tables/intents.ts';
-import { createKeyStore } from '../../../src/store/tables/keys.ts';
+import { createKeyStore, forgetKeys } from '../../../src/store/tables/keys.ts';
 import { type KeyStore, type KnownKey } from '../../../src/verification/contract.ts';
-import { type Store } from '../../../src/store/open-store.ts';
+import { forgetAwaited } from '../../../src/store/events/left-out.ts';
+import { type Store, withTransaction } from '../../../src/store/open-store.ts';
+import { forgetDestinations } from '../../../src/store/tables/destinations.ts';
 import { forgetTransactions, readTransactionResponse } from '../../../src/store/tables/transactions.ts';
 import { stageTransaction } from '../../../src/store/tables/staged-pdus.ts';
 import { type TestDatabase, createTestDatabase } from '../../support/postgres.ts';
@@ -209,4 +211,44 @@ test('the store and the key ring in memory make the same of every answer about a
   await keys.storeKeys(named.map(({ second }) => second));
   const stored = new Map((await keys.readKeys(named.map(({ first }) => first))).map((each) => [each.keyId, each]));
   for (const { first, second } of named) expect(stored.get(first.keyId)).toEqual(better(first, second));
+});
+
+test.each<[string, string, string, (sql: Store) => Promise<number>]>([
+  [
+    'a key',
+    `INSERT INTO server_keys (server_name, key_id, public_key, valid_until_ts, expired, fetched_at)
+     VALUES ('renewed.test', 'ed25519:r', 'public', 1, false, 1)`,
+    `UPDATE server_keys SET fetched_at = 100 WHERE server_name = 'renewed.test'`,
+    (sql) => forgetKeys(sql, 50, 1_000),
+  ],
+  [
+    'what is known against a server',
+    `INSERT INTO destinations (server_name, failures, not_before, last_failure, last_failed_at)
+     VALUES ('renewed.test', 1, 1, 'timeout', 1)`,
+    `UPDATE destinations SET not_before = 100 WHERE server_name = 'renewed.test'`,
+    (sql) => forgetDestinations(sql, 50, 1_000),
+  ],
+  [
+    'an event that is awaited',
+    `INSERT INTO awaited_events (room_id, event_id, awaited_by, since) VALUES ('!r', '$e', '', 1)`,
+    `UPDATE awaited_events SET since = 100 WHERE room_id = '!r'`,
+    (sql) => forgetAwaited(sql, 50, 1_000),
+  ],
+])('%s that is renewed while it is forgotten for its age stays', async (_what, insert, renew, forget) => {
+  await forget(store);
+  await store.query(insert);
+  const forgetting = await withTransaction(store, async (tx) => {
+    await tx.query(renew);
+    const started = forget(store);
+    await vi.waitFor(async () => {
+      const waiting = await store.query(
+        `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+      expect(waiting).toHaveLength(1);
+    });
+    return { started };
+  });
+  expect(await forgetting.started).toBe(0);
+  await store.query(renew.replace('100', '1'));
+  expect(await forget(store)).toBe(1);
 });
