@@ -8,8 +8,9 @@ import { ChunkCache } from './snapshots/chunk-cache.ts';
 import { ResolutionCache } from './snapshots/resolution-cache.ts';
 import { type TrieKey } from './snapshots/snapshot-trie.ts';
 
-/** Names of 40 characters and their numbers: some 10 MB. */
-const STATE_KEYS_MAX = 50_000;
+/** Of names, which senders choose, with what an entry costs beside: 50,000 usual ones of 40 characters, some 10 MB. */
+const STATE_KEYS_SIZE_MAX = 5_000_000;
+const STATE_KEY_SIZE_MIN = 60;
 /** Sets of states that are too much to resolve; each is refused anew at no cost, until this process is another one. */
 const TOO_LARGE_MAX = 1_000;
 /** An auth chain of theirs may have come by then, or gone. */
@@ -29,8 +30,10 @@ export interface Caches {
 export function createCaches(): Caches {
   return {
     chunks: new ChunkCache(),
-    // By a size of one each and not by `max`, which would take the room for all of them at once.
-    stateKeys: new LRUCache({ maxSize: STATE_KEYS_MAX, sizeCalculation: () => 1 }),
+    stateKeys: new LRUCache({
+      maxSize: STATE_KEYS_SIZE_MAX,
+      sizeCalculation: (_key, name) => STATE_KEY_SIZE_MIN + name.length,
+    }),
     authEvents: new AuthEventCache(),
     resolutions: new ResolutionCache(),
     tooLarge: new LRUCache({ max: TOO_LARGE_MAX, ttl: TOO_LARGE_MS_MAX }),

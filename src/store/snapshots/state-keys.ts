@@ -1,4 +1,8 @@
-/** The numbers of places in the state: each (type, state key) that any event ever had is interned once, for all rooms. */
+/**
+ * The numbers of places in the state: each (type, state key) that any event ever had is interned once, for all rooms, and never
+ * forgotten. A process that knows a number would look in vain for a place that got another one, and states and chunks that wait to be
+ * collected hold numbers without saying whose. At one row for an event at the most they are little beside the events themselves.
+ */
 import { type StateKey } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type Sql, type Store } from '../open-store.ts';
