@@ -29,6 +29,13 @@ const room = z.object({
   attempts: z.number(),
   epoch: z.number(),
   fetched: z.record(z.string(), z.number()).nullable(),
+  /** Events that the state was taken without, since every copy that came was bad; `null`: none. Servers of an earlier version do not say. */
+  unusable: z
+    .object({
+      events: z.number(),
+      first: z.array(z.object({ event_id: z.string(), why: z.string(), from: z.array(z.string()) })),
+    })
+    .nullish(),
   next_wake_at: z.string().nullable(),
   /** Servers of an earlier version do not say what the failure means. */
   last_failure: z

@@ -235,6 +235,11 @@ export function createInstruments({
       help: 'Events judged again with full state.',
       registers,
     }),
+    unusableEvents: new Counter({
+      name: 'rejoinder_unusable_events_total',
+      help: 'Events that a state was taken without, because every copy of them that came was badly signed or malformed.',
+      registers,
+    }),
     correctedEvents: new Counter({
       name: 'rejoinder_corrected_events_total',
       help: 'Events whose verdict by partial state turned out to be wrong.',

@@ -32,9 +32,14 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
         break;
       case 'StateFetched':
         ended(`${room} ${event.attemptNo}`, 'fetched', event.at);
+        instruments.unusableEvents.inc(event.counts.unusable?.count ?? 0);
         break;
       case 'StateFetchFailed':
         ended(`${room} ${event.attemptNo}`, event.failure, event.at);
+        break;
+      // That it was open is counted as a row, with its age.
+      case 'GapClosed':
+        instruments.unusableEvents.inc(event.counts.unusable?.count ?? 0);
         break;
       case 'RoundFailed':
         instruments.roundsFailed.inc();
@@ -72,7 +77,6 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'ParentsLearned':
       // Gaps are counted as rows, open ones with their age.
       case 'GapOpened':
-      case 'GapClosed':
       case 'GapFilled':
       case 'GapGivenUp':
       case 'GapsAssumed':

@@ -1,5 +1,6 @@
 /** The operator API's answers: the domain's shapes in JSON names, times as ISO 8601. */
 import { type JsonObject } from '../matrix/pdu.ts';
+import { type UnusableEvents } from '../resync/degraded.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { explain, isoTime } from '../resync/explain.ts';
 import { type ResyncState, shownPhase } from '../resync/state.ts';
@@ -55,6 +56,7 @@ export function progressAnswer(resync: ResyncState): JsonObject {
             already_held: lastFetch.alreadyHeld,
             dropped: lastFetch.dropped,
           },
+    unusable: unusableAnswer(lastFetch?.unusable),
     walked: resync.walked,
     corrected: resync.corrected,
     members: resync.members,
@@ -74,6 +76,13 @@ export function progressAnswer(resync: ResyncState): JsonObject {
             at: iso(lastFailure.at),
           },
   };
+}
+
+/** Events of which every copy that came was bad, the first few by name; `null`: there are none. */
+function unusableAnswer(unusable: UnusableEvents | undefined): JsonObject | null {
+  if (unusable === undefined) return null;
+  const { listed, count } = unusable;
+  return { events: count, first: listed.map(({ eventId, why, from }) => ({ event_id: eventId, why, from })) };
 }
 
 /** What the state lacks, where it could not be had whole; `null`: nothing. */

@@ -1,5 +1,5 @@
 /** What a room's state lacks when it could not be had whole: what was journalled of each, added up. */
-import { type EventId } from '../matrix/identifiers.ts';
+import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 
 /** Ids of missing events that travel; all are in `missing_events`. */
 export const MISSING_LISTED_MAX = 5;
@@ -12,6 +12,19 @@ export type MissingWhy =
   | 'key-missing'
   | 'badly-signed'
   | 'malformed';
+
+/** What a state was taken without, because nobody gave a copy that can be used. */
+export interface UnusableEvents {
+  /** The first few of them, with some of who gave such copies. */
+  readonly listed: readonly UnusableEvent[];
+  readonly count: number;
+}
+
+export interface UnusableEvent {
+  readonly eventId: EventId;
+  readonly why: MissingWhy;
+  readonly from: readonly ServerName[];
+}
 
 /** What a state that could not be had whole lacks. The ids are whole in `missing_events`. */
 export interface MissingEvents {

@@ -13,7 +13,7 @@ import {
   type ParkedBecause,
   type StateComparison,
 } from './attempts.ts';
-import { type LackingBefore, type MissingEvents } from './degraded.ts';
+import { type LackingBefore, type MissingEvents, type UnusableEvents } from './degraded.ts';
 
 /** 32 lower-case hex digits: the content hash of a snapshot's root chunk. */
 export type SnapshotId = string & { readonly __snapshot: never };
@@ -57,6 +57,8 @@ export interface StateFetchCounts {
   readonly alreadyHeld: number;
   /** Events refused: wrong room, duplicate, bad signature, rejected by auth. */
   readonly dropped: number;
+  /** Of these, those of which every copy that came was bad; absent: none. */
+  readonly unusable?: UnusableEvents;
 }
 
 /** The `resync` stream. */

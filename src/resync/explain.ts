@@ -2,7 +2,7 @@
  * The journal's words, put to people: each control event as a sentence for the operator API, and a whole resync in a few
  * lines of Markdown, which the Temporal UI shows as the workflow's current details.
  */
-import { type MissingEvents } from './degraded.ts';
+import { type MissingEvents, type UnusableEvents } from './degraded.ts';
 import { REASON_IN_WORDS } from './choice.ts';
 import { type AttemptCost, type StateComparison } from './attempts.ts';
 import { type ResyncEvent } from './events.ts';
@@ -46,8 +46,8 @@ export function explain(event: ResyncEvent): string {
     case 'StateFetchHindered':
       return `Attempt ${event.attemptNo} at ${event.resident} is hindered by trouble of this server, and goes on: ${event.reason}`;
     case 'StateFetched': {
-      const { state, members, fetched, alreadyHeld, dropped } = event.counts;
-      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${cost(event)}${compared(event.compared)}${lacking(event.missing)}`;
+      const { state, members, fetched, alreadyHeld, dropped, unusable } = event.counts;
+      return `${event.resident} gave the state: ${state} events, ${members} members; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${badCopies(unusable)}${cost(event)}${compared(event.compared)}${lacking(event.missing)}`;
     }
     case 'RoundFailed':
       return `Round ${event.round}: every server failed (${event.reason}); the next round starts at ${isoTime(event.wakeAt)}`;
@@ -89,7 +89,7 @@ export function explain(event: ResyncEvent): string {
       return `A gap before events of ${event.origin}: parents that nobody gave us: ${event.eventIds.length}, ${event.eventIds[0] ?? 'none'} first; the state there is asked for, and ${meanwhile}`;
     }
     case 'GapClosed':
-      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members${lacking(event.missing)}${lackedHere(event.lackedHere)}`;
+      return `${event.resident} gave the state at the gap ${event.eventId}: ${event.counts.state} events, ${event.counts.members} members, ${event.counts.dropped} dropped${badCopies(event.counts.unusable)}${lacking(event.missing)}${lackedHere(event.lackedHere)}`;
     case 'GapFilled':
       return `The gap ${event.eventId} is filled: the event came, and has its place`;
     case 'GapGivenUp':
@@ -131,6 +131,14 @@ function compared(comparison: StateComparison | undefined): string {
   return `; compared with that of ${residents.slice(1).join(', ')}${fewer}: ${found}`;
 }
 
+function badCopies(unusable: UnusableEvents | undefined, shown = (eventId: string): string => eventId): string {
+  if (unusable === undefined) return '';
+  const named = unusable.listed.map(
+    ({ eventId, why, from }) => `${shown(eventId)}: ${why}, as ${from.join(', ')} gave it`,
+  );
+  return `, ${unusable.count} of them for want of a copy that can be used (${named.join('; ')})`;
+}
+
 function lacking(missing: MissingEvents | undefined): string {
   return missing === undefined ? '' : `; degraded: ${lacked(missing)}`;
 }
@@ -160,9 +168,9 @@ export function describeResync(state: ResyncState): string {
   }
   if (state.attempts > 0) lines.push(`Attempts: ${state.attempts}, round ${state.round}.`);
   if (state.lastFetch !== null) {
-    const { state: events, authChain, fetched, alreadyHeld, dropped } = state.lastFetch;
+    const { state: events, authChain, fetched, alreadyHeld, dropped, unusable } = state.lastFetch;
     lines.push(
-      `State: ${events} events, auth chain ${authChain}; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped.`,
+      `State: ${events} events, auth chain ${authChain}; ${fetched} fetched, ${alreadyHeld} held before, ${dropped} dropped${badCopies(unusable, quoted)}.`,
     );
   }
   if (state.gapsOpen > 0) lines.push(`Gaps at which the state is looked for: ${state.gapsOpen}.`);

@@ -89,6 +89,15 @@ test('a resync that goes straight through is one fetch, its walk, and the time f
   });
 });
 
+test('events of which every copy was bad are counted, of joins and of gaps', async () => {
+  const unusable = { listed: [{ eventId: atEventId, why: 'badly-signed', from: [resident] }], count: 2 } as const;
+  const about = { resident, snapshotId: '00'.repeat(16) as SnapshotId, counts: { ...counts, unusable }, digest: '' };
+  const at = JOINED_AT;
+  const forJoin: ResyncEvent = { type: 'StateFetched', attemptNo: 1, atEventId, ...about, at };
+  const forGap: ResyncEvent = { type: 'GapClosed', eventId: atEventId, ...about, at };
+  expect(await after([joined, forJoin, forGap])).toMatchObject({ rejoinder_unusable_events_total: 4 });
+});
+
 test('a resync that ended as degraded is counted apart from those that made their rooms whole', async () => {
   const degraded: ResyncEvent = { type: 'ResyncCompleted', members: 5, lacking: 2, at: JOINED_AT + 4_000 };
   expect(await after([joined, started(1, 1), fetched(1, 3), degraded])).toMatchObject({

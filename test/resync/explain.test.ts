@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { describeResync, explain } from '../../src/resync/explain.ts';
 import { shownPhase } from '../../src/resync/state.ts';
 import { anEvent, completed, eventId, failed, fetched, given, joined, roundFailed, started, walked } from './events.ts';
@@ -38,6 +39,18 @@ test('a walk says what was fetched, judged and corrected', () => {
   expect(text).toContain('**Judging partial events with full state**');
   expect(text).toContain('State: 200 events, auth chain 40; 230 fetched, 8 held before, 2 dropped.');
   expect(text).toContain('Events judged again: 250, corrected: 4.');
+});
+
+test('a state that was taken without what nobody gave a usable copy of says what, why and who gave such copies', () => {
+  const unusable = {
+    listed: [{ eventId: eventId('forged'), why: 'badly-signed' as const, from: ['a' as ServerName] }],
+    count: 3,
+  };
+  const counts = { state: 200, authChain: 40, members: 180, fetched: 230, alreadyHeld: 8, dropped: 4, unusable };
+  const entry = fetched(1, 'a', { counts });
+  const why = `4 dropped, 3 of them for want of a copy that can be used (${eventId('forged')}: badly-signed, as a gave it)`;
+  expect(explain(entry)).toContain(why);
+  expect(describeResync(given(joined(), entry))).toContain(why.replace(eventId('forged'), `\`${eventId('forged')}\``));
 });
 
 test('a whole room says how many members it has', () => {

@@ -74,6 +74,11 @@ function parkedOf({ because, reason, leaving, since }: NonNullable<RoomAnswer['p
   return `since ${since}, ${because}: ${reason}; ${what}`;
 }
 
+function unusableOf({ events, first }: NonNullable<RoomAnswer['unusable']>): string {
+  const named = first.map(({ event_id: eventId, why, from }) => `${eventId}: ${why}, as ${from.join(', ')} gave it`);
+  return `${events} events of the state for want of a copy that can be used (${named.join('; ')})`;
+}
+
 function missingOf(event: Description['missing_events'][number]): string {
   const { event_id: eventId, why, type, since, asked_of: askedOf, named_by: namedBy, gap, found_at: foundAt } = event;
   const what = type === null ? eventId : `${eventId}, a ${type}`;
@@ -118,6 +123,7 @@ function printDescription(room: Description, output: Output): void {
     ['phase', phaseOf(room)],
     ...(room.degraded == null ? [] : [['lacks', lackedBy(room.degraded)] satisfies [string, string]]),
     ...(room.parked == null ? [] : [['parked', parkedOf(room.parked)] satisfies [string, string]]),
+    ...(room.unusable == null ? [] : [['dropped', unusableOf(room.unusable)] satisfies [string, string]]),
     ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],

@@ -57,11 +57,11 @@ export async function settleAnswer(
       gap === undefined
         ? settleLacking(rounds, lacking, at, policy.degrade)
         : settleLackingAtGap(gap, lacking, at, policy.degrade);
-    return { eventId, outcome };
+    return { eventId, why, askedOf, outcome };
   });
-  const those = (wish: string): EventId[] =>
-    outcomes.flatMap(({ eventId, outcome }) => (outcome === wish ? [eventId] : []));
-  return { dropped: those('dropped'), goneWithout: those('gone-without') };
+  const those = (wish: string) => outcomes.filter(({ outcome }) => outcome === wish);
+  const dropped = those('dropped').map(({ eventId, why, askedOf }) => ({ eventId, why, from: askedOf }));
+  return { dropped, goneWithout: those('gone-without').map(({ eventId }) => eventId) };
 }
 
 /** Of a type by which others are judged. Most of a state are memberships, and of a lone one nothing hangs. */

@@ -12,7 +12,7 @@ import { type Pdu } from '../../matrix/pdu.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { type MissingWhy } from '../../resync/degraded.ts';
+import { MISSING_LISTED_MAX, type MissingWhy, type UnusableEvent } from '../../resync/degraded.ts';
 import { type FailureClass, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
@@ -56,10 +56,13 @@ export interface StateRequest {
   readonly onStored: () => Promise<void>;
 }
 
+/** Servers named of whom a copy came that can never be used. */
+const FROM_MAX = 3;
+
 /** Of what an answer lacks. What is in neither is waited for: the answer is of no use. */
 export interface Settlement {
   /** Every copy of them is bad. */
-  readonly dropped: readonly EventId[];
+  readonly dropped: readonly UnusableEvent[];
   /** The state is taken without them, and is not whole. */
   readonly goneWithout: readonly EventId[];
 }
@@ -145,6 +148,7 @@ export async function fetchStateAt(
     fetched: intake.fetched(),
     alreadyHeld,
     dropped: built.dropped,
+    ...toldUnusable(wanted.neverUsable()),
   };
   const { snapshotId, digest, fell, leftOut } = built;
   const omissions = { leftOut, awaited: awaitedBy(judged, rules) };
@@ -171,7 +175,7 @@ async function settleLacked(request: StateRequest, wanted: WantedEvents): Promis
   const lacked = wanted.lacked();
   if (lacked.length === 0) return;
   const { dropped, goneWithout } = await request.settle(lacked, wanted.ids());
-  wanted.drop(dropped);
+  wanted.dropUnusable(dropped);
   wanted.goOnWithout(goneWithout);
   const holes = wanted.holes();
   if (holes !== undefined) {
@@ -340,6 +344,15 @@ async function buildState(
   const snapshotId = await createSnapshot(store, roomId, eventIds, (eventId) => numbersOf(judged.get(eventId)));
   const counts = { members: members.length, dropped: dropped.size, fell: fell.size };
   return { snapshotId, digest: stateDigest(eventIds), ...counts, leftOut };
+}
+
+/** As the journal has them. */
+function toldUnusable(events: readonly UnusableEvent[]): Pick<StateFetchCounts, 'unusable'> {
+  if (events.length === 0) return {};
+  const listed = events
+    .slice(0, MISSING_LISTED_MAX)
+    .map(({ from, ...event }) => ({ ...event, from: from.slice(0, FROM_MAX) }));
+  return { unusable: { listed, count: events.length } };
 }
 
 function numbersOf(outlier: Outlier | undefined): NumberedEvent | undefined {

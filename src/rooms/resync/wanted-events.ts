@@ -3,7 +3,7 @@
  * receives and checks events tells it what became of each (state-intake.ts).
  */
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
-import { type MissingWhy } from '../../resync/degraded.ts';
+import { type MissingWhy, type UnusableEvent } from '../../resync/degraded.ts';
 import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { type HeldEvents } from '../../store/events/pdus.ts';
 import { type CheckOutcome } from '../../verification/contract.ts';
@@ -31,6 +31,7 @@ export class WantedEvents {
   private readonly deniedBy = new Map<EventId, Set<ServerName>>();
   private readonly gone = new Map<EventId, MissingWhy>();
   private readonly passedOver = new Set<EventId>();
+  private readonly never: UnusableEvent[] = [];
   /** Malformed beyond an id: any of the missing ones may have been among them. */
   private nameless = 0;
 
@@ -140,7 +141,17 @@ export class WantedEvents {
     return unusable?.why === 'badly-signed' ? unusable.signer : undefined;
   }
 
-  /** Goes on without what can never be used: it came, and every copy of it is bad. */
+  /** Goes on without what came from everybody who was asked in a form that cannot be used. */
+  dropUnusable(events: readonly UnusableEvent[]): void {
+    this.never.push(...events);
+    this.drop(events.map(({ eventId }) => eventId));
+  }
+
+  neverUsable(): readonly UnusableEvent[] {
+    return this.never;
+  }
+
+  /** Goes on without what can never be used. */
   drop(eventIds: Iterable<EventId>): void {
     for (const eventId of eventIds) if (this.unwant(eventId)) this.passedOver.add(eventId);
   }

@@ -322,7 +322,7 @@ describe('an event that cannot be had', () => {
     });
   });
 
-  test('is dropped and counted from the second round on when it is badly signed everywhere; the room is whole', async () => {
+  test('is dropped from the second round on when it is badly signed everywhere, and named with who gave it; the room is whole', async () => {
     const small = smallRoom();
     const { room, auth } = small;
     const user = `@forged:${A}`;
@@ -336,10 +336,11 @@ describe('an event that cannot be had', () => {
     const whole = { ...small, state: [...small.state, forged] };
     const here = await startScripted(room, honestScript(whole));
     await here.join();
+    const unusable = { listed: [{ eventId: forged, why: 'badly-signed', from: [A, B] }], count: 1 };
     expect(await letPass(here, 2 * MINUTE)).toMatchObject({
       phase: 'complete',
       degraded: null,
-      lastFetch: { dropped: 1 },
+      lastFetch: { dropped: 1, unusable },
     });
   });
 });
