@@ -36,7 +36,7 @@ export function beginAsking(context: RoomsContext, spending: Spending): Asking {
     spending,
     health,
     async ask(server, request) {
-      if (silent.has(server) || !spending.mayAsk()) return undefined;
+      if (silent.has(server) || !spending.mayAsk(server)) return undefined;
       const timeUp = AbortSignal.timeout(REQUEST_MS_MAX);
       const signal = AbortSignal.any([spending.signal, timeUp]);
       /** Of this answer, of use or not; `undefined`: it has not begun, as far as is known. */
@@ -61,7 +61,7 @@ export function beginAsking(context: RoomsContext, spending: Spending): Asking {
         context.logger.debug({ err: error }, 'a server could not help with a pushed event');
         return undefined;
       } finally {
-        spending.received(came ?? 0);
+        spending.received(server, came ?? 0);
       }
     },
   };

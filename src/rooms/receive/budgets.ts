@@ -1,7 +1,8 @@
 /**
- * How much may be asked of other servers for what was pushed to us: of time, requests and bytes for one errand, of errands
- * at once and of requests and bytes a minute for the server that sent it and for its room. A stranger's events thus cost a bounded
- * amount, and those of one server never use up what there is for others.
+ * How much may be asked of other servers for what was pushed to us: of time and requests for one errand, of errands at once and of
+ * requests a minute for the server that sent it and for its room. A stranger's events thus cost a bounded amount, and those of one
+ * server never use up what there is for others. Bytes count against who sent them, and the room: whoever gives long answers is not
+ * asked any more, and has used up nothing of what may be asked of others.
  *
  * Of a room's share each server has its part, however much others have used, and those that are not known to be in the room have a
  * small one together: whoever pushes to a room from outside takes nothing from its servers.
@@ -19,7 +20,8 @@ export const ERRAND_MS_MAX = 15_000;
 const ERRAND_REQUESTS_MAX = 66;
 /** One answer: a round of missing events is at most 20 × 64 KiB, an auth chain of some thousand events is shorter. */
 export const ANSWER_BYTES_MAX = 4 * 1024 * 1024;
-const ERRAND_BYTES_MAX = 16 * 1024 * 1024;
+/** Of one server, for one errand: six rounds of missing events. Another may know, too. */
+const ERRAND_BYTES_OF_SERVER_MAX = 8 * 1024 * 1024;
 /** What all errands of this process hold or may be given by those they have asked; one that has nothing yet may always ask once. */
 const BYTES_HELD_MAX = 256 * 1024 * 1024;
 const ERRANDS_MAX = 32;
@@ -42,10 +44,10 @@ const REQUESTS_OF_BEGUN_MIN = 4;
 export interface Spending {
   /** Aborts when its time is used up, or when we are closing. */
   readonly signal: AbortSignal;
-  /** Asks for one more request, whose answer is `received` in the end; false: there is none left, or no time or bytes. */
-  mayAsk(): boolean;
+  /** Asks for one more request to the server, whose answer is `received` in the end; false: there is none left, or no time or bytes. */
+  mayAsk(server: ServerName): boolean;
   /** Counts the bytes that came of it. */
-  received(bytes: number): void;
+  received(server: ServerName, bytes: number): void;
   /** Notes that the server that was asked has not answered for as long as one request may take. */
   wasSilent(server: ServerName): void;
   /** Whether it was in this minute, when it was asked in this room. */
@@ -106,24 +108,27 @@ export function createBudgets(clock: Clock, closing: AbortSignal): Budgets {
     let bytes = 0;
     let underWay = 0;
     let isOver = false;
-    const isFull = (): boolean =>
-      bytes >= ERRAND_BYTES_MAX || (bytes + underWay > 0 && held + ANSWER_BYTES_MAX > BYTES_HELD_MAX);
+    const bytesOf = new Map<ServerName, number>();
+    const isFull = (): boolean => bytes + underWay > 0 && held + ANSWER_BYTES_MAX > BYTES_HELD_MAX;
+    const isLongWinded = (server: ServerName): boolean => (bytesOf.get(server) ?? 0) >= ERRAND_BYTES_OF_SERVER_MAX;
     const spending: Spending = {
       signal,
-      mayAsk: () => {
+      mayAsk: (server) => {
         if (signal.aborted || requests >= ERRAND_REQUESTS_MAX || isFull()) return false;
+        if (isLongWinded(server) || !shares.maySend(of, server)) return false;
         if (requests >= REQUESTS_OF_BEGUN_MIN && !shares.mayAsk(of)) return false;
         requests += 1;
         underWay += 1;
         held += ANSWER_BYTES_MAX;
-        shares.count(of, { requests: 1 });
+        shares.countRequest(of);
         return true;
       },
-      received: (came) => {
+      received: (server, came) => {
         bytes += came;
+        bytesOf.set(server, (bytesOf.get(server) ?? 0) + came);
         underWay -= 1;
         held += (isOver ? 0 : came) - ANSWER_BYTES_MAX;
-        shares.count(of, { bytes: came });
+        shares.countBytes(of, server, came);
       },
       wasSilent: (server) => shares.wasSilent(of, server),
       isSilent: (server) => shares.isSilentIn(of, server),

@@ -1,6 +1,6 @@
 /**
- * What was asked lately for each server that pushed something, and for each room, and how much more may be. Counted in this
- * process, minute by minute.
+ * What was asked lately for each server that pushed something, what each sent in answer, both of it for each room, and how much more may
+ * be. Counted in this process, minute by minute.
  */
 import { type Clock } from '../../clock.ts';
 import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
@@ -9,8 +9,8 @@ const WINDOW_MS = 60_000;
 /** A member who speaks for the first time in a partial room costs one: a big room has hundreds of them at its liveliest. */
 const REQUESTS_OF_ORIGIN_MAX = 600;
 const REQUESTS_OF_ROOM_MAX = 1_200;
-/** And bytes that came: whoever is asked may send long answers to each of that many requests. */
-const BYTES_OF_ORIGIN_MAX = 64 * 1024 * 1024;
+/** And bytes that came, of whoever sent them: to each of that many requests an answer may be long. */
+const BYTES_OF_SENDER_MAX = 64 * 1024 * 1024;
 const BYTES_OF_ROOM_MAX = 128 * 1024 * 1024;
 /** Of the places, and of what a room has a minute, for all servers together that are not known to be in the room. */
 export const SHARE_OF_OUTSIDERS = 0.25;
@@ -28,7 +28,9 @@ export interface Errands {
 }
 
 interface Use {
+  /** Made for its events. */
   requests: number;
+  /** Sent by it. */
   bytes: number;
 }
 
@@ -49,9 +51,12 @@ const NEVER = Number.NEGATIVE_INFINITY;
 const NOTHING: Readonly<Use> = { requests: 0, bytes: 0 };
 
 export interface Shares {
-  /** Whether there is something left of the server's share and of its part of the room's. */
+  /** Whether there are requests left of the server's share and of its part of the room's. */
   mayAsk(of: Errands): boolean;
-  count(of: Errands, use: Partial<Use>): void;
+  /** Whether there are bytes left for the server that would be asked, and of its part of the room's. */
+  maySend(of: Errands, sender: ServerName): boolean;
+  countRequest(of: Errands): void;
+  countBytes(of: Errands, sender: ServerName, bytes: number): void;
   begun(of: Errands): void;
   ended(of: Errands): void;
   /** The server that was asked did not answer in time. That of another is nothing against the origin. */
@@ -93,30 +98,41 @@ export function createShares(clock: Clock): Shares {
   const ofRoom = ({ roomId, isOutside }: Errands): Share =>
     share(rooms, `${isOutside ? 'outside' : 'inside'} ${roomId}`);
 
+  const isLeft = (
+    of: Errands,
+    server: ServerName,
+    what: keyof Use,
+    ofServerMax: number,
+    ofRoomMax: number,
+  ): boolean => {
+    const part = of.isAhead ? SHARE_AHEAD : 1;
+    if (ofOrigin({ origin: server })[what] >= ofServerMax * part) return false;
+    const shared = ofRoom(of);
+    const ofRoomLeft = ofRoomMax * part * (of.isOutside ? SHARE_OF_OUTSIDERS : 1);
+    if (shared[what] < ofRoomLeft) return true;
+    // Others have used it up: an even part is left to whoever had less. That makes no more of the whole than its product with the
+    // logarithm of the number of servers.
+    const own = shared.of.get(server);
+    const servers = shared.of.size + (own === undefined ? 1 : 0);
+    return (own ?? NOTHING)[what] < ofRoomLeft / servers;
+  };
+  const count = (of: Errands, server: ServerName, { requests = 0, bytes = 0 }: Partial<Use>): void => {
+    const shared = ofRoom(of);
+    const own = shared.of.get(server) ?? { ...NOTHING };
+    shared.of.set(server, own);
+    for (const use of [ofOrigin({ origin: server }), shared, own]) {
+      use.requests += requests;
+      use.bytes += bytes;
+    }
+  };
+
   return {
     ofOrigin,
     ofRoom,
-    mayAsk(of) {
-      const part = of.isAhead ? SHARE_AHEAD : 1;
-      if (!isWithin(ofOrigin(of), part, REQUESTS_OF_ORIGIN_MAX, BYTES_OF_ORIGIN_MAX)) return false;
-      const shared = ofRoom(of);
-      const partOfRoom = part * (of.isOutside ? SHARE_OF_OUTSIDERS : 1);
-      if (isWithin(shared, partOfRoom, REQUESTS_OF_ROOM_MAX, BYTES_OF_ROOM_MAX)) return true;
-      // Others have used it up: an even part is left to whoever had less. That makes no more of the whole than its product with the
-      // logarithm of the number of servers.
-      const own = shared.of.get(of.origin);
-      const servers = shared.of.size + (own === undefined ? 1 : 0);
-      return isWithin(own ?? NOTHING, partOfRoom / servers, REQUESTS_OF_ROOM_MAX, BYTES_OF_ROOM_MAX);
-    },
-    count(of, { requests = 0, bytes = 0 }) {
-      const shared = ofRoom(of);
-      const own = shared.of.get(of.origin) ?? { ...NOTHING };
-      shared.of.set(of.origin, own);
-      for (const use of [ofOrigin(of), shared, own]) {
-        use.requests += requests;
-        use.bytes += bytes;
-      }
-    },
+    mayAsk: (of) => isLeft(of, of.origin, 'requests', REQUESTS_OF_ORIGIN_MAX, REQUESTS_OF_ROOM_MAX),
+    maySend: (of, sender) => isLeft(of, sender, 'bytes', BYTES_OF_SENDER_MAX, BYTES_OF_ROOM_MAX),
+    countRequest: (of) => count(of, of.origin, { requests: 1 }),
+    countBytes: (of, sender, bytes) => count(of, sender, { bytes }),
     begun(of) {
       for (const shared of [ofOrigin(of), ofRoom(of)]) {
         shared.running += 1;
@@ -140,9 +156,4 @@ export function createShares(clock: Clock): Shares {
       }
     },
   };
-}
-
-/** Whether less was used than a part of what there is. */
-function isWithin({ requests, bytes }: Readonly<Use>, part: number, requestsMax: number, bytesMax: number): boolean {
-  return requests < requestsMax * part && bytes < bytesMax * part;
 }

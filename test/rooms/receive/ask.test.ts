@@ -19,7 +19,7 @@ function begin() {
   const asking = beginAsking(context as unknown as RoomsContext, {
     signal: over.signal,
     mayAsk: () => true,
-    received: (bytes) => received.push(bytes),
+    received: (_server, bytes) => received.push(bytes),
     wasSilent: (server) => wereSilent.push(server),
     isSilent: () => false,
   });

@@ -135,49 +135,78 @@ test('however many servers are silent and wait, half of the places are left to o
   expect(begun.at(-1)).toBe('room third 0');
 });
 
-/** For an errand of the server in the room so many MB come. */
+const named = (server: string): ServerName => `${server}.test` as ServerName;
+const MB = 1024 * 1024;
+
+/** An errand of Bob's server in the room asks another, of which so many MB come. */
 async function take({ start, end, running }: ReturnType<typeof openBudgets>, room: string, server: string, mb: number) {
-  expect(start(room, server)).toBe(true);
+  expect(start(room, 'bob')).toBe(true);
   const [name, { spending }] = [...running].at(-1)!;
-  spending.mayAsk();
-  spending.received(mb * 1024 * 1024);
+  expect(spending.mayAsk(named(server))).toBe(true);
+  spending.received(named(server), mb * MB);
   await end(name);
 }
 
-test('a server for whose events 64 MB came in a minute has its next errand in the next one', async () => {
+/** Whether an errand of the server may ask the other, which answers with nothing. */
+async function mayAsk(
+  { start, end, running }: ReturnType<typeof openBudgets>,
+  room: string,
+  by: string,
+  other: string,
+) {
+  expect(start(room, by)).toBe(true);
+  const [name, { spending }] = [...running].at(-1)!;
+  const may = spending.mayAsk(named(other));
+  if (may) spending.received(named(other), 0);
+  await end(name);
+  return may;
+}
+
+test('a server that sent 64 MB in a minute is asked again in the next one, and whoever it was asked for may ask others', async () => {
   const here = openBudgets();
   for (const room of ['room', 'another']) await take(here, room, 'evil', 32);
-  expect(here.start('third', 'evil')).toBe(false);
-  expect(here.start('room', 'honest')).toBe(true);
+  expect(await mayAsk(here, 'third', 'bob', 'evil')).toBe(false);
+  expect(await mayAsk(here, 'third', 'alice', 'evil')).toBe(false);
+  expect(await mayAsk(here, 'third', 'bob', 'honest')).toBe(true);
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(here.start('third', 'evil')).toBe(true);
+  expect(await mayAsk(here, 'third', 'bob', 'evil')).toBe(true);
 });
 
-test('servers that have used up what a room has a minute have their next errand in the next one, and who had less has one now', async () => {
+test('servers that have sent all that may come for a room a minute are asked again in the next one, and who sent less is asked now', async () => {
   const here = openBudgets();
   await take(here, 'room', 'quiet', 1);
   for (const server of servers(3)) await take(here, 'room', server, 43);
-  for (const server of servers(3)) expect(here.start('room', server)).toBe(false);
-  expect([here.start('room', 'quiet'), here.start('room', 'new')]).toEqual([true, true]);
-  const [, { spending }] = [...here.running].at(-1)!;
-  expect(Array.from({ length: 30 }, () => spending.mayAsk())).not.toContain(false);
+  for (const server of servers(3)) expect(await mayAsk(here, 'room', 'bob', server)).toBe(false);
+  for (const server of ['quiet', 'new', 'bob']) expect(await mayAsk(here, 'room', 'bob', server)).toBe(true);
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(here.start('room', 'evil-0')).toBe(true);
+  expect(await mayAsk(here, 'room', 'bob', 'evil-0')).toBe(true);
 });
 
-test('an errand that has begun asks for little more once its server has had its part of a room', () => {
+test('a server that gives long answers is not asked for long in one errand, which then has as much for the next server', () => {
+  const { start, running } = openBudgets();
+  start('room', 'bob');
+  const { spending } = running.get('room bob 0')!;
+  const askAll = (server: ServerName): number => {
+    let asked = 0;
+    for (; spending.mayAsk(server); asked++) spending.received(server, 4 * MB);
+    return asked;
+  };
+  expect(['evil', 'worse', 'honest'].map((server) => askAll(named(server)))).toEqual([2, 2, 2]);
+});
+
+test('an errand that has begun asks for little more once what may come for its room has come', () => {
   const { start, running } = openBudgets();
   for (const server of servers(8)) start('room', server);
-  const all = [...running.values()].map(({ spending }) => spending);
   const askAll = (): number => {
     let asked = 0;
-    for (const spending of all) {
-      for (; spending.mayAsk(); asked++) spending.received(2 * 1024 * 1024);
+    for (const [name, { spending }] of running) {
+      const server = named(name.split(' ')[1]!);
+      for (; spending.mayAsk(server); asked++) spending.received(server, 2 * MB);
     }
     return asked;
   };
-  // 128 MB for the room, and for the last ones, for which nothing was left, their parts of it.
-  expect(askAll()).toBeLessThan(64 + 8 * 8);
+  // 8 MB an errand of the server that it asks.
+  expect(askAll()).toBe(32);
 });
 
 test('however many servers push from outside of a room, its own have six of its eight places, and all that it has a minute', async () => {
@@ -189,13 +218,13 @@ test('however many servers push from outside of a room, its own have six of its 
   expect(own.map((server) => here.start('room', server))).toEqual(own.map(() => true));
   expect(here.begun.slice(2)).toHaveLength(6);
   for (const [, { spending }] of [...here.running].slice(0, 2)) {
-    for (let i = 0; i < 60 && spending.mayAsk(); i++) spending.received(1024 * 1024);
+    for (let i = 0; i < 60 && spending.mayAsk(named('a')); i++) spending.received(named('a'), 0);
   }
   await here.end('room evil-0 0');
   await here.end('room evil-1 0');
   for (let i = 2; i < 20; i += 1) {
     const [name, { spending }] = [...here.running].at(-1)!;
-    while (spending.mayAsk()) spending.received(1024 * 1024);
+    while (spending.mayAsk(named('a'))) spending.received(named('a'), 0);
     if (name.includes('evil')) await here.end(name);
   }
   expect(here.start('room', 'evil-0', outside)).toBe(false);
@@ -213,19 +242,19 @@ test('what comes from outside of a room waits behind what its servers sent, and 
   expect(begun.at(-1)).toBe('room honest 0');
 });
 
-test('who holds long answers asks for nothing more, nor does any errand while all hold much; one that has nothing asks once', async () => {
+test('who gave long answers is asked for nothing more, nor is anybody while all errands hold much; one that has nothing asks once', async () => {
   const { start, end, running } = openBudgets();
   for (const room of ['a', 'b', 'c', 'd']) for (const server of servers(8)) start(room, `${room}-${server}`);
   const all = [...running.values()].map(({ spending }) => spending);
   expect(all).toHaveLength(32);
-  const asked = all.map((spending) => [1, 2, 3, 4].filter(() => spending.mayAsk()).length);
+  const asked = all.map((spending) => [1, 2, 3, 4].filter(() => spending.mayAsk(named('a'))).length);
   expect(asked.reduce((sum, n) => sum + n, 0) * 4).toBe(256 + 16 * 4);
   expect(asked.at(-1)).toBe(1);
-  for (const [i, spending] of all.entries()) for (let n = 0; n < asked[i]!; n++) spending.received(4 * 1024 * 1024);
-  expect(all.some((spending) => spending.mayAsk())).toBe(false);
+  for (const [i, spending] of all.entries()) for (let n = 0; n < asked[i]!; n++) spending.received(named('a'), 4 * MB);
+  expect(all.some((spending) => spending.mayAsk(named('b')))).toBe(false);
   for (const name of [...running.keys()].slice(0, 30)) await end(name);
-  expect(all[0]!.mayAsk()).toBe(false);
-  expect(all[31]!.mayAsk()).toBe(true);
+  expect(all[0]!.mayAsk(named('a'))).toBe(false);
+  expect(all[31]!.mayAsk(named('b'))).toBe(true);
 });
 
 test('what is asked for ahead takes half of the places, and none while anybody waits', () => {
