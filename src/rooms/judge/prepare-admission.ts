@@ -162,11 +162,14 @@ class Batch {
 
   /**
    * Whether it is its own ancestor, as it may be where senders choose ids: by what builds on it and came before it, or by events of the
-   * batch alone, all of which are at hand and would wait for each other for ever, and whatever is built on them.
+   * batch, and others that wait already, all of which are at hand and would wait for each other, and whatever is built on them for them.
    */
   #isOnCycle({ eventId, prevEvents }: Pdu): boolean {
     if (this.#rules.eventIdFormat !== 'given') return false;
-    const ofBatch = new Map(this.#given.events.map((event) => [event.eventId, event.prevEvents]));
+    const toCome = new Map([
+      ...this.#given.waiting,
+      ...this.#given.events.map(({ eventId, prevEvents }) => [eventId, prevEvents] as const),
+    ]);
     const below = this.#given.below.get(eventId);
     const seen = new Set<EventId>();
     const toLook = [...prevEvents];
@@ -175,7 +178,7 @@ class Batch {
       if (below?.has(id) === true) return true;
       if (seen.has(id)) continue;
       seen.add(id);
-      const parents = ofBatch.get(id);
+      const parents = toCome.get(id);
       if (parents !== undefined) toLook.push(...parents);
       else isAtHand &&= this.#stateAfter(id) !== undefined;
     }

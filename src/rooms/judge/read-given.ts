@@ -10,6 +10,7 @@ import { readBelow, readReached } from '../../store/events/event-states.ts';
 import { readPdusAndAuthEvents } from '../../store/events/pdus.ts';
 import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
+import { readWaitingBefore } from '../../store/tables/staged-reads.ts';
 import { parseStored } from './load-pdus.ts';
 import { inOrderOfComing } from './order-of-coming.ts';
 
@@ -28,6 +29,8 @@ export interface Given {
   readonly unproven: ReadonlyMap<EventId, Refusal<AuthRule>>;
   /** Of events of the batch that were missed, and whose senders chose their ids: what builds on them already. */
   readonly below: ReadonlyMap<EventId, ReadonlySet<EventId>>;
+  /** Where senders choose ids, what waits for a turn, or for others, before the events of the batch: its prev events, by event. */
+  readonly waiting: ReadonlyMap<EventId, readonly EventId[]>;
   /** Events of the batch that were missed. */
   readonly gaps: ReadonlyMap<EventId, 'open' | 'given-up'>;
   /** A join of ours, which a resident took, and nothing else. */
@@ -51,10 +54,12 @@ export async function readGiven(
   const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
   const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);
   const missed = rules.eventIdFormat === 'given' ? [...wanted].filter((id) => parents.get(id)?.isAnchor === true) : [];
+  const lacking = events.flatMap(({ prevEvents }) => prevEvents.filter((id) => !parents.has(id) && !wanted.has(id)));
   return {
     events,
     parents,
     below: await readBelow(sql, roomId, missed),
+    waiting: rules.eventIdFormat === 'given' ? await readWaitingBefore(sql, roomId, lacking) : new Map(),
     authEvents: new Map(judged.map(({ eventId }) => [eventId, pdus.get(eventId) as Pdu])),
     rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
     authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),

@@ -163,6 +163,51 @@ export async function readMissingParents(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
+/** Those of `eventIds` that came since the stay of now began: they have a place in the timeline, or wait for one and passed checks 1 to 3. */
+export async function readOfStay(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Set<EventId>> {
+  if (eventIds.length === 0) return new Set();
+  const rows = await sql.query<{ eventId: EventId }>(
+    `SELECT e.event_id AS "eventId" FROM event_states e JOIN rooms r ON r.room_id = e.room_id AND r.epoch = e.epoch
+      WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[])
+     UNION ALL
+     SELECT s.event_id FROM staged_pdus s JOIN pdus p ON p.event_id = s.event_id AND p.room_id = s.room_id
+      WHERE s.room_id = $1 AND s.event_id = ANY ($2::text[]) AND s.dropped_at IS NULL`,
+    [roomId, eventIds],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
+}
+
+/** What is looked at of what waits: two events that cite each other are a cycle already. */
+const WAITING_BEFORE_MAX = 1_000;
+
+/** Of the events that wait for their turn or others, those that `eventIds` and what waits before them lead to, with their prev events. */
+export async function readWaitingBefore(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+): Promise<ReadonlyMap<EventId, readonly EventId[]>> {
+  if (eventIds.length === 0) return new Map();
+  const rows = await sql.query<{ eventId: EventId; prevEvents: readonly EventId[] }>(
+    `WITH RECURSIVE before (event_id, prev_events) AS (
+       SELECT w.* FROM unnest($2::text[]) AS given(event_id) CROSS JOIN LATERAL (${waiting('given.event_id')}) AS w
+       UNION
+       SELECT w.* FROM before b CROSS JOIN LATERAL unnest(b.prev_events) AS cited(event_id)
+         CROSS JOIN LATERAL (${waiting('cited.event_id')}) AS w
+     )
+     SELECT event_id AS "eventId", prev_events AS "prevEvents" FROM before LIMIT $3`,
+    [roomId, eventIds, WAITING_BEFORE_MAX],
+  );
+  return new Map(rows.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
+}
+
+/** Stored, so that it says itself what it cites. */
+function waiting(eventId: string): string {
+  return `SELECT p.event_id, p.prev_events FROM pdus p
+           WHERE p.room_id = $1 AND p.event_id = ${eventId}
+             AND EXISTS (SELECT FROM staged_pdus s
+                          WHERE s.room_id = $1 AND s.event_id = p.event_id AND s.dropped_at IS NULL) OFFSET 0`;
+}
+
 /** Copies of events that were of no use so far. */
 export interface UselessCopies {
   /** Events that the server asked about gave us already: a copy that waits, or one that was given up; good ones that wait, or have their place. */

@@ -2,6 +2,7 @@
 import { afterAll, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
+import { stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { openTestStore } from '../../support/postgres.ts';
 import { ADMIN, PartialRoom, message } from '../resync/partial-room.ts';
@@ -35,6 +36,26 @@ test.each(['1', '2'])(
     expect(await room.push(said('after', 'third'))).toMatchObject([{ verdict: 'accepted' }]);
     // Over an event that is refused as its own ancestor nothing is reached.
     expect(await room.extremities()).toEqual([room.id('after'), room.id('join')].sort());
+  },
+);
+
+test.each(['1', '2'])(
+  'that come one turn after the other are refused when the last of them does, in version %s',
+  async (version) => {
+    const room = await wholeRoom(version);
+    const waits = async (name: string): Promise<void> => {
+      const staged = { roomId: room.roomId, eventId: room.id(name), raw: Buffer.from('{}'), waitsFor: [] };
+      await stagePdus(store, THERE, [staged]);
+    };
+    expect(await room.push(said('first', 'join', 'second'))).toMatchObject([{ outcome: 'waits' }]);
+    await waits('first');
+    expect(await room.push(said('second', 'third'))).toMatchObject([{ outcome: 'waits' }]);
+    await waits('second');
+    expect(await room.push(said('third', 'first'))).toMatchObject([{ outcome: 'admitted', verdict: 'rejected' }]);
+    expect(await room.event('third')).toMatchObject(REFUSED);
+    const pushed = await room.push(said('second', 'third'), said('first', 'join', 'second'));
+    expect(pushed.map((admission) => admission.outcome)).toEqual(['admitted', 'admitted']);
+    expect(await room.push(said('after', 'first'))).toMatchObject([{ verdict: 'accepted' }]);
   },
 );
 
