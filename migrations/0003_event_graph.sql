@@ -15,7 +15,6 @@ CREATE TABLE "anchors" (
 	CONSTRAINT "anchors_room_id_event_id_pk" PRIMARY KEY("room_id","event_id")
 );
 --> statement-breakpoint
-ALTER TABLE "event_states" ADD COLUMN "auth_depth" integer;--> statement-breakpoint
 CREATE INDEX "anchors_partial" ON "anchors" USING btree ("room_id") WHERE partial;--> statement-breakpoint
 -- By hand: until now an outlier that was not refused counted as accepted. What is in the timeline has its verdict there.
 INSERT INTO "outlier_verdicts" ("event_nid", "verdict", "rule", "reason")
@@ -33,5 +32,6 @@ SELECT s."room_id", f.event_id, s."epoch", e."state_before", true
   JOIN "event_states" e ON e."room_id" = s."room_id" AND e."event_id" = s."state" ->> 'joinEventId'
  CROSS JOIN json_array_elements_text(s."state" -> 'fetchAt') AS f(event_id)
 ON CONFLICT DO NOTHING;--> statement-breakpoint
+ALTER TABLE "event_states" ADD COLUMN "auth_depth" integer;--> statement-breakpoint
 ALTER TABLE "pdus" DROP COLUMN "rejected_rule";--> statement-breakpoint
 ALTER TABLE "pdus" DROP COLUMN "rejected_reason";

@@ -1,2 +1,4 @@
 -- min_compatible: 16
-CREATE INDEX "journal_of_joins" ON "journal" USING btree ("room_id","epoch") WHERE type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned', 'JoinRejected', 'JoinRestored');
+-- outside a transaction
+DROP INDEX CONCURRENTLY IF EXISTS "journal_of_joins";--> statement-breakpoint
+CREATE INDEX CONCURRENTLY "journal_of_joins" ON "journal" USING btree ("room_id","epoch") WHERE type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned', 'JoinRejected', 'JoinRestored');

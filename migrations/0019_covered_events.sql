@@ -1,5 +1,6 @@
 -- min_compatible: 19
-ALTER TABLE "event_states" ADD COLUMN "covered" boolean DEFAULT false NOT NULL;
+-- outside a transaction
+ALTER TABLE "event_states" ADD COLUMN IF NOT EXISTS "covered" boolean DEFAULT false NOT NULL;
 --> statement-breakpoint
 UPDATE "event_states" e SET "covered" = true
   FROM (

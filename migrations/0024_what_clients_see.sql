@@ -1,5 +1,6 @@
 -- Programs from before write no row that clients are shown by: they have no clients, and end before this runs.
-CREATE TABLE "current_states" (
+-- outside a transaction
+CREATE TABLE IF NOT EXISTS "current_states" (
 	"room_id" text NOT NULL,
 	"position" bigint NOT NULL,
 	"state" "bytea" NOT NULL,
@@ -7,14 +8,14 @@ CREATE TABLE "current_states" (
 	CONSTRAINT "current_states_room_id_position_pk" PRIMARY KEY("room_id","position")
 );
 --> statement-breakpoint
-CREATE TABLE "former_members" (
+CREATE TABLE IF NOT EXISTS "former_members" (
 	"room_id" text NOT NULL,
 	"user_id" text NOT NULL,
 	CONSTRAINT "former_members_user_id_room_id_pk" PRIMARY KEY("user_id","room_id")
 );
 --> statement-breakpoint
-ALTER TABLE "event_states" ADD COLUMN "shown_at" bigint;--> statement-breakpoint
-ALTER TABLE "rooms" ADD COLUMN "invited" integer;--> statement-breakpoint
+ALTER TABLE "event_states" ADD COLUMN IF NOT EXISTS "shown_at" bigint;--> statement-breakpoint
+ALTER TABLE "rooms" ADD COLUMN IF NOT EXISTS "invited" integer;--> statement-breakpoint
 UPDATE "event_states" SET "shown_at" = "position" WHERE "verdict" = 'accepted' AND NOT "soft_failed";--> statement-breakpoint
 UPDATE "event_states" e SET "shown_at" = f."position"
   FROM (
@@ -46,5 +47,7 @@ WITH said AS (
 )
 SELECT c."room_id", c."position", decode(c."state", 'hex'), c."partial" FROM changed c
   JOIN "snapshot_chunks" s ON s."room_id" = c."room_id" AND s."hash" = decode(c."state", 'hex') AND s."condemned_at" IS NULL
- WHERE c."state" IS DISTINCT FROM c."state_before" OR c."partial" <> c."partial_before";--> statement-breakpoint
-CREATE INDEX "event_states_by_shown_at" ON "event_states" USING btree ("room_id","shown_at") WHERE shown_at IS NOT NULL;
+ WHERE c."state" IS DISTINCT FROM c."state_before" OR c."partial" <> c."partial_before"
+ON CONFLICT DO NOTHING;--> statement-breakpoint
+DROP INDEX CONCURRENTLY IF EXISTS "event_states_by_shown_at";--> statement-breakpoint
+CREATE INDEX CONCURRENTLY "event_states_by_shown_at" ON "event_states" USING btree ("room_id","shown_at") WHERE shown_at IS NOT NULL;
