@@ -7,6 +7,10 @@
  * has. Senders may leave our whole server alone for minutes then, so it is told so for what it sent itself only: a room's share is
  * divided evenly between the servers of which events wait there, once it is used up, and whoever has less than his part is taken in,
  * however many others have. Those that are not believed to be in the room have a share of their own, since names are free.
+ *
+ * What a transaction holds of other rooms waits with it. An error for the one PDU would lose that for good, since senders do not repeat
+ * a transaction that was answered; to take the others in and say 429 all the same would spare them nothing, since it is the sender's
+ * queue that stands still, and would have each repetition stored and judged once more. So before a 429 nothing is stored.
  */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
