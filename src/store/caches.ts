@@ -22,6 +22,8 @@ export interface Caches {
   readonly stateKeys: LRUCache<string, TrieKey>;
   readonly authEvents: AuthEventCache;
   readonly resolutions: ResolutionCache;
+  /** What is resolved for longer than anybody waits for it, by its `resolutionName`: one at a time. */
+  readonly longResolution: { name: string | null };
   /** By the name of what was to be resolved (`resolutionName`): in how many places the states differ, as far as counted. */
   readonly tooLarge: LRUCache<string, number>;
 }
@@ -36,6 +38,7 @@ export function createCaches(): Caches {
     }),
     authEvents: new AuthEventCache(),
     resolutions: new ResolutionCache(),
+    longResolution: { name: null },
     tooLarge: new LRUCache({ max: TOO_LARGE_MAX, ttl: TOO_LARGE_MS_MAX }),
   };
 }

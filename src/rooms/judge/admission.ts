@@ -25,5 +25,7 @@ export type Admission =
   | { readonly outcome: 'left' }
   /** Nobody of us is in the room any more. */
   | { readonly outcome: 'not-there' }
+  /** A state that it needs is still being worked out (resolve-in-time.ts). */
+  | { readonly outcome: 'unresolved'; readonly reason: string }
   /** A state that it needs is too much to work out; our own limit, so nothing is concluded from it. */
   | { readonly outcome: 'too-large'; readonly reason: string };

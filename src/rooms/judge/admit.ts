@@ -13,6 +13,8 @@ import { type RoomsContext } from '../context.ts';
 import { ringRoom } from '../ring.ts';
 import { type Admission } from './admission.ts';
 import { appendTakenIn } from './append-taken-in.ts';
+import { resolveWithin } from './resolve-in-time.ts';
+import { resolveSnapshots } from './resolve.ts';
 import { type PreparedAdmission, prepareAdmission } from './prepare-admission.ts';
 
 /** Events of one call. */
@@ -24,7 +26,10 @@ export interface AdmitOptions {
   readonly signal?: AbortSignal;
   /** Who gave us which of the events; for people. */
   readonly receipts?: ReadonlyMap<EventId, Receipt>;
-  /** No further event is begun after so many milliseconds, but for one each time; absent: all are judged. */
+  /**
+   * No further event is begun after so many milliseconds, but for one each time, and no states are waited for that take longer to resolve;
+   * absent: all are judged.
+   */
   readonly msMax?: number;
 }
 
@@ -47,13 +52,14 @@ export async function admitEvents(
   const { store, clock } = context;
   const until = clock.now() + msMax;
   const isOver = (): boolean => clock.now() >= until;
+  const resolve = Number.isFinite(msMax) ? resolveWithin(msMax) : resolveSnapshots;
   invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
   for (let i = 0; i < PREPARED_MAX; i += 1) {
     signal?.throwIfAborted();
     const room = await readStanding(store, roomId);
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
     if (!room.isAnybodyIn) return noneOf(eventIds);
-    const prepared = await prepareAdmission(store, room, eventIds, { isOver });
+    const prepared = await prepareAdmission(store, room, eventIds, { isOver, resolve });
     const appended = await appendPrepared(store, clock, room, journalOf(prepared, clock, receipts));
     if (appended === undefined) continue;
     // An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that.

@@ -29,7 +29,9 @@ import { type BatchState, BatchStates, type PartiallyJudged } from './batch-stat
 import { GuessedStates } from './guessed-states.ts';
 import { rulesOfJoined } from './load-pdus.ts';
 import { type Given, readGiven } from './read-given.ts';
-import { ResolutionTooLarge } from './resolve.ts';
+import { ResolutionTakesLong } from './resolve-in-time.ts';
+import { type resolveInSteps } from './resolve-in-steps.ts';
+import { ResolutionTooLarge, resolveSnapshots } from './resolve.ts';
 
 /** Events that a verdict names as what it was made by: an event may cite ten, and in version 12 the create event comes on top. */
 const AUTH_STATE_MAX = 12;
@@ -46,6 +48,7 @@ const JUDGED_A_TURN = 25;
 interface AboutAdmission {
   readonly join?: { readonly anchors: readonly Parent[] };
   readonly isOver?: () => boolean;
+  readonly resolve?: typeof resolveInSteps;
 }
 
 export interface PreparedAdmission {
@@ -62,20 +65,23 @@ export interface PreparedAdmission {
  * @param about.join of a join of ours: parents that become anchors with it, in the place of what is known of them. Check 6, for
  *   which the sender's server answers, is not made then.
  * @param about.isOver whether the time for it is over: all but the first one may be left then, undecided
+ * @param about.resolve how the states before events are resolved; absent: `resolveSnapshots`
  */
 export async function prepareAdmission(
   sql: Sql,
   room: RoomStanding,
   eventIds: readonly EventId[],
-  { join, isOver = () => false }: AboutAdmission = {},
+  { join, isOver = () => false, resolve = resolveSnapshots }: AboutAdmission = {},
 ): Promise<PreparedAdmission> {
   const rules = rulesOfJoined(room.roomVersion);
   const given = await readGiven(sql, room, rules, eventIds);
-  if (join === undefined) return new Batch(sql, room, rules, given).prepare(isOver);
+  if (join === undefined) return new Batch(sql, room, rules, given, resolve).prepare(isOver);
   const parents = new Map(given.parents);
   eventIds.forEach((eventId) => parents.delete(eventId));
   join.anchors.forEach((anchor) => parents.set(anchor.eventId, anchor));
-  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents, isJoin: true }).prepare(isOver);
+  return new Batch(sql, { ...room, partial: true }, rules, { ...given, parents, isJoin: true }, resolve).prepare(
+    isOver,
+  );
 }
 
 class Batch {
@@ -92,12 +98,12 @@ class Batch {
   /** Events that have not had their turn. */
   #remaining: readonly Pdu[];
 
-  constructor(sql: Sql, room: RoomStanding, rules: RoomVersionRules, given: Given) {
+  constructor(sql: Sql, room: RoomStanding, rules: RoomVersionRules, given: Given, resolve: typeof resolveInSteps) {
     this.#sql = sql;
     this.#room = room;
     this.#rules = rules;
     this.#given = given;
-    this.#states = new BatchStates(sql, room.roomId, rules);
+    this.#states = new BatchStates(sql, room.roomId, rules, resolve);
     this.#ends = new BatchEnds(sql, room, given, { states: this.#states, judged: this.#judged });
     this.#remaining = given.events;
   }
@@ -131,6 +137,7 @@ class Batch {
     try {
       return await this.#judge(event);
     } catch (error) {
+      if (error instanceof ResolutionTakesLong) return { outcome: 'unresolved', reason: error.message };
       if (!(error instanceof ResolutionTooLarge)) throw error;
       return { outcome: 'too-large', reason: error.message };
     }

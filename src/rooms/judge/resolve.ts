@@ -52,23 +52,55 @@ export async function resolveSnapshots(
   rules: RoomVersionRules,
   snapshots: readonly SnapshotId[],
 ): Promise<SnapshotId> {
-  const distinct = [...new Set(snapshots)].sort();
+  const distinct = distinctOf(snapshots);
+  return (await knownOutcome(sql, roomId, distinct)) ?? resolveDistinct(sql, roomId, rules, distinct, () => false);
+}
+
+/** As resolutions are named by them. */
+export function distinctOf(snapshots: readonly SnapshotId[]): SnapshotId[] {
+  return [...new Set(snapshots)].sort();
+}
+
+/**
+ * What is known without resolving anything; `undefined`: nothing.
+ *
+ * @throws ResolutionTooLarge
+ */
+export async function knownOutcome(
+  sql: Sql,
+  roomId: RoomId,
+  distinct: readonly SnapshotId[],
+): Promise<SnapshotId | undefined> {
   const [only, ...others] = distinct;
   if (only === undefined) return createSnapshot(sql, roomId, []);
   if (others.length === 0) return only;
   if (distinct.length > STATES_MAX) throw new ResolutionTooLarge(distinct.length, 0);
-
-  const name = resolutionName(roomId, distinct);
-  const places = sql.caches.tooLarge.get(name);
+  const places = sql.caches.tooLarge.get(resolutionName(roomId, distinct));
   if (places !== undefined) throw new ResolutionTooLarge(distinct.length, places);
   const known = sql.caches.resolutions.get(roomId, distinct);
-  if (known !== undefined && (await stillHolds(sql, roomId, known))) return known.snapshot;
+  return known !== undefined && (await stillHolds(sql, roomId, known)) ? known.snapshot : undefined;
+}
+
+/**
+ * Resolves, whatever is known already.
+ *
+ * @param isStopped asked between its parts: whether nobody wants it any more
+ * @throws ResolutionTooLarge; Stopped
+ */
+export async function resolveDistinct(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  distinct: readonly SnapshotId[],
+  isStopped: () => boolean,
+): Promise<SnapshotId> {
+  const name = resolutionName(roomId, distinct);
   const compared = await compareSnapshots(sql, roomId, distinct, LIMITS);
   if (compared.tooDifferent) throw tooLarge(sql, name, distinct.length, compared.conflicts.length);
   const { conflicts } = compared;
 
   const events = new JudgedEvents(sql, roomId, rules, EVENTS_MAX);
-  const resolved = await resolveStored(events, distinct, conflicts).catch((error: unknown) => {
+  const resolved = await resolveStored(events, distinct, conflicts, isStopped).catch((error: unknown) => {
     throw error instanceof TooManyEvents ? tooLarge(sql, name, distinct.length, conflicts.length) : error;
   });
   const { base, changes } = asChange(distinct, conflicts, resolved, events);

@@ -17,11 +17,21 @@ import { lookUpPlaces, readEntries } from '../../store/snapshots/snapshots-in-nu
 import { readStateKeys } from '../../store/snapshots/state-keys.ts';
 import { type JudgedEvents } from './judged-events.ts';
 
-/** What comes to stand at the places of `conflicts`, in which `snapshots` differ, and at places that no state has. */
+/** It was told to stop between its parts. */
+export class Stopped extends Error {
+  override readonly name = 'Stopped';
+}
+
+/**
+ * What comes to stand at the places of `conflicts`, in which `snapshots` differ, and at places that no state has.
+ *
+ * @throws Stopped when `isStopped` says so
+ */
 export async function resolveStored(
   events: JudgedEvents,
   snapshots: readonly SnapshotId[],
   conflicts: readonly TrieConflict[],
+  isStopped: () => boolean,
 ): Promise<StateMap> {
   const [base] = snapshots;
   invariant(base !== undefined, 'there are states to resolve');
@@ -44,15 +54,17 @@ export async function resolveStored(
   }
   const rest = new Rest(events, base, new Set(conflicts.map(({ key }) => key)));
   for (;;) {
-    const resolved = await byTurns(resolveConflicts({ conflicted, ...rest.forResolution() }, events.forResolution()));
+    const parts = resolveConflicts({ conflicted, ...rest.forResolution() }, events.forResolution());
+    const resolved = await byTurns(parts, isStopped);
     if (!(await rest.load())) return resolved;
     await turn();
   }
 }
 
 /** Runs a computation, and whatever else waits for this thread between its parts. */
-async function byTurns<T>(parts: InParts<T>): Promise<T> {
+async function byTurns<T>(parts: InParts<T>, isStopped: () => boolean): Promise<T> {
   for (;;) {
+    if (isStopped()) throw new Stopped('nobody waits for this resolution');
     const { done, value } = parts.next();
     if (done === true) return value;
     await turn();

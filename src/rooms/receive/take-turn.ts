@@ -271,12 +271,13 @@ class Turn {
           errand?.lacksAuthEvents.push({ eventId: row.eventId, missingAuthEvents });
           break;
         }
+        case 'unresolved':
         case 'too-large':
           // Our own limit, by which nothing is given up, nor what follows: it waits for itself, and is tried again as the states
-          // before it may have changed. While they are the same that costs next to nothing (src/rooms/judge/resolve.ts).
+          // before it may have changed, or be at hand. While they are the same that costs next to nothing (src/rooms/judge/resolve.ts).
           this.#aside.push({
             nid: row.nid,
-            reason: `${TOO_LARGE}: ${admission.reason}`,
+            reason: admission.outcome === 'too-large' ? `${TOO_LARGE}: ${admission.reason}` : admission.reason,
             waitsFor: [row.eventId],
             delayMs: restAt(row.ageMs),
           });

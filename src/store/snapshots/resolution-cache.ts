@@ -3,8 +3,8 @@ import { LRUCache } from 'lru-cache';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 
-/** Verdicts that entries rest on, of all entries together: some 20 MB. */
-const VERDICTS_MAX = 200_000;
+/** Verdicts that entries rest on, of all entries together: some 40 MB. More than the largest resolution has (src/rooms/judge/resolve.ts). */
+const VERDICTS_MAX = 400_000;
 
 /**
  * An outcome, and what was known of the events it was made from. It is the outcome for as long as this is so, and as long as

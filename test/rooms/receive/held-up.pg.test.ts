@@ -165,19 +165,48 @@ test('one made-up parent that others have seen the state at holds up a room no l
   await giveUpGap(madeUp, 'nobody has it');
 });
 
+/** A message that builds on two states that differ, one that builds on it, and the states. */
+async function openFork(here: Awaited<ReturnType<typeof openWholeRoom>>) {
+  const { room } = here;
+  const base = room.last;
+  const all = ['one', 'between', 'other'].map((topic) =>
+    room.say(ALICE, 'm.room.topic', { topic }, { stateKey: '', prev: [base] }),
+  );
+  await here.push(A, all);
+  // Of all three the room's state is resolved, and of the first two it was.
+  const sides = [all[0]!, all[2]!];
+  await here.taken(...all);
+  const states = (await here.taken(...sides)).map(({ stateAfter }) => stateAfter).sort();
+  const wide = room.message(ALICE, 'both', sides);
+  return { states, wide, after: room.message(ALICE, 'after', [wide]) };
+}
+
+test('an event whose states are still being resolved waits, and what follows it, and the room goes on', async () => {
+  const here = await openWholeRoom();
+  const { room } = here;
+  const { states, wide, after } = await openFork(here);
+  // As a process is that is at it.
+  store.caches.longResolution.name = resolutionName(room.roomId, states);
+  await here.push(A, [wide, after]);
+  const waiting = async () =>
+    (await readWaiting(store, room.roomId, 10)).map(({ eventId, reason }) => [eventId, reason]);
+  await expect.poll(waiting, { timeout: 10_000 }).toEqual([
+    [wide, 'its states are still being resolved'],
+    [after, `waits for ${wide}`],
+  ]);
+  const beside = room.message(BOB, 'beside', [room.prevOf(wide)[0]!]);
+  await here.push(B, [beside]);
+  await here.taken(beside);
+  store.caches.longResolution.name = null;
+  await here.taken(wide, after);
+});
+
 test('an event that is too much to resolve waits, and what follows it, for days, until the states are others or a new process is', async () => {
   const here = await openWholeRoom();
   const { room } = here;
-  const base = room.last;
-  const sides = ['one', 'other'].map((topic) =>
-    room.say(ALICE, 'm.room.topic', { topic }, { stateKey: '', prev: [base] }),
-  );
-  await here.push(A, sides);
-  const states = (await here.taken(...sides)).map(({ stateAfter }) => stateAfter).sort();
+  const { states, wide, after } = await openFork(here);
   // As a process is that has found out before.
   store.caches.tooLarge.set(resolutionName(room.roomId, states), 2_000_001);
-  const wide = room.message(ALICE, 'both', sides);
-  const after = room.message(ALICE, 'after', [wide]);
   await here.push(A, [wide, after]);
   const waiting = async () =>
     (await readWaiting(store, room.roomId, 10)).map(({ eventId, reason }) => [eventId, reason]);

@@ -1,0 +1,59 @@
+/**
+ * Resolution for which a room's turn waits: not for long. Two states of a big room that have little in common, which whoever cites the
+ * event that the room began with can have made, take a minute. What is not had in time goes on beside the turn, one such resolution of a
+ * process at a time, and is at hand when it is asked for again.
+ */
+import { type RoomId } from '../../matrix/identifiers.ts';
+import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { onAbort } from '../../on-abort.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { resolutionName } from '../../store/snapshots/resolution-cache.ts';
+import { distinctOf, knownOutcome, resolveDistinct } from './resolve.ts';
+
+/** It goes on, or another one does: to be asked for again. Nothing is concluded from it. */
+export class ResolutionTakesLong extends Error {
+  override readonly name = 'ResolutionTakesLong';
+}
+
+/** As `resolveSnapshots`, within about `msMax` milliseconds. Not for a transaction, which what goes on would outlive. */
+export function resolveWithin(msMax: number) {
+  /** @throws ResolutionTooLarge; ResolutionTakesLong */
+  return async (
+    sql: Sql,
+    roomId: RoomId,
+    rules: RoomVersionRules,
+    snapshots: readonly SnapshotId[],
+  ): Promise<SnapshotId> => {
+    const distinct = distinctOf(snapshots);
+    const known = await knownOutcome(sql, roomId, distinct);
+    if (known !== undefined) return known;
+    const name = resolutionName(roomId, distinct);
+    const { longResolution } = sql.caches;
+    if (longResolution.name === name) throw new ResolutionTakesLong('its states are still being resolved');
+
+    let isStopped = false;
+    const resolving = resolveDistinct(sql, roomId, rules, distinct, () => isStopped);
+    let forget: () => void = () => undefined;
+    const late = new Promise<undefined>((resolve) => {
+      forget = onAbort(AbortSignal.timeout(msMax), () => resolve(undefined));
+    });
+    try {
+      const resolved = await Promise.race([resolving, late]);
+      if (resolved !== undefined) return resolved;
+    } finally {
+      forget();
+    }
+    isStopped = longResolution.name !== null;
+    if (!isStopped) longResolution.name = name;
+    // Whoever asks again is told how it ends.
+    void resolving
+      .catch(() => undefined)
+      .finally(() => {
+        if (!isStopped) longResolution.name = null;
+      });
+    throw new ResolutionTakesLong(
+      isStopped ? 'the states of another event are being resolved' : 'its states take long to resolve',
+    );
+  };
+}
