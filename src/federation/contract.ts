@@ -93,7 +93,6 @@ export interface MissingEventsQuery {
   readonly latestEvents: readonly EventId[];
   /** At most this many are wanted; more than this many are never returned. */
   readonly limit: number;
-  readonly minDepth: number;
 }
 
 /** One key asked of a notary. `keyId` absent: every key of the server. */

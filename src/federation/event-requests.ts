@@ -64,7 +64,6 @@ export function eventRequests(requests: Requests): EventRequests {
         earliest_events: query.earliestEvents,
         latest_events: query.latestEvents,
         limit: query.limit,
-        min_depth: query.minDepth,
       };
       const uri = path`/_matrix/federation/v1/get_missing_events/${roomId}`;
       const ask = { method: 'POST', uri, content } as const;

@@ -487,10 +487,10 @@ test('an event and missing events come as the bytes received', async () => {
   );
   const client = await testClient();
   expect(Buffer.from(await client.event(server.name, eventId, options)).toString('utf8')).toBe(raw);
-  const query = { earliestEvents: [], latestEvents: [eventId], limit: 2, minDepth: 3 };
+  const query = { earliestEvents: [], latestEvents: [eventId], limit: 2 };
   const events = await client.getMissingEvents(server.name, roomId, query, options);
   expect(events.map((event) => Buffer.from(event).toString('utf8'))).toEqual([raw, '{}']);
-  expect(server.received[1]?.body).toBe('{"earliest_events":[],"latest_events":["$event/1"],"limit":2,"min_depth":3}');
+  expect(server.received[1]?.body).toBe('{"earliest_events":[],"latest_events":["$event/1"],"limit":2}');
 });
 
 test('no event, or two, where one was asked for, is malformed', async () => {
@@ -536,7 +536,7 @@ test('an endless answer about missing events is left when there are as many as w
     more();
   });
   const client = await testClient({ limits: { responseBytesMax: 10_000_000, stateBytesMax: 1 } });
-  const query = { earliestEvents: [], latestEvents: [eventId], limit: 10, minDepth: 0 };
+  const query = { earliestEvents: [], latestEvents: [eventId], limit: 10 };
   expect(await client.getMissingEvents(server.name, roomId, query, options)).toHaveLength(10);
   const ofFew = await testClient({ limits: { responseBytesMax: 1000, stateBytesMax: 1 } });
   const many = { ...query, limit: 1_000_000 };

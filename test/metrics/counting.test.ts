@@ -128,7 +128,7 @@ test('single events, missing events and auth chains count as fetched too', async
     }),
   );
   await client.event(there, event, { signal: untouched });
-  const query = { earliestEvents: [], latestEvents: [], limit: 10, minDepth: 0 };
+  const query = { earliestEvents: [], latestEvents: [], limit: 10 };
   await client.getMissingEvents(there, room, query, { signal: untouched });
   await client.eventAuth(there, room, event, { signal: untouched });
   expect(await nonZero(metrics, 'rejoinder_fetched_')).toEqual({

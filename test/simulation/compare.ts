@@ -116,7 +116,8 @@ class Comparing {
 
   /**
    * What was pushed or given, but for what nobody can take, and for what lies before a join that began a stay: where
-   * that had no place by then, it is history. It counts, as what came while nobody of ours was in, if we took it in.
+   * that had no place by then, it is history. It counts, as what came while nobody of ours was in, if we took it in. So does what was
+   * given and claims to lie below our joins: who has no more of it than what it builds on cannot always tell it from history.
    */
   async #findDelivered(): Promise<void> {
     const { world, residents, pushed, unsure } = this.#play;
@@ -129,7 +130,9 @@ class Comparing {
     if (first === undefined) return;
     const ids = [...pushed, ...residents.given].filter((id) => !world.unusable.has(id));
     const held = await readEventStates(this.#store, world.roomId, ids);
-    const isSure = (id: EventId): boolean => !unsure.has(id) && !isBefore(id);
+    const depth = Math.max(...stays.map(({ eventId }) => Number(world.events.get(eventId)?.depth)));
+    const isLow = (id: EventId): boolean => !pushed.has(id) && Number(world.events.get(id)?.depth) < depth;
+    const isSure = (id: EventId): boolean => !unsure.has(id) && !isBefore(id) && !isLow(id);
     for (const eventId of await this.#said()) this.delivered.add(eventId);
     for (const eventId of [...joins, ...ids]) {
       if (joins.includes(eventId) || isSure(eventId) || held.has(eventId)) this.delivered.add(eventId);

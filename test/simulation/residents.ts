@@ -186,16 +186,14 @@ export class Residents {
   }
 
   /** Breadth first back from the latest, the oldest first in the answer. */
-  #missing({ earliestEvents, latestEvents, limit, minDepth }: MissingEventsQuery): EventId[] {
+  #missing({ earliestEvents, latestEvents, limit }: MissingEventsQuery): EventId[] {
     const world = this.#world;
     const seen = new Set<EventId>([...earliestEvents, ...latestEvents]);
     const found: EventId[] = [];
     let front: readonly EventId[] = latestEvents;
     while (front.length > 0 && found.length < limit) {
       const parents = front.flatMap((id) => world.events.get(id)?.prevEvents ?? []);
-      const next = [...new Set(parents)].filter(
-        (id) => !seen.has(id) && Number(world.events.get(id)?.depth ?? -1) >= minDepth,
-      );
+      const next = [...new Set(parents)].filter((id) => !seen.has(id) && world.events.has(id));
       for (const id of next) seen.add(id);
       found.push(...next);
       front = next;

@@ -302,7 +302,7 @@ describe('state', () => {
     const gap = await joiner.client.getMissingEvents(
       server,
       roomId,
-      { earliestEvents: [], latestEvents: [said!], limit: 2, minDepth: 0 },
+      { earliestEvents: [], latestEvents: [said!], limit: 2 },
       options,
     );
     // Oldest first: the join is what the message stands on.

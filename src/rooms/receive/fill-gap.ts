@@ -6,11 +6,12 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#post_matrixfederationv1get_missing_eventsroomid
  */
 import { PREV_EVENTS_MAX } from '../../matrix/event-format.ts';
+import { type MissingEventsQuery } from '../../federation/contract.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { readOpenGaps } from '../../store/events/gaps.ts';
-import { readPdus } from '../../store/events/pdus.ts';
+import { readFollowing, readPdus } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type GapBounds, lockRoom, readGapBounds, readRoom } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
@@ -45,6 +46,14 @@ interface Node {
   readonly prevEvents: readonly EventId[];
 }
 
+/** What is known of the events before those that lack something. */
+interface Walk extends LackingEvents, GapBounds {
+  /** The lacking events, and what was given and taken of what lies before them. */
+  readonly graph: Map<EventId, Node>;
+  /** What the server that is asked gave, and may lie before our join. */
+  readonly early: Map<EventId, Offered>;
+}
+
 /** `done`: something came of it, events that are staged now or gaps that are open. `no-place`: there are gaps enough already. */
 export type Filled = 'done' | 'nothing' | 'no-place';
 
@@ -56,16 +65,18 @@ export async function fillGap(context: RoomsContext, lacking: LackingEvents, ask
   const events = await readPdus(context.store, roomId, eventIds);
   const servers = await whomToAsk(context, room, { name: origin, isIn: isOriginIn }, asking);
   const graph = new Map<EventId, Node>(events.map((event) => [event.eventId, event]));
-  const walk = { ...lacking, graph, ...(await readGapBounds(context.store, roomId, PREV_EVENTS_MAX)) };
+  const bounds = await readGapBounds(context.store, roomId, PREV_EVENTS_MAX);
   let rounds = 0;
   let found = 0;
   for (const server of servers) {
+    const walk: Walk = { ...lacking, ...bounds, graph, early: new Map() };
     for (; rounds < ROUNDS_MAX; rounds++) {
       const missing = await missingOf(context, lacking, graph);
       if (missing.length === 0) return 'done';
+      const seen = walk.early.size;
       const came = await askForMissing(context, walk, server, missing, asking);
-      if (came === 0) break;
       found += came;
+      if (came === 0 && walk.early.size === seen) break;
     }
   }
   const missing = await missingOf(context, lacking, graph);
@@ -93,48 +104,92 @@ async function missingOf(
 /** One request for what lies before the graph; what comes of it is staged and in the graph. Gives how many events. */
 async function askForMissing(
   context: RoomsContext,
-  walk: LackingEvents & GapBounds & { readonly graph: Map<EventId, Node> },
+  walk: Walk,
   server: ServerName,
   missing: readonly EventId[],
   { ask, spending }: Asking,
 ): Promise<number> {
-  const { roomId, rules, graph, extremities, joinDepth: minDepth } = walk;
-  const wanted = new Set(missing);
-  const latestEvents = [...graph.values()]
-    .filter(({ prevEvents }) => prevEvents.some((eventId) => wanted.has(eventId)))
-    .map(({ eventId }) => eventId)
-    .slice(0, ASKED_AT_A_TIME);
-  const query = { earliestEvents: extremities, latestEvents, limit: ASKED_AT_A_TIME, minDepth };
+  const { roomId, rules, graph, early } = walk;
+  const { latestEvents, earliestEvents } = await whereToAsk(context, walk, missing);
+  if (latestEvents.length === 0) return 0;
+  // By no depth: senders choose it, and what follows an event that claims to be the first would be hidden.
+  const query = { earliestEvents, latestEvents, limit: ASKED_AT_A_TIME };
   const raws = await ask(server, (options) => context.federation.getMissingEvents(server, roomId, query, options));
   if (raws === undefined) return 0;
   const { offered } = await screenAnswer(context, { roomId, rules, raws, capReferences: true }, spending);
-  // What nobody asked for is left: only what the graph cites, from there on backwards, what stands at an open gap among it. What lies
-  // before our join is history, whatever its server says: the state at its edge says all of it that counts.
-  const taken: Offered[] = [];
-  // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again, nor would one
-  // that is signed the same, nor one of what has its place: what lies behind such an event counts all the same.
-  const copies = await readUselessCopies(context.store, roomId, server, [...offered.keys()]);
-  const useless = await uselessOf(context, { roomId, rules, copies, offered }, spending);
-  const seen = new Set(graph.keys());
-  const toLook = [...graph.values()].flatMap(({ prevEvents }) => prevEvents);
+  // What nobody asked for is left: only what the graph cites, from there on backwards, what stands at an open gap among it.
+  const reached = new Map(early);
+  const toLook = [...graph.values(), ...early.values()].flatMap(({ prevEvents }) => prevEvents);
   for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
     const event = offered.get(eventId);
-    if (event === undefined || seen.has(eventId) || event.depth < minDepth || event.prevEvents.length === 0) continue;
-    seen.add(eventId);
+    if (event === undefined || graph.has(eventId) || reached.has(eventId) || event.prevEvents.length === 0) continue;
+    reached.set(eventId, event);
     toLook.push(...event.prevEvents);
-    if (useless.has(eventId)) continue;
-    graph.set(eventId, event);
-    taken.push(event);
   }
+  const ours = await sinceOurJoin(context, walk, reached);
+  for (const [eventId, event] of reached) if (!ours.has(eventId)) early.set(eventId, event);
+  for (const eventId of ours) early.delete(eventId);
+  // A copy of this server's that was of no use, for want of a key or a good signature, would be of none again, nor would one
+  // that is signed the same, nor one of what has its place: what lies behind such an event counts all the same.
+  const copies = await readUselessCopies(context.store, roomId, server, [...reached.keys()]);
+  const useless = await uselessOf(context, { roomId, rules, copies, offered: reached }, spending);
+  const taken = [...reached.values()].filter(({ eventId }) => ours.has(eventId) && !useless.has(eventId));
   const givenUp = await citesGivenUp(context, roomId, taken);
   const staged = inOrderOfComing(taken.filter(({ eventId }) => !givenUp.has(eventId)));
-  for (const eventId of givenUp) graph.delete(eventId);
+  for (const event of staged) graph.set(event.eventId, event);
   await stagePdus(
     context.store,
     server,
     staged.map(({ eventId, raw }) => ({ roomId, eventId, raw, waitsFor: [] })),
   );
   return staged.length;
+}
+
+/** First what certainly lies after our join; then, behind what may not, whether it does. */
+async function whereToAsk(
+  context: RoomsContext,
+  walk: Walk,
+  missing: readonly EventId[],
+): Promise<Pick<MissingEventsQuery, 'earliestEvents' | 'latestEvents'>> {
+  const { graph, early, extremities } = walk;
+  const unseen = missing.filter((eventId) => !early.has(eventId));
+  const [from, wanted] =
+    unseen.length > 0 || early.size === 0 ? [graph, unseen] : [early, await missingOf(context, walk, early)];
+  const cited = new Set(wanted);
+  const latest = [...from.values()].filter(({ prevEvents }) => prevEvents.some((eventId) => cited.has(eventId)));
+  const seen = from === graph ? missing.filter((eventId) => early.has(eventId)) : [];
+  return {
+    earliestEvents: [...extremities, ...seen.slice(0, ASKED_AT_A_TIME)],
+    latestEvents: latest.map(({ eventId }) => eventId).slice(0, ASKED_AT_A_TIME),
+  };
+}
+
+/**
+ * Those of the events that are no history. What lies before our join is: the state at its edge says all of it that counts. Honest servers
+ * count on from whatever depth they find, so all of that claims to lie below the join; but so may what follows an event that lies. It is
+ * told by what it follows: nothing that builds on an event at the join's depth is an ancestor of the join.
+ */
+async function sinceOurJoin(
+  { store }: RoomsContext,
+  { roomId, joinDepth }: Walk,
+  events: ReadonlyMap<EventId, Offered>,
+): Promise<ReadonlySet<EventId>> {
+  const low = [...events.values()].filter(({ depth }) => depth < joinDepth);
+  const cited = [...new Set(low.flatMap(({ prevEvents }) => prevEvents))];
+  const held = await readFollowing(store, roomId, cited, joinDepth);
+  const children = new Map<EventId, EventId[]>();
+  const toLook = [...events.keys()].filter((eventId) => (events.get(eventId)?.depth ?? 0) >= joinDepth);
+  for (const { eventId, prevEvents } of low) {
+    if (prevEvents.some((prev) => held.has(prev))) toLook.push(eventId);
+    for (const prev of prevEvents) children.set(prev, [...(children.get(prev) ?? []), eventId]);
+  }
+  const ours = new Set<EventId>();
+  for (let eventId = toLook.pop(); eventId !== undefined; eventId = toLook.pop()) {
+    if (ours.has(eventId)) continue;
+    ours.add(eventId);
+    toLook.push(...(children.get(eventId) ?? []));
+  }
+  return ours;
 }
 
 interface Compared {

@@ -281,6 +281,33 @@ export async function* streamPdus(
   }
 }
 
+/** Held events that are looked at: far more than one follows the other and claims a lower depth. */
+const LOW_MAX = 2_000;
+
+/** Those of `eventIds` that are held and claim at least the depth, or follow one that does, through held ones that do not. */
+export async function readFollowing(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  depth: number,
+): Promise<Set<EventId>> {
+  if (eventIds.length === 0) return new Set();
+  const rows = await sql.query<{ eventId: EventId }>(
+    `WITH RECURSIVE before (root, depth, prev_events) AS (
+       SELECT event_id, depth, prev_events FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])
+       UNION
+       SELECT b.root, p.depth, p.prev_events
+         FROM before b CROSS JOIN LATERAL unnest(b.prev_events) AS cited(event_id)
+        CROSS JOIN LATERAL (SELECT depth, prev_events FROM pdus
+                             WHERE room_id = $1 AND event_id = cited.event_id OFFSET 0) AS p
+        WHERE b.depth < $3::bigint
+     )
+     SELECT DISTINCT root AS "eventId" FROM (SELECT * FROM before LIMIT ${LOW_MAX}) AS looked WHERE depth >= $3::bigint`,
+    [roomId, textArray(eventIds), depth],
+  );
+  return new Set(rows.map(({ eventId }) => eventId));
+}
+
 /**
  * Records what outliers were judged to be by their auth events. The first verdict on an event stays, but one made in passing. Where states lack the event,
  * or what they lack waits for it, whoever judged it, it is noted as a change (`correction_causes`), and the store's observer is told:

@@ -163,20 +163,6 @@ export async function readMissingParents(
   return new Map(rows.map((row) => [row.eventId, row]));
 }
 
-/** Those of `eventIds` that came since the stay of now began: they have a place in the timeline, or wait for one and passed checks 1 to 3. */
-export async function readOfStay(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Set<EventId>> {
-  if (eventIds.length === 0) return new Set();
-  const rows = await sql.query<{ eventId: EventId }>(
-    `SELECT e.event_id AS "eventId" FROM event_states e JOIN rooms r ON r.room_id = e.room_id AND r.epoch = e.epoch
-      WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[])
-     UNION ALL
-     SELECT s.event_id FROM staged_pdus s JOIN pdus p ON p.event_id = s.event_id AND p.room_id = s.room_id
-      WHERE s.room_id = $1 AND s.event_id = ANY ($2::text[]) AND s.dropped_at IS NULL`,
-    [roomId, eventIds],
-  );
-  return new Set(rows.map(({ eventId }) => eventId));
-}
-
 /** What is looked at of what waits: two events that cite each other are a cycle already. */
 const WAITING_BEFORE_MAX = 1_000;
 

@@ -171,16 +171,58 @@ test.each(['whole', 'partial'])(
   },
 );
 
-test('what is said to lie before our join is history: the state at it is asked for, and it enters no timeline', async () => {
-  const { room, push, gaps, closeGap, taken, asked } = await openWholeRoom();
-  const old = room.say(ALICE, 'm.room.message', { body: 'old' }, { depth: 3 });
-  const last = room.message(BOB, 'last');
-  await push(B, [last]);
-  expect(await gaps(1)).toMatchObject([{ eventId: old }]);
-  await closeGap(old, room.state());
-  await taken(last);
-  await expect(store.query(`SELECT FROM event_states WHERE event_id = $1`, [old])).resolves.toEqual([]);
-  expect(asked.filter((what) => what.startsWith('getMissingEvents b'))).toHaveLength(1);
+test('what lies before our join is history: the state at it is asked for, and it enters no timeline', async () => {
+  const room = new SignedRoom();
+  const history = chain(room, 30);
+  const { push, gaps, closeGap, taken } = await openWholeRoom(room);
+  const at = history[27]!;
+  const beside = room.message(BOB, 'beside the join', [at]);
+  await push(B, [beside]);
+  expect(await gaps(1)).toMatchObject([{ eventId: at }]);
+  await closeGap(at, room.state());
+  await taken(beside);
+  expect(await readEventStates(store, room.roomId, history)).toEqual(new Map());
+});
+
+test.each([
+  ['whole', 3],
+  ['partial', 3],
+  ['whole', 35],
+])(
+  'in a %s room an event that claims depth 1 hides none of %i events that are missed after it',
+  async (kind, count) => {
+    const room = new SignedRoom();
+    chain(room, 50);
+    const { join, push, taken, gaps } = openPushedRoom(store, verification, { room });
+    await join(kind === 'partial');
+    const lowest = room.say(BOB, 'm.room.message', { body: 'the first, it says' }, { depth: 1 });
+    await push(B, [lowest]);
+    await taken(lowest);
+    const missed = Array.from({ length: count }, (_, i) =>
+      room.say(ALICE, 'm.room.message', { body: 'missed' }, { depth: i + 2 }),
+    );
+    const last = room.say(ALICE, 'm.room.message', { body: 'last' }, { depth: count + 2 });
+    await push(A, [last]);
+    expect((await taken(...missed, last)).every(({ verdict }) => verdict === 'accepted')).toBe(true);
+    expect(await gaps(0)).toEqual([]);
+  },
+);
+
+test('what is missed beside an event that claims depth 1 is told from the history that both follow', async () => {
+  const room = new SignedRoom();
+  const history = chain(room, 30);
+  const { push, gaps, closeGap, taken } = await openWholeRoom(room);
+  const lowest = room.say(BOB, 'm.room.message', { body: 'the first, it says' }, { depth: 1 });
+  await push(B, [lowest]);
+  await taken(lowest);
+  const missed = [2, 3, 4].map((depth) => room.say(ALICE, 'm.room.message', { body: 'missed' }, { depth }));
+  const at = history[27]!;
+  const both = room.say(BOB, 'm.room.message', { body: 'both' }, { depth: 5, prev: [missed[2]!, at] });
+  await push(B, [both]);
+  expect(await gaps(1)).toMatchObject([{ eventId: at }]);
+  await closeGap(at, room.state());
+  expect((await taken(...missed, both)).every(({ verdict }) => verdict === 'accepted')).toBe(true);
+  expect(await readEventStates(store, room.roomId, history)).toEqual(new Map());
 });
 
 test.each([
@@ -210,8 +252,9 @@ test.each([
 });
 
 test('an event over a gap that nobody can close is given up with the reason, and what builds on it goes on from the state at it', async () => {
-  const { room, push, gaps, settled, giveUpGap, closeGap, taken } = await openWholeRoom();
-  const hidden = room.say(ALICE, 'm.room.message', { body: 'nobody gives it' }, { depth: 3 });
+  const { room, push, gaps, settled, giveUpGap, closeGap, taken, answers } = await openWholeRoom();
+  answers.getMissingEvents = () => Promise.resolve([]);
+  const hidden = room.message(ALICE, 'nobody gives it');
   const over = room.message(BOB, 'over the gap');
   await push(B, [over]);
   await gaps(1);

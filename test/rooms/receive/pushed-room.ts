@@ -364,13 +364,13 @@ function answersOf(room: SignedRoom): Answers {
 }
 
 /** Breadth first back from the latest, as the reference implementation does, oldest first in the answer. */
-export function missingEvents(room: SignedRoom, { earliestEvents, latestEvents, limit, minDepth }: MissingEventsQuery) {
+export function missingEvents(room: SignedRoom, { earliestEvents, latestEvents, limit }: MissingEventsQuery) {
   const seen = new Set<EventId>([...earliestEvents, ...latestEvents]);
   const found: EventId[] = [];
   let front: readonly EventId[] = latestEvents;
   while (front.length > 0 && found.length < limit) {
     const next = [...new Set(front.flatMap((eventId) => room.prevOf(eventId)))].filter(
-      (eventId) => !seen.has(eventId) && Number(room.events.get(eventId)?.['depth'] ?? -1) >= minDepth,
+      (eventId) => !seen.has(eventId) && room.events.has(eventId),
     );
     next.forEach((eventId) => seen.add(eventId));
     found.push(...next);
