@@ -16,10 +16,11 @@ import { fetchTaskQueue, gapsTaskQueue } from './names.ts';
 import { readTemporalTls } from './tls.ts';
 
 /**
- * Activities that ask other servers, of a process, in either queue. That many cost next to nothing while they wait for their answers
- * or for a place: how many states are fetched at a time is bounded elsewhere (src/rooms/resync/fetch-places.ts).
+ * Activities that ask other servers, of a process, in either queue: more than the rooms that one silent server is likely to be asked
+ * about, since these wait here. They cost next to nothing while they wait for their answers or for a place: how many states are fetched
+ * at a time, and of one server, is bounded elsewhere (src/rooms/resync/fetch-places.ts).
  */
-const ASKING_MAX = 100;
+const ASKING_MAX = 1_000;
 /** And all else, walks among it, which no resident can make last. */
 const ACTIVITIES_MAX = 8;
 
