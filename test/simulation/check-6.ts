@@ -15,6 +15,7 @@ const CORRECTIONS: ReadonlySet<string> = new Set(['VerdictChanged', 'StatesChang
 /** Verdicts and states of a time. */
 interface View {
   isRejected(eventId: EventId): boolean;
+  resolve(states: readonly StateMap[]): StateMap;
   stateBefore(eventId: EventId): Promise<StateMap>;
   stateAfter(eventId: EventId): Promise<StateMap>;
 }
@@ -89,7 +90,7 @@ class Check6 {
 
   constructor(input: Check6Input) {
     this.#input = input;
-    this.#then = new Then(input.readState);
+    this.#then = new Then(input);
     this.#joins = new Set(input.journal.flatMap(({ event }) => ('joinEventId' in event ? [event.joinEventId] : [])));
     const corrections = input.journal.filter(({ event }) => CORRECTIONS.has(event.type));
     this.#correctedAt = corrections.at(-1)?.position ?? 0;
@@ -129,6 +130,7 @@ class Check6 {
     const { oracle } = this.#input;
     return {
       isRejected: (id) => oracle.isRejected(id),
+      resolve: (states) => oracle.resolve(states),
       stateBefore: (id) => Promise.resolve(oracle.stateBefore(id)),
       stateAfter: (id) => Promise.resolve(oracle.stateAfter(id)),
     };
@@ -149,18 +151,24 @@ class Check6 {
     const isBeyondGap = oracle.event(eventId).prevEvents.some((id) => !this.#takenIn.has(id));
     if (isBeyondGap) states.push(await view.stateBefore(eventId));
     if (view === this.#then) this.judgedByThen += 1;
-    if (!oracle.isAllowedBy(eventId, oracle.resolve(states))) this.softFailed.add(eventId);
+    if (!oracle.isAllowedBy(eventId, view.resolve(states))) this.softFailed.add(eventId);
   }
 }
 
 /** Verdicts and states as the journal says them, up to where it was read. */
 class Then implements View {
+  readonly #oracle: Oracle;
   readonly #readState: (id: SnapshotId) => Promise<StateMap>;
-  readonly #rejected = new Set<EventId>();
+  readonly #verdicts = new Map<EventId, 'accepted' | 'rejected'>();
   readonly #states = new Map<EventId, { readonly before: SnapshotId; readonly after: SnapshotId }>();
 
-  constructor(readState: (id: SnapshotId) => Promise<StateMap>) {
+  constructor({ oracle, journal, readState }: Pick<Check6Input, 'oracle' | 'journal' | 'readState'>) {
+    this.#oracle = oracle;
     this.#readState = readState;
+    // The first verdict of what is outside the timeline is journalled nowhere, but what it was when it was changed.
+    for (const { event } of journal.toReversed()) {
+      if (event.type === 'VerdictChanged') this.#verdicts.set(event.eventId, event.was);
+    }
   }
 
   take({ event }: Journalled): void {
@@ -176,7 +184,12 @@ class Then implements View {
   }
 
   isRejected(eventId: EventId): boolean {
-    return this.#rejected.has(eventId);
+    const verdict = this.#verdicts.get(eventId);
+    return verdict === undefined ? this.#oracle.isRejected(eventId) : verdict === 'rejected';
+  }
+
+  resolve(states: readonly StateMap[]): StateMap {
+    return this.#oracle.resolveBy(states, (eventId) => this.isRejected(eventId));
   }
 
   stateBefore(eventId: EventId): Promise<StateMap> {
@@ -194,8 +207,7 @@ class Then implements View {
   }
 
   #set(eventId: EventId, is: 'accepted' | 'rejected' | undefined, before?: SnapshotId, after?: SnapshotId): void {
-    if (is === 'accepted') this.#rejected.delete(eventId);
-    if (is === 'rejected') this.#rejected.add(eventId);
+    if (is !== undefined) this.#verdicts.set(eventId, is);
     if (before !== undefined && after !== undefined) this.#states.set(eventId, { before, after });
   }
 }

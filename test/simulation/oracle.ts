@@ -102,20 +102,21 @@ export class Oracle {
     const name = distinct.map(nameOf).sort().join('\n');
     const known = this.#resolved.get(name);
     if (known !== undefined) return known;
-    const { rules, roomId, events } = this.#input;
     const rejected = new Set<EventId>();
-    const resolved = resolveState({
-      ...{ rules, roomId, stateSets: distinct },
-      fetchEvent: (eventId) => events.get(eventId),
-      isRejected: (eventId) => {
-        const isRejected = this.isRejected(eventId);
-        if (isRejected) rejected.add(eventId);
-        return isRejected;
-      },
+    const resolved = this.resolveBy(distinct, (eventId) => {
+      const isRejected = this.isRejected(eventId);
+      if (isRejected) rejected.add(eventId);
+      return isRejected;
     });
     this.#resolved.set(name, resolved);
     this.resolutions.push({ stateSets: distinct, resolved, rejected });
     return resolved;
+  }
+
+  /** By verdicts that may not be the last ones. */
+  resolveBy(stateSets: readonly StateMap[], isRejected: (eventId: EventId) => boolean): StateMap {
+    const { rules, roomId, events } = this.#input;
+    return resolveState({ rules, roomId, stateSets, fetchEvent: (eventId) => events.get(eventId), isRejected });
   }
 
   /** Check 6: whether a state lets an event be. */
