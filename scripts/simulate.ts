@@ -1,13 +1,12 @@
 /**
- * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--story] [--shrink]`: plays simulated rooms by consecutive seeds
- * against the real code over a PostgreSQL of its own, and compares each with an oracle (test/simulation/). Prints what differs,
- * with the seed that shows it again, and what the series has covered; with `--story` what was done and decided in a run that differs, with
- * `--shrink` the shortest plan that still fails.
- * Exits 1 if anything differed, or if a series of hundreds
- * did not meet all that it has to (test/simulation/coverage.ts).
+ * `npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--processes P] [--until-different] [--story] [--shrink]`: plays
+ * simulated rooms by consecutive seeds against the real code over a PostgreSQL of its own, L at a time in P processes, and compares
+ * each with an oracle (test/simulation/). Prints what differs, with the seed that shows it again, and what the series has covered;
+ * with `--story` what was done and decided in a run that differs, with `--shrink` the shortest plan that still fails.
+ * Exits 1 if anything differed, or if a series of hundreds did not meet all that it has to (test/simulation/coverage.ts).
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { REQUIRED, RUNS_FOR_COVERAGE } from '../test/simulation/coverage.ts';
@@ -24,15 +23,21 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '100' },
     seed: { type: 'string', default: '1' },
     lanes: { type: 'string', default: '6' },
+    processes: { type: 'string', default: String(availableParallelism()) },
     'until-different': { type: 'boolean', default: false },
     story: { type: 'boolean', default: false },
     shrink: { type: 'boolean', default: false },
   },
 });
-const [runs, first, lanes] = [values.runs, values.seed, values.lanes].map(Number) as [number, number, number];
-if (![runs, first, lanes].every((value) => Number.isSafeInteger(value) && value > 0)) {
+const [runs, first, lanes, processes] = [values.runs, values.seed, values.lanes, values.processes].map(Number) as [
+  number,
+  number,
+  number,
+  number,
+];
+if (![runs, first, lanes, processes].every((value) => Number.isSafeInteger(value) && value > 0)) {
   console.error(
-    'usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--until-different] [--story] [--shrink]',
+    'usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--processes P] [--until-different] [--story] [--shrink]',
   );
   process.exit(2);
 }
@@ -42,7 +47,7 @@ const server = await openServer(folder);
 const started = performance.now();
 try {
   const { failed, coverage, delivered, crashed } = await runSeries(
-    { databaseUrl: server.databaseUrl, first, runs, lanes, untilDifferent: values['until-different'] },
+    { databaseUrl: server.databaseUrl, first, runs, lanes, processes, untilDifferent: values['until-different'] },
     tell,
   );
   console.log(coverage.lines().join('\n'));

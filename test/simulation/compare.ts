@@ -12,7 +12,6 @@ import { countCorrectionsDue, isCurrentStateDue } from '../../src/store/events/c
 import { CYCLE, type StoredEventState, readEventStates } from '../../src/store/events/event-states.ts';
 import { readJournal } from '../../src/store/journal/journal.ts';
 import { readLocalMembers, readRoom, readStanding } from '../../src/store/journal/rooms.ts';
-import { rebuildFolds } from '../../src/store/journal/rebuild.ts';
 import { type Store, openStore } from '../../src/store/open-store.ts';
 import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
 import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
@@ -217,7 +216,7 @@ class Comparing {
   async #compareFolds(): Promise<void> {
     const { roomId } = this.#play.world;
     const query = { roomId, rowsMax: ROWS_SHOWN, signal: new AbortController().signal };
-    for await (const { differences, unfoldable } of rebuildFolds(this.#store, query)) {
+    for await (const { differences, unfoldable } of this.#play.shadows.rebuild(this.#store, query)) {
       if (unfoldable !== undefined) this.#differ(`the journal cannot be folded again: ${unfoldable}`);
       for (const { table, rows, first } of differences) {
         this.#differ(`${table} differs from its journal in ${rows} rows: ${JSON.stringify(first)}`);

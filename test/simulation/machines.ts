@@ -1,5 +1,7 @@
 /** Machines to simulate on: a PostgreSQL for all, one verification for those of a process, a database and a clock for each. */
 import { type LocalPostgres, launchPostgres } from '../../src/launch/postgres.ts';
+import { type ServerName } from '../../src/matrix/identifiers.ts';
+import { openShadows } from '../../src/store/journal/rebuild.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { createVerificationPool } from '../../src/verification/pool.ts';
 import { inDatabase, run } from '../support/databases.ts';
@@ -20,6 +22,7 @@ export interface Machines {
   close(): Promise<void>;
 }
 
+const NOBODY = 'nobody.sim' as ServerName;
 const TEMPLATE = 'simulation_template';
 
 /** A PostgreSQL to simulate on, in `folder`, with the database that those of all machines are copies of. */
@@ -49,9 +52,11 @@ export function machinesOn(url: string): Machines {
       const databaseUrl = inDatabase(url, name);
       const clock = await SimulatedClock.install(databaseUrl, BEGINNING);
       const connections = openConnections(databaseUrl, CONNECTIONS_MAX);
+      const shadows = await openShadows({ databaseUrl, serverName: NOBODY });
       return {
-        ...{ databaseUrl, connections, verification, clock },
+        ...{ databaseUrl, connections, verification, clock, shadows },
         close: async () => {
+          await shadows.close();
           await connections.close();
           await clock.close();
           await run(url, `DROP DATABASE ${name} WITH (FORCE)`);

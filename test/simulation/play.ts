@@ -91,6 +91,10 @@ export class Play {
     return this.#process;
   }
 
+  get shadows(): Machine['shadows'] {
+    return this.#machine.shadows;
+  }
+
   /** Those of our users. Throws before the run. */
   get clients(): Clients {
     if (this.#clients === undefined) throw new Error('nobody syncs before a run');

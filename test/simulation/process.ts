@@ -14,6 +14,7 @@ import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type Receiver, startReceiver } from '../../src/rooms/receive/receive.ts';
+import { type Shadows } from '../../src/store/journal/rebuild.ts';
 import { type Notification, type Notifier } from '../../src/store/notify.ts';
 import { type Activities, type ControlEvents, type LoadedResync } from '../../src/temporal/contract.ts';
 import { type VerificationPool } from '../../src/verification/pool.ts';
@@ -44,6 +45,8 @@ export interface Machine {
   readonly connections: Connections;
   readonly verification: VerificationPool;
   readonly clock: SimulatedClock;
+  /** Tables to fold the journal into once more. */
+  readonly shadows: Shadows;
 }
 
 /** What the workflow remembers from one thing to the next: that of a process which dies goes on in another. */

@@ -14,7 +14,14 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import { isTimelineEvent } from '../../resync/entries.ts';
 import { type Journalled } from '../../resync/events.ts';
 import { CONNECTION_LIMITS } from '../connection-limits.ts';
-import { type Store, type Transaction, openStore, sqlStateOf, withTransaction } from '../open-store.ts';
+import {
+  type Store,
+  type StoreOptions,
+  type Transaction,
+  openStore,
+  sqlStateOf,
+  withTransaction,
+} from '../open-store.ts';
 import { type TableDifference, compareFolds } from './compare-folds.ts';
 import { foldCurrentState } from './fold-current-state.ts';
 import { foldEntries } from './fold-entries.ts';
@@ -59,23 +66,54 @@ export interface RebuildQuery {
   readonly signal: AbortSignal;
 }
 
-/** Folds one room after the other into shadow tables, and gives how each compares. */
+/** Shadow tables, to fold into again and again. */
+export interface Shadows {
+  /** Folds rooms of `store`, one after the other, and gives how each compares. One call at a time. */
+  rebuild(store: Store, query: RebuildQuery): AsyncGenerator<RoomRebuilt>;
+  close(): Promise<void>;
+}
+
+/** Folds one room after the other into shadow tables of its own. */
 export async function* rebuildFolds(store: Store, query: RebuildQuery): AsyncGenerator<RoomRebuilt> {
+  const { connection, serverName } = store;
+  const shadows = await openShadows({ databaseUrl: connection.connectionString ?? '', serverName });
+  try {
+    yield* shadows.rebuild(store, query);
+  } finally {
+    await shadows.close();
+  }
+}
+
+/** Shadow tables of a database, on a connection of their own. */
+export async function openShadows(database: Pick<StoreOptions, 'databaseUrl' | 'serverName'>): Promise<Shadows> {
   const shadow = openStore({
-    databaseUrl: store.connection.connectionString ?? '',
-    serverName: store.serverName,
+    ...database,
     poolSizeMax: 1,
     applicationName: 'rejoinder journal rebuild',
     limits: { ...CONNECTION_LIMITS, statementMs: STATEMENT_MS_MAX },
   });
+  // With the connection its tables would go.
+  shadow.pool.options.idleTimeoutMillis = 0;
   try {
     const schema = await createShadows(shadow);
-    for await (const roomId of query.roomId === undefined ? allRooms(store) : [query.roomId]) {
-      query.signal.throwIfAborted();
-      yield await rebuildRoom(shadow, { ...query, roomId, schema });
-    }
-  } finally {
+    return {
+      rebuild: (store, query) => rebuildRooms(store, { ...shadow, serverName: store.serverName }, { ...query, schema }),
+      close: () => shadow.close(),
+    };
+  } catch (error) {
     await shadow.close();
+    throw error;
+  }
+}
+
+async function* rebuildRooms(
+  store: Store,
+  shadow: Store,
+  query: RebuildQuery & Pick<RoomQuery, 'schema'>,
+): AsyncGenerator<RoomRebuilt> {
+  for await (const roomId of query.roomId === undefined ? allRooms(store) : [query.roomId]) {
+    query.signal.throwIfAborted();
+    yield await rebuildRoom(shadow, { ...query, roomId });
   }
 }
 
