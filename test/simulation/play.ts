@@ -144,7 +144,9 @@ export class Play {
         if (this.isJoined) await this.#alive(() => this.#work(step.actions));
         return;
       case 'wait':
-        return this.#machine.clock.advance(step.ms);
+        await this.#machine.clock.advance(step.ms);
+        await this.#alive(() => this.#process.restartReceiver());
+        return;
       case 'say':
         if (this.isJoined) await this.#alive(() => this.talk.say(this.#process.context, step.user, step.seed));
         return;

@@ -21,6 +21,7 @@ import { type VerificationPool } from '../../src/verification/pool.ts';
 import { type Connections } from './connections.ts';
 import { type Activity, type FragileStore, openFragileStore } from './fragile-store.ts';
 import { type Plan } from './plan.ts';
+import { withoutPolls } from './without-polls.ts';
 import { BEGINNING, type World, keyOfServer, oldKeyOfServer } from './world.ts';
 
 /** The worker's own: an activity of a process that dies fails, and that is no news. */
@@ -174,7 +175,7 @@ export class Process {
       policy: { ...defaultResyncPolicy, ...settings },
       ring: () => Promise.resolve(void (this.#rings += 1)),
     };
-    this.#receiver = startReceiver(this.context);
+    this.#receiver = withoutPolls(() => startReceiver(this.context));
     this.#activities = createActivities({
       rooms: this.context,
       sweepAfterMs: 120_000,
@@ -193,7 +194,7 @@ export class Process {
   /** Looks again at what is staged, as polls do when time has passed. */
   async restartReceiver(): Promise<void> {
     await this.#receiver.close();
-    this.#receiver = startReceiver(this.context);
+    this.#receiver = withoutPolls(() => startReceiver(this.context));
   }
 
   /** Does what the workflow does, rung before, up to so many things; gives what it wants to do next. */

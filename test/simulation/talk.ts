@@ -16,6 +16,7 @@ import { type Random, createRandom } from '../differential/random.ts';
 import { type Coverage } from './coverage.ts';
 import { type Activity } from './fragile-store.ts';
 import { type Outage, type Step } from './plan.ts';
+import { withoutPolls } from './without-polls.ts';
 import { type World } from './world.ts';
 
 /** Apart from the seeds of plans. */
@@ -153,16 +154,5 @@ export class Talk {
     }
     this.#coverage.count('carried', eventIds.length);
     transactions.push({ txnId, eventIds });
-  }
-}
-
-/** Time does not pass by itself: nothing is to be done again after some of it. */
-function withoutPolls<T>(start: () => T): T {
-  const { setInterval } = globalThis;
-  globalThis.setInterval = (() => undefined) as never;
-  try {
-    return start();
-  } finally {
-    globalThis.setInterval = setInterval;
   }
 }
