@@ -71,9 +71,15 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   judging(
     'the state before a merge is that after its first parent',
-    'const states = new Set(event.prevEvents.flatMap(',
-    'const states = new Set(event.prevEvents.slice(0, 1).flatMap(',
+    'const states = new Set(parents.flatMap(',
+    'const states = new Set(parents.slice(0, 1).flatMap(',
     1,
+  ),
+  judging(
+    'before a circle there is the state where we joined',
+    'refusal === undefined ? event.prevEvents : parentsOf(circleOf(event.eventId, prevEventsOf), prevEventsOf);',
+    'refusal === undefined ? event.prevEvents : [];',
+    877,
   ),
   judging(
     'a rejected auth event rejects nothing that cites it',

@@ -16,7 +16,7 @@ import { type Store, openStore } from '../../src/store/open-store.ts';
 import { collectChunks } from '../../src/store/snapshots/collect-chunks.ts';
 import { type Check6Outcome, check6, extremitiesOf } from './check-6.ts';
 import { coverJournal } from './cover-journal.ts';
-import { type Given, type Oracle } from './oracle.ts';
+import { type Oracle } from './oracle.ts';
 import { compareOwed } from './owed.ts';
 import { type Play } from './play.ts';
 import { type TakenJoin } from './residents.ts';
@@ -63,9 +63,7 @@ class Comparing {
   readonly oracle: Oracle;
   current: StateMap | undefined;
   #states: StoredStates | undefined;
-  /** Events that are their own ancestors, as they were judged: where such a circle is cut is nowhere said, only that it has to be. */
-  readonly #onCircles = new Map<EventId, Given>();
-  /** Those that are refused as their own ancestors: an edge to one ends there. */
+  /** Those that are refused as their own ancestors: where a circle is cut is nowhere said, only that it has to be. An edge to one ends there. */
   readonly #cut = new Set<EventId>();
 
   constructor(play: Play, store: Store) {
@@ -75,7 +73,7 @@ class Comparing {
     this.oracle = world.oracle(
       (eventId) => this.delivered.has(eventId),
       (eventId) => world.truth.stateBefore(eventId),
-      (eventId) => this.#onCircles.get(eventId),
+      (eventId) => this.#cut.has(eventId),
     );
   }
 
@@ -96,10 +94,9 @@ class Comparing {
     }
     if (room.partial) this.#differ('the room is still partial');
     this.#states = await StoredStates.read(this.#store, world.roomId);
-    await this.#readCircles();
     const rows = await readEventStates(this.#store, world.roomId, [...this.delivered]);
+    this.#readCircles(rows);
     // By states of then, too, which nothing needs any more.
-    for (const { eventId, rule } of rows.values()) if (rule === CYCLE) this.#cut.add(eventId);
     const outcome = await this.#check6();
     if (this.#play.plan.seed % 2 === 0) {
       await this.#collect();
@@ -161,23 +158,21 @@ class Comparing {
     return (await countCorrectionsDue(this.#store, roomId)) === 0 && !(await isCurrentStateDue(this.#store, roomId));
   }
 
-  /** Of two events that wait for each other each may be dropped. Where both are held, one of them at least is refused. */
-  async #readCircles(): Promise<void> {
+  /** Of those that are their own ancestors one of each circle at least is refused for it, and nothing else is. */
+  #readCircles(rows: ReadonlyMap<EventId, StoredEventState>): void {
     const { world, coverage } = this.#play;
-    for (const { by, eventIds } of world.circles.filter(({ eventIds: ids }) =>
-      ids.some((id) => this.delivered.has(id)),
-    )) {
-      const rows = await readEventStates(this.#store, world.roomId, eventIds);
-      for (const eventId of eventIds) if (!rows.has(eventId)) this.delivered.delete(eventId);
-      if (rows.size < eventIds.length || !eventIds.every((id) => this.delivered.has(id))) continue;
+    for (const { eventId, rule } of rows.values()) {
+      if (rule === CYCLE && this.oracle.circleOf(eventId).length > 0) this.#cut.add(eventId);
+    }
+    for (const { by, eventIds } of world.circles) {
+      if (!eventIds.every((id) => this.delivered.has(id))) continue;
       coverage.count(`${by} edges in a circle`);
-      const isRefused = [...rows.values()].some(({ verdict }) => verdict === 'rejected');
-      const names = eventIds.map((id) => this.#nameOf(id)).join();
-      if (!isRefused) this.#differ(`${names} rest on each other, and none is refused`);
-      for (const { eventId, verdict, rule, stateBefore } of by === 'prev' ? rows.values() : []) {
-        const judgement = rule === null ? { verdict } : { verdict, rule };
-        this.#onCircles.set(eventId, { judgement, stateBefore: this.#stateOf(stateBefore) });
-      }
+      const isRefused = eventIds.some((id) =>
+        by === 'prev' ? this.#cut.has(id) : rows.get(id)?.verdict === 'rejected',
+      );
+      if (isRefused) continue;
+      this.#differ(`${eventIds.map((id) => this.#nameOf(id)).join()} rest on each other, and none is refused for it`);
+      for (const id of eventIds) this.#cut.add(id);
     }
   }
 
@@ -295,7 +290,10 @@ class Comparing {
     const isSolid = (id: EventId): boolean => !softFailed.has(id) && !this.oracle.isRejected(id);
     const prevEventsOf = (id: EventId): readonly EventId[] =>
       this.#cut.has(id) ? [] : this.oracle.event(id).prevEvents;
-    const tips = extremitiesOf(ofLastStay, { further: this.delivered, earlier: ofEarlierStays }, prevEventsOf, isSolid);
+    const tipsBeside = (earlier: Iterable<EventId>): Set<EventId> =>
+      extremitiesOf(ofLastStay, { further: this.delivered, earlier }, prevEventsOf, isSolid);
+    const tips = tipsBeside(ofEarlierStays);
+    if (tips.size < tipsBeside([]).size) this.#play.coverage.count('late before an earlier stay');
     const missing = [...tips].filter((id) => !standing.extremities.includes(id));
     const extra = standing.extremities.filter((id) => !tips.has(id));
     if (missing.length > 0) {

@@ -30,14 +30,11 @@ export interface OracleInput {
   readonly isInTimeline: (eventId: EventId) => boolean;
   /** The state before an event outside the timeline on which one of the timeline builds, as a resident gives it. */
   readonly stateBeforeOutside: (eventId: EventId) => StateMap;
-  /** Of events of the timeline that are their own ancestors by prev edges, so that following these comes to an end. */
-  readonly given?: (eventId: EventId) => Given | undefined;
-}
-
-/** What is taken as it is of an event that is its own ancestor: nothing that it is judged by says how. */
-export interface Given {
-  readonly judgement: Judgement;
-  readonly stateBefore: StateMap;
+  /**
+   * Whether an event of the timeline that is its own ancestor by prev edges is refused for that. Nothing says which one of a circle is, only
+   * that following its edges has to come to an end; all else is worked out here.
+   */
+  readonly isCut: (eventId: EventId) => boolean;
 }
 
 /** Two states that were resolved, for another implementation to resolve too. */
@@ -48,6 +45,7 @@ export interface ResolvedStates {
 }
 
 const ACCEPTED: Judgement = { verdict: 'accepted' };
+const CUT: Judgement = { verdict: 'rejected', rule: 'graph-cycle' };
 
 /** Verdicts and states, each worked out once, when it is asked for. */
 export class Oracle {
@@ -64,11 +62,11 @@ export class Oracle {
   }
 
   judgementOf(eventId: EventId): Judgement {
-    const known = this.#judgements.get(eventId) ?? this.#input.given?.(eventId)?.judgement;
+    const known = this.#judgements.get(eventId);
     if (known !== undefined) return known;
     // What cites itself proves nothing, whoever asks.
-    this.#judgements.set(eventId, { verdict: 'rejected', rule: 'graph-cycle' });
-    const judgement = this.#judge(this.event(eventId));
+    this.#judgements.set(eventId, CUT);
+    const judgement = this.#input.isCut(eventId) ? CUT : this.#judge(this.event(eventId));
     this.#judgements.set(eventId, judgement);
     return judgement;
   }
@@ -79,11 +77,35 @@ export class Oracle {
 
   /** Of an event of the timeline. */
   stateBefore(eventId: EventId): StateMap {
-    const known = this.#before.get(eventId) ?? this.#input.given?.(eventId)?.stateBefore;
+    const known = this.#before.get(eventId);
     if (known !== undefined) return known;
-    const state = this.resolve(this.event(eventId).prevEvents.map((prev) => this.stateAfter(prev)));
+    const circle = this.#input.isCut(eventId) ? this.circleOf(eventId) : [];
+    const parents =
+      circle.length === 0
+        ? this.event(eventId).prevEvents
+        : circle.flatMap((id) => this.event(id).prevEvents).filter((id) => !circle.includes(id));
+    const state = this.resolve(parents.map((prev) => this.stateAfter(prev)));
     this.#before.set(eventId, state);
     return state;
+  }
+
+  /** All that an event of the timeline reaches there by prev edges and that reaches it, with itself; empty: it is not its own ancestor. */
+  circleOf(eventId: EventId): EventId[] {
+    const reached = this.#reach(eventId);
+    if (!reached.has(eventId)) return [];
+    return [...reached].filter((id) => this.#reach(id).has(eventId));
+  }
+
+  #reach(from: EventId): ReadonlySet<EventId> {
+    const { isInTimeline } = this.#input;
+    const reached = new Set<EventId>();
+    const toLook = [...this.event(from).prevEvents];
+    for (let id = toLook.pop(); id !== undefined; id = toLook.pop()) {
+      if (reached.has(id) || !isInTimeline(id)) continue;
+      reached.add(id);
+      toLook.push(...this.event(id).prevEvents);
+    }
+    return reached;
   }
 
   stateAfter(eventId: EventId): StateMap {

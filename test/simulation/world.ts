@@ -14,7 +14,7 @@ import { type SigningKey } from '../../src/matrix/signing/signing-key.ts';
 import { type StateMap, stateMapKey } from '../../src/matrix/state-map.ts';
 import { type Random, createRandom } from '../differential/random.ts';
 import { keyOf, rulesOf } from '../matrix/sample-event.ts';
-import { type Given, type Judgement, Oracle } from './oracle.ts';
+import { type Judgement, Oracle } from './oracle.ts';
 
 /** Simulated time begins here, milliseconds since the Unix epoch. */
 export const BEGINNING = 1_800_000_000_000;
@@ -84,8 +84,8 @@ export class World {
   /** Signed by keys that were not valid then: rightly not in our timeline. */
   readonly unusable = new Set<EventId>();
   readonly circles: Circle[] = [];
-  /** What servers that hold them have decided of events that are their own ancestors: to refuse them at the place where they were made. */
-  readonly #onCircles = new Map<EventId, Given>();
+  /** Servers that hold events that are their own ancestors refuse all of them. */
+  readonly #onCircles = new Set<EventId>();
 
   /** `label` makes names and ids of this world its own. */
   constructor(label: string, version: string, seed: number, serverCount: number) {
@@ -101,7 +101,7 @@ export class World {
     this.truth = this.oracle(
       () => true,
       () => new Map(),
-      (eventId) => this.#onCircles.get(eventId),
+      (eventId) => this.#onCircles.has(eventId),
     );
   }
 
@@ -117,10 +117,10 @@ export class World {
   oracle(
     isInTimeline: (id: EventId) => boolean,
     stateBeforeOutside: (id: EventId) => StateMap,
-    given: (id: EventId) => Given | undefined,
+    isCut: (id: EventId) => boolean,
   ): Oracle {
     const { rules, events } = this;
-    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateBeforeOutside, given });
+    return new Oracle({ rules, roomId: this.roomId, events, isInTimeline, stateBeforeOutside, isCut });
   }
 
   server(name: string): SimulatedServer | undefined {
@@ -230,7 +230,6 @@ export class World {
     if (firstId === undefined || otherId === undefined) throw new Error('ids of this version are hashes');
     const prev = parentsAt(server);
     const auth = this.#authEventsOf(act, prev);
-    const stateBefore = this.truth.resolve(prev.map((id) => this.truth.stateAfter(id)));
     // In the place of the event whose place the act takes: power levels, of which the next cite the last.
     const others = auth.filter((id) => this.truth.event(id).type !== act.type);
     const citing = (id: EventId, isFirst: boolean): Partial<Act> =>
@@ -239,8 +238,7 @@ export class World {
     this.events.set(firstId, first);
     this.events.set(otherId, this.compose({ ...act, ...citing(firstId, false) }, server, otherId));
     this.circles.push({ by, eventIds: [firstId, otherId] });
-    const judgement = { verdict: 'rejected', rule: 'graph-cycle' } as const;
-    if (by === 'prev') for (const id of [firstId, otherId]) this.#onCircles.set(id, { judgement, stateBefore });
+    if (by === 'prev') for (const id of [firstId, otherId]) this.#onCircles.add(id);
     return this.add(first, server, isStubborn);
   }
 

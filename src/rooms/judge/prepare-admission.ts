@@ -26,6 +26,7 @@ import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from './admission.ts';
 import { BatchEnds, type Judged } from './batch-ends.ts';
 import { type BatchState, BatchStates, type PartiallyJudged } from './batch-states.ts';
+import { circleOf, parentsOf } from './circle.ts';
 import { GuessedStates } from './guessed-states.ts';
 import { rulesOfJoined } from './load-pdus.ts';
 import { type Given, readGiven } from './read-given.ts';
@@ -194,12 +195,17 @@ class Batch {
 
   /**
    * The cycle is cut there, as the walk cuts it (src/rooms/resync/judge-again.ts): others on it build on a refused event. Where the state
-   * at it was asked for, or assumed, that stands.
+   * at it was asked for, or assumed, that stands; else what the cycle builds on leads to it.
    */
   async #refuseOnCycle(event: Pdu): Promise<Admission> {
     const { eventId } = event;
     const itself = this.#given.parents.get(eventId);
-    const parents = itself === undefined ? this.#statesAfterParents(event) : [this.#states.stored(itself.stateAfter)];
+    const ofBatch = new Map(this.#given.events.map(({ eventId: id, prevEvents }) => [id, prevEvents]));
+    const prevEventsOf = (id: EventId): readonly EventId[] | undefined => ofBatch.get(id);
+    const parents =
+      itself === undefined
+        ? parentsOf(circleOf(eventId, prevEventsOf), prevEventsOf).flatMap((id) => this.#stateAfter(id) ?? [])
+        : [this.#states.stored(itself.stateAfter)];
     const known = parents.length > 0 || this.#ends.current === null ? parents : [this.#ends.current];
     const before = await this.#states.resolve(known);
     const reason = 'it is its own ancestor by prev_events';

@@ -18,6 +18,7 @@ import { invariant } from '../../invariant.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type BatchState, BatchStates } from '../judge/batch-states.ts';
 import { type LoadedPdus, loadPdus } from '../judge/load-pdus.ts';
+import { circleOf, parentsOf } from '../judge/circle.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
 
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
@@ -103,7 +104,8 @@ class Batch {
     partial: readonly StoredEventState[],
     { refusesUnlisted, onEvent, isTimeUp }: Judging,
   ): Promise<JudgedBatch> {
-    const listed = new Set(partial.map(({ eventId }) => eventId));
+    const listed = new Map(partial.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
+    const prevEventsOf = (id: EventId): readonly EventId[] | undefined => listed.get(id);
     for (const [i, event] of partial.entries()) {
       if (this.#decided.size > 0 && isTimeUp()) break;
       onEvent();
@@ -114,14 +116,13 @@ class Batch {
         continue;
       }
       const refusal = refusalByPlace(event, this.#given.parents, ahead[0]);
-      if (refusal !== undefined) {
-        await this.#refuseAt(event, refusal);
-        continue;
-      }
-      const states = new Set(event.prevEvents.flatMap((prev) => this.#stateAfter(prev) ?? []));
+      const parents =
+        refusal === undefined ? event.prevEvents : parentsOf(circleOf(event.eventId, prevEventsOf), prevEventsOf);
+      const states = new Set(parents.flatMap((prev) => this.#stateAfter(prev) ?? []));
       // Resolution reads verdicts from the database, and one of those that were reversed here is not there yet.
       if (states.size > 1 && this.#hasFlipped) break;
-      await this.#judgeBy(await this.#states.resolve(states), event, partial.slice(i + 1));
+      if (refusal !== undefined) await this.#refuseAt(event, refusal, states);
+      else await this.#judgeBy(await this.#states.resolve(states), event, partial.slice(i + 1));
     }
     return { timeline: await this.#entries() };
   }
@@ -151,11 +152,12 @@ class Batch {
     return parent?.partial === false ? this.#states.stored(parent.stateAfter) : undefined;
   }
 
-  /** Others may build on a refused event: the state there is that of a parent which has one, or the one where we joined. */
-  async #refuseAt(event: StoredEventState, refusal: Refusal): Promise<void> {
-    const known = event.prevEvents.map((prev) => this.#stateAfter(prev)).find((state) => state !== undefined);
+  /** Others may build on a refused event: the state there is what its parents lead to, those of its circle, or the one where we joined. */
+  async #refuseAt(event: StoredEventState, refusal: Refusal, states: ReadonlySet<BatchState>): Promise<void> {
     const before =
-      known ?? this.#states.stored((await readFullAnchorState(this.#sql, this.#roomId)) ?? event.stateBefore);
+      states.size > 0
+        ? await this.#states.resolve(states)
+        : this.#states.stored((await readFullAnchorState(this.#sql, this.#roomId)) ?? event.stateBefore);
     this.#decide({ event, before, after: before, refusal, authState: [] });
   }
 
@@ -236,9 +238,12 @@ function forWant({ rule, reason }: StoredEventState, { outcome }: PduVerdict): R
   return outcome === 'drop' && rule !== null && FOR_WANT.has(rule) ? refuse(rule, reason ?? rule) : undefined;
 }
 
-/** Why an event has no state before it that anybody could work out. `ahead`: what it cites and stands before. */
+/**
+ * Why an event has no state before it that anybody could work out. `ahead`: what it cites and stands before. What was refused as its own
+ * ancestor when it came is so still.
+ */
 function refusalByPlace(
-  { prevEvents }: StoredEventState,
+  { prevEvents, rule, reason }: StoredEventState,
   parents: ReadonlyMap<EventId, Parent>,
   ahead: EventId | undefined,
 ): Refusal | undefined {
@@ -246,5 +251,6 @@ function refusalByPlace(
   if (missing !== undefined) {
     return refuse('prev-event-missing', `its prev_event ${missing} is no event of this room that can be had`);
   }
+  if (rule === CYCLE) return refuse(CYCLE, reason ?? 'it is its own ancestor');
   return ahead === undefined ? undefined : refuse(CYCLE, `it is its own ancestor, through ${ahead}`);
 }

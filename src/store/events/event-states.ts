@@ -173,29 +173,59 @@ export async function countPartial(sql: Sql, roomId: RoomId): Promise<number> {
 }
 
 /**
- * The events in their order, but each after what it cites of them. Depth first without recursion, since chains are long; a cycle,
- * possible in room versions 1 and 2, is cut anywhere.
+ * The events in their order, but each after what it cites of them. Those on a cycle, possible in room versions 1 and 2, come together,
+ * after all that any of them cites beside. Depth first without recursion, since chains are long: Tarjan's components.
  */
 export function parentsFirst(events: readonly StoredEventState[]): StoredEventState[] {
+  interface Entered {
+    readonly event: StoredEventState;
+    readonly cited: EventId[];
+    readonly number: number;
+    /** The first entered of those that it reaches and that are not ordered. */
+    low: number;
+    /** The order in which all that they cite had been looked at. */
+    left: number;
+    isOrdered: boolean;
+  }
   const byId = new Map(events.map((event) => [event.eventId, event]));
+  const entered = new Map<EventId, Entered>();
   const ordered: StoredEventState[] = [];
-  const entered = new Set<EventId>();
-  const stack: { readonly event: StoredEventState; readonly parents: EventId[] }[] = [];
+  let left = 0;
+  /** The way to what is looked at, and all that is entered and not ordered. */
+  const [way, open]: [Entered[], Entered[]] = [[], []];
   const enter = (event: StoredEventState): void => {
-    entered.add(event.eventId);
-    stack.push({ event, parents: [...event.prevEvents, ...event.authEvents] });
+    const number = entered.size;
+    const one = {
+      event,
+      cited: [...event.prevEvents, ...event.authEvents],
+      number,
+      low: number,
+      left: 0,
+      isOrdered: false,
+    };
+    entered.set(event.eventId, one);
+    way.push(one);
+    open.push(one);
   };
   for (const root of events) {
     if (!entered.has(root.eventId)) enter(root);
-    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
-      const parentId = top.parents.pop();
-      if (parentId === undefined) {
-        ordered.push(top.event);
-        stack.pop();
-      } else {
-        const parent = byId.get(parentId);
-        if (parent !== undefined && !entered.has(parentId)) enter(parent);
+    for (let top = way.at(-1); top !== undefined; top = way.at(-1)) {
+      const citedId = top.cited.pop();
+      const cited = citedId === undefined ? undefined : byId.get(citedId);
+      if (citedId !== undefined) {
+        const known = entered.get(citedId);
+        if (known === undefined && cited !== undefined) enter(cited);
+        else if (known?.isOrdered === false) top.low = Math.min(top.low, known.number);
+        continue;
       }
+      way.pop();
+      top.left = left += 1;
+      const before = way.at(-1);
+      if (before !== undefined) before.low = Math.min(before.low, top.low);
+      if (top.low < top.number) continue;
+      const component = open.splice(open.lastIndexOf(top)).sort((a, b) => a.left - b.left);
+      for (const one of component) one.isOrdered = true;
+      ordered.push(...component.map(({ event }) => event));
     }
   }
   return ordered;

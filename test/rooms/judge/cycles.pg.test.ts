@@ -59,6 +59,31 @@ test.each(['1', '2'])(
   },
 );
 
+test.each([
+  { how: 'together', batches: [['first', 'second']] },
+  { how: 'one after the other', batches: [['first'], ['second']] },
+])(
+  'in a partial room, that come $how, stay refused by the full state, which is that before their circle',
+  async ({ batches }) => {
+    const room = new PartialRoom(store, '1');
+    await room.join();
+    const circle = { first: said('first', 'join', 'second'), second: said('second', 'first') };
+    if (batches.length > 1) {
+      const assumedState = await room.state(...KNOWN, 'join');
+      await room.journal({ type: 'GapOpened', eventIds: [room.id('second')], origin: THERE, assumedState, at: 3 });
+    }
+    for (const batch of batches) await room.push(...batch.map((id) => circle[id as keyof typeof circle]));
+    expect(await room.event('second')).toMatchObject({ verdict: 'rejected', rule: 'graph-cycle', partial: true });
+    await room.push(said('after', 'second'));
+    await room.fetch(...KNOWN);
+    expect(await room.walk()).toMatchObject({ partial: false });
+    const before = (await room.event('join'))?.stateAfter;
+    expect(await room.event('second')).toMatchObject({ ...REFUSED, stateBefore: before, stateAfter: before });
+    expect(await room.event('first')).toMatchObject({ stateBefore: before, stateAfter: before });
+    expect(await room.event('after')).toMatchObject({ verdict: 'accepted', stateBefore: before });
+  },
+);
+
 test('that came beside something else that is missing wait for that', async () => {
   const room = await wholeRoom('1');
   const pushed = await room.push(said('first', 'elsewhere', 'second'), said('second', 'first'));
