@@ -2,7 +2,8 @@
  * The fold of forward extremities: accepted events of this stay that no other accepted event reaches over prev edges. Events that are
  * rejected or soft-failed are no extremities, and edges lead through them; here an event that is neither is called _solid_. Events of
  * an earlier stay are none either, though a verdict on one may change late; but what lies before one of these and comes late is
- * none of the newest. An edge out of the timeline ends at an anchor, and at an event that is refused as its own ancestor: else whoever may
+ * none of the newest: a server that has been in the room all along holds what builds on it, too. (To ask which events of this stay
+ * reach it instead, on ways through earlier ones, would be to follow all that these stays left, in one append.) An edge out of the timeline ends at an anchor, and at an event that is refused as its own ancestor: else whoever may
  * speak, where senders choose ids, could leave a room without a newest event.
  *
  * Whoever is banned may make chains of refused events of any length and width, so no look may follow one again and again. A refused
