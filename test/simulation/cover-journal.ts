@@ -17,6 +17,7 @@ export function coverJournal(
     if (entry.type === 'StateFetchFailed') coverage.count(`fetch failed: ${entry.failure}`);
     if ((entry.type !== 'EventUnPartialStated' && entry.type !== 'VerdictChanged') || entry.was === entry.is) continue;
     const by = entry.type === 'VerdictChanged' ? 'a correction' : 'the walk';
+    coverage.count(`${entry.was}, then ${entry.is} by ${by}`);
     coverage.count(`${kindOf(eventOf(entry.eventId))} ${entry.was}, then ${entry.is} by ${by}`);
   }
 }
