@@ -26,7 +26,7 @@ import {
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
-import { STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../src/resync/fold-answer.ts';
+import { LONGEST_WAIT_IN_RUN_MS, STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../src/resync/fold-answer.ts';
 import { asResyncState, shownPhase } from '../src/resync/state.ts';
 import {
   type Activities,
@@ -37,8 +37,6 @@ import {
 } from '../src/temporal/contract.ts';
 import { RESUME_SIGNAL, RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue, gapsTaskQueue } from '../src/temporal/names.ts';
 
-/** A wait longer than this starts a new run first, so that waiting rooms hold a history of a few events. */
-const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
 /** Visibility is written at most this often; the last value is always written before a wait or the close. */
 const SEARCH_ATTRIBUTES_INTERVAL_MS = 10_000;
 

@@ -26,6 +26,9 @@ export interface ActivityAnswer {
   readonly corrections?: number;
 }
 
+/** Before a longer wait a run of the workflow ends and the next one begins, so that waiting rooms hold a history of a few events, milliseconds. */
+export const LONGEST_WAIT_IN_RUN_MS = 10 * 60_000;
+
 /** So many answers in a row that say nothing new, of a journal that says nothing new either, are a fault of ours. */
 export const STALLED_ROUNDS_MAX = 3;
 

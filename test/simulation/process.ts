@@ -9,7 +9,7 @@ import pino from 'pino';
 import { createActivities } from '../../activities/index.ts';
 import { type FederationClient } from '../../src/federation/contract.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
-import { STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../../src/resync/fold-answer.ts';
+import { LONGEST_WAIT_IN_RUN_MS, STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../../src/resync/fold-answer.ts';
 import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
@@ -208,10 +208,13 @@ export class Process {
     let resync = await load();
     for (let [actions, stalled] = [0, 0]; ; actions += 1) {
       const { epoch, seq, state, gaps, corrections } = resync;
-      const action = nextAction(state, this.context.clock.now(), gaps, corrections, workflow.last);
-      if (action.type === 'close') workflow.last = undefined;
-      const isOver = action.type === 'close' || action.type === 'sleep' || action.type === 'park';
-      if (actions >= actionsMax || isOver) return { action, state };
+      const now = this.context.clock.now();
+      const action = nextAction(state, now, gaps, corrections, workflow.last);
+      const isLong = action.type === 'sleep' && action.untilMs - now > LONGEST_WAIT_IN_RUN_MS;
+      if (action.type === 'close' || action.type === 'park' || isLong) workflow.last = undefined;
+      if (actions >= actionsMax || action.type === 'close' || action.type === 'sleep' || action.type === 'park') {
+        return { action, state };
+      }
       onAction(action);
       workflow.last = action.type;
       const rings = this.#rings;
