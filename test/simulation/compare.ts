@@ -158,21 +158,23 @@ class Comparing {
     return (await countCorrectionsDue(this.#store, roomId)) === 0 && !(await isCurrentStateDue(this.#store, roomId));
   }
 
-  /** Of those that are their own ancestors one of each circle at least is refused for it, and nothing else is. */
+  /**
+   * What is refused as its own ancestor has to be on a circle by prev edges, and of each circle the event that came last is. Of events that
+   * cite each other as auth events one at least is refused, as the oracle says by itself.
+   */
   #readCircles(rows: ReadonlyMap<EventId, StoredEventState>): void {
     const { world, coverage } = this.#play;
     for (const { eventId, rule } of rows.values()) {
       if (rule === CYCLE && this.oracle.circleOf(eventId).length > 0) this.#cut.add(eventId);
     }
     for (const { by, eventIds } of world.circles) {
-      if (!eventIds.every((id) => this.delivered.has(id))) continue;
+      const held = eventIds.flatMap((id) => (this.delivered.has(id) ? (rows.get(id) ?? []) : []));
+      if (held.length < eventIds.length) continue;
       coverage.count(`${by} edges in a circle`);
-      const isRefused = eventIds.some((id) =>
-        by === 'prev' ? this.#cut.has(id) : rows.get(id)?.verdict === 'rejected',
-      );
-      if (isRefused) continue;
-      this.#differ(`${eventIds.map((id) => this.#nameOf(id)).join()} rest on each other, and none is refused for it`);
-      for (const id of eventIds) this.#cut.add(id);
+      const [last] = held.toSorted((a, b) => b.position - a.position);
+      if (by === 'auth' || last === undefined || this.#cut.has(last.eventId)) continue;
+      this.#differ(`${this.#nameOf(last.eventId)} is its own ancestor and came last, and is not refused for it`);
+      this.#cut.add(last.eventId);
     }
   }
 
