@@ -202,16 +202,18 @@ class Batch {
     const itself = this.#given.parents.get(eventId);
     const ofBatch = new Map(this.#given.events.map(({ eventId: id, prevEvents }) => [id, prevEvents]));
     const prevEventsOf = (id: EventId): readonly EventId[] | undefined => ofBatch.get(id);
+    const circle = circleOf(eventId, prevEventsOf);
     const parents =
       itself === undefined
-        ? parentsOf(circleOf(eventId, prevEventsOf), prevEventsOf).flatMap((id) => this.#stateAfter(id) ?? [])
+        ? parentsOf(circle, prevEventsOf).flatMap((id) => this.#stateAfter(id) ?? [])
         : [this.#states.stored(itself.stateAfter)];
     const known = parents.length > 0 || this.#ends.current === null ? parents : [this.#ends.current];
     const before = await this.#states.resolve(known);
     const reason = 'it is its own ancestor by prev_events';
     this.#judged.set(eventId, {
       ...{ event, verdict: { outcome: 'reject', rule: CYCLE, reason }, before, after: before, current: null },
-      ...{ partial: this.#isPartial(event), authDepth: this.#authDepth(event), authState: [] },
+      partial: this.#given.events.some((one) => circle.has(one.eventId) && this.#isPartial(one)),
+      ...{ authDepth: this.#authDepth(event), authState: [] },
     });
     return { outcome: 'admitted', verdict: 'rejected' };
   }

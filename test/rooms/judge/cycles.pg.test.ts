@@ -61,6 +61,7 @@ test.each(['1', '2'])(
 
 test.each([
   { how: 'together', batches: [['first', 'second']] },
+  { how: 'together and backwards', batches: [['second', 'first']] },
   { how: 'one after the other', batches: [['first'], ['second']] },
 ])(
   'in a partial room, that come $how, stay refused by the full state, which is that before their circle',
