@@ -93,6 +93,8 @@ class Batch {
   readonly #states: BatchStates;
   readonly #judged = new Map<EventId, Judged>();
   readonly #ends: BatchEnds;
+  /** Of the events of the batch, and of those that wait. */
+  readonly #prevEventsToCome: ReadonlyMap<EventId, readonly EventId[]>;
   #guessed: GuessedStates | undefined;
   /** Read for the first event that was held before it came. */
   #statesBeforeStays: Promise<readonly SnapshotId[]> | undefined;
@@ -107,6 +109,8 @@ class Batch {
     this.#states = new BatchStates(sql, room.roomId, rules, resolve);
     this.#ends = new BatchEnds(sql, room, given, { states: this.#states, judged: this.#judged });
     this.#remaining = given.events;
+    const ofBatch = given.events.map(({ eventId, prevEvents }) => [eventId, prevEvents] as const);
+    this.#prevEventsToCome = new Map([...given.waiting, ...ofBatch]);
   }
 
   /** Other work of this process has its turn now and then: what events cost is for whoever made them to say. */
@@ -174,10 +178,6 @@ class Batch {
    */
   #isOnCycle({ eventId, prevEvents }: Pdu): boolean {
     if (this.#rules.eventIdFormat !== 'given') return false;
-    const toCome = new Map([
-      ...this.#given.waiting,
-      ...this.#given.events.map(({ eventId, prevEvents }) => [eventId, prevEvents] as const),
-    ]);
     const below = this.#given.below.get(eventId);
     const seen = new Set<EventId>();
     const toLook = [...prevEvents];
@@ -186,7 +186,7 @@ class Batch {
       if (below?.has(id) === true) return true;
       if (seen.has(id)) continue;
       seen.add(id);
-      const parents = toCome.get(id);
+      const parents = this.#prevEventsToCome.get(id);
       if (parents !== undefined) toLook.push(...parents);
       else isAtHand &&= this.#stateAfter(id) !== undefined;
     }
@@ -200,20 +200,22 @@ class Batch {
   async #refuseOnCycle(event: Pdu): Promise<Admission> {
     const { eventId } = event;
     const itself = this.#given.parents.get(eventId);
-    const ofBatch = new Map(this.#given.events.map(({ eventId: id, prevEvents }) => [id, prevEvents]));
-    const prevEventsOf = (id: EventId): readonly EventId[] | undefined => ofBatch.get(id);
+    const prevEventsOf = (id: EventId): readonly EventId[] | undefined => this.#prevEventsToCome.get(id);
     const circle = circleOf(eventId, prevEventsOf);
+    const outside = parentsOf(circle, prevEventsOf);
     const parents =
       itself === undefined
-        ? parentsOf(circle, prevEventsOf).flatMap((id) => this.#stateAfter(id) ?? [])
+        ? outside.flatMap((id) => this.#stateAfter(id) ?? [])
         : [this.#states.stored(itself.stateAfter)];
+    const isPartial =
+      outside.some((id) => this.#isPartialParent(id)) ||
+      this.#given.events.some((one) => circle.has(one.eventId) && this.#isPartial(one));
     const known = parents.length > 0 || this.#ends.current === null ? parents : [this.#ends.current];
     const before = await this.#states.resolve(known);
     const reason = 'it is its own ancestor by prev_events';
     this.#judged.set(eventId, {
       ...{ event, verdict: { outcome: 'reject', rule: CYCLE, reason }, before, after: before, current: null },
-      partial: this.#given.events.some((one) => circle.has(one.eventId) && this.#isPartial(one)),
-      ...{ authDepth: this.#authDepth(event), authState: [] },
+      ...{ partial: isPartial, authDepth: this.#authDepth(event), authState: [] },
     });
     return { outcome: 'admitted', verdict: 'rejected' };
   }
@@ -268,9 +270,11 @@ class Batch {
 
   /** An event of which a parent or an auth event is judged by partial state is judged so itself. */
   #isPartial(event: Pdu): boolean {
-    return [...event.prevEvents, ...event.authEvents].some(
-      (id) => (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true,
-    );
+    return [...event.prevEvents, ...event.authEvents].some((id) => this.#isPartialParent(id));
+  }
+
+  #isPartialParent(id: EventId): boolean {
+    return (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true;
   }
 
   #isSpared(event: Pdu): Promise<boolean> {
