@@ -194,8 +194,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   admission(
     'what builds on partial state is taken for judged for good',
-    '(id) => (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true,',
-    '() => false,',
+    'return (this.#judged.get(id) ?? this.#given.parents.get(id))?.partial === true;',
+    'return id === undefined;',
     2,
   ),
   admission(
