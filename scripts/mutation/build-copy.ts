@@ -5,7 +5,7 @@ import ts from 'typescript';
 import { PROJECT } from './copy-project.ts';
 
 /** What a simulated room needs. */
-const FOLDERS = ['src', 'activities', 'test/simulation', 'test/differential', 'test/matrix', 'test/support'] as const;
+const FOLDERS = ['src', 'activities', 'test'] as const;
 const DATA = ['package.json', 'migrations'] as const;
 
 const OPTIONS: ts.CompilerOptions = {
