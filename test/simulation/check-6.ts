@@ -160,6 +160,8 @@ class Then implements View {
   readonly #oracle: Oracle;
   readonly #readState: (id: SnapshotId) => Promise<StateMap>;
   readonly #verdicts = new Map<EventId, 'accepted' | 'rejected'>();
+  /** As long as nothing else is journalled. */
+  readonly #outliers = new Map<EventId, 'accepted' | 'rejected'>();
   readonly #states = new Map<EventId, { readonly before: SnapshotId; readonly after: SnapshotId }>();
 
   constructor({ oracle, journal, readState }: Pick<Check6Input, 'oracle' | 'journal' | 'readState'>) {
@@ -183,9 +185,15 @@ class Then implements View {
     }
   }
 
+  /** Of what has no place in the timeline yet: by its auth events alone, as they are judged then. */
   isRejected(eventId: EventId): boolean {
-    const verdict = this.#verdicts.get(eventId);
-    return verdict === undefined ? this.#oracle.isRejected(eventId) : verdict === 'rejected';
+    const verdict = this.#verdicts.get(eventId) ?? this.#outliers.get(eventId);
+    if (verdict !== undefined) return verdict === 'rejected';
+    // What cites itself proves nothing.
+    this.#outliers.set(eventId, 'rejected');
+    const isRejected = this.#oracle.isRejectedByAuthEvents(eventId, (id) => this.isRejected(id));
+    this.#outliers.set(eventId, isRejected ? 'rejected' : 'accepted');
+    return isRejected;
   }
 
   resolve(states: readonly StateMap[]): StateMap {
@@ -207,7 +215,10 @@ class Then implements View {
   }
 
   #set(eventId: EventId, is: 'accepted' | 'rejected' | undefined, before?: SnapshotId, after?: SnapshotId): void {
-    if (is !== undefined) this.#verdicts.set(eventId, is);
+    if (is !== undefined) {
+      this.#verdicts.set(eventId, is);
+      this.#outliers.clear();
+    }
     if (before !== undefined && after !== undefined) this.#states.set(eventId, { before, after });
   }
 }

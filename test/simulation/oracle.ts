@@ -166,18 +166,24 @@ export class Oracle {
     );
   }
 
+  /** Check 4 alone, by verdicts that may not be the last ones. */
+  isRejectedByAuthEvents(eventId: EventId, isRejected: (eventId: EventId) => boolean): boolean {
+    return checkOutlier(this.#cited(this.event(eventId), isRejected)).outcome !== 'accept';
+  }
+
   #judge(event: Pdu): Judgement {
-    const { rules, events, isInTimeline } = this.#input;
-    const cited = {
-      ...{ event, rules },
-      authEvents: authEventIdsOf(event, rules).flatMap((eventId) => events.get(eventId) ?? []),
-      isRejected: (eventId: EventId) => this.isRejected(eventId),
-    };
-    const verdict = isInTimeline(event.eventId)
+    const cited = this.#cited(event, (eventId) => this.isRejected(eventId));
+    const verdict = this.#input.isInTimeline(event.eventId)
       ? checkUnPartialStated({ ...cited, stateBefore: this.lookUp(this.stateBefore(event.eventId)) })
       : checkOutlier(cited);
     if (verdict.outcome === 'accept') return ACCEPTED;
     return { verdict: 'rejected', rule: verdict.rule, check: verdict.check };
+  }
+
+  #cited(event: Pdu, isRejected: (eventId: EventId) => boolean) {
+    const { rules, events } = this.#input;
+    const authEvents = authEventIdsOf(event, rules).flatMap((eventId) => events.get(eventId) ?? []);
+    return { event, rules, authEvents, isRejected };
   }
 
   #stateBeforeOutside(eventId: EventId): StateMap {
