@@ -139,20 +139,24 @@ async function reachBelow(sql: Sql, roomId: RoomId, { pass, reachedTo }: Pass, l
   return false;
 }
 
-/** Settles the next chunks. Locked in the order of their hashes, as who stores chunks. */
+/**
+ * Settles the next chunks. Locked in the order of their hashes, as who stores chunks. Each is found by its hash: a join would compare each
+ * with all of the room's where PostgreSQL has no statistics of a room that has just grown, for minutes.
+ */
 async function sweep(sql: Sql, roomId: RoomId, pass: Pass, now: number, limit: number): Promise<number> {
   const [swept] = await sql.query<{ deleted: number }>(
     `WITH next AS MATERIALIZED (
        SELECT hash FROM snapshot_chunks WHERE room_id = $1 AND hash > $3 ORDER BY hash LIMIT $4
      ), chunk AS MATERIALIZED (
-       SELECT c.hash, c.condemned_at, EXISTS (SELECT FROM reached_chunks r WHERE r.pass = $2 AND r.hash = c.hash) AS is_reached
-         FROM snapshot_chunks c JOIN next n ON n.hash = c.hash WHERE c.room_id = $1 ORDER BY c.hash FOR NO KEY UPDATE OF c
+       SELECT c.*, (SELECT count(*) FROM reached_chunks r WHERE r.pass = $2 AND r.hash = c.hash) > 0 AS is_reached
+         FROM next n CROSS JOIN LATERAL (SELECT ctid AS row, hash, condemned_at FROM snapshot_chunks
+                                          WHERE room_id = $1 AND hash = n.hash OFFSET 0 FOR NO KEY UPDATE) AS c
      ), marked AS (
-       UPDATE snapshot_chunks c SET condemned_at = CASE WHEN k.is_reached THEN NULL ELSE $5::bigint END
-         FROM chunk k WHERE c.room_id = $1 AND c.hash = k.hash AND k.is_reached = (k.condemned_at IS NOT NULL)
+       UPDATE snapshot_chunks SET condemned_at = CASE WHEN condemned_at IS NULL THEN $5::bigint END
+        WHERE ctid = ANY (ARRAY(SELECT row FROM chunk WHERE is_reached = (condemned_at IS NOT NULL)))
      ), deleted AS (
-       DELETE FROM snapshot_chunks c USING chunk k
-        WHERE c.room_id = $1 AND c.hash = k.hash AND NOT k.is_reached AND k.condemned_at <= $6 RETURNING 1
+       DELETE FROM snapshot_chunks
+        WHERE ctid = ANY (ARRAY(SELECT row FROM chunk WHERE NOT is_reached AND condemned_at <= $6)) RETURNING 1
      ), told AS (
        UPDATE collections SET swept_to = coalesce((SELECT hash FROM next ORDER BY hash DESC LIMIT 1), swept_to),
                               is_over = NOT EXISTS (SELECT FROM next)
