@@ -195,7 +195,7 @@ class Batch {
 
   /**
    * The cycle is cut there, as the walk cuts it (src/rooms/resync/judge-again.ts): others on it build on a refused event. Where the state
-   * at it was asked for, or assumed, that stands; else what the cycle builds on leads to it.
+   * at it was asked for, or assumed, that stands; else what the cycle builds on leads to it, and is waited for alone.
    */
   async #refuseOnCycle(event: Pdu): Promise<Admission> {
     const { eventId } = event;
@@ -207,6 +207,10 @@ class Batch {
       itself === undefined
         ? outside.flatMap((id) => this.#stateAfter(id) ?? [])
         : [this.#states.stored(itself.stateAfter)];
+    const missingParents = itself === undefined ? outside.filter((id) => this.#stateAfter(id) === undefined) : [];
+    if (missingParents.length > 0) {
+      return { outcome: 'waits', missingParents, missingAuthEvents: this.#missingAuthEvents(event) };
+    }
     const isPartial =
       outside.some((id) => this.#isPartialParent(id)) ||
       this.#given.events.some((one) => circle.has(one.eventId) && this.#isPartial(one));

@@ -85,6 +85,22 @@ test.each([
   },
 );
 
+test('that build on something which waits itself are refused once it has its place, by the state after it', async () => {
+  const room = await wholeRoom('1');
+  const named = { id: 'named', type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: 'Room' } };
+  const beside = { ...named, prev: ['join'], ...OF_ADMIN };
+  await room.insert(beside);
+  const staged = { roomId: room.roomId, eventId: room.id('named'), raw: Buffer.from('{}'), waitsFor: [] };
+  await stagePdus(store, THERE, [staged]);
+  const circle = [said('first', 'named', 'second'), said('second', 'first')];
+  const waits = { outcome: 'waits', missingParents: [room.id('named')] };
+  expect(await room.push(...circle)).toMatchObject([waits, waits]);
+  await room.push(beside);
+  await room.push(...circle);
+  const stateBefore = (await room.event('named'))?.stateAfter;
+  for (const id of ['first', 'second']) expect(await room.event(id)).toMatchObject({ ...REFUSED, stateBefore });
+});
+
 test('that came beside something else that is missing wait for that', async () => {
   const room = await wholeRoom('1');
   const pushed = await room.push(said('first', 'elsewhere', 'second'), said('second', 'first'));
