@@ -108,7 +108,7 @@ module.exports = {
       'verification-knows-the-core-only',
       'Its threads load what it imports; a pool of the store or a socket has no place there.',
       '^src/verification/',
-      '^(src/(?!verification/|matrix/|(all-settled|invariant|on-abort)\\.ts)|workflows/|activities/|node_modules/)',
+      '^(src/(?!verification/|matrix/|(invariant|on-abort)\\.ts)|workflows/|activities/|node_modules/)',
     ),
     forbid(
       'store-knows-no-edge',

@@ -11,7 +11,6 @@
  * drops what is queued and lets go of what is prepared.
  */
 import { type Worker } from 'node:worker_threads';
-import { allSettledOrThrow } from '../all-settled.ts';
 import { invariant } from '../invariant.ts';
 import { onAbort } from '../on-abort.ts';
 import { type EventId, type RoomId } from '../matrix/identifiers.ts';
@@ -379,4 +378,9 @@ function withJson(outcome: ThreadOutcome, rewritten: Uint8Array, raw: Uint8Array
   if (outcome.outcome !== 'passed') return outcome;
   const json = rewritten.length > 0 ? rewritten : (raw ?? rewritten);
   return { outcome: 'passed', pdu: { ...outcome.pdu, json } };
+}
+
+/** Waits for all, so that nothing of the call is left running, then throws the first failure. */
+async function allSettledOrThrow(promises: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) if (result.status === 'rejected') throw result.reason;
 }

@@ -1,10 +1,9 @@
 /**
  * The full state after one event, from one resident: `/state_ids` first, then whichever of `/state` and `/event` costs less. The
- * event itself, which is in neither of the former, is asked for beside `/state`. That body is streamed: checked, verified and
+ * event itself, which is in neither of the former, is asked for before `/state`. That body is streamed: checked, verified and
  * stored in batches in bounded memory. What is stored is never verified or written again, so a kill costs at most one more.
  */
 import pLimit from 'p-limit';
-import { allSettledOrThrow } from '../../all-settled.ts';
 import { FederationError } from '../../federation/error.ts';
 import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
@@ -124,14 +123,12 @@ export async function fetchStateAt(
 
   const missing = wanted.missing().length;
   if (missing > SINGLE_EVENTS_MAX || missing > WHOLE_STATE_SHARE_MIN * wanted.count) {
+    // First, since a body on its way comes to its end, but who sees us leave meanwhile gives no event any more.
     const at = wanted.missing().filter((eventId) => eventId === request.atEventId);
-    await allSettledOrThrow([
-      // Not after it, since a body on its way comes to its end, but who sees us leave meanwhile gives no event any more.
-      takeSingly(context, intake, wanted, at, () => resident, signal),
-      intake.takeStream((whileTaking) =>
-        federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived, beforeReading }),
-      ),
-    ]);
+    await takeSingly(context, intake, wanted, at, () => resident, signal);
+    await intake.takeStream((whileTaking) =>
+      federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived, beforeReading }),
+    );
     const left = wanted.missing();
     // Too many to be asked for one by one: a whole answer without them is an answer.
     if (left.length > SINGLE_EVENTS_MAX) wanted.deny(left, resident);
