@@ -127,7 +127,6 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
     ['is rubbish', { kind: 'rubbish', bytes: 5_000 }, 'malformed'],
     ['is forbidden', { kind: 'status', status: 403, body: '{"errcode":"M_FORBIDDEN","error":"no"}' }, 'forbidden'],
     ['ends in the middle', { kind: 'truncate', afterBytes: 9_000 }, 'malformed'],
-    ['never ends', { kind: 'endless', prefix: '{"pdus":[', filler: ' ' }, 'too-large'],
     [
       'is of a server that is partial itself',
       {
@@ -150,6 +149,17 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
       expect(notReady).toMatchObject({ ready: false, reason: expect.stringContaining('every resident failed') });
     },
   );
+
+  test('a /state that never ends, of the only resident, parks the room at once, and says why', async () => {
+    const ours = await startTestRejoinder(synapse);
+    await join(ours);
+    synapse.proxy.inject({ match: STATE, fault: { kind: 'endless', prefix: '{"pdus":[', filler: ' ' } });
+    expect(await ours.resync(room.roomId as RoomId)).toBe('parked');
+    const resync = (await readRoom(ours.context.store, room.roomId as RoomId))?.resync;
+    expect(resync).toMatchObject({ parked: { because: 'too-large' }, lastFailure: { failure: 'too-large' } });
+    const asked = ours.reads.members(room.roomId as RoomId, { waitMs: 0, membership: null, signal });
+    await expect(asked).rejects.toMatchObject({ kind: 'parked', message: expect.stringContaining('not looked for') });
+  });
 
   test('a member event with a wrong signature keeps the room partial, and names the event', async () => {
     const ours = await startTestRejoinder(synapse);
@@ -180,7 +190,7 @@ describe.skipIf(missing !== undefined)('a resident that fails', () => {
     expect(failures).toContainEqual(
       expect.objectContaining({
         resident: synapse.serverName,
-        failure: 'incomplete',
+        failure: 'keys-unobtainable',
         reason: expect.stringContaining(`1 events signed with keys that cannot be had (${gone.context.serverName}`),
       }),
     );
