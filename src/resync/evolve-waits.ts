@@ -9,11 +9,11 @@ import { departedAlso } from './choice.ts';
 import { orphanedBy } from './degraded.ts';
 import { type ResyncEvent } from './events.ts';
 import { sayingOf } from './outcomes.ts';
-import { type ResyncState, type RoundTally, freshRound, isRoundSpent } from './state.ts';
+import { type ResyncState, type RoundTally, type RoundsApart, freshRound, isPaused, isRoundSpent } from './state.ts';
 
 /** Servers that are back and are asked before the next round. */
 const BACK_MAX = 5;
-/** A round of refusals counts when it is so long after the one before: whoever had lost the room may have it again, or be in it. */
+/** A round counts when it is so long after the one before: whoever had lost the room may have it again, or be in it. */
 const ROUNDS_APART_MS = 24 * 3_600_000;
 /** Of why a room is parked. */
 const PARKED_CHARS_MAX = 300;
@@ -38,14 +38,14 @@ function resumed(at: number) {
 
 /** Residents are asked no more. Only a room whose state is wanted can be parked. */
 export function resyncParked(state: ResyncState, { because, leaves, reason, at }: Of<'ResyncParked'>): ResyncState {
-  if (state.phase !== 'fetching' && state.phase !== 'waiting' && state.phase !== 'parked') return state;
+  if (state.phase !== 'fetching' && !isPaused(state)) return state;
   const parked = { because, reason: reason.slice(0, PARKED_CHARS_MAX), isLeaving: leaves === true, at };
   return { ...state, ...freshRound, phase: 'parked', attempt: null, parked, nextWakeAt: leaves === true ? at : null };
 }
 
 /** Everybody is asked anew, whatever was waited for. */
 export function resyncResumed(state: ResyncState, { at }: Of<'ResyncResumed'>): ResyncState {
-  if (state.phase !== 'waiting' && state.phase !== 'parked') return state;
+  if (!isPaused(state)) return state;
   return { ...state, ...freshRound, ...resumed(at), notBefore: {} };
 }
 
@@ -59,7 +59,7 @@ export function tallied(said: RoundTally, outcome: AttemptOutcome): RoundTally {
 export function residentBack(state: ResyncState, { resident, because, at }: Of<'ResidentBack'>): ResyncState {
   // One more answer makes a state no smaller.
   const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true;
-  const isWaiting = (state.phase === 'waiting' || state.phase === 'parked') && !isFinal;
+  const isWaiting = isPaused(state) && !isFinal;
   const only = state.askingOnly;
   if (!isWaiting && (state.phase !== 'fetching' || only === null)) return state;
   const residents = [...new Set([...(only?.residents ?? []), resident])].slice(0, BACK_MAX);
@@ -80,18 +80,22 @@ export function residentBack(state: ResyncState, { resident, because, at }: Of<'
 function refusalsAfter({ said, refusals, askingOnly }: ResyncState, at: number): ResyncState['refusals'] {
   if (askingOnly !== null) return refusals;
   if (said.open > 0 || said.tooLarge > 0) return { rounds: 0, at: 0 };
-  const isDue = refusals.rounds === 0 || at - refusals.at >= ROUNDS_APART_MS;
-  return said.refused > 0 && isDue ? { rounds: refusals.rounds + 1, at } : refusals;
+  return said.refused > 0 ? oneMore(refusals, at) : refusals;
 }
 
 function orphanedAfter({ orphaned }: ResyncState, { isOrphaned, at }: Of<'RoundFailed'>): ResyncState['orphaned'] {
-  if (isOrphaned !== true) return orphaned.rounds === 0 ? orphaned : { rounds: 0, at: 0 };
-  return orphaned.rounds === 0 || at - orphaned.at >= ROUNDS_APART_MS ? { rounds: orphaned.rounds + 1, at } : orphaned;
+  if (isOrphaned !== true) return { rounds: 0, at: 0 };
+  return oneMore(orphaned, at);
+}
+
+/** A round counts that is long enough after the newest one that did. */
+function oneMore(counted: RoundsApart, at: number): RoundsApart {
+  return counted.rounds === 0 || at - counted.at >= ROUNDS_APART_MS ? { rounds: counted.rounds + 1, at } : counted;
 }
 
 /** What is known of the state stands for the wanted ones: a room that wants no other is walked. */
 export function roomOrphaned(state: ResyncState, { eventIds, at }: Of<'RoomOrphaned'>): ResyncState {
-  if (state.phase !== 'fetching' && state.phase !== 'waiting' && state.phase !== 'parked') return state;
+  if (state.phase !== 'fetching' && !isPaused(state)) return state;
   const fetchAt = state.fetchAt.filter((eventId) => !eventIds.includes(eventId));
   const isAllThere = fetchAt.length === 0;
   return {

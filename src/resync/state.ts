@@ -66,9 +66,9 @@ export interface ResyncState {
   /** When the first of these did, or was resumed after; `null`: none failed. */
   readonly failingSince: number | null;
   /** Rounds, days apart, in which whoever answered refused for good, and when the newest of them ended. */
-  readonly refusals: { readonly rounds: number; readonly at: number };
+  readonly refusals: RoundsApart;
   /** Rounds, days apart, at whose end every server had left the room, and when the newest of them ended. */
-  readonly orphaned: { readonly rounds: number; readonly at: number };
+  readonly orphaned: RoundsApart;
   /** When a server last ended a wait by sending something for the room; 0: none did. */
   readonly heardAt: number;
   /** `null`: it is not parked. */
@@ -97,6 +97,12 @@ export interface ResyncState {
   readonly gapsOpen: number;
   /** When somebody must act at the latest; `null` when there is nothing to do. The sweep reads it. */
   readonly nextWakeAt: number | null;
+}
+
+/** Rounds that counted, and when the newest of them ended. */
+export interface RoundsApart {
+  readonly rounds: number;
+  readonly at: number;
 }
 
 /** What the servers of one round said. One that was silent has said nothing. */
@@ -222,6 +228,11 @@ export function asResyncState(stored: Partial<ResyncState> | null): ResyncState 
 
 function withOutcome({ outcome, ...failed }: Omit<LastFailure, 'outcome'> & Partial<LastFailure>): LastFailure {
   return { ...failed, outcome: outcome ?? outcomeOf(failed.failure) };
+}
+
+/** Nobody is asked now: until the next round, or until somebody resumes it. */
+export function isPaused({ phase }: Pick<ResyncState, 'phase'>): boolean {
+  return phase === 'waiting' || phase === 'parked';
 }
 
 /** Whether the round is over, whoever is left: it had all the failures that a round may have. */

@@ -18,11 +18,17 @@ export function circleOf(
     reached.set(id, prevEvents);
     toLook.push(...prevEvents);
   }
-  const circle = new Set([eventId]);
-  for (let before = 0; before < circle.size;) {
-    before = circle.size;
-    for (const [id, prevEvents] of reached) if (prevEvents.some((prev) => circle.has(prev))) circle.add(id);
+  const children = new Map<EventId, EventId[]>();
+  for (const [id, prevEvents] of reached) {
+    for (const prev of prevEvents) {
+      const known = children.get(prev);
+      if (known === undefined) children.set(prev, [id]);
+      else known.push(id);
+    }
   }
+  const circle = new Set([eventId]);
+  // What is added while a set is gone through has its turn, too.
+  for (const id of circle) for (const child of children.get(id) ?? []) circle.add(child);
   return circle;
 }
 

@@ -1,6 +1,6 @@
 /** What becomes of a room for whose state nobody is asked any more: it is resumed, or our users leave it. */
 import { oneLine } from '../../federation/error.ts';
-import { type RoomId } from '../../matrix/identifiers.ts';
+import { isPaused } from '../../resync/state.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readLocalMembers, readResync } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
@@ -15,12 +15,11 @@ const LEAVE_REASON = 'The state of the room could not be had';
 /** Journals that residents are to be asked now. Does nothing in a room that neither waits for a round nor is parked. */
 export async function resumeResync(
   { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
-  { roomId, epoch }: { readonly roomId: RoomId; readonly epoch: number },
+  { roomId, epoch }: Stay,
 ): Promise<void> {
   await withTransaction(store, async (tx) => {
     const stay = await lockResync(tx, roomId, epoch);
-    const phase = stay?.resync.phase;
-    if (stay === undefined || (phase !== 'waiting' && phase !== 'parked')) return;
+    if (stay === undefined || !isPaused(stay.resync)) return;
     await append(tx, stay.room, [{ type: 'ResyncResumed', at: clock.now() }]);
   });
 }
