@@ -1,7 +1,10 @@
 /**
- * Array parameters in PostgreSQL's text form. The driver's own conversion quotes and checks each item, and an array of
+ * Array parameters in PostgreSQL's text form, and its clock. The driver's own conversion quotes and checks each item, and an array of
  * arrays would have to be rectangular.
  */
+
+/** The database's time, milliseconds: whoever compares it need not have the clock of whoever wrote it. */
+export const NOW_MS = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 
 /** Numbers and NULL need no quotes. */
 export function int8Array(numbers: readonly (number | bigint | null)[]): string {

@@ -13,6 +13,7 @@ import { type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 import { REFUSED_BY_PLACE } from './corrections.ts';
+import { NOW_MS } from '../sql-values.ts';
 
 /** A hollow event that has its body now. */
 export interface CompletedEvent {
@@ -32,7 +33,7 @@ export function completeHollow(incoming: string): string {
   return `
   WITH completed AS (
     UPDATE pdus p
-       SET json = i.json, hollow = false, completed_at = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+       SET json = i.json, hollow = false, completed_at = ${NOW_MS}
       FROM (SELECT p.nid, i.json
               FROM (${incoming}) AS i JOIN pdus p ON p.event_id = i.event_id
               LEFT JOIN state_keys k ON k.nid = p.state_key_nid

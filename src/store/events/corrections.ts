@@ -5,7 +5,7 @@
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
-import { int8Array, textArray } from '../sql-values.ts';
+import { NOW_MS, int8Array, textArray } from '../sql-values.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 import { CYCLE } from './event-states.ts';
 
@@ -22,7 +22,7 @@ const COUNTED_MAX = 10_000;
 export function noteVerdicts(rows: string): string {
   return `
     INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since)
-    SELECT $1, n.event_id, n.cause, true, false, true, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    SELECT $1, n.event_id, n.cause, true, false, true, ${NOW_MS}
       FROM (${rows}) AS n(event_id, cause) ORDER BY n.event_id
     ON CONFLICT (room_id, event_id) DO UPDATE
        SET (cause, verdict, anchors, looked_to) = (greatest(c.cause, excluded.cause), true, true, NULL)`;
@@ -85,7 +85,7 @@ export async function readCorrectionTargets(
     `SELECT t.event_id AS "eventId", t.cause, t.through,
             NOT EXISTS (SELECT FROM event_states e WHERE e.room_id = $1 AND e.event_id = t.event_id) AS "isOutlier"
        FROM correction_targets t
-      WHERE t.room_id = $1 AND ($3::bigint = 0 OR t.since <= floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $3::bigint)
+      WHERE t.room_id = $1 AND ($3::bigint = 0 OR t.since <= ${NOW_MS} - $3::bigint)
         AND ${RESTS_ON_SETTLED}
       ORDER BY t.rank, t.event_id LIMIT $2`,
     [roomId, limit, waitedMs],
@@ -178,7 +178,7 @@ export async function lookAgainAt(sql: Sql, roomId: RoomId, eventIds: readonly E
   const due = await sql.query(
     `INSERT INTO correction_targets (room_id, event_id, cause, through, states, rank, since)
      SELECT $1, e.event_id, h.position, e.event_id, false, e.position,
-            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+            ${NOW_MS}
        FROM journal_head h CROSS JOIN event_states e
       WHERE e.room_id = $1 AND e.event_id = ANY ($2::text[]) AND e.verdict = 'rejected' AND NOT e.partial
      ON CONFLICT DO NOTHING RETURNING 1`,

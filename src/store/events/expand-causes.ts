@@ -7,7 +7,7 @@ import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { CURRENT_STATE } from '../journal/fold-corrections.ts';
 import { type Sql } from '../open-store.ts';
-import { textArray } from '../sql-values.ts';
+import { NOW_MS, textArray } from '../sql-values.ts';
 import { IS_SETTLED, REFUSED_BY_PLACE } from './corrections.ts';
 import { isKnownOtherwise } from './guessed-states.ts';
 
@@ -75,7 +75,7 @@ const INSERT_TARGETS = `
      INSERT INTO correction_targets AS t (room_id, event_id, cause, through, states, rank, since)
      SELECT $1, f.event_id, (min(ARRAY[f.cause::text, f.through]))[1]::bigint, (min(ARRAY[f.cause::text, f.through]))[2],
             bool_or(f.states), min(coalesce(e.position, coalesce(o.auth_depth, 1000000) - 1000000000)),
-            floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+            ${NOW_MS}
        FROM found f
       CROSS JOIN LATERAL (SELECT nid FROM pdus WHERE event_id = f.event_id AND room_id = $1 OFFSET 0) AS p
        LEFT JOIN LATERAL (SELECT * FROM event_states WHERE event_nid = p.nid OFFSET 0) AS e ON true

@@ -3,7 +3,7 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type FailureClass } from '../../resync/events.ts';
 import { type GapsDue, noGaps } from '../../resync/next-action.ts';
 import { type Sql } from '../open-store.ts';
-import { NOW_MS } from '../tables/staged-pdus.ts';
+import { NOW_MS } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
 
 export interface Gap {

@@ -112,7 +112,7 @@ const RECORD_VERDICTS = `
 
 /**
  * Stores events. Idempotent; a hollow event is completed by a body that matches. Writers of overlapping batches wait for
- * each other but do not deadlock: each takes state keys, then events, in the order of their names.
+ * each other: each takes state keys, then events, in the order of their names. Where two orders differ (copy-pdus.ts), one is run again.
  */
 export async function insertPdus(sql: Sql, pdus: readonly CheckedPdu[]): Promise<InsertedPdus> {
   const distinct = new Map<EventId, CheckedPdu>();
@@ -144,6 +144,7 @@ async function copyIfNew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<PduNumb
     return [];
   }
 }
+
 export interface HeldEvents {
   /** Events of the room, stored with their body; a hollow event does not count as held. */
   readonly held: ReadonlySet<EventId>;

@@ -6,7 +6,7 @@ import { invariant } from '../../invariant.ts';
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type JournalStream } from '../../resync/events.ts';
 import { type Transaction, constraintOf } from '../open-store.ts';
-import { booleanArray, int8Array, textArray } from '../sql-values.ts';
+import { NOW_MS, booleanArray, int8Array, textArray } from '../sql-values.ts';
 import { type JournalEvent, isOutgoing } from '../../resync/entries.ts';
 import { type Folded } from './fold-entries.ts';
 import { type EventStateRow } from './fold-timeline.ts';
@@ -65,7 +65,7 @@ function insertCauses(changed: string): string {
   return `
     INSERT INTO correction_causes AS c (room_id, event_id, cause, verdict, states, anchors, since, guess_ended)
     SELECT $1, d.event_id, d.cause, d.verdict, d.states, d.verdict,
-           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, d.guess_ended
+           ${NOW_MS}, d.guess_ended
       FROM (${changed}) AS d(event_id, cause, verdict, states, guess_ended)
     ON CONFLICT (room_id, event_id) DO UPDATE
        SET (cause, verdict, states, anchors, guess_ended, looked_to) =
@@ -101,7 +101,7 @@ const WRITE_ENTRIES = {
   ), written AS (
     INSERT INTO journal (position, room_id, epoch, stream, seq, type, data, attempt_no, event_id, cause, recorded_at)
     SELECT position, $1, $2, stream, seq, type, data::json, attempt_no, event_id, cause,
-           floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
+           ${NOW_MS}
       FROM entry
   ), changed AS (
     ${insertCauses(

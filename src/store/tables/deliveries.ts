@@ -6,9 +6,8 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type SnapshotId } from '../../resync/events.ts';
 import { type GivenBody } from '../events/redactions.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
-import { int8Array, textArray } from '../sql-values.ts';
+import { NOW_MS, int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
-import { NOW_MS } from './staged-pdus.ts';
 
 /** A room in which something was said that is not shared out. */
 export interface OutgoingRoom {
@@ -281,7 +280,7 @@ export async function endDeliveryLease(sql: Sql, serverName: ServerName): Promis
 export async function retryDeliveries(sql: Sql, serverNames: readonly ServerName[]): Promise<void> {
   await sql.query(
     `WITH well AS (
-       UPDATE destinations SET recovered_at = floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, probed_until = 0
+       UPDATE destinations SET recovered_at = ${NOW_MS}, probed_until = 0
         WHERE server_name = ANY ($1::text[]) AND recovered_at IS NULL
      )
      UPDATE deliveries SET retry_at = 0 WHERE server_name = ANY ($1::text[])`,

@@ -6,6 +6,7 @@ import { type ServerName } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { deleteOlder } from './delete-older.ts';
+import { NOW_MS } from '../sql-values.ts';
 
 export interface DestinationHealth {
   readonly failures: number;
@@ -55,9 +56,6 @@ export async function recordDestinationFailure(sql: Sql, failure: DestinationFai
     [serverName, lastFailure, at, firstMs, longestMs],
   );
 }
-
-/** The database's time: whoever compares it need not have the clock of whoever wrote it. */
-const NOW_MS = `floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint`;
 
 /** Said of a server that did not answer; all else it has said itself. */
 const NOT_ANSWERED: readonly FailureClass[] = ['unreachable', 'timeout'];

@@ -3,6 +3,7 @@ import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { type roomServers } from '../schema/folds.ts';
+import { NOW_MS } from '../sql-values.ts';
 
 export type ServerSource = (typeof roomServers.$inferSelect)['source'];
 
@@ -37,7 +38,7 @@ export async function learnSpeakingServers(
 ): Promise<number> {
   const [row] = await sql.query<{ at: number }>(
     `WITH now AS (
-       SELECT coalesce($3, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS at
+       SELECT coalesce($3, ${NOW_MS}) AS at
      ), learned AS (
        INSERT INTO room_servers AS s (room_id, server_name, source, since)
        SELECT $1, name, 'spoke', now.at FROM now, unnest($2::text[]) AS i(name)

@@ -7,12 +7,10 @@ import { type EventId, type RoomId, type ServerName } from '../../matrix/identif
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { invariant } from '../../invariant.ts';
 import { type Sql, type Store, withTransaction } from '../open-store.ts';
-import { int8Array, textArray } from '../sql-values.ts';
+import { NOW_MS, int8Array, textArray } from '../sql-values.ts';
 import { displayable } from '../storable-text.ts';
 import { forgetOfNothing, readTransactionResponse } from './transactions.ts';
 
-/** The database's clock, milliseconds since the Unix epoch. */
-export const NOW_MS = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 /** So long events wait for one that asks somebody for what it lacks itself: an errand's time, and as much again. */
 const ASKS_FOR_MS = 30_000;
 /** Whether an open gap `behind` is tried once more: an attempt is counted when it begins. */

@@ -4,7 +4,7 @@
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
-import { NOW_MS } from './staged-pdus.ts';
+import { NOW_MS } from '../sql-values.ts';
 
 export interface LeaseQuery {
   /** Names the process. */
