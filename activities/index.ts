@@ -27,9 +27,9 @@ import { readResyncEvents } from '../src/store/journal/journal.ts';
 import { readResync } from '../src/store/journal/rooms.ts';
 import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
 import { trimForTransport } from '../src/resync/transport.ts';
-import { asFailure } from './failure.ts';
 import { createProgressWriter } from './fetch-progress.ts';
 import { maintain } from './maintain.ts';
+import { type AttemptObserver, watchAttempts } from './watch-attempts.ts';
 import { type SweepDependencies, ringOverdue } from './ring-overdue.ts';
 import { wakeRecovered } from './wake-recovered.ts';
 
@@ -40,10 +40,12 @@ const GAP_PLACES = { inAll: 16, ofServer: 4 } as const;
 
 export interface ActivityDependencies extends SweepDependencies {
   readonly rooms: RoomsContext;
+  /** Told of each attempt as it begins; absent: nobody counts. */
+  readonly onAttempt?: AttemptObserver;
 }
 
 export function createActivities(dependencies: ActivityDependencies): Activities {
-  const { rooms } = dependencies;
+  const { rooms, onAttempt = () => undefined } = dependencies;
   const { store } = rooms;
   const fetchPlaces = createFetchPlaces(FETCH_PLACES);
   const gapPlaces = createFetchPlaces(GAP_PLACES);
@@ -66,7 +68,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       ...(await dueOf(roomId, epoch)),
     };
   };
-  return translateFailures({
+  const activities: Activities = {
     loadResync: async ({ roomId }) => {
       const resync = await readResync(store, roomId);
       return {
@@ -137,7 +139,8 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       }),
     maintain: (input) => whileAlive((beat) => maintain(dependencies, input, progress(beat))),
     finishJoins: () => whileAlive(async () => ({ finished: await finishStaleJoins(rooms, cancellationSignal()) })),
-  });
+  };
+  return watchAttempts(activities, rooms.logger, onAttempt);
 }
 
 /** A sign of life; with numbers, they are what the Temporal UI shows of the running activity. */
@@ -175,13 +178,4 @@ async function whileAlive<T>(work: (beat: Beat) => Promise<T>): Promise<T> {
   } finally {
     clearInterval(timer);
   }
-}
-
-function translateFailures(activities: Activities): Activities {
-  return Object.fromEntries(
-    Object.entries(activities).map(([name, activity]: [string, (input: never) => Promise<unknown>]) => [
-      name,
-      (input: never) => activity(input).catch((error: unknown) => Promise.reject(asFailure(error))),
-    ]),
-  ) as unknown as Activities;
 }

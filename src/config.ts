@@ -115,6 +115,9 @@ export interface Config {
       readonly certificatePath: string | null;
       readonly privateKeyPath: string | null;
     } | null;
+    readonly apiKeyPath: string | null;
+    /** Of a JavaScript module. */
+    readonly payloadCodecPath: string | null;
   };
   readonly trustedKeyServers: readonly TrustedKeyServer[];
   readonly federation: {
@@ -276,6 +279,8 @@ function toConfig(settings: Settings, base: string): Config {
               certificatePath: optional(temporal.tls.certificate_path),
               privateKeyPath: optional(temporal.tls.private_key_path),
             },
+      apiKeyPath: optional(temporal.api_key_path),
+      payloadCodecPath: optional(temporal.payload_codec_path),
     },
     trustedKeyServers: settings.trusted_key_servers.map((entry) => ({
       serverName: entry.server_name as ServerName,

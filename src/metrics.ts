@@ -7,6 +7,7 @@ import { type Gauge, collectDefaultMetrics } from 'prom-client';
 import { type Clock } from './clock.ts';
 import { type FederationClient } from './federation/contract.ts';
 import { type KeyRing } from './federation/key-ring.ts';
+import { countAttempts } from './metrics/activities.ts';
 import { countRequests } from './metrics/federation.ts';
 import { createInstruments } from './metrics/instruments.ts';
 import { countJournal } from './metrics/journal.ts';
@@ -37,6 +38,10 @@ export interface Metrics {
   watchBacklog(read: () => Promise<BacklogEverywhere>): void;
   /** From now on the gauge of open joins asks this. */
   watchOpenJoins(joins: OpenJoins): void;
+  /** From now on a scrape ends with what this gives, in the same format; it goes without where this fails. */
+  tellToo(read: () => Promise<string>): void;
+  /** For the activities, which tell of every attempt as it begins. */
+  readonly onAttempt: (activity: string, attempt: number) => void;
   /** Adds Node's and the process's own: CPU, memory, event loop, garbage collection. Measuring them costs a timer. */
   watchProcess(): void;
   countRequests(client: FederationClient): FederationClient;
@@ -72,9 +77,23 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
     },
   });
   const { registry } = instruments;
+  let readMore = (): Promise<string> => Promise.resolve('');
   return {
     contentType: registry.contentType,
-    scrape: () => registry.metrics(),
+    scrape: async () => {
+      const [own, more] = await Promise.all([
+        registry.metrics(),
+        readMore().catch((error: unknown) => {
+          logger.warn({ err: error }, 'metrics of a part cannot be read; they are absent');
+          return '';
+        }),
+      ]);
+      return `${own}${more}`;
+    },
+    tellToo: (read) => {
+      readMore = read;
+    },
+    onAttempt: countAttempts(instruments),
     onAppended: countJournal(instruments),
     watchBacklog: (read) => {
       collectWaiting = collectBacklog(read, clock, logger);

@@ -169,6 +169,8 @@ export const settingsSchema = section({
         error: 'certificate_path and private_key_path together, or neither',
       })
       .optional(),
+    api_key_path: path.optional(),
+    payload_codec_path: path.optional(),
   }).prefault({}),
   trusted_key_servers: z
     .array(

@@ -105,6 +105,22 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   notary_query: { carriesEvents: false },
   version: { carriesEvents: false },
 };
+/** Those of `Activities` (src/temporal/contract.ts), which the metrics do not know. */
+const ACTIVITIES = [
+  'loadResync',
+  'fetchState',
+  'endRound',
+  'endStay',
+  'resumeResync',
+  'leaveRoom',
+  'walkEvents',
+  'correctEvents',
+  'fetchGaps',
+  'seekMissing',
+  'sweep',
+  'finishJoins',
+  'maintain',
+] as const;
 const RESYNC_OUTCOMES: Readonly<Record<ResyncOutcome, true>> = { straight: true, retried: true, degraded: true };
 
 /** From an answer of the same house to the minute at which a small request is given up. */
@@ -304,6 +320,18 @@ export function createInstruments({
       help: 'Events in verification now, waiting or being verified.',
       registers,
     }),
+    retries: new Counter({
+      name: 'rejoinder_activity_retries_total',
+      help: 'Attempts of activities after the first, by trouble of our own: what residents do wrong is no such failure.',
+      labelNames: ['activity'],
+      registers,
+    }),
+    lateAttempts: new Counter({
+      name: 'rejoinder_activity_late_attempts_total',
+      help: 'Of these, attempts from the tenth on: somebody has to mend something.',
+      labelNames: ['activity'],
+      registers,
+    }),
   } as const;
   instruments.info.set({ version, role }, 1);
   startAtZero(instruments);
@@ -318,6 +346,10 @@ function startAtZero(instruments: Omit<Instruments, 'registry'>): void {
   for (const outcome of Object.keys(RESYNC_OUTCOMES)) instruments.resyncSeconds.zero({ outcome });
   for (const outcome of ['found', 'missing']) instruments.keys.inc({ outcome }, 0);
   for (const found of ['receipt', 'completion']) instruments.softFailedEvents.inc({ found }, 0);
+  for (const activity of ACTIVITIES) {
+    instruments.retries.inc({ activity }, 0);
+    instruments.lateAttempts.inc({ activity }, 0);
+  }
   for (const [endpoint, { carriesEvents }] of Object.entries(ENDPOINTS)) {
     instruments.requests.inc({ endpoint, outcome: 'ok' }, 0);
     if (!carriesEvents) continue;

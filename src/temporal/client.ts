@@ -1,9 +1,10 @@
 /** Our end of Temporal as a client: connecting, ringing a room's workflow, ending one that is wedged, and the schedules. */
 import { type Tracer } from '@opentelemetry/api';
-import { Client, Connection, ScheduleNotFoundError, ScheduleOverlapPolicy } from '@temporalio/client';
+import { Client, type Connection, ScheduleNotFoundError, ScheduleOverlapPolicy } from '@temporalio/client';
 import { OpenTelemetryWorkflowClientInterceptor } from '@temporalio/interceptors-opentelemetry-v2';
 import { defineSearchAttributeKey } from '@temporalio/common';
 import { type RoomId } from '../matrix/identifiers.ts';
+import { type TemporalTarget, dataConverterOf, openConnection } from './connection.ts';
 import { type PassInput, type ResyncRoomInput } from './contract.ts';
 import {
   RESYNC_WORKFLOW_TYPE,
@@ -14,18 +15,7 @@ import {
   resyncWorkflowId,
   shownRoom,
 } from './names.ts';
-import { type TemporalTlsFiles, readTemporalTls } from './tls.ts';
-
-export interface TemporalTarget {
-  readonly address: string;
-  readonly namespace: string;
-  readonly taskQueue: string;
-  /** Put before every workflow and schedule id; tests that share a server use it. */
-  readonly idPrefix?: string;
-  readonly connectTimeoutMs?: number;
-  /** Absent or `null`: no TLS. */
-  readonly tls?: TemporalTlsFiles | null;
-}
+import { assertNamespace } from './namespace.ts';
 
 export interface TemporalClient {
   readonly connection: Connection;
@@ -42,26 +32,30 @@ export interface TemporalClient {
   close(): Promise<void>;
 }
 
-const CONNECT_TIMEOUT_MS = 10_000;
-
 /** A workflow task is tried anew when a worker dies with it or is shut down; not so often without a fault in the workflow. */
 const TASK_ATTEMPTS_MAX = 4;
 
 /** Longer than any pass: it has a budget, and its activity a timeout and retries. */
 const PASS_TIMEOUT = '1 day';
 
-/** Connects; throws the SDK's error when the server does not answer within the timeout. */
+/**
+ * Connects. Throws the SDK's error when the server does not answer within the timeout, `NamespaceError` when it has no such
+ * namespace, and what is wrong with files that the target names.
+ */
 export async function connectTemporal(target: TemporalTarget, tracer?: Tracer): Promise<TemporalClient> {
-  const { address, namespace, taskQueue, idPrefix = '', connectTimeoutMs = CONNECT_TIMEOUT_MS } = target;
-  const tls = await readTemporalTls(target.tls ?? null);
-  const connection = await Connection.connect({
-    address,
-    connectTimeout: connectTimeoutMs,
-    ...(tls === undefined ? {} : { tls }),
-  });
+  const { namespace, taskQueue, idPrefix = '' } = target;
+  const encoding = await dataConverterOf(target);
+  const { connection, close } = await openConnection(target);
+  try {
+    await assertNamespace(connection, namespace);
+  } catch (error) {
+    await close();
+    throw error;
+  }
   const client = new Client({
     connection,
     namespace,
+    ...encoding,
     interceptors: { workflow: [new OpenTelemetryWorkflowClientInterceptor(tracer === undefined ? {} : { tracer })] },
   });
   return {
@@ -70,7 +64,7 @@ export async function connectTemporal(target: TemporalTarget, tracer?: Tracer): 
     ring: (roomId) => ring(client, taskQueue, idPrefix, roomId),
     endWedged: (roomId) => endWedged(client, resyncWorkflowId(roomId, idPrefix)),
     schedule: (name, everyMs, input) => schedule(client, { taskQueue, idPrefix, name, everyMs, input }),
-    close: () => connection.close(),
+    close,
   };
 }
 

@@ -9,11 +9,11 @@ import {
   makeWorkflowExporter,
 } from '@temporalio/interceptors-opentelemetry-v2';
 import { type Context as ActivityContext } from '@temporalio/activity';
-import { NativeConnection, Worker, type WorkerOptions } from '@temporalio/worker';
+import { Worker, type WorkerOptions } from '@temporalio/worker';
 import { type Activities } from './contract.ts';
-import { type TemporalTarget } from './client.ts';
+import { type TemporalTarget, dataConverterOf } from './connection.ts';
 import { fetchTaskQueue, gapsTaskQueue } from './names.ts';
-import { readTemporalTls } from './tls.ts';
+import { openNativeConnection } from './native-connection.ts';
 
 /**
  * Activities that ask other servers, of a process, in either queue: more than the rooms that one silent server is likely to be asked
@@ -51,14 +51,12 @@ export async function startWorker(options: {
     throw new Error(`no workflow bundle at ${workflowBundlePath}; run "npm run build"`);
   }
   const tracing = telemetry.tracer === undefined ? {} : { tracer: telemetry.tracer };
-  const tls = await readTemporalTls(target.tls ?? null);
-  const connection = await NativeConnection.connect({
-    address: target.address,
-    ...(tls === undefined ? {} : { tls }),
-  });
+  const encoding = await dataConverterOf(target);
+  const { connection, close } = await openNativeConnection(target);
   const common = {
     connection,
     namespace: target.namespace,
+    ...encoding,
     activities: { ...activities },
     // A cancelled fetch should stop within a second or two, not after most of the heartbeat timeout.
     maxHeartbeatThrottleInterval: '2 seconds',
@@ -97,7 +95,7 @@ export async function startWorker(options: {
     .then(async () => {
       await Promise.all(runs);
     })
-    .finally(() => connection.close());
+    .finally(close);
   return {
     stopped,
     shutdown: async () => {

@@ -1,15 +1,21 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { checkNode } from '../../src/cli/doctor/machine.ts';
 import { type Finding } from '../../src/cli/doctor/finding.ts';
 import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
+import { startChild } from '../../src/launch/child.ts';
 import { type TestDatabase, createTestDatabase } from '../support/postgres.ts';
+import { PERMISSION_DENIED, startTemporalGateway } from '../support/temporal-gateway.ts';
 import { type Ran, runCli } from './run-cli.ts';
+
+const BINARY = fileURLToPath(new URL('../../bin/rejoinder.js', import.meta.url));
 
 let folder: string;
 let database: TestDatabase;
@@ -79,6 +85,56 @@ describe('migrate and doctor', () => {
   test('a namespace that is not there is named', async () => {
     env['TEMPORAL_NAMESPACE'] = 'nowhere';
     expect((await findings())['Temporal']).toMatchObject({ verdict: 'bad', found: expect.stringContaining('nowhere') });
+  });
+
+  test('migrate makes the namespace that is missing, once', async () => {
+    env['TEMPORAL_NAMESPACE'] = `made-${randomBytes(6).toString('hex')}`;
+    const first = await run(['migrate']);
+    expect(first).toMatchObject({ code: 0, stderr: '' });
+    expect(first.stdout).toContain(`namespace ${env['TEMPORAL_NAMESPACE']} made`);
+    expect((await run(['migrate'])).stdout).not.toMatch(/ made$/m);
+    expect((await findings())['Temporal']).toMatchObject({ verdict: 'ok' });
+  });
+
+  test('a service that lets nobody make namespaces or look at search attributes stops nothing, and what to do by hand is told', async () => {
+    const gateway = await startTemporalGateway(inject('temporalAddress'), {
+      refuse: (path) => (/OperatorService|RegisterNamespace/.test(path) ? PERMISSION_DENIED : undefined),
+    });
+    onTestFinished(() => gateway.close());
+    const caPath = join(folder, 'authority.pem');
+    writeFileSync(caPath, gateway.authority.certificatePem);
+    Object.assign(env, { TEMPORAL_ADDRESS: gateway.address, REJOINDER_TEMPORAL_TLS_CA_PATH: caPath });
+
+    const migrated = await run(['migrate']);
+    expect(migrated).toMatchObject({ code: 0, stderr: '' });
+    expect(migrated.stdout).toMatch(/make them by hand.* --name RejoinderRoom --type Keyword /);
+    expect((await findings())['Temporal']).toMatchObject({
+      verdict: 'note',
+      remedy: expect.stringContaining('--name RejoinderPhase --type Keyword'),
+    });
+    const logFile = join(folder, 'worker.log');
+    const log = (): string => readFileSync(logFile, 'utf8');
+    const worker = await startChild({
+      name: 'rejoinder worker',
+      command: process.execPath,
+      args: [BINARY, 'worker'],
+      env: { ...env, REJOINDER_TEMPORAL_TASK_QUEUE: `doctor-${randomBytes(6).toString('hex')}` },
+      logFile,
+      stopSignal: 'TERM',
+      cwd: folder,
+    });
+    onTestFinished(() => worker.stop());
+    await worker.waitUntil(() => Promise.resolve(log().includes('"msg":"working"')), 30_000);
+    await worker.stop();
+    expect(await worker.ended).toBe('exited with 0');
+    expect(log()).toContain('does not let us look at search attributes');
+
+    env['TEMPORAL_NAMESPACE'] = 'nowhere';
+    const missing = await run(['migrate']);
+    expect(missing.code).toBe(1);
+    expect(missing.stderr).toMatch(/there is no namespace nowhere, and the server does not let us make it/);
+    expect(missing.stderr).toContain('temporal operator namespace create --retention 3d --namespace nowhere');
+    expect((await run(['worker'])).stderr).toContain('there is no namespace nowhere; "rejoinder migrate" makes it');
   });
 
   test('a wrong configuration is told line by line', async () => {

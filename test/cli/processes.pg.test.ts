@@ -181,11 +181,16 @@ describe('up', () => {
     });
     expect(lines.join('\n')).toContain(`http://127.0.0.1:${operatorPort}/_rejoinder/v1`);
     expect(await ask('/_rejoinder/v1/rooms')).toBe(200);
-    const roles: (string | undefined)[] = [];
+    const told: (readonly [string | undefined, boolean])[] = [];
     for (const [url] of lines.join('\n').matchAll(/http:\S+\/metrics/g)) {
-      roles.push(/role="(\w+)"/.exec(await (await fetch(url)).text())?.[1]);
+      const text = await (await fetch(url)).text();
+      told.push([/role="(\w+)"/.exec(text)?.[1], /^temporal_worker_task_slots_available\{/m.test(text)]);
     }
-    expect(roles).toEqual(['serve', 'worker']);
+    // The worker's with those of the core of Temporal's SDK.
+    expect(told).toEqual([
+      ['serve', false],
+      ['worker', true],
+    ]);
     stop.abort();
     expect(await running).toMatchObject({ code: 0 });
     expect(await ask('/health')).toBe(0);

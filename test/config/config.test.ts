@@ -59,6 +59,8 @@ describe('a configuration', () => {
       taskQueue: 'rejoinder',
       cachedWorkflows: 500,
       tls: null,
+      apiKeyPath: null,
+      payloadCodecPath: null,
     });
   });
 

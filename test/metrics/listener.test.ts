@@ -34,6 +34,17 @@ test('a scrape needs no token and is in the text format that Prometheus asks for
   expect([...series].filter(([name, value]) => name.startsWith('rejoinder_') && Number.isNaN(value))).toEqual([]);
 });
 
+test('a scrape ends with the metrics of another part, and goes without them while they cannot be read', async () => {
+  const { metrics, get } = await listen();
+  let read = (): Promise<string> => Promise.resolve('temporal_request 7\n');
+  metrics.tellToo(() => read());
+  const text = await (await get('/metrics')).text();
+  expect(parseSeries(text).get('temporal_request')).toBe(7);
+  expect(parseSeries(text).get('rejoinder_info{version="1.2.3",role="worker"}')).toBe(1);
+  read = () => Promise.reject(new Error('away'));
+  expect(await (await get('/metrics')).text()).not.toContain('temporal_request');
+});
+
 test('health is answered, and nothing else is there', async () => {
   const { get } = await listen();
   expect(await (await get('/health')).json()).toEqual({ status: 'ok' });

@@ -36,7 +36,7 @@ test('the page of the metrics has each of them, with its type and labels, and no
 test('every value that a label starts with is on the page', async () => {
   const values = (await registry.getMetricsAsJSON()).flatMap(({ values }) =>
     values.flatMap(({ labels }) =>
-      Object.entries(labels).filter(([name]) => ['outcome', 'endpoint', 'phase'].includes(name)),
+      Object.entries(labels).filter(([name]) => ['activity', 'outcome', 'endpoint', 'phase'].includes(name)),
     ),
   );
   expect(values.length).toBeGreaterThan(50);
@@ -52,5 +52,5 @@ test('counters end in _total, times are in seconds, and a label is never a name 
     expect([name, name.endsWith('_seconds')]).toEqual([name, isTime]);
   }
   const labels = new Set(described.flatMap(({ labelNames }) => labelNames));
-  expect([...labels].sort()).toEqual(['endpoint', 'found', 'outcome', 'phase', 'role', 'version']);
+  expect([...labels].sort()).toEqual(['activity', 'endpoint', 'found', 'outcome', 'phase', 'role', 'version']);
 });

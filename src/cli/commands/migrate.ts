@@ -2,10 +2,9 @@
 import { type Config, loadConfig, requireSetting } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
 import { migrate as migrateDatabase } from '../../store/migrate.ts';
-import { type TemporalTarget } from '../../temporal/client.ts';
-import { registerSearchAttributes } from '../../temporal/search-attributes.ts';
+import { type TemporalTarget } from '../../temporal/connection.ts';
 import { type Output } from '../output.ts';
-import { requireTemporal } from '../process/temporal.ts';
+import { prepareTemporal } from '../process/temporal.ts';
 
 export interface MigrateOptions {
   readonly env: Environment;
@@ -24,11 +23,5 @@ export async function migrateBoth(config: Config, say: (line: string) => void): 
   const applied = await migrateDatabase(databaseUrl);
   say(applied === 0 ? 'database: up to date' : `database: ${applied} migration(s) applied`);
   const target: TemporalTarget = { ...config.temporal, address };
-  const temporal = await requireTemporal(target);
-  try {
-    await registerSearchAttributes(temporal.connection, target.namespace);
-  } finally {
-    await temporal.close();
-  }
-  say(`temporal: search attributes registered in namespace ${target.namespace}`);
+  await prepareTemporal(target, say);
 }

@@ -3,18 +3,17 @@ import { createActivities } from '../../../activities/index.ts';
 import { systemClock } from '../../clock.ts';
 import { type Config, loadConfig, requireSetting } from '../../config.ts';
 import { type Logger, createLogger } from '../../logging.ts';
-import { createMetrics } from '../../metrics.ts';
+import { freePort } from '../../launch/ports.ts';
+import { type Metrics, createMetrics } from '../../metrics.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { installTemporalRuntime } from '../../temporal/runtime.ts';
-import { missingSearchAttributes } from '../../temporal/search-attributes.ts';
 import { type RunningWorker, startWorker } from '../../temporal/worker.ts';
-import { CliError } from '../failure.ts';
 import { packageFile } from '../package.ts';
 import { boundHeapGrowth } from '../process/heap.ts';
 import { openMetrics } from '../process/metrics.ts';
 import { buildRooms } from '../process/rooms.ts';
 import { Shutdown, aborted } from '../process/shutdown.ts';
-import { requireTemporal } from '../process/temporal.ts';
+import { requireSearchAttributes, requireTemporal } from '../process/temporal.ts';
 import { type ProcessOptions } from './serve.ts';
 
 /** A pass of the sweep ends by itself after this long, with 50 rings a second; the next one goes on. */
@@ -53,15 +52,7 @@ async function startWorking(
   const target = { ...config.temporal, address };
   const temporal = await requireTemporal(target, telemetry.tracer);
   shutdown.add('temporal', () => temporal.close());
-  const missing = await missingSearchAttributes(temporal.connection, target.namespace);
-  if (missing.length > 0) {
-    throw new CliError(
-      `namespace ${target.namespace} at ${address} lacks the search attributes ${missing.join(', ')}`,
-      {
-        hint: 'Register them: rejoinder migrate',
-      },
-    );
-  }
+  await requireSearchAttributes(temporal, target, logger);
   const metrics = createMetrics({ version, role: 'worker', clock: systemClock, logger });
   const rooms = await buildRooms({
     config,
@@ -75,13 +66,18 @@ async function startWorking(
 
   const listener = config.listeners.workerMetrics;
   const opened = await openMetrics({ name: 'worker_metrics', listener, metrics, logger, shutdown });
-  installTemporalRuntime(logger);
+  installTemporalRuntime(logger, listener === null ? undefined : await tellOfTheCore(metrics));
   const { sweepAfterMs } = config.resync;
   const running = await startWorker({
     target,
     workflowBundlePath: packageFile('dist/workflow-bundle.js'),
     cachedWorkflows: config.temporal.cachedWorkflows,
-    activities: createActivities({ rooms, sweepAfterMs, endWedged: (roomId) => temporal.endWedged(roomId) }),
+    activities: createActivities({
+      rooms,
+      sweepAfterMs,
+      endWedged: (roomId) => temporal.endWedged(roomId),
+      onAttempt: metrics.onAttempt,
+    }),
     telemetry,
   });
   shutdown.add('worker', () => running.shutdown());
@@ -91,4 +87,11 @@ async function startWorking(
   await temporal.schedule('maintain', MAINTENANCE_EVERY_MS, { budgetMs: MAINTENANCE_BUDGET_MS });
   logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue, ...opened }, 'working');
   return running;
+}
+
+/** Where the SDK's core is to tell its metrics, which come with ours: it has a listener of its own for them, on a port that it cannot choose itself. */
+async function tellOfTheCore(metrics: Metrics): Promise<string> {
+  const address = `127.0.0.1:${await freePort()}`;
+  metrics.tellToo(async () => (await fetch(`http://${address}/metrics`)).text());
+  return address;
 }

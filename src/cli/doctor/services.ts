@@ -8,7 +8,8 @@ import { temporalAtHand } from '../../launch/temporal-binary.ts';
 import { checkSchema } from '../../store/migrate.ts';
 import { openStore } from '../../store/open-store.ts';
 import { connectTemporal } from '../../temporal/client.ts';
-import { missingSearchAttributes } from '../../temporal/search-attributes.ts';
+import { isRefused } from '../../temporal/namespace.ts';
+import { missingSearchAttributes, searchAttributesByHand } from '../../temporal/search-attributes.ts';
 import { type Finding, firstLine } from './finding.ts';
 
 /** A server that needs longer for a greeting is not one to run on. */
@@ -74,6 +75,14 @@ export async function checkTemporal(config: Config, env: Environment): Promise<F
         verdict: 'bad',
         found: `namespace ${namespace} at ${address} lacks the search attributes ${missing.join(', ')}`,
         remedy: 'Register them: rejoinder migrate',
+      };
+    } catch (error) {
+      if (!isRefused(error)) throw error;
+      return {
+        subject,
+        verdict: 'note',
+        found: `${address} does not let us look at search attributes`,
+        remedy: `Where they are missing rooms stay partial: ${searchAttributesByHand(namespace)}`,
       };
     } finally {
       await temporal.close();

@@ -7,7 +7,8 @@ import { type Tracer } from '@opentelemetry/api';
 import { type Clock } from '../../clock.ts';
 import { type Logger } from '../../logging.ts';
 import { type RoomId } from '../../matrix/identifiers.ts';
-import { type TemporalClient, type TemporalTarget, connectTemporal } from '../../temporal/client.ts';
+import { type TemporalClient, connectTemporal } from '../../temporal/client.ts';
+import { type TemporalTarget } from '../../temporal/connection.ts';
 
 /** Somebody who joins a room waits for the ring. */
 const RING_MS_MAX = 5_000;
