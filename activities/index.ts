@@ -69,16 +69,17 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     };
   };
   const activities: Activities = {
-    loadResync: async ({ roomId }) => {
-      const resync = await readResync(store, roomId);
-      return {
-        roomId,
-        epoch: resync?.epoch ?? 0,
-        seq: resync?.seq ?? 0,
-        state: resync?.state ?? initialResyncState,
-        ...(await dueOf(roomId, resync?.epoch ?? 0)),
-      };
-    },
+    loadResync: ({ roomId }) =>
+      whileAlive(async () => {
+        const resync = await readResync(store, roomId);
+        return {
+          roomId,
+          epoch: resync?.epoch ?? 0,
+          seq: resync?.seq ?? 0,
+          state: resync?.state ?? initialResyncState,
+          ...(await dueOf(roomId, resync?.epoch ?? 0)),
+        };
+      }),
     fetchState: async (input) => {
       const writer = createProgressWriter(rooms, input);
       try {
@@ -101,15 +102,15 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       return eventsSince(input);
     },
     endRound: async (input) => {
-      await endRound(rooms, input);
+      await whileAlive(() => endRound(rooms, input));
       return eventsSince(input);
     },
     endStay: async (input) => {
-      await endStay(rooms, input);
+      await whileAlive(() => endStay(rooms, input));
       return eventsSince(input);
     },
     resumeResync: async (input) => {
-      await resumeResync(rooms, input);
+      await whileAlive(() => resumeResync(rooms, input));
       return eventsSince(input);
     },
     leaveRoom: async (input) => {

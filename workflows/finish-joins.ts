@@ -5,7 +5,7 @@ import { type Activities, type FinishJoinsResult } from '../src/temporal/contrac
 // Each join may take as long as a resident lets us wait. A pass that fails is not retried long: the schedule goes on.
 const { finishJoins } = proxyActivities<Pick<Activities, 'finishJoins'>>({
   startToCloseTimeout: '6 hours',
-  heartbeatTimeout: '30 seconds',
+  heartbeatTimeout: '10 seconds',
   retry: { maximumAttempts: 3 },
 });
 

@@ -45,9 +45,13 @@ const STALLED_PAUSE_MS = 2_000;
 
 const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '1 minute' } as const;
 
+/** A worker beats every third of it, from a timer: whoever is silent for so long is dead, and another goes on. */
+const heartbeatTimeout = '10 seconds';
+
 /** Reads and single appends. */
 const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound' | 'endStay' | 'resumeResync'>>({
   startToCloseTimeout: '1 minute',
+  heartbeatTimeout,
   retry,
 });
 
@@ -56,7 +60,7 @@ const lasting = proxyActivities<
   Pick<Activities, 'fetchState' | 'walkEvents' | 'correctEvents' | 'fetchGaps' | 'seekMissing' | 'leaveRoom'>
 >({
   startToCloseTimeout: '6 hours',
-  heartbeatTimeout: '30 seconds',
+  heartbeatTimeout,
   retry,
 });
 

@@ -5,7 +5,7 @@ import { type Activities, type PassInput, type SweepResult } from '../src/tempor
 // A pass that fails is not retried long: the schedule starts the next one anyway.
 const { sweep } = proxyActivities<Pick<Activities, 'sweep'>>({
   startToCloseTimeout: '10 minutes',
-  heartbeatTimeout: '30 seconds',
+  heartbeatTimeout: '10 seconds',
   retry: { maximumAttempts: 3 },
 });
 

@@ -62,6 +62,10 @@ export interface LocalPostgres {
   readonly dataDirectory: string;
   readonly rung: PostgresBinaries['rung'];
   readonly major: number;
+  /** On 127.0.0.1. */
+  readonly port: number;
+  /** Resolves with how it ended, asked or not. */
+  readonly ended: Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -259,6 +263,8 @@ export async function launchPostgres(options: PostgresOptions): Promise<LocalPos
       dataDirectory: place.root,
       rung: binaries.rung,
       major: binaries.major,
+      port,
+      ended: child.ended,
       stop: async () => {
         await child.stop();
         await rm(ownerFile, { force: true });

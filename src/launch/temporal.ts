@@ -47,6 +47,8 @@ export interface LocalTemporal {
   /** Undefined without UI. */
   readonly uiUrl: string | undefined;
   readonly rung: TemporalBinary['rung'];
+  /** Resolves with how it ended, asked or not. */
+  readonly ended: Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -151,6 +153,7 @@ export async function launchTemporal(options: TemporalOptions): Promise<LocalTem
       address: `127.0.0.1:${port}`,
       uiUrl: uiPort === undefined ? undefined : `http://127.0.0.1:${uiPort}`,
       rung: binary.rung,
+      ended: child.ended,
       stop: async () => {
         await child.stop();
         await folder.release();

@@ -6,6 +6,7 @@ import { defineSearchAttributeKey } from '@temporalio/common';
 import { type RoomId } from '../matrix/identifiers.ts';
 import { type TemporalTarget, dataConverterOf, openConnection } from './connection.ts';
 import { type PassInput, type ResyncRoomInput } from './contract.ts';
+import { endOrphans } from './end-orphans.ts';
 import {
   RESYNC_WORKFLOW_TYPE,
   RING_SIGNAL,
@@ -27,6 +28,8 @@ export interface TemporalClient {
    * server refuses to hear of. Gives whether it did; the next ring starts a fresh run.
    */
   endWedged(roomId: RoomId): Promise<boolean>;
+  /** Ends what workers that are dead have left of these rooms (end-orphans.ts); gives how much. */
+  endOrphans(roomIds: readonly RoomId[], isDead: (identity: string) => boolean): Promise<number>;
   /** Creates or updates a schedule. */
   schedule(name: ScheduledName, everyMs: number, input?: PassInput): Promise<void>;
   close(): Promise<void>;
@@ -63,6 +66,8 @@ export async function connectTemporal(target: TemporalTarget, tracer?: Tracer): 
     client,
     ring: (roomId) => ring(client, taskQueue, idPrefix, roomId),
     endWedged: (roomId) => endWedged(client, resyncWorkflowId(roomId, idPrefix)),
+    endOrphans: (roomIds, isDead) =>
+      endOrphans(client, { workflowIds: roomIds.map((roomId) => resyncWorkflowId(roomId, idPrefix)), isDead }),
     schedule: (name, everyMs, input) => schedule(client, { taskQueue, idPrefix, name, everyMs, input }),
     close,
   };

@@ -44,9 +44,11 @@ export async function startWorker(options: {
   /** Waiting workflows are evicted beyond this many; each cached one holds 0.4 MB. */
   readonly cachedWorkflows: number;
   readonly activities: Activities;
+  /** What the worker is called in the UI; the SDK's when absent. */
+  readonly identity?: string;
   readonly telemetry: WorkerTelemetry;
 }): Promise<RunningWorker> {
-  const { target, workflowBundlePath, cachedWorkflows, activities, telemetry } = options;
+  const { target, workflowBundlePath, cachedWorkflows, activities, identity, telemetry } = options;
   if (!existsSync(workflowBundlePath)) {
     throw new Error(`no workflow bundle at ${workflowBundlePath}; run "npm run build"`);
   }
@@ -57,6 +59,7 @@ export async function startWorker(options: {
     connection,
     namespace: target.namespace,
     ...encoding,
+    ...(identity === undefined ? {} : { identity }),
     activities: { ...activities },
     // A cancelled fetch should stop within a second or two, not after most of the heartbeat timeout.
     maxHeartbeatThrottleInterval: '2 seconds',

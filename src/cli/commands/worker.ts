@@ -5,6 +5,7 @@ import { type Config, loadConfig, requireSetting } from '../../config.ts';
 import { type Logger, createLogger } from '../../logging.ts';
 import { freePort } from '../../launch/ports.ts';
 import { type Metrics, createMetrics } from '../../metrics.ts';
+import { busyRooms } from '../../store/journal/rooms.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { installTemporalRuntime } from '../../temporal/runtime.ts';
 import { type RunningWorker, startWorker } from '../../temporal/worker.ts';
@@ -14,6 +15,7 @@ import { openMetrics } from '../process/metrics.ts';
 import { buildRooms } from '../process/rooms.ts';
 import { Shutdown, aborted } from '../process/shutdown.ts';
 import { requireSearchAttributes, requireTemporal } from '../process/temporal.ts';
+import { isDeadWorker, workerIdentity } from '../process/worker-identity.ts';
 import { type ProcessOptions } from './serve.ts';
 
 /** A pass of the sweep ends by itself after this long, with 50 rings a second; the next one goes on. */
@@ -21,6 +23,8 @@ const SWEEP_BUDGET_MS = 240_000;
 const MAINTENANCE_EVERY_MS = 3_600_000;
 /** Half of the time at the most. */
 const MAINTENANCE_BUDGET_MS = 1_800_000;
+/** Rooms that a dead worker may have been at work in, newest first; more than it can have had under way but by a stampede. */
+const ORPHANED_ROOMS_MAX = 500;
 /** A room is found late by one interval at the most, and a pass that finds nothing costs one query. */
 const SWEEP_INTERVAL_MS_MIN = 1_000;
 const SWEEP_INTERVAL_MS_MAX = 60_000;
@@ -78,14 +82,17 @@ async function startWorking(
       endWedged: (roomId) => temporal.endWedged(roomId),
       onAttempt: metrics.onAttempt,
     }),
+    identity: workerIdentity(),
     telemetry,
   });
   shutdown.add('worker', () => running.shutdown());
+  const busy = await busyRooms(rooms.store, ORPHANED_ROOMS_MAX);
+  const orphans = await temporal.endOrphans(busy, isDeadWorker);
   const everyMs = Math.min(Math.max(sweepAfterMs, SWEEP_INTERVAL_MS_MIN), SWEEP_INTERVAL_MS_MAX);
   await temporal.schedule('sweep', everyMs, { budgetMs: SWEEP_BUDGET_MS });
   await temporal.schedule('finishJoins', everyMs);
   await temporal.schedule('maintain', MAINTENANCE_EVERY_MS, { budgetMs: MAINTENANCE_BUDGET_MS });
-  logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue, ...opened }, 'working');
+  logger.info({ address, namespace: target.namespace, taskQueue: target.taskQueue, orphans, ...opened }, 'working');
   return running;
 }
 

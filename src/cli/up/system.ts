@@ -46,7 +46,7 @@ export interface RunningSystem {
   /** The authority that other servers must trust to reach a certificate made here; `undefined` for a configured one. */
   readonly authorityFile: string | undefined;
   readonly services: Services;
-  /** Rejects when a part ends unasked. */
+  /** Rejects when a part ends unasked, or a local server does and cannot be had again. */
   readonly failed: Promise<never>;
 }
 
@@ -100,7 +100,7 @@ export async function startSystem(options: SystemOptions, shutdown: Shutdown): P
     await temporal.close();
   }
   stop.throwIfAborted();
-  const failed = Promise.race([server.failed, worker.failed]);
+  const failed = Promise.race([server.failed, worker.failed, services.failed]);
   failed.catch(() => undefined);
   return { config, operatorUrl, operatorToken, authorityFile, services, failed };
 }

@@ -291,6 +291,16 @@ export function waitingFor(sql: Sql, server: ServerName, roomIds?: readonly Room
   );
 }
 
+/** Rooms whose state is being fetched or walked, or should be; those first that anything happened in last. */
+export async function busyRooms(sql: Sql, limit: number): Promise<RoomId[]> {
+  const rows = await sql.query<{ roomId: RoomId }>(
+    `SELECT room_id AS "roomId" FROM resyncs JOIN rooms USING (room_id, epoch)
+      WHERE next_wake_at IS NOT NULL AND phase IN ('fetching', 'walking') ORDER BY next_wake_at DESC LIMIT $1`,
+    [limit],
+  );
+  return rows.map(({ roomId }) => roomId);
+}
+
 export interface OverdueQuery {
   /** Milliseconds since the Unix epoch, as all times. */
   readonly now: number;
