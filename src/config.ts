@@ -116,6 +116,8 @@ export interface Config {
       readonly privateKeyPath: string | null;
     } | null;
     readonly apiKeyPath: string | null;
+    /** `null`: workers take part in no versioning. */
+    readonly deployment: { readonly name: string; readonly buildId: string } | null;
     /** Of a JavaScript module. */
     readonly payloadCodecPath: string | null;
   };
@@ -280,6 +282,10 @@ function toConfig(settings: Settings, base: string): Config {
               privateKeyPath: optional(temporal.tls.private_key_path),
             },
       apiKeyPath: optional(temporal.api_key_path),
+      deployment:
+        temporal.deployment === undefined
+          ? null
+          : { name: temporal.deployment.name, buildId: temporal.deployment.build_id },
       payloadCodecPath: optional(temporal.payload_codec_path),
     },
     trustedKeyServers: settings.trusted_key_servers.map((entry) => ({

@@ -170,6 +170,10 @@ export const settingsSchema = section({
       })
       .optional(),
     api_key_path: path.optional(),
+    deployment: section({
+      name: text('a name, without a dot', (value) => /^[^.\s]+$/.test(value)),
+      build_id: text('the version of what runs, such as 0.1.0'),
+    }).optional(),
     payload_codec_path: path.optional(),
   }).prefault({}),
   trusted_key_servers: z

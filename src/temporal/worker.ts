@@ -44,11 +44,13 @@ export async function startWorker(options: {
   /** Waiting workflows are evicted beyond this many; each cached one holds 0.4 MB. */
   readonly cachedWorkflows: number;
   readonly activities: Activities;
+  /** As which version the worker takes part in the server's versioning; in none when absent or `null`. */
+  readonly deployment?: { readonly name: string; readonly buildId: string } | null;
   /** What the worker is called in the UI; the SDK's when absent. */
   readonly identity?: string;
   readonly telemetry: WorkerTelemetry;
 }): Promise<RunningWorker> {
-  const { target, workflowBundlePath, cachedWorkflows, activities, identity, telemetry } = options;
+  const { target, workflowBundlePath, cachedWorkflows, activities, identity, deployment, telemetry } = options;
   if (!existsSync(workflowBundlePath)) {
     throw new Error(`no workflow bundle at ${workflowBundlePath}; run "npm run build"`);
   }
@@ -60,6 +62,7 @@ export async function startWorker(options: {
     namespace: target.namespace,
     ...encoding,
     ...(identity === undefined ? {} : { identity }),
+    ...versioning(deployment ?? null),
     activities: { ...activities },
     // A cancelled fetch should stop within a second or two, not after most of the heartbeat timeout.
     maxHeartbeatThrottleInterval: '2 seconds',
@@ -104,6 +107,19 @@ export async function startWorker(options: {
     shutdown: async () => {
       stop();
       await stopped;
+    },
+  };
+}
+
+/** Runs go on with whatever version is current: what does not fit its history is started afresh from the journal. */
+function versioning(deployment: { readonly name: string; readonly buildId: string } | null): Partial<WorkerOptions> {
+  if (deployment === null) return {};
+  const { name: deploymentName, buildId } = deployment;
+  return {
+    workerDeploymentOptions: {
+      version: { deploymentName, buildId },
+      useWorkerVersioning: true,
+      defaultVersioningBehavior: 'AUTO_UPGRADE',
     },
   };
 }

@@ -17,7 +17,9 @@ const TOKEN = 'a-token-for-this-test';
 
 /** The process whose command line begins with such a program and names the file or folder. */
 function processOf(program: RegExp, names: string): number {
-  const pids = readdirSync('/proc').map(Number).filter((pid) => pid > 0);
+  const pids = readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0);
   const found = pids.find((pid) => {
     const command = commandLineOf(pid);
     return program.test(command.split(' ')[0] ?? '') && command.includes(names);
@@ -67,7 +69,11 @@ test('a PostgreSQL and a Temporal that die are started again, are told of, and r
     name: 'rejoinder up',
     command: process.execPath,
     args: [BINARY, '--config', configFile, 'up'],
-    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], REJOINDER_CACHE_DIR: process.env['REJOINDER_CACHE_DIR'] },
+    env: {
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      REJOINDER_CACHE_DIR: process.env['REJOINDER_CACHE_DIR'],
+    },
     logFile,
     stopSignal: 'TERM',
     cwd: folder,

@@ -60,6 +60,7 @@ describe('a configuration', () => {
       cachedWorkflows: 500,
       tls: null,
       apiKeyPath: null,
+      deployment: null,
       payloadCodecPath: null,
     });
   });

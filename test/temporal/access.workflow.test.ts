@@ -8,6 +8,7 @@ import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
 import { connectTemporal } from '../../src/temporal/client.ts';
 import { type TemporalTarget } from '../../src/temporal/connection.ts';
 import { type Activities } from '../../src/temporal/contract.ts';
+import { isUnauthenticated } from '../../src/temporal/namespace.ts';
 import { SCHEDULED } from '../../src/temporal/names.ts';
 import { installTemporalRuntime } from '../../src/temporal/runtime.ts';
 import { startWorker } from '../../src/temporal/worker.ts';
@@ -48,16 +49,23 @@ async function gateway(options: GatewayOptions = {}): Promise<TemporalGateway> {
 }
 
 async function targetOf(address: string, more: Partial<TemporalTarget>): Promise<TemporalTarget> {
-  const { namespace, taskQueue, workflowIdPrefix, close } = await connectTestTemporal();
-  await close();
+  const names = await connectTestTemporal();
+  await names.close();
+  const { namespace, taskQueue, workflowIdPrefix } = names;
   return { address, namespace, taskQueue, idPrefix: workflowIdPrefix, connectTimeoutMs: 5_000, ...more };
 }
 
 /** A pass of the sweep by a worker and a client that both reach Temporal so; gives its answer, and its history as the server has it. */
-async function sweepBy(target: TemporalTarget) {
-  const answer = { rung: 1, revived: 2, woken: 3 };
+async function sweepBy(
+  target: TemporalTarget,
+  { rung = 1, deployment = null }: { rung?: number; deployment?: { name: string; buildId: string } | null } = {},
+) {
+  const answer = { rung, revived: 2, woken: 3 };
   const activities = { sweep: () => Promise.resolve(answer) } as unknown as Activities;
-  const worker = await startWorker({ target, workflowBundlePath: BUNDLE, cachedWorkflows: 10, activities, telemetry });
+  const worker = await startWorker({
+    ...{ target, workflowBundlePath: BUNDLE, cachedWorkflows: 10, activities, telemetry },
+    deployment,
+  });
   onTestFinished(() => worker.shutdown());
   const temporal = await connectTemporal(target);
   onTestFinished(() => temporal.close());
@@ -69,7 +77,7 @@ async function sweepBy(target: TemporalTarget) {
     });
     return { result: (await handle.result()) as unknown, history: JSON.stringify(await handle.fetchHistory()) };
   };
-  return { answer, run };
+  return { answer, run, temporal };
 }
 
 test('over TLS a server is believed by its authority alone', async () => {
@@ -84,8 +92,9 @@ test('over TLS a server is believed by its authority alone', async () => {
 });
 
 test('a server that wants certificates lets in who has one, and nobody else', async () => {
-  const { address, authority, issueToClient } = await gateway({ wantsClientCertificate: true });
-  const { certificatePem, keyPem } = await issueToClient();
+  const before = await gateway({ wantsClientCertificate: true });
+  const { address, authority } = before;
+  const { certificatePem, keyPem } = await before.issueToClient();
   const caPath = await write(authority.certificatePem);
   const [certificatePath, privateKeyPath] = [await write(certificatePem), await write(keyPem)];
   const target = await targetOf(address, { tls: { serverName: 'localhost', caPath, certificatePath, privateKeyPath } });
@@ -127,7 +136,7 @@ test('an API key that is replaced in its file is used from then on, by client an
   expect((await run()).result).toEqual(answer);
 
   const stranger = { ...target, apiKeyPath: await write('the third') };
-  await expect(connectTemporal(stranger)).rejects.toMatchObject({ code: UNAUTHENTICATED });
+  await expect(connectTemporal(stranger)).rejects.toSatisfy(isUnauthenticated);
   await expect(connectTemporal({ ...target, apiKeyPath: await write(' \n') })).rejects.toThrow('is empty');
 });
 
@@ -172,4 +181,23 @@ test.each([
   const payloadCodecPath = await write(code, `codec-${(files += 1)}.mjs`);
   const target = await targetOf('127.0.0.1:1', { payloadCodecPath });
   await expect(connectTemporal(target)).rejects.toThrow(complaint);
+});
+
+test('of two versions of the worker at once the current one gets the work', async () => {
+  const target = await targetOf(inject('temporalAddress'), {});
+  const name = target.taskQueue;
+  const one = await sweepBy(target, { rung: 1, deployment: { name, buildId: '1' } });
+  const two = await sweepBy(target, { rung: 2, deployment: { name, buildId: '2' } });
+  const makeCurrent = async (buildId: string): Promise<void> => {
+    const { workflowService } = one.temporal.connection;
+    const request = { namespace: target.namespace, deploymentName: name, buildId, ignoreMissingTaskQueues: true };
+    // The server hears of a version when its worker asks for work.
+    await expect
+      .poll(() => workflowService.setWorkerDeploymentCurrentVersion(request).then(() => 'done', String))
+      .toBe('done');
+  };
+  await makeCurrent('1');
+  expect((await two.run()).result).toEqual(one.answer);
+  await makeCurrent('2');
+  expect((await one.run()).result).toEqual(two.answer);
 });

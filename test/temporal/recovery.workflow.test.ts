@@ -84,10 +84,11 @@ test(
   'a worker that starts ends what the killed one before it on this machine has left, and goes on with it under its number',
   async (context) => {
     const [, worker] = await Promise.all([rejoinder.serve(), rejoinder.worker({ endedBy: 'KILL' })]);
-    const { roomId, release } = await joinUntilHeld();
+    const held = await joinUntilHeld();
+    const { roomId } = held;
     const killedAt = performance.now();
     await worker.stop();
-    await release();
+    await held.release();
     await rejoinder.worker();
     const { attempt, lastFailure } = await fetchOf(roomId);
     await context.annotate(
@@ -107,11 +108,12 @@ test(
   'another worker goes on with what a killed one had under way, after its silence',
   async (context) => {
     const [, worker] = await Promise.all([rejoinder.serve(), rejoinder.worker({ endedBy: 'KILL' })]);
-    const { roomId, release } = await joinUntilHeld();
+    const held = await joinUntilHeld();
+    const { roomId } = held;
     await rejoinder.worker();
     const killedAt = performance.now();
     await worker.stop();
-    await release();
+    await held.release();
     const { attempt, lastFailure } = await fetchOf(roomId);
     await context.annotate(
       `whole ${Math.round(performance.now() - killedAt)} ms after the kill, beside another worker`,

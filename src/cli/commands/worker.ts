@@ -82,6 +82,7 @@ async function startWorking(
       endWedged: (roomId) => temporal.endWedged(roomId),
       onAttempt: metrics.onAttempt,
     }),
+    deployment: config.temporal.deployment,
     identity: workerIdentity(),
     telemetry,
   });

@@ -60,7 +60,13 @@ async function startDatabase(
   const { server, failed } = await keepRunning<LocalPostgres>({
     name: 'PostgreSQL',
     launch: (ended) =>
-      launchPostgres({ dataDirectory, durability, env, progress, ...(ended === undefined ? {} : { port: ended.port }) }),
+      launchPostgres({
+        dataDirectory,
+        durability,
+        env,
+        progress,
+        ...(ended === undefined ? {} : { port: ended.port }),
+      }),
     isKept: durability === 'safe',
     progress,
     shutdown,
