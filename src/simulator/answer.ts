@@ -4,14 +4,14 @@
  */
 import { type MatrixError } from '../http/matrix-error.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { type SimulatedEvent } from './room.ts';
+import { type Crowd, type SimulatedEvent } from './room.ts';
 
 /** A write for some 150 events instead of one each, and little that lies between us and a slow client. */
 const CHUNK_BYTES = 131_072;
 const COMMA = Buffer.from(',');
 
 /** Text as it is, or events with commas between them. */
-export type BodyPart = string | readonly Pick<SimulatedEvent, 'type' | 'json'>[];
+export type BodyPart = string | readonly Pick<SimulatedEvent, 'type' | 'json'>[] | Crowd;
 
 export interface Answer {
   readonly status: number;
@@ -48,6 +48,13 @@ export function answerWithEvents(
   return { status: 200, body };
 }
 
+/** The same with a crowd behind the events of the first array, which is not empty. */
+export function withCrowd(answer: Answer, crowd: Crowd): Answer {
+  if (crowd.length === 0) return answer;
+  const at = answer.body.findIndex((part) => typeof part !== 'string');
+  return { ...answer, body: answer.body.toSpliced(at + 1, 0, ',', crowd) };
+}
+
 /** A refusal as Matrix writes it. */
 export function answerWithError({ status, errcode, message, details }: MatrixError): Answer {
   return { status, body: [JSON.stringify({ errcode, error: message, ...details })] };
@@ -61,7 +68,8 @@ export function bodyLength(body: readonly BodyPart[]): number {
       bytes += Buffer.byteLength(part);
     } else {
       bytes += Math.max(0, part.length - 1);
-      for (const { json } of part) bytes += json.length;
+      if ('bytes' in part) bytes += part.bytes;
+      else for (const { json } of part) bytes += json.length;
     }
   }
   return bytes;

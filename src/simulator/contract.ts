@@ -27,12 +27,17 @@ export type EndpointName =
   | 'send'
   | 'unrecognized';
 
+export interface PlannedRoom extends Omit<RoomShape, 'seed'> {
+  /** The residents that are in it, by their numbers, in their order; all when absent. */
+  readonly residents?: readonly number[];
+}
+
 export interface SimulatorOptions {
   /** The same seed makes the same rooms, keys and events. */
   readonly seed: number;
-  /** Servers named `residentN.DOMAIN`, N from 1; all of them are in all rooms, and answer for them alike. */
+  /** Servers named `residentN.DOMAIN`, N from 1; all of them are in all rooms that name no others, and answer for them alike. */
   readonly residents: number;
-  readonly rooms: readonly Omit<RoomShape, 'seed'>[];
+  readonly rooms: readonly PlannedRoom[];
   /** TCP port on 127.0.0.1; one of the system's choice when absent. */
   readonly port?: number;
   /** `federation.test` when absent. */

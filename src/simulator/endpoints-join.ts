@@ -11,7 +11,7 @@ import { type EventId, type ServerName, type UserId, domainOf, parseUserId } fro
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { invariant } from '../invariant.ts';
-import { type Answer, answerWith, answerWithEvents } from './answer.ts';
+import { type Answer, answerWith, answerWithEvents, withCrowd } from './answer.ts';
 import { checkReceivedFrom, forbidden } from './check-received.ts';
 import { type Endpoint, type SignedRequest } from './endpoint.ts';
 import { type Federation, eventsOf, joinedFromOutside, roomOf } from './federation.ts';
@@ -102,16 +102,22 @@ function joinAnswer(
   // Events of the state need not come twice.
   if (omitMembers) for (const { eventId } of state) authChainIds.delete(eventId);
   const event = JSON.parse(join.json.toString('utf8')) as JsonObject;
-  return answerWithEvents(
+  const answer = answerWithEvents(
     { state, auth_chain: eventsOf(room, authChainIds) },
     {
       event,
       origin: server,
       members_omitted: omitMembers,
       // Residents first: the next ones asked are those that tests and the demo make fail.
-      ...(omitMembers ? { servers_in_room: [...new Set([...residents, ...room.serversInRoom()])] } : {}),
+      ...(omitMembers ? { servers_in_room: serversOf(room, residents) } : {}),
     },
   );
+  return omitMembers ? answer : withCrowd(answer, room.crowd);
+}
+
+function serversOf(room: SimulatedRoom, residents: readonly ServerName[]): ServerName[] {
+  const inRoom = room.serversInRoom();
+  return [...new Set([...residents.filter((resident) => inRoom.includes(resident)), ...inRoom])];
 }
 
 /**

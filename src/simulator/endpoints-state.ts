@@ -7,7 +7,7 @@ import { MatrixError } from '../http/matrix-error.ts';
 import { compareDepths } from '../matrix/depth.ts';
 import { type EventId, parseEventId } from '../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { type Answer, answerWith, answerWithEvents } from './answer.ts';
+import { type Answer, answerWith, answerWithEvents, withCrowd } from './answer.ts';
 import { type Endpoint, type SignedRequest } from './endpoint.ts';
 import { type Federation, eventOf, eventsOf, requireInRoom, roomFor } from './federation.ts';
 import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
@@ -23,8 +23,8 @@ export const STATE_ENDPOINTS: readonly Endpoint[] = [
     method: 'GET',
     path: '/_matrix/federation/v1/state_ids/:roomId',
     answer: (request, federation) => {
-      const { stateIds, authChainIds } = stateAsked(request, federation);
-      return answerWith({ pdu_ids: stateIds, auth_chain_ids: authChainIds });
+      const { room, stateIds, authChainIds } = stateAsked(request, federation);
+      return answerWith({ pdu_ids: [...stateIds, ...room.crowd.ids()], auth_chain_ids: authChainIds });
     },
   },
   {
@@ -33,7 +33,8 @@ export const STATE_ENDPOINTS: readonly Endpoint[] = [
     path: '/_matrix/federation/v1/state/:roomId',
     answer: (request, federation) => {
       const { room, stateIds, authChainIds } = stateAsked(request, federation);
-      return answerWithEvents({ pdus: eventsOf(room, stateIds), auth_chain: eventsOf(room, authChainIds) });
+      const answer = answerWithEvents({ pdus: eventsOf(room, stateIds), auth_chain: eventsOf(room, authChainIds) });
+      return withCrowd(answer, room.crowd);
     },
   },
   {

@@ -3,13 +3,13 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { type BodyPart } from './answer.ts';
 import { type EventAmount, type EventFault, type LongText } from './simulator-faults.ts';
 
-type Event = Exclude<BodyPart, string>[number];
+type Event = Extract<BodyPart, readonly unknown[]>[number];
 
 /** The body under the fault. The first array of events is struck: the state of an answer that has an auth chain too. */
 export function alterEvents(fault: EventFault, body: readonly BodyPart[]): readonly BodyPart[] {
   const at = body.findIndex((part) => typeof part !== 'string');
   const events = body[at];
-  if (events === undefined || typeof events === 'string') return body;
+  if (!Array.isArray(events)) return body;
   const struck = choose(events, fault.events);
   return body.with(at, [...alter(fault, events, struck)]);
 }

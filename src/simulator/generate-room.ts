@@ -70,6 +70,7 @@ export function generateRoom(shape: RoomShape, names: RoomServers, keys: ServerK
   const forking = withForks(growing, whole.forkShare, random);
   const player = actPlayer(founder, firstPowerLevels(founder.userId, rules), random);
   playHistory(planHistory(whole, population, random), player, forking);
+  growing.gather(whole.crowd, serversOf(whole, names));
   talk(whole.messages, population, forking, random);
   return growing.room;
 }

@@ -9,15 +9,23 @@ import { type Draft, type GraphPlace, chooseParents, depthAfter, sealEvent, unsi
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { readInteger } from '../matrix/json/json-numbers.ts';
 import { eventIdOf, signedText } from '../matrix/signing/hashes.ts';
-import { type EventId, type RoomAlias, type RoomId, type UserId, domainOf } from '../matrix/identifiers.ts';
+import {
+  type EventId,
+  type RoomAlias,
+  type RoomId,
+  type ServerName,
+  type UserId,
+  domainOf,
+} from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
+import { createCrowd } from './crowd.ts';
 import { emptyEventGraph } from './event-graph.ts';
 import { referencedIds, referencesOf } from './references.ts';
 import { roomState } from './room-state.ts';
 import { authStateOfRoom, pduOf, verdictOn } from './room-verdicts.ts';
-import { type SimulatedEvent, type SimulatedRoom } from './room.ts';
+import { type Crowd, type SimulatedEvent, type SimulatedRoom } from './room.ts';
 import { type SeededRandom } from './seeded-random.ts';
 import { type ServerKeys } from './server-keys.ts';
 
@@ -49,6 +57,8 @@ export interface GrowingRoom {
   readonly place: (draft: Draft, placing: Placing) => SimulatedEvent;
   /** Keeps the states before events from now on. There must be one extremity. */
   readonly keepStates: () => void;
+  /** Adds so many who joined when the newest event was there, on these servers. */
+  readonly gather: (size: number, servers: readonly ServerName[]) => void;
 }
 
 const LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ';
@@ -138,6 +148,15 @@ export function growRoom(about: NewRoom): GrowingRoom {
   );
   roomId ??= `!${created.eventId.slice(1)}` as RoomId;
 
+  const crowdOf = (size: number, servers: readonly ServerName[]): Crowd => {
+    const userId = `@crowd:${domainOf(creator)}` as UserId;
+    const draft = { sender: userId, type: 'm.room.member', stateKey: userId, content: { membership: 'join' } };
+    const parent = graph.event(extremities.at(-1)) ?? created;
+    const authEvents = authEventsOf(draft);
+    return createCrowd({ size, rules, roomId, servers, keys, parent, authEvents, originServerTsMs: lastTsMs });
+  };
+  let crowd = crowdOf(0, []);
+
   const room: SimulatedRoom = {
     roomId,
     roomVersion: rules.version,
@@ -146,7 +165,10 @@ export function growRoom(about: NewRoom): GrowingRoom {
     get extremities() {
       return extremities;
     },
-    event: (eventId) => graph.event(eventId),
+    get crowd() {
+      return crowd;
+    },
+    event: (eventId) => graph.event(eventId) ?? crowd.event(eventId),
     stateBefore: (eventId) => state.before(eventId),
     currentState: () => state.current(),
     currentEvent: (type, stateKey) => graph.event(state.get(type, stateKey)),
@@ -185,7 +207,10 @@ export function growRoom(about: NewRoom): GrowingRoom {
     invariant(extremities.length === 1, 'states are kept from a point where the room has one extremity');
     state.keepFromHere();
   };
-  return { room, place, keepStates };
+  const gather = (size: number, servers: readonly ServerName[]): void => {
+    crowd = crowdOf(size, servers);
+  };
+  return { room, place, keepStates, gather };
 }
 
 function readAccepted(eventId: EventId, event: JsonObject): SimulatedEvent {

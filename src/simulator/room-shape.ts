@@ -29,6 +29,8 @@ export interface RoomShape {
   readonly topicChanges?: number;
   /** The share of membership events and messages that have a sibling: two events on one parent, merged by the next. */
   readonly forkShare?: number;
+  /** Joined users beside the members, on the same servers, whose events are made when they are asked for (crowd.ts). Not in versions 1 and 2. */
+  readonly crowd?: number;
   /** What the local parts of the room's id and of its alias begin with; rooms of version 12 have it in the alias only. */
   readonly namesBegin?: string;
 }
@@ -46,6 +48,7 @@ const ROOM_DEFAULTS = {
   powerLevelChanges: 12,
   topicChanges: 4,
   forkShare: 0.02,
+  crowd: 0,
   namesBegin: '',
 } as const;
 

@@ -24,6 +24,17 @@ export interface SimulatedEvent {
   readonly json: Buffer;
 }
 
+/** Members whose events are made when they are asked for (crowd.ts), one after the other, in the order of `ids`. */
+export interface Crowd extends Iterable<SimulatedEvent> {
+  readonly length: number;
+  /** Of all its events as they are sent, without what is between them. */
+  readonly bytes: number;
+  /** Worked out at the first call, some 50 µs each. */
+  ids(): readonly EventId[];
+  /** `undefined` also for an id of which nobody can have been told. */
+  event(eventId: EventId): SimulatedEvent | undefined;
+}
+
 /** A draft with its place in the graph, where that is not to be what the room's true state gives it. */
 export interface PlacedDraft extends Draft {
   /** All extremities when absent. They must be recent: the state after them is looked at. */
@@ -49,6 +60,8 @@ export interface SimulatedRoom {
   readonly alias: RoomAlias;
   /** The newest events that no other has for a parent. */
   readonly extremities: readonly EventId[];
+  /** Further members, who stand in every state of it, and in no map of these. */
+  readonly crowd: Crowd;
   /** An event of the room, whether generated, appended or accepted. */
   event(eventId: EventId): SimulatedEvent | undefined;
   /**

@@ -11,6 +11,7 @@ import {
   type UserId,
   domainOf,
 } from '../matrix/identifiers.ts';
+import { stateDigest } from '../matrix/state-digest.ts';
 import { invariant } from '../invariant.ts';
 import {
   type InjectedFault,
@@ -115,8 +116,10 @@ async function generateRooms(
     // So that the line is out before the process is busy.
     await nextTurn();
     const startedAt = performance.now();
-    const names = { residents, memberServers: memberServers.slice(0, Math.max(0, shape.servers - residents.length)) };
-    const room = generateRoom({ ...shape, seed }, names, keys, roomNo);
+    const { residents: numbers, ...plan } = shape;
+    const inIt = numbers === undefined ? residents : residents.filter((_, i) => numbers.includes(i + 1));
+    const names = { residents: inIt, memberServers: memberServers.slice(0, Math.max(0, shape.servers - inIt.length)) };
+    const room = generateRoom({ ...plan, seed }, names, keys, roomNo);
     progress(`generated ${room.alias} in ${((performance.now() - startedAt) / 1_000).toFixed(1)} s`);
     made.push(room);
   }
@@ -132,10 +135,10 @@ function summarise(room: SimulatedRoom): SimulatedRoomSummary {
     alias: room.alias,
     roomVersion: room.roomVersion,
     creator: create.sender,
-    members: room.joinedCount(),
+    members: room.joinedCount() + room.crowd.length,
     servers: room.serversInRoom().length,
-    stateEvents: state.length,
-    stateBytes: state.reduce((sum, { json }) => sum + json.length, 0),
+    stateEvents: state.length + room.crowd.length,
+    stateBytes: state.reduce((sum, { json }) => sum + json.length, room.crowd.bytes),
   };
 }
 
@@ -151,7 +154,13 @@ function standing(room: SimulatedRoom, type: string, stateKey: string): Standing
 }
 
 function digestOf(room: SimulatedRoom): StateDigest {
-  return { digest: room.digest(), events: room.currentState().size, joined: room.joinedCount() };
+  const { crowd } = room;
+  const state = room.currentState();
+  return {
+    digest: crowd.length === 0 ? room.digest() : stateDigest([...state.values(), ...crowd.ids()]),
+    events: state.size + crowd.length,
+    joined: room.joinedCount() + crowd.length,
+  };
 }
 
 function emit(federation: Federation, room: SimulatedRoom, drafts: readonly PlacedDraft[]): EventId[] {
