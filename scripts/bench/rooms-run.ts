@@ -5,7 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import { joinAnswer, stateAnswer } from '../../src/cli/operator-answers.ts';
-import { type EventId } from '../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
 import { type DatabaseWrites, readWrites } from './database.ts';
 import { startMeasuring } from './measured.ts';
@@ -90,9 +90,14 @@ async function completions({ database }: Stage): Promise<Map<string, number>> {
   return new Map(rows.map(({ room, at }) => [room, monotonicUsOf(Number(at))]));
 }
 
-async function compareAll({ simulator }: Stage, caller: OperatorCaller): Promise<void> {
+/** Holds the whole states of rooms, all of the stage's unless told otherwise, against the simulator's. Throws where one differs. */
+export async function compareAll(
+  { simulator }: Stage,
+  caller: OperatorCaller,
+  roomIds: readonly RoomId[] = simulator.rooms.map(({ roomId }) => roomId),
+): Promise<void> {
   const limit = pLimit(COMPARED_AT_ONCE);
-  const compare = async (roomId: (typeof simulator.rooms)[number]['roomId']): Promise<void> => {
+  const compare = async (roomId: RoomId): Promise<void> => {
     const path = `/rooms/${encodeURIComponent(roomId)}/state?members=true`;
     const { state } = parsed(stateAnswer, path, await caller.ask(path));
     const truth = await simulator.digest(roomId);
@@ -100,7 +105,7 @@ async function compareAll({ simulator }: Stage, caller: OperatorCaller): Promise
       throw new Error(`${roomId} is not the simulator's: ${state.length} state events, it has ${truth.events}`);
     }
   };
-  await Promise.all(simulator.rooms.map(({ roomId }) => limit(() => compare(roomId))));
+  await Promise.all(roomIds.map((roomId) => limit(() => compare(roomId))));
 }
 
 /**

@@ -15,7 +15,7 @@ import { Shutdown } from '../../src/cli/process/shutdown.ts';
 import { requireTemporal } from '../../src/cli/process/temporal.ts';
 import { systemClock } from '../../src/clock.ts';
 import { type SettingsInput } from '../../src/config/settings.ts';
-import { withoutSettings } from '../../src/config/sources.ts';
+import { mergeTrees, withoutSettings } from '../../src/config/sources.ts';
 import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { freePort } from '../../src/launch/ports.ts';
 import { type LocalPostgres, type PostgresOptions, launchPostgres } from '../../src/launch/postgres.ts';
@@ -45,6 +45,8 @@ export interface StageOptions {
   readonly bytesPerSecond?: number;
   /** Where serve and worker write V8's profiles when they end; none when absent. PostgreSQL counts statements then, too. */
   readonly profileDirectory?: string;
+  /** Beside those that a scene needs. */
+  readonly settings?: Partial<SettingsInput>;
   /** One line for the person who waits. */
   readonly note: (line: string) => void;
 }
@@ -62,6 +64,8 @@ export interface Stage {
   readonly countsStatements: boolean;
   /** Rejects when a process ends unasked. */
   readonly failed: Promise<never>;
+  /** Kills the worker as the kernel would, and starts another; resolves when that asks for work. */
+  replaceWorker(): Promise<void>;
   /** Ends serve, worker and Temporal; PostgreSQL stays, and knows all that they wrote. */
   stopSystem(): Promise<void>;
   /** Ends everything and removes every file. */
@@ -127,7 +131,7 @@ async function startAll(
     await rm(postgres.dataDirectory, { recursive: true, force: true });
   });
 
-  const settings = await writeSettings(directory, certificates, simulator, postgres.databaseUrl);
+  const settings = await writeSettings(directory, certificates, simulator, postgres.databaseUrl, options.settings);
   const profiling =
     options.profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profileDirectory}`];
   const starting = {
@@ -138,6 +142,12 @@ async function startAll(
   const stop = new AbortController().signal;
   const system = await startSystem({ ...starting, durability, progress: note, stop }, endingSystem);
   await startFurtherWorkers(options.workers - 1, { ...starting, directory, system }, endingSystem);
+  let replaced = 0;
+  const replaceWorker = async (): Promise<void> => {
+    const { pid } = findProcesses().find(({ name }) => name === 'worker')!;
+    process.kill(pid, 'SIGKILL');
+    await startFurtherWorkers(1, { ...starting, directory, system, first: (replaced += 1) + 1 }, endingSystem);
+  };
 
   const database = await connectDatabase(postgres.databaseUrl);
   ending.add('connection', () => database.end());
@@ -151,6 +161,7 @@ async function startAll(
     processes: [...findProcesses(), { name: 'simulator', pid: simulator.pid }],
     countsStatements: await watchStatements(database),
     failed: system.failed,
+    replaceWorker,
   };
 }
 
@@ -178,6 +189,7 @@ async function writeSettings(
   certificates: { readonly certificateFile: string; readonly keyFile: string },
   simulator: Simulator,
   databaseUrl: string,
+  more: Partial<SettingsInput> = {},
 ): Promise<WrittenSettings> {
   const [federationPort, operatorPort] = [await freePort(), await freePort()];
   const authorityFile = join(directory, 'simulator-authority.pem');
@@ -203,7 +215,7 @@ async function writeSettings(
     trusted_key_servers: simulator.residents.slice(0, 1).map((name) => ({ server_name: name })),
   };
   const file = join(directory, 'rejoinder.yaml');
-  await writeFile(file, stringify(settings));
+  await writeFile(file, stringify(mergeTrees(settings, more)));
   return { file };
 }
 
@@ -213,19 +225,21 @@ interface Starting {
   readonly self: readonly string[];
   readonly directory: string;
   readonly system: RunningSystem;
+  /** The number of the first of them; 2 when absent. */
+  readonly first?: number;
 }
 
 /** Workers beside the one of `up`, as an operator adds them: the same configuration, and where Temporal is. */
 async function startFurtherWorkers(
   count: number,
-  { env, config, self, directory, system }: Starting,
+  { env, config, self, directory, system, first = 2 }: Starting,
   ending: Shutdown,
 ): Promise<void> {
   const { temporal } = system.config;
   const address = system.services.temporalAddress;
   const client = await requireTemporal({ ...temporal, address });
   try {
-    for (let i = 2; i < 2 + count; i++) {
+    for (let i = first; i < first + count; i++) {
       const part = await startPart({
         name: 'worker',
         self,
