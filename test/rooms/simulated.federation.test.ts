@@ -1,70 +1,14 @@
-import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { type FederationTimeouts } from '../../src/federation/client.ts';
-import { ensureCertificateFiles } from '../../src/launch/certificates.ts';
-import { type RoomAlias, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
-import { joinRoom } from '../../src/rooms/join/join.ts';
 import { NAMED_FAULTS } from '../../src/simulator/named-faults.ts';
-import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
-import { type TestSimulator, startTestSimulator, staticAddressesOf } from '../support/simulator.ts';
+import { type SimulatedStage, digestOf, joinIt, simulatedStage } from '../support/simulated-stage.ts';
 
 const signal = new AbortController().signal;
 
-interface Stage {
-  readonly simulator: TestSimulator;
-  readonly ours: TestRejoinder;
-  /** Of the room. */
-  readonly roomId: RoomId;
-  readonly userId: UserId;
-}
-
-/** A room on 40 servers unless told otherwise, and a Rejoinder that is not in it yet. */
-async function stage(
-  room: Parameters<typeof startTestSimulator>[0] = {},
-  timeouts: Partial<FederationTimeouts> = {},
-): Promise<Stage> {
-  const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulated-'));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
-  const certificates = await ensureCertificateFiles(folder, [], systemClock);
-  const joinersAuthorityPem = await readFile(certificates.authorityFile, 'utf8');
-  const simulator = await startTestSimulator({ members: 300, servers: 40, ...room }, { joinersAuthorityPem });
-  const ours = await startTestRejoinder(
-    { certificates },
-    {
-      authorityPem: simulator.authorityPem,
-      places: staticAddressesOf(simulator),
-      notaries: simulator.residents.slice(0, 1),
-      timeouts,
-    },
-  );
-  const userId = `@me:${ours.context.serverName}` as UserId;
-  return { simulator, ours, roomId: simulator.room.roomId, userId };
-}
-
-function joinIt({ simulator, ours, userId }: Stage) {
-  return joinRoom(ours.context, { room: simulator.room.alias as RoomAlias, userId, via: [], signal });
-}
-
-/** Our current state, as the simulator sums up its own. */
-async function digestOf({ ours, roomId }: Stage) {
-  const reading = await ours.reads.state(roomId, { waitMs: 0, members: true, signal });
-  if (!reading.ready) throw new Error(reading.reason);
-  const eventIds: string[] = [];
-  for await (const page of reading.pages) eventIds.push(...page.map(({ eventId }) => eventId));
-  return {
-    digest: createHash('sha256').update(eventIds.sort().join('\n')).digest('hex'),
-    events: eventIds.length,
-    joined: (await ours.reads.describeRoom(roomId)).membersKnown,
-  };
-}
-
 /** What the journal tells of the state fetches: who was asked and how it ended. */
-async function fetches({ ours, roomId }: Stage): Promise<string[]> {
+async function fetches({ ours, roomId }: SimulatedStage): Promise<string[]> {
   const { journal } = await ours.reads.describeRoom(roomId);
   return journal.flatMap(({ event }) => {
     if (event.type === 'StateFetchFailed') return [`${event.resident} ${event.failure}`];
@@ -74,7 +18,7 @@ async function fetches({ ours, roomId }: Stage): Promise<string[]> {
 
 describe('a room of the simulated federation', () => {
   test('of 300 members on 40 servers is partial after the join, and whole and equal after the resync', async () => {
-    const here = await stage();
+    const here = await simulatedStage();
     const { simulator, ours, roomId } = here;
     expect(await joinIt(here)).toMatchObject({ roomId, partial: true, membersOmitted: true });
     expect(ours.rung).toEqual([roomId]);
@@ -100,15 +44,23 @@ describe('a room of the simulated federation', () => {
   test.each(['1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '12'])(
     'of version %s becomes whole',
     async (roomVersion) => {
-      const here = await stage({ members: 40, servers: 12, roomVersion });
+      const here = await simulatedStage({ members: 40, servers: 12, roomVersion });
       expect(await joinIt(here)).toMatchObject({ partial: true });
       expect(await here.ours.resync(here.roomId)).toBe('complete');
       expect(await digestOf(here)).toEqual(await here.simulator.digest(here.roomId));
     },
   );
 
+  test('with a crowd whose joins are made while they are sent is whole and equal', async () => {
+    const here = await simulatedStage({ members: 20, servers: 5, crowd: 1_500 });
+    expect(here.simulator.room.members).toBe(1_520);
+    expect(await joinIt(here)).toMatchObject({ partial: true });
+    expect(await here.ours.resync(here.roomId)).toBe('complete');
+    expect(await digestOf(here)).toEqual(await here.simulator.digest(here.roomId));
+  });
+
   test('that goes on while it is partial is whole with everything that happened in it', async () => {
-    const here = await stage();
+    const here = await simulatedStage();
     const { simulator, ours, roomId } = here;
     await joinIt(here);
     const speakers = await simulator.speakers(roomId, 30);
@@ -137,8 +89,8 @@ describe('a room of the simulated federation', () => {
 
 describe('a room with events of nearly the size that events may have', () => {
   /** Power levels of some 40,000 bytes, nearly twice as many when they are indented, and a topic of 36,000, escaped 72,000. */
-  async function withLargeEvents(): Promise<Stage> {
-    const here = await stage({ members: 20, servers: 5 });
+  async function withLargeEvents(): Promise<SimulatedStage> {
+    const here = await simulatedStage({ members: 20, servers: 5 });
     const { simulator, roomId } = here;
     const { creator } = simulator.room;
     const levels = (await simulator.stateEvent(roomId, 'm.room.power_levels', ''))!.content;
@@ -170,7 +122,7 @@ describe('a room with events of nearly the size that events may have', () => {
 test.each(['a\tb', 'a\nb', 'a\r\n\u0001b', 'a\u007fb', 'a/b?c#d%2Fe', '\u{1f41f} "\\{}'])(
   'a room whose id and alias begin with %j is joined, talked in while it is partial, and whole and equal after the resync',
   async (namesBegin) => {
-    const here = await stage({ members: 20, servers: 4, namesBegin });
+    const here = await simulatedStage({ members: 20, servers: 4, namesBegin });
     const { simulator, ours, roomId } = here;
     expect(roomId.startsWith(`!${namesBegin}`)).toBe(true);
     expect(await joinIt(here)).toMatchObject({ roomId, partial: true });
@@ -191,53 +143,15 @@ test.each(['a\tb', 'a\nb', 'a\r\n\u0001b', 'a\u007fb', 'a/b?c#d%2Fe', '\u{1f41f}
 );
 
 test('who joins a room of a version that no resident may give us is told so, and not that it is forbidden', async () => {
-  const here = await stage({ members: 10, servers: 3 });
+  const here = await simulatedStage({ members: 10, servers: 3 });
   const fault = { kind: 'status', status: 400, errcode: 'M_INCOMPATIBLE_ROOM_VERSION' } as const;
   await here.simulator.inject({ fault, endpoint: 'make_join' });
   await expect(joinIt(here)).rejects.toMatchObject({ kind: 'unsupported-version' });
 });
 
 describe('a resident that fails in the middle of the state fetch', () => {
-  /** What the first attempt ends in; `gave it`: the fault is borne. */
-  const expected: Record<string, string> = {
-    latency: 'gave it',
-    bandwidth: 'gave it',
-    drip: 'timeout',
-    status: 'server-error',
-    forbidden: 'forbidden',
-    'not-found': 'not-found',
-    'partial-there': 'partial-state-there',
-    'rate-limited': 'rate-limited',
-    'hang-up': 'unreachable',
-    truncate: 'malformed',
-    hold: 'timeout',
-    rubbish: 'malformed',
-    endless: 'too-large',
-    crumbs: 'too-large',
-    'wrong-hash': 'gave it',
-    'wrong-signature': 'gave it',
-    'missing-events': 'gave it',
-    down: 'unreachable',
-  };
-
-  test.each(Object.entries(NAMED_FAULTS))(
-    'by %s: the room becomes whole all the same, and equal',
-    async (name, { fault, endpoint }) => {
-      const here = await stage({ members: 120, servers: 10 }, { stateMs: 5_000, idleMs: 1_500 });
-      const { simulator, ours, roomId } = here;
-      const { joinedVia } = await joinIt(here);
-      const where = { server: joinedVia, ...(endpoint === undefined ? {} : { endpoint }) };
-      await simulator.inject({ fault, ...where });
-      expect(await ours.resync(roomId)).toBe('complete');
-      const attempts = await fetches(here);
-      expect(attempts[0]).toBe(`${joinedVia} ${expected[name] ?? '?'}`);
-      expect(attempts).toHaveLength(expected[name] === 'gave it' ? 1 : 2);
-      expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
-    },
-  );
-
   test('by cutting the state short: what came before the cut is kept, and the next one is asked for the rest', async () => {
-    const here = await stage({ members: 120, servers: 10 });
+    const here = await simulatedStage({ members: 120, servers: 10 });
     const { simulator, ours, roomId } = here;
     const { joinedVia } = await joinIt(here);
     const { fault, endpoint } = NAMED_FAULTS['truncate']!;
@@ -251,7 +165,7 @@ describe('a resident that fails in the middle of the state fetch', () => {
   });
 
   test('by leaving out events, and the others too: the room waits, and says why', async () => {
-    const here = await stage({ members: 60, servers: 3 });
+    const here = await simulatedStage({ members: 60, servers: 3 });
     const { simulator, ours, roomId } = here;
     await joinIt(here);
     await simulator.inject({ fault: { kind: 'missing-events', events: { share: 0.2 } }, endpoint: 'state' });

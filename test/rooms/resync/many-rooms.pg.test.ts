@@ -14,7 +14,8 @@ import { openTestStore } from '../../support/postgres.ts';
 const { store } = await openTestStore();
 
 const HOUR = 3_600_000;
-const ROOMS = 100;
+/** A thousand take a minute. */
+const ROOMS = process.env['REJOINDER_TESTS'] === 'full' ? 1_000 : 100;
 const DEAD = server('dead.test');
 const START = 1_700_000_000_000;
 
@@ -56,8 +57,12 @@ async function requestsInAnHour(rooms: number): Promise<number> {
   return requests;
 }
 
-test('a hundred rooms that wait for one dead server ask it hardly more often than one room alone', async () => {
-  const alone = await requestsInAnHour(1);
-  expect(alone).toBe(7);
-  expect(await requestsInAnHour(ROOMS)).toBeLessThanOrEqual(alone + 3);
-});
+test(
+  `${ROOMS} rooms that wait for one dead server ask it hardly more often than one room alone`,
+  { timeout: 300_000 },
+  async () => {
+    const alone = await requestsInAnHour(1);
+    expect(alone).toBe(7);
+    expect(await requestsInAnHour(ROOMS)).toBeLessThanOrEqual(alone + 3);
+  },
+);
