@@ -149,10 +149,9 @@ async function endOf(
 ): Promise<number> {
   if (since === null) return head;
   const { position } = since;
-  const changed = rooms.flatMap(({ roomId, memberEventId, wasPartial }) => {
-    const { membership, eventId } = then.get(roomId) ?? NOBODY;
-    const isKnown = membership === 'join' && !(isEager && wasPartial);
-    return isKnown && eventId !== memberEventId ? [{ roomId, position }] : [];
+  const changed = rooms.flatMap(({ roomId, state, stateThen, wasPartial }) => {
+    const isKnown = then.get(roomId)?.membership === 'join' && !(isEager && wasPartial);
+    return isKnown && state !== stateThen ? [{ roomId, position }] : [];
   });
   const stays = await readStaysAround(tx, changed);
   const ends = [...stays.values()].flatMap(({ next }) => (next === null ? [] : [next - 1]));

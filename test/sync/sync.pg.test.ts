@@ -277,6 +277,26 @@ describe('a client whose user left and came back between two syncs', () => {
     expect((await client.sync()).joined.size).toBe(0);
   });
 
+  test.each(WAYS)(
+    'and is in again by the join of then, as far as a next stay of others knows, is told of the leave: %o',
+    async (way) => {
+      const room = await wholeRoom();
+      await room.push(bob);
+      const client = clientIn(room, way);
+      await client.catchUp();
+      await room.push(leave);
+      await room.joinAgainAs('@you:here.test' as UserId, 'join');
+      const out = await client.sync();
+      expect([out.joined.size, idsOf(out.left.get(room.roomId)!.timeline)]).toEqual([0, [room.id('leave')]]);
+      const back = partOf(await client.sync(), room);
+      expect(idsOf(back?.timeline ?? [])).toEqual(way.lazy ? [room.id('join2')] : []);
+      await room.fetchAgain(...FULL, 'join');
+      expect(await room.walk(store, 2)).toMatchObject({ partial: false });
+      await client.catchUp();
+      await client.expectTrue(store, room.roomId);
+    },
+  );
+
   test('is told of other rooms up to the leave, and of the rest with the next response', async () => {
     const [room, other] = [await wholeRoom(), await wholeRoom()];
     await room.push(bob);

@@ -122,14 +122,18 @@ export class PartialRoom {
   }
 
   /** Our next stay, in which the resident shows the room as at first, or with more: `$join2`, after `$before2`. */
-  async joinAgain(...more: readonly string[]): Promise<void> {
+  joinAgain(...more: readonly string[]): Promise<void> {
+    return this.joinAgainAs(ME as UserId, ...more);
+  }
+
+  async joinAgainAs(userId: UserId, ...more: readonly string[]): Promise<void> {
     const stateBefore = await this.state('create', 'power', 'rules', ...more);
-    await this.hold(member('join2', ME, 'join', { prev: ['before2'], auth: ['create', 'power', 'rules'] }));
+    await this.hold(member('join2', userId, 'join', { prev: ['before2'], auth: ['create', 'power', 'rules'] }));
     const stateAfter = await this.state('create', 'power', 'rules', ...more, 'join2');
     await withTransaction(this.#store, async (tx) => {
       const room = await openEpoch(tx, (await lockRoom(tx, this.roomId))!);
       const joined = {
-        ...{ joinEventId: this.id('join2'), userId: ME as UserId, roomVersion: this.version, joinedVia: RESIDENT },
+        ...{ joinEventId: this.id('join2'), userId, roomVersion: this.version, joinedVia: RESIDENT },
         ...{ serversInRoom: [RESIDENT], fetchAt: [this.id('before2')], stateBefore, at: 9 },
       };
       const states = { stateBefore, stateAfter, currentState: stateAfter };
