@@ -64,8 +64,19 @@ const progress = z.discriminatedUnion('step', [
   z.object({ step: z.literal('walk'), walked: z.number(), remaining: z.number() }),
 ]);
 
+const said = z.object({
+  resident: z.string(),
+  by: z.string().nullable(),
+  reason: z.string().nullable(),
+  since: z.string().nullable(),
+});
+
 /** `GET /rooms/{room}`. */
 export const descriptionAnswer = room.extend({
+  /** What operators have said of it. Servers of an earlier version do not say. */
+  pinned: z.array(said).default([]),
+  banned: z.array(said).default([]),
+  policy: z.record(z.string(), z.union([z.string(), z.number()])).default({}),
   progress: progress.nullable(),
   gaps: z.array(
     z.object({
@@ -137,6 +148,9 @@ export const descriptionAnswer = room.extend({
     .default([]),
   journal: z.array(z.object({ seq: z.number(), at: z.string(), type: z.string(), explanation: z.string() })),
 });
+
+/** `POST /rooms/{room}/{command}`. */
+export const commandAnswer = z.object({ changed: z.boolean(), explanation: z.string() });
 
 /** `GET /rooms/{room}/members`. */
 export const membersAnswer = z.object({

@@ -7,6 +7,7 @@ import { type DemoFlags } from './demo/plan.ts';
 import { addInspectCommands } from './inspect.ts';
 import { addJournalCommands } from './journal.ts';
 import { type Output, printable } from './output.ts';
+import { addRoomCommands } from './rooms.ts';
 import { addUserCommands } from './users.ts';
 
 export interface ProgramContext {
@@ -100,12 +101,7 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
       await members(room, { ...clientOptions(flags), membership, wait }, output);
     });
 
-  client('rooms', 'List the rooms and how far each is, or explain one by its journal.')
-    .argument('[room]', 'room id or alias')
-    .action(async (room: string | undefined, flags: ClientFlags) => {
-      const { rooms } = await import('./commands/rooms.ts');
-      await rooms(room, clientOptions(flags), output);
-    });
+  addRoomCommands(program, { client, clientOptions, listenForStop, output });
 
   client('corrections', 'List what turned out otherwise in a room than it had been judged, and why.')
     .argument('<room>', 'room id or alias')

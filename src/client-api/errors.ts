@@ -30,6 +30,8 @@ const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   'unknown-user': [400, 'M_INVALID_PARAM'],
   // Definite: whoever asks again gets the same, until an operator, a join or the room's own servers change it.
   parked: [404, 'M_NOT_FOUND'],
+  // No client commands rooms.
+  inapplicable: [409, 'M_UNKNOWN'],
   forbidden: [403, 'M_FORBIDDEN'],
   'no-resident': [502, 'M_UNKNOWN'],
   'unusable-answer': [502, 'M_UNKNOWN'],

@@ -15,6 +15,12 @@ export function parseDuration(text: string): number | undefined {
   return ms <= TIMER_MS_MAX ? ms : undefined;
 }
 
+/** As `parseDuration` reads it, in the longest unit that is exact. */
+export function writtenDuration(ms: number): string {
+  const [unit, unitMs] = Object.entries(DURATION_MS).findLast(([, size]) => ms % size === 0) ?? ['ms', 1];
+  return `${ms / unitMs}${unit}`;
+}
+
 /** Bytes, or `undefined` when the text is no size or not exact in a number. */
 export function parseSize(text: string): number | undefined {
   const match = /^(\d{1,15})([KMG]?)$/.exec(text);

@@ -70,6 +70,7 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   'unknown-event': true,
   'unknown-user': true,
   parked: true,
+  inapplicable: true,
   forbidden: true,
   'no-resident': true,
   'unusable-answer': true,

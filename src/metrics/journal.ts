@@ -86,6 +86,12 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'EverybodyLeft':
       case 'StayEnded':
       case 'SpeakersLearned':
+      // What a person has decided is no number either.
+      case 'ResidentPinned':
+      case 'PinLifted':
+      case 'ResidentBanned':
+      case 'BanLifted':
+      case 'RoomPolicySet':
       // What it leads to is counted.
       case 'AnchorCorrected':
       // Events that are missing are counted as rows, with their age.

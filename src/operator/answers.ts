@@ -1,9 +1,13 @@
 /** The operator API's answers: the domain's shapes in JSON names, times as ISO 8601. */
+import { type ServerName } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
+import { type RoomControl } from '../resync/control.ts';
 import { type UnusableEvents } from '../resync/degraded.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { explain, isoTime } from '../resync/explain.ts';
+import { type OperatorEvent } from '../resync/operator-events.ts';
 import { type ResyncState, shownPhase } from '../resync/state.ts';
+import { writtenPolicy } from '../rooms/command-contract.ts';
 import { type JoinedRoom, type Member, type RoomDescription, type RoomOverview } from '../rooms/contract.ts';
 
 const iso = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
@@ -106,6 +110,19 @@ function parkedAnswer(parked: ResyncState['parked']): JsonObject | null {
   return { because, reason, leaving: isLeaving, since: isoTime(at) };
 }
 
+/** What operators have said of the room and is in force, with who did, when and why. */
+function controlAnswer({ pinned, banned, policy }: RoomControl, said: readonly OperatorEvent[]): JsonObject {
+  const about = (type: OperatorEvent['type'], resident: ServerName): JsonObject => {
+    const entry = said.find((event) => event.type === type && 'resident' in event && event.resident === resident);
+    return { resident, by: entry?.by ?? null, reason: entry?.reason ?? null, since: iso(entry?.at ?? null) };
+  };
+  return {
+    pinned: pinned.map((resident) => about('ResidentPinned', resident)),
+    banned: banned.map((resident) => about('ResidentBanned', resident)),
+    policy: writtenPolicy(policy),
+  };
+}
+
 function gapAnswer({
   eventId,
   origin,
@@ -133,6 +150,7 @@ export function descriptionAnswer(room: RoomDescription): object {
   return {
     ...roomAnswer(room),
     progress: room.progress,
+    ...controlAnswer(room.resync.control, room.operatorSaid),
     gaps: room.gaps.map(gapAnswer),
     corrections_due: correctionsAnswer(room.corrections),
     staged_events: room.backlog.staged,

@@ -18,6 +18,7 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   'unknown-event': { status: 404, errcode: 'M_NOT_FOUND' },
   'unknown-user': { status: 400, errcode: 'M_INVALID_PARAM' },
   parked: { status: 409, errcode: 'REJOINDER_PARKED' },
+  inapplicable: { status: 409, errcode: 'REJOINDER_INAPPLICABLE' },
   forbidden: { status: 403, errcode: 'M_FORBIDDEN' },
   'no-resident': { status: 502, errcode: 'REJOINDER_NO_RESIDENT' },
   'unusable-answer': { status: 502, errcode: 'REJOINDER_UNUSABLE_ANSWER' },

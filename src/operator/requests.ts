@@ -13,6 +13,7 @@ import {
   parseServerName,
   parseUserId,
 } from '../matrix/identifiers.ts';
+import { problemsOf } from '../problems.ts';
 import { ENTRY_TYPES, type EntryType } from '../resync/entries.ts';
 import { type JournalQuery } from '../rooms/contract.ts';
 import { invalidParam } from './errors.ts';
@@ -205,9 +206,5 @@ function typesOf(types: readonly EntryType[] | undefined): ReadonlySet<EntryType
 function parse<Schema extends z.ZodType>(schema: Schema, input: unknown, whole: string): z.output<Schema> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => {
-    if (issue.code === 'unrecognized_keys') return `${issue.keys.slice(0, 5).join(', ')}: not known here`;
-    return `${issue.path.join('.') || whole}: expected ${issue.message}`;
-  });
-  throw invalidParam(problems.slice(0, 5).join('; '));
+  throw invalidParam(problemsOf(result.error, whole));
 }

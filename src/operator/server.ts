@@ -12,6 +12,7 @@ import { goneSignal } from '../http/gone-signal.ts';
 import { type Logger } from '../logging.ts';
 import { requireBearer } from './auth.ts';
 import { type OperatorContext, type OperatorRequest, ROOM_ENDPOINTS } from './endpoints.ts';
+import { COMMAND_ENDPOINTS } from './endpoints-commands.ts';
 import { JOURNAL_ENDPOINTS } from './endpoints-journal.ts';
 import { USER_ENDPOINTS } from './endpoints-users.ts';
 import { translateError } from './errors.ts';
@@ -35,7 +36,7 @@ const HEALTH_ENDPOINTS: readonly Endpoint<OpenRequest, null>[] = [
   { method: 'GET', path: '/health', answer: () => ({ status: 'ok' }) },
 ];
 
-const OPERATOR_ENDPOINTS = [...ROOM_ENDPOINTS, ...JOURNAL_ENDPOINTS, ...USER_ENDPOINTS];
+const OPERATOR_ENDPOINTS = [...ROOM_ENDPOINTS, ...COMMAND_ENDPOINTS, ...JOURNAL_ENDPOINTS, ...USER_ENDPOINTS];
 
 /** The server, not yet listening. */
 export function createOperatorServer(options: OperatorServerOptions): FastifyInstance {

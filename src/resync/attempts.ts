@@ -34,7 +34,8 @@ export type AttemptOutcome =
 export type ParkedBecause = 'refused' | 'too-large' | 'gave-up';
 
 /** Why a server is asked before the others that are left (choice.ts). */
-export type ChosenBecause = 'let-us-in' | 'has-answered' | 'named-by-user' | 'spoke' | 'said-to-be-in' | 'departed';
+export type ChosenBecause =
+  'pinned' | 'let-us-in' | 'has-answered' | 'named-by-user' | 'spoke' | 'said-to-be-in' | 'departed';
 
 /** What an attempt asked and what it took; absent in entries from before it was kept. */
 export interface AttemptCost {

@@ -2,10 +2,12 @@
  * In what order the candidates of a resync are asked, and why each is asked where it is. Candidates are kept best kind first
  * (candidates.ts): who answered, the newest first, whom the user named, who speaks, and what strangers say. Here it is weighed what
  * their answers were like: of those who have answered, the newest comes first and then the quick; who says that we are not in the
- * room comes last of all, and is asked still, since it has the state of before our join.
+ * room comes last of all, and is asked still, since it has the state of before our join. Before all of them come those that an
+ * operator has pinned, the others being asked still; whom he has banned is not among them.
  */
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ChosenBecause } from './attempts.ts';
+import { notBanned } from './control.ts';
 import { type ResyncEvent } from './events.ts';
 import { type ResyncState } from './state.ts';
 
@@ -13,10 +15,20 @@ import { type ResyncState } from './state.ts';
 const DEPARTED_MAX = 20;
 const DEPARTED_CHARS_MAX = 600;
 
-/** The candidates in the order of a round, which begins where the one before was cut off. */
+/** Who is asked in the round, in its order, which begins where the one before was cut off. */
 export function inOrder(state: ResyncState): readonly ServerName[] {
-  const { candidates, ranks, departed, startAt, askingOnly } = state;
-  if (askingOnly !== null) return askingOnly.residents;
+  const { askingOnly, control } = state;
+  return askingOnly === null ? mayBeAsked(state) : notBanned(control, askingOnly.residents);
+}
+
+/** All who may be asked, in the order of a round. */
+export function mayBeAsked(state: ResyncState): readonly ServerName[] {
+  const { control } = state;
+  return notBanned(control, [...new Set([...control.pinned, ...candidatesInOrder(state)])]);
+}
+
+function candidatesInOrder(state: ResyncState): readonly ServerName[] {
+  const { candidates, ranks, departed, startAt } = state;
   const [newest, ...others] = candidates.slice(0, ranks.answered);
   const quickFirst = others.sort((one, other) => latencyOf(state, one) - latencyOf(state, other));
   const all = [...(newest === undefined ? [] : [newest]), ...quickFirst, ...candidates.slice(ranks.answered)];
@@ -27,8 +39,10 @@ export function inOrder(state: ResyncState): readonly ServerName[] {
 }
 
 /** Why a candidate has its place. */
-export function reasonFor({ candidates, ranks, departed, joinedVia }: ResyncState, name: ServerName): ChosenBecause {
+export function reasonFor(state: ResyncState, name: ServerName): ChosenBecause {
+  const { candidates, ranks, departed, joinedVia, control } = state;
   const { answered, via, spoke } = ranks;
+  if (control.pinned.includes(name)) return 'pinned';
   if (departed.includes(name)) return 'departed';
   if (name === joinedVia) return 'let-us-in';
   const place = candidates.indexOf(name);
@@ -40,6 +54,7 @@ export function reasonFor({ candidates, ranks, departed, joinedVia }: ResyncStat
 
 /** The reason in words, to follow the server's name. */
 export const REASON_IN_WORDS: Readonly<Record<ChosenBecause, string>> = {
+  pinned: 'which an operator has pinned',
   'let-us-in': 'which let us in',
   'has-answered': 'which has answered before',
   'named-by-user': 'which the user named',

@@ -13,7 +13,9 @@ import {
   type ParkedBecause,
   type StateComparison,
 } from './attempts.ts';
+import { type RoomControl } from './control.ts';
 import { type LackingBefore, type MissingEvents, type UnusableEvents } from './degraded.ts';
+import { type OperatorEvent } from './operator-events.ts';
 
 /** 32 lower-case hex digits: the content hash of a snapshot's root chunk. */
 export type SnapshotId = string & { readonly __snapshot: never };
@@ -63,6 +65,7 @@ export interface StateFetchCounts {
 
 /** The `resync` stream. */
 export type ResyncEvent =
+  | OperatorEvent
   | {
       readonly type: 'PartialStateJoined';
       readonly joinEventId: EventId;
@@ -79,6 +82,8 @@ export type ResyncEvent =
       readonly lacking?: LackingBefore;
       /** Servers that the user named; absent: none. */
       readonly via?: readonly ServerName[];
+      /** What operators have said of the room in earlier stays; absent: nothing. */
+      readonly control?: RoomControl;
       readonly at: number;
     }
   | {
@@ -95,6 +100,8 @@ export type ResyncEvent =
       readonly isGuess?: true;
       /** Absent where the join stands on no state that was had with something missing. */
       readonly lacking?: LackingBefore;
+      /** As in `PartialStateJoined`. */
+      readonly control?: RoomControl;
       readonly members: number;
       readonly at: number;
     }

@@ -6,6 +6,7 @@ import { type ServerName } from '../matrix/identifiers.ts';
 import { type AttemptOutcome } from './attempts.ts';
 import { chooseCandidates } from './candidates.ts';
 import { departedAlso } from './choice.ts';
+import { notBanned } from './control.ts';
 import { orphanedBy } from './degraded.ts';
 import { type ResyncEvent } from './events.ts';
 import { sayingOf } from './outcomes.ts';
@@ -57,6 +58,7 @@ export function tallied(said: RoundTally, outcome: AttemptOutcome): RoundTally {
 
 /** A room that waits asks one that is back, and nobody else for it; more of them, while it does, have their turn too. */
 export function residentBack(state: ResyncState, { resident, because, at }: Of<'ResidentBack'>): ResyncState {
+  if (state.control.banned.includes(resident)) return state;
   // One more answer makes a state no smaller.
   const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true;
   const isWaiting = isPaused(state) && !isFinal;
@@ -118,7 +120,7 @@ export function roundFailed(state: ResyncState, event: Of<'RoundFailed'>): Resyn
   const chosen =
     event.hints === undefined ? state : chooseCandidates(state, { hints: event.hints, replaceHints: true });
   // Those whom a spent round did not reach come first in the next one.
-  const unreached = state.candidates.find((name) => !state.triedThisRound.includes(name));
+  const unreached = notBanned(state.control, state.candidates).find((name) => !state.triedThisRound.includes(name));
   const startAt = isRoundSpent(state) && unreached !== undefined ? chosen.candidates.indexOf(unreached) : 0;
   return {
     ...state,

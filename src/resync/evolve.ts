@@ -5,6 +5,7 @@
 import { type EventId } from '../matrix/identifiers.ts';
 import { chooseCandidates, noCandidates } from './candidates.ts';
 import { departures, latenciesOf } from './choice.ts';
+import { controlled, noControl, notBanned } from './control.ts';
 import { carried, degradedBy } from './degraded.ts';
 import { type FailureClass, type ResyncEvent } from './events.ts';
 import {
@@ -60,6 +61,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
           hints: event.serversInRoom,
         }),
         fetchAt: wantedOf(event.fetchAt),
+        control: event.control ?? noControl,
         degraded: carried(event.lacking),
         nextWakeAt: event.at,
       };
@@ -73,6 +75,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         joinedAt: event.at,
         ...chooseCandidates(noCandidates, { answered: [event.joinedVia] }),
         members: event.members,
+        control: event.control ?? noControl,
         degraded: carried(event.lacking),
         completedAt: event.at,
         // What is missing is looked for on.
@@ -92,7 +95,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return residentsLearned(state, event);
     case 'SpeakersLearned': {
       const chosen = chooseCandidates(state, { spoke: event.servers });
-      const isNews = chosen.ranks.spoke > state.ranks.spoke;
+      // Nobody is woken for who is never asked.
+      const isNews = chosen.ranks.spoke > state.ranks.spoke && notBanned(state.control, event.servers).length > 0;
       const departed = state.departed.filter((name) => !event.servers.includes(name));
       return { ...state, ...chosen, departed, ...(isNews ? woken(state, event.at) : {}) };
     }
@@ -163,6 +167,13 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       return stayEnded(state, event);
     case 'EventsCorrected':
       return eventsCorrected(state, event);
+    case 'ResidentPinned':
+    case 'PinLifted':
+    case 'BanLifted':
+    case 'RoomPolicySet':
+      return { ...state, control: controlled(state.control, event) };
+    case 'ResidentBanned':
+      return residentBanned(state, event);
     case 'GapsAssumed':
     case 'ParentsLearned':
     case 'AnchorCorrected':
@@ -203,6 +214,12 @@ function residentsLearned(state: ResyncState, event: Of<'ResidentsLearned'>): Re
     ...(state.phase === 'walking' && !walksOn ? { phase: 'fetching' as const } : {}),
     ...woken(state, event.at),
   };
+}
+
+/** An attempt at the server that is under way is none: whatever comes of it is of no use any more. */
+function residentBanned(state: ResyncState, event: Of<'ResidentBanned'>): ResyncState {
+  const after = { ...state, control: controlled(state.control, event) };
+  return state.attempt?.resident === event.resident ? { ...after, attempt: null, nextWakeAt: event.at } : after;
 }
 
 function stateFetchFailed(state: ResyncState, event: Of<'StateFetchFailed'>): ResyncState {

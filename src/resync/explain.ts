@@ -6,7 +6,9 @@ import { type MissingEvents, type UnusableEvents } from './degraded.ts';
 import { REASON_IN_WORDS } from './choice.ts';
 import { type AttemptCost, type StateComparison } from './attempts.ts';
 import { type ResyncEvent } from './events.ts';
+import { type Directed } from './operator-events.ts';
 import { outcomeOf } from './outcomes.ts';
+import { type RoomPolicyChanges } from './room-policy.ts';
 import { type ResyncState } from './state.ts';
 
 /** Names in one sentence. */
@@ -61,6 +63,16 @@ export function explain(event: ResyncEvent): string {
       return `Parked (${event.because}): ${event.reason}${event.leaves === true ? '; the users of this server leave the room' : ''}`;
     case 'ResyncResumed':
       return 'Resumed: residents are asked again now';
+    case 'ResidentPinned':
+      return `${event.resident} is pinned: it is asked before all others${directed(event)}`;
+    case 'PinLifted':
+      return `${event.resident} is pinned no more${directed(event)}`;
+    case 'ResidentBanned':
+      return `${event.resident} is banned: it is asked nothing about the room${directed(event)}`;
+    case 'BanLifted':
+      return `${event.resident} is banned no more${directed(event)}`;
+    case 'RoomPolicySet':
+      return `The room has policies of its own: ${policyChanges(event.policy)}${directed(event)}`;
     case 'EventsWalked':
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'Check6Replayed': {
@@ -103,6 +115,18 @@ export function explain(event: ResyncEvent): string {
     case 'MissingSought':
       return `What the state lacks was asked for again: ${event.found} found, ${event.left} missing still${event.leftAtGaps === undefined ? '' : `, and ${event.leftAtGaps} of states at gaps`}${event.wakeAt === null ? '' : `; next at ${isoTime(event.wakeAt)}`}`;
   }
+}
+
+/** Whose decision it was, and why. */
+function directed({ by, reason }: Directed): string {
+  return ` (by ${by}${reason === undefined ? '' : `: ${reason}`})`;
+}
+
+function policyChanges({ givenUp, giveUpAfterMs, stateQuorum }: RoomPolicyChanges): string {
+  const after = typeof giveUpAfterMs === 'number' ? `${giveUpAfterMs / 3_600_000} hours` : giveUpAfterMs;
+  const changes = { given_up: givenUp, give_up_after: after, state_quorum: stateQuorum };
+  const told = Object.entries(changes).filter(([, value]) => value !== undefined);
+  return told.map(([name, value]) => `${name} ${value ?? 'as in all rooms'}`).join(', ');
 }
 
 /** Nobody counts what no server is left to name. */

@@ -1,5 +1,7 @@
 /** The numbers a resync is run by; configuration (`resync:` in rejoinder.yaml) with these defaults. */
 import { type ParkedBecause } from './attempts.ts';
+import { mayBeAsked } from './choice.ts';
+import { type RoomPolicy } from './room-policy.ts';
 import { type ResyncState, willingFrom } from './state.ts';
 
 /** Up to a tenth is added to each pause, so that rooms which failed together do not come back together. */
@@ -72,6 +74,24 @@ export function parkedAfter(
 
 function humanHours(ms: number): string {
   return `${Math.round(ms / 3_600_000)} hours`;
+}
+
+/** What is in force in a room, by what is so in all of them. */
+export function policyFor(
+  all: ResyncPolicy,
+  { givenUp, giveUpAfterMs, stateQuorum }: RoomPolicy,
+): ResyncPolicy & { readonly park: ParkPolicy } {
+  const park = all.park ?? defaultParkPolicy;
+  return {
+    ...all,
+    park: {
+      ...park,
+      then: givenUp ?? park.then,
+      giveUpAfterMs:
+        giveUpAfterMs === undefined ? park.giveUpAfterMs : giveUpAfterMs === 'never' ? null : giveUpAfterMs,
+    },
+    ...(stateQuorum === undefined ? {} : { stateQuorum }),
+  };
 }
 
 /** How long, and at how many servers, an event is looked for before its room goes on without it, as degraded. */
@@ -188,6 +208,8 @@ export function nextRoundAt(state: ResyncState, policy: ResyncPolicy, now: numbe
   const isLate = failingSince !== null && now - failingSince >= late.afterMs;
   const doubled = policy.firstRetryMs * 2 ** Math.min(state.round - 1, 30);
   const pauseMs = Math.min(doubled, isLate ? late.longestRetryMs : policy.longestRetryMs);
-  const willingAt = Math.min(...state.candidates.map((candidate) => willingFrom(state, candidate)));
+  const willing = mayBeAsked(state).map((candidate) => willingFrom(state, candidate));
+  // Where every server is banned the room waits for one that is not.
+  const willingAt = willing.length === 0 ? 0 : Math.min(...willing);
   return Math.max(now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter)), willingAt);
 }

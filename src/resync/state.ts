@@ -1,6 +1,7 @@
 /** What the journal says of one room's resync, small enough to travel through Temporal: what `evolve` (evolve.ts) folds. */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { type CandidateRanks, noCandidates } from './candidates.ts';
+import { type RoomControl, noControl } from './control.ts';
 import { type Degraded } from './degraded.ts';
 import { type AttemptOutcome, type ParkedBecause } from './attempts.ts';
 import { type FailureClass, type StateFetchCounts } from './events.ts';
@@ -31,6 +32,8 @@ export interface ResyncState {
   readonly ranks: CandidateRanks;
   /** Of those that have answered: how long it took until their newest answer began, milliseconds. */
   readonly latencies: Readonly<Record<string, number>>;
+  /** What operators have said of the room. */
+  readonly control: RoomControl;
   /** Candidates that say we are not in the room, the newest last. */
   readonly departed: readonly ServerName[];
   /** Events whose prior state is still to be fetched. */
@@ -175,6 +178,7 @@ export const initialResyncState: ResyncState = {
   joinedAt: null,
   ...noCandidates,
   latencies: {},
+  control: noControl,
   departed: [],
   fetchAt: [],
   attempts: 0,

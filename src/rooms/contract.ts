@@ -4,6 +4,7 @@ import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type EntryType } from '../resync/entries.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
+import { type OperatorEvent } from '../resync/operator-events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { type Backlog, type DroppedEvent, type WaitingEvent } from '../store/tables/staged-reads.ts';
 import { type CorrectionsDue } from '../store/events/corrections.ts';
@@ -53,6 +54,8 @@ export interface RoomOverview {
 export interface RoomDescription extends RoomOverview {
   /** The control journal of this epoch, oldest first. */
   readonly journal: readonly Journalled<ResyncEvent>[];
+  /** What operators have said of it in all stays, the newest first, lifted or not. */
+  readonly operatorSaid: readonly OperatorEvent[];
   /** What is under way at this moment; `null`: nothing, or nothing is known of it yet. */
   readonly progress: RoomProgress | null;
   /** Missing events at which the state is looked for, or was given up, the oldest first. */
@@ -173,6 +176,10 @@ export interface EventStory {
   /** All of it in sentences. */
   readonly lines: readonly string[];
 }
+
+/** What came of a command: what was journalled, or why it changes nothing. */
+export type CommandOutcome =
+  { readonly isChanged: true; readonly event: ResyncEvent } | { readonly isChanged: false; readonly because: string };
 
 /** What can be read of rooms. Failures are thrown as `RoomError`. */
 export interface RoomReads {

@@ -10,6 +10,7 @@
  * - `unknown-event`: nothing is known under that event id;
  * - `unknown-user`: the user is not one of this server's;
  * - `parked`: it needs the room's full state, which nobody is asked for any more until somebody resumes it;
+ * - `inapplicable`: what an operator wants cannot be done with the room as it is;
  * - `forbidden`: the room's rules or the residents refuse it (banned, invite only);
  * - `no-resident`: no server that was asked could help; trying later may work;
  * - `unusable-answer`: residents answered, and no answer passed the checks;
@@ -27,6 +28,7 @@ export type RoomErrorKind =
   | 'unknown-event'
   | 'unknown-user'
   | 'parked'
+  | 'inapplicable'
   | 'forbidden'
   | 'no-resident'
   | 'unusable-answer'

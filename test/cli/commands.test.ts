@@ -212,6 +212,59 @@ describe('a command that talks to the server', () => {
     );
   });
 
+  test('commands a room, with who does it and why, and says what came of it', async () => {
+    const commanded: unknown[] = [];
+    const ports = portsOfTest({
+      commandRoom: (roomId, command, said) => {
+        commanded.push({ roomId, command, said });
+        return Promise.resolve({ isChanged: false, because: `nothing of ${EVIL_NAME}` });
+      },
+    });
+    const said = ['--by', 'me', '--reason', 'it lies'];
+    const { code, stdout } = await runAgainst(ports, ['rooms', 'ban-resident', WHOLE, 'evil.example', ...said]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Nothing is changed: nothing of /);
+    expect(stdout).not.toMatch(/[\u001b\u2028]/);
+    const env = { REJOINDER_OPERATOR_TOKEN: TOKEN, REJOINDER_URL: server?.url ?? '' };
+    const policies = ['state_quorum=2', 'give_up_after=14d', 'given_up=default'];
+    expect((await run(['rooms', 'set-policy', ALIAS, ...policies, '--by', 'me'], env)).code).toBe(0);
+    expect(commanded).toEqual([
+      {
+        roomId: WHOLE,
+        command: { type: 'ban-resident', resident: 'evil.example' },
+        said: { by: 'me', reason: 'it lies' },
+      },
+      {
+        roomId: WHOLE,
+        command: { type: 'set-policy', policy: { stateQuorum: 2, giveUpAfterMs: 1_209_600_000, givenUp: null } },
+        said: { by: 'me' },
+      },
+    ]);
+  });
+
+  test.each([
+    ['no server', ['pin-resident', WHOLE], 2, /missing required argument 'server'/],
+    ['what is no server', ['pin-resident', WHOLE, 'no server'], 2, /resident: expected a server name, such as/],
+    ['a policy without a value', ['set-policy', WHOLE, 'given_up'], 2, /expected a policy and its value/],
+    [
+      'a policy that is not known',
+      ['set-policy', WHOLE, 'purge=now'],
+      2,
+      /policy: purge: not known here|purge: not known/,
+    ],
+    ['a value that is not one', ['set-policy', WHOLE, 'state_quorum=9'], 2, /policy.state_quorum: expected 3 at most/],
+    [
+      'an endless reason',
+      ['ban-resident', WHOLE, 'hs1', '--reason', 'x'.repeat(301)],
+      2,
+      /reason: expected why, at most/,
+    ],
+  ])('refuses a command with %s', async (_what, args, exitCode, message) => {
+    const { code, stderr } = await runAgainst(portsOfTest(), ['rooms', ...args]);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(exitCode);
+  });
+
   test('passes on why the server refused', async () => {
     const { code, stderr } = await runAgainst(portsOfTest(), ['join', '#none', '--user', 'alice']);
     expect(code).toBe(2);

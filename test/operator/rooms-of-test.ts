@@ -144,6 +144,15 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         membersOmitted: true,
         timingsMs: { make_join: 12 },
       }),
+    commandRoom: (_roomId, command, { by }) =>
+      Promise.resolve(
+        command.type === 'unpin-resident'
+          ? { isChanged: false, because: `${command.resident} is not pinned` }
+          : {
+              isChanged: true,
+              event: { type: 'ResidentPinned', resident: 'hs1' as ServerName, by, reason: EVIL_NAME, at },
+            },
+      ),
     listRooms: () => Promise.resolve([overview(WHOLE), overview(PARTIAL), overview(DEGRADED)]),
     resolveRoom: (room) => {
       if (room === ALIAS) return Promise.resolve(WHOLE);
@@ -165,6 +174,7 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
         roomId === PARTIAL ? { step: 'fetch' as const, wanted: 13_412, held: 5_120, bytes: 4_194_304 } : null;
       return Promise.resolve({
         ...overview(roomId),
+        operatorSaid: [],
         progress,
         gaps: GAPS,
         corrections: { changes: 1, events: 2, oldestSince: at, judged: 7, changed: 3 },

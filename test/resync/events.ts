@@ -255,6 +255,26 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   ),
   fc.record({ type: fc.constant('ResyncResumed' as const), at: aTime }),
   fc.record({
+    type: fc.constantFrom(
+      'ResidentPinned' as const,
+      'PinLifted' as const,
+      'ResidentBanned' as const,
+      'BanLifted' as const,
+    ),
+    resident: aServer,
+    by: fc.string(),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('RoomPolicySet' as const),
+    policy: fc.record(
+      { givenUp: fc.constantFrom('park' as const, 'leave' as const, null), stateQuorum: fc.constantFrom(2, null) },
+      { requiredKeys: [] },
+    ),
+    by: fc.string(),
+    at: aTime,
+  }),
+  fc.record({
     type: fc.constant('EventsWalked' as const),
     walked: aCount,
     corrected: aCount,

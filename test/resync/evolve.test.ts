@@ -5,7 +5,7 @@ import { type ResyncEvent, type SnapshotId } from '../../src/resync/events.ts';
 import { nextAction } from '../../src/resync/next-action.ts';
 import { CANDIDATES_MAX } from '../../src/resync/candidates.ts';
 import { evolve } from '../../src/resync/evolve.ts';
-import { initialResyncState } from '../../src/resync/state.ts';
+import { type ResyncState, initialResyncState } from '../../src/resync/state.ts';
 import { trimForTransport } from '../../src/resync/transport.ts';
 import {
   ANY_STATE,
@@ -28,6 +28,17 @@ import {
 const STATE_BYTES_MAX = 16 * 1024;
 /** The spec's own limit for a host, and a port. */
 const longestName = (n: number): ServerName => server(`${String(n).padStart(3, '0')}.`.padEnd(230, 'x') + ':65535');
+
+/** As many pins and bans as there are places for, of the longest names that have one. */
+function filledControl(state: ResyncState): ResyncState {
+  const names = Array.from({ length: 40 }, (_, n) => [longestName(n), server(`${n}.`.padEnd(40, 'y'))]).flat();
+  const said = (type: 'ResidentPinned' | 'ResidentBanned') =>
+    names.map((resident): ResyncEvent => ({ type, resident, by: 'me', at: 1 }));
+  const full = [...said('ResidentBanned'), ...said('ResidentPinned')].reduce(evolve, state);
+  expect(full.control.banned.length).toBeGreaterThan(3);
+  expect(full.control.pinned.length).toBeGreaterThan(1);
+  return full;
+}
 
 describe('the fold of control events', () => {
   test('a room nobody joined has nothing to do', () => {
@@ -235,6 +246,7 @@ describe('the size of the state', () => {
       state = evolve(state, fetched(n + 1, state.candidates[0]!, { atEventId, snapshotId }));
     });
     expect(state.candidates.length).toBeGreaterThan(5);
+    state = filledControl(state);
     state.candidates.forEach((name, n) => {
       state = evolve(
         state,
@@ -254,6 +266,7 @@ describe('the size of the state', () => {
     const names = Array.from({ length: CANDIDATES_MAX }, (_, n) => server(`${n}.`.padEnd(40, 'x')));
     let state = given(joined({ joinedVia: names[0]!, serversInRoom: names }));
     expect(state.candidates).toHaveLength(CANDIDATES_MAX);
+    state = filledControl(state);
     const asked = { retryAt: 1_800_000_000_000, outcome: 'not-in-room', latencyMs: 600_000 } as const;
     names.forEach((name, n) => {
       state = evolve(state, failed(n + 1, name, { ...asked, reason: '…'.repeat(300) }));

@@ -1,4 +1,4 @@
-/** `rejoinder rooms`: all rooms in a table; `rejoinder rooms <room>`: one, and what was decided about it, when and why. */
+/** `rejoinder rooms list`: all rooms in a table; `rooms show`: one, and what was decided about it, when and why. */
 import { type z } from 'zod';
 import { systemClock } from '../../clock.ts';
 import {
@@ -18,14 +18,24 @@ export interface RoomsOptions extends ClientOptions {
   readonly json: boolean;
 }
 
-/** Prints the rooms and how far each is, or one room by its journal. */
-export async function rooms(room: string | undefined, options: RoomsOptions, output: Output): Promise<void> {
+/** Prints the rooms and how far each is. */
+export async function listRooms(options: RoomsOptions, output: Output): Promise<void> {
+  const body = await read('/rooms', options);
+  if (options.json) output.json(body);
+  else printList(understood(roomsAnswer, body).rooms, output);
+}
+
+/** Prints a room by its journal. */
+export async function showRoom(room: string, options: RoomsOptions, output: Output): Promise<void> {
+  const body = await read(`/rooms/${encodeURIComponent(room)}`, options);
+  if (options.json) output.json(body);
+  else printDescription(understood(descriptionAnswer, body), output);
+}
+
+async function read(path: string, options: RoomsOptions): Promise<unknown> {
   const client = await connectOperator(options);
   try {
-    const { body } = await client.ask(room === undefined ? '/rooms' : `/rooms/${encodeURIComponent(room)}`);
-    if (options.json) output.json(body);
-    else if (room === undefined) printList(understood(roomsAnswer, body).rooms, output);
-    else printDescription(understood(descriptionAnswer, body), output);
+    return (await client.ask(path)).body;
   } finally {
     await client.close();
   }
@@ -94,6 +104,10 @@ function intentOf(intent: Description['open_joins'][number]): string {
   return `${userId} ${doing} via ${resident} since ${since}, tried ${attempts} times, next at ${next}${why}`;
 }
 
+function saidOf({ resident, by, reason, since }: Description['pinned'][number]): string {
+  return `${resident} since ${since ?? 'no time'}, by ${by ?? 'nobody'}${reason === null ? '' : `: ${reason}`}`;
+}
+
 function progressOf(now: ShownProgress): string {
   if (now.step === 'walk') return `${now.walked} events judged again, ${now.remaining} left`;
   return `${now.held} of ${now.wanted} events held, ${humanSize(now.bytes)} received`;
@@ -127,6 +141,9 @@ function printDescription(room: Description, output: Output): void {
     ['members', room.members === null ? `${room.members_known} known so far` : String(room.members)],
     ['joined', `via ${room.joined_via ?? 'nobody'} at ${room.joined_at ?? 'no time'}`],
     ['servers', `${room.servers} may be asked`],
+    ...room.pinned.map((pin): [string, string] => ['pinned', saidOf(pin)]),
+    ...room.banned.map((ban): [string, string] => ['banned', saidOf(ban)]),
+    ...Object.entries(room.policy).map(([name, value]): [string, string] => ['policy', `${name} ${value}`]),
     ...(room.walked === 0 ? [] : [['judged', judgedOf(room)] satisfies [string, string]]),
     ...(room.progress === null ? [] : [['now', progressOf(room.progress)] satisfies [string, string]]),
     ...(room.corrections_due == null || room.corrections_due.changes + room.corrections_due.events === 0

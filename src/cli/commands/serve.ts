@@ -12,6 +12,7 @@ import { createMetrics } from '../../metrics.ts';
 import { type JoinRoom } from '../../metrics/joins.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
+import { commandRoom } from '../../rooms/operate/command-room.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
@@ -123,6 +124,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     ports: {
       ...operatorReads(rooms),
       joinRoom: metrics.countJoins(join),
+      commandRoom: (roomId, command, by) => commandRoom(rooms, roomId, command, by),
       journal: metrics.countJournalReaders(journalReads(rooms)),
       users: accounts,
     },

@@ -1,6 +1,7 @@
 /** The transaction that makes a join ours: it opens the stay, or extends it, and takes the join event in. */
 import { type AuthRule } from '../../matrix/auth/auth-verdict.ts';
 import { type EventId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { carriedControl, noControl } from '../../resync/control.ts';
 import { type Degraded, type LackingBefore, MISSING_LISTED_MAX } from '../../resync/degraded.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
 import { type Parent, readAssumedGaps, readParents, readPartialAnchors } from '../../store/events/anchors.ts';
@@ -71,12 +72,14 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const partial = place.partial || (staying && room.partial);
     if (partial && staying && !room.partial) return 'became-whole';
     let lacking: LackingBefore | undefined;
+    let said: ReturnType<typeof carriedControl> = {};
     // A state that stands for the one at a gap of an earlier stay is looked for on: nobody could ask for it while we were out.
     const reopened = staying ? [] : await readAssumedGaps(tx, roomId);
     if (!staying) {
       const before = await readResync(tx, roomId);
       room = await openEpoch(tx, room);
       lacking = await carryLacking(tx, room, place.standsOnHeld, before?.state.degraded);
+      said = carriedControl(before?.state.control ?? noControl);
     }
     // Partial events of an earlier stay are carried along, and need the state before them as the join does.
     const carried = staying ? [] : await readPartialAnchors(tx, roomId);
@@ -89,7 +92,16 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     const joinedBy = await joinIn(tx, join, entry.currentState);
     const fetchAt = [...new Set([...place.fetchAt, ...carried])];
     const isPartial = partial || carried.length > 0;
-    const standing = { ...place, partial: isPartial, fetchAt, staying, lacking, reopened, after: entry.stateAfter };
+    const standing = {
+      ...place,
+      partial: isPartial,
+      fetchAt,
+      staying,
+      lacking,
+      said,
+      reopened,
+      after: entry.stateAfter,
+    };
     const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
     await recordOmitted(tx, join, place);
@@ -212,6 +224,8 @@ async function controlEvents(
   place: Place & {
     readonly staying: boolean;
     readonly lacking: LackingBefore | undefined;
+    /** What operators have said of the room in the stay before. */
+    readonly said: ReturnType<typeof carriedControl>;
     readonly reopened: readonly EventId[];
     readonly after: SnapshotId;
   },
@@ -234,6 +248,7 @@ async function controlEvents(
   if (staying) return room.partial ? [{ type: 'ResidentsLearned', ...learned }, ...parents] : further;
   const stay = {
     roomVersion: template.rules.version,
+    ...place.said,
     ...(place.lacking === undefined ? {} : { lacking: place.lacking }),
   };
   if (partial) return [{ type: 'PartialStateJoined', ...learned, ...stay }, ...parents];

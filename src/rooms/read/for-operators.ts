@@ -7,6 +7,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { initialResyncState } from '../../resync/state.ts';
 import { readResyncEvents } from '../../store/journal/journal.ts';
+import { readOperatorEntries } from '../../store/journal/operator-entries.ts';
 import { readBacklog, readDropped, readWaiting } from '../../store/tables/staged-reads.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
 import { readGaps } from '../../store/events/gaps.ts';
@@ -62,6 +63,7 @@ export function operatorReads(context: RoomsContext): RoomReads {
       const journal = await readResyncEvents(store, roomId, room.epoch, 0);
       return {
         ...(await overview(context, room)),
+        operatorSaid: await readOperatorEntries(store, roomId),
         progress: await readProgress(context, room),
         gaps: await readGaps(store, roomId),
         backlog: await readBacklog(store, roomId),
@@ -121,7 +123,7 @@ async function stateAt(
 function nobodyIn(roomId: RoomId): Omit<RoomDescription, 'openIntents'> {
   return {
     ...{ roomId, epoch: 0, name: null, canonicalAlias: null, membersKnown: 0, resync: initialResyncState },
-    ...{ progress: null, gaps: [], waiting: [], dropped: [], missing: [], journal: [] },
+    ...{ operatorSaid: [], progress: null, gaps: [], waiting: [], dropped: [], missing: [], journal: [] },
     corrections: { changes: 0, events: 0, oldestSince: null, judged: 0, changed: 0 },
     backlog: { staged: 0, oldestStagedAt: null, gaps: 0, oldestGapAt: null },
   };

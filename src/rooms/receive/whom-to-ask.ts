@@ -3,6 +3,7 @@
  * otherwise have us wait for it again and again, and believe what it makes up. Else residents are asked.
  */
 import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
+import { notBanned } from '../../resync/control.ts';
 import { readSenders } from '../../store/events/pdus.ts';
 import { type RoomRow, readRoom } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
@@ -35,8 +36,8 @@ export async function isOriginIn(
 }
 
 /**
- * Best first; the origin leads where it is in the room. Who wants to be left alone, or cannot be reached, is not asked, and who did
- * not answer in time lately comes last.
+ * Best first; the origin leads where it is in the room, and those follow that an operator has pinned. Whom he has banned, and who
+ * wants to be left alone or cannot be reached, is not asked, and who did not answer in time lately comes last.
  */
 export async function whomToAsk(
   { store, clock, serverName }: RoomsContext,
@@ -44,13 +45,11 @@ export async function whomToAsk(
   origin: { readonly name: ServerName; readonly isIn: boolean },
   { health, spending }: { readonly health: HealthView; readonly spending: Pick<Spending, 'isSilent'> },
 ): Promise<readonly ServerName[]> {
-  const candidates = resync.candidates.filter((server) => server !== origin.name && server !== serverName);
-  const hints = await pickHints(store, roomId, [origin.name, ...candidates], clock.now(), ASKED_MAX);
-  const servers = [
-    ...(origin.isIn ? [origin.name] : []),
-    ...candidates,
-    ...hints.filter((server) => server !== origin.name),
-  ];
+  const { pinned, banned } = resync.control;
+  const known = [...new Set([...pinned, ...resync.candidates])];
+  const candidates = known.filter((server) => server !== origin.name && server !== serverName);
+  const hints = await pickHints(store, roomId, [origin.name, ...candidates, ...banned], clock.now(), ASKED_MAX);
+  const servers = notBanned(resync.control, [...(origin.isIn ? [origin.name] : []), ...candidates, ...hints]);
   const resting = await health.resting(servers);
   const awake = servers.filter((server) => !resting.has(server));
   const bySilence = (a: ServerName, b: ServerName): number =>

@@ -156,7 +156,7 @@ async function stateAtGap(
   const request = {
     roomId,
     rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
-    ...{ resident, others, atEventId: eventId },
+    ...{ resident, others, atEventId: eventId, banned: resync?.state.control.banned ?? [] },
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
       settleAnswer(context, { roomId, epoch, resident, gap: { attempts, known } }, lacked, wanted),
     onReceived,

@@ -6,7 +6,7 @@
 import { FederationError } from '../../federation/error.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
-import { inOrder } from '../../resync/choice.ts';
+import { mayBeAsked } from '../../resync/choice.ts';
 import { type StateComparison } from '../../resync/attempts.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { countMembers, diffSnapshots, readSnapshot } from '../../store/snapshots/snapshots.ts';
@@ -44,7 +44,7 @@ export async function compareStates(
   const given = new Map<ServerName, FetchedState>([[request.resident, first]]);
   const timeUp = AbortSignal.timeout(COMPARING_MS);
   const signal = AbortSignal.any([progress.signal, timeUp]);
-  const others = inOrder({ ...resync, askingOnly: null }).filter((name) => name !== request.resident);
+  const others = mayBeAsked(resync).filter((name) => name !== request.resident);
   for (const resident of others.filter((name) => !resync.departed.includes(name)).slice(0, OTHERS_MAX)) {
     if (given.size >= wanted || timeUp.aborted) break;
     const state = await stateOf(context, { ...request, resident }, { ...progress, signal }).catch((error: unknown) => {

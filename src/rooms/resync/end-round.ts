@@ -3,7 +3,7 @@ import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { CANDIDATES_MAX } from '../../resync/candidates.ts';
 import { nextAction } from '../../resync/next-action.ts';
 import { evolve } from '../../resync/evolve.ts';
-import { defaultParkPolicy, nextRoundAt, parkedAfter } from '../../resync/policy.ts';
+import { nextRoundAt, parkedAfter, policyFor } from '../../resync/policy.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type ResyncState } from '../../resync/state.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
@@ -31,7 +31,7 @@ export async function endRound(
     const hints = await freshHints(context, tx, room.roomId, state);
     const left = await leftOf(tx, room, state);
     const failed = { type: 'RoundFailed', round, wakeAt, reason, ...hints, ...left, at: now } as const;
-    const { park = defaultParkPolicy } = context.policy;
+    const { park } = policyFor(context.policy, state.control.policy);
     const after = evolve(state, failed);
     if (after.orphaned.rounds >= park.refusedRounds) {
       const states = await readProvisionalStates(tx, roomId);
@@ -65,11 +65,11 @@ async function freshHints(
   { random }: RoomsContext,
   tx: Transaction,
   roomId: RoomId,
-  { candidates, ranks }: ResyncState,
+  { candidates, ranks, control }: ResyncState,
 ): Promise<{ readonly hints?: readonly ServerName[] }> {
   const better = ranks.answered + ranks.via + ranks.spoke;
   const places = CANDIDATES_MAX - better;
-  const fresh = await pickHints(tx, roomId, candidates, random(), places);
+  const fresh = await pickHints(tx, roomId, [...candidates, ...control.banned], random(), places);
   // Where there are few others, those of this round keep the places that are left.
   return fresh.length === 0 ? {} : { hints: [...fresh, ...candidates.slice(better)].slice(0, places) };
 }

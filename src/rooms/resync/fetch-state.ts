@@ -7,7 +7,7 @@ import { type EventId } from '../../matrix/identifiers.ts';
 import { reasonFor } from '../../resync/choice.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { outcomeOf } from '../../resync/outcomes.ts';
-import { BEGINS_MAX } from '../../resync/policy.ts';
+import { BEGINS_MAX, policyFor } from '../../resync/policy.ts';
 import { type Attempt, type ResyncState } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
 import { type LackedEvent, forgetMissingSoFar } from '../../store/events/missing-events.ts';
@@ -202,6 +202,7 @@ async function run(
     resident,
     atEventId,
     before,
+    banned: resync.control.banned,
     settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
       settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
     onStored: fetch.onStored,
@@ -210,7 +211,7 @@ async function run(
   const given = await askIfHealthy(context, resident, (onReceived) =>
     fetchStateAt(context, { ...request, onReceived }, progress),
   );
-  const { stateQuorum = 1 } = context.policy;
+  const { stateQuorum = 1 } = policyFor(context.policy, resync.control.policy);
   const comparison =
     stateQuorum > 1 && given.missing.size === 0
       ? await compareStates(context, request, resync, given, stateQuorum, progress)

@@ -6,6 +6,7 @@ import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
 import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
+import { mayBeAsked } from '../../resync/choice.ts';
 import { SEEKS_AT_GAPS_MAX, nextSeekAt } from '../../resync/policy.ts';
 import { isSeeking, timesSought } from '../../resync/state.ts';
 import { countLacking, markFound, readLacking } from '../../store/events/missing-events.ts';
@@ -31,7 +32,7 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   const { store, clock, random } = context;
   const resync = await readResync(store, roomId);
   if (resync?.epoch !== epoch || resync.state.phase !== 'complete' || !isSeeking(resync.state)) return;
-  const { candidates, roomVersion } = resync.state;
+  const { roomVersion } = resync.state;
   const sought = timesSought(resync.state);
   const rules = rulesOfJoined(roomVersion ?? '');
   const lacked = await countLacking(store, roomId);
@@ -40,7 +41,7 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   const ids = lacking.map(({ eventId }) => eventId);
   const wanted = new WantedEvents(ids, await readHeldEvents(store, roomId, ids));
   const health = viewHealth(context);
-  for (const server of turnOf(candidates, sought)) {
+  for (const server of turnOf(mayBeAsked(resync.state), sought)) {
     if (wanted.missing().length === 0) break;
     const onStored = (): Promise<void> => Promise.resolve();
     const intake = createStateIntake(context, { roomId, resident: server, rules, wanted, progress, onStored });
@@ -68,7 +69,7 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   });
 }
 
-/** A few candidates, others each time. */
+/** A few of those who may be asked, others each time. */
 function turnOf(candidates: readonly ServerName[], sought: number): readonly ServerName[] {
   const start = candidates.length === 0 ? 0 : (sought * SERVERS_ASKED) % candidates.length;
   return [...candidates.slice(start), ...candidates.slice(0, start)].slice(0, SERVERS_ASKED);

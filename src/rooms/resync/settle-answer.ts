@@ -4,6 +4,7 @@
  */
 import { AUTH_EVENT_TYPES } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { mayBeAsked } from '../../resync/choice.ts';
 import { MISSING_LISTED_MAX, type MissingEvents } from '../../resync/degraded.ts';
 import { defaultDegradePolicy, settleLacking, settleLackingAtGap } from '../../resync/policy.ts';
 import { addChangedSince } from '../../store/events/changed-since.ts';
@@ -45,7 +46,7 @@ export async function settleAnswer(
   const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
   const resync = await readResync(store, roomId);
   if (resync?.epoch !== epoch) return NOTHING_SETTLED;
-  const rounds = { known: resync.state.candidates.length, failedRounds: resync.state.failedRounds };
+  const rounds = { known: mayBeAsked(resync.state).length, failedRounds: resync.state.failedRounds };
   const ours = (await readLocalMembers(store, roomId)).map(({ eventId }) => eventId);
   const ids = rows.map(({ eventId }) => eventId);
   const cited = await citedAsAuthEvents(store, roomId, ids, [...wanted, ...ours]);

@@ -45,6 +45,8 @@ export interface StateRequest {
   readonly before?: JoinThatCites | undefined;
   /** Who else is asked, event by event, for what the resident names and does not give; absent: nobody. */
   readonly others?: readonly ServerName[];
+  /** Servers that are asked nothing about the room; absent: none are. */
+  readonly banned?: readonly ServerName[];
   /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
   readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
   /** Something of the resident's answers came, so many bytes. */
@@ -183,7 +185,7 @@ async function settleLacked(request: StateRequest, wanted: WantedEvents): Promis
 /** Fetches what is missing one by one: from the resident and the others, and what is badly signed there from whoever signs it. */
 async function takeFrom(
   context: RoomsContext,
-  { resident, others = [] }: StateRequest,
+  { resident, others = [], banned = [] }: StateRequest,
   intake: StateIntake,
   wanted: WantedEvents,
   signal: AbortSignal,
@@ -195,7 +197,11 @@ async function takeFrom(
     await takeSingly(context, intake, wanted, absent, () => server, signal);
   }
   const badlySigned = wanted.badlySigned().filter((eventId) => asked.has(eventId));
-  await takeSingly(context, intake, wanted, badlySigned, (eventId) => wanted.signerOf(eventId), signal);
+  const signerOf = (eventId: EventId): ServerName | undefined => {
+    const signer = wanted.signerOf(eventId);
+    return signer !== undefined && banned.includes(signer) ? undefined : signer;
+  };
+  await takeSingly(context, intake, wanted, badlySigned, signerOf, signal);
 }
 
 /** Kinds of failure by which a server says that it has no such event, or none for us. */

@@ -1,5 +1,6 @@
 /** Work that asks residents about a room, and is of no use any more when everybody has left it, or another stay has begun. */
 import { type RoomId } from '../../matrix/identifiers.ts';
+import { type ResyncState } from '../../resync/state.ts';
 import { type ResyncRow, readResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
 import { WANTED_EVERY_MS } from '../read/wanted-rooms.ts';
@@ -12,6 +13,8 @@ export interface StayingFor {
   readonly epoch: number;
   /** Ends when the last round ends, or when it begins. */
   readonly until: 'last-round-ends' | 'last-round-begins';
+  /** And when this attempt is over, as when its server was banned; absent: it is none. */
+  readonly attemptNo?: number;
 }
 
 /** How long a room counts as wanted after somebody was last said to wait for it. */
@@ -23,15 +26,18 @@ const WANTED_MS = 2 * WANTED_EVERY_MS;
  */
 export async function whileStaying<Result>(
   { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
-  { roomId, epoch, until }: StayingFor,
+  { roomId, epoch, until, attemptNo }: StayingFor,
   work: (over: AbortSignal, isWanted: () => boolean) => Promise<Result>,
 ): Promise<Result> {
   const over = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   let isDone = false;
   let wantedAt = Number.NEGATIVE_INFINITY;
-  const leftMs = ({ epoch: now, state: { phase, closesAt } }: ResyncRow): number => {
-    if (now !== epoch || phase === 'ended') return 0;
+  const isOver = ({ attempts, attempt }: ResyncState): boolean =>
+    attemptNo !== undefined && attempts >= attemptNo && attempt?.attemptNo !== attemptNo;
+  const leftMs = ({ epoch: now, state }: ResyncRow): number => {
+    const { phase, closesAt } = state;
+    if (now !== epoch || phase === 'ended' || isOver(state)) return 0;
     if (closesAt === null) return Number.POSITIVE_INFINITY;
     return until === 'last-round-begins' ? 0 : closesAt - clock.now();
   };

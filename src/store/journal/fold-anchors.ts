@@ -53,6 +53,11 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'GapFilled':
     case 'GapGivenUp':
     case 'SpeakersLearned':
+    case 'ResidentPinned':
+    case 'PinLifted':
+    case 'ResidentBanned':
+    case 'BanLifted':
+    case 'RoomPolicySet':
     case 'MissingSought':
     case 'EventsCorrected':
     case 'StateFetchStarted':
