@@ -13,8 +13,10 @@ import { WANTED, urgencyOf } from '../src/rooms/resync/fetch-order.ts';
 import { type Place, createFetchPlaces } from '../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
-import { leaveGivenUp, resumeResync } from '../src/rooms/resync/parked.ts';
+import { obey } from '../src/rooms/operate/obey.ts';
+import { leaveGivenUp } from '../src/rooms/resync/parked.ts';
 import { seekMissing } from '../src/rooms/resync/seek-missing.ts';
+import { waitersOf } from '../src/rooms/read/wanted-rooms.ts';
 import { type GapsDue } from '../src/resync/next-action.ts';
 import { countCorrectionsDue } from '../src/store/events/corrections.ts';
 import { readGapsDue } from '../src/store/events/gaps.ts';
@@ -24,7 +26,7 @@ import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { whileStaying } from '../src/rooms/resync/while-staying.ts';
 import { initialResyncState } from '../src/resync/state.ts';
 import { readResyncEvents } from '../src/store/journal/journal.ts';
-import { readResync } from '../src/store/journal/rooms.ts';
+import { type ResyncRow, readResync } from '../src/store/journal/rooms.ts';
 import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
 import { trimForTransport } from '../src/resync/transport.ts';
 import { createProgressWriter } from './fetch-progress.ts';
@@ -54,10 +56,16 @@ export function createActivities(dependencies: ActivityDependencies): Activities
   const dueOf = async (
     roomId: RoomId,
     epoch: number,
-  ): Promise<{ readonly gaps?: GapsDue; readonly corrections?: number }> => {
+    resync: ResyncRow | undefined,
+  ): Promise<{ readonly gaps?: GapsDue; readonly corrections?: number; readonly waiters?: number }> => {
+    const waiters = waitersOf(resync, rooms.clock.now());
     const gaps = await readGapsDue(store, roomId, epoch);
     const corrections = await countCorrectionsDue(store, roomId);
-    return { ...(gaps.open === 0 ? {} : { gaps }), ...(corrections === 0 ? {} : { corrections }) };
+    return {
+      ...(gaps.open === 0 ? {} : { gaps }),
+      ...(corrections === 0 ? {} : { corrections }),
+      ...(waiters === 0 ? {} : { waiters }),
+    };
   };
   const eventsSince = async ({ roomId, epoch, sinceSeq }: RoomCursor): Promise<ControlEvents> => {
     const resync = await readResync(store, roomId);
@@ -65,7 +73,7 @@ export function createActivities(dependencies: ActivityDependencies): Activities
     return {
       epoch: resync?.epoch ?? 0,
       events: events.map(({ seq, event }) => ({ seq, event: trimForTransport(event) })),
-      ...(await dueOf(roomId, epoch)),
+      ...(await dueOf(roomId, epoch, resync)),
     };
   };
   const activities: Activities = {
@@ -77,14 +85,14 @@ export function createActivities(dependencies: ActivityDependencies): Activities
           epoch: resync?.epoch ?? 0,
           seq: resync?.seq ?? 0,
           state: resync?.state ?? initialResyncState,
-          ...(await dueOf(roomId, resync?.epoch ?? 0)),
+          ...(await dueOf(roomId, resync?.epoch ?? 0, resync)),
         };
       }),
     fetchState: async (input) => {
       const writer = createProgressWriter(rooms, input);
       try {
         await whileAlive((beat) =>
-          whileStaying(rooms, { ...input, until: 'last-round-ends' }, async (over, isWanted) => {
+          whileStaying(rooms, { ...input, attempt: input, until: 'last-round-ends' }, async (over, isWanted) => {
             const unwanted = await urgencyOf(rooms, input.roomId);
             const urgency = (): number => (isWanted() ? WANTED : unwanted);
             const signal = AbortSignal.any([cancellationSignal(), over]);
@@ -109,8 +117,10 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       await whileAlive(() => endStay(rooms, input));
       return eventsSince(input);
     },
+    commandRoom: (input) => whileAlive(() => obey(rooms, input)),
     resumeResync: async (input) => {
-      await whileAlive(() => resumeResync(rooms, input));
+      const resume = { roomId: input.roomId, name: 'resume', body: undefined, isSignal: false };
+      await whileAlive(() => obey(rooms, resume));
       return eventsSince(input);
     },
     leaveRoom: async (input) => {

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { DefaultLogger, bundleWorkflowCode } from '@temporalio/worker';
 
 const workflowsPath = fileURLToPath(new URL('../workflows/index.js', import.meta.url));
+const payloadConverterPath = fileURLToPath(new URL('../workflows/payload-converter.js', import.meta.url));
 const bundlePath = fileURLToPath(new URL('../workflow-bundle.js', import.meta.url));
 
 if (!existsSync(workflowsPath)) {
@@ -20,6 +21,7 @@ if (!existsSync(workflowsPath)) {
 
 const { code } = await bundleWorkflowCode({
   workflowsPath,
+  payloadConverterPath,
   // Histories depend on the tracing interceptors: they are in every bundle, whether spans are exported or not.
   workflowInterceptorModules: [
     createRequire(import.meta.url).resolve('@temporalio/interceptors-opentelemetry-v2/lib/workflow-interceptors'),

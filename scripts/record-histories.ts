@@ -6,9 +6,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-const TEST_FILE = 'test/workflows/resync-room.workflow.test.ts';
+const TEST_FILES = ['test/workflows/resync-room.workflow.test.ts', 'test/workflows/operators.workflow.test.ts'];
 
-const tests = spawn('npx', ['--no-install', 'vitest', 'run', '--project', 'workflow', TEST_FILE], {
+const tests = spawn('npx', ['--no-install', 'vitest', 'run', '--project', 'workflow', ...TEST_FILES], {
   stdio: 'inherit',
   env: { ...process.env, RECORD_HISTORIES: '1' },
 });

@@ -8,37 +8,41 @@
  *
  * The journal decides: `nextAction` reads the fold of its control events, an activity does what it names and answers with
  * every control event journalled since, and the workflow folds those and nothing else. So a lost completion, a Reset or
- * continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the journal; `resume` is for people.
+ * continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the journal; what people command is in take-commands.ts. When the
+ * run is cancelled it has that journalled, so that nothing starts it again but a person or a further join, and closes as cancelled.
  */
 import {
   ApplicationFailure,
+  CancellationScope,
   allHandlersFinished,
   condition,
   continueAsNew,
+  defineQuery,
   defineSignal,
+  isCancellation,
   patched,
   proxyActivities,
   setCurrentDetails,
   setHandler,
-  upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
-import { defineSearchAttributeKey } from '@temporalio/common';
-import { type GapsDue, type NextAction, nextAction } from '../src/resync/next-action.ts';
+import { type RoomId } from '../src/matrix/identifiers.ts';
+import { type NextAction, nextAction } from '../src/resync/next-action.ts';
 import { describeResync } from '../src/resync/explain.ts';
 import { LONGEST_WAIT_IN_RUN_MS, STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../src/resync/fold-answer.ts';
 import { asResyncState, shownPhase } from '../src/resync/state.ts';
 import {
   type Activities,
+  type CommandAnswer,
   type ControlEvents,
+  type GivenCommand,
   type LoadedResync,
   type ResyncRoomInput,
   type ResyncRoomResult,
 } from '../src/temporal/contract.ts';
-import { RESUME_SIGNAL, RING_SIGNAL, SEARCH_ATTRIBUTES, fetchTaskQueue, gapsTaskQueue } from '../src/temporal/names.ts';
-
-/** Visibility is written at most this often; the last value is always written before a wait or the close. */
-const SEARCH_ATTRIBUTES_INTERVAL_MS = 10_000;
+import { RING_SIGNAL, fetchTaskQueue, gapsTaskQueue } from '../src/temporal/names.ts';
+import { takeCommands } from './take-commands.ts';
+import { type Visibility, createVisibility } from './visibility.ts';
 
 /** Between such rounds: the clocks of this workflow and of the database may differ by a little. */
 const STALLED_PAUSE_MS = 2_000;
@@ -49,11 +53,13 @@ const retry = { initialInterval: '1 second', backoffCoefficient: 2, maximumInter
 const heartbeatTimeout = '10 seconds';
 
 /** Reads and single appends. */
-const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound' | 'endStay' | 'resumeResync'>>({
-  startToCloseTimeout: '1 minute',
-  heartbeatTimeout,
-  retry,
-});
+const brief = proxyActivities<Pick<Activities, 'loadResync' | 'endRound' | 'endStay' | 'commandRoom' | 'resumeResync'>>(
+  {
+    startToCloseTimeout: '1 minute',
+    heartbeatTimeout,
+    retry,
+  },
+);
 
 /** Work that lasts: alive as long as it heartbeats. */
 const lasting = proxyActivities<
@@ -65,112 +71,157 @@ const lasting = proxyActivities<
 });
 
 export const ring = defineSignal(RING_SIGNAL);
-export const resume = defineSignal(RESUME_SIGNAL);
-
-const phaseKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.phase, 'KEYWORD');
-const residentKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.resident, 'KEYWORD');
-const gapsKey = defineSearchAttributeKey(SEARCH_ATTRIBUTES.gaps, 'INT');
+export const status = defineQuery<string>('status');
+export const folded = defineQuery<LoadedResync | null>('state');
 
 /** Marks runs in which what is due all the time takes turns: histories of earlier ones kept to one order. */
 const TAKES_TURNS = 'what-is-due-takes-turns';
 /** Marks runs that start anew when the server suggests it: histories of earlier ones went on. */
 const STARTS_ANEW = 'starts-anew-when-suggested';
+/** Marks runs that journal their cancellation: earlier ones closed and were started again by the sweep. */
+const CANCEL_PARKS = 'cancel-parks';
+
+/** Who cancels, and why, is Temporal's to tell. */
+const CANCELLED_AT_TEMPORAL = { by: 'somebody at Temporal', reason: 'the run was cancelled' };
 
 export async function resyncRoom(input: ResyncRoomInput): Promise<ResyncRoomResult> {
   const { roomId } = input;
-  let rings = 0;
-  setHandler(
-    ring,
-    () => {
-      rings += 1;
+  const bell: Bell = { rings: 0, resumesAsked: 0 };
+  let known: LoadedResync | null = null;
+  setHandler(ring, () => void (bell.rings += 1), {
+    description: 'Look at the journal again: something was written for this room.',
+  });
+  setHandler(status, () => (known === null ? 'Reading the journal' : describeResync(known.state)), {
+    description: 'Where the room stands, in words.',
+  });
+  setHandler(folded, () => known, { description: 'What the journal says of the room, as data.' });
+  takeCommands({
+    obey: (command) => commandRoom(roomId, command),
+    onObeyed: () => void (bell.rings += 1),
+    onEarlierResume: () => {
+      bell.resumesAsked += 1;
+      bell.rings += 1;
     },
-    {
-      description: 'Look at the journal again: something was written for this room.',
-    },
-  );
-  let resumesAsked = 0;
-  setHandler(
-    resume,
-    () => {
-      resumesAsked += 1;
-      rings += 1;
-    },
-    {
-      description: 'Ask residents again now: ends a pause between rounds, and resumes a room that is parked.',
-    },
-  );
+  });
+  const visibility = createVisibility();
+  try {
+    return await drive(input, bell, visibility, (resync) => {
+      known = resync;
+    });
+  } catch (error) {
+    const isStopped = isCancellation(error) && CancellationScope.current().consideredCancelled;
+    if (isStopped && patched(CANCEL_PARKS)) {
+      known = await CancellationScope.nonCancellable(() => parkCancelled(roomId, visibility));
+    }
+    throw error;
+  }
+}
 
-  let heard = rings;
+/** How often the run was rung, and asked to resume by a signal of before there were commands. */
+interface Bell {
+  rings: number;
+  resumesAsked: number;
+}
+
+function commandRoom(roomId: RoomId, command: GivenCommand): Promise<CommandAnswer> {
+  return brief.commandRoom.executeWithOptions({ summary: `Command: ${command.name}` }, [{ roomId, ...command }]);
+}
+
+async function load(roomId: RoomId, summary: string): Promise<LoadedResync> {
+  const loaded = await brief.loadResync.executeWithOptions({ summary }, [{ roomId }]);
+  // A worker of an earlier version may have answered.
+  return { ...loaded, state: asResyncState(loaded.state) };
+}
+
+/** Of a room that is whole there is nothing to stop: what is due in it is taken up by the sweep. */
+async function parkCancelled(roomId: RoomId, visibility: Visibility): Promise<LoadedResync> {
+  await commandRoom(roomId, { name: 'cancel', body: CANCELLED_AT_TEMPORAL, isSignal: false });
+  await condition(allHandlersFinished);
+  const resync = await load(roomId, 'Read the journal again');
+  setCurrentDetails(describeResync(resync.state));
+  visibility.publish(resync);
+  return resync;
+}
+
+async function drive(
+  input: ResyncRoomInput,
+  bell: Bell,
+  visibility: Visibility,
+  know: (resync: LoadedResync) => void,
+): Promise<ResyncRoomResult> {
+  const { roomId } = input;
+  let heard = bell.rings;
   let resumed = 0;
   let stalled = 0;
   let last: NextAction['type'] | undefined;
-  const load = async (summary: string): Promise<LoadedResync> => {
-    const loaded = await brief.loadResync.executeWithOptions({ summary }, [{ roomId }]);
-    // A worker of an earlier version may have answered.
-    return { ...loaded, state: asResyncState(loaded.state) };
-  };
-  let resync = await load('Read the journal');
-  const visibility = createVisibility();
+  let resync = await load(roomId, 'Read the journal');
 
   for (;;) {
-    if (resumesAsked > resumed) {
-      [heard, resumed] = [rings, resumesAsked];
+    if (bell.resumesAsked > resumed) {
+      [heard, resumed] = [bell.rings, bell.resumesAsked];
       await brief.resumeResync.executeWithOptions({ summary: 'Somebody wants residents to be asked now' }, [
         { roomId, epoch: resync.epoch, sinceSeq: resync.seq },
       ]);
-      resync = await load('Read the journal again');
+      resync = await load(roomId, 'Read the journal again');
       continue;
     }
+    know(resync);
     setCurrentDetails(describeResync(resync.state));
     visibility.publishWhenDue(resync);
     const action = decide(resync, last);
 
     // A run that is rung a thousand times, or walks a room of a million events, would grow its history for ever.
-    if (action.type !== 'close' && workflowInfo().continueAsNewSuggested && patched(STARTS_ANEW)) {
+    if (action.type !== 'close' && isToStartAnew()) {
       visibility.publish(resync);
       await continueAsNew<typeof resyncRoom>({ roomId });
     }
     if (action.type === 'close') {
       visibility.publish(resync);
       // A ring between the last look and the close would be lost with this run.
-      if (rings === heard && allHandlersFinished()) return summarise(resync);
+      if (bell.rings === heard && allHandlersFinished()) return summarise(resync);
+      await condition(allHandlersFinished);
     } else if (action.type === 'park') {
       visibility.publish(resync);
       // It may last for years: with a history of a few events.
-      if (input.parkedSinceMs !== action.since && rings === heard) {
+      if (input.parkedSinceMs !== action.since && bell.rings === heard && allHandlersFinished()) {
         await continueAsNew<typeof resyncRoom>({ roomId, parkedSinceMs: action.since });
       }
-      await condition(() => rings > heard);
+      await condition(() => bell.rings > heard);
     } else if (action.type === 'sleep') {
       const waitMs = action.untilMs - Date.now();
-      if (waitMs > LONGEST_WAIT_IN_RUN_MS && input.waitingUntilMs !== action.untilMs) {
+      if (waitMs > LONGEST_WAIT_IN_RUN_MS && input.waitingUntilMs !== action.untilMs && allHandlersFinished()) {
         visibility.publish(resync);
         await continueAsNew<typeof resyncRoom>({ roomId, waitingUntilMs: action.untilMs });
       }
       const isGap = resync.gaps?.nextAt === action.untilMs;
       const summary = isGap ? 'Wait until a gap is due' : `Wait for round ${action.round}`;
-      const rung = await condition(() => rings > heard, Math.min(waitMs, visibility.dueInMs(resync) ?? waitMs), {
+      const rung = await condition(() => bell.rings > heard, Math.min(waitMs, visibility.dueInMs(resync) ?? waitMs), {
         summary,
       });
       if (!rung) continue;
     } else {
-      const seen = rings;
+      const seen = bell.rings;
       last = action.type;
       const answer = await perform(action, resync);
       const isNew = isNews(resync, answer);
       stalled = isNew ? 0 : stalled + 1;
-      if (isNew && answer.epoch === resync.epoch && seen === rings) {
+      if (isNew && answer.epoch === resync.epoch && seen === bell.rings) {
         resync = foldAnswer(resync, answer);
         continue;
       }
       // The activity decided otherwise, at a later time or by what somebody else had written: decide again as it did.
-      if (stalled > 0) await pauseStalled(stalled, () => rings > seen);
+      if (stalled > 0) await pauseStalled(stalled, () => bell.rings > seen);
     }
 
     // Rung, stalled, or another epoch has begun: the journal knows more than we do.
-    heard = rings;
-    resync = await load('Read the journal again');
+    heard = bell.rings;
+    resync = await load(roomId, 'Read the journal again');
   }
+}
+
+/** Commands that are under way are not left behind. */
+function isToStartAnew(): boolean {
+  return workflowInfo().continueAsNewSuggested && allHandlersFinished() && patched(STARTS_ANEW);
 }
 
 function decide({ state, gaps, corrections }: LoadedResync, last: NextAction['type'] | undefined): NextAction {
@@ -238,42 +289,4 @@ function summarise({ roomId, epoch, state }: LoadedResync): ResyncRoomResult {
   const { members, walked, corrected, degraded } = state;
   const result = { roomId, epoch, phase: shownPhase(state), members, walked, corrected };
   return degraded === null ? result : { ...result, degraded };
-}
-
-/** Keeps the search attributes true without writing them on every step. */
-function createVisibility(): {
-  publish(resync: LoadedResync): void;
-  publishWhenDue(resync: LoadedResync): void;
-  dueInMs(resync: LoadedResync): number | null;
-} {
-  let published: string | null = null;
-  let publishedAt = Number.NEGATIVE_INFINITY;
-  const residentOf = ({ state }: LoadedResync): string | null => state.attempt?.resident ?? state.joinedVia;
-  const key = (resync: LoadedResync): string =>
-    `${shownPhase(resync.state)} ${residentOf(resync) ?? ''} ${openGapsOf(resync)}`;
-
-  const publish = (resync: LoadedResync): void => {
-    if (key(resync) === published) return;
-    published = key(resync);
-    publishedAt = Date.now();
-    upsertSearchAttributes([
-      { key: phaseKey, value: shownPhase(resync.state) },
-      { key: residentKey, value: residentOf(resync) },
-      { key: gapsKey, value: openGapsOf(resync) },
-    ]);
-  };
-  const dueInMs = (resync: LoadedResync): number | null =>
-    key(resync) === published ? null : Math.max(0, publishedAt + SEARCH_ATTRIBUTES_INTERVAL_MS - Date.now());
-  return {
-    publish,
-    dueInMs,
-    publishWhenDue: (resync) => {
-      if (dueInMs(resync) === 0) publish(resync);
-    },
-  };
-}
-
-/** Runs of before gaps were told of wrote nothing when these changed; the answers that they had say nothing of attempts. */
-function openGapsOf({ gaps }: LoadedResync): number {
-  return (gaps as Partial<GapsDue> | undefined)?.attempts === undefined ? 0 : (gaps?.open ?? 0);
 }

@@ -10,7 +10,8 @@ interface JournalFlags {
 
 /** What every command has that asks a running server. */
 export interface ClientCommands {
-  readonly client: (name: string, description: string, parent?: Command) => Command;
+  /** `isDefault`: what its parent does where none is named. */
+  readonly client: (name: string, description: string, parent?: Command, isDefault?: boolean) => Command;
   readonly clientOptions: (flags: JournalFlags) => ClientOptions & { readonly json: boolean };
   /** Called by commands that run until they are asked to stop. */
   readonly listenForStop: () => AbortSignal;

@@ -146,11 +146,22 @@ export const descriptionAnswer = room.extend({
       }),
     )
     .default([]),
-  journal: z.array(z.object({ seq: z.number(), at: z.string(), type: z.string(), explanation: z.string() })),
+  journal: z.array(
+    z.object({
+      position: z.number().default(0),
+      seq: z.number(),
+      at: z.string(),
+      type: z.string(),
+      explanation: z.string(),
+    }),
+  ),
 });
 
 /** `POST /rooms/{room}/{command}`. */
 export const commandAnswer = z.object({ changed: z.boolean(), explanation: z.string() });
+
+/** `POST /rooms/retry`, a page. */
+export const retriedAnswer = z.object({ retried: z.array(z.string()), next: z.string().nullable() });
 
 /** `GET /rooms/{room}/members`. */
 export const membersAnswer = z.object({

@@ -67,9 +67,9 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
     .option('-c, --config <file>', 'configuration file (default: REJOINDER_CONFIG, then ./rejoinder.yaml)');
 
   const configFlag = (): ConfigFlag => program.opts<ConfigFlag>();
-  const client = (name: string, description: string, parent = program): Command =>
+  const client = (name: string, description: string, parent = program, isDefault = false): Command =>
     parent
-      .command(name)
+      .command(name, { isDefault })
       .description(description)
       .option('--url <url>', 'the operator listener (default: REJOINDER_URL, then the configuration)')
       .option('--json', 'print the answer as JSON');

@@ -15,27 +15,25 @@ interface CommandFlags extends RoomsFlags {
 
 /** Adds `rejoinder rooms` with what can be done with it. */
 export function addRoomCommands(program: Command, commands: ClientCommands): void {
-  const { client, clientOptions, output } = commands;
-  const rooms = client(
-    'rooms',
-    'List the rooms and how far each is, or explain one by its journal; command one.',
-    program,
-  )
-    .argument('[room]', 'room id or alias: as "rooms show"')
+  const { client, clientOptions, listenForStop, output } = commands;
+  const rooms = program.command('rooms').description('See how far the rooms are, and steer them.');
+  client('list', 'List the rooms and how far each is.', rooms).action(async (flags: RoomsFlags) => {
+    const { listRooms } = await import('./commands/rooms.ts');
+    await listRooms(clientOptions(flags), output);
+  });
+  // "rooms" and "rooms ROOM" mean it, too.
+  client('show', 'Explain a room by its journal: what was decided about it, when and why; or list all.', rooms, true)
+    .argument('[room]', 'room id or alias')
     .action(async (room: string | undefined, flags: RoomsFlags) => {
       const { listRooms, showRoom } = await import('./commands/rooms.ts');
       if (room === undefined) await listRooms(clientOptions(flags), output);
       else await showRoom(room, clientOptions(flags), output);
     });
-  client('list', 'List the rooms and how far each is.', rooms).action(async (flags: RoomsFlags) => {
-    const { listRooms } = await import('./commands/rooms.ts');
-    await listRooms(clientOptions(flags), output);
-  });
-  client('show', 'Explain a room by its journal: what was decided about it, when and why.', rooms)
+  client('watch', 'Print what is decided about a room, until it is whole, parked or left, or Ctrl-C.', rooms)
     .argument('<room>', 'room id or alias')
     .action(async (room: string, flags: RoomsFlags) => {
-      const { showRoom } = await import('./commands/rooms.ts');
-      await showRoom(room, clientOptions(flags), output);
+      const { watchRoom } = await import('./commands/watch-room.ts');
+      await watchRoom(room, { ...clientOptions(flags), stop: listenForStop() }, output);
     });
 
   const commandOptions = ({ by, reason, ...flags }: CommandFlags) => ({
@@ -43,11 +41,25 @@ export function addRoomCommands(program: Command, commands: ClientCommands): voi
     ...(by === undefined ? {} : { by }),
     ...(reason === undefined ? {} : { reason }),
   });
-  const command = (name: CommandName): Command =>
+  const command = (name: CommandName, room = '<room>'): Command =>
     client(name, COMMAND_SUMMARIES[name], rooms)
-      .argument('<room>', 'room id or alias')
+      .argument(room, 'room id or alias')
       .option('--by <name>', 'who decides it, for the journal (default: who runs the command)')
       .option('--reason <text>', 'why, for the journal');
+  command('retry', '[room]')
+    .option('--resident <server>', 'all rooms instead that wait or are parked and that this server is in')
+    .action(async (room: string | undefined, { resident, ...flags }: CommandFlags & { resident?: string }) => {
+      const { commandRoom, retryRooms, roomOrResident } = await import('./commands/command-room.ts');
+      const which = roomOrResident(room, resident);
+      if ('resident' in which) await retryRooms(which.resident, commandOptions(flags), output);
+      else await commandRoom('retry', which.room, {}, commandOptions(flags), output);
+    });
+  for (const name of ['resume', 'cancel'] as const) {
+    command(name).action(async (room: string, flags: CommandFlags) => {
+      const { commandRoom } = await import('./commands/command-room.ts');
+      await commandRoom(name, room, {}, commandOptions(flags), output);
+    });
+  }
   for (const name of ['pin-resident', 'unpin-resident', 'ban-resident', 'unban-resident'] as const) {
     command(name)
       .argument('<server>', 'server name, such as example.org')

@@ -37,7 +37,7 @@ export type StateFetchOutcome = 'fetched' | FailureClass;
 export type ResyncOutcome = 'straight' | 'retried' | 'degraded';
 /** `hollow`: passed redacted, for its content hash is wrong. `unfinished`: the check was aborted, or its thread died. */
 export type VerificationOutcome = CheckOutcome['outcome'] | 'hollow' | 'unfinished';
-export type PartialPhase = Exclude<ResyncPhase, 'absent' | 'complete' | 'ended'>;
+export type PartialPhase = Exclude<ResyncPhase, 'absent' | 'complete' | 'ended'> | 'cancelled';
 
 // Records, so that a new kind does not compile until it is here.
 const FAILURES: Readonly<Record<FailureClass, true>> = {
@@ -112,6 +112,7 @@ const ACTIVITIES = [
   'fetchState',
   'endRound',
   'endStay',
+  'commandRoom',
   'resumeResync',
   'leaveRoom',
   'walkEvents',

@@ -92,6 +92,7 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'ResidentBanned':
       case 'BanLifted':
       case 'RoomPolicySet':
+      case 'CommandRefused':
       // What it leads to is counted.
       case 'AnchorCorrected':
       // Events that are missing are counted as rows, with their age.

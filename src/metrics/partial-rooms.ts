@@ -25,6 +25,7 @@ const PHASES: Readonly<Record<PartialPhase, true>> = {
   fetching: true,
   waiting: true,
   parked: true,
+  cancelled: true,
   walking: true,
 };
 

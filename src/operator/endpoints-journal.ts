@@ -2,22 +2,26 @@
  * What was decided, for third parties and people: the journal of all rooms in pages or as server-sent events, the corrections
  * of a room, and the story of one event.
  */
-import { type Endpoint } from '../http/endpoint.ts';
 import { EventStream, eventFrame, idFrame } from '../http/event-stream.ts';
 import { type JournalFollower, type JournalPart } from '../rooms/contract.ts';
-import { type OperatorContext, type OperatorRequest, roomOf } from './endpoints.ts';
+import { type OperatorEndpoint, roomOf } from './endpoints.ts';
 import { correctionAnswer, entryAnswer, storyAnswer } from './journal-answers.ts';
 import {
+  correctionsQuery,
+  journalQuery,
   parseCorrectionsQuery,
   parseEventParameter,
   parseJournalFollowQuery,
   parseJournalPageQuery,
 } from './requests.ts';
 
-export const JOURNAL_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>[] = [
+export const JOURNAL_ENDPOINTS: readonly OperatorEndpoint[] = [
   {
     method: 'GET',
     path: '/_rejoinder/v1/journal',
+    summary:
+      'What was decided about all rooms, in pages; with "Accept: text/event-stream" as server-sent events without end.',
+    query: journalQuery,
     answer: async ({ query, headers, signal }, { ports: { journal } }) => {
       if (headers.accept?.includes('text/event-stream') === true) {
         const lastEventId = headers['last-event-id'];
@@ -31,6 +35,8 @@ export const JOURNAL_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorConte
   {
     method: 'GET',
     path: '/_rejoinder/v1/rooms/:room/corrections',
+    summary: 'What turned out otherwise in a room than it had been judged.',
+    query: correctionsQuery,
     answer: async (request, { ports }) => {
       const query = parseCorrectionsQuery(request.query);
       const roomId = await roomOf(request, ports);
@@ -41,6 +47,7 @@ export const JOURNAL_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorConte
   {
     method: 'GET',
     path: '/_rejoinder/v1/events/:event',
+    summary: 'The story of one event.',
     answer: async ({ params }, { ports }) =>
       storyAnswer(await ports.explainEvent(parseEventParameter(params['event'] ?? ''))),
   },

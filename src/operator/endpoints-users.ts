@@ -1,17 +1,26 @@
 /** Users with accounts: listed and made, given another password, and their accounts closed. */
 import { type Account } from '../accounts/contract.ts';
-import { type Endpoint } from '../http/endpoint.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { type OperatorContext, type OperatorRequest } from './endpoints.ts';
-import { parseNewPassword, parseNewUser, parseUserParameter, parseUsersQuery } from './requests.ts';
+import { type OperatorEndpoint } from './endpoints.ts';
+import {
+  newUserBody,
+  parseNewPassword,
+  parseNewUser,
+  parseUserParameter,
+  parseUsersQuery,
+  passwordBody,
+  usersQuery,
+} from './requests.ts';
 
 /** Of one page. */
 const USERS_MAX = 1_000;
 
-export const USER_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>[] = [
+export const USER_ENDPOINTS: readonly OperatorEndpoint[] = [
   {
     method: 'GET',
     path: '/_rejoinder/v1/users',
+    summary: 'Who has an account, or had one, a page.',
+    query: usersQuery,
     answer: async ({ query }, { ports: { users } }) => {
       const found = await users.list(parseUsersQuery(query).from, USERS_MAX);
       const next = found.length === USERS_MAX ? found.at(-1)?.userId : undefined;
@@ -21,6 +30,8 @@ export const USER_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
   {
     method: 'POST',
     path: '/_rejoinder/v1/users',
+    summary: 'Makes an account.',
+    body: newUserBody,
     answer: async ({ body }, { ports: { users } }) => {
       const { name, password, admin } = parseNewUser(body);
       return { user_id: await users.createUser({ name, password, isAdmin: admin }) };
@@ -29,6 +40,8 @@ export const USER_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
   {
     method: 'POST',
     path: '/_rejoinder/v1/users/:user/password',
+    summary: 'Gives a user another password, and logs him out everywhere.',
+    body: passwordBody,
     answer: async ({ params, body }, { serverName, ports: { users } }) => {
       const userId = parseUserParameter(params['user'] ?? '', serverName);
       await users.setPassword(userId, parseNewPassword(body).password, null);
@@ -38,6 +51,7 @@ export const USER_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
   {
     method: 'POST',
     path: '/_rejoinder/v1/users/:user/deactivate',
+    summary: 'Closes an account for good; nobody gets its name again.',
     answer: async ({ params }, { serverName, ports: { users } }) => {
       const userId = parseUserParameter(params['user'] ?? '', serverName);
       await users.deactivate(userId);

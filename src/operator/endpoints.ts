@@ -1,6 +1,7 @@
 /** The operator API, `/_rejoinder/v1`: join a room, list and explain rooms, read members and state. */
 import { type IncomingHttpHeaders } from 'node:http';
 import { type Readable } from 'node:stream';
+import { type z } from 'zod';
 import { type Endpoint, type OpenRequest } from '../http/endpoint.ts';
 import { streamRows } from '../http/json-stream.ts';
 import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
@@ -8,7 +9,15 @@ import { type NotReady, type Ready } from '../rooms/contract.ts';
 import { descriptionAnswer, joinAnswer, memberAnswer, roomAnswer } from './answers.ts';
 import { notReady } from './errors.ts';
 import { type OperatorPorts } from './ports.ts';
-import { parseJoin, parseMembersQuery, parseRoomParameter, parseStateQuery } from './requests.ts';
+import {
+  joinBody,
+  membersQuery,
+  parseJoin,
+  parseMembersQuery,
+  parseRoomParameter,
+  parseStateQuery,
+  stateQuery,
+} from './requests.ts';
 
 export interface OperatorRequest extends OpenRequest {
   readonly query: unknown;
@@ -19,33 +28,49 @@ export interface OperatorRequest extends OpenRequest {
   readonly signal: AbortSignal;
 }
 
+/** What the API's description (openapi.ts) says of an endpoint beside its method and path. */
+export interface OperatorEndpoint extends Endpoint<OperatorRequest, OperatorContext> {
+  readonly summary: string;
+  readonly query?: z.ZodType;
+  readonly body?: z.ZodType;
+  /** What is answered; absent: a JSON object that is described in words only. */
+  readonly answers?: z.ZodType;
+}
+
 export interface OperatorContext {
+  readonly version: string;
   readonly serverName: ServerName;
   readonly ports: OperatorPorts;
   /** How long a request may wait for a room to become whole, milliseconds. */
   readonly membersWaitMaxMs: number;
 }
 
-export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>[] = [
+export const ROOM_ENDPOINTS: readonly OperatorEndpoint[] = [
   {
     method: 'POST',
     path: '/_rejoinder/v1/rooms/join',
+    summary: 'Joins a room; answers when it is usable, its members may still be on their way.',
+    body: joinBody,
     answer: async ({ body, signal }, { ports, serverName }) =>
       joinAnswer(await ports.joinRoom({ ...parseJoin(body, serverName), signal })),
   },
   {
     method: 'GET',
     path: '/_rejoinder/v1/rooms',
+    summary: 'Every room, and how far it is.',
     answer: async (_request, { ports }) => ({ rooms: (await ports.listRooms()).map(roomAnswer) }),
   },
   {
     method: 'GET',
     path: '/_rejoinder/v1/rooms/:room',
+    summary: 'One room with its control journal in words.',
     answer: async (request, { ports }) => descriptionAnswer(await ports.describeRoom(await roomOf(request, ports))),
   },
   {
     method: 'GET',
     path: '/_rejoinder/v1/rooms/:room/members',
+    summary: 'The memberships of a room, once it is whole.',
+    query: membersQuery,
     answer: async (request, { ports, membersWaitMaxMs }) => {
       const { waitMs, membership } = parseMembersQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);
@@ -58,6 +83,9 @@ export const ROOM_ENDPOINTS: readonly Endpoint<OperatorRequest, OperatorContext>
   {
     method: 'GET',
     path: '/_rejoinder/v1/rooms/:room/state',
+    summary:
+      'The state of a room, or the one before an event: without memberships at once, with them once it is whole.',
+    query: stateQuery,
     answer: async (request, { ports, membersWaitMaxMs }) => {
       const { waitMs, members, at } = parseStateQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);

@@ -15,6 +15,7 @@ import {
 } from '../matrix/identifiers.ts';
 import { problemsOf } from '../problems.ts';
 import { ENTRY_TYPES, type EntryType } from '../resync/entries.ts';
+import { said } from '../rooms/command-contract.ts';
 import { type JournalQuery } from '../rooms/contract.ts';
 import { invalidParam } from './errors.ts';
 
@@ -39,7 +40,7 @@ const via = z
   .array(parsed('a server name', parseServerName), { error: 'a list of server names' })
   .max(VIA_SERVERS_MAX, { error: `at most ${VIA_SERVERS_MAX} server names` });
 
-const joinBody = z.strictObject(
+export const joinBody = z.strictObject(
   {
     room: parsed(ROOM_EXPECTED, parseRoom),
     user_id: z.string({ error: 'a user id of this server, or its local part' }),
@@ -56,12 +57,12 @@ const waitMs = z
   .transform(Number)
   .optional();
 
-const membersQuery = z.strictObject({
+export const membersQuery = z.strictObject({
   wait_ms: waitMs,
   membership: z.enum(membershipNames, { error: `one of ${membershipNames.join(', ')}` }).optional(),
 });
 
-const stateQuery = z.strictObject({
+export const stateQuery = z.strictObject({
   wait_ms: waitMs,
   members: z.enum(['true', 'false'], { error: 'true or false' }).default('false'),
   at: parsed('an event id such as $abc', parseEventId).optional(),
@@ -76,7 +77,7 @@ const position = z
   .regex(/^(now|\d{1,15})$/, { error: 'a position of the journal (0 is its beginning), or now' })
   .transform((text) => (text === 'now' ? text : Number(text)));
 
-const journalQuery = z.strictObject({
+export const journalQuery = z.strictObject({
   from: position.default(0),
   limit: z
     .string()
@@ -92,7 +93,7 @@ const journalQuery = z.strictObject({
     .optional(),
 });
 
-const correctionsQuery = journalQuery.pick({ from: true, limit: true });
+export const correctionsQuery = journalQuery.pick({ from: true, limit: true });
 
 export interface ParsedJoin {
   readonly room: RoomId | RoomAlias;
@@ -112,7 +113,7 @@ export function parseJoin(body: unknown, serverName: ServerName): ParsedJoin {
 }
 
 const password = z.string({ error: 'a password' });
-const newUserBody = z.strictObject(
+export const newUserBody = z.strictObject(
   {
     name: z.string({ error: 'a local part, or a user id of this server' }),
     password,
@@ -120,8 +121,8 @@ const newUserBody = z.strictObject(
   },
   { error: 'a JSON object with name and password' },
 );
-const passwordBody = z.strictObject({ password }, { error: 'a JSON object with password' });
-const usersQuery = z.strictObject({ from: z.string({ error: 'a user id' }).default('') });
+export const passwordBody = z.strictObject({ password }, { error: 'a JSON object with password' });
+export const usersQuery = z.strictObject({ from: z.string({ error: 'a user id' }).default('') });
 
 /** An account to be made. Throws a `MatrixError`. */
 export function parseNewUser(body: unknown): z.output<typeof newUserBody> {
@@ -144,6 +145,21 @@ export function parseUserParameter(user: string, serverName: ServerName): UserId
   const userId = parseUserId(user.startsWith('@') ? user : `@${user}:${serverName}`);
   if (userId !== undefined && domainOf(userId) === serverName) return userId;
   throw invalidParam(`user: expected a user of ${serverName}, such as @alice:${serverName} or alice`);
+}
+
+export const retryRoomsBody = said.extend({
+  resident: parsed('a server name, such as example.org', parseServerName).describe('Rooms that this server is in.'),
+  from: z
+    .string({ error: 'the next of the page before' })
+    .max(1_000, { error: 'the next of the page before' })
+    .default('')
+    .describe('The next of the page before.'),
+});
+
+/** Throws a `MatrixError`. */
+export function parseRetryRooms(body: unknown): z.output<typeof retryRoomsBody> {
+  const read = parse(retryRoomsBody, body, 'body');
+  return { ...read, from: read.from.replaceAll('\0', '') };
 }
 
 /** The room of a path, by id or alias. Throws a `MatrixError`. */

@@ -14,6 +14,7 @@ import { requireBearer } from './auth.ts';
 import { type OperatorContext, type OperatorRequest, ROOM_ENDPOINTS } from './endpoints.ts';
 import { COMMAND_ENDPOINTS } from './endpoints-commands.ts';
 import { JOURNAL_ENDPOINTS } from './endpoints-journal.ts';
+import { withDescription } from './openapi.ts';
 import { USER_ENDPOINTS } from './endpoints-users.ts';
 import { translateError } from './errors.ts';
 
@@ -36,7 +37,13 @@ const HEALTH_ENDPOINTS: readonly Endpoint<OpenRequest, null>[] = [
   { method: 'GET', path: '/health', answer: () => ({ status: 'ok' }) },
 ];
 
-const OPERATOR_ENDPOINTS = [...ROOM_ENDPOINTS, ...COMMAND_ENDPOINTS, ...JOURNAL_ENDPOINTS, ...USER_ENDPOINTS];
+/** In the order in which they are described. */
+const OPERATOR_ENDPOINTS = withDescription([
+  ...ROOM_ENDPOINTS,
+  ...COMMAND_ENDPOINTS,
+  ...JOURNAL_ENDPOINTS,
+  ...USER_ENDPOINTS,
+]);
 
 /** The server, not yet listening. */
 export function createOperatorServer(options: OperatorServerOptions): FastifyInstance {

@@ -29,9 +29,10 @@ export type AttemptOutcome =
 /**
  * - `refused`: round after round, days apart, whoever answered said that we are not in the room, or does not know it;
  * - `too-large`: whoever has the state has more of it than we take;
- * - `gave-up`: it took longer than the operator wants to wait.
+ * - `gave-up`: it took longer than the operator wants to wait;
+ * - `cancelled`: an operator has stopped it. Nothing but an operator or a further join of ours makes it go on.
  */
-export type ParkedBecause = 'refused' | 'too-large' | 'gave-up';
+export type ParkedBecause = 'refused' | 'too-large' | 'gave-up' | 'cancelled';
 
 /** Why a server is asked before the others that are left (choice.ts). */
 export type ChosenBecause =

@@ -2,11 +2,18 @@
 import { type ServerName } from '../matrix/identifiers.ts';
 import { BANNED_MAX, PINNED_MAX, hasPlace } from './control.ts';
 import { type ResyncEvent } from './events.ts';
+import { isoTime } from './explain.ts';
 import { type Directed } from './operator-events.ts';
 import { type RoomPolicyChanges, changesNothing } from './room-policy.ts';
-import { type ResyncState } from './state.ts';
+import { type ResyncState, isCancelled, isSeeking } from './state.ts';
 
 export type RoomCommand =
+  /** Residents are asked again now; of what an operator has cancelled nobody is. */
+  | { readonly type: 'retry' }
+  /** Likewise, and what was cancelled goes on. */
+  | { readonly type: 'resume' }
+  /** Nobody is asked any more, until an operator resumes it or somebody of us joins. */
+  | { readonly type: 'cancel' }
   | { readonly type: 'pin-resident'; readonly resident: ServerName }
   | { readonly type: 'unpin-resident'; readonly resident: ServerName }
   | { readonly type: 'ban-resident'; readonly resident: ServerName }
@@ -17,11 +24,27 @@ export type CommandName = RoomCommand['type'];
 
 /** What each does, for people. */
 export const COMMAND_SUMMARIES: Readonly<Record<CommandName, string>> = {
+  retry: 'Ask residents again now, whatever is waited for; of a degraded room, for what it lacks.',
+  resume: 'As retry, and take up a room again that was cancelled.',
+  cancel: 'Ask nobody any more for the state of the room, until it is resumed or somebody of ours joins.',
   'pin-resident': 'Ask a server before all others.',
   'unpin-resident': 'Ask a server no longer before all others.',
   'ban-resident': 'Ask a server nothing about the room.',
   'unban-resident': 'Ask a server again that was banned.',
   'set-policy': 'Give the room policies of its own.',
+};
+
+/** What each is told, beside `by` and `reason`, which are for the journal; for people who write it by hand. */
+export const COMMAND_FORMS: Readonly<Record<CommandName, string>> = {
+  retry: 'JSON: {"by": "me", "reason": "why"}, or nothing.',
+  resume: 'JSON: {"by": "me", "reason": "why"}, or nothing.',
+  cancel: 'JSON: {"by": "me", "reason": "why"}, or nothing.',
+  'pin-resident': 'JSON: {"resident": "example.org", "by": "me", "reason": "why"}.',
+  'unpin-resident': 'JSON: {"resident": "example.org", "by": "me", "reason": "why"}.',
+  'ban-resident': 'JSON: {"resident": "example.org", "by": "me", "reason": "why"}.',
+  'unban-resident': 'JSON: {"resident": "example.org", "by": "me", "reason": "why"}.',
+  'set-policy':
+    'JSON: {"policy": {"given_up": "park", "give_up_after": "14d", "state_quorum": 2}, "by": "me", "reason": "why"}, some of these policies; null: as in all rooms.',
 };
 
 export type CommandDecision =
@@ -38,18 +61,25 @@ export interface RoomFacts {
   readonly isBelievedIn: boolean;
 }
 
+const append = (event: ResyncEvent): CommandDecision => ({ type: 'append', event });
+const unchanged = (because: string): CommandDecision => ({ type: 'unchanged', because });
+const refused = (because: string): CommandDecision => ({ type: 'refused', because });
+
 /** Pure. Everything that is said is a sentence without its stop, for the person who asked. */
 export function decideCommand(
-  { control }: ResyncState,
+  state: ResyncState,
   command: RoomCommand,
   { ourServer, isBelievedIn }: RoomFacts,
   said: Directed,
 ): CommandDecision {
+  const { control } = state;
   const { pinned, banned } = control;
-  const unchanged = (because: string): CommandDecision => ({ type: 'unchanged', because });
-  const refused = (because: string): CommandDecision => ({ type: 'refused', because });
-  const append = (event: ResyncEvent): CommandDecision => ({ type: 'append', event });
   switch (command.type) {
+    case 'retry':
+    case 'resume':
+      return decideResume(state, command.type, said);
+    case 'cancel':
+      return decideCancel(state, said);
     case 'pin-resident': {
       const { resident } = command;
       if (pinned.includes(resident)) return unchanged(`${resident} is pinned already`);
@@ -86,5 +116,56 @@ export function decideCommand(
       if (changesNothing(control.policy, policy)) return unchanged('the room has this policy already');
       return append({ type: 'RoomPolicySet', policy, ...said });
     }
+  }
+}
+
+const NOBODY_IN = 'nobody of this server is in the room';
+
+function decideResume(state: ResyncState, wanted: 'retry' | 'resume', said: Directed): CommandDecision {
+  switch (state.phase) {
+    case 'absent':
+    case 'ended':
+      return refused(NOBODY_IN);
+    case 'fetching':
+      return unchanged(state.attempt === null ? 'residents are asked now' : `${state.attempt.resident} is asked now`);
+    case 'walking':
+      return unchanged('its state is here, and events are judged by it now');
+    case 'parked':
+      if (wanted === 'retry' && isCancelled(state)) {
+        return refused(
+          `it was stopped on purpose (${state.parked?.reason ?? 'nobody said why'}): resume takes it up again`,
+        );
+      }
+      return append({ type: 'ResyncResumed', ...said });
+    case 'waiting':
+      return append({ type: 'ResyncResumed', ...said });
+    case 'complete':
+      if (!isSeeking(state)) return refused('the room is whole: there is nothing to ask for');
+      return append({ type: 'ResyncResumed', ...said });
+  }
+}
+
+function decideCancel(state: ResyncState, said: Directed): CommandDecision {
+  const { by, reason, at } = said;
+  switch (state.phase) {
+    case 'absent':
+    case 'ended':
+      return refused(NOBODY_IN);
+    case 'complete':
+      return refused('the room is whole: there is nothing to cancel');
+    case 'fetching':
+    case 'waiting':
+    case 'walking':
+    case 'parked':
+      if (isCancelled(state)) return unchanged('it is cancelled already');
+      if (state.closesAt !== null) {
+        return refused(`everybody of us has left: its last round ends by itself, at ${isoTime(state.closesAt)}`);
+      }
+      return append({
+        type: 'ResyncParked',
+        because: 'cancelled',
+        reason: `cancelled by ${by}${reason === undefined ? '' : `: ${reason}`}`,
+        at,
+      });
   }
 }

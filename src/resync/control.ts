@@ -48,6 +48,8 @@ export function controlled(control: RoomControl, event: OperatorEvent): RoomCont
       return { ...control, banned: banned.filter((name) => name !== event.resident) };
     case 'RoomPolicySet':
       return { ...control, policy: changedPolicy(policy, event.policy) };
+    case 'CommandRefused':
+      return control;
   }
 }
 

@@ -36,6 +36,7 @@ const STREAMS: { readonly [Type in EntryType]: StreamOf<Type> } = {
   ResidentBanned: 'resync',
   BanLifted: 'resync',
   RoomPolicySet: 'resync',
+  CommandRefused: 'resync',
   GapOpened: 'resync',
   GapClosed: 'resync',
   GapsAssumed: 'resync',

@@ -238,8 +238,11 @@ export type ResyncEvent =
       readonly at: number;
     }
   | {
-      /** Somebody wants residents to be asked again now, whatever was waited for. */
+      /** Somebody wants residents to be asked again now, whatever was waited for; of a degraded room what it lacks. */
       readonly type: 'ResyncResumed';
+      /** As in what operators decide; absent: nobody said. */
+      readonly by?: string;
+      readonly reason?: string;
       readonly at: number;
     }
   | {

@@ -10,7 +10,16 @@ import { notBanned } from './control.ts';
 import { orphanedBy } from './degraded.ts';
 import { type ResyncEvent } from './events.ts';
 import { sayingOf } from './outcomes.ts';
-import { type ResyncState, type RoundTally, type RoundsApart, freshRound, isPaused, isRoundSpent } from './state.ts';
+import {
+  type ResyncState,
+  type RoundTally,
+  type RoundsApart,
+  freshRound,
+  isCancelled,
+  isPaused,
+  isRoundSpent,
+  isSeeking,
+} from './state.ts';
 
 /** Servers that are back and are asked before the next round. */
 const BACK_MAX = 5;
@@ -23,7 +32,8 @@ type Of<Type extends ResyncEvent['type']> = Extract<ResyncEvent, { readonly type
 
 /** There is something new to go by: a resync that waits, or is parked, asks everybody anew. */
 export function woken(state: ResyncState, at: number): Partial<ResyncState> {
-  if (state.phase === 'parked') return { ...resumed(at), ...freshRound };
+  if (isCancelled(state)) return {};
+  if (state.phase === 'parked') return { ...resumed(state, at), ...freshRound };
   // Whoever is new is to be asked beside the one that is back.
   if (state.phase === 'fetching' && state.askingOnly !== null) return { askingOnly: null };
   if (state.phase !== 'waiting') return {};
@@ -32,22 +42,30 @@ export function woken(state: ResyncState, at: number): Partial<ResyncState> {
 }
 
 /** Nothing that was against the room counts any more. */
-function resumed(at: number) {
+function resumed({ fetchAt }: Pick<ResyncState, 'fetchAt'>, at: number) {
   const fresh = { round: 1, refusals: { rounds: 0, at: 0 }, failingSince: at, parked: null };
-  return { ...fresh, phase: 'fetching' as const, nextWakeAt: at };
+  const phase = fetchAt.length > 0 ? ('fetching' as const) : ('walking' as const);
+  return { ...fresh, phase, nextWakeAt: at };
 }
 
-/** Residents are asked no more. Only a room whose state is wanted can be parked. */
+/** Residents are asked no more. Only a room whose state is wanted can be parked; cancelled can be also one that is walked. */
 export function resyncParked(state: ResyncState, { because, leaves, reason, at }: Of<'ResyncParked'>): ResyncState {
-  if (state.phase !== 'fetching' && !isPaused(state)) return state;
+  const isWalked = state.phase === 'walking' && because === 'cancelled';
+  if (state.phase !== 'fetching' && !isWalked && !isPaused(state)) return state;
   const parked = { because, reason: reason.slice(0, PARKED_CHARS_MAX), isLeaving: leaves === true, at };
   return { ...state, ...freshRound, phase: 'parked', attempt: null, parked, nextWakeAt: leaves === true ? at : null };
 }
 
+/** A further join of ours: there is somebody new to ask, and what an operator had stopped is wanted again. */
+export function joinedAnew(state: ResyncState, at: number): Partial<ResyncState> {
+  return isCancelled(state) ? { ...resumed(state, at), ...freshRound } : woken(state, at);
+}
+
 /** Everybody is asked anew, whatever was waited for. */
 export function resyncResumed(state: ResyncState, { at }: Of<'ResyncResumed'>): ResyncState {
+  if (state.phase === 'complete' && isSeeking(state)) return { ...state, nextWakeAt: at };
   if (!isPaused(state)) return state;
-  return { ...state, ...freshRound, ...resumed(at), notBefore: {} };
+  return { ...state, ...freshRound, ...resumed(state, at), notBefore: {} };
 }
 
 /** What was said in a round, with what one more attempt ended as. */
@@ -60,7 +78,7 @@ export function tallied(said: RoundTally, outcome: AttemptOutcome): RoundTally {
 export function residentBack(state: ResyncState, { resident, because, at }: Of<'ResidentBack'>): ResyncState {
   if (state.control.banned.includes(resident)) return state;
   // One more answer makes a state no smaller.
-  const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true;
+  const isFinal = state.parked?.because === 'too-large' || state.parked?.isLeaving === true || isCancelled(state);
   const isWaiting = isPaused(state) && !isFinal;
   const only = state.askingOnly;
   if (!isWaiting && (state.phase !== 'fetching' || only === null)) return state;

@@ -9,6 +9,7 @@ import { controlled, noControl, notBanned } from './control.ts';
 import { carried, degradedBy } from './degraded.ts';
 import { type FailureClass, type ResyncEvent } from './events.ts';
 import {
+  joinedAnew,
   residentBack,
   resyncParked,
   resyncResumed,
@@ -19,7 +20,7 @@ import {
   woken,
 } from './evolve-waits.ts';
 import { outcomeOf } from './outcomes.ts';
-import { type ReplayPoint, type ResyncState, freshRound, initialResyncState, isSeeking } from './state.ts';
+import { type ReplayPoint, type ResyncState, freshRound, initialResyncState, isCancelled, isSeeking } from './state.ts';
 
 /** Events in `fetchAt`; and characters of them, since ids of the first room versions may be long. The rest are anchors. */
 const FETCH_AT_MAX = 20;
@@ -136,11 +137,11 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         walked: state.walked + event.walked,
         corrected: state.corrected + event.corrected,
         replay: moved(state.replay, event.corrected),
-        nextWakeAt: event.at,
+        nextWakeAt: isCancelled(state) ? null : event.at,
       };
     case 'Check6Replayed': {
       const { position, stateVersion, begun, at } = event;
-      return { ...state, replay: { position, stateVersion, begun }, nextWakeAt: at };
+      return { ...state, replay: { position, stateVersion, begun }, nextWakeAt: isCancelled(state) ? null : at };
     }
     case 'ResyncCompleted':
       return {
@@ -150,6 +151,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         members: event.members,
         replay: null,
         closesAt: null,
+        parked: null,
         completedAt: event.at,
         // What is missing is looked for on.
         nextWakeAt: isSeeking(state) ? event.at : null,
@@ -161,6 +163,8 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'EverybodyLeft': {
       const { phase } = state;
       if (phase !== 'fetching' && phase !== 'waiting' && phase !== 'parked' && phase !== 'walking') return state;
+      // Of what an operator has stopped nobody is asked for a last round either.
+      if (isCancelled(state)) return { ...state, closesAt: event.at, nextWakeAt: event.at };
       return { ...state, ...woken(state, event.at), closesAt: event.until, nextWakeAt: event.at };
     }
     case 'StayEnded':
@@ -171,6 +175,7 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
     case 'PinLifted':
     case 'BanLifted':
     case 'RoomPolicySet':
+    case 'CommandRefused':
       return { ...state, control: controlled(state.control, event) };
     case 'ResidentBanned':
       return residentBanned(state, event);
@@ -212,7 +217,7 @@ function residentsLearned(state: ResyncState, event: Of<'ResidentsLearned'>): Re
     departed: state.departed.filter((name) => name !== joinedVia),
     notBefore: without(state.notBefore, joinedVia),
     ...(state.phase === 'walking' && !walksOn ? { phase: 'fetching' as const } : {}),
-    ...woken(state, event.at),
+    ...joinedAnew({ ...state, fetchAt }, event.at),
   };
 }
 

@@ -62,7 +62,7 @@ export function explain(event: ResyncEvent): string {
     case 'ResyncParked':
       return `Parked (${event.because}): ${event.reason}${event.leaves === true ? '; the users of this server leave the room' : ''}`;
     case 'ResyncResumed':
-      return 'Resumed: residents are asked again now';
+      return `Resumed: residents are asked again now${event.by === undefined ? '' : directed({ ...event, by: event.by })}`;
     case 'ResidentPinned':
       return `${event.resident} is pinned: it is asked before all others${directed(event)}`;
     case 'PinLifted':
@@ -73,6 +73,8 @@ export function explain(event: ResyncEvent): string {
       return `${event.resident} is banned no more${directed(event)}`;
     case 'RoomPolicySet':
       return `The room has policies of its own: ${policyChanges(event.policy)}${directed(event)}`;
+    case 'CommandRefused':
+      return `The command ${event.command} was refused, and nothing is changed: ${event.because}${directed(event)}`;
     case 'EventsWalked':
       return `Events judged again with full state: ${event.walked}; corrected: ${event.corrected}; left: ${event.remaining}`;
     case 'Check6Replayed': {
@@ -118,7 +120,7 @@ export function explain(event: ResyncEvent): string {
 }
 
 /** Whose decision it was, and why. */
-function directed({ by, reason }: Directed): string {
+function directed({ by, reason }: Pick<Directed, 'by' | 'reason'>): string {
   return ` (by ${by}${reason === undefined ? '' : `: ${reason}`})`;
 }
 
@@ -190,6 +192,10 @@ export function describeResync(state: ResyncState): string {
   if (state.closesAt !== null) {
     lines.push(`Nobody of this server is in the room any more: the last round ends at ${isoTime(state.closesAt)}.`);
   }
+  const { pinned, banned, policy } = state.control;
+  if (pinned.length > 0) lines.push(`Pinned by an operator, and asked first: ${pinned.join(', ')}.`);
+  if (banned.length > 0) lines.push(`Banned by an operator, and never asked: ${banned.join(', ')}.`);
+  if (Object.keys(policy).length > 0) lines.push(`Policies of its own: ${policyChanges(policy)}.`);
   if (state.attempts > 0) lines.push(`Attempts: ${state.attempts}, round ${state.round}.`);
   if (state.lastFetch !== null) {
     const { state: events, authChain, fetched, alreadyHeld, dropped, unusable } = state.lastFetch;

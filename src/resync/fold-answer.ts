@@ -16,6 +16,8 @@ export interface KnownResync {
   readonly gaps?: GapsDue;
   /** What can be looked at again now; absent: nothing. */
   readonly corrections?: number;
+  /** How many wait for the room, as was last said; absent: nobody. */
+  readonly waiters?: number;
 }
 
 /** All control events since those that were known, whoever wrote them. An epoch other than the known one means: load again. */
@@ -24,6 +26,7 @@ export interface ActivityAnswer {
   readonly events: readonly { readonly seq: number; readonly event: ResyncEvent }[];
   readonly gaps?: GapsDue;
   readonly corrections?: number;
+  readonly waiters?: number;
 }
 
 /** Before a longer wait a run of the workflow ends and the next one begins, so that waiting rooms hold a history of a few events, milliseconds. */
@@ -44,8 +47,8 @@ export function isNews(known: KnownResync, answer: ActivityAnswer): boolean {
 
 /** What is known after an answer of the same epoch. */
 export function foldAnswer<Known extends KnownResync>(known: Known, answer: ActivityAnswer): Known {
-  const { events, gaps, corrections } = answer;
-  const folded: Known & { gaps?: GapsDue; corrections?: number } = {
+  const { events, gaps, corrections, waiters } = answer;
+  const folded: Known & { gaps?: GapsDue; corrections?: number; waiters?: number } = {
     ...known,
     seq: events.at(-1)?.seq ?? known.seq,
     state: events.reduce((before, { event }) => evolve(before, event), known.state),
@@ -53,7 +56,13 @@ export function foldAnswer<Known extends KnownResync>(known: Known, answer: Acti
   // What an answer does not name is not there any more.
   delete folded.gaps;
   delete folded.corrections;
-  return Object.assign(folded, gaps === undefined ? {} : { gaps }, corrections === undefined ? {} : { corrections });
+  delete folded.waiters;
+  return Object.assign(
+    folded,
+    gaps === undefined ? {} : { gaps },
+    corrections === undefined ? {} : { corrections },
+    waiters === undefined ? {} : { waiters },
+  );
 }
 
 /** An attempt at a gap that failed is no control event: it was counted, or the gap is due later. */

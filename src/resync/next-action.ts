@@ -1,7 +1,7 @@
 /** What a resync does next, decided from the journal alone. Pure: the workflow calls it with its own deterministic clock. */
 import { type EventId, type ServerName } from '../matrix/identifiers.ts';
 import { inOrder } from './choice.ts';
-import { type Attempt, type ResyncState, isRoundSpent, isSeeking, willingFrom } from './state.ts';
+import { type Attempt, type ResyncState, isCancelled, isRoundSpent, isSeeking, willingFrom } from './state.ts';
 
 export type NextAction =
   /** Ask `resident` for the state before `atEventId`, or with `atJoin` for the one before the join that cites it. */
@@ -23,7 +23,7 @@ export type NextAction =
   | { readonly type: 'walk' }
   /** Everybody has left, and the last round is over. */
   | { readonly type: 'endStay' }
-  | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' };
+  | { readonly type: 'close'; readonly because: 'complete' | 'absent' | 'ended' | 'cancelled' };
 
 /** What is known of a room's gaps, which are rows of their own. */
 export interface GapsDue {
@@ -92,6 +92,9 @@ export function nextAction(
       return gapsAreDue && gaps.untried > 0 && mayWait ? { type: 'fetchGaps' } : { type: 'walk' };
     }
     case 'parked':
+      if (isCancelled(state)) {
+        return state.closesAt === null ? { type: 'close', because: 'cancelled' } : { type: 'endStay' };
+      }
       if (state.parked?.isLeaving === true) return { type: 'leaveRoom' };
       if (gapsAreDue) return { type: 'fetchGaps' };
       if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };

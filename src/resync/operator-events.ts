@@ -19,4 +19,6 @@ export type OperatorEvent =
   | ({ readonly type: 'ResidentBanned'; readonly resident: ServerName } & Directed)
   | ({ readonly type: 'BanLifted'; readonly resident: ServerName } & Directed)
   /** The room has policies of its own. */
-  | ({ readonly type: 'RoomPolicySet'; readonly policy: RoomPolicyChanges } & Directed);
+  | ({ readonly type: 'RoomPolicySet'; readonly policy: RoomPolicyChanges } & Directed)
+  /** Somebody sent a signal that cannot be followed, and nobody else would tell him. Nothing is changed. */
+  | ({ readonly type: 'CommandRefused'; readonly command: string; readonly because: string } & Directed);

@@ -16,7 +16,7 @@ export type RoomPolicyChanges = { readonly [Key in keyof RoomPolicy]?: RoomPolic
 /** The policy of a room with its changes. */
 export function changedPolicy(policy: RoomPolicy, changes: RoomPolicyChanges): RoomPolicy {
   const all = Object.entries({ ...policy, ...changes });
-  return Object.fromEntries(all.filter(([, value]) => value !== null && value !== undefined));
+  return Object.fromEntries(all.filter(([, value]) => value !== null));
 }
 
 /** Whether a room has all of it already. */

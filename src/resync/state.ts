@@ -223,6 +223,20 @@ export function shownPhase({ phase, degraded }: Pick<ResyncState, 'phase' | 'deg
   return phase === 'complete' && degraded !== null ? 'degraded' : phase;
 }
 
+/** An operator has stopped it: nobody drives it, and nothing wakes it by itself. */
+export function isCancelled({ phase, parked }: Pick<ResyncState, 'phase' | 'parked'>): boolean {
+  return phase === 'parked' && parked?.because === 'cancelled';
+}
+
+/** Whether an attempt is to be made, or goes on: nobody has ended it, cancelled the resync or banned its server. */
+export function isAttemptWanted(
+  { phase, attempts, attempt, control }: Pick<ResyncState, 'phase' | 'attempts' | 'attempt' | 'control'>,
+  { attemptNo, resident }: Pick<Attempt, 'attemptNo' | 'resident'>,
+): boolean {
+  if (attempts >= attemptNo) return attempt?.attemptNo === attemptNo;
+  return (phase === 'fetching' || phase === 'waiting') && attempt === null && !control.banned.includes(resident);
+}
+
 /** A state as an earlier version wrote it, with what has been added since. */
 export function asResyncState(stored: Partial<ResyncState> | null): ResyncState {
   const state = { ...initialResyncState, ...stored };

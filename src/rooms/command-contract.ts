@@ -23,7 +23,8 @@ const oneLine = (what: string, charsMax: number) =>
     .max(charsMax, { error: `${what}, at most ${charsMax} characters` })
     .regex(/^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$/, { error: `${what}, in one line` });
 
-const said = z.strictObject(
+/** Whose decision it is, and why. */
+export const said = z.strictObject(
   {
     by: oneLine('who decides it', BY_MAX).describe('Who decides it, for the journal.').optional(),
     reason: oneLine('why', REASON_MAX).describe('Why, for the journal.').optional(),
@@ -70,6 +71,9 @@ const policy = z
 
 /** What each command is told, by its name. */
 export const COMMAND_BODIES = {
+  retry: said,
+  resume: said,
+  cancel: said,
   'pin-resident': ofResident,
   'unpin-resident': ofResident,
   'ban-resident': ofResident,
@@ -77,6 +81,7 @@ export const COMMAND_BODIES = {
   'set-policy': said.extend({ policy }),
 } as const satisfies Readonly<Record<CommandName, z.ZodType>>;
 
+/** Whether there is such a command, whatever was typed. */
 export function isCommandName(name: string): name is CommandName {
   return Object.hasOwn(COMMAND_BODIES, name);
 }
@@ -97,6 +102,7 @@ export function readCommand(name: CommandName, body: unknown): ReadCommand | { r
 type Body = z.output<(typeof COMMAND_BODIES)[CommandName]>;
 
 function commandOf(name: CommandName, body: Body): RoomCommand {
+  if (name === 'retry' || name === 'resume' || name === 'cancel') return { type: name };
   if (name === 'set-policy') return { type: name, policy: changesOf('policy' in body ? body.policy : {}) };
   return { type: name, resident: ('resident' in body ? body.resident : '') as ServerName };
 }

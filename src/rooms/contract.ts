@@ -181,6 +181,12 @@ export interface EventStory {
 export type CommandOutcome =
   { readonly isChanged: true; readonly event: ResyncEvent } | { readonly isChanged: false; readonly because: string };
 
+export interface RetriedRooms {
+  readonly retried: readonly RoomId[];
+  /** The next page is of the rooms after this one; `null`: there is none. */
+  readonly next: RoomId | null;
+}
+
 /** What can be read of rooms. Failures are thrown as `RoomError`. */
 export interface RoomReads {
   listRooms(): Promise<readonly RoomOverview[]>;

@@ -49,6 +49,21 @@ export interface EndRoundInput extends RoomCursor {
   readonly round: number;
 }
 
+/** What somebody commands, as it came. */
+export interface GivenCommand {
+  readonly name: string;
+  readonly body: unknown;
+  /** Nobody is told what comes of a signal: its refusal is journalled. */
+  readonly isSignal: boolean;
+}
+
+export interface CommandRoomInput extends GivenCommand {
+  readonly roomId: RoomId;
+}
+
+/** In words. */
+export type CommandAnswer = { readonly changed: boolean; readonly explanation: string } | { readonly refused: string };
+
 /** What a scheduled pass is given. */
 export interface PassInput {
   /** The pass ends by itself after this long, and the next one goes on. */
@@ -94,6 +109,8 @@ export interface Activities {
   fetchState(input: FetchStateInput): Promise<ControlEvents>;
   endRound(input: EndRoundInput): Promise<ControlEvents>;
   endStay(input: RoomCursor): Promise<ControlEvents>;
+  commandRoom(input: CommandRoomInput): Promise<CommandAnswer>;
+  /** Of runs from before `commandRoom`. */
   resumeResync(input: RoomCursor): Promise<ControlEvents>;
   leaveRoom(input: RoomCursor): Promise<ControlEvents>;
   walkEvents(input: RoomCursor): Promise<ControlEvents>;

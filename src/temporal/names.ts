@@ -40,9 +40,6 @@ export function shownRoom(roomId: RoomId): string {
   return /[\u0000-\u001f\u007f-\u009f]/.test(roomId) ? `%${encodeURIComponent(roomId)}` : roomId;
 }
 
-/** A signal without content: "ask residents again now", whatever was waited for. Of a room that is parked, too. */
-export const RESUME_SIGNAL = 'resume';
-
 /** Custom search attributes. */
 export const SEARCH_ATTRIBUTES = {
   room: 'RejoinderRoom',
@@ -50,6 +47,13 @@ export const SEARCH_ATTRIBUTES = {
   resident: 'RejoinderResident',
   /** Of the room's gaps those that are open: `RejoinderGaps > 0` finds such rooms. */
   gaps: 'RejoinderGaps',
+  /** What the last failure means (src/resync/outcomes.ts), such as `transient`. */
+  failure: 'RejoinderFailure',
+  /** Joined ones, once the room is whole. */
+  members: 'RejoinderMembers',
+  joinedAt: 'RejoinderJoinedAt',
+  /** How many wait for the room, in bands: `0`, `1+`, `10+`, `100+`. Written with what else changes. */
+  waiters: 'RejoinderWaiters',
 } as const;
 
 /** By name, in the words of Temporal's CLI. */
@@ -58,7 +62,17 @@ export const SEARCH_ATTRIBUTE_TYPES = {
   [SEARCH_ATTRIBUTES.phase]: 'Keyword',
   [SEARCH_ATTRIBUTES.resident]: 'Keyword',
   [SEARCH_ATTRIBUTES.gaps]: 'Int',
+  [SEARCH_ATTRIBUTES.failure]: 'Keyword',
+  [SEARCH_ATTRIBUTES.members]: 'Int',
+  [SEARCH_ATTRIBUTES.joinedAt]: 'Datetime',
+  [SEARCH_ATTRIBUTES.waiters]: 'Keyword',
 } as const;
+
+/** Of so many who wait, the band: exact numbers would be others at each look. */
+export function waitersBand(waiters: number): string {
+  const band = [100, 10, 1].find((least) => waiters >= least);
+  return band === undefined ? '0' : `${band}+`;
+}
 
 /**
  * Where fetches of the state of a join wait, apart from the rest: a hundred residents that answer slowly keep no walk and no

@@ -5,7 +5,7 @@ import { SEARCH_ATTRIBUTE_TYPES } from './names.ts';
 import { isNotFound } from './namespace.ts';
 
 /** temporal.api.enums.v1.IndexedValueType. */
-const INDEXED_VALUE_TYPES = { Keyword: 2, Int: 3 } as const;
+const INDEXED_VALUE_TYPES = { Keyword: 2, Int: 3, Datetime: 6 } as const;
 
 /** By name, the type that each must have. */
 const TYPES = Object.entries(SEARCH_ATTRIBUTE_TYPES).map(([name, type]) => ({ name, type: INDEXED_VALUE_TYPES[type] }));

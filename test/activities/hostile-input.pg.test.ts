@@ -163,6 +163,8 @@ const CALLS: { readonly [Name in keyof Activities]: (activities: Activities, lif
   endRound: (activities, { roomId, loaded: { epoch, seq, state } }) =>
     activities.endRound({ roomId, epoch, sinceSeq: seq, round: state.round }),
   endStay: (activities, life) => activities.endStay(cursorOf(life)),
+  commandRoom: (activities, { roomId }) =>
+    activities.commandRoom({ roomId, name: 'retry', body: ['rubbish'], isSignal: false }),
   resumeResync: (activities, life) => activities.resumeResync(cursorOf(life)),
   leaveRoom: (activities, life) => activities.leaveRoom(cursorOf(life)),
   walkEvents: (activities, life) => activities.walkEvents(cursorOf(life)),

@@ -10,6 +10,7 @@ import { type OperatorPorts } from '../../src/operator/ports.ts';
 import {
   ALIAS,
   DEGRADED,
+  EVIL_NAME,
   PARKED,
   PARTIAL,
   type RunningServer,
@@ -240,6 +241,35 @@ describe('a command that talks to the server', () => {
         said: { by: 'me' },
       },
     ]);
+  });
+
+  test('retries one room, or all of a server page by page', async () => {
+    const env = { REJOINDER_OPERATOR_TOKEN: TOKEN };
+    const { code, stdout } = await runAgainst(portsOfTest(), ['rooms', 'retry', '--resident', 'hs1']);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `${PARKED}\n${PARTIAL}\n` });
+    const url = server?.url ?? '';
+    expect((await run(['rooms', 'retry', PARKED, '--url', url], env)).code).toBe(0);
+    for (const args of [[], [PARKED, '--resident', 'hs1']]) {
+      const wrong = await run(['rooms', 'retry', ...args, '--url', url], env);
+      expect(wrong.code).toBe(2);
+      expect(wrong.stderr).toMatch(/Name one room, .* or all of a server's with --resident/);
+    }
+  });
+
+  test('watches a room only as long as it is on its way', async () => {
+    const { code, stdout, stderr } = await runAgainst(portsOfTest(), ['rooms', 'watch', PARKED]);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+    expect(stderr).toBe(`${PARKED} is parked\n`);
+  });
+
+  test('lists rooms and shows one by a name of their own, too', async () => {
+    const { stdout } = await runAgainst(portsOfTest(), ['rooms', 'list']);
+    expect(stdout).toMatch(/^ROOM +NAME +PHASE/);
+    const env = { REJOINDER_OPERATOR_TOKEN: TOKEN, REJOINDER_URL: server?.url ?? '' };
+    expect((await run(['rooms', 'show', PARKED], env)).stdout).toMatch(/^ {2}phase {4}parked$/m);
+    // Options after the name of a subcommand are its own.
+    const { stdout: json } = await run(['rooms', 'show', PARKED, '--json'], env);
+    expect(JSON.parse(json)).toMatchObject({ room_id: PARKED, pinned: [], banned: [], policy: {} });
   });
 
   test.each([

@@ -62,6 +62,15 @@ describe('a command', () => {
     expect(refused.body['error']).toMatch(message);
   });
 
+  test('retries all rooms of a server, a page of them', async () => {
+    const { status, body } = await post(server, '/rooms/retry', { resident: 'hs1' });
+    expect({ status, body }).toEqual({ status: 200, body: { retried: ['!parked:hs1'], next: '!parked:hs1' } });
+    expect((await post(server, '/rooms/retry', { resident: 'hs1', from: '!parked:hs1' })).body['next']).toBeNull();
+    for (const wrong of [{}, { resident: 'a b' }, { resident: 'hs1', from: 7 }, { resident: 'hs1', all: true }]) {
+      expect((await post(server, '/rooms/retry', wrong)).status).toBe(400);
+    }
+  });
+
   test('of an unknown name is none', async () => {
     expect((await post(server, path('explode'), {})).status).toBe(404);
     expect((await ask(server, path('ban-resident'))).status).toBe(405);

@@ -153,6 +153,8 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
               event: { type: 'ResidentPinned', resident: 'hs1' as ServerName, by, reason: EVIL_NAME, at },
             },
       ),
+    retryRooms: (_resident, from) =>
+      Promise.resolve(from === '' ? { retried: [PARKED], next: PARKED } : { retried: [PARTIAL], next: null }),
     listRooms: () => Promise.resolve([overview(WHOLE), overview(PARTIAL), overview(DEGRADED)]),
     resolveRoom: (room) => {
       if (room === ALIAS) return Promise.resolve(WHOLE);
@@ -231,6 +233,7 @@ export async function startServer(
   let now = 0;
   const app = createOperatorServer({
     serverName: 'ours' as ServerName,
+    version: '1.2.3',
     token: TOKEN,
     membersWaitMaxMs,
     ports,

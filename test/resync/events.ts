@@ -246,7 +246,7 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   fc.record(
     {
       type: fc.constant('ResyncParked' as const),
-      because: fc.constantFrom('refused' as const, 'too-large' as const, 'gave-up' as const),
+      because: fc.constantFrom('refused' as const, 'too-large' as const, 'gave-up' as const, 'cancelled' as const),
       reason: fc.string(),
       leaves: fc.constant(true as const),
       at: aTime,
@@ -262,6 +262,13 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
       'BanLifted' as const,
     ),
     resident: aServer,
+    by: fc.string(),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('CommandRefused' as const),
+    command: fc.string(),
+    because: fc.string(),
     by: fc.string(),
     at: aTime,
   }),

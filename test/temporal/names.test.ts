@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
-import { resyncWorkflowId } from '../../src/temporal/names.ts';
+import { resyncWorkflowId, waitersBand } from '../../src/temporal/names.ts';
 
 test('the workflow of a room has an id of one line, and no two rooms share one', () => {
   const rooms = [
@@ -16,4 +16,8 @@ test('the workflow of a room has an id of one line, and no two rooms share one',
   expect(new Set(names).size).toBe(rooms.length);
   for (const name of names) expect(name).toMatch(/^[^\p{Cc}]+$/u);
   expect(names[0]).toBe('resync !a:x.org');
+});
+
+test('how many wait is told in bands', () => {
+  expect([0, 1, 9, 10, 99, 100, 5_000].map(waitersBand)).toEqual(['0', '1+', '1+', '10+', '10+', '100+', '100+']);
 });

@@ -10,6 +10,8 @@ import { silent } from '../federation/tls-server.ts';
 const BUNDLE = fileURLToPath(new URL('../../dist/workflow-bundle.js', import.meta.url));
 const HISTORIES = new URL('../histories/', import.meta.url);
 const NAMES = [
+  'cancelled-and-resumed',
+  'cancelled',
   'carries-corrections-on',
   'everybody-left',
   'failed-waited-rung',
@@ -17,6 +19,8 @@ const NAMES = [
   'gap-in-a-whole-room',
   'given-up-and-left',
   'parked-and-resumed',
+  'pinned-and-retried',
+  'rung-when-cancelled',
   'seeks-what-is-missing',
   'state-at-the-join',
   'straight-through',
@@ -74,6 +78,11 @@ test('recorded runs took the paths that they are named for, and carry traces', a
   expect(await types('parked-and-resumed')).not.toContain('EVENT_TYPE_TIMER_STARTED');
   expect(await named('parked-and-resumed', 'resumeResync')).toBe(true);
   expect(await named('waited-and-resumed', 'resumeResync')).toBe(true);
+  expect(await types('cancelled')).toContain('EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED');
+  expect(await types('rung-when-cancelled')).toContain('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED');
+  for (const name of ['cancelled', 'cancelled-and-resumed', 'pinned-and-retried']) {
+    expect(await named(name, 'commandRoom')).toBe(true);
+  }
   for (const name of NAMES) {
     const text = await readFile(new URL(`${name}.json`, HISTORIES), 'utf8');
     // The header in which the interceptors hand a trace on.

@@ -15,7 +15,7 @@ import { silent } from '../federation/tls-server.ts';
 /** As `npm run build` compiled them; a copy beside them finds what they import. */
 const WORKFLOWS = fileURLToPath(new URL('../../dist/workflows/', import.meta.url));
 const HISTORY = new URL('../histories/straight-through.json', import.meta.url);
-const BEGIN = `let resync = await load('Read the journal');`;
+const BEGIN = `let resync = await load(roomId, 'Read the journal');`;
 
 beforeAll(() => installTemporalRuntime(silent));
 

@@ -1,191 +1,31 @@
-/**
- * `resyncRoom` on a real Temporal server, with the real activities over a real database and a small resident. With
- * RECORD_HISTORIES=1 (scripts/record-histories.ts) runs that tests below have looked at become test/histories.
- */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { hostname, tmpdir } from 'node:os';
+/** `resyncRoom` on a real Temporal server, with the real activities over a real database and a small resident. */
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { type WorkflowHandle } from '@temporalio/client';
-import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
-import { createActivities } from '../../activities/index.ts';
+import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import { type CertificateFiles, ensureCertificateFiles } from '../../src/launch/certificates.ts';
 import { launchTemporal } from '../../src/launch/temporal.ts';
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type ResyncPolicy, defaultParkPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
-import * as rooms from '../../src/rooms/join/join.ts';
 import { changeMembership } from '../../src/rooms/send/change-membership.ts';
-import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
-import { type TemporalClient, connectTemporal } from '../../src/temporal/client.ts';
-import { type Activities, type ControlEvents } from '../../src/temporal/contract.ts';
-import { SCHEDULED, SEARCH_ATTRIBUTES, SEARCH_ATTRIBUTE_TYPES, resyncWorkflowId } from '../../src/temporal/names.ts';
+import { type ControlEvents } from '../../src/temporal/contract.ts';
+import { SEARCH_ATTRIBUTE_TYPES } from '../../src/temporal/names.ts';
 import { append } from '../../src/store/journal/journal.ts';
 import { lockRoom, readRoom } from '../../src/store/journal/rooms.ts';
 import { withTransaction } from '../../src/store/open-store.ts';
-import { installTemporalRuntime } from '../../src/temporal/runtime.ts';
-import { type RunningWorker, startWorker } from '../../src/temporal/worker.ts';
-import { silent } from '../federation/tls-server.ts';
 import { eventually } from '../support/processes.ts';
-import { type TestRejoinder, startTestRejoinder } from '../support/rejoinder.ts';
-import { type TestTemporal, connectTestTemporal } from '../support/temporal.ts';
-import { type Resident, startResident } from './resident.ts';
-
-const BUNDLE = fileURLToPath(new URL('../../dist/workflow-bundle.js', import.meta.url));
-const HISTORIES = fileURLToPath(new URL('../histories/', import.meta.url));
-const MEMBERS = 12;
-const SWEEP_AFTER_MS = 60_000;
-const signal = new AbortController().signal;
-
-let folder: string;
-let certificates: CertificateFiles;
-let telemetry: Telemetry;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'rejoinder-workflow-test-'));
-  certificates = await ensureCertificateFiles(folder, [], systemClock);
-  installTemporalRuntime(silent);
-  telemetry = startTelemetry({ otlpEndpoint: null, role: 'test', logger: silent });
-});
-afterAll(async () => {
-  await telemetry.shutdown();
-  await rm(folder, { recursive: true, force: true });
-});
-
-interface Running extends TestRejoinder {
-  readonly resident: Resident;
-  readonly temporal: TemporalClient;
-  readonly run: WorkflowHandle;
-  /** Ends the worker and starts one with the workflows of today. */
-  readonly replaceWorker: () => Promise<void>;
-  /** One pass of the sweep, by a workflow of its own. */
-  readonly sweep: () => Promise<unknown>;
-  /** Joins the resident's room, or one of another's, which rings the workflow. */
-  readonly joinRoom: (roomId?: RoomId, via?: Resident) => Promise<void>;
-  /** A further server, and the runs of its rooms. */
-  readonly startAnother: (rooms: number) => Promise<{ readonly other: Resident; readonly runs: WorkflowHandle[] }>;
-}
-
-interface StartOptions {
-  readonly policy?: ResyncPolicy;
-  /** The workflows' code; today's when absent. */
-  readonly bundle?: string;
-  /** Another Temporal server than the one of the run. */
-  readonly server?: Pick<TestTemporal, 'address' | 'namespace'>;
-  /** In place of the real ones. */
-  readonly activities?: (real: Activities) => Partial<Activities>;
-}
-
-/** A worker, a resident, and the client that rings, under a prefix of their own. */
-async function start({
-  policy = defaultResyncPolicy,
-  bundle = BUNDLE,
-  activities,
-  server,
-}: StartOptions = {}): Promise<Running> {
-  const resident = await startResident(certificates, MEMBERS);
-  const rejoinder = await startTestRejoinder({ certificates });
-  const names = await connectTestTemporal();
-  const { taskQueue, workflowIdPrefix: idPrefix } = names;
-  const { address, namespace } = server ?? names;
-  await names.close();
-  const target = { address, namespace, taskQueue, idPrefix };
-  const temporal = await connectTemporal(target, telemetry.tracer);
-  const context = { ...rejoinder.context, policy, ring: (room: RoomId) => temporal.ring(room) };
-  const real = createActivities({
-    rooms: context,
-    sweepAfterMs: SWEEP_AFTER_MS,
-    endWedged: (room) => temporal.endWedged(room),
-  });
-  const work = (workflowBundlePath: string): Promise<RunningWorker> =>
-    startWorker({
-      target,
-      workflowBundlePath,
-      cachedWorkflows: 100,
-      activities: { ...real, ...activities?.(real) },
-      telemetry,
-    });
-  let worker = await work(bundle);
-  const { roomId } = resident;
-  const run = temporal.client.workflow.getHandle(resyncWorkflowId(roomId, idPrefix));
-  const others: (() => Promise<void>)[] = [];
-  onTestFinished(async () => {
-    for (const end of others) await end();
-    // A test that failed leaves a workflow that waits.
-    await run.terminate('the test is over').catch(() => undefined);
-    await worker.shutdown();
-    await temporal.close();
-    await resident.stop();
-  });
-  return {
-    ...rejoinder,
-    context,
-    resident,
-    temporal,
-    run,
-    replaceWorker: async () => {
-      await worker.shutdown();
-      worker = await work(BUNDLE);
-    },
-    sweep: () => {
-      const { id, workflowType } = SCHEDULED.sweep;
-      const args = [{ budgetMs: 10_000 }];
-      return temporal.client.workflow.execute(workflowType, { workflowId: `${idPrefix}${id}`, taskQueue, args });
-    },
-    joinRoom: async (room = roomId, via = resident) => {
-      const userId = `@me:${context.serverName}` as UserId;
-      await rooms.joinRoom(context, { room, userId, via: [via.serverName], signal });
-    },
-    startAnother: async (count) => {
-      const other = await startResident(certificates, MEMBERS, { rooms: count });
-      const runs = other.roomIds.map((room) => temporal.client.workflow.getHandle(resyncWorkflowId(room, idPrefix)));
-      others.push(async () => {
-        for (const each of runs) await each.terminate('the test is over').catch(() => undefined);
-        await other.stop();
-      });
-      return { other, runs };
-    },
-  };
-}
-
-async function attributesOf(run: WorkflowHandle): Promise<Record<keyof typeof SEARCH_ATTRIBUTES, unknown>> {
-  const written = (await run.describe()).typedSearchAttributes.getAll();
-  const value = (name: string): unknown => written.find(({ key }) => key.name === name)?.value;
-  const { room, phase, resident, gaps } = SEARCH_ATTRIBUTES;
-  return { room: value(room), phase: value(phase), resident: value(resident), gaps: value(gaps) };
-}
-
-/** What was scheduled, in order. */
-async function activitiesOf(run: WorkflowHandle): Promise<string[]> {
-  const { events } = await run.fetchHistory();
-  return (events ?? []).flatMap((event) => event.activityTaskScheduledEventAttributes?.activityType?.name ?? []);
-}
-
-async function untilItWaits(run: WorkflowHandle): Promise<void> {
-  await eventually('it waits', async () => {
-    const { events } = await run.fetchHistory();
-    return (events ?? []).some((event) => event.timerStartedEventAttributes) ? true : undefined;
-  });
-}
-
-/** Identities are made of process id and host name; a recorded history is nobody's in particular. */
-async function record(name: string, run: WorkflowHandle): Promise<void> {
-  if (process.env['RECORD_HISTORIES'] === undefined) return;
-  const text = historyToJSON(await run.fetchHistory());
-  await writeFile(
-    join(HISTORIES, `${name}.json`),
-    `${text.replaceAll(`${process.pid}@${hostname()}`, '1@localhost')}\n`,
-  );
-}
-
-const whole = (roomId: RoomId) => ({
-  roomId,
-  epoch: 1,
-  phase: 'complete',
-  members: MEMBERS + 1,
-  walked: 1,
-  corrected: 0,
-});
+import {
+  BUNDLE,
+  MEMBERS,
+  type Running,
+  activitiesOf,
+  attributesOf,
+  folder,
+  record,
+  start,
+  untilItWaits,
+  whole,
+  withoutLooks,
+} from './running.ts';
 
 test('a run goes straight from the fetch over the walk to its close, and says so for good', async () => {
   const { joinRoom, run, resident } = await start();
@@ -196,6 +36,10 @@ test('a run goes straight from the fetch over the walk to its close, and says so
     phase: 'complete',
     resident: resident.serverName,
     gaps: 0,
+    failure: undefined,
+    members: MEMBERS + 1,
+    joinedAt: expect.any(Date) as Date,
+    waiters: '0',
   });
   const activities = await activitiesOf(run);
   // The ring that starts a run may be heard before or after the first look at the journal.
@@ -345,9 +189,6 @@ async function openGap(
   });
 }
 
-const withoutLooks = async (run: WorkflowHandle): Promise<string[]> =>
-  (await activitiesOf(run)).filter((name) => name !== 'loadResync');
-
 test('a whole room is run again for a gap, says so while it is open, and closes with it', async () => {
   const running = await start({ policy: { firstRetryMs: 3_000, longestRetryMs: 3_000 } });
   const { joinRoom, run, resident, temporal } = running;
@@ -487,10 +328,9 @@ test('a parked run stays open without a timer until somebody resumes it, and say
   expect((await run.describe()).status.name).toBe('RUNNING');
 
   resident.forbids = false;
-  // As whoever sends it from the UI may have it.
-  await run.signal('resume', { by: 'me', retry: ['now'] });
+  await run.signal('resume', { by: 'me', reason: 'they are back' });
   expect(await run.result()).toEqual(whole(resident.roomId));
-  expect(await withoutLooks(run)).toEqual(['resumeResync', 'fetchState', 'walkEvents']);
+  expect(await withoutLooks(run)).toEqual(['commandRoom', 'fetchState', 'walkEvents']);
   await record('parked-and-resumed', run);
 });
 
@@ -502,7 +342,7 @@ test('a run that is resumed while it waits for a round asks residents at once', 
   resident.isWilling = true;
   await run.signal('resume');
   expect(await run.result()).toEqual(whole(resident.roomId));
-  expect(await withoutLooks(run)).toEqual(['fetchState', 'endRound', 'resumeResync', 'fetchState', 'walkEvents']);
+  expect(await withoutLooks(run)).toEqual(['fetchState', 'endRound', 'commandRoom', 'fetchState', 'walkEvents']);
   await record('waited-and-resumed', run);
 });
 
@@ -633,7 +473,7 @@ async function makeOverdue({ context }: Running, rungAt: number | null): Promise
 
 test('a run that fails by a fault of the workflow is replaced by the sweep', async () => {
   const running = await start({
-    bundle: await bundleWith(/let heard = rings;/, `throw new TypeError('a fault of the workflow');`),
+    bundle: await bundleWith(/let heard = bell\.rings;/, `throw new TypeError('a fault of the workflow');`),
   });
   const { joinRoom, run, resident, replaceWorker, sweep } = running;
   await joinRoom();

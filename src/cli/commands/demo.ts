@@ -141,7 +141,7 @@ async function show(
     printPlaces(system, print);
     if (plan.once) return;
     print(`Look around in another terminal, with REJOINDER_CONFIG=${configFile}:`);
-    print(`  rejoinder rooms '${join.roomId}'`);
+    print(`  rejoinder rooms show '${join.roomId}'`);
     print(`  rejoinder members '${join.roomId}'`);
     print('Ctrl-C ends the demo and removes everything it made.');
     await aborted(stop);

@@ -31,7 +31,7 @@ export async function join(room: string, options: JoinOptions, output: Output): 
     output.line(`  event  ${text('event_id')}`);
     output.line(
       body['partial'] === true
-        ? `  state  partial: usable now, members follow ("rejoinder rooms '${text('room_id')}'" shows how far it is)`
+        ? `  state  partial: usable now, members follow ("rejoinder rooms show '${text('room_id')}'" shows how far it is)`
         : '  state  full',
     );
   } finally {

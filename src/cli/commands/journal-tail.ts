@@ -1,4 +1,4 @@
-/** `rejoinder journal tail`: what is decided about rooms, a line each, as it happens. */
+/** `rejoinder journal tail` and `rooms watch`: what is decided about rooms, a line each, as it happens. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { descriptionAnswer, journalEntry, understood } from '../operator-answers.ts';
 import { type ClientOptions, LostConnectionError, type OperatorClient, connectOperator } from '../operator-client.ts';
@@ -11,15 +11,17 @@ export interface JournalTailOptions extends ClientOptions {
   readonly types: string | undefined;
   readonly json: boolean;
   readonly stop: AbortSignal;
+  /** Ends it after an entry of which this is true; absent: nothing does but `stop`. */
+  readonly until?: (entry: { readonly type: string }) => boolean;
   /** Between two tries to reach the server again, milliseconds; 2 s when absent. */
   readonly retryMs?: number;
 }
 
 const RETRY_MS = 2_000;
 
-/** Prints entries until it is asked to stop. Throws `CliError` where the server is not there to begin with, or refuses. */
+/** Prints entries until it is asked to stop, or has read what it is to. Throws `CliError` where the server is not there to begin with, or refuses. */
 export async function tailJournal(options: JournalTailOptions, output: Output): Promise<void> {
-  const { from, room, types, json, stop, retryMs = RETRY_MS } = options;
+  const { from, room, types, json, stop, until, retryMs = RETRY_MS } = options;
   const client = await connectOperator(options);
   try {
     const query = new URLSearchParams({ from });
@@ -30,7 +32,9 @@ export async function tailJournal(options: JournalTailOptions, output: Output): 
       try {
         for await (const { id, data } of client.follow(`/journal?${query.toString()}`, { lastEventId, signal: stop })) {
           lastEventId = id;
-          if (data !== undefined) printEntry(data, json, output);
+          if (data === undefined) continue;
+          printEntry(data, json, output);
+          if (until?.(understood(journalEntry, JSON.parse(data))) === true) return;
         }
       } catch (error) {
         if (!(error instanceof LostConnectionError) || lastEventId === undefined) throw error;

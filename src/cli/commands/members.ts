@@ -38,7 +38,7 @@ export async function members(room: string, options: MembersOptions, output: Out
     const isDegraded = body['degraded'] === true;
     output.note(
       isDegraded
-        ? `${found.length} members; the room is degraded, its state lacks events: rejoinder rooms ROOM names them`
+        ? `${found.length} members; the room is degraded, its state lacks events: rejoinder rooms show ROOM names them`
         : `${found.length} members`,
     );
   } finally {
@@ -67,7 +67,7 @@ async function untilWhole(
     const reason = printable(String(answer.body['error']));
     if (leftMs <= askMs) {
       throw new CliError(`the room is not whole after ${humanDuration(waitMs)}: ${reason}`, {
-        hint: 'Wait longer with --wait, or see what holds it up: rejoinder rooms ROOM',
+        hint: 'Wait longer with --wait, or see what holds it up: rejoinder rooms show ROOM',
       });
     }
     if (reason !== said) output.note(`waiting: ${reason}`);

@@ -13,6 +13,7 @@ import { type JoinRoom } from '../../metrics/joins.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { commandRoom } from '../../rooms/operate/command-room.ts';
+import { retryRoomsOf } from '../../rooms/operate/retry-rooms.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
@@ -119,12 +120,14 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   });
   const operator = createOperatorServer({
     serverName: config.serverName,
+    version,
     token: await loadOperatorToken(config),
     membersWaitMaxMs: config.operator.membersWaitMaxMs,
     ports: {
       ...operatorReads(rooms),
       joinRoom: metrics.countJoins(join),
       commandRoom: (roomId, command, by) => commandRoom(rooms, roomId, command, by),
+      retryRooms: (resident, from, by) => retryRoomsOf(rooms, resident, from, by),
       journal: metrics.countJournalReaders(journalReads(rooms)),
       users: accounts,
     },

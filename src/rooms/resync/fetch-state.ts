@@ -8,7 +8,7 @@ import { reasonFor } from '../../resync/choice.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { outcomeOf } from '../../resync/outcomes.ts';
 import { BEGINS_MAX, policyFor } from '../../resync/policy.ts';
-import { type Attempt, type ResyncState } from '../../resync/state.ts';
+import { type Attempt, type ResyncState, isAttemptWanted } from '../../resync/state.ts';
 import { readAnchorsToFetch } from '../../store/events/anchors.ts';
 import { type LackedEvent, forgetMissingSoFar } from '../../store/events/missing-events.ts';
 import { append } from '../../store/journal/journal.ts';
@@ -177,7 +177,7 @@ async function begin(
     if (stay === undefined) return null;
     const { room, resync } = stay;
     if (resync.attempt?.attemptNo !== fetch.attemptNo) {
-      if (resync.attempts >= fetch.attemptNo || resync.attempt !== null) return null;
+      if (!isAttemptWanted(resync, fetch)) return null;
       const { attemptNo, resident, atEventId, atJoin } = fetch;
       const started = { attemptNo, resident, atEventId, ...(atJoin === true ? { atJoin } : {}) };
       const because = reasonFor(resync, resident);

@@ -1,6 +1,5 @@
-/** What becomes of a room for whose state nobody is asked any more: it is resumed, or our users leave it. */
+/** What becomes of a room for whose state nobody is asked any more, where our users are to leave it. */
 import { oneLine } from '../../federation/error.ts';
-import { isPaused } from '../../resync/state.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readLocalMembers, readResync } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
@@ -11,18 +10,6 @@ import { type Stay } from './ask-gap-residents.ts';
 
 /** What other users of the room see beside the leave. */
 const LEAVE_REASON = 'The state of the room could not be had';
-
-/** Journals that residents are to be asked now. Does nothing in a room that neither waits for a round nor is parked. */
-export async function resumeResync(
-  { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
-  { roomId, epoch }: Stay,
-): Promise<void> {
-  await withTransaction(store, async (tx) => {
-    const stay = await lockResync(tx, roomId, epoch);
-    if (stay === undefined || !isPaused(stay.resync)) return;
-    await append(tx, stay.room, [{ type: 'ResyncResumed', at: clock.now() }]);
-  });
-}
 
 /**
  * Has every user of ours leave a room that was given up, as if he did so himself: with the last of them the stay has its last round. What

@@ -1,9 +1,9 @@
 /** Work that asks residents about a room, and is of no use any more when everybody has left it, or another stay has begun. */
 import { type RoomId } from '../../matrix/identifiers.ts';
-import { type ResyncState } from '../../resync/state.ts';
+import { type Attempt, isAttemptWanted } from '../../resync/state.ts';
 import { type ResyncRow, readResync } from '../../store/journal/rooms.ts';
 import { type RoomsContext } from '../context.ts';
-import { WANTED_EVERY_MS } from '../read/wanted-rooms.ts';
+import { WANTED_MS } from '../read/wanted-rooms.ts';
 
 /** How late it is noticed: well before a last round is over. */
 const LOOK_MS = 10_000;
@@ -13,12 +13,9 @@ export interface StayingFor {
   readonly epoch: number;
   /** Ends when the last round ends, or when it begins. */
   readonly until: 'last-round-ends' | 'last-round-begins';
-  /** And when this attempt is over, as when its server was banned; absent: it is none. */
-  readonly attemptNo?: number;
+  /** And when this attempt is wanted no more; absent: it is none. */
+  readonly attempt?: Pick<Attempt, 'attemptNo' | 'resident'>;
 }
-
-/** How long a room counts as wanted after somebody was last said to wait for it. */
-const WANTED_MS = 2 * WANTED_EVERY_MS;
 
 /**
  * Runs `work`, whose signal is aborted when our time in the room is over. What `work` makes of that is its own. `isWanted`: whether
@@ -26,18 +23,17 @@ const WANTED_MS = 2 * WANTED_EVERY_MS;
  */
 export async function whileStaying<Result>(
   { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
-  { roomId, epoch, until, attemptNo }: StayingFor,
+  { roomId, epoch, until, attempt }: StayingFor,
   work: (over: AbortSignal, isWanted: () => boolean) => Promise<Result>,
 ): Promise<Result> {
   const over = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   let isDone = false;
   let wantedAt = Number.NEGATIVE_INFINITY;
-  const isOver = ({ attempts, attempt }: ResyncState): boolean =>
-    attemptNo !== undefined && attempts >= attemptNo && attempt?.attemptNo !== attemptNo;
   const leftMs = ({ epoch: now, state }: ResyncRow): number => {
     const { phase, closesAt } = state;
-    if (now !== epoch || phase === 'ended' || isOver(state)) return 0;
+    if (now !== epoch || phase === 'ended') return 0;
+    if (attempt !== undefined && !isAttemptWanted(state, attempt)) return 0;
     if (closesAt === null) return Number.POSITIVE_INFINITY;
     return until === 'last-round-begins' ? 0 : closesAt - clock.now();
   };

@@ -58,6 +58,7 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'ResidentBanned':
     case 'BanLifted':
     case 'RoomPolicySet':
+    case 'CommandRefused':
     case 'MissingSought':
     case 'EventsCorrected':
     case 'StateFetchStarted':

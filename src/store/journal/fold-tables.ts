@@ -58,6 +58,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
       state: { differs: 'l.state::text IS DISTINCT FROM r.state::text' },
       rung_at: noFold('when the sweep rang'),
       wanted_at: noFold('when somebody waited for it'),
+      waiters: noFold('and how many did'),
     },
   },
   {

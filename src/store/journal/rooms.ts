@@ -51,6 +51,8 @@ export interface ResyncRow {
   readonly stateVersion: number;
   /** When somebody waited for the room last; `null`: nobody did. */
   readonly wantedAt: number | null;
+  /** How many did then, at the process that said so. */
+  readonly waiters: number;
 }
 
 /** Of room `$1`. */
@@ -166,7 +168,9 @@ export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> 
     `SELECT phase, count(*) AS rooms FROM resyncs
       WHERE next_wake_at IS NOT NULL AND phase NOT IN ('complete', 'ended', 'parked') GROUP BY phase
       UNION ALL
-     SELECT 'parked', count(*) FROM resyncs JOIN rooms USING (room_id, epoch) WHERE phase = 'parked'`,
+     SELECT 'parked', count(*) FROM resyncs JOIN rooms USING (room_id, epoch) WHERE phase = 'parked'
+      UNION ALL
+     SELECT 'cancelled', count(*) FROM resyncs JOIN rooms USING (room_id, epoch) WHERE phase = 'cancelled' HAVING count(*) > 0`,
   );
   return new Map(rows.map(({ phase, rooms }) => [phase, rooms]));
 }
@@ -174,7 +178,8 @@ export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> 
 /** What the journal says of the resync of the room's current epoch; `undefined` when there is no such room. */
 export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | undefined> {
   const [row] = await sql.query<Omit<ResyncRow, 'state'> & { state: ResyncState | null }>(
-    `SELECT r.epoch, r.resync_seq AS seq, r.state_version AS "stateVersion", s.state, s.wanted_at AS "wantedAt"
+    `SELECT r.epoch, r.resync_seq AS seq, r.state_version AS "stateVersion", s.state, s.wanted_at AS "wantedAt",
+            coalesce(s.waiters, 0) AS waiters
        FROM rooms r LEFT JOIN resyncs s ON s.room_id = r.room_id AND s.epoch = r.epoch
       WHERE r.room_id = $1`,
     [roomId],
@@ -182,11 +187,11 @@ export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | 
   return row && { ...row, state: asResyncState(row.state) };
 }
 
-/** Notes that somebody waits for the room, at `now`, milliseconds. */
-export async function markWanted(sql: Sql, roomId: RoomId, now: number): Promise<void> {
+/** Notes that so many wait for the room, at `now`, milliseconds. */
+export async function markWanted(sql: Sql, roomId: RoomId, now: number, waiters: number): Promise<void> {
   await sql.query(
-    `UPDATE resyncs s SET wanted_at = $2 FROM rooms r WHERE r.room_id = $1 AND s.room_id = r.room_id AND s.epoch = r.epoch`,
-    [roomId, now],
+    `UPDATE resyncs s SET wanted_at = $2, waiters = $3 FROM rooms r WHERE r.room_id = $1 AND s.room_id = r.room_id AND s.epoch = r.epoch`,
+    [roomId, now, waiters],
   );
 }
 
@@ -301,6 +306,17 @@ export async function busyRooms(sql: Sql, limit: number): Promise<RoomId[]> {
   return rows.map(({ roomId }) => roomId);
 }
 
+/** Likewise, in the order of their ids, those after `from`. */
+export function waitingPage(sql: Sql, server: ServerName, from: string, limit: number): Promise<WaitingRoom[]> {
+  return sql.query(
+    `SELECT room_id AS "roomId", epoch
+       FROM room_servers JOIN rooms USING (room_id) JOIN resyncs USING (room_id, epoch)
+      WHERE server_name = $1 AND phase IN ('waiting', 'parked') AND room_id > $2
+      ORDER BY room_id LIMIT $3`,
+    [server, from, limit],
+  );
+}
+
 export interface OverdueQuery {
   /** Milliseconds since the Unix epoch, as all times. */
   readonly now: number;
@@ -337,7 +353,7 @@ export async function overdueResyncs(sql: Sql, query: OverdueQuery): Promise<Ove
      ), overdue AS MATERIALIZED (
        SELECT r.room_id, r.epoch, r.rung_at, due.due_at
          FROM due JOIN resyncs r USING (room_id, epoch)
-        WHERE coalesce(r.rung_at, 0) <= $1::bigint - $2::bigint AND r.phase <> 'ended'
+        WHERE coalesce(r.rung_at, 0) <= $1::bigint - $2::bigint AND r.phase NOT IN ('ended', 'cancelled')
         ORDER BY coalesce(r.rung_at, 0), due.due_at LIMIT $3 FOR NO KEY UPDATE OF r SKIP LOCKED
      ), rung AS (
        UPDATE resyncs r SET rung_at = $1::bigint FROM overdue o WHERE r.room_id = o.room_id AND r.epoch = o.epoch

@@ -51,6 +51,7 @@ export const resyncs = pgTable(
     /** Of the newest control event that is folded in. */
     seq: int8().notNull(),
     state: json().$type<ResyncState>().notNull(),
+    /** `cancelled`: parked by an operator. */
     phase: text().notNull(),
     /** When somebody must act at the latest; null: nothing to do, or the epoch is over. */
     nextWakeAt: int8(),
@@ -58,6 +59,8 @@ export const resyncs = pgTable(
     rungAt: int8(),
     /** When somebody waited for the room last (src/rooms/read/wanted-rooms.ts); no fold. */
     wantedAt: int8(),
+    /** How many did then, at the process that said so; no fold. */
+    waiters: integer(),
   },
   (table) => [
     primaryKey({ columns: [table.roomId, table.epoch] }),
@@ -67,6 +70,9 @@ export const resyncs = pgTable(
     index('resyncs_parked')
       .on(table.roomId)
       .where(sql`phase = 'parked'`),
+    index('resyncs_cancelled')
+      .on(table.roomId)
+      .where(sql`phase = 'cancelled'`),
   ],
 );
 

@@ -4,13 +4,17 @@ import { type EventId, type RoomId, type ServerName } from '../../../src/matrix/
 import { type RoomCommand } from '../../../src/resync/commands.ts';
 import { type ResyncEvent } from '../../../src/resync/events.ts';
 import { commandRoom } from '../../../src/rooms/operate/command-room.ts';
+import { obey } from '../../../src/rooms/operate/obey.ts';
+import { retryRoomsOf } from '../../../src/rooms/operate/retry-rooms.ts';
 import { operatorReads } from '../../../src/rooms/read/for-operators.ts';
 import { whomToAsk } from '../../../src/rooms/receive/whom-to-ask.ts';
 import { viewHealth } from '../../../src/rooms/resync/destination-health.ts';
+import { fetchState } from '../../../src/rooms/resync/fetch-state.ts';
 import { chooseGapResidents } from '../../../src/rooms/resync/gap-residents.ts';
+import { wakeWaitingFor } from '../../../src/rooms/resync/wake-waiting.ts';
 import { changeMembership } from '../../../src/rooms/send/change-membership.ts';
 import { readResyncEvents } from '../../../src/store/journal/journal.ts';
-import { readRoom } from '../../../src/store/journal/rooms.ts';
+import { countPartialRooms, overdueResyncs, readRoom } from '../../../src/store/journal/rooms.ts';
 import {
   A,
   B,
@@ -146,4 +150,103 @@ test('a room that is not ours is commanded nothing', async () => {
     { by: 'me' },
   );
   await expect(command).rejects.toMatchObject({ kind: 'unknown-room' });
+});
+
+describe('a room that an operator has cancelled', () => {
+  test('is neither rung by the sweep nor woken by its servers, is counted, and whoever waits for it is told why', async () => {
+    const { here, script, roomId, command } = await joined();
+    const honest = script.stateIds;
+    script.stateIds = (server) => refuse(server, 'unreachable');
+    await here.resync();
+    await command({ type: 'cancel' }, 'enough');
+    const now = here.context.clock.now() + 365 * 86_400_000;
+    expect(await overdueResyncs(here.store, { now, overdueMs: 0, limit: 9 })).toEqual([]);
+    expect(await wakeWaitingFor(here.context, A, new AbortController().signal)).toBe(0);
+    expect((await countPartialRooms(here.store)).get('cancelled')).toBe(1);
+    await expect(
+      operatorReads(here.context).members(roomId, {
+        ...{ waitMs: 60_000, membership: null },
+        signal: new AbortController().signal,
+      }),
+    ).rejects.toMatchObject({
+      kind: 'parked',
+      message: expect.stringContaining('cancelled by the test: enough') as string,
+    });
+    script.stateIds = honest;
+    expect((await here.resync()).phase).toBe('parked');
+    await command({ type: 'resume' });
+    // Servers that are out of reach are left alone for a while, whoever asks.
+    here.wait(60_000);
+    expect((await here.resync()).phase).toBe('complete');
+  });
+
+  test('is not begun to be asked for by a request that was waiting for its turn', async () => {
+    const { small, here, roomId, command } = await joined();
+    await command({ type: 'cancel' });
+    const progress = { signal: new AbortController().signal, heartbeat: () => undefined };
+    const attempt = { attemptNo: 1, resident: A, atEventId: small.message };
+    await fetchState(here.context, { roomId, epoch: 1, ...attempt }, progress);
+    await command({ type: 'resume' });
+    await command({ type: 'ban-resident', resident: A });
+    await fetchState(here.context, { roomId, epoch: 1, ...attempt }, progress);
+    expect(await typesOf(here, roomId)).not.toContain('StateFetchStarted');
+    expect(statesAskedOf(here)).toEqual([]);
+  });
+
+  test('is taken up by a further join of ours', async () => {
+    const { here, command } = await joined();
+    await command({ type: 'cancel' });
+    await here.join('@second:us.test' as never);
+    expect((await here.resync()).phase).toBe('complete');
+  });
+
+  test('is left at once when the last of us leaves, asking nobody', async () => {
+    const { here, roomId, command } = await joined();
+    await command({ type: 'cancel' });
+    await changeMembership(here.context, { roomId, sender: ME, act: 'leave', userId: ME });
+    const now = here.context.clock.now() + 1;
+    expect(await overdueResyncs(here.store, { now, overdueMs: 0, limit: 9 })).toHaveLength(1);
+    expect((await here.resync()).phase).toBe('ended');
+    expect(statesAskedOf(here)).toEqual([]);
+  });
+});
+
+test('all rooms that wait for a server are retried, those that were cancelled or are at it left alone', async () => {
+  const { here, script, roomId, command } = await joined();
+  script.stateIds = (server) => refuse(server, 'unreachable');
+  const retry = () => retryRoomsOf(here.context, A, '', { by: 'me' });
+  expect(await retry()).toEqual({ retried: [], next: null });
+  await here.resync();
+  expect(await retryRoomsOf(here.context, ELSEWHERE, '', { by: 'me' })).toEqual({ retried: [], next: null });
+  expect(await retry()).toEqual({ retried: [roomId], next: null });
+  expect((await here.state()).phase).toBe('fetching');
+  await here.resync();
+  await command({ type: 'cancel' });
+  expect(await retry()).toEqual({ retried: [], next: null });
+});
+
+test('what comes from Temporal by hand is followed or told why not, and a refused signal is journalled', async () => {
+  const { here, roomId } = await joined();
+  const from = (name: string, body: unknown, isSignal = true) => obey(here.context, { roomId, name, body, isSignal });
+  expect(await from('ban-resident', { resident: C })).toEqual({
+    changed: true,
+    explanation: `${C} is banned: it is asked nothing about the room (by somebody at Temporal)`,
+  });
+  expect(await from('ban-resident', { resident: C, by: 'me' })).toMatchObject({ changed: false });
+  const before = (await typesOf(here, roomId)).length;
+  expect(await from('pin-resident', { resident: ELSEWHERE }, false)).toMatchObject({
+    refused: expect.stringContaining('not known to be in the room') as string,
+  });
+  expect(await typesOf(here, roomId)).toHaveLength(before);
+  for (const body of [undefined, null, 7, 'text', [], { resident: '\u0000' }, { resident: A, extra: 1 }]) {
+    expect(await from('pin-resident', body)).toHaveProperty('refused');
+  }
+  expect(await from('constructor', {})).toEqual({ refused: 'there is no such command' });
+  expect(
+    await obey(here.context, { roomId: '!none:a.test' as RoomId, name: 'retry', body: {}, isSignal: true }),
+  ).toEqual({
+    refused: '!none:a.test is not a room of this server',
+  });
+  const refusals = (await typesOf(here, roomId)).filter((type) => type === 'CommandRefused');
+  expect(refusals).toHaveLength(8);
 });

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { systemClock } from '../../../src/clock.ts';
 import { fullStateWaits } from '../../../src/rooms/read/full-state.ts';
+import { waitersOf } from '../../../src/rooms/read/wanted-rooms.ts';
 import { whileStaying } from '../../../src/rooms/resync/while-staying.ts';
 import { readResync } from '../../../src/store/journal/rooms.ts';
 import { createNotifier } from '../../../src/store/notify.ts';
@@ -23,6 +24,9 @@ test('whoever waits for a room makes its state wanted, in every process that fet
   });
   wait.catch(() => undefined);
   await eventually('it is said', async () => (await readResync(store, room.roomId))?.wantedAt ?? undefined);
+  const now = systemClock.now();
+  const waitersOfIt = async (at: number): Promise<number> => waitersOf(await readResync(store, room.roomId), at);
+  expect([await waitersOfIt(now), await waitersOfIt(now + 3_600_000)]).toEqual([1, 0]);
   const isWanted = ({ roomId }: PartialRoom): Promise<boolean> =>
     whileStaying(room.context, { roomId, epoch: 1, until: 'last-round-ends' }, (_over, isUrgent) =>
       Promise.resolve(isUrgent()),

@@ -2,7 +2,7 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { defaultParkPolicy } from '../../../src/resync/policy.ts';
 import { fullStateWaits } from '../../../src/rooms/read/full-state.ts';
-import { resumeResync } from '../../../src/rooms/resync/parked.ts';
+import { commandRoom } from '../../../src/rooms/operate/command-room.ts';
 import { countPartialRooms, overdueResyncs } from '../../../src/store/journal/rooms.ts';
 import { createNotifier } from '../../../src/store/notify.ts';
 import {
@@ -76,10 +76,11 @@ describe('a room whose residents all refuse for days', () => {
     await letPass(here, 3);
     script.stateIds = honest;
     const { roomId } = small.room;
-    await resumeResync(here.context, { roomId, epoch: 1 });
+    await commandRoom(here.context, roomId, { type: 'resume' }, { by: 'me' });
     expect(await here.resync()).toMatchObject({ phase: 'complete', parked: null });
     // A room that is whole needs no resident.
-    await resumeResync(here.context, { roomId, epoch: 1 });
+    const again = commandRoom(here.context, roomId, { type: 'resume' }, { by: 'me' });
+    await expect(again).rejects.toMatchObject({ kind: 'inapplicable' });
     expect((await here.state()).phase).toBe('complete');
   });
 
@@ -113,6 +114,6 @@ test('a room whose state is larger than we take is parked at once, with the figu
     phase: 'parked',
     parked: { because: 'too-large', reason: expect.stringContaining('too-large, says the script') as string },
   });
-  await resumeResync(here.context, { roomId: small.room.roomId, epoch: 1 });
+  await commandRoom(here.context, small.room.roomId, { type: 'retry' }, { by: 'me' });
   expect((await here.resync()).phase).toBe('parked');
 });
