@@ -11,7 +11,7 @@ const STATE_ENDPOINT = 'GET /_matrix/federation/v1/state';
 /** One batch of 256 KiB and half of the second; 30 memberships of 20 KB are over 600 KB. */
 const HELD_AFTER_BYTES = 400_000;
 const MEMBERS = 30;
-/** Until a killed worker is missed, half a minute passes. */
+/** A killed worker is missed after ten seconds, and processes start on a machine with other work. */
 const TIMEOUT_MS = 150_000;
 
 describe.skipIf(missing !== undefined)('when a process is killed', () => {

@@ -22,7 +22,7 @@ const BINARY = fileURLToPath(new URL('../../bin/rejoinder.js', import.meta.url))
 const TASK_QUEUE = 'rejoinder';
 const START_TIMEOUT_MS = 60_000;
 const POLL_MS = 50;
-/** The longest any test waits for anything: a killed worker is missed after a heartbeat timeout of 30 s. */
+/** The longest any test waits for anything: a killed worker is missed after a heartbeat timeout, on a machine with other work. */
 const EVENTUALLY_MS = 100_000;
 
 export interface ProcessesOptions {
