@@ -27,7 +27,7 @@ export interface Given {
   readonly reached: ReadonlySet<EventId>;
   /** Events of the batch that are rejected for want of an auth event, which was looked for as long as that is done. */
   readonly unproven: ReadonlyMap<EventId, Refusal<AuthRule>>;
-  /** Of events of the batch that were missed, and whose senders chose their ids: what builds on them already. */
+  /** Of events of the batch whose senders chose their ids: what builds on them already. */
   readonly below: ReadonlyMap<EventId, ReadonlySet<EventId>>;
   /** Where senders choose ids, what waits for a turn, or for others, before the events of the batch: its prev events, by event. */
   readonly waiting: ReadonlyMap<EventId, readonly EventId[]>;
@@ -53,21 +53,17 @@ export async function readGiven(
 
   const cited = events.flatMap((event) => [event.eventId, ...event.prevEvents, ...authEventIdsOf(event, rules)]);
   const parents = await readParents(sql, roomId, [...new Set([...cited, ...extremities])]);
-  const missed = rules.eventIdFormat === 'given' ? [...wanted].filter((id) => parents.get(id)?.isAnchor === true) : [];
+  const awaited = rows.flatMap(({ eventId, isCited }) => (isCited && wanted.has(eventId) ? [eventId] : []));
   const lacking = events.flatMap(({ prevEvents }) => prevEvents.filter((id) => !parents.has(id) && !wanted.has(id)));
   return {
     events,
     parents,
-    below: await readBelow(sql, roomId, missed),
+    below: await readBelow(sql, roomId, rules.eventIdFormat === 'given' ? awaited : []),
     waiting: rules.eventIdFormat === 'given' ? await readWaitingBefore(sql, roomId, lacking) : new Map(),
     authEvents: new Map(judged.map(({ eventId }) => [eventId, pdus.get(eventId) as Pdu])),
     rejected: new Set(judged.filter(({ verdict }) => verdict === 'rejected').map(({ eventId }) => eventId)),
     authDepths: new Map(judged.map(({ eventId, authDepth }) => [eventId, authDepth])),
-    reached: await readReached(
-      sql,
-      roomId,
-      rows.flatMap(({ eventId, isCited }) => (isCited && wanted.has(eventId) ? [eventId] : [])),
-    ),
+    reached: await readReached(sql, roomId, awaited),
     unproven: new Map(
       rows.flatMap(({ eventId, rule, reason }) =>
         rule !== null && FOR_WANT.has(rule) && wanted.has(eventId)

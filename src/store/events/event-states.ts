@@ -115,7 +115,7 @@ export async function readReached(sql: Sql, roomId: RoomId, eventIds: readonly E
   return new Set(rows.map(({ eventId }) => eventId));
 }
 
-/** What is looked at of what builds on missed events: far more than comes before one that is asked for. */
+/** What is looked at of what builds on events that come after it: far more than comes before one that is asked for. */
 const BELOW_MAX = 20_000;
 
 /** By event, what builds on it by prev edges, directly or not, as far as anybody looks. */
