@@ -166,10 +166,18 @@ class Batch {
     if (stateKey === undefined || !isHeldBefore) return false;
     const { roomId } = this.#room;
     for (const state of await (this.#statesBeforeStays ??= readStatesBeforeStays(this.#sql, roomId))) {
-      const [entry] = await readSnapshot(this.#sql, roomId, state, { keys: [{ type, stateKey }] });
-      if (entry?.eventId === eventId) return true;
+      if (await this.#isInState({ eventId, type, stateKey }, state)) return true;
     }
     return false;
+  }
+
+  async #isInState(
+    { eventId, type, stateKey }: Pick<Pdu, 'eventId' | 'type' | 'stateKey'>,
+    state: SnapshotId,
+  ): Promise<boolean> {
+    if (stateKey === undefined) return false;
+    const [entry] = await readSnapshot(this.#sql, this.#room.roomId, state, { keys: [{ type, stateKey }] });
+    return entry?.eventId === eventId;
   }
 
   /**
@@ -195,14 +203,17 @@ class Batch {
 
   /**
    * The cycle is cut there, as the walk cuts it (src/rooms/resync/judge-again.ts): others on it build on a refused event. Where the state
-   * at it was asked for, or assumed, that stands; else what the cycle builds on leads to it, and is waited for alone.
+   * at it was asked for, or assumed, that stands, unless it has the event, which is refused; else what the cycle builds on leads to it, and
+   * is waited for alone.
    */
   async #refuseOnCycle(event: Pdu): Promise<Admission> {
     const { eventId } = event;
-    const itself = this.#given.parents.get(eventId);
+    const anchor = this.#given.parents.get(eventId);
+    const itself = anchor !== undefined && (await this.#isInState(event, anchor.stateAfter)) ? undefined : anchor;
+    const below = this.#given.below.get(eventId);
     const prevEventsOf = (id: EventId): readonly EventId[] | undefined => this.#prevEventsToCome.get(id);
     const circle = circleOf(eventId, prevEventsOf);
-    const outside = parentsOf(circle, prevEventsOf);
+    const outside = parentsOf(circle, prevEventsOf).filter((id) => below?.has(id) !== true);
     const parents =
       itself === undefined
         ? outside.flatMap((id) => this.#stateAfter(id) ?? [])

@@ -129,3 +129,21 @@ test('one that was missed, and builds on what builds on it, is refused when it c
   const whole = await readRoom(store, room.roomId);
   expect(whole?.currentState).toBe((await room.event('beside'))?.stateAfter);
 });
+
+test('one that was missed is refused by what it builds on, where the state given at it has it', async () => {
+  const room = await wholeRoom('1');
+  const named = { id: 'named', type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: 'Room' } };
+  const missed = { ...named, prev: ['join', 'over'], ...OF_ADMIN };
+  await room.insert(missed);
+  const snapshotId = await room.state(...KNOWN, 'join', 'named');
+  const counts = { state: 6, authChain: 0, members: 2, fetched: 0, alreadyHeld: 0, dropped: 0 };
+  const closed = { resident: THERE, snapshotId, counts, digest: 'd'.repeat(64), at: 4 };
+  await room.journal(
+    { type: 'GapOpened', eventIds: [room.id('named')], origin: THERE, assumedState: null, at: 3 },
+    { type: 'GapClosed', eventId: room.id('named'), ...closed },
+  );
+  expect(await room.push(said('over', 'named'))).toMatchObject([{ verdict: 'accepted' }]);
+  expect(await room.push(missed)).toMatchObject([{ verdict: 'rejected' }]);
+  const stateBefore = (await room.event('join'))?.stateAfter;
+  expect(await room.event('named')).toMatchObject({ ...REFUSED, stateBefore, stateAfter: stateBefore });
+});
