@@ -92,6 +92,7 @@ test('partial rooms are counted at most once in five seconds, phases without roo
     'rejoinder_partial_rooms{phase="fetching"}': fetching,
     'rejoinder_partial_rooms{phase="waiting"}': 0,
     'rejoinder_partial_rooms{phase="parked"}': 0,
+    'rejoinder_partial_rooms{phase="cancelled"}': 0,
     'rejoinder_partial_rooms{phase="walking"}': 0,
   });
   expect(await Promise.all([scrape(), scrape()])).toEqual([phases(1), phases(1)]);
