@@ -5,6 +5,7 @@ import { stateOfExtremities } from '../../../src/rooms/resync/state-of-extremiti
 import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { openTestStore } from '../../support/postgres.ts';
+import { statementsOf } from '../../support/statements.ts';
 import { ADMIN, PartialRoom, member, message } from '../resync/partial-room.ts';
 
 const THERE = 'there.test' as ServerName;
@@ -126,6 +127,28 @@ test('hundreds of branches by somebody who may speak keep nobody else from it', 
   const states = resolutions.mock.calls.map(([, snapshots]) => snapshots.length);
   expect(states.reduce((sum, each) => sum + each, 0)).toBeLessThanOrEqual(200);
 }, 60_000);
+
+test('ten thousand branches keep nobody from speaking, and an event costs no more statements after them', async () => {
+  const room = await wholeRoom();
+  const auth = ['create', 'power', 'rules'];
+  await room.push(member('speaker', SPEAKER, 'join', { prev: ['join'], auth }));
+  const say = (id: string) => message(id, SPEAKER, { prev: ['speaker'], auth: ['create', 'power', 'speaker'] });
+  const sayOne = async (id: string): Promise<number> => {
+    const statements = await statementsOf(async () => {
+      expect(await room.push(say(id))).toMatchObject([{ outcome: 'admitted', verdict: 'accepted' }]);
+    });
+    return statements.length;
+  };
+  const ofFirst = await sayOne('first');
+  for (let batch = 0; batch < 200; batch += 1) {
+    await room.push(...Array.from({ length: 50 }, (_, i) => say(`${batch}-${i}`)));
+  }
+  expect((await room.extremities()).length).toBe(10_001);
+  expect(await sayOne('last')).toBeLessThanOrEqual(ofFirst);
+  const [said] = await room.push(message('after', ADMIN, { prev: ['join'], auth: AUTH }));
+  expect(said).toMatchObject({ outcome: 'admitted', verdict: 'accepted' });
+  expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
+}, 240_000);
 
 test('events for which a batch has no time left are as they were before, and are decided with the next', async () => {
   const room = await wholeRoom();
