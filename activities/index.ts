@@ -12,6 +12,7 @@ import { fetchGaps } from '../src/rooms/resync/fetch-gaps.ts';
 import { WANTED, urgencyOf } from '../src/rooms/resync/fetch-order.ts';
 import { type Place, createFetchPlaces } from '../src/rooms/resync/fetch-places.ts';
 import { fetchState } from '../src/rooms/resync/fetch-state.ts';
+import { inStay } from '../src/rooms/in-stay.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
 import { obey } from '../src/rooms/operate/obey.ts';
 import { leaveGivenUp } from '../src/rooms/resync/parked.ts';
@@ -25,6 +26,7 @@ import { type Progress } from '../src/rooms/resync/state-intake.ts';
 import { walkPartialEvents } from '../src/rooms/resync/walk.ts';
 import { whileStaying } from '../src/rooms/resync/while-staying.ts';
 import { initialResyncState } from '../src/resync/state.ts';
+import { StayOverError } from '../src/store/fence.ts';
 import { readResyncEvents } from '../src/store/journal/journal.ts';
 import { type ResyncRow, readResync } from '../src/store/journal/rooms.ts';
 import { type Activities, type ControlEvents, type RoomCursor } from '../src/temporal/contract.ts';
@@ -76,6 +78,18 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       ...(await dueOf(roomId, epoch, resync)),
     };
   };
+  /** Does something in a stay, which is refused once that is over, and tells what was journalled. */
+  const staying = async (
+    cursor: RoomCursor,
+    work: (rooms: RoomsContext, beat: Beat) => Promise<unknown>,
+  ): Promise<ControlEvents> => {
+    try {
+      await whileAlive((beat) => work(inStay(rooms, cursor), beat));
+    } catch (error) {
+      if (!(error instanceof StayOverError)) throw error;
+    }
+    return eventsSince(cursor);
+  };
   const activities: Activities = {
     loadResync: ({ roomId }) =>
       whileAlive(async () => {
@@ -88,11 +102,11 @@ export function createActivities(dependencies: ActivityDependencies): Activities
           ...(await dueOf(roomId, resync?.epoch ?? 0, resync)),
         };
       }),
-    fetchState: async (input) => {
-      const writer = createProgressWriter(rooms, input);
-      try {
-        await whileAlive((beat) =>
-          whileStaying(rooms, { ...input, attempt: input, until: 'last-round-ends' }, async (over, isWanted) => {
+    fetchState: (input) =>
+      staying(input, async (rooms, beat) => {
+        const writer = createProgressWriter(rooms, input);
+        try {
+          await whileStaying(rooms, { ...input, attempt: input, until: 'last-round-ends' }, async (over, isWanted) => {
             const unwanted = await urgencyOf(rooms, input.roomId);
             const urgency = (): number => (isWanted() ? WANTED : unwanted);
             const signal = AbortSignal.any([cancellationSignal(), over]);
@@ -102,47 +116,24 @@ export function createActivities(dependencies: ActivityDependencies): Activities
               // It had no place in time: the workflow sees that the round is over.
               if (!over.aborted || cancellationSignal().aborted || error !== signal.reason) throw error;
             });
-          }),
-        );
-      } finally {
-        await writer.close();
-      }
-      return eventsSince(input);
-    },
-    endRound: async (input) => {
-      await whileAlive(() => endRound(rooms, input));
-      return eventsSince(input);
-    },
-    endStay: async (input) => {
-      await whileAlive(() => endStay(rooms, input));
-      return eventsSince(input);
-    },
+          });
+        } finally {
+          await writer.close();
+        }
+      }),
+    endRound: (input) => staying(input, (rooms) => endRound(rooms, input)),
+    endStay: (input) => staying(input, (rooms) => endStay(rooms, input)),
     commandRoom: (input) => whileAlive(() => obey(rooms, input)),
-    resumeResync: async (input) => {
-      const resume = { roomId: input.roomId, name: 'resume', body: undefined, isSignal: false };
-      await whileAlive(() => obey(rooms, resume));
-      return eventsSince(input);
-    },
-    leaveRoom: async (input) => {
-      await whileAlive(() => leaveGivenUp(rooms, input));
-      return eventsSince(input);
-    },
-    walkEvents: async (input) => {
-      await whileAlive((beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat)));
-      return eventsSince(input);
-    },
-    correctEvents: async (input) => {
-      await whileAlive((beat) => correctEvents(rooms, input, progress(beat)));
-      return eventsSince(input);
-    },
-    fetchGaps: async (input) => {
-      await whileAlive((beat) => fetchGaps(rooms, input, progress(beat), gapPlaces));
-      return eventsSince(input);
-    },
-    seekMissing: async (input) => {
-      await whileAlive((beat) => seekMissing(rooms, input, progress(beat)));
-      return eventsSince(input);
-    },
+    resumeResync: (input) =>
+      staying(input, (rooms) =>
+        obey(rooms, { roomId: input.roomId, name: 'resume', body: undefined, isSignal: false }),
+      ),
+    leaveRoom: (input) => staying(input, (rooms) => leaveGivenUp(rooms, input)),
+    walkEvents: (input) =>
+      staying(input, (rooms, beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat))),
+    correctEvents: (input) => staying(input, (rooms, beat) => correctEvents(rooms, input, progress(beat))),
+    fetchGaps: (input) => staying(input, (rooms, beat) => fetchGaps(rooms, input, progress(beat), gapPlaces)),
+    seekMissing: (input) => staying(input, (rooms, beat) => seekMissing(rooms, input, progress(beat))),
     sweep: (input) =>
       whileAlive(async (beat) => {
         const woken = await wakeRecovered(rooms, progress(beat));

@@ -9,6 +9,7 @@ import { invariant } from '../invariant.ts';
 import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits, limitedConnection } from './connection-limits.ts';
+import { type Stay, beginTransaction, mayWrite } from './fence.ts';
 import { HotStatements } from './hot-statements.ts';
 import { type Statement, type TextRow, sendLast } from './last-message.ts';
 import { type Caches, createCaches } from './caches.ts';
@@ -68,6 +69,8 @@ export interface Store extends Sql {
   readonly hot: HotStatements;
   /** For connections outside the pool, such as the one that listens. */
   readonly connection: pg.ClientConfig;
+  /** What is written by it belongs to this stay, and is refused when that is over; absent: to none. */
+  readonly stay?: Stay;
   /** Told of what was appended, once it is durable. Never throws. */
   readonly onAppended: (appended: Appended) => void;
   /** Waits for running statements and closes all connections. */
@@ -167,6 +170,21 @@ export function openStore(options: StoreOptions): Store {
     close: () => pool.end(),
   };
   return store;
+}
+
+/**
+ * The same store for work that belongs to one stay in a room: what it would write when the stay is over throws `StayOverError` (fence.ts).
+ * It reads on.
+ */
+export function fencedStore(store: Store, stay: Stay): Store {
+  const fenced: Store = {
+    ...store,
+    stay,
+    query: <Row extends object>(text: string, values?: readonly unknown[]) =>
+      mayWrite(text) ? withTransaction(fenced, (tx) => tx.query<Row>(text, values)) : store.query<Row>(text, values),
+    inTransaction: (work) => withTransaction(fenced, work),
+  };
+  return fenced;
 }
 
 function queryOf(hot: HotStatements, text: string, values: readonly unknown[] = []): pg.QueryConfig {
@@ -284,7 +302,7 @@ async function runTransaction<Result>(store: Store, work: (tx: Transaction) => P
   const onError = (error: Error) => (broken ??= error);
   client.on('error', onError);
   try {
-    await client.query('BEGIN');
+    await beginTransaction(client, store.stay);
     const appended: Appended[] = [];
     const corrected = new Set<RoomId>();
     const pending = new PendingLast(client);

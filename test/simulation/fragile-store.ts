@@ -105,7 +105,7 @@ export function openFragileStore(options: StoreOptions, activity: Activity, conn
     client.query = ((...args: unknown[]) => {
       const text = textOf(args[0]);
       const isCommit = text === 'COMMIT' || isSubmittable(args[0]) || (!isOpen && isWrite(text));
-      if (text === 'BEGIN') isOpen = true;
+      if (text.startsWith('BEGIN')) isOpen = true;
       if (text === 'COMMIT' || text === 'ROLLBACK') isOpen = false;
       const fate = fateOf(isCommit);
       const over = activity.begin(text);

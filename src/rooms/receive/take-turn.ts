@@ -7,12 +7,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules, roomVersionRules } from '../../matrix/room-versions.ts';
 import { heldEventIds, insertPdus } from '../../store/events/pdus.ts';
+import { type Stay } from '../../store/fence.ts';
 import { type SetAside, type StagedPdu, stagePdus } from '../../store/tables/staged-pdus.ts';
 import { readMissingParents, readPushedRooms } from '../../store/tables/staged-reads.ts';
 import { type CheckOutcome, type KeyResolver } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Admission } from '../judge/admission.ts';
 import { admitEvents } from '../judge/admit.ts';
+import { inStay } from '../in-stay.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
 import { ERRAND_MS_MAX, WAIT_MS_MAX } from './budgets.ts';
 import { type UnjudgedEvent } from './fetch-auth-events.ts';
@@ -63,6 +65,8 @@ export interface TurnOutcome {
 /** What events of one server lack, to be looked for outside the turn. */
 export interface Errand {
   readonly roomId: RoomId;
+  /** The stay that it is for. */
+  readonly epoch: number;
   readonly rules: RoomVersionRules;
   readonly origin: ServerName;
   /** What has no turn before the errand is over; events that wait for others are not among it. */
@@ -81,7 +85,7 @@ export function restAt(ageMs: number): number {
   return Math.min(Math.max(ageMs, FIRST_PAUSE_MS), LONGEST_PAUSE_MS);
 }
 
-/** `rows`: at least one. Throws for faults of ours only. */
+/** `rows`: at least one. Throws `StayOverError` when another stay begins meanwhile, or the room is purged, and else for faults of ours only. */
 export async function takeTurn(
   context: RoomsContext,
   roomId: RoomId,
@@ -99,9 +103,10 @@ export async function takeTurn(
   }
 
   const rules = roomVersionRules(standing.roomVersions[0] ?? '');
-  if (rules === undefined) return 'not-ours';
-  const turn = new Turn(roomId, rules);
-  const checked = await check(context, turn, rows, signal);
+  if (rules === undefined || standing.epoch === null) return 'not-ours';
+  const turn = new Turn({ roomId, epoch: standing.epoch }, rules);
+  const staying = inStay(context, turn.stay);
+  const checked = await check(staying, turn, rows, signal);
   const eventIds = [...new Set(checked.map(({ eventId }) => eventId))];
   const now = context.clock.now();
   // Of those who sent the same event the first one counts.
@@ -110,8 +115,8 @@ export async function takeTurn(
       .toSorted((a, b) => a.ageMs - b.ageMs)
       .map(({ eventId, origin, ageMs }) => [eventId, { server: origin, at: now - ageMs }]),
   );
-  const admissions = await admitEvents(context, roomId, eventIds, { signal, receipts, msMax: JUDGED_MS_MAX });
-  await turn.settle(context, checked, admissions);
+  const admissions = await admitEvents(staying, roomId, eventIds, { signal, receipts, msMax: JUDGED_MS_MAX });
+  await turn.settle(staying, checked, admissions);
   return turn.outcome();
 }
 
@@ -197,6 +202,7 @@ function patientOnly(resolve: KeyResolver): KeyResolver {
 
 /** Sorts the events of a turn by what becomes of them. */
 class Turn {
+  readonly stay: Stay;
   readonly roomId: RoomId;
   readonly rules: RoomVersionRules;
   readonly #done: number[] = [];
@@ -208,8 +214,9 @@ class Turn {
     { rows: Errand['rows'][number][]; lacksParents: EventId[]; lacksAuthEvents: UnjudgedEvent[] }
   >();
 
-  constructor(roomId: RoomId, rules: RoomVersionRules) {
-    this.roomId = roomId;
+  constructor(stay: Stay, rules: RoomVersionRules) {
+    this.stay = stay;
+    this.roomId = stay.roomId;
     this.rules = rules;
   }
 
@@ -306,8 +313,8 @@ class Turn {
   }
 
   outcome(): TurnOutcome {
-    const { roomId, rules } = this;
-    const errands = [...this.#errands].map(([origin, errand]) => ({ roomId, rules, origin, ...errand }));
+    const { stay, rules } = this;
+    const errands = [...this.#errands].map(([origin, errand]) => ({ ...stay, rules, origin, ...errand }));
     return { done: this.#done, dropped: this.#dropped, aside: this.#aside, errands, isCut: this.#isCut };
   }
 

@@ -9,6 +9,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { type RoomId } from '../../matrix/identifiers.ts';
+import { StayOverError } from '../../store/fence.ts';
 import {
   type StagedPdu,
   dropStaged,
@@ -20,6 +21,7 @@ import {
 } from '../../store/tables/staged-pdus.ts';
 import { claimWaitingRooms, endStagedRoomLease, leaseStagedRooms } from '../../store/tables/staged-rooms.ts';
 import { type RoomsContext } from '../context.ts';
+import { inStay } from '../in-stay.ts';
 import { type Spending, createBudgets } from './budgets.ts';
 import { beginAsking } from './ask.ts';
 import { fetchAuthEvents } from './fetch-auth-events.ts';
@@ -213,6 +215,8 @@ class Worker implements WorkOff {
       outcome = await takeTurn(this.#context, roomId, rows, signal);
     } catch (error) {
       if (signal.aborted) throw error;
+      // They are another stay's by now, or nobody's: the next turn sees.
+      if (error instanceof StayOverError) return 'left';
       const [only] = rows;
       if (rows.length > 1 || only === undefined) {
         logger.error({ err: error, roomId, events: rows.length }, 'pushed events failed together; each is tried alone');
@@ -312,17 +316,17 @@ class Worker implements WorkOff {
 
   async #run(errand: Errand & { readonly isOriginIn: boolean }, spending: Spending): Promise<Filled> {
     const { lacksParents, lacksAuthEvents, ...about } = errand;
+    const context = inStay(this.#context, errand);
     const asking = beginAsking(this.#context, spending);
     try {
       const parents =
-        lacksParents.length === 0 ? 'done' : await fillGap(this.#context, { ...about, eventIds: lacksParents }, asking);
+        lacksParents.length === 0 ? 'done' : await fillGap(context, { ...about, eventIds: lacksParents }, asking);
       const areJudged =
-        lacksAuthEvents.length === 0 ||
-        (await fetchAuthEvents(this.#context, { ...about, events: lacksAuthEvents }, asking));
+        lacksAuthEvents.length === 0 || (await fetchAuthEvents(context, { ...about, events: lacksAuthEvents }, asking));
       return areJudged ? parents : 'nothing';
     } catch (error) {
-      // Its time was used up while something else than a request went on.
-      if (spending.signal.aborted) return 'nothing';
+      // Its time was used up while something else than a request went on, or nobody wants it any more.
+      if (spending.signal.aborted || error instanceof StayOverError) return 'nothing';
       throw error;
     }
   }

@@ -7,6 +7,8 @@ import { DROPPED_BY_TURNS, STANDS_FOR_IT, TRIED_IN_VAIN } from './staged-pdus.ts
 /** Where we stand with a room that another server sends events of. */
 export interface PushedRoom {
   readonly roomId: RoomId;
+  /** The stay; `null`: there is none. */
+  readonly epoch: number | null;
   /** That of the room, or those of our joins under way, which one commits has the room's; empty: we know neither. */
   readonly roomVersions: readonly string[];
   readonly currentState: SnapshotId | null;
@@ -51,7 +53,7 @@ export async function readPushedRooms(
                          WHERE g.room_id = s.room_id AND g.event_id = ANY (s.waits_for) AND g.wake_at IS NOT NULL)
                         AS is_before_gap
                  FROM staged_pdus s WHERE s.origin = $1 AND s.dropped_at IS NULL LIMIT $4) AS own)
-     SELECT i.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState",
+     SELECT i.room_id AS "roomId", r.epoch, encode(r.current_state, 'hex') AS "currentState",
             CASE WHEN r.room_version IS NOT NULL THEN ARRAY[r.room_version]
                  ELSE ARRAY(SELECT DISTINCT room_version FROM join_intents j
                              WHERE j.room_id = i.room_id AND j.what = 'join' ORDER BY 1) END
