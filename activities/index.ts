@@ -16,6 +16,7 @@ import { inStay } from '../src/rooms/in-stay.ts';
 import { finishStaleJoins } from '../src/rooms/join/finish-joins.ts';
 import { obey } from '../src/rooms/operate/obey.ts';
 import { leaveGivenUp } from '../src/rooms/resync/parked.ts';
+import { makeSilentLeaves } from '../src/rooms/send/make-silent-leaves.ts';
 import { seekMissing } from '../src/rooms/resync/seek-missing.ts';
 import { waitersOf } from '../src/rooms/read/wanted-rooms.ts';
 import { type GapsDue } from '../src/resync/next-action.ts';
@@ -128,7 +129,11 @@ export function createActivities(dependencies: ActivityDependencies): Activities
       staying(input, (rooms) =>
         obey(rooms, { roomId: input.roomId, name: 'resume', body: undefined, isSignal: false }),
       ),
-    leaveRoom: (input) => staying(input, (rooms) => leaveGivenUp(rooms, input)),
+    leaveRoom: (input) =>
+      staying(input, async (rooms) => {
+        await makeSilentLeaves(rooms, input);
+        await leaveGivenUp(rooms, input);
+      }),
     walkEvents: (input) =>
       staying(input, (rooms, beat) => walkPartialEvents(rooms, input.roomId, input.epoch, progress(beat))),
     correctEvents: (input) => staying(input, (rooms, beat) => correctEvents(rooms, input, progress(beat))),

@@ -2,9 +2,11 @@
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers and clients, what was
  * pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events that prove nothing and that nothing
  * needs, what states lacked that nobody asks for any more or that was awaited for too long, chunks of states that nothing names. Never
- * the journal. Before that, what older versions left undone in whole rooms is opened again.
+ * the journal, but of rooms that are purged: purges that are due, and those that were cut off, come first. Before the rest, what older versions left undone
+ * in whole rooms is opened again.
  */
-import { type RoomsContext } from '../src/rooms/context.ts';
+import { purgeLeft, resumePurges } from '../src/rooms/purge/purges.ts';
+import { type SendContext } from '../src/rooms/send/send-event.ts';
 import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';
 import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
 import { forgetAwaited } from '../src/store/events/left-out.ts';
@@ -36,14 +38,15 @@ const DESTINATIONS_KEPT_MS = DAY_MS;
 const ROWS_A_BATCH = 1_000;
 
 export interface MaintenanceDependencies {
-  readonly rooms: Pick<RoomsContext, 'store' | 'clock' | 'logger'>;
+  readonly rooms: SendContext;
 }
 
 export async function maintain(
-  { rooms: { store, clock, logger } }: MaintenanceDependencies,
+  { rooms }: MaintenanceDependencies,
   { budgetMs }: PassInput,
   { signal, heartbeat }: { readonly signal: AbortSignal; readonly heartbeat: () => void },
 ): Promise<MaintainResult> {
+  const { store, clock, logger } = rooms;
   const now = clock.now();
   const until = now + budgetMs;
   const isOver = (): boolean => signal.aborted || clock.now() >= until;
@@ -56,6 +59,9 @@ export async function maintain(
     }
     return rows;
   };
+  await purgeLeft(rooms, now);
+  const purges = await resumePurges(rooms, AbortSignal.any([signal, AbortSignal.timeout(budgetMs)]));
+  heartbeat();
   const reopened = await reopenAnchors({ store, clock }, isOver);
   heartbeat();
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
@@ -91,5 +97,6 @@ export async function maintain(
     awaited,
     destinations,
     chunks,
+    purges,
   };
 }

@@ -27,6 +27,7 @@ import { invariant } from './invariant.ts';
 import {
   type DegradePolicy,
   type LatePolicy,
+  type LeavePolicy,
   type ParkPolicy,
   defaultDegradePolicy,
   defaultLatePolicy,
@@ -147,6 +148,7 @@ export interface Config {
     readonly stateQuorum: number;
     readonly degrade: DegradePolicy;
     readonly retroSoftFail: boolean;
+    readonly leave: LeavePolicy;
   };
   readonly log: { readonly level: LogLevel };
   readonly telemetry: { readonly otlpEndpoint: string | null };
@@ -324,6 +326,7 @@ function toConfig(settings: Settings, base: string): Config {
         atLastMs: milliseconds(resync.degrade_at_last),
       },
       retroSoftFail: resync.retro_soft_fail,
+      leave: { during: resync.leave_during_resync, purgeAfterMs: milliseconds(resync.purge_left_after) },
     },
     log,
     telemetry: { otlpEndpoint: telemetry.otlp_endpoint ?? null },

@@ -13,7 +13,9 @@ import { systemClock } from '../../src/clock.ts';
 import { createLogger } from '../../src/logging.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { generateSigningKey } from '../../src/matrix/signing/signing-key.ts';
+import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
+import { startPurging } from '../../src/rooms/purge/purges.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { createNotifier } from '../../src/store/notify.ts';
 import { openStore } from '../../src/store/open-store.ts';
@@ -42,6 +44,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     ...{ serverName: serverName as ServerName, store, clock: systemClock, random: Math.random, logger },
     // No other server is in the rooms that are made here, and none is asked about our keys.
     signingKey: generateSigningKey(randomBytes),
+    policy: defaultResyncPolicy,
     ring: () => Promise.resolve(),
   };
   const app = createClientServer({
@@ -49,6 +52,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     accounts,
     reads: clientReads({ store, notifier, clock: systemClock }),
     acts: clientActs(sending, { join: () => Promise.reject(new Error('nobody joins here')) }),
+    purges: startPurging(sending),
     sync: createSync({ store, notifier, clock: systemClock }),
     publicBaseUrl: null,
     defaultRoomVersion: '11',

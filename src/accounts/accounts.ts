@@ -59,6 +59,11 @@ export function createAccounts(context: AccountsContext): Accounts {
     authenticate: (accessToken, address) => authenticate(context, accessToken, address),
     logOut: (requester) => logOut(context, requester),
     logOutEverywhere: (userId) => logOutEverywhere(context, userId),
+    requireAdmin: async (userId) => {
+      if ((await readUser(store, userId))?.isAdmin !== true) {
+        throw new AccountError('forbidden', `${userId} is no administrator of this server`);
+      }
+    },
     requirePassword: async (userId, password) => {
       const { passwordHash } = await requireUser(context, userId);
       if (await context.passwords.matches(password, passwordHash)) return;

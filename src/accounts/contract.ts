@@ -86,6 +86,8 @@ export interface Accounts {
   authenticate(accessToken: string, address: string): Promise<Requester>;
   logOut(requester: Requester): Promise<void>;
   logOutEverywhere(userId: UserId): Promise<void>;
+  /** Throws `forbidden` for who is no administrator of this server. */
+  requireAdmin(userId: UserId): Promise<void>;
   /** Throws unless it is the user's. */
   requirePassword(userId: UserId, password: string): Promise<void>;
   /** `keepDevice`: not logged out with the others; `null`: all are; absent: none is. */

@@ -233,5 +233,22 @@ export const usersAnswer = z.object({
   next: z.string().nullable(),
 });
 
+/** How far a purge is. */
+export const purgeAnswer = z.object({
+  room_id: z.string(),
+  purge_id: z.string(),
+  step: z.string(),
+  put_out: z.array(z.string()),
+  done_at: z.string().nullable(),
+});
+
+/** What a purge would delete. */
+export const purgePlanAnswer = z.object({
+  room_id: z.string(),
+  members: z.array(z.string()),
+  unsettled_moves: z.number(),
+  tables: z.array(z.object({ table: z.string(), rows: z.number() })),
+});
+
 /** Whose account was made or changed. */
 export const createdUserAnswer = z.object({ user_id: z.string() });

@@ -68,6 +68,15 @@ export function addRoomCommands(program: Command, commands: ClientCommands): voi
         await commandRoom(name, room, { resident }, commandOptions(flags), output);
       });
   }
+  client('purge', 'Delete everything that is held of a room; who is in it leaves first, by --force.', rooms)
+    .argument('<room>', 'room id or alias')
+    .option('--dry-run', 'say what would be deleted, and delete nothing')
+    .option('--force', 'also when users of this server are in the room: they leave it first')
+    .action(async (room: string, flags: RoomsFlags & { dryRun?: true; force?: true }) => {
+      const { purge } = await import('./commands/purge.ts');
+      const how = { dryRun: flags.dryRun === true, force: flags.force === true };
+      await purge(room, { ...clientOptions(flags), ...how }, output);
+    });
   command('set-policy')
     .argument(
       '<policy...>',

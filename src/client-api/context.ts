@@ -4,6 +4,7 @@ import { type Clock } from '../clock.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
+import { type Purges } from '../rooms/purge/contract.ts';
 import { type Sync } from '../sync/contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
 import { type RateLimiters } from './rate-limits.ts';
@@ -14,6 +15,8 @@ export interface ClientContext {
   readonly accounts: Accounts;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
+  /** For administrators. */
+  readonly purges: Pick<Purges, 'request' | 'wait' | 'status' | 'ofRoom'>;
   readonly answers: SharedAnswers;
   readonly clock: Clock;
   readonly sync: Sync;

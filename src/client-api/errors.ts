@@ -37,6 +37,8 @@ const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = {
   'unusable-answer': [502, 'M_UNKNOWN'],
   'unsupported-version': [400, 'M_UNSUPPORTED_ROOM_VERSION'],
   busy: [409, 'M_UNKNOWN'],
+  'last-leave': [403, 'M_FORBIDDEN'],
+  'needs-force': [400, 'M_UNKNOWN'],
   'too-many': [429, 'M_LIMIT_EXCEEDED'],
   malformed: [400, 'M_BAD_JSON'],
   'too-large': [413, 'M_TOO_LARGE'],

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { isStaticName, parseStaticAddress } from '../federation/static-addresses.ts';
 import { parseKeyId, parseServerName } from '../matrix/identifiers.ts';
 import { ROOM_VERSIONS } from '../matrix/room-versions.ts';
+import { LEAVE_DURING_RESYNC, defaultLeavePolicy } from '../resync/policy.ts';
 import { parseDuration, parseSize } from './units.ts';
 
 const text = (expected: string, accepts: (value: string) => boolean = (value) => value !== '') =>
@@ -210,6 +211,10 @@ export const settingsSchema = section({
     degrade_after: duration.default('10m'),
     degrade_at_last: duration.default('24h'),
     retro_soft_fail: onOff.default(true),
+    leave_during_resync: z
+      .enum(LEAVE_DURING_RESYNC, { error: `one of ${LEAVE_DURING_RESYNC.join(', ')}` })
+      .default(defaultLeavePolicy.during),
+    purge_left_after: duration.default('7d'),
   }).prefault({}),
   log: section({
     level: z

@@ -69,6 +69,8 @@ const JOIN_OUTCOMES: Readonly<Record<JoinOutcome, true>> = {
   'unknown-room': true,
   'unknown-event': true,
   'unknown-user': true,
+  'last-leave': true,
+  'needs-force': true,
   parked: true,
   inapplicable: true,
   forbidden: true,

@@ -85,6 +85,9 @@ export function countJournal(instruments: Instruments): (appended: Appended) => 
       case 'JoinRestored':
       case 'EverybodyLeft':
       case 'StayEnded':
+      case 'RoomPurged':
+      case 'LeftSilently':
+      case 'SilentLeaveSettled':
       case 'SpeakersLearned':
       // What a person has decided is no number either.
       case 'ResidentPinned':

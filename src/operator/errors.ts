@@ -24,6 +24,8 @@ export const ROOM_ERROR_ANSWERS: Readonly<Record<RoomErrorKind, ErrorAnswer>> = 
   'unusable-answer': { status: 502, errcode: 'REJOINDER_UNUSABLE_ANSWER' },
   'unsupported-version': { status: 400, errcode: 'M_UNSUPPORTED_ROOM_VERSION' },
   busy: { status: 409, errcode: 'REJOINDER_BUSY' },
+  'last-leave': { status: 409, errcode: 'REJOINDER_LAST_LEAVE' },
+  'needs-force': { status: 409, errcode: 'REJOINDER_NEEDS_FORCE' },
   'too-many': { status: 429, errcode: 'M_LIMIT_EXCEEDED' },
   malformed: { status: 400, errcode: 'M_BAD_JSON' },
   'too-large': { status: 413, errcode: 'M_TOO_LARGE' },

@@ -11,6 +11,7 @@ import { type OperatorEndpoint } from './endpoints.ts';
 const PARAMETERS: Readonly<Record<string, string>> = {
   room: 'Room id or alias, percent-encoded.',
   event: 'Event id, percent-encoded.',
+  purge: 'The name of a purge, as it was answered.',
   user: 'User id, percent-encoded, or local part.',
 };
 

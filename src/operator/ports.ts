@@ -11,6 +11,7 @@ import {
   type RetriedRooms,
   type RoomReads,
 } from '../rooms/contract.ts';
+import { type Purges } from '../rooms/purge/contract.ts';
 
 /** Failures are thrown as `RoomError`. */
 export interface OperatorPorts extends RoomReads {
@@ -20,6 +21,7 @@ export interface OperatorPorts extends RoomReads {
   /** Retries rooms that wait or are parked and that the server is in, a page of them, those after `from`. */
   retryRooms(resident: ServerName, from: string, said: Omit<Directed, 'at'>): Promise<RetriedRooms>;
   readonly journal: JournalReads;
+  readonly purges: Pick<Purges, 'plan' | 'request' | 'status'>;
   /** Failures are thrown as `AccountError`. */
   readonly users: Pick<Accounts, 'list' | 'createUser' | 'setPassword' | 'deactivate'>;
 }

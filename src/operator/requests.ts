@@ -184,6 +184,21 @@ export function parseStateQuery(
   return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true', at };
 }
 
+/** How a room is to be purged. */
+export const purgeBody = z.strictObject(
+  {
+    force: z.boolean({ error: 'true or false' }).default(false),
+    dry_run: z.boolean({ error: 'true or false' }).default(false),
+  },
+  { error: 'a JSON object' },
+);
+
+/** Whether a room is to be purged with our users in it, or nothing is to be done but to say what would be. Throws a `MatrixError`. */
+export function parsePurge(body: unknown): { readonly isForced: boolean; readonly isDry: boolean } {
+  const { force, dry_run: isDry } = parse(purgeBody, body ?? {}, 'body');
+  return { isForced: force, isDry };
+}
+
 /** Which page of the journal is asked for. Throws a `MatrixError`. */
 export function parseJournalPageQuery(query: unknown): JournalQuery & { readonly limit: number } {
   const { from, limit = ENTRIES_DEFAULT, room_id: roomId, types } = parse(journalQuery, query, 'query');

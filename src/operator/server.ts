@@ -15,6 +15,7 @@ import { type OperatorContext, type OperatorRequest, ROOM_ENDPOINTS } from './en
 import { COMMAND_ENDPOINTS } from './endpoints-commands.ts';
 import { JOURNAL_ENDPOINTS } from './endpoints-journal.ts';
 import { withDescription } from './openapi.ts';
+import { PURGE_ENDPOINTS } from './endpoints-purges.ts';
 import { USER_ENDPOINTS } from './endpoints-users.ts';
 import { translateError } from './errors.ts';
 
@@ -41,6 +42,7 @@ const HEALTH_ENDPOINTS: readonly Endpoint<OpenRequest, null>[] = [
 const OPERATOR_ENDPOINTS = withDescription([
   ...ROOM_ENDPOINTS,
   ...COMMAND_ENDPOINTS,
+  ...PURGE_ENDPOINTS,
   ...JOURNAL_ENDPOINTS,
   ...USER_ENDPOINTS,
 ]);

@@ -317,12 +317,47 @@ export type ResyncEvent =
       readonly type: 'EverybodyLeft';
       /** When it ends at the latest, but for the walk of a state that was had by then. */
       readonly until: number;
+      /** Those that do not refuse are asked in further rounds until then. */
+      readonly goesOn?: true;
+      /** When the room is purged, unless somebody of us joins it before; absent: it is not. */
+      readonly purgeAt?: number;
+      readonly at: number;
+    }
+  | {
+      /** The last of our users has left a partial room here; the leave is made when the resync is done. */
+      readonly type: 'LeftSilently';
+      readonly userId: UserId;
+      readonly at: number;
+    }
+  | {
+      /** No leave is to be made for him any more: he is back, or out by an event of the room, his own leave or another's. */
+      readonly type: 'SilentLeaveSettled';
+      readonly userId: UserId;
+      readonly because: 'returned' | 'out';
       readonly at: number;
     }
   | {
       /** Nobody of us is in the room any more: there is nothing left to make whole. A room that everybody left while it was partial stays so. */
       readonly type: 'StayEnded';
       readonly because: 'join-rejected' | 'left';
+      readonly at: number;
+    }
+  | {
+      /**
+       * All that was held of the room is deleted, but for this entry: it stands for the last stay, and a later one goes on from it. What
+       * the journal said of the room before is no more.
+       */
+      readonly type: 'RoomPurged';
+      readonly purgeId: string;
+      /** Users of ours who were in the room, or had been once: their clients are told that they are out. */
+      readonly users: readonly UserId[];
+      /** Of these, those who were in it until the purge. */
+      readonly putOut: readonly UserId[];
+      /** Entries of the journal that are no more. */
+      readonly entries: number;
+      /** No event of the room has a number up to this one any more. */
+      readonly eventsTo: number;
+      readonly requestedAt: number;
       readonly at: number;
     }
   | {

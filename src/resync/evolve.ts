@@ -152,9 +152,10 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
         replay: null,
         closesAt: null,
         parked: null,
+        closesLate: false,
         completedAt: event.at,
         // What is missing is looked for on.
-        nextWakeAt: isSeeking(state) ? event.at : null,
+        nextWakeAt: isSeeking(state) || state.silentLeaves > 0 ? event.at : null,
       };
     case 'JoinRejected':
       return { ...state, refusedJoin: `${event.userId}: ${event.reason}` };
@@ -165,10 +166,26 @@ export function evolve(state: ResyncState, event: ResyncEvent): ResyncState {
       if (phase !== 'fetching' && phase !== 'waiting' && phase !== 'parked' && phase !== 'walking') return state;
       // Of what an operator has stopped nobody is asked for a last round either.
       if (isCancelled(state)) return { ...state, closesAt: event.at, nextWakeAt: event.at };
-      return { ...state, ...woken(state, event.at), closesAt: event.until, nextWakeAt: event.at };
+      return {
+        ...state,
+        ...woken(state, event.at),
+        closesAt: event.until,
+        closesLate: event.goesOn === true,
+        purgeAt: event.purgeAt ?? null,
+        nextWakeAt: event.at,
+      };
     }
+    case 'LeftSilently': {
+      // Where nobody is asked any more it is made at once.
+      const isDue = state.phase === 'complete' || state.phase === 'parked';
+      return { ...state, silentLeaves: state.silentLeaves + 1, nextWakeAt: isDue ? event.at : state.nextWakeAt };
+    }
+    case 'SilentLeaveSettled':
+      return { ...state, silentLeaves: Math.max(0, state.silentLeaves - 1) };
     case 'StayEnded':
       return stayEnded(state, event);
+    case 'RoomPurged':
+      return initialResyncState;
     case 'EventsCorrected':
       return eventsCorrected(state, event);
     case 'ResidentPinned':
@@ -282,7 +299,8 @@ function stateFetched(state: ResyncState, event: Of<'StateFetched'>): ResyncStat
 function stayEnded(state: ResyncState, { because, at }: Of<'StayEnded'>): ResyncState {
   return {
     ...state,
-    ...{ phase: 'ended', attempt: null, replay: null, closesAt: null, parked: null, nextWakeAt: null },
+    ...{ phase: 'ended', attempt: null, replay: null, parked: null, nextWakeAt: null },
+    ...{ closesAt: null, closesLate: false, silentLeaves: 0 },
     refusedJoin: because === 'left' ? null : state.refusedJoin,
     completedAt: state.completedAt ?? at,
   };

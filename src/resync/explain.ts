@@ -92,9 +92,17 @@ export function explain(event: ResyncEvent): string {
     case 'JoinRestored':
       return `The state lets ${event.userId} in after all`;
     case 'EverybodyLeft':
-      return `The last user of this server has left: residents are asked until ${isoTime(event.until)} at the latest`;
+      return `The last user of this server has left: ${event.goesOn === true ? 'residents that do not refuse are asked again' : 'residents are asked'} until ${isoTime(event.until)} at the latest${event.purgeAt === undefined ? '' : `; the room is purged at ${isoTime(event.purgeAt)}`}`;
+    case 'LeftSilently':
+      return `${event.userId} has left here; others are told when the resync is done`;
+    case 'SilentLeaveSettled':
+      return event.because === 'returned'
+        ? `${event.userId} is back before others were told`
+        : `${event.userId} is out of the room`;
     case 'StayEnded':
       return 'Nobody of this server is in the room any more';
+    case 'RoomPurged':
+      return `The room was purged: nothing is left of it here, nor of the ${event.entries} entries about it`;
     case 'GapsAssumed':
       return `The state of what is judged stands for the one at ${event.eventIds.length} gaps that are still open`;
     case 'GapOpened': {

@@ -11,7 +11,7 @@ export type NextAction =
   | { readonly type: 'sleep'; readonly untilMs: number; readonly round: number }
   /** Wait until somebody rings, however long; `since`: when it was parked. */
   | { readonly type: 'park'; readonly since: number }
-  /** Given up: our users leave the room. */
+  /** Our users leave the room: it is given up, or their leaves were put off until now. */
   | { readonly type: 'leaveRoom' }
   /** Ask for the states at the gaps that are due. */
   | { readonly type: 'fetchGaps' }
@@ -58,8 +58,8 @@ export function gapsEndAt(state: ResyncState, now: number): number | null {
  * Gaps keep no room partial: while a state is to be fetched they are tried in the pauses, before a walk once each, since events
  * that build on them are judged better with their state, and in a whole room when they are due.
  *
- * When everybody of us has left, residents are asked for the states of joins alone: whom this round has not asked yet, as long as
- * the time for that lasts. A state that was had by then is walked.
+ * When everybody of us has left, residents are asked for the states of joins alone: whom this round has not asked yet, or in further
+ * rounds those that do not refuse, as long as the time for that lasts. A state that was had by then is walked.
  *
  * @param correctionsDue events, or the changes of events, that can be looked at now.
  * @param last what was done before. Where given, kinds of work that are due all the time take turns; it is advice, not memory.
@@ -78,6 +78,7 @@ export function nextAction(
     case 'ended':
       return { type: 'close', because: 'ended' };
     case 'complete': {
+      if (state.silentLeaves > 0) return { type: 'leaveRoom' };
       const isSeekingDue = isSeeking(state) && isDue(state, now);
       const type = inTurn({ correct: correctionsDue > 0, fetchGaps: gapsAreDue, seekMissing: isSeekingDue }, last);
       if (type !== undefined) return { type };
@@ -95,7 +96,8 @@ export function nextAction(
       if (isCancelled(state)) {
         return state.closesAt === null ? { type: 'close', because: 'cancelled' } : { type: 'endStay' };
       }
-      if (state.parked?.isLeaving === true) return { type: 'leaveRoom' };
+      if (state.closesAt !== null) return { type: 'endStay' };
+      if (state.parked?.isLeaving === true || state.silentLeaves > 0) return { type: 'leaveRoom' };
       if (gapsAreDue) return { type: 'fetchGaps' };
       if (gaps.nextAt !== null) return { type: 'sleep', untilMs: gaps.nextAt, round: state.round };
       return { type: 'park', since: state.parked?.at ?? 0 };
@@ -114,8 +116,16 @@ export function nextAction(
 
 function lastRound(state: ResyncState, closesAt: number, now: number): NextAction {
   if (now >= closesAt) return { type: 'endStay' };
-  const next = nextFetch(state, now);
-  return next.type === 'endRound' ? { type: 'endStay' } : next;
+  if (!state.closesLate) {
+    const next = nextFetch(state, now);
+    return next.type === 'endRound' ? { type: 'endStay' } : next;
+  }
+  if (state.phase === 'waiting' && state.nextWakeAt !== null && state.nextWakeAt > now) {
+    return { type: 'sleep', untilMs: Math.min(state.nextWakeAt, closesAt), round: state.round };
+  }
+  // Whoever says that we are not in the room has nothing for us any more.
+  const willing = state.candidates.filter((name) => !state.departed.includes(name));
+  return willing.length === 0 && state.attempt === null ? { type: 'endStay' } : nextFetch(state, now, willing);
 }
 
 /** What a whole room may have to do, in the order of their turns. */
@@ -134,11 +144,12 @@ function isDue({ nextWakeAt }: ResyncState, now: number): boolean {
   return nextWakeAt !== null && nextWakeAt <= now;
 }
 
-function nextFetch(state: ResyncState, now: number): NextAction {
+/** @param among those that may be asked */
+function nextFetch(state: ResyncState, now: number, among: readonly ServerName[] = state.candidates): NextAction {
   // An attempt without an outcome was cut off (worker killed, run reset): it goes on under its own number.
   if (state.attempt !== null) return { type: 'fetchState', ...state.attempt };
   if (state.fetchAt.length === 0) return { type: 'walk' };
-  const next = isRoundSpent(state) ? undefined : nextRequest(state, now);
+  const next = isRoundSpent(state) ? undefined : nextRequest(state, now, among);
   if (next === undefined) return { type: 'endRound', round: state.round };
   return { type: 'fetchState', attemptNo: state.attempts + 1, ...next };
 }
@@ -147,8 +158,12 @@ function nextFetch(state: ResyncState, now: number): NextAction {
  * A resident is asked for all that is wanted before the next one is: one event that cannot be had keeps no other waiting.
  * When everybody was asked and an event is one that nobody knows, they are asked for the state before the join that cites it.
  */
-function nextRequest(state: ResyncState, now: number): Omit<Attempt, 'attemptNo'> | undefined {
-  const ordered = inOrder(state);
+function nextRequest(
+  state: ResyncState,
+  now: number,
+  among: readonly ServerName[],
+): Omit<Attempt, 'attemptNo'> | undefined {
+  const ordered = inOrder(state).filter((name) => among.includes(name));
   const isWilling = (name: ServerName): boolean => willingFrom(state, name) <= now;
   const firstOf = (wanted: readonly EventId[], tried: readonly ServerName[], asked: readonly EventId[]) => {
     for (const resident of ordered) {

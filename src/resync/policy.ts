@@ -1,5 +1,6 @@
 /** The numbers a resync is run by; configuration (`resync:` in rejoinder.yaml) with these defaults. */
 import { type ParkedBecause } from './attempts.ts';
+import { type ResyncEvent } from './events.ts';
 import { mayBeAsked } from './choice.ts';
 import { type RoomPolicy } from './room-policy.ts';
 import { type ResyncState, willingFrom } from './state.ts';
@@ -15,6 +16,8 @@ export interface ResyncPolicy {
   readonly late?: LatePolicy;
   /** When residents are asked no more; absent: `defaultParkPolicy`. */
   readonly park?: ParkPolicy;
+  /** What becomes of a room that everybody of us leaves while it is partial; absent: `defaultLeavePolicy`. */
+  readonly leave?: LeavePolicy;
   /** When a room goes on without events that cannot be had; absent: `defaultDegradePolicy`. */
   readonly degrade?: DegradePolicy;
   /** Servers whose word on a join's state is compared; absent: 1, nobody's but the resident's. */
@@ -187,8 +190,40 @@ export function nextGapAttemptAt(attempts: number, policy: ResyncPolicy, now: nu
   return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
 }
 
+/**
+ * What is done when the last of our users leaves a partial room:
+ *
+ * - `abandon`: residents are asked for one more round, a minute at the most;
+ * - `finish_best_effort`: those that do not refuse are asked again and again, an hour at the most, so that who was in it may read it;
+ * - `purge`: as `abandon`, and all that is held of the room is deleted some time later;
+ * - `forbid_last_leave`: he does not leave, unless he insists; who is kicked or banned is out, as by `abandon`;
+ * - `silent`: he is out here at once, and the room is told when its resync is done; who is kicked or banned is out, as by `abandon`.
+ */
+export const LEAVE_DURING_RESYNC = ['abandon', 'finish_best_effort', 'purge', 'forbid_last_leave', 'silent'] as const;
+export type LeaveDuringResync = (typeof LEAVE_DURING_RESYNC)[number];
+
+export interface LeavePolicy {
+  readonly during: LeaveDuringResync;
+  /** From the leave until the room is purged, where it is, milliseconds. */
+  readonly purgeAfterMs: number;
+}
+
+export const defaultLeavePolicy: LeavePolicy = { during: 'abandon', purgeAfterMs: 7 * DAY_MS };
+
 /** When the last of our users has left a partial room, residents are asked for so long: most refuse by then. */
 export const LAST_ROUND_MS = 60_000;
+/** And where it is worth more than that to us. */
+const BEST_EFFORT_MS = 3_600_000;
+
+/** What is journalled when the last of our users has left a partial room. */
+export function everybodyLeft(
+  at: number,
+  { during, purgeAfterMs }: LeavePolicy = defaultLeavePolicy,
+): Extract<ResyncEvent, { readonly type: 'EverybodyLeft' }> {
+  if (during === 'finish_best_effort') return { type: 'EverybodyLeft', until: at + BEST_EFFORT_MS, goesOn: true, at };
+  const purge = during === 'purge' ? { purgeAt: at + purgeAfterMs } : {};
+  return { type: 'EverybodyLeft', until: at + LAST_ROUND_MS, ...purge, at };
+}
 
 /** Begins of an attempt that stored nothing: a fourth time it would end as before. */
 export const BEGINS_MAX = 3;

@@ -91,6 +91,12 @@ export interface ResyncState {
   readonly members: number | null;
   /** Everybody of us has left: when the last round ends; `null`: somebody is in the room, or the stay is over. */
   readonly closesAt: number | null;
+  /** Then those are asked in further rounds that do not refuse; else for one more round. */
+  readonly closesLate: boolean;
+  /** Users of ours whose leave is made when the resync is done. */
+  readonly silentLeaves: number;
+  /** When the room is purged, since everybody of us has left it; `null`: it is not. */
+  readonly purgeAt: number | null;
   /** Present when the state could not be had whole: then the room is never called so. */
   readonly degraded: Degraded | null;
   /** How often it was looked for what states at gaps lack by the word of one server or two; `null`: they lack nothing, or no longer. */
@@ -202,6 +208,9 @@ export const initialResyncState: ResyncState = {
   refusedJoin: null,
   members: null,
   closesAt: null,
+  closesLate: false,
+  silentLeaves: 0,
+  purgeAt: null,
   degraded: null,
   soughtAtGaps: null,
   completedAt: null,

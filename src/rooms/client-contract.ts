@@ -57,6 +57,10 @@ export interface MembershipChange {
   readonly roomId: RoomId;
   readonly sender: UserId;
   readonly act: 'leave' | 'kick' | 'ban' | 'unban' | 'invite';
+  /** Of a leave: also where the room is not to be left yet (`forbid_last_leave`). */
+  readonly isForced?: boolean;
+  /** The leave that was put off when he left silently: it is made now. */
+  readonly isDue?: boolean;
   /** Whose membership it is; of a leave the sender's own, whatever stands here. */
   readonly userId: UserId;
   readonly reason?: string | undefined;

@@ -16,6 +16,8 @@
  * - `unusable-answer`: residents answered, and no answer passed the checks;
  * - `unsupported-version`: the room's version is not one of ours;
  * - `busy`: the same thing is under way for this room;
+ * - `last-leave`: the room is partial, and is not to be left by the last of our users before it is whole;
+ * - `needs-force`: users of this server would be put out of the room;
  * - `too-many`: as much of this is under way as this server does at a time;
  * - `malformed`: no event can be made of it;
  * - `too-large`: the event would have more bytes than an event may;
@@ -34,6 +36,8 @@ export type RoomErrorKind =
   | 'unusable-answer'
   | 'unsupported-version'
   | 'busy'
+  | 'last-leave'
+  | 'needs-force'
   | 'too-many'
   | 'malformed'
   | 'too-large'

@@ -9,6 +9,7 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { readRedacted } from '../store/events/redactions.ts';
 import { readNumberedUpTo, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
+import { readPurgedRooms } from '../store/journal/tombstones.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { readPlaces, readStateKeys } from '../store/snapshots/state-keys.ts';
@@ -70,6 +71,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   const accountData = await readAccountParts(tx, userId, { since: since?.position ?? 0, head: upTo }, shown);
   const stripped = await readStripped(tx, asked, userId);
   const { parts, owedSince, rest } = await readRoomParts(tx, shown, roomsQuery, query, accountData.ofRooms);
+  const purged = await readPurgedParts(tx, roomsQuery, parts);
   const keys = await readKeyCounts(tx, request);
   const partsOf = (section: RoomSpan['section']): ReadonlyMap<RoomId, RoomPart> =>
     new Map(
@@ -90,7 +92,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   const answer: Look['answer'] = {
     nextBatch: formatToken({ position: upTo, owedSince }),
     joined: partsOf('join'),
-    left: partsOf('leave'),
+    left: new Map([...partsOf('leave'), ...purged]),
     invited: invitesOf('invite'),
     knocked: invitesOf('knock'),
     accountData: accountData.ofUser.filter((event) => passes(filter.accountData, event)),
@@ -104,6 +106,26 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
     roomIds: rooms.flatMap(({ roomId, membership }) => (membership === 'join' ? [roomId] : [])),
     isEmpty: upTo === head && joined.size + left.size + invited.size + knocked.size + answer.accountData.length === 0,
   };
+}
+
+/** Of a room that was purged nothing is left to tell but that the user is out of it, unless he is in its next life. */
+const OUT: RoomPart = {
+  ...{ timeline: [], isLimited: false, prevBatch: null, state: [], removed: [], accountData: [] },
+  ...{ summary: null, unread: null, resync: null },
+};
+
+async function readPurgedParts(
+  tx: Transaction,
+  { userId, since, head, filter }: RoomsQuery,
+  told: ReadonlyMap<RoomId, RoomPart>,
+): Promise<ReadonlyMap<RoomId, RoomPart>> {
+  if (since === null) return new Map();
+  const roomIds = await readPurgedRooms(tx, userId, { since: since.position, upTo: head });
+  return new Map(
+    roomIds.flatMap((roomId) =>
+      told.has(roomId) || !passesRoom(filter.rooms, roomId) ? [] : [[roomId, OUT] as const],
+    ),
+  );
 }
 
 async function readIgnored(tx: Transaction, userId: UserId): Promise<UserId[]> {

@@ -81,10 +81,11 @@ export async function readSpans(tx: Transaction, rooms: readonly SeenRoom[], que
 
 function spanOf(
   room: SeenRoom,
-  { membership: membershipThen, eventId: memberEventIdThen }: Member,
+  { membership, eventId: memberEventIdThen }: Member,
   asked: Asked,
   { since, head, isFullState }: RoomsQuery,
 ): RoomSpan[] {
+  const membershipThen = room.wasLeftSilently && membership === 'join' ? 'leave' : membership;
   const place = placeOf({ ...room, membershipThen, memberEventIdThen }, asked);
   if (place === undefined) return [];
   return [
@@ -119,7 +120,7 @@ async function membersAt(
   const members = new Map<RoomId, Member>();
   const reads: StateRead[] = [];
   const key = (await readStateKeys(tx, [{ type: MEMBER, stateKey: userId }])).get(stateMapKey(MEMBER, userId));
-  for (const { roomId, state, at, membership, memberEventId } of rooms) {
+  for (const { roomId, state, at, membershipInState: membership, memberEventId } of rooms) {
     if (at === state) {
       members.set(roomId, { membership, eventId: memberEventId });
     } else if (at !== null && key !== undefined) {
@@ -181,7 +182,7 @@ async function roomsAt(
   return were.map(({ at, ...room }) => {
     const { membership, eventId } = members.get(room.roomId) ?? NOBODY;
     const memberShownAt = eventId === null ? null : (shown.get(eventId) ?? null);
-    return { ...room, state: at, membership, memberEventId: eventId, memberShownAt };
+    return { ...room, state: at, membership, membershipInState: membership, memberEventId: eventId, memberShownAt };
   });
 }
 

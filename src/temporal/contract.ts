@@ -101,6 +101,8 @@ export interface MaintainResult {
   /** Servers that failed and are asked nothing any more. */
   readonly destinations: number;
   readonly chunks: number;
+  /** Rooms whose purge had been cut off, and was gone on with. */
+  readonly purges: number;
 }
 
 /** The activities a worker registers; each looks at the journal first and does nothing that is journalled already. */

@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
 import { maintain } from '../../activities/maintain.ts';
-import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { insertPdus, recordOutlierVerdicts } from '../../src/store/events/pdus.ts';
 import { type CheckedPdu } from '../../src/verification/contract.ts';
 import { silent } from '../federation/tls-server.ts';
+import { keyOf } from '../matrix/sample-event.ts';
 import { message } from '../store/events.ts';
 import { openTestStore } from '../support/postgres.ts';
 
@@ -15,7 +17,17 @@ const now = 1_700_000_000_000;
 
 function pass(budgetMs: number, clock: { now(): number } = { now: () => now }) {
   const alive = { signal: new AbortController().signal, heartbeat: () => undefined };
-  return maintain({ rooms: { store, clock, logger: silent } }, { budgetMs }, alive);
+  const rooms = {
+    ...{
+      serverName: 'here.test' as ServerName,
+      signingKey: keyOf('here.test'),
+      store,
+      clock,
+      logger: silent,
+    },
+    ...{ random: Math.random, policy: defaultResyncPolicy, ring: () => Promise.resolve() },
+  };
+  return maintain({ rooms }, { budgetMs }, alive);
 }
 
 async function fill(): Promise<void> {
@@ -50,6 +62,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     awaited: 0,
     destinations: 0,
     chunks: 0,
+    purges: 0,
   });
   expect(await answersLeft()).toBe(100);
   const keys = await store.query<{ name: string }>('SELECT server_name AS name FROM server_keys ORDER BY 1');
@@ -64,6 +77,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     awaited: 0,
     destinations: 0,
     chunks: 0,
+    purges: 0,
   });
 });
 

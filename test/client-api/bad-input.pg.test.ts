@@ -100,6 +100,11 @@ const TABLE: Readonly<Record<string, Row>> = {
     required: ['nonce', 'username', 'password', 'mac'],
     also: ['user_type null', 'displayname null'],
   },
+  // Of an administrator; who is none is refused, whatever is sent.
+  'DELETE /_synapse/admin/v1/rooms/:roomId': { status: 403 },
+  'DELETE /_synapse/admin/v2/rooms/:roomId': { status: 403 },
+  'GET /_synapse/admin/v2/rooms/:roomId/delete_status': { status: 403 },
+  'GET /_synapse/admin/v2/rooms/delete_status/:deleteId': { status: 403 },
   [`GET ${V3}/profile/:userId`]: {},
   [`GET ${V3}/profile/:userId/displayname`]: {},
   [`GET ${V3}/profile/:userId/avatar_url`]: {},
@@ -201,7 +206,7 @@ const TABLE: Readonly<Record<string, Row>> = {
     ...{ body: () => ({ reason: 'so' }), mayBeAbsent: true, query: { via: ['a b', '%00'], server_name: ['a b'] } },
   },
   [`POST ${ROOM}/join`]: { body: () => ({ reason: 'so' }), mayBeAbsent: true, query: { via: ['a b', '%00'] } },
-  [`POST ${ROOM}/leave`]: { body: () => ({ reason: 'so' }), mayBeAbsent: true },
+  [`POST ${ROOM}/leave`]: { body: () => ({ reason: 'so', 'org.rejoinder.force': true }), mayBeAbsent: true },
   [`POST ${ROOM}/kick`]: { body: whom, required: ['user_id'] },
   [`POST ${ROOM}/ban`]: { body: whom, required: ['user_id'] },
   [`POST ${ROOM}/unban`]: { body: whom, required: ['user_id'], status: 403 },
@@ -418,7 +423,14 @@ async function makeWorld(client: TestClient): Promise<World> {
     places: {
       ...{ roomId: roomId as string, roomIdOrAlias: roomId as string, eventId: encodeURIComponent(eventId as string) },
       ...{ userId, deviceId: 'DEVICE', filterId: filterId as string, type: 'org.example', kind: 'override' },
-      ...{ ruleId: 'org.example', txnId: 'txn', eventType: 'm.room.create', stateKey: '', receiptType: 'm.read' },
+      ...{
+        ruleId: 'org.example',
+        txnId: 'txn',
+        eventType: 'm.room.create',
+        stateKey: '',
+        receiptType: 'm.read',
+        deleteId: 'd',
+      },
     },
   };
 }

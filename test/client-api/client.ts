@@ -10,6 +10,7 @@ import { type ClientServerOptions, createClientServer } from '../../src/client-a
 import { type Clock } from '../../src/clock.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../../src/rooms/client-contract.ts';
+import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { silent } from '../federation/tls-server.ts';
@@ -58,6 +59,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     accounts: {} as Accounts,
     reads: {} as ClientReads,
     acts: {} as ClientActs,
+    purges: {} as ClientServerOptions['purges'],
     sync: {} as Sync,
     publicBaseUrl: null,
     defaultRoomVersion: '11',
@@ -75,6 +77,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
 function actsOf(store: Store, clock: Clock): ClientActs {
   const context = {
     ...{ serverName: SERVER_NAME, signingKey: keyOf(SERVER_NAME), store, clock, random: Math.random, logger: silent },
+    policy: defaultResyncPolicy,
     ring: () => Promise.resolve(),
   };
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');

@@ -93,7 +93,7 @@ test('a ban of an earlier stay is not known to stand, and a resident is asked', 
   const { client, asked, join } = await whereResidentsRefuse(room);
   const second = await client.login('second');
   expect(await readLocalMembers(store, room.roomId)).toContainEqual({
-    ...{ userId: SECOND, membership: 'ban', eventId: room.id('ban') },
+    ...{ userId: SECOND, membership: 'ban', eventId: room.id('ban'), isSilent: false },
   });
   expect(await join(second)).toMatchObject(FORBIDDEN);
   expect(asked).toEqual([`there.test make_join ${SECOND}`]);

@@ -50,6 +50,7 @@ describe('a configuration', () => {
       longestRetryMs: 3_600_000,
       degrade: { rounds: 2, afterMs: 600_000, answers: 3, atLastMs: 86_400_000 },
       retroSoftFail: true,
+      leave: { during: 'abandon', purgeAfterMs: 604_800_000 },
     });
     expect(config.federation.responseBytesMax).toBe(16 * 1024 * 1024);
     expect(config.database.url).toBeNull();

@@ -155,6 +155,11 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       ),
     retryRooms: (_resident, from) =>
       Promise.resolve(from === '' ? { retried: [PARKED], next: PARKED } : { retried: [PARTIAL], next: null }),
+    purges: {
+      plan: (roomId) => Promise.reject(new RoomError('unknown-room', `nothing is held of ${roomId}`)),
+      request: ({ roomId }) => Promise.reject(new RoomError('unknown-room', `nothing is held of ${roomId}`)),
+      status: () => Promise.reject(new RoomError('unknown-room', 'no purge has that name')),
+    },
     listRooms: () => Promise.resolve([overview(WHOLE), overview(PARTIAL), overview(DEGRADED)]),
     resolveRoom: (room) => {
       if (room === ALIAS) return Promise.resolve(WHOLE);

@@ -109,7 +109,10 @@ export const replayed = (position: number, stateVersion: number): ResyncEvent =>
 });
 
 /** Everybody of us has left, and residents are asked for a minute. */
-export const everybodyLeft = (at: number): ResyncEvent => ({ type: 'EverybodyLeft', until: at + 60_000, at });
+export const everybodyLeft = (at: number, about: Partial<Of<'EverybodyLeft'>> = {}): ResyncEvent => ({
+  ...{ type: 'EverybodyLeft', until: at + 60_000, at },
+  ...about,
+});
 
 export const completed: ResyncEvent = { type: 'ResyncCompleted', members: 180, at: 7_000 };
 
@@ -301,6 +304,27 @@ export const anEvent: fc.Arbitrary<ResyncEvent> = fc.oneof(
   fc.record({
     type: fc.constant('StayEnded' as const),
     because: fc.constantFrom<Of<'StayEnded'>['because']>('join-rejected', 'left'),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('LeftSilently' as const),
+    userId: fc.constant('@joiner:here.test' as UserId),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('SilentLeaveSettled' as const),
+    userId: fc.constant('@joiner:here.test' as UserId),
+    because: fc.constantFrom<Of<'SilentLeaveSettled'>['because']>('returned', 'out'),
+    at: aTime,
+  }),
+  fc.record({
+    type: fc.constant('RoomPurged' as const),
+    purgeId: fc.string(),
+    users: fc.constant([]),
+    putOut: fc.constant([]),
+    entries: aCount,
+    eventsTo: aCount,
+    requestedAt: aTime,
     at: aTime,
   }),
   fc.record({ type: fc.constant('ResyncCompleted' as const), members: aCount, at: aTime }),

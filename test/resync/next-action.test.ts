@@ -3,7 +3,14 @@ import { describe, expect, test } from 'vitest';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { type NextAction, gapsEndAt, nextAction, noGaps } from '../../src/resync/next-action.ts';
-import { defaultResyncPolicy, nextRoundAt, settleLacking, settleLackingAtGap } from '../../src/resync/policy.ts';
+import {
+  type LeavePolicy,
+  defaultResyncPolicy,
+  everybodyLeft as everybodyLeftBy,
+  nextRoundAt,
+  settleLacking,
+  settleLackingAtGap,
+} from '../../src/resync/policy.ts';
 import { evolve } from '../../src/resync/evolve.ts';
 import { type ResyncState, initialResyncState, willingFrom } from '../../src/resync/state.ts';
 import {
@@ -479,6 +486,57 @@ describe('when everybody has left', () => {
     expect(nextAction(left, 63_000)).toEqual({ type: 'close', because: 'ended' });
     expect(evolve(left, joined())).toEqual(given(joined()));
   });
+});
+
+describe('when everybody has left, and what can be had is still wanted', () => {
+  const END = { type: 'endStay' };
+  const left = (...before: readonly ResyncEvent[]): ResyncState =>
+    given(...before, everybodyLeft(3_000, { until: 3_603_000, goesOn: true }));
+  const refused = (attemptNo: number, resident: string): ResyncEvent =>
+    failed(attemptNo, resident, { failure: 'forbidden', outcome: 'not-in-room' });
+
+  test('a round that failed is followed by others, until the time is over', () => {
+    const round = [failed(1, 'a'), failed(2, 'b'), failed(3, 'c')].reduce(evolve, left(joined()));
+    expect(nextAction(round, 5_000)).toEqual({ type: 'endRound', round: 1 });
+    const waiting = evolve(round, roundFailed(1, 35_000));
+    expect(nextAction(waiting, 6_000)).toEqual({ type: 'sleep', untilMs: 35_000, round: 2 });
+    expect(nextAction(waiting, 35_000)).toMatchObject({ type: 'fetchState', resident: 'a' });
+    const late = evolve(round, roundFailed(1, 9_000_000));
+    expect(nextAction(late, 6_000)).toEqual({ type: 'sleep', untilMs: 3_603_000, round: 2 });
+    expect(nextAction(late, 3_603_000)).toEqual(END);
+  });
+
+  test('whoever says that we are not in the room is asked no more, and when all say so it is over', () => {
+    const one = left(joined(), started(1, 'a'), refused(1, 'a'));
+    expect(nextAction(one, 4_000)).toMatchObject({ type: 'fetchState', resident: 'b' });
+    const round = [failed(2, 'b'), failed(3, 'c'), roundFailed(1, 35_000)].reduce(evolve, one);
+    expect(nextAction(round, 35_000)).toMatchObject({ type: 'fetchState', resident: 'b' });
+    const all = [started(4, 'b'), refused(4, 'b'), started(5, 'c'), refused(5, 'c')].reduce(evolve, round);
+    expect(nextAction(all, 36_000)).toEqual(END);
+  });
+
+  test('it is over as well when the room would be parked, for nobody is to be asked any more then', () => {
+    const parked = { type: 'ResyncParked', because: 'refused', reason: 'all refuse', at: 5_000 } as const;
+    expect(nextAction(evolve(left(joined()), parked), 5_000)).toEqual(END);
+  });
+
+  test('a state that is had is walked, and the next stay is as any other', () => {
+    const walking = evolve(left(joined(), started(1, 'a')), fetched(1, 'a', { at: 4_000 }));
+    expect(nextAction(walking, 4_000_000)).toEqual({ type: 'walk' });
+    expect(evolve(walking, completed)).toMatchObject({ phase: 'complete', closesAt: null, closesLate: false });
+    expect(evolve(walking, joined())).toEqual(given(joined()));
+  });
+});
+
+test('each policy says what is journalled when the last of our users leaves a partial room', () => {
+  const day = 86_400_000;
+  const entry = (during: LeavePolicy['during']) => everybodyLeftBy(1_000, { during, purgeAfterMs: day });
+  const oneRound = { type: 'EverybodyLeft', until: 61_000, at: 1_000 };
+  expect(everybodyLeftBy(1_000)).toEqual(oneRound);
+  expect(entry('abandon')).toEqual(oneRound);
+  expect(entry('forbid_last_leave')).toEqual(oneRound);
+  expect(entry('purge')).toEqual({ ...oneRound, purgeAt: day + 1_000 });
+  expect(entry('finish_best_effort')).toEqual({ ...oneRound, until: 3_601_000, goesOn: true });
 });
 
 test('what is to be corrected comes before a walk goes on, and in a complete room before anything else', () => {

@@ -14,6 +14,7 @@ import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { commandRoom } from '../../rooms/operate/command-room.ts';
 import { retryRoomsOf } from '../../rooms/operate/retry-rooms.ts';
+import { startPurging } from '../../rooms/purge/purges.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
@@ -109,6 +110,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     logger,
     version,
   });
+  const purges = startPurging(rooms);
+  shutdown.add('purges', () => purges.close());
   const gate = createJoinGate({ slots: 2 * availableParallelism() });
   metrics.watchOpenJoins(gate);
   const join: JoinRoom = (request) => gate.run(request.signal, () => joinRoom(rooms, request));
@@ -129,6 +132,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       commandRoom: (roomId, command, by) => commandRoom(rooms, roomId, command, by),
       retryRooms: (resident, from, by) => retryRoomsOf(rooms, resident, from, by),
       journal: metrics.countJournalReaders(journalReads(rooms)),
+      purges,
       users: accounts,
     },
     logger,
@@ -139,6 +143,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     accounts,
     reads: clientReads(rooms),
     acts: clientActs(rooms, { join: metrics.countJoins(join) }),
+    purges,
     sync: createSync(rooms),
     clock: systemClock,
     logger,

@@ -2,6 +2,7 @@
 import { type FastifyInstance } from 'fastify';
 import { type Accounts } from '../../accounts/contract.ts';
 import { createSecretRegistration } from '../../accounts/shared-secret.ts';
+import { type ClientContext } from '../../client-api/context.ts';
 import { createClientServer } from '../../client-api/server.ts';
 import { type Clock } from '../../clock.ts';
 import { type Config } from '../../config.ts';
@@ -15,6 +16,7 @@ export interface ClientServerParts {
   readonly accounts: Accounts;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
+  readonly purges: ClientContext['purges'];
   readonly sync: Sync;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -26,6 +28,7 @@ export async function buildClientServer({
   accounts,
   reads,
   acts,
+  purges,
   sync,
   clock,
   logger,
@@ -42,6 +45,7 @@ export async function buildClientServer({
     accounts,
     reads,
     acts,
+    purges,
     sync,
     clock,
     logger,

@@ -15,6 +15,9 @@ import { profileOf, requireLocal, roomIdOf, userIdIn, viaOf } from '../room-requ
 
 const reason = z.string({ error: 'a string' }).optional();
 const ownBody = z.object({ reason });
+/** Insists on leaving a room that is not to be left yet. */
+const INSISTS = 'org.rejoinder.force';
+const leaveBody = z.object({ reason, [INSISTS]: z.boolean({ error: 'true or false' }).default(false) });
 const changeBody = z.object({ reason, user_id: z.string({ error: 'a user id' }) });
 
 export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
@@ -43,9 +46,9 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
     path: '/rooms/:roomId/leave',
     answer: async (request, { acts }) => {
       const roomId = roomIdOf(request);
-      const { reason: why } = readMembers(bodyOrNone(request), ownBody);
+      const { reason: why, [INSISTS]: isForced } = readMembers(bodyOrNone(request), leaveBody);
       const { userId } = request.requester;
-      await acts.changeMembership({ roomId, sender: userId, act: 'leave', userId, reason: why });
+      await acts.changeMembership({ roomId, sender: userId, act: 'leave', userId, reason: why, isForced });
       return {};
     },
   } satisfies UserEndpoint),

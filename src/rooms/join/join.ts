@@ -27,6 +27,7 @@ import { type AliasedRoom, resolveAlias } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { comeBack } from '../send/leave-silently.ts';
 import { isPortable, prepareJoin } from './prepare-join.ts';
 import { type SendOutcome, sendJoin } from './send-join.ts';
 import { intendToLeave, postpone } from './settle-intents.ts';
@@ -115,6 +116,7 @@ async function joinFound(
   { roomId, servers }: AliasedRoom,
   isLast: boolean,
 ): Promise<JoinedRoom | undefined> {
+  await comeBack(context, roomId, userId);
   const held = await joinedAlready(context, roomId, userId);
   if (held !== undefined) return held;
   const intents = await claimIntents(context, roomId, userId, signal);

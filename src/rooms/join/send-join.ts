@@ -5,6 +5,7 @@
 import { FederationError, isRefusal } from '../../federation/error.ts';
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { type FailureClass } from '../../resync/events.ts';
+import { noteTombstone } from '../../store/journal/tombstones.ts';
 import { type JoinIntent } from '../../store/tables/intents.ts';
 import { type RoomsContext } from '../context.ts';
 import { ringRoom } from '../ring.ts';
@@ -75,6 +76,7 @@ async function sendAndCommit(
   { omitMembers = true, signal, timings }: SendOptions,
 ): Promise<JoinedRoom> {
   const { roomId } = intent;
+  await noteTombstone(context.store, roomId);
   const template = templateOf(intent);
   const event = signedAnew(context, intent, template);
   const sent = { ...intent, event, resident, template, omitMembers };

@@ -34,7 +34,7 @@ export interface AdmitOptions {
 }
 
 /** What admission is given. */
-export type AdmissionContext = Pick<RoomsContext, 'store' | 'clock' | 'ring' | 'logger'>;
+export type AdmissionContext = Pick<RoomsContext, 'store' | 'clock' | 'ring' | 'logger' | 'policy'>;
 
 /**
  * Admits stored events of a joined room, given in any order, into its timeline, those first that others cite. An event at
@@ -60,7 +60,7 @@ export async function admitEvents(
     invariant(room !== undefined, `events are admitted into rooms that were joined, not ${roomId}`);
     if (!room.isAnybodyIn) return noneOf(eventIds);
     const prepared = await prepareAdmission(store, room, eventIds, { isOver, resolve });
-    const appended = await appendPrepared(store, clock, room, journalOf(prepared, clock, receipts));
+    const appended = await appendPrepared(store, context, room, journalOf(prepared, clock, receipts));
     if (appended === undefined) continue;
     // An event that was judged otherwise as an outlier, or was missed, concerns what was judged by that.
     if (appended.ringsFor !== undefined) await ringRoom(context, roomId, appended.ringsFor);
@@ -72,7 +72,7 @@ export async function admitEvents(
     if (!room.isAnybodyIn) return { admissions: noneOf(eventIds), ringsFor: undefined };
     const prepared = await prepareAdmission(tx, room, eventIds, { isOver });
     const admissions = withForeign(eventIds, prepared.admissions);
-    return { admissions, ringsFor: await appendTakenIn(tx, room, journalOf(prepared, clock, receipts), clock) };
+    return { admissions, ringsFor: await appendTakenIn(tx, room, journalOf(prepared, clock, receipts), context) };
   });
   if (ringsFor !== undefined) await ringRoom(context, roomId, ringsFor);
   return admissions;
@@ -94,7 +94,7 @@ function withForeign(
 /** `undefined`: it was not appended, since the room stands elsewhere, or somebody else has taken in one of the events. */
 async function appendPrepared(
   store: Store,
-  clock: Clock,
+  context: Pick<AdmissionContext, 'clock' | 'policy'>,
   before: RoomStanding,
   entries: readonly (ResyncEvent | TimelineEvent)[],
 ): Promise<{ readonly ringsFor: string | undefined } | undefined> {
@@ -103,7 +103,7 @@ async function appendPrepared(
     return await withTransaction(store, async (tx) => {
       const room = await lockRoom(tx, before.roomId);
       if (room === undefined || !standsStill(before, room)) return undefined;
-      return { ringsFor: await appendTakenIn(tx, room, entries, clock) };
+      return { ringsFor: await appendTakenIn(tx, room, entries, context) };
     });
   } catch (error) {
     if (!(error instanceof AlreadyJournalledError)) throw error;

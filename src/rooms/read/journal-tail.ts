@@ -93,7 +93,10 @@ export class JournalTail {
   }
 
   #take({ entries, next }: JournalPage): void {
-    const all = [...this.#entries, ...entries];
+    const purged = new Set(entries.flatMap(({ event, roomId }) => (event.type === 'RoomPurged' ? [roomId] : [])));
+    // Their entries are no more, but for those of what came after.
+    const before = purged.size === 0 ? this.#entries : this.#entries.filter(({ roomId }) => !purged.has(roomId));
+    const all = [...before, ...entries];
     const forgotten = Math.max(0, all.length - KEPT_ENTRIES_MAX);
     this.#from = all[forgotten - 1]?.position ?? this.#from;
     this.#entries = all.slice(forgotten);

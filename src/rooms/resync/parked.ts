@@ -23,9 +23,17 @@ export async function leaveGivenUp(context: RoomsContext, { roomId, epoch }: Sta
   };
   let kept: string | undefined;
   for (const { userId, membership } of await readLocalMembers(store, roomId)) {
+    // Those who left silently are out already.
     if (membership !== 'join' || !(await isToLeave())) continue;
     try {
-      await changeMembership(context, { roomId, sender: userId, userId, act: 'leave', reason: LEAVE_REASON });
+      await changeMembership(context, {
+        roomId,
+        sender: userId,
+        userId,
+        act: 'leave',
+        reason: LEAVE_REASON,
+        isForced: true,
+      });
     } catch (error) {
       if (!(error instanceof RoomError)) throw error;
       kept = `${userId} cannot leave: ${error.message}`;

@@ -2,11 +2,14 @@
 import { type Draft } from '../../matrix/compose.ts';
 import { type EventId, type RoomId, type UserId, domainOf, parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type LockedRoom, isAnybodyIn, readLocalMember } from '../../store/journal/rooms.ts';
-import { type Sql, type Transaction } from '../../store/open-store.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
+import { defaultLeavePolicy } from '../../resync/policy.ts';
+import { type LockedRoom, readLocalMember, readLocalMembers } from '../../store/journal/rooms.ts';
+import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
+import { type Transaction } from '../../store/open-store.ts';
+import { type StateEntry, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type MembershipChange } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
+import { leaveSilently } from './leave-silently.ts';
 import { type SendContext, sendEvent } from './send-event.ts';
 
 const MEMBERSHIP_AFTER = { leave: 'leave', kick: 'leave', unban: 'leave', ban: 'ban', invite: 'invite' } as const;
@@ -16,7 +19,7 @@ const REACHABLE: ReadonlySet<string> = new Set(['join', 'invite', 'knock']);
 
 /** @throws RoomError `forbidden`, where the rules do not let it pass or there is nothing to change; as `sendEvent` does */
 export async function changeMembership(context: SendContext, change: MembershipChange): Promise<void> {
-  const { roomId, sender, act, reason, isDirect } = change;
+  const { roomId, sender, act, reason, isDirect, isForced, isDue } = change;
   const userId = act === 'leave' ? sender : change.userId;
   if (act === 'invite') requireOurs(context, userId);
   const content: JsonObject = {
@@ -24,12 +27,31 @@ export async function changeMembership(context: SendContext, change: MembershipC
     ...(reason === undefined ? {} : { reason }),
     ...(isDirect === true ? { is_direct: true } : {}),
   };
-  if (act === 'leave' && (await hasLeft(context.store, roomId, userId))) return;
+  if (act === 'leave' && isDue !== true) {
+    if ((await readLocalMember(context.store, roomId, userId)) === 'leave') return;
+    const { leave = defaultLeavePolicy } = context.policy;
+    if (leave.during === 'silent' && isForced !== true && (await leaveSilently(context, roomId, userId))) return;
+  }
   await sendEvent(
     context,
     roomId,
     { sender, type: 'm.room.member', stateKey: userId, content },
-    { isSaid: (tx, room) => isChanged(tx, room, act, userId) },
+    {
+      isOwnLeave: act === 'leave',
+      isSaid: async (tx, room) => {
+        const said = await isChanged(tx, room, act, userId);
+        if (act !== 'leave' || said !== undefined) return said;
+        if (isForced === true) return undefined;
+        if (isDue !== true) {
+          await requireMayLeave(context, tx, room, userId);
+        }
+        // Who has come back meanwhile stays.
+        else if ((await readSilentLeaves(tx, roomId, [userId])).length === 0) {
+          return (await memberOf(tx, room, userId))?.eventId;
+        }
+        return undefined;
+      },
+    },
   );
 }
 
@@ -48,8 +70,29 @@ export async function sendState(
   const { type, stateKey, sender, content } = draft;
   const membership = type === 'm.room.member' ? content['membership'] : undefined;
   if (membership === 'invite') requireOurs(context, stateKey);
-  const isJoin = membership === 'join';
-  return sendEvent(context, roomId, draft, isJoin ? { isSaid: (tx) => requireJoined(tx, roomId, sender) } : {});
+  return sendEvent(context, roomId, draft, {
+    isSaid: async (tx, room) => {
+      if (membership === 'join') await requireJoined(tx, roomId, sender);
+      if (membership === 'leave' && stateKey === sender) await requireMayLeave(context, tx, room, sender);
+      return undefined;
+    },
+  });
+}
+
+/** @throws RoomError `last-leave` for the last of our users in a partial room, where the policy keeps him there */
+async function requireMayLeave(
+  { policy: { leave = defaultLeavePolicy } }: SendContext,
+  tx: Transaction,
+  { roomId, partial }: LockedRoom,
+  userId: UserId,
+): Promise<void> {
+  if (!partial || leave.during !== 'forbid_last_leave') return;
+  const joined = (await readLocalMembers(tx, roomId)).filter(({ membership }) => membership === 'join');
+  if (joined.length !== 1 || joined[0]?.userId !== userId) return;
+  throw new RoomError(
+    'last-leave',
+    `${roomId} is not whole yet, and can only become so while somebody of this server is in it: you are the last; insist, or leave when it is whole`,
+  );
 }
 
 /** Who is in a room says there what he is; under the room's lock. */
@@ -65,11 +108,6 @@ function requireOurs({ serverName }: SendContext, userId: string): void {
   throw new RoomError('invalid', 'users of other servers cannot be invited from here yet');
 }
 
-/** Of a room in which nobody of us is any more: who has left it has nothing to do. */
-async function hasLeft(sql: Sql, roomId: RoomId, userId: UserId): Promise<boolean> {
-  return (await readLocalMember(sql, roomId, userId)) === 'leave' && !(await isAnybodyIn(sql, roomId));
-}
-
 /** What the auth rules let pass and the client-server API does not, and what is so already. */
 async function isChanged(
   tx: Transaction,
@@ -77,7 +115,7 @@ async function isChanged(
   act: MembershipChange['act'],
   userId: UserId,
 ): Promise<EventId | undefined> {
-  const [member] = currentState === null ? [] : await readSnapshot(tx, roomId, currentState, { userIds: [userId] });
+  const member = await memberOf(tx, { roomId, currentState }, userId);
   const membership = member?.membership ?? undefined;
   if (act === 'leave' && membership === 'leave') return member?.eventId;
   // Nothing is known of a user of another server while the room is partial: it is said on the word of who says it.
@@ -87,4 +125,13 @@ async function isChanged(
   }
   if (act === 'unban' && membership !== 'ban') throw new RoomError('forbidden', `${userId} is not banned`);
   return undefined;
+}
+
+async function memberOf(
+  tx: Transaction,
+  { roomId, currentState }: Pick<LockedRoom, 'roomId' | 'currentState'>,
+  userId: UserId,
+): Promise<StateEntry | undefined> {
+  const [member] = currentState === null ? [] : await readSnapshot(tx, roomId, currentState, { userIds: [userId] });
+  return member;
 }

@@ -22,6 +22,7 @@ import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
 import { markRead } from '../read/mark-read.ts';
 import { changeMembership, sendState } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
+import { comeBack } from './leave-silently.ts';
 import { type SendContext, notThere, sendEvent } from './send-event.ts';
 import { createProfileTeller } from './tell-profile.ts';
 
@@ -55,6 +56,7 @@ async function joinHereOrThere(context: SendContext, request: ClientJoin, join: 
   const { room, userId, profile } = request;
   const roomId = parseRoomId(room) ?? (await readAlias(context.store, room as RoomAlias));
   if (roomId === undefined) return (await join(request)).roomId;
+  await comeBack(context, roomId, userId);
   if ((await readLocalMember(context.store, roomId, userId)) !== 'join') {
     if ((await joinLocally(context, roomId, userId, profile)) === undefined) await join({ ...request, room: roomId });
   }

@@ -12,6 +12,7 @@ import { type TimelineEvent } from '../../resync/events.ts';
 import { readParents } from '../../store/events/anchors.ts';
 import { insertPdus, readPdus } from '../../store/events/pdus.ts';
 import { type LockedRoom, lockRoom, readStanding } from '../../store/journal/rooms.ts';
+import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { internStateKeys } from '../../store/snapshots/state-keys.ts';
@@ -32,12 +33,14 @@ import { checkedOwn, composeOwn, placeInRoom, readContent } from './compose-own.
 
 export type SendContext = Pick<
   RoomsContext,
-  'serverName' | 'signingKey' | 'store' | 'clock' | 'random' | 'logger' | 'ring'
+  'serverName' | 'signingKey' | 'store' | 'clock' | 'random' | 'logger' | 'ring' | 'policy'
 >;
 
 export interface SendOptions {
   /** The same request again gives the same event, and sends nothing. */
   readonly transaction?: ClientTransaction | undefined;
+  /** It is what takes its sender out: who has left silently may say that, and nothing else. */
+  readonly isOwnLeave?: boolean;
   /** Looks at the locked room: the event that says already what is to be said, so that nothing is sent. */
   readonly isSaid?: (tx: Transaction, room: LockedRoom) => Promise<EventId | undefined>;
 }
@@ -52,7 +55,7 @@ export async function sendEvent(
   context: SendContext,
   roomId: RoomId,
   draft: Draft,
-  { transaction, isSaid }: SendOptions = {},
+  { transaction, isOwnLeave = false, isSaid }: SendOptions = {},
 ): Promise<EventId> {
   const { store } = context;
   const before = transaction && (await readClientTransaction(store, transaction));
@@ -63,12 +66,15 @@ export async function sendEvent(
     const said = transaction && (await readClientTransaction(tx, transaction));
     if (said !== undefined) return { eventId: said, ringsFor: undefined };
     if (room?.isAnybodyIn !== true) throw notThere(roomId);
+    if (room.isLeftSilently && !isOwnLeave && (await readSilentLeaves(tx, roomId)).includes(draft.sender)) {
+      throw notThere(roomId);
+    }
     const held = (await isSaid?.(tx, room)) ?? (await sameState(tx, room, draft));
     const own = held === undefined ? await takeIn(context, tx, room, draft) : { eventId: held, entries: [] };
     if (transaction !== undefined) {
       await recordClientTransaction(tx, transaction, own.eventId, context.clock.now());
     }
-    return { eventId: own.eventId, ringsFor: await appendTakenIn(tx, room, own.entries, context.clock) };
+    return { eventId: own.eventId, ringsFor: await appendTakenIn(tx, room, own.entries, context) };
   });
   if (sent.ringsFor !== undefined) await ringRoom(context, roomId, sent.ringsFor);
   return sent.eventId;

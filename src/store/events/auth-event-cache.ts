@@ -17,9 +17,13 @@ export interface AuthEvent {
   readonly bytes: number;
 }
 
+/** Rooms that were purged and joined again: whoever reads one's row says so anew. */
+const PURGED_ROOMS_MAX = 10_000;
+
 /** The most recently used of them. Found in the room they belong to only. */
 export class AuthEventCache {
   readonly #nids = new Map<EventId, number>();
+  readonly #begun = new LRUCache<RoomId, number>({ max: PURGED_ROOMS_MAX });
   readonly #events = new LRUCache<number, AuthEvent>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: ({ bytes }) => bytes,
@@ -35,7 +39,12 @@ export class AuthEventCache {
 
   byId(roomId: RoomId, eventId: EventId): AuthEvent | undefined {
     const nid = this.#nids.get(eventId);
-    return nid === undefined ? undefined : this.byNid(roomId, nid);
+    return nid === undefined || nid <= (this.#begun.get(roomId) ?? 0) ? undefined : this.byNid(roomId, nid);
+  }
+
+  /** The room was purged: under an id there may be an event again, and then it has a number after `nid`. */
+  begin(roomId: RoomId, nid: number): void {
+    this.#begun.set(roomId, nid);
   }
 
   set(event: AuthEvent): void {

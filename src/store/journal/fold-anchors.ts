@@ -49,6 +49,9 @@ function anchorsOf(event: ResyncEvent): AnchorRow[] {
     case 'JoinRestored':
     case 'EverybodyLeft':
     case 'StayEnded':
+    case 'RoomPurged':
+    case 'LeftSilently':
+    case 'SilentLeaveSettled':
     case 'RoomCreated':
     case 'GapFilled':
     case 'GapGivenUp':

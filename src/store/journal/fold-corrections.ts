@@ -125,6 +125,9 @@ export function changesOf(
       case 'JoinRestored':
       case 'EverybodyLeft':
       case 'StayEnded':
+      case 'RoomPurged':
+      case 'LeftSilently':
+      case 'SilentLeaveSettled':
       case 'GapOpened':
       case 'GapsAssumed':
       case 'RoomOrphaned':

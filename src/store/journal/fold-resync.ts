@@ -23,11 +23,11 @@ export async function foldResync(
   ]);
   const state = events.reduce(evolve, asResyncState(row?.state ?? null));
   await tx.query(
-    `INSERT INTO resyncs (room_id, epoch, seq, state, phase, next_wake_at) VALUES ($1, $2, $3, $4, $5, $6)
+    `INSERT INTO resyncs (room_id, epoch, seq, state, phase, next_wake_at, purge_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (room_id, epoch) DO UPDATE
-        SET (seq, state, phase, next_wake_at, rung_at) =
-            (excluded.seq, excluded.state, excluded.phase, excluded.next_wake_at, NULL)`,
-    [room.roomId, room.epoch, seq, JSON.stringify(state), storedPhase(state), state.nextWakeAt],
+        SET (seq, state, phase, next_wake_at, purge_at, rung_at) =
+            (excluded.seq, excluded.state, excluded.phase, excluded.next_wake_at, excluded.purge_at, NULL)`,
+    [room.roomId, room.epoch, seq, JSON.stringify(state), storedPhase(state), state.nextWakeAt, state.purgeAt],
   );
   return state;
 }

@@ -40,7 +40,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     key: ['room_id'],
     columns: {
       ...allSame('room_version', 'epoch', 'state_version', 'partial', 'current_state', 'join_event_id', 'joined_via'),
-      ...allSame('resync_seq', 'timeline_seq'),
+      ...allSame('resync_seq', 'timeline_seq', 'purged_to'),
       // Not known while a body is missing, and filled in by the next reader (room-summaries.ts).
       members: whereBothKnow('members'),
       invited: whereBothKnow('invited'),
@@ -53,7 +53,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     name: 'resyncs',
     key: ['room_id', 'epoch'],
     columns: {
-      ...allSame('seq', 'phase', 'next_wake_at'),
+      ...allSame('seq', 'phase', 'next_wake_at', 'purge_at'),
       // JSON has no equality of its own, and `jsonb` refuses what strings may hold: our own text of it is compared.
       state: { differs: 'l.state::text IS DISTINCT FROM r.state::text' },
       rung_at: noFold('when the sweep rang'),
@@ -119,6 +119,7 @@ export const FOLD_TABLES: readonly FoldTable[] = [
     noFold:
       'found in the difference of two states as the one is replaced, and the first of them may be collected by now',
   },
+  { name: 'silent_leaves', key: ['room_id', 'user_id'], columns: allSame('left_at', 'settled_at') },
   { name: 'local_members', key: ['room_id', 'user_id'], columns: allSame('membership', 'event_id') },
   {
     name: 'missing_events',

@@ -19,6 +19,7 @@ import { foldCurrentState } from './fold-current-state.ts';
 import { currentStateOf, foldEntries } from './fold-entries.ts';
 import { foldSpeakers, toldOfSpeakers } from './fold-room-servers.ts';
 import { timelineFacts } from './fold-timeline.ts';
+import { foldSilentLeaves, movesSilentLeaves } from './silent-leaves.ts';
 import { type LockedRoom } from './rooms.ts';
 import { writeEntries } from './write-entries.ts';
 import { int8Array } from '../sql-values.ts';
@@ -63,9 +64,20 @@ export async function append(tx: Transaction, room: LockedRoom, given: readonly 
     return { stream, seq: stream === 'timeline' ? ++timelineSeq : ++resyncSeq, event };
   });
   const { roomId, epoch } = room;
+  let before = 0;
   writeEntries(tx, room, { entries: numbered, users, ...folded }, (base) => {
+    before = base;
     tx.tell({ entries: numbered.map((entry, i) => ({ position: base + i + 1, roomId, epoch, ...entry })), resync });
   });
+  // A rare kind, whose rows need the positions.
+  if (events.some(movesSilentLeaves)) {
+    await tx.query('SELECT');
+    await foldSilentLeaves(
+      tx,
+      roomId,
+      numbered.map(({ event }, i) => ({ event, position: before + i + 1 })),
+    );
+  }
   return { isCorrection: folded.changes.length > 0, users };
 }
 

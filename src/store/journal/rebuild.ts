@@ -27,6 +27,7 @@ import { foldCurrentState } from './fold-current-state.ts';
 import { foldEntries } from './fold-entries.ts';
 import { foldSpeakers } from './fold-room-servers.ts';
 import { FOLD_TABLES } from './fold-tables.ts';
+import { foldSilentLeaves } from './silent-leaves.ts';
 import { timelineFacts } from './fold-timeline.ts';
 import { readHead, readJournal } from './journal.ts';
 import { type LockedRoom, createRoom, lockRoom, openEpoch } from './rooms.ts';
@@ -242,7 +243,8 @@ function asUnfoldable(run: readonly Journalled[], error: unknown): unknown {
 
 async function foldRun(tx: Transaction, roomId: RoomId, schema: string, run: readonly Journalled[]): Promise<void> {
   const [first] = run;
-  if (first === undefined) return;
+  // Of the room before there is no row, and no other entry.
+  if (first === undefined || first.event.type === 'RoomPurged') return;
   const room = await roomInEpoch(tx, schema, first);
   const events = run.map(({ event }) => event);
   const timeline = events.filter(isTimelineEvent);
@@ -250,6 +252,7 @@ async function foldRun(tx: Transaction, roomId: RoomId, schema: string, run: rea
   const facts = await timelineFacts(tx, roomId, timeline);
   await foldSpeakers(tx, room, timeline, facts.events, 0);
   await writeFolded(tx, room, run, await foldEntries(tx, room, events, facts));
+  await foldSilentLeaves(tx, roomId, run);
 }
 
 /** First verdicts on outliers are no fold: those that entries about these events change, or rest on, are as they are. */

@@ -5,6 +5,7 @@ import { type SnapshotId } from '../../resync/events.ts';
 import { type ResyncState, asResyncState } from '../../resync/state.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { fromStorable } from '../storable-text.ts';
+import { IS_SILENT, OWN_MEMBERSHIP } from './silent-leaves.ts';
 
 /** What is decided about a room belongs to where it stands: its stay, its newest events, the state after them. */
 export interface RoomStanding {
@@ -17,9 +18,13 @@ export interface RoomStanding {
   readonly currentState: SnapshotId | null;
   /** By id. */
   readonly extremities: readonly EventId[];
-  /** Whether a user of ours is joined. */
+  /** Whether a user of ours is joined, one who has left silently among them. */
   readonly isAnybodyIn: boolean;
+  /** Whether one has left silently (silent-leaves.ts). */
+  readonly isLeftSilently: boolean;
 }
+
+type RoomFolds = Pick<RoomStanding, 'extremities' | 'isAnybodyIn' | 'isLeftSilently'>;
 
 /** Where a room stands whose row is locked by the open transaction, from when the lock was taken. */
 export type LockedRoom = RoomStanding;
@@ -34,7 +39,7 @@ export interface RoomSummary {
 }
 
 /** A room as readers see it. */
-export interface RoomRow extends Omit<LockedRoom, 'extremities' | 'isAnybodyIn'> {
+export interface RoomRow extends Omit<LockedRoom, keyof RoomFolds> {
   readonly joinEventId: EventId | null;
   readonly joinedVia: ServerName | null;
   /** `null`: not in its row; `summaryOf` (room-summaries.ts) reads it. */
@@ -57,14 +62,19 @@ export interface ResyncRow {
 
 /** Of room `$1`. */
 const EXTREMITIES = `ARRAY(SELECT event_id FROM forward_extremities WHERE room_id = $1 ORDER BY event_id)`;
+const LEFT_SILENTLY = `EXISTS (SELECT FROM silent_leaves WHERE room_id = $1 AND settled_at IS NULL)`;
 const ANYBODY_IN = `EXISTS (SELECT FROM local_members WHERE room_id = $1 AND membership = 'join')`;
 
-/** Creates the room's row where there is none, and locks it. */
+/** Creates the room's row where there is none, and locks it. Stays in a room that was purged are counted on. */
 export async function createRoom(tx: Transaction, roomId: RoomId, roomVersion: string): Promise<LockedRoom> {
-  await tx.query(`INSERT INTO rooms (room_id, room_version) VALUES ($1, $2) ON CONFLICT DO NOTHING`, [
-    roomId,
-    roomVersion,
-  ]);
+  await tx.query(
+    `INSERT INTO rooms (room_id, room_version, epoch, resync_seq, purged_to)
+     SELECT $1, $2, coalesce(t.epoch, 0), coalesce(t.seq, 0), coalesce((t.data ->> 'eventsTo')::bigint, 0)
+       FROM (SELECT) AS one
+       LEFT JOIN (SELECT * FROM journal WHERE room_id = $1 ORDER BY position LIMIT 1) AS t ON t.type = 'RoomPurged'
+     ON CONFLICT DO NOTHING`,
+    [roomId, roomVersion],
+  );
   const room = await lockRoom(tx, roomId);
   invariant(room, `the row of ${roomId} is there`);
   return room;
@@ -72,16 +82,17 @@ export async function createRoom(tx: Transaction, roomId: RoomId, roomVersion: s
 
 /** Takes the lock under which a room's events are appended; `undefined` when there is no such room. */
 export async function lockRoom(tx: Transaction, roomId: RoomId): Promise<LockedRoom | undefined> {
-  const [row] = await tx.query<Omit<LockedRoom, 'extremities' | 'isAnybodyIn'>>(
+  const [locked] = await tx.query<Omit<LockedRoom, keyof RoomFolds> & Purged>(
     `SELECT room_id AS "roomId", room_version AS "roomVersion", epoch, state_version AS "stateVersion", partial,
-            encode(current_state, 'hex') AS "currentState"
+            encode(current_state, 'hex') AS "currentState", purged_to AS "purgedTo"
        FROM rooms WHERE room_id = $1 FOR NO KEY UPDATE`,
     [roomId],
   );
-  if (row === undefined) return undefined;
+  if (locked === undefined) return undefined;
+  const row = withoutPurged(tx, locked);
   // A statement of its own: the one that waited for the lock still sees what was before.
-  const [folds] = await tx.query<Pick<LockedRoom, 'extremities' | 'isAnybodyIn'>>(
-    `SELECT ${EXTREMITIES} AS extremities, ${ANYBODY_IN} AS "isAnybodyIn"`,
+  const [folds] = await tx.query<RoomFolds>(
+    `SELECT ${EXTREMITIES} AS extremities, ${ANYBODY_IN} AS "isAnybodyIn", ${LEFT_SILENTLY} AS "isLeftSilently"`,
     [roomId],
   );
   invariant(folds, 'a statement without FROM gives a row');
@@ -90,12 +101,24 @@ export async function lockRoom(tx: Transaction, roomId: RoomId): Promise<LockedR
 
 /** Where a room stands, without a lock: it may have moved on by now. */
 export async function readStanding(sql: Sql, roomId: RoomId): Promise<RoomStanding | undefined> {
-  const [row] = await sql.query<RoomStanding>(
+  const [row] = await sql.query<RoomStanding & Purged>(
     `SELECT room_id AS "roomId", room_version AS "roomVersion", epoch, state_version AS "stateVersion", partial,
-            encode(current_state, 'hex') AS "currentState", ${EXTREMITIES} AS extremities, ${ANYBODY_IN} AS "isAnybodyIn"
+            encode(current_state, 'hex') AS "currentState", ${EXTREMITIES} AS extremities, ${ANYBODY_IN} AS "isAnybodyIn",
+            ${LEFT_SILENTLY} AS "isLeftSilently", purged_to AS "purgedTo"
        FROM rooms WHERE room_id = $1`,
     [roomId],
   );
+  return row && withoutPurged(sql, row);
+}
+
+interface Purged {
+  readonly roomId: RoomId;
+  readonly purgedTo: number;
+}
+
+/** What is kept in memory of events that were purged is of no use in the room's next life, in which they have other numbers. */
+function withoutPurged<Row extends Purged>(sql: Sql, { purgedTo, ...row }: Row): Omit<Row, 'purgedTo'> {
+  if (purgedTo > 0) sql.caches.authEvents.begin(row.roomId, purgedTo);
   return row;
 }
 
@@ -115,14 +138,14 @@ export function standsStill(before: RoomStanding, now: RoomStanding): boolean {
  */
 export async function openEpoch(tx: Transaction, room: LockedRoom): Promise<LockedRoom> {
   const { roomId } = room;
-  // Waits for bulk writers of the earlier epoch, who hold FOR KEY SHARE.
+  // Waits for bulk writers of the earlier epoch (fence.ts).
   await tx.query(`SELECT FROM rooms WHERE room_id = $1 FOR UPDATE`, [roomId]);
   await tx.query(`UPDATE rooms SET epoch = epoch + 1 WHERE room_id = $1`, [roomId]);
   await tx.query(`UPDATE event_states SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
   await tx.query(`UPDATE anchors SET epoch = $2 WHERE room_id = $1 AND partial`, [roomId, room.epoch + 1]);
   // What an earlier stay had not is an anchor, and carried as one.
   await tx.query(`DELETE FROM gaps WHERE room_id = $1`, [roomId]);
-  await tx.query(`UPDATE resyncs SET next_wake_at = NULL WHERE room_id = $1`, [roomId]);
+  await tx.query(`UPDATE resyncs SET next_wake_at = NULL, purge_at = NULL WHERE room_id = $1`, [roomId]);
   await tx.query(`DELETE FROM forward_extremities WHERE room_id = $1`, [roomId]);
   const opened = await lockRoom(tx, roomId);
   invariant(opened?.epoch === room.epoch + 1, `the lock on ${roomId} keeps other epochs out`);
@@ -177,14 +200,16 @@ export async function countPartialRooms(sql: Sql): Promise<Map<string, number>> 
 
 /** What the journal says of the resync of the room's current epoch; `undefined` when there is no such room. */
 export async function readResync(sql: Sql, roomId: RoomId): Promise<ResyncRow | undefined> {
-  const [row] = await sql.query<Omit<ResyncRow, 'state'> & { state: ResyncState | null }>(
+  const [found] = await sql.query<Omit<ResyncRow, 'state'> & Purged & { state: ResyncState | null }>(
     `SELECT r.epoch, r.resync_seq AS seq, r.state_version AS "stateVersion", s.state, s.wanted_at AS "wantedAt",
-            coalesce(s.waiters, 0) AS waiters
+            coalesce(s.waiters, 0) AS waiters, r.room_id AS "roomId", r.purged_to AS "purgedTo"
        FROM rooms r LEFT JOIN resyncs s ON s.room_id = r.room_id AND s.epoch = r.epoch
       WHERE r.room_id = $1`,
     [roomId],
   );
-  return row && { ...row, state: asResyncState(row.state) };
+  if (found === undefined) return undefined;
+  const { epoch, seq, stateVersion, wantedAt, waiters, state } = withoutPurged(sql, found);
+  return { epoch, seq, stateVersion, wantedAt, waiters, state: asResyncState(state) };
 }
 
 /** Notes that so many wait for the room, at `now`, milliseconds. */
@@ -212,14 +237,19 @@ export async function lockResync(tx: Transaction, roomId: RoomId, epoch: number)
 
 export interface LocalMember {
   readonly userId: UserId;
+  /** In the current state; of who has left silently `leave`. */
   readonly membership: string;
   readonly eventId: EventId;
+  /** He is joined for all others. */
+  readonly isSilent: boolean;
 }
 
-/** Memberships of this server's users in the room's current state. */
+/** Memberships of this server's users in the room. */
 export async function readLocalMembers(sql: Sql, roomId: RoomId): Promise<LocalMember[]> {
   return sql.query<LocalMember>(
-    `SELECT user_id AS "userId", membership, event_id AS "eventId" FROM local_members WHERE room_id = $1 ORDER BY user_id`,
+    `SELECT m.user_id AS "userId", ${OWN_MEMBERSHIP} AS membership, m.event_id AS "eventId",
+            m.membership = 'join' AND ${IS_SILENT} AS "isSilent"
+       FROM local_members m WHERE m.room_id = $1 ORDER BY m.user_id`,
     [roomId],
   );
 }
@@ -227,16 +257,26 @@ export async function readLocalMembers(sql: Sql, roomId: RoomId): Promise<LocalM
 /** Rooms that a user of this server is joined to, by id. */
 export async function readJoinedRooms(sql: Sql, userId: UserId): Promise<RoomId[]> {
   const rows = await sql.query<{ roomId: RoomId }>(
-    `SELECT room_id AS "roomId" FROM local_members WHERE user_id = $1 AND membership = 'join' ORDER BY room_id`,
+    `SELECT m.room_id AS "roomId" FROM local_members m
+      WHERE m.user_id = $1 AND m.membership = 'join' AND NOT ${IS_SILENT} ORDER BY m.room_id`,
     [userId],
   );
   return rows.map(({ roomId }) => roomId);
 }
 
-/** The membership of a user of this server in the room's current state; `undefined`: none. */
+/** The membership of a user of this server in the room, as in `LocalMember`; `undefined`: none. */
 export async function readLocalMember(sql: Sql, roomId: RoomId, userId: UserId): Promise<string | undefined> {
   const [row] = await sql.query<{ membership: string }>(
-    `SELECT membership FROM local_members WHERE room_id = $1 AND user_id = $2`,
+    `SELECT ${OWN_MEMBERSHIP} AS membership FROM local_members m WHERE m.room_id = $1 AND m.user_id = $2`,
+    [roomId, userId],
+  );
+  return row?.membership;
+}
+
+/** The same, and in a transaction the row stays until its end: so what is written of him goes with the room, should that be purged. */
+export async function holdLocalMember(sql: Sql, roomId: RoomId, userId: UserId): Promise<string | undefined> {
+  const [row] = await sql.query<{ membership: string }>(
+    `SELECT ${OWN_MEMBERSHIP} AS membership FROM local_members m WHERE m.room_id = $1 AND m.user_id = $2 FOR KEY SHARE`,
     [roomId, userId],
   );
   return row?.membership;
@@ -245,7 +285,8 @@ export async function readLocalMember(sql: Sql, roomId: RoomId, userId: UserId):
 /** Whether a user of this server is joined to one of the rooms. */
 export async function isInAny(sql: Sql, userId: UserId, roomIds: readonly RoomId[]): Promise<boolean> {
   const rows = await sql.query(
-    `SELECT FROM local_members WHERE user_id = $1 AND membership = 'join' AND room_id = ANY ($2::text[]) LIMIT 1`,
+    `SELECT FROM local_members m
+      WHERE m.user_id = $1 AND m.membership = 'join' AND NOT ${IS_SILENT} AND m.room_id = ANY ($2::text[]) LIMIT 1`,
     [userId, roomIds],
   );
   return rows.length > 0;

@@ -15,8 +15,9 @@ export interface SeenRoom {
   readonly roomId: RoomId;
   readonly state: SnapshotId;
   readonly partial: boolean;
-  /** Of the user; `null`: none any more. */
+  /** Of the user; `null`: none any more. Of who has left silently `leave`, whatever the state says. */
   readonly membership: string | null;
+  readonly membershipInState: string | null;
   readonly memberEventId: EventId | null;
   /** From when on his membership's event is shown; `null`: it is not. */
   readonly memberShownAt: number | null;
@@ -28,6 +29,8 @@ export interface SeenRoom {
   /** At the position; `null`: it had none, or the room is newer. */
   readonly stateThen: SnapshotId | null;
   readonly wasPartial: boolean;
+  /** He had left silently then, so that his client has the room as left, whatever its state said. */
+  readonly wasLeftSilently: boolean;
   /** Of the newest event that is shown. */
   readonly newest: number;
   /** The user has said that he has read what is shown up to here, 0: nothing; and when he said so last. */
@@ -42,9 +45,14 @@ export async function readSeenRooms(
   since: number,
 ): Promise<{ readonly head: number; readonly rooms: SeenRoom[] }> {
   const rows = await sql.query<{ head: number } & (SeenRoom | { readonly roomId: null })>(
-    `SELECT h.position AS head, r.room_id AS "roomId", encode(r.current_state, 'hex') AS state, r.partial, m.membership,
-            m.event_id AS "memberEventId",
-            (SELECT shown_at FROM event_states e WHERE e.event_id = m.event_id AND e.room_id = m.room_id) AS "memberShownAt",
+    `SELECT h.position AS head, r.room_id AS "roomId", encode(r.current_state, 'hex') AS state, r.partial,
+            CASE WHEN m.membership = 'join' AND silent.settled_at IS NULL AND silent.left_at IS NOT NULL THEN 'leave' ELSE m.membership END
+              AS membership,
+            m.membership AS "membershipInState", m.event_id AS "memberEventId",
+            CASE WHEN m.membership = 'join' AND silent.settled_at IS NULL AND silent.left_at IS NOT NULL THEN silent.left_at
+                 ELSE (SELECT shown_at FROM event_states e WHERE e.event_id = m.event_id AND e.room_id = m.room_id) END
+              AS "memberShownAt",
+            coalesce(silent.left_at <= $2 AND (silent.settled_at IS NULL OR silent.settled_at > $2), false) AS "wasLeftSilently",
             r.members AS joined, r.invited, r.name IS NOT NULL OR r.canonical_alias IS NOT NULL AS "isNamed",
             encode(t.state, 'hex') AS "stateThen", coalesce(t.partial, false) AS "wasPartial",
             coalesce((SELECT e.shown_at FROM event_states e WHERE e.room_id = r.room_id AND e.shown_at IS NOT NULL
@@ -57,6 +65,7 @@ export async function readSeenRooms(
                    WHERE f.user_id = $1 AND NOT EXISTS (SELECT FROM local_members l
                                                          WHERE l.room_id = f.room_id AND l.user_id = $1)) AS m ON true
        LEFT JOIN rooms r ON r.room_id = m.room_id AND r.current_state IS NOT NULL
+       LEFT JOIN silent_leaves silent ON silent.room_id = m.room_id AND silent.user_id = $1
        LEFT JOIN LATERAL (SELECT state, partial FROM current_states c
                            WHERE c.room_id = r.room_id AND c.position <= $2
                            ORDER BY c.position DESC LIMIT 1) AS t ON true
@@ -67,7 +76,8 @@ export async function readSeenRooms(
   );
   const rooms = rows.flatMap((row) => {
     if (row.roomId === null) return [];
-    return [{ ...row, membership: row.membership === null ? null : fromStorable(row.membership) }];
+    const [membership, membershipInState] = [row.membership, row.membershipInState].map((is) => is && fromStorable(is));
+    return [{ ...row, membership: membership ?? null, membershipInState: membershipInState ?? null }];
   });
   return { head: rows[0]?.head ?? 0, rooms };
 }

@@ -4,6 +4,7 @@ import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { byNumber } from './seen-by-clients.ts';
+import { OWN_MEMBERSHIP } from './silent-leaves.ts';
 
 export interface RoomView {
   /** 0: no stay was ever opened. */
@@ -27,7 +28,7 @@ export interface WantsToRead {
 /** One look for all of them, in their order; `undefined`: the room is not known here. */
 export async function readRoomViews(sql: Sql, asked: readonly WantsToRead[]): Promise<(RoomView | undefined)[]> {
   const rows = await sql.query<RoomView & { readonly nth: number }>(
-    `SELECT a.nth, r.epoch, encode(r.current_state, 'hex') AS "currentState", m.membership,
+    `SELECT a.nth, r.epoch, encode(r.current_state, 'hex') AS "currentState", ${OWN_MEMBERSHIP} AS membership,
             m.event_id AS "membershipEventId", f.left_by AS "leftBy",
             EXISTS (SELECT FROM local_members o WHERE o.room_id = r.room_id AND o.membership = 'join') AS "isAnybodyIn"
        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(room_id, user_id, nth)

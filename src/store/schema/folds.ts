@@ -34,6 +34,8 @@ export const rooms = pgTable(
     canonicalAlias: text(),
     /** When its snapshot chunks were last looked through; no fold. */
     collectedAt: int8(),
+    /** Numbers of events up to this one are of an earlier life of the room, which was purged; 0: it was not. */
+    purgedTo: int8().notNull().default(0),
   },
   (table) => [
     index('rooms_by_canonical_alias')
@@ -55,6 +57,8 @@ export const resyncs = pgTable(
     phase: text().notNull(),
     /** When somebody must act at the latest; null: nothing to do, or the epoch is over. */
     nextWakeAt: int8(),
+    /** When the room is purged, since everybody has left it; null: it is not. */
+    purgeAt: int8(),
     /** When the sweep last rang. */
     rungAt: int8(),
     /** When somebody waited for the room last (src/rooms/read/wanted-rooms.ts); no fold. */
@@ -67,6 +71,9 @@ export const resyncs = pgTable(
     index('resyncs_by_next_wake')
       .on(table.nextWakeAt)
       .where(sql`next_wake_at IS NOT NULL`),
+    index('resyncs_to_purge')
+      .on(table.purgeAt)
+      .where(sql`purge_at IS NOT NULL`),
     index('resyncs_parked')
       .on(table.roomId)
       .where(sql`phase = 'parked'`),
@@ -354,6 +361,19 @@ export const formerMembers = pgTable(
     leftBy: text('left_by').$type<EventId>(),
   },
   (table) => [primaryKey({ columns: [table.userId, table.roomId] })],
+);
+
+/** Users of this server who have left a partial room here, before the room was told (journal/silent-leaves.ts). */
+export const silentLeaves = pgTable(
+  'silent_leaves',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    /** Positions of the entries that say so, and that it is settled; null: it is not. */
+    leftAt: int8().notNull(),
+    settledAt: int8(),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.userId] })],
 );
 
 /** Memberships of this server's users in the current state. */

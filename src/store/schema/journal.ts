@@ -42,6 +42,10 @@ export const journal = pgTable(
       .where(
         sql`type IN ('PartialStateJoined', 'FullStateJoined', 'ResidentsLearned', 'ParentsLearned', 'JoinRejected', 'JoinRestored')`,
       ),
+    // Rooms that are gone: clients are told of those since their token, and operators by the purge's name.
+    index('journal_of_purges')
+      .on(table.position)
+      .where(sql`type = 'RoomPurged'`),
     uniqueIndex('journal_one_start_an_attempt')
       .on(table.roomId, table.epoch, table.attemptNo)
       .where(sql`type = 'StateFetchStarted'`),

@@ -200,3 +200,27 @@ export const roomAliases = pgTable('room_aliases', {
   creator: text().$type<UserId>().notNull(),
   createdAt: int8().notNull(),
 });
+
+/**
+ * Rooms that are being purged, and how far that is (src/rooms/purge/). While there is a row, nobody joins the room; it goes with the entry
+ * that says that all is done.
+ */
+export const roomPurges = pgTable('room_purges', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  /** By which it is asked for how far it is, then and afterwards. */
+  purgeId: text('purge_id').notNull().unique('room_purges_by_id'),
+  requestedAt: int8().notNull(),
+  /** Users of ours who were in the room, and are out by this. */
+  putOut: text('put_out').array().$type<UserId[]>().notNull().default([]),
+  /** Since when nothing of the room is written any more; null: its users are leaving. */
+  fencedAt: int8(),
+  /** The last stay, the number of its last control event, and who is to be told; of a room that is fenced. */
+  epoch: integer().notNull().default(0),
+  resyncSeq: int8().notNull().default(0),
+  users: text().array().$type<UserId[]>().notNull().default([]),
+  /** Rows deleted so far, and of these entries of the journal. */
+  rows: int8().notNull().default(0),
+  entries: int8().notNull().default(0),
+  /** By PostgreSQL's clock; until then somebody is at it. */
+  claimedUntil: int8().notNull().default(0),
+});

@@ -69,9 +69,9 @@ async function takeStep(
   now: number,
   limit: number,
 ): Promise<{ readonly isDone: boolean; readonly deleted: number }> {
-  // The row is locked to the end of the step: two that go through a room at once take turns.
+  // The row is locked to the end of the step: two that go through a room at once take turns. A room that is purged has none any more.
   const [pass] = await tx.query<Pass>(
-    `INSERT INTO collections AS c (room_id, started_at) VALUES ($1, $2)
+    `INSERT INTO collections AS c (room_id, started_at) SELECT room_id, $2 FROM rooms WHERE room_id = $1 FOR KEY SHARE
      ON CONFLICT (room_id) DO UPDATE SET room_id = c.room_id
      RETURNING pass, started_at AS "startedAt", events_to AS "eventsTo", states_to AS "statesTo", reached_to AS "reachedTo",
                swept_to AS "sweptTo", swept_since AS "sweptSince", is_over AS "isOver"`,

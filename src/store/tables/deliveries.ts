@@ -5,6 +5,7 @@
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type GivenBody } from '../events/redactions.ts';
+import { RoomGoneError } from '../fence.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { NOW_MS, int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
@@ -107,7 +108,7 @@ export interface Owed {
   readonly unlessOwedSince?: number;
 }
 
-/** Writes down what is owed, and that the room is shared out so far. The rows of all servers are one statement. */
+/** Writes down what is owed, and that the room is shared out so far. The rows of all servers are one statement. Throws `RoomGoneError`. */
 export async function shareOut(tx: Transaction, room: OutgoingRoom, owed: readonly Owed[]): Promise<void> {
   for (const { servers, after, upTo, unlessOwedSince } of owed) {
     await tx.query(
@@ -131,10 +132,12 @@ export async function shareOut(tx: Transaction, room: OutgoingRoom, owed: readon
       [room.roomId, [...servers], after, upTo, unlessOwedSince ?? null],
     );
   }
-  await tx.query(
-    `UPDATE outgoing_rooms SET shared_out = greatest(shared_out, $2::bigint), leased_until = 0 WHERE room_id = $1`,
+  // Last, for appends wait for this row, and with them all others.
+  const rooms = await tx.query(
+    `UPDATE outgoing_rooms SET shared_out = greatest(shared_out, $2::bigint), leased_until = 0 WHERE room_id = $1 RETURNING 1`,
     [room.roomId, room.position],
   );
+  if (rooms.length === 0) throw new RoomGoneError(room.roomId);
 }
 
 /** A server that something is to be sent to. */

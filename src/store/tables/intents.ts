@@ -12,6 +12,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { invariant } from '../../invariant.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { joinIntents } from '../schema/tables.ts';
+import { isPurged, lockingJoins } from './room-purges.ts';
 
 /** Longer than anybody works on an intent: the longest join takes less (`JOIN_MS_MAX`), and whoever is alive gives it back. */
 const CLAIM_MS = 15 * 60_000;
@@ -91,7 +92,7 @@ export async function claimDueIntent(sql: Sql, now: number): Promise<JoinIntent 
   for (;;) {
     const [due] = await sql.query<{ eventId: EventId; roomId: RoomId; userId: UserId }>(
       `SELECT event_id AS "eventId", room_id AS "roomId", user_id AS "userId" FROM join_intents AS due
-        WHERE not_before <= $1 AND NOT EXISTS (
+        WHERE not_before <= $1 AND NOT ${isPurged('due.room_id')} AND NOT EXISTS (
           SELECT FROM join_intents AS other WHERE other.room_id = due.room_id AND other.user_id = due.user_id
              AND other.claimed_until > extract(epoch from clock_timestamp()) * 1000)
         ORDER BY not_before, created_at LIMIT 1`,
@@ -165,11 +166,15 @@ export async function deleteJoinIntents(sql: Sql, roomId: RoomId, userId: UserId
   await sql.db.delete(joinIntents).where(ofUser(roomId, userId));
 }
 
-/** Until the transaction ends nobody else looks for claims on this user's intents, or makes any. */
+/** Until the transaction ends nobody else looks for claims on this user's intents, or makes any, and no purge of the room begins. */
 async function lockUser(tx: Transaction, roomId: RoomId, userId: UserId): Promise<void> {
-  await tx.query(`SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, [`join_intents ${roomId} ${userId}`]);
+  await tx.query(`SELECT ${lockingJoins('$2', 'join')}, pg_advisory_xact_lock(hashtextextended($1, 0))`, [
+    `join_intents ${roomId} ${userId}`,
+    roomId,
+  ]);
 }
 
+/** Another join of the user, or a purge of the room, which is over soon. */
 async function isAnotherAtWork(
   tx: Transaction,
   roomId: RoomId,
@@ -179,7 +184,8 @@ async function isAnotherAtWork(
   const rows = await tx.query(
     `SELECT FROM join_intents
       WHERE room_id = $1 AND user_id = $2 AND NOT event_id = ANY ($3::text[])
-        AND claimed_until > extract(epoch from clock_timestamp()) * 1000 LIMIT 1`,
+        AND claimed_until > extract(epoch from clock_timestamp()) * 1000
+      UNION ALL SELECT FROM room_purges WHERE room_id = $1 LIMIT 1`,
     [roomId, userId, mine],
   );
   return rows.length > 0;

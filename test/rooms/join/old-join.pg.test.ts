@@ -21,7 +21,12 @@ test('a user whose old join stands in a partial room joins by an event of his ow
   const old = room.say(OTHER, 'm.room.member', { membership: 'join' }, about);
   await here.push(A, [old]);
   await here.taken(old);
-  expect(await readLocalMembers(store, roomId)).toContainEqual({ userId: OTHER, membership: 'join', eventId: old });
+  expect(await readLocalMembers(store, roomId)).toContainEqual({
+    userId: OTHER,
+    membership: 'join',
+    eventId: old,
+    isSilent: false,
+  });
 
   const joinAgain = () => joinRoom(context, { room: roomId, userId: OTHER, via: [A], signal, omitMembers: true });
   const joined = await joinAgain();

@@ -3,6 +3,7 @@ import { systemClock } from '../../../src/clock.ts';
 import { type EventId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { type Pdu } from '../../../src/matrix/pdu.ts';
 import { roomVersionRules } from '../../../src/matrix/room-versions.ts';
+import { defaultResyncPolicy } from '../../../src/resync/policy.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { type Admission } from '../../../src/rooms/judge/admission.ts';
 import { inOrderOfComing } from '../../../src/rooms/judge/order-of-coming.ts';
@@ -34,7 +35,7 @@ import {
 const SEED = Number(process.env['SEED'] ?? 20_260_101);
 const ROOM_EVENTS = 60;
 const clock = systemClock;
-const beside = { clock, ring: () => Promise.resolve(), logger: silent };
+const beside = { clock, ring: () => Promise.resolve(), logger: silent, policy: defaultResyncPolicy };
 
 const databases: TestDatabase[] = [];
 afterAll(() => Promise.all(databases.map((database) => database.drop())));

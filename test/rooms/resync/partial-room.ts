@@ -231,6 +231,11 @@ export class PartialRoom {
     return withTransaction(this.#store, async (tx) => (await lockRoom(tx, this.roomId))!.extremities);
   }
 
+  /** An event as it is stored after the checks. */
+  pdu(event: EventInTest): CheckedPdu {
+    return this.#pdu(event);
+  }
+
   #pdu({
     id,
     type,

@@ -164,7 +164,7 @@ test('a partial join is folded into the room, its resync, its timeline and the l
   expect((await listRooms(store)).map((room) => room.roomId)).toContain(roomId);
   expect(await isAnybodyIn(store, roomId)).toBe(true);
   expect(await readLocalMembers(store, roomId)).toEqual([
-    { userId: '@me:here.test', membership: 'join', eventId: join },
+    { userId: '@me:here.test', membership: 'join', eventId: join, isSilent: false },
   ]);
   expect(await extremities(roomId)).toEqual([join]);
   expect(await countPartial(store, roomId)).toBe(1);
