@@ -76,8 +76,10 @@ function workOutOwed({ world, oracle, journal, talk, stateOf }: OwedInput): Read
       if (isPartial) for (const name of then.saidToBeIn(epoch)) owe(name, eventId);
       if (type === 'm.room.member') owe(domainOf(stateKey as UserId), eventId);
     }
+    // Before our users said anything nobody could be missed.
+    const begun = Math.max(after, said[0]?.position ?? 0);
     const completed = journal.find(
-      ({ position, event }) => event.type === 'ResyncCompleted' && position > after && position <= upTo,
+      ({ position, event }) => event.type === 'ResyncCompleted' && position > begun && position <= upTo,
     );
     const ofStay = said.filter(({ position, epoch }) => epoch === then.epoch && position <= upTo);
     const newest = ofStay.findLast(({ eventId }) => then.event(eventId).isAccepted);
