@@ -347,7 +347,10 @@ class Batch {
   /** What check 6 is made against; not at all while the room is partial. */
   async #currentAuthState(before: BatchState, event: Pdu): Promise<AuthState | undefined> {
     if (this.#room.partial || this.#ends.current === null) return undefined;
-    const beyondGap = event.prevEvents.some((id) => this.#given.parents.get(id)?.isAnchor === true);
+    // A missed event that came with the batch has its place by now.
+    const beyondGap = event.prevEvents.some(
+      (id) => !this.#judged.has(id) && this.#given.parents.get(id)?.isAnchor === true,
+    );
     const state = beyondGap ? await this.#states.resolve([this.#ends.current, before]) : this.#ends.current;
     return this.#states.authState(state, event, this.#remaining);
   }

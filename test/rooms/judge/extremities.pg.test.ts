@@ -169,3 +169,33 @@ test('events for which a batch has no time left are as they were before, and are
   ]);
   expect(await room.extremities()).toEqual([room.id('three')]);
 });
+
+test('an event upon a missed one is judged by the current state alone, also where both come together', async () => {
+  const room = await wholeRoom();
+  const auth = ['create', 'power', 'rules'];
+  const rules = { type: 'm.room.join_rules', stateKey: '', sender: ADMIN, prev: ['speaker'], auth: AUTH };
+  await room.push(member('speaker', SPEAKER, 'join', { prev: ['join'], auth }));
+  await room.push({ ...rules, id: 'a-rules', content: { join_rule: 'invite' } });
+  await room.push(member('went', SPEAKER, 'leave', { prev: ['a-rules'], auth: ['create', 'power', 'speaker'] }));
+  // What others have beside that, and would stand above it.
+  await room.hold({ ...rules, id: 'z-rules', content: { join_rule: 'knock' } });
+  const snapshotId = await room.state('create', 'power', 'admin', 'join', 'speaker', 'z-rules');
+  const counts = { state: 6, authChain: 0, members: 3, fetched: 0, alreadyHeld: 0, dropped: 0 };
+  for (const name of ['z-rules', 'missed']) {
+    await room.journal(
+      { type: 'GapOpened', eventIds: [room.id(name)], origin: THERE, assumedState: null, at: 3 },
+      {
+        ...{ type: 'GapClosed', eventId: room.id(name), resident: THERE, snapshotId, counts },
+        ...{ digest: 'd'.repeat(64), at: 4 },
+      },
+    );
+  }
+  const knocker = '@knocker:there.test' as UserId;
+  const softFailed = { outcome: 'admitted', verdict: 'softFailed' };
+  expect(
+    await room.push(
+      message('missed', SPEAKER, { prev: ['z-rules'], auth: ['create', 'power', 'speaker'] }),
+      member('knock', knocker, 'knock', { prev: ['missed'], auth: ['create', 'power', 'z-rules'] }),
+    ),
+  ).toEqual([softFailed, softFailed]);
+});
