@@ -62,6 +62,12 @@ export class BatchEnds {
     this.current = currentState === null ? null : states.stored(currentState);
   }
 
+  /** What the room would be with one more end: all of them at once, since what they resolve to may resolve with it to something else. */
+  with(state: BatchState): Promise<BatchState> {
+    const ends = this.#extremities.size > 0 || this.current === null ? this.#extremities.values() : [this.current];
+    return this.#states.resolve([...ends, state], resolveInSteps);
+  }
+
   /**
    * The forward extremities and the current state after a verdict. What is accepted and not soft-failed takes the place of
    * what it replaces; so does what accepted events reach through it, but for itself. Whoever may speak may leave as many

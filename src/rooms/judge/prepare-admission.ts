@@ -348,10 +348,8 @@ class Batch {
   async #currentAuthState(before: BatchState, event: Pdu): Promise<AuthState | undefined> {
     if (this.#room.partial || this.#ends.current === null) return undefined;
     // A missed event that came with the batch has its place by now.
-    const beyondGap = event.prevEvents.some(
-      (id) => !this.#judged.has(id) && this.#given.parents.get(id)?.isAnchor === true,
-    );
-    const state = beyondGap ? await this.#states.resolve([this.#ends.current, before]) : this.#ends.current;
+    const isGap = (id: EventId): boolean => !this.#judged.has(id) && this.#given.parents.get(id)?.isAnchor === true;
+    const state = event.prevEvents.some(isGap) ? await this.#ends.with(before) : this.#ends.current;
     return this.#states.authState(state, event, this.#remaining);
   }
 

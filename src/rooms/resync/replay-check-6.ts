@@ -108,14 +108,18 @@ export class Check6Replay {
 
   /** The current state after all events that were gone through. */
   async currentState(sql: Sql): Promise<SnapshotId> {
-    const { states } = this.#extremities;
-    const [only = this.#start.stateAfter, ...others] = states;
-    if (others.length === 0) return only;
+    const states = this.#ends();
     const key = states.join();
     if (this.#resolved?.states !== key) {
       this.#resolved = { states: key, state: await resolveInSteps(sql, this.#roomId, this.#rules, states) };
     }
     return this.#resolved.state;
+  }
+
+  /** The states that lead to the current one. */
+  #ends(): readonly SnapshotId[] {
+    const { states } = this.#extremities;
+    return states.length === 0 ? [this.#start.stateAfter] : states;
   }
 
   /** Goes through what has come since; `false` when the time was up, or events enough were judged, before its end. */
@@ -166,7 +170,10 @@ export class Check6Replay {
     // Check 5 was passed by the very same state.
     const isPassed = (state: SnapshotId): boolean => stateBefore === state && !page.guessed.has(eventId);
     if (isPassed(current)) return undefined;
-    const state = isBeyondGap ? await resolveInSteps(sql, this.#roomId, this.#rules, [current, stateBefore]) : current;
+    // The state before it is one more end of the room, beside the others: what these resolve to may resolve with it to something else.
+    const state = isBeyondGap
+      ? await resolveInSteps(sql, this.#roomId, this.#rules, [...this.#ends(), stateBefore])
+      : current;
     if (isPassed(state)) return undefined;
     page.pdus ??= (await loadPdus(sql, this.#roomId, this.#rules, idsOf(page.events.slice(i)))).pdus;
     const pdu = page.pdus.get(eventId);
