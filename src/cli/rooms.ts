@@ -80,7 +80,7 @@ export function addRoomCommands(program: Command, commands: ClientCommands): voi
   command('set-policy')
     .argument(
       '<policy...>',
-      'given_up=park|leave, give_up_after=14d|never, state_quorum=1|2|3; =default as in all rooms',
+      'given_up=park|leave, give_up_after=14d|never, state_quorum=1|2|3, leave_during_resync=abandon|finish_best_effort|purge|forbid_last_leave|silent; =default as in all rooms',
     )
     .action(async (room: string, policies: string[], flags: CommandFlags) => {
       const { commandRoom, readPolicies } = await import('./commands/command-room.ts');

@@ -7,7 +7,8 @@ import { z } from 'zod';
 import { isStaticName, parseStaticAddress } from '../federation/static-addresses.ts';
 import { parseKeyId, parseServerName } from '../matrix/identifiers.ts';
 import { ROOM_VERSIONS } from '../matrix/room-versions.ts';
-import { LEAVE_DURING_RESYNC, defaultLeavePolicy } from '../resync/policy.ts';
+import { defaultLeavePolicy } from '../resync/policy.ts';
+import { LEAVE_DURING_RESYNC } from '../resync/room-policy.ts';
 import { parseDuration, parseSize } from './units.ts';
 
 const text = (expected: string, accepts: (value: string) => boolean = (value) => value !== '') =>

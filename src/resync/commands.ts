@@ -44,7 +44,7 @@ export const COMMAND_FORMS: Readonly<Record<CommandName, string>> = {
   'ban-resident': 'JSON: {"resident": "example.org", "by": "me", "reason": "why"}.',
   'unban-resident': 'JSON: {"resident": "example.org", "by": "me", "reason": "why"}.',
   'set-policy':
-    'JSON: {"policy": {"given_up": "park", "give_up_after": "14d", "state_quorum": 2}, "by": "me", "reason": "why"}, some of these policies; null: as in all rooms.',
+    'JSON: {"policy": {"given_up": "park", "give_up_after": "14d", "state_quorum": 2, "leave_during_resync": "abandon"}, "by": "me", "reason": "why"}, some of these policies; null: as in all rooms.',
 };
 
 export type CommandDecision =

@@ -132,9 +132,9 @@ function directed({ by, reason }: Pick<Directed, 'by' | 'reason'>): string {
   return ` (by ${by}${reason === undefined ? '' : `: ${reason}`})`;
 }
 
-function policyChanges({ givenUp, giveUpAfterMs, stateQuorum }: RoomPolicyChanges): string {
+function policyChanges({ givenUp, giveUpAfterMs, stateQuorum, leaveDuringResync: leave }: RoomPolicyChanges): string {
   const after = typeof giveUpAfterMs === 'number' ? `${giveUpAfterMs / 3_600_000} hours` : giveUpAfterMs;
-  const changes = { given_up: givenUp, give_up_after: after, state_quorum: stateQuorum };
+  const changes = { given_up: givenUp, give_up_after: after, state_quorum: stateQuorum, leave_during_resync: leave };
   const told = Object.entries(changes).filter(([, value]) => value !== undefined);
   return told.map(([name, value]) => `${name} ${value ?? 'as in all rooms'}`).join(', ');
 }

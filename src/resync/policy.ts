@@ -2,7 +2,7 @@
 import { type ParkedBecause } from './attempts.ts';
 import { type ResyncEvent } from './events.ts';
 import { mayBeAsked } from './choice.ts';
-import { type RoomPolicy } from './room-policy.ts';
+import { type LeaveDuringResync, type RoomPolicy } from './room-policy.ts';
 import { type ResyncState, willingFrom } from './state.ts';
 
 /** Up to a tenth is added to each pause, so that rooms which failed together do not come back together. */
@@ -82,11 +82,13 @@ function humanHours(ms: number): string {
 /** What is in force in a room, by what is so in all of them. */
 export function policyFor(
   all: ResyncPolicy,
-  { givenUp, giveUpAfterMs, stateQuorum }: RoomPolicy,
-): ResyncPolicy & { readonly park: ParkPolicy } {
+  { givenUp, giveUpAfterMs, stateQuorum, leaveDuringResync }: RoomPolicy,
+): ResyncPolicy & { readonly park: ParkPolicy; readonly leave: LeavePolicy } {
   const park = all.park ?? defaultParkPolicy;
+  const leave = all.leave ?? defaultLeavePolicy;
   return {
     ...all,
+    leave: { ...leave, during: leaveDuringResync ?? leave.during },
     park: {
       ...park,
       then: givenUp ?? park.then,
@@ -189,18 +191,6 @@ export function nextGapAttemptAt(attempts: number, policy: ResyncPolicy, now: nu
   const pauseMs = Math.min(policy.firstRetryMs * 2 ** Math.max(0, attempts - 1), policy.longestRetryMs);
   return now + Math.round(pauseMs * (1 + JITTER_SHARE * jitter));
 }
-
-/**
- * What is done when the last of our users leaves a partial room:
- *
- * - `abandon`: residents are asked for one more round, a minute at the most;
- * - `finish_best_effort`: those that do not refuse are asked again and again, an hour at the most, so that who was in it may read it;
- * - `purge`: as `abandon`, and all that is held of the room is deleted some time later;
- * - `forbid_last_leave`: he does not leave, unless he insists; who is kicked or banned is out, as by `abandon`;
- * - `silent`: he is out here at once, and the room is told when its resync is done; who is kicked or banned is out, as by `abandon`.
- */
-export const LEAVE_DURING_RESYNC = ['abandon', 'finish_best_effort', 'purge', 'forbid_last_leave', 'silent'] as const;
-export type LeaveDuringResync = (typeof LEAVE_DURING_RESYNC)[number];
 
 export interface LeavePolicy {
   readonly during: LeaveDuringResync;

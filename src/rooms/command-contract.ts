@@ -9,7 +9,7 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { problemsOf } from '../problems.ts';
 import { type CommandName, type RoomCommand } from '../resync/commands.ts';
 import { type Directed } from '../resync/operator-events.ts';
-import { type RoomPolicy, type RoomPolicyChanges } from '../resync/room-policy.ts';
+import { LEAVE_DURING_RESYNC, type RoomPolicy, type RoomPolicyChanges } from '../resync/room-policy.ts';
 
 /** Characters of who decided, and why: both stand in the journal. */
 const BY_MAX = 100;
@@ -61,11 +61,16 @@ const policy = z
         .nullable()
         .optional()
         .describe("Of how many servers a join's state is asked, and compared."),
+      leave_during_resync: z
+        .enum(LEAVE_DURING_RESYNC, { error: `${LEAVE_DURING_RESYNC.join(', ')}, or null` })
+        .nullable()
+        .optional()
+        .describe('What is done when the last of our users leaves it while it is partial.'),
     },
     { error: 'an object of policies' },
   )
   .refine((changes) => Object.keys(changes).length > 0, {
-    error: 'one of given_up, give_up_after and state_quorum at least',
+    error: 'one of given_up, give_up_after, state_quorum and leave_during_resync at least',
   })
   .describe('Policies that this room has otherwise than all; null: as all.');
 
@@ -109,23 +114,25 @@ function commandOf(name: CommandName, body: Body): RoomCommand {
 
 /** In the names and units of the journal. */
 function changesOf(changes: z.output<typeof policy>): RoomPolicyChanges {
-  const { given_up: givenUp, give_up_after: after, state_quorum: stateQuorum } = changes;
+  const { given_up: givenUp, give_up_after: after, state_quorum: stateQuorum, leave_during_resync: leave } = changes;
   const giveUpAfterMs =
     after === null || after === undefined || after === 'never' ? after : (parseDuration(after) ?? null);
   return {
     ...(givenUp === undefined ? {} : { givenUp }),
     ...(giveUpAfterMs === undefined ? {} : { giveUpAfterMs }),
     ...(stateQuorum === undefined ? {} : { stateQuorum }),
+    ...(leave === undefined ? {} : { leaveDuringResync: leave }),
   };
 }
 
 /** A room's policies as they are written in a command, and in rejoinder.yaml. */
-export function writtenPolicy({ givenUp, giveUpAfterMs, stateQuorum }: RoomPolicy): JsonObject {
+export function writtenPolicy({ givenUp, giveUpAfterMs, stateQuorum, leaveDuringResync }: RoomPolicy): JsonObject {
   return {
     ...(givenUp === undefined ? {} : { given_up: givenUp }),
     ...(giveUpAfterMs === undefined
       ? {}
       : { give_up_after: giveUpAfterMs === 'never' ? giveUpAfterMs : writtenDuration(giveUpAfterMs) }),
     ...(stateQuorum === undefined ? {} : { state_quorum: stateQuorum }),
+    ...(leaveDuringResync === undefined ? {} : { leave_during_resync: leaveDuringResync }),
   };
 }

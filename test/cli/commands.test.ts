@@ -227,7 +227,7 @@ describe('a command that talks to the server', () => {
     expect(stdout).toMatch(/^Nothing is changed: nothing of /);
     expect(stdout).not.toMatch(/[\u001b\u2028]/);
     const env = { REJOINDER_OPERATOR_TOKEN: TOKEN, REJOINDER_URL: server?.url ?? '' };
-    const policies = ['state_quorum=2', 'give_up_after=14d', 'given_up=default'];
+    const policies = ['state_quorum=2', 'give_up_after=14d', 'given_up=default', 'leave_during_resync=silent'];
     expect((await run(['rooms', 'set-policy', ALIAS, ...policies, '--by', 'me'], env)).code).toBe(0);
     expect(commanded).toEqual([
       {
@@ -237,7 +237,10 @@ describe('a command that talks to the server', () => {
       },
       {
         roomId: WHOLE,
-        command: { type: 'set-policy', policy: { stateQuorum: 2, giveUpAfterMs: 1_209_600_000, givenUp: null } },
+        command: {
+          type: 'set-policy',
+          policy: { stateQuorum: 2, giveUpAfterMs: 1_209_600_000, givenUp: null, leaveDuringResync: 'silent' },
+        },
         said: { by: 'me' },
       },
     ]);

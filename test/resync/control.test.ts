@@ -91,14 +91,19 @@ test('a room has its own policies where it has some, and those of all rooms besi
     ...defaultResyncPolicy,
     stateQuorum: 3,
     park: { refusedRounds: 5, giveUpAfterMs: 9, then: 'park' as const },
+    leave: { during: 'purge' as const, purgeAfterMs: 7 },
   };
   const set = (policy: object): ResyncEvent => ({ type: 'RoomPolicySet', policy, ...said });
-  const own = given(joined(), set({ givenUp: 'leave', giveUpAfterMs: 'never' }), set({ stateQuorum: 2 })).control
-    .policy;
+  const own = given(
+    joined(),
+    set({ givenUp: 'leave', giveUpAfterMs: 'never' }),
+    set({ stateQuorum: 2, leaveDuringResync: 'silent' }),
+  ).control.policy;
   expect(policyFor(all, own)).toEqual({
     ...all,
     stateQuorum: 2,
     park: { refusedRounds: 5, giveUpAfterMs: null, then: 'leave' },
+    leave: { during: 'silent', purgeAfterMs: 7 },
   });
   const back = given(joined(), set({ givenUp: 'leave', stateQuorum: 2 }), set({ givenUp: null, stateQuorum: null }));
   expect(policyFor(all, back.control.policy)).toEqual(all);

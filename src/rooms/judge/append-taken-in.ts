@@ -11,6 +11,7 @@ import { type LockedRoom, isAnybodyIn } from '../../store/journal/rooms.ts';
 import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
 import { type Transaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
+import { leavePolicyOf } from '../leave-policy.ts';
 
 /**
  * @param room one that somebody of us is in
@@ -32,7 +33,7 @@ export async function appendTakenIn(
   );
   if (users.length > 0 && !(await isAnybodyIn(tx, room.roomId))) {
     const end: ResyncEvent = room.partial
-      ? everybodyLeft(at, policy.leave)
+      ? everybodyLeft(at, await leavePolicyOf(tx, room.roomId, policy))
       : { type: 'StayEnded', because: 'left', at };
     await append(tx, room, [end]);
     return 'for the last leave';

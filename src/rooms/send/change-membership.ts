@@ -2,13 +2,13 @@
 import { type Draft } from '../../matrix/compose.ts';
 import { type EventId, type RoomId, type UserId, domainOf, parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { defaultLeavePolicy } from '../../resync/policy.ts';
 import { type LockedRoom, readLocalMember, readLocalMembers } from '../../store/journal/rooms.ts';
 import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
 import { type Transaction } from '../../store/open-store.ts';
 import { type StateEntry, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type MembershipChange } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
+import { leavePolicyOf } from '../leave-policy.ts';
 import { leaveSilently } from './leave-silently.ts';
 import { type SendContext, sendEvent } from './send-event.ts';
 
@@ -29,8 +29,8 @@ export async function changeMembership(context: SendContext, change: MembershipC
   };
   if (act === 'leave' && isDue !== true) {
     if ((await readLocalMember(context.store, roomId, userId)) === 'leave') return;
-    const { leave = defaultLeavePolicy } = context.policy;
-    if (leave.during === 'silent' && isForced !== true && (await leaveSilently(context, roomId, userId))) return;
+    const { during } = await leavePolicyOf(context.store, roomId, context.policy);
+    if (during === 'silent' && isForced !== true && (await leaveSilently(context, roomId, userId))) return;
   }
   await sendEvent(
     context,
@@ -81,12 +81,12 @@ export async function sendState(
 
 /** @throws RoomError `last-leave` for the last of our users in a partial room, where the policy keeps him there */
 async function requireMayLeave(
-  { policy: { leave = defaultLeavePolicy } }: SendContext,
+  { policy }: SendContext,
   tx: Transaction,
   { roomId, partial }: LockedRoom,
   userId: UserId,
 ): Promise<void> {
-  if (!partial || leave.during !== 'forbid_last_leave') return;
+  if (!partial || (await leavePolicyOf(tx, roomId, policy)).during !== 'forbid_last_leave') return;
   const joined = (await readLocalMembers(tx, roomId)).filter(({ membership }) => membership === 'join');
   if (joined.length !== 1 || joined[0]?.userId !== userId) return;
   throw new RoomError(

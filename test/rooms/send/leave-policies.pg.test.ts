@@ -1,7 +1,7 @@
 /** What becomes of a partial room that the last of our users leaves, by each policy. */
 import { describe, expect, test } from 'vitest';
 import { type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
-import { type LeaveDuringResync } from '../../../src/resync/policy.ts';
+import { type LeaveDuringResync } from '../../../src/resync/room-policy.ts';
 import { nextAction } from '../../../src/resync/next-action.ts';
 import { goOnPurging, recordRequest } from '../../../src/rooms/purge/purge.ts';
 import { purgeLeft, resumePurges } from '../../../src/rooms/purge/purges.ts';
@@ -51,6 +51,26 @@ async function situation(during: LeaveDuringResync, now = 1_000): Promise<Situat
 }
 
 const phaseOf = async (roomId: RoomId) => (await readRoom(store, roomId))?.resync;
+
+describe('a policy of the room itself', () => {
+  const own = async (leaveDuringResync: LeaveDuringResync): Promise<Situation> => {
+    const given = await situation('abandon');
+    await given.room.journal({ type: 'RoomPolicySet', policy: { leaveDuringResync }, by: 'me', at: 1 });
+    return given;
+  };
+
+  test('counts in the place of what is so in all rooms, whichever way it is left', async () => {
+    const longer = await own('finish_best_effort');
+    await longer.leave();
+    expect(await phaseOf(longer.room.roomId)).toMatchObject({ closesAt: 3_601_000, closesLate: true });
+    const forbidden = await own('forbid_last_leave');
+    await expect(forbidden.leave()).rejects.toMatchObject({ kind: 'last-leave' });
+    const silent = await own('silent');
+    await silent.leave();
+    expect(await readLocalMember(store, silent.room.roomId, me)).toBe('leave');
+    expect((await phaseOf(silent.room.roomId))?.closesAt).toBeNull();
+  });
+});
 
 describe('finish_best_effort', () => {
   test('asks on for an hour, and says so in the journal', async () => {
