@@ -15,7 +15,7 @@ import {
   becameWhole,
   readOutgoingEvents,
   readOutgoingSpan,
-  readServersOfStay,
+  readServersOfStays,
   shareOut,
 } from '../store/tables/deliveries.ts';
 import { type SendingContext } from './context.ts';
@@ -28,7 +28,9 @@ export async function shareOutRoom(
 ): Promise<void> {
   const { roomId, position, sharedOut } = room;
   const events = await readOutgoingEvents(store, roomId, sharedOut, position);
-  const saidToBeThere = events.some(({ partial }) => partial) ? await readServersOfStay(store, roomId) : [];
+  // Another stay may have begun since, or a purge: who is owed an event is told by the stay in which it was said.
+  const stays = new Set(events.flatMap(({ partial, epoch }) => (partial ? [epoch] : [])));
+  const saidToBeThere = await readServersOfStays(store, roomId, [...stays]);
   const others = (servers: readonly ServerName[]): ServerName[] =>
     servers.filter((server) => server !== store.serverName);
 
@@ -38,7 +40,7 @@ export async function shareOutRoom(
     const last = run.at(-1);
     if (first === undefined || last === undefined) continue;
     const servers = new Set(await joined.of(store, roomId, first.stateBefore));
-    if (run.some(({ partial }) => partial)) saidToBeThere.forEach((server) => servers.add(server));
+    if (first.partial) saidToBeThere.get(first.epoch)?.forEach((server) => servers.add(server));
     run.forEach((event) => concerned(event).forEach((server) => servers.add(server)));
     owed.push({ servers: others([...servers]), after: first.position - 1, upTo: last.position });
   }
@@ -63,6 +65,7 @@ function runsOf(events: readonly OutgoingEvent[]): OutgoingEvent[][] {
       before !== undefined &&
       before.stateBefore === event.stateBefore &&
       before.partial === event.partial &&
+      before.epoch === event.epoch &&
       concerned(before).length + concerned(event).length === 0;
     if (isAlike) run?.push(event);
     else runs.push([event]);

@@ -3,7 +3,9 @@ import { type Draft } from '../../src/matrix/compose.ts';
 import { type EventId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
+import { goOnPurging, recordRequest } from '../../src/rooms/purge/purge.ts';
 import { sendEvent } from '../../src/rooms/send/send-event.ts';
+import { readPurge } from '../../src/store/tables/room-purges.ts';
 import { readEventStates } from '../../src/store/events/event-states.ts';
 import { type StoreOptions } from '../../src/store/open-store.ts';
 import { type Sending, startSending } from '../../src/sending/sending.ts';
@@ -316,4 +318,19 @@ test('the leave of our last user is told, and nothing is said after it', async (
   sending.poke();
   await soon(() => expect([here.got(A).length, here.got(B).length]).toEqual([1, 1]));
   await expect(here.say('after all')).rejects.toMatchObject({ kind: 'forbidden' });
+});
+
+test('the leave that a purge makes in a partial room is told to the servers of the join, though the stay is over by then', async () => {
+  const here = await startHere();
+  await here.join();
+  const { context } = here;
+  const { roomId } = here.small.room;
+  await recordRequest(context, { roomId, isForced: true });
+  const purging = goOnPurging(context, roomId, new AbortController().signal);
+  await vi.waitFor(async () => expect((await readPurge(context.store, roomId))?.fencedAt).not.toBeNull());
+  const sending = here.start();
+  sending.poke();
+  await soon(() => expect([here.got(A).length, here.got(B).length]).toEqual([1, 1]));
+  await purging;
+  expect(await readPurge(context.store, roomId)).toBeUndefined();
 });

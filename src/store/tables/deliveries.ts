@@ -37,6 +37,8 @@ export interface OutgoingEvent {
   readonly stateKey: string | null;
   readonly stateBefore: SnapshotId;
   readonly partial: boolean;
+  /** The stay in which it was said. */
+  readonly epoch: number;
 }
 
 /** Those of a room in `(after, upTo]`, in order. */
@@ -48,8 +50,8 @@ export async function readOutgoingEvents(
 ): Promise<OutgoingEvent[]> {
   const rows = await sql.query<OutgoingEvent>(
     `SELECT o.position, o.event_id AS "eventId", p.type, k.state_key AS "stateKey",
-            encode(e.state_before, 'hex') AS "stateBefore", e.partial
-       FROM outgoing_events o JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
+            encode(e.state_before, 'hex') AS "stateBefore", e.partial, j.epoch
+       FROM outgoing_events o JOIN journal j ON j.position = o.position JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
        JOIN event_states e ON e.event_nid = p.nid LEFT JOIN state_keys k ON k.nid = p.state_key_nid
       WHERE o.room_id = $1 AND o.position > $2 AND o.position <= $3 ORDER BY o.position`,
     [roomId, after, upTo],
@@ -79,14 +81,24 @@ export async function readOutgoingSpan(
   return { first: row.first, last: row.last };
 }
 
-/** The servers that were said to be in the room when we joined it, by everybody who let one of us in since this stay began. */
-export async function readServersOfStay(sql: Sql, roomId: RoomId): Promise<ServerName[]> {
-  const rows = await sql.query<{ data: { joinedVia: ServerName; serversInRoom?: ServerName[]; via?: ServerName[] } }>(
-    `SELECT j.data FROM journal j JOIN rooms r ON r.room_id = j.room_id AND r.epoch = j.epoch
-      WHERE j.room_id = $1 AND j.type IN ('PartialStateJoined', 'ResidentsLearned')`,
-    [roomId],
+/** By stay, the servers that were said to be in the room when we joined it, by everybody who let one of us in since that stay began. */
+export async function readServersOfStays(
+  sql: Sql,
+  roomId: RoomId,
+  epochs: readonly number[],
+): Promise<ReadonlyMap<number, readonly ServerName[]>> {
+  const servers = new Map<number, ServerName[]>();
+  if (epochs.length === 0) return servers;
+  const rows = await sql.query<{ epoch: number; data: { joinedVia: ServerName; serversInRoom?: ServerName[] } }>(
+    `SELECT epoch, data FROM journal
+      WHERE room_id = $1 AND epoch = ANY ($2::int[]) AND type IN ('PartialStateJoined', 'ResidentsLearned')`,
+    [roomId, epochs],
   );
-  return rows.flatMap(({ data: { joinedVia, serversInRoom = [] } }) => [joinedVia, ...serversInRoom]);
+  for (const { epoch, data } of rows) {
+    const { joinedVia, serversInRoom = [] } = data;
+    servers.set(epoch, [...(servers.get(epoch) ?? []), joinedVia, ...serversInRoom]);
+  }
+  return servers;
 }
 
 /** Whether the room became whole in `(after, upTo]`. */
