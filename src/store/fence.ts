@@ -44,7 +44,18 @@ export async function beginTransaction(client: pg.ClientBase, stay: Stay | undef
   if (begun[1]?.rowCount !== 1) throw new StayOverError(stay);
 }
 
-/** Whether a statement may write. One that only locks counts as one that does. */
-export function mayWrite(statement: string): boolean {
-  return /\b(?:INSERT|UPDATE|DELETE|MERGE)\b/i.test(statement);
+/**
+ * A condition for a statement that looks for itself whether the stay goes on, and needs no transaction for that: under the same lock.
+ *
+ * @param roomId a column, and `epoch` a parameter; `null` in it: the work belongs to no stay
+ */
+export function goesOn(roomId: string, epoch: string): string {
+  return `(${epoch}::int IS NULL OR EXISTS (SELECT ${OWN_LOOK} WHERE fence.room_id = ${roomId} AND fence.epoch = ${epoch} FOR KEY SHARE))`;
+}
+
+const OWN_LOOK = 'FROM rooms AS fence';
+
+/** Whether a statement may write what nothing keeps it from. One that only locks counts as one that does. */
+export function isToBeFenced(statement: string): boolean {
+  return !statement.includes(OWN_LOOK) && /\b(?:INSERT|UPDATE|DELETE|MERGE)\b/i.test(statement);
 }

@@ -9,7 +9,7 @@ import { invariant } from '../invariant.ts';
 import { type Journalled } from '../resync/events.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { CONNECTION_LIMITS, type ConnectionLimits, limitedConnection } from './connection-limits.ts';
-import { type Stay, beginTransaction, mayWrite } from './fence.ts';
+import { type Stay, beginTransaction, isToBeFenced } from './fence.ts';
 import { HotStatements } from './hot-statements.ts';
 import { type Statement, type TextRow, sendLast } from './last-message.ts';
 import { type Caches, createCaches } from './caches.ts';
@@ -17,6 +17,8 @@ import { type Caches, createCaches } from './caches.ts';
 /** What both a store and a transaction offer. */
 export interface Sql {
   readonly serverName: ServerName;
+  /** What is written by it belongs to this stay, and is refused when that is over; absent: to none. */
+  readonly stay?: Stay;
   /** Ordinary reads and writes. */
   readonly db: NodePgDatabase;
   /** Shared by everything over one pool. */
@@ -69,8 +71,6 @@ export interface Store extends Sql {
   readonly hot: HotStatements;
   /** For connections outside the pool, such as the one that listens. */
   readonly connection: pg.ClientConfig;
-  /** What is written by it belongs to this stay, and is refused when that is over; absent: to none. */
-  readonly stay?: Stay;
   /** Told of what was appended, once it is durable. Never throws. */
   readonly onAppended: (appended: Appended) => void;
   /** Waits for running statements and closes all connections. */
@@ -181,7 +181,9 @@ export function fencedStore(store: Store, stay: Stay): Store {
     ...store,
     stay,
     query: <Row extends object>(text: string, values?: readonly unknown[]) =>
-      mayWrite(text) ? withTransaction(fenced, (tx) => tx.query<Row>(text, values)) : store.query<Row>(text, values),
+      isToBeFenced(text)
+        ? withTransaction(fenced, (tx) => tx.query<Row>(text, values))
+        : store.query<Row>(text, values),
     inTransaction: (work) => withTransaction(fenced, work),
   };
   return fenced;

@@ -4,6 +4,7 @@
  */
 import { type EventId } from '../../matrix/identifiers.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
+import { goesOn } from '../fence.ts';
 import { type Sql } from '../open-store.ts';
 import { type CompletedEvent, completeHollow, tellOfCompleted } from './complete-hollow.ts';
 import { booleanArray, int8Array, textArray } from '../sql-values.ts';
@@ -36,6 +37,7 @@ const INSERT_FEW = `
   WITH incoming AS MATERIALIZED (
     SELECT *, (SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key) AS state_key_nid
       FROM (${INCOMING}) AS i
+     WHERE ${goesOn('i.room_id', '$13')}
   ), interned AS (${INTERNED})
   INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
                     prev_events, auth_events, json, hollow, stored_at)
@@ -50,9 +52,12 @@ const INSERT_FEW = `
 /** A statement of its own, which sees what was committed while the first one waited. */
 const COMPLETE_FEW = completeHollow(INCOMING);
 
-/** Stores distinct events and completes hollow ones; gives how many were written. One statement, or two where some are held. */
+/**
+ * Stores distinct events and completes hollow ones; gives how many were written. One statement, or two where some are held. Where the stay
+ * that they belong to is over, nothing is stored.
+ */
 export async function insertFew(sql: Sql, pdus: readonly CheckedPdu[]): Promise<number> {
-  const inserted = await sql.query<{ eventId: EventId }>(INSERT_FEW, parametersOf(pdus));
+  const inserted = await sql.query<{ eventId: EventId }>(INSERT_FEW, [...parametersOf(pdus), sql.stay?.epoch ?? null]);
   const fresh = new Set(inserted.map(({ eventId }) => eventId));
   const bodies = pdus.filter(({ eventId, hollow }) => !hollow && !fresh.has(eventId));
   if (bodies.length === 0) return fresh.size;

@@ -135,6 +135,12 @@ export function changesOf(
       case 'EventSoftFailed':
       case 'SoftFailureLifted':
       case 'CurrentStateResolved':
+      case 'ResidentPinned':
+      case 'PinLifted':
+      case 'ResidentBanned':
+      case 'BanLifted':
+      case 'RoomPolicySet':
+      case 'CommandRefused':
         break;
     }
     const placed = placeOf(event);
