@@ -221,8 +221,8 @@ export const RESYNC_MUTANTS: readonly ResyncMutant[] = [
   ),
   admission(
     'check 6 beside a gap is made by the current state alone',
-    'const state = beyondGap ? await this.#states.resolve([this.#ends.current, before]) : this.#ends.current;',
-    'const state = this.#ends.current;',
+    'const state = event.prevEvents.some(isGap) ? await this.#ends.with(before) : this.#ends.current;',
+    'const state = event.prevEvents.some(isGap) ? this.#ends.current : this.#ends.current;',
     30,
   ),
   replay(

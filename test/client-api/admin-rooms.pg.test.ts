@@ -1,13 +1,10 @@
 /** Rooms are deleted as tools for administrators of Synapse ask for it. */
 import { expect, onTestFinished, test } from 'vitest';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
-import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { startPurging } from '../../src/rooms/purge/purges.ts';
 import { readTombstone } from '../../src/store/journal/tombstones.ts';
-import { silent } from '../federation/tls-server.ts';
-import { keyOf } from '../matrix/sample-event.ts';
 import { openTestStore } from '../support/postgres.ts';
-import { SERVER_NAME, type TestClient, startClientApi } from './client.ts';
+import { type TestClient, roomsContextOf, startClientApi } from './client.ts';
 
 const { store } = await openTestStore();
 const V3 = '/_matrix/client/v3';
@@ -27,11 +24,7 @@ async function situation(): Promise<Situation> {
   // Whenever somebody looks the time for telling others is over.
   let looks = 0;
   const clock = { now: () => 1_700_000_000_000 + 61_000 * looks++ };
-  const purges = startPurging({
-    ...{ serverName: SERVER_NAME, signingKey: keyOf(SERVER_NAME), store, clock, random: Math.random, logger: silent },
-    policy: defaultResyncPolicy,
-    ring: () => Promise.resolve(),
-  });
+  const purges = startPurging(roomsContextOf(store, clock));
   onTestFinished(() => purges.close());
   const client = await startClientApi(store, { purges });
   const name = `user${(made += 1)}`;

@@ -13,6 +13,7 @@ import { type ClientActs, type ClientReads } from '../../src/rooms/client-contra
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
+import { type SendContext } from '../../src/rooms/send/send-event.ts';
 import { silent } from '../federation/tls-server.ts';
 import { keyOf } from '../matrix/sample-event.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
@@ -73,15 +74,19 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
   };
 }
 
-/** Of a server that knows no other: whoever would have to be asked is not. */
-function actsOf(store: Store, clock: Clock): ClientActs {
-  const context = {
+/** What use cases are given in a server that knows no other. */
+export function roomsContextOf(store: Store, clock: Clock): SendContext {
+  return {
     ...{ serverName: SERVER_NAME, signingKey: keyOf(SERVER_NAME), store, clock, random: Math.random, logger: silent },
     policy: defaultResyncPolicy,
     ring: () => Promise.resolve(),
   };
+}
+
+/** Whoever would have to be asked is not. */
+function actsOf(store: Store, clock: Clock): ClientActs {
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
-  return clientActs(context, { join: () => Promise.reject(unknown()) });
+  return clientActs(roomsContextOf(store, clock), { join: () => Promise.reject(unknown()) });
 }
 
 /** Listens until the test is over. Passwords are hashed for no cost. */
