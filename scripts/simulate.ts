@@ -3,6 +3,8 @@
  * simulated rooms by consecutive seeds against the real code over a PostgreSQL of its own, L at a time in P processes, and compares
  * each with an oracle (test/simulation/). Prints what differs, with the seed that shows it again, and what the series has covered;
  * with `--story` what was done and decided in a run that differs, with `--shrink` the shortest plan that still fails.
+ * With `--stays` sequences of joins, leaves, kicks, bans, purges and deaths are played instead (test/simulation/stays-plan.ts), 200 where
+ * nothing else is said, L side by side in this process.
  * Exits 1 if anything differed, or if a series of hundreds did not meet all that it has to (test/simulation/coverage.ts).
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -14,30 +16,32 @@ import { machinesOn, openServer } from '../test/simulation/machines.ts';
 import { type Ran } from '../test/simulation/run-plan.ts';
 import { runSeries } from '../test/simulation/series.ts';
 import { shrink } from '../test/simulation/shrink.ts';
+import { runStays } from '../test/simulation/stays.ts';
 
 /** Differences printed of a run: the first ones mostly make the others. */
 const TOLD_MAX = 5;
 
 const { values } = parseArgs({
   options: {
-    runs: { type: 'string', default: '100' },
+    runs: { type: 'string' },
     seed: { type: 'string', default: '1' },
     lanes: { type: 'string', default: '6' },
     processes: { type: 'string', default: String(availableParallelism()) },
     'until-different': { type: 'boolean', default: false },
     story: { type: 'boolean', default: false },
     shrink: { type: 'boolean', default: false },
+    stays: { type: 'boolean', default: false },
   },
 });
-const [runs, first, lanes, processes] = [values.runs, values.seed, values.lanes, values.processes].map(Number) as [
-  number,
-  number,
-  number,
-  number,
-];
+const [runs, first, lanes, processes] = [
+  values.runs ?? (values.stays ? '200' : '100'),
+  values.seed,
+  values.lanes,
+  values.processes,
+].map(Number) as [number, number, number, number];
 if (![runs, first, lanes, processes].every((value) => Number.isSafeInteger(value) && value > 0)) {
   console.error(
-    'usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--processes P] [--until-different] [--story] [--shrink]',
+    'usage: npm run test:simulation -- [--runs N] [--seed S] [--lanes L] [--processes P] [--until-different] [--story] [--shrink] [--stays]',
   );
   process.exit(2);
 }
@@ -46,6 +50,35 @@ const folder = await mkdtemp(join(tmpdir(), 'rejoinder-simulation-'));
 const server = await openServer(folder);
 const started = performance.now();
 try {
+  if (values.stays) await playAllStays();
+  else await playRooms();
+} finally {
+  await server.stop();
+  await rm(folder, { recursive: true, force: true });
+}
+
+async function playAllStays(): Promise<void> {
+  const machines = machinesOn(server.databaseUrl);
+  try {
+    const { failed, counts } = await runStays(machines, { first, runs, lanes }, ({ plan, differences, story }) => {
+      console.log(`seed ${plan.seed} (version ${plan.version}, ${plan.leave}):`);
+      for (const line of [...differences, ...(values.story ? story : [])]) console.log(`  ${line}`);
+    });
+    console.log(
+      [...counts]
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([what, times]) => `${what}: ${times}`)
+        .join('\n'),
+    );
+    const seconds = ((performance.now() - started) / 1_000).toFixed(1);
+    console.log(`${runs} sequences from seed ${first}: ${failed.length} are not as they should be; ${seconds} s`);
+    process.exitCode = failed.length > 0 ? 1 : 0;
+  } finally {
+    await machines.close();
+  }
+}
+
+async function playRooms(): Promise<void> {
   const { failed, coverage, delivered, crashed } = await runSeries(
     { databaseUrl: server.databaseUrl, first, runs, lanes, processes, untilDifferent: values['until-different'] },
     tell,
@@ -61,9 +94,6 @@ try {
   if (lacking.length > 0) console.log(`${isAsked ? 'LACKING' : 'not met by so few'}: ${lacking.join('; ')}`);
   process.exitCode = failed.length > 0 || (isAsked && lacking.length > 0) ? 1 : 0;
   if (values.shrink && failed.length > 0) await shrinkAll(failed);
-} finally {
-  await server.stop();
-  await rm(folder, { recursive: true, force: true });
 }
 
 function tell({ plan, delivered, differences, story }: Ran, isStoryTold = values.story): void {

@@ -11,7 +11,7 @@ import { type FederationClient } from '../../src/federation/contract.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { LONGEST_WAIT_IN_RUN_MS, STALLED_ROUNDS_MAX, foldAnswer, isNews } from '../../src/resync/fold-answer.ts';
 import { type NextAction, nextAction } from '../../src/resync/next-action.ts';
-import { defaultResyncPolicy } from '../../src/resync/policy.ts';
+import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type Receiver, startReceiver } from '../../src/rooms/receive/receive.ts';
 import { type Shadows } from '../../src/store/journal/rebuild.ts';
@@ -20,7 +20,6 @@ import { type Activities, type ControlEvents, type LoadedResync } from '../../sr
 import { type VerificationPool } from '../../src/verification/pool.ts';
 import { type Connections } from './connections.ts';
 import { type Activity, type FragileStore, openFragileStore } from './fragile-store.ts';
-import { type Plan } from './plan.ts';
 import { withoutPolls } from './without-polls.ts';
 import { BEGINNING, type World, keyOfServer, oldKeyOfServer } from './world.ts';
 
@@ -57,7 +56,7 @@ export interface Workflow {
 }
 
 /** As an operator has set it. */
-export type Settings = Pick<Plan, 'retroSoftFail'>;
+export type Settings = Pick<ResyncPolicy, 'retroSoftFail' | 'leave'>;
 
 /** One clock for our code and for the database's. */
 export class SimulatedClock {
