@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-const TEST_FILES = ['test/workflows/resync-room.workflow.test.ts', 'test/workflows/operators.workflow.test.ts'];
+const TEST_FILES = ['resync-room', 'operators', 'leaving'].map((name) => `test/workflows/${name}.workflow.test.ts`);
 
 const tests = spawn('npx', ['--no-install', 'vitest', 'run', '--project', 'workflow', ...TEST_FILES], {
   stdio: 'inherit',

@@ -18,8 +18,14 @@ const NAMES = [
   'gap-in-a-partial-room',
   'gap-in-a-whole-room',
   'given-up-and-left',
+  'left-by-force',
+  'left-finish-best-effort',
+  'left-finish-best-effort-refused',
+  'left-silently',
+  'left-to-be-purged',
   'parked-and-resumed',
   'pinned-and-retried',
+  'purged',
   'rung-when-cancelled',
   'seeks-what-is-missing',
   'state-at-the-join',
@@ -75,6 +81,12 @@ test('recorded runs took the paths that they are named for, and carry traces', a
   expect(await named('carries-corrections-on', 'correctEvents')).toBe(true);
   expect(await named('everybody-left', 'endStay')).toBe(true);
   expect(await named('given-up-and-left', 'leaveRoom')).toBe(true);
+  expect(await named('left-silently', 'leaveRoom')).toBe(true);
+  for (const name of ['left-by-force', 'left-finish-best-effort-refused', 'left-to-be-purged']) {
+    expect(await named(name, 'endStay')).toBe(true);
+  }
+  expect(await named('left-finish-best-effort', 'walkEvents')).toBe(true);
+  expect((await types('purged')).at(-1)).toBe('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED');
   expect(await types('parked-and-resumed')).not.toContain('EVENT_TYPE_TIMER_STARTED');
   expect(await named('parked-and-resumed', 'resumeResync')).toBe(true);
   expect(await named('waited-and-resumed', 'resumeResync')).toBe(true);

@@ -4,9 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { launchTemporal } from '../../src/launch/temporal.ts';
-import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type ResyncPolicy, defaultParkPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
-import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { type ControlEvents } from '../../src/temporal/contract.ts';
 import { SEARCH_ATTRIBUTE_TYPES } from '../../src/temporal/names.ts';
 import { append } from '../../src/store/journal/journal.ts';
@@ -19,7 +17,9 @@ import {
   type Running,
   activitiesOf,
   attributesOf,
+  ended,
   folder,
+  leaveRoom,
   record,
   start,
   untilItWaits,
@@ -356,15 +356,6 @@ test('a run that gives the room up has our users leave it, where that is the pol
   await record('given-up-and-left', run);
 });
 
-/** Our user leaves, `agoMs` before now by his server's clock. */
-async function leaveRoom({ context, resident }: Running, agoMs = 0): Promise<void> {
-  const clock = { now: () => systemClock.now() - agoMs };
-  const sender = `@me:${context.serverName}` as UserId;
-  await changeMembership({ ...context, clock }, { roomId: resident.roomId, sender, act: 'leave', userId: sender });
-}
-
-const ended = (roomId: RoomId) => ({ ...whole(roomId), phase: 'ended' });
-
 test('a run that waits for a round when everybody leaves makes one more, and ends the stay', async () => {
   const running = await start({ policy: { firstRetryMs: 300_000, longestRetryMs: 300_000 } });
   const { joinRoom, run, resident } = running;
@@ -400,7 +391,7 @@ test('a resident that is silent when everybody leaves is waited for until the la
     const room = await readRoom(context.store, resident.roomId);
     return room?.resync.attempt === null ? undefined : true;
   });
-  await leaveRoom(running, 55_000);
+  await leaveRoom(running, { agoMs: 55_000 });
   expect(await run.result()).toEqual({ ...ended(resident.roomId), members: null, walked: 0 });
   expect(await withoutLooks(run)).toEqual(['fetchState', 'endStay']);
   const room = await readRoom(context.store, resident.roomId);

@@ -16,6 +16,7 @@ import { type CertificateFiles, ensureCertificateFiles } from '../../src/launch/
 import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type ResyncPolicy, defaultResyncPolicy } from '../../src/resync/policy.ts';
 import * as rooms from '../../src/rooms/join/join.ts';
+import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { type Telemetry, startTelemetry } from '../../src/telemetry.ts';
 import { type TemporalClient, connectTemporal } from '../../src/temporal/client.ts';
 import { type Activities } from '../../src/temporal/contract.ts';
@@ -188,3 +189,16 @@ export const whole = (roomId: RoomId) => ({
   walked: 1,
   corrected: 0,
 });
+
+export const ended = (roomId: RoomId) => ({ ...whole(roomId), phase: 'ended' });
+
+/** Our user leaves, `agoMs` before now by his server's clock. */
+export async function leaveRoom(
+  { context, resident }: Running,
+  { agoMs = 0, isForced = false }: { readonly agoMs?: number; readonly isForced?: boolean } = {},
+): Promise<void> {
+  const clock = { now: () => systemClock.now() - agoMs };
+  const sender = `@me:${context.serverName}` as UserId;
+  const leave = { roomId: resident.roomId, sender, act: 'leave', userId: sender, isForced } as const;
+  await changeMembership({ ...context, clock }, leave);
+}
