@@ -1,9 +1,10 @@
 /**
- * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers and clients, what was
- * pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events that prove nothing and that nothing
- * needs, what states lacked that nobody asks for any more or that was awaited for too long, chunks of states that nothing names. Never
- * the journal, but of rooms that are purged: purges that are due, and those that were cut off, come first. Before the rest, what older versions left undone
- * in whole rooms is opened again.
+ * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers
+ * and clients, what was pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events
+ * that prove nothing and that nothing needs, what states lacked that nobody asks for any more or that was awaited for
+ * too long, chunks of states that nothing names. Never the journal, but of rooms that are purged: purges that are due,
+ * and those that were cut off, come first. Before the rest, what older versions left undone in whole rooms is opened
+ * again.
  */
 import { purgeLeft, resumePurges } from '../src/rooms/purge/purges.ts';
 import { type SendContext } from '../src/rooms/send/send-event.ts';

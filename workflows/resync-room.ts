@@ -6,10 +6,11 @@
  *                ▼        │      ▼ no resident left
  *             (rung) ◀── wait until the next round, or, parked, until somebody rings
  *
- * The journal decides: `nextAction` reads the fold of its control events, an activity does what it names and answers with
- * every control event journalled since, and the workflow folds those and nothing else. So a lost completion, a Reset or
- * continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the journal; what people command is in take-commands.ts. When the
- * run is cancelled it has that journalled, so that nothing starts it again but a person or a further join, and closes as cancelled.
+ * The journal decides: `nextAction` reads the fold of its control events, an activity does what it names and answers
+ * with every control event journalled since, and the workflow folds those and nothing else. So a lost completion, a
+ * Reset or continue-as-new cannot make it disagree with the journal. `ring` says that somebody else wrote to the
+ * journal; what people command is in take-commands.ts. When the run is cancelled it has that journalled, so that
+ * nothing starts it again but a person or a further join, and closes as cancelled.
  */
 import {
   ApplicationFailure,

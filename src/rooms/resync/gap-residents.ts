@@ -22,8 +22,9 @@ export interface GapResidents {
 }
 
 /**
- * One that an operator has pinned comes first, of several by turns, and nobody is asked whom he has banned. Whoever sent what builds on it knows it best, if it is in the room; then whoever gave the state in part; then candidates, others
- * at each attempt. After an attempt that ended its worker the sender comes last: it may have been its answer.
+ * One that an operator has pinned comes first, of several by turns, and nobody is asked whom he has banned. Whoever
+ * sent what builds on it knows it best, if it is in the room; then whoever gave the state in part; then candidates,
+ * others at each attempt. After an attempt that ended its worker the sender comes last: it may have been its answer.
  */
 export async function chooseGapResidents(
   context: RoomsContext,
