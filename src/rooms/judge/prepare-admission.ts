@@ -210,10 +210,12 @@ class Batch {
     const { eventId } = event;
     const anchor = this.#given.parents.get(eventId);
     const itself = anchor !== undefined && (await this.#isInState(event, anchor.stateAfter)) ? undefined : anchor;
-    const below = this.#given.below.get(eventId);
     const prevEventsOf = (id: EventId): readonly EventId[] | undefined => this.#prevEventsToCome.get(id);
     const circle = circleOf(eventId, prevEventsOf);
-    const outside = parentsOf(circle, prevEventsOf).filter((id) => below?.has(id) !== true);
+    const all = parentsOf(circle, prevEventsOf);
+    // What builds on the event is on the circle, too; it was refused, and stands for what the circle builds on where nothing else does.
+    const beside = all.filter((id) => this.#given.below.get(eventId)?.has(id) !== true);
+    const outside = beside.length > 0 ? beside : all;
     const parents =
       itself === undefined
         ? outside.flatMap((id) => this.#stateAfter(id) ?? [])

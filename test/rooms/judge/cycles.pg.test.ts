@@ -147,3 +147,16 @@ test('one that was missed is refused by what it builds on, where the state given
   const stateBefore = (await room.event('join'))?.stateAfter;
   expect(await room.event('named')).toMatchObject({ ...REFUSED, stateBefore, stateAfter: stateBefore });
 });
+
+test('the last one of a circle has the state that the circle builds on, whatever the room has become by then', async () => {
+  const room = await wholeRoom('1');
+  await room.insert(said('second', 'first'));
+  const staged = { roomId: room.roomId, eventId: room.id('second'), raw: Buffer.from('{}'), waitsFor: [] };
+  await stagePdus(store, THERE, [staged]);
+  expect(await room.push(said('first', 'join', 'second'))).toMatchObject([{ verdict: 'rejected' }]);
+  const named = { id: 'named', type: 'm.room.name', stateKey: '', sender: ADMIN, content: { name: 'Room' } };
+  await room.push({ ...named, prev: ['join'], ...OF_ADMIN });
+  expect(await room.push(said('second', 'first'))).toMatchObject([{ verdict: 'rejected' }]);
+  const stateBefore = (await room.event('join'))?.stateAfter;
+  for (const id of ['first', 'second']) expect(await room.event(id)).toMatchObject({ ...REFUSED, stateBefore });
+});
