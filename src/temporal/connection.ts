@@ -37,17 +37,19 @@ export async function readAccess(target: TemporalTarget, onRenewed?: (key: strin
   return key === undefined ? { key } : { tls: true, key };
 }
 
-/** A connection of the client's kind, and how it is closed. Throws the SDK's error when the server does not answer within the timeout. */
-export async function openConnection(
-  target: TemporalTarget,
-): Promise<{ readonly connection: Connection; readonly close: () => Promise<void> }> {
-  const { address, connectTimeoutMs = CONNECT_TIMEOUT_MS } = target;
-  const { key, ...tls } = await readAccess(target);
-  const options = { address, connectTimeout: connectTimeoutMs, ...tls };
+/** A connection of either kind, and how it is closed. */
+export interface Opened<Kind> {
+  readonly connection: Kind;
+  readonly close: () => Promise<void>;
+}
+
+/** Connects; the key is followed as long as the connection is open. Throws what `connect` throws. */
+export async function openWith<Kind extends { close(): Promise<void> }>(
+  key: ApiKey | undefined,
+  connect: () => Promise<Kind>,
+): Promise<Opened<Kind>> {
   try {
-    const connection = await Connection.connect(
-      key === undefined ? options : { ...options, apiKey: () => key.current() },
-    );
+    const connection = await connect();
     return {
       connection,
       close: async () => {
@@ -59,6 +61,16 @@ export async function openConnection(
     key?.stop();
     throw error;
   }
+}
+
+/** A connection of the client's kind. Throws the SDK's error when the server does not answer within the timeout. */
+export async function openConnection(target: TemporalTarget): Promise<Opened<Connection>> {
+  const { address, connectTimeoutMs = CONNECT_TIMEOUT_MS } = target;
+  const { key, ...tls } = await readAccess(target);
+  const options = { address, connectTimeout: connectTimeoutMs, ...tls };
+  return openWith(key, () =>
+    Connection.connect(key === undefined ? options : { ...options, apiKey: () => key.current() }),
+  );
 }
 
 /** What a client or a worker is given to encode by: nothing where no codec is configured. */
