@@ -14,7 +14,7 @@ import { Coverage } from './coverage.ts';
 import { foundRoom } from './founding.ts';
 import { Activity } from './fragile-store.ts';
 import { type Plan, type Step } from './plan.ts';
-import { type Machine, Process, type Workflow } from './process.ts';
+import { type Machine, Process, type Workflow, lookAgainAt } from './process.ts';
 import { Residents } from './residents.ts';
 import { Talk } from './talk.ts';
 import { BEGINNING, type SimulatedServer, World } from './world.ts';
@@ -392,14 +392,9 @@ export class Play {
       const toCarry = await this.talk.nextDue(this.#process.fragile.store);
       if (isOver && staged.length === 0 && intents.length === 0 && toCarry === undefined) return;
       const now = this.#machine.clock.now();
-      const wakeAt = next?.action.type === 'sleep' ? next.action.untilMs : Infinity;
-      const due = Math.min(
-        wakeAt,
-        staged[0]?.at ?? Infinity,
-        toCarry ?? Infinity,
-        intents.length > 0 ? now + 60_000 : Infinity,
-      );
-      await this.#machine.clock.set(Math.max(now + 1_000, Number.isFinite(due) ? due : now));
+      const wakeAt = next?.action.type === 'sleep' ? next.action.untilMs : undefined;
+      const finishAt = intents.length > 0 ? now + 60_000 : undefined;
+      await this.#machine.clock.set(lookAgainAt(now, [wakeAt, staged[0]?.at, toCarry, finishAt]));
       await this.#process.restartReceiver();
       await this.#rest();
       await this.#look();

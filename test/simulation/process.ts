@@ -295,3 +295,9 @@ export class Process {
     };
   }
 }
+
+/** When there is something to do again, by what is due and when (`undefined`: nothing); a second on at the least. */
+export function lookAgainAt(now: number, due: readonly (number | undefined)[]): number {
+  const first = Math.min(...due.map((at) => at ?? Infinity));
+  return Math.max(now + 1_000, Number.isFinite(first) ? first : now);
+}

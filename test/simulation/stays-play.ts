@@ -20,7 +20,7 @@ import { member } from './acts.ts';
 import { Coverage } from './coverage.ts';
 import { foundRoom } from './founding.ts';
 import { Activity, Crash } from './fragile-store.ts';
-import { type Machine, Process, type Workflow } from './process.ts';
+import { type Machine, Process, type Workflow, lookAgainAt } from './process.ts';
 import { Residents } from './residents.ts';
 import { checkStays } from './stays-checks.ts';
 import { STAYS_SERVERS, type StayStep, type StaysPlan } from './stays-plan.ts';
@@ -350,14 +350,9 @@ class StaysPlay {
       const isOver = action.type === 'close' || action.type === 'park';
       if (isOver && staged.length + intents.length === 0 && toCarry === undefined) return action.type;
       const now = this.#machine.clock.now();
-      const wakeAt = action.type === 'sleep' ? action.untilMs : Infinity;
-      const due = Math.min(
-        wakeAt,
-        staged[0]?.at ?? Infinity,
-        toCarry ?? Infinity,
-        intents.length > 0 ? now + 60_000 : Infinity,
-      );
-      await this.#machine.clock.set(Math.max(now + 1_000, Number.isFinite(due) ? due : now));
+      const wakeAt = action.type === 'sleep' ? action.untilMs : undefined;
+      const finishAt = intents.length > 0 ? now + 60_000 : undefined;
+      await this.#machine.clock.set(lookAgainAt(now, [wakeAt, staged[0]?.at, toCarry, finishAt]));
       await this.#process.restartReceiver();
       await this.#rest();
     }
