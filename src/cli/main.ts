@@ -28,10 +28,17 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.
 const isRead = isatty(process.stdout.fd) && isatty(process.stderr.fd);
 const colours = picocolors.createColors(isRead && picocolors.isColorSupported);
 
-process.exitCode = await runCommandLine(process.argv.slice(2), {
+const code = await runCommandLine(process.argv.slice(2), {
   env: process.env,
   output: createOutput(process.stdout, process.stderr, colours, isRead),
   version: packageVersion(),
   self: [process.execPath, ...process.execArgv, fileURLToPath(import.meta.url)],
   listenForStop,
 });
+
+// A command that is over has stopped what it started; what is left are timers of a library, which would hold the process up: those of
+// a client for requests long answered. What was written is to reach its reader first.
+for (const stream of [process.stdout, process.stderr]) {
+  await new Promise((resolve) => stream.write('', resolve));
+}
+process.exit(code);
