@@ -32,6 +32,7 @@ import { isPortable, prepareJoin } from './prepare-join.ts';
 import { type SendOutcome, sendJoin } from './send-join.ts';
 import { intendToLeave, postpone } from './settle-intents.ts';
 import { summarise } from './summarise.ts';
+import { tellFirst } from './tell-first.ts';
 import { type Templates, askForTemplates } from './templates.ts';
 import { Timings } from './timings.ts';
 
@@ -65,6 +66,8 @@ interface OpenJoin {
 interface Run {
   readonly roomId: RoomId;
   readonly userId: UserId;
+  /** Some of us have been in it. */
+  readonly isKnown: boolean;
   readonly omitMembers: boolean;
   readonly profile: JsonObject;
   readonly residents: readonly ServerName[];
@@ -134,8 +137,8 @@ async function joinFound(
     const residents = [...new Set(known)].filter((server) => server !== context.serverName);
     const timings = new Timings(context.clock);
     const claimed = intents.map(({ eventId }) => eventId);
-    const run = { roomId, userId, omitMembers, profile, residents, timings, signal, claimed, open, failures: [] };
-    return await askResidents(context, run);
+    const asked = { roomId, userId, isKnown: room !== undefined, omitMembers, profile, residents, timings, signal };
+    return await askResidents(context, { ...asked, claimed, open, failures: [] });
   } catch (error) {
     if (error instanceof RoomError && error.kind === 'busy' && !isLast) return undefined;
     throw error;
@@ -194,11 +197,11 @@ async function askResidents(context: RoomsContext, run: Run): Promise<JoinedRoom
     throw new RoomError('unknown-room', `no server is known that could be asked about ${roomId}; name one with via`);
   }
   const { hedgeMs = HEDGE_MS } = context.policy;
-  const templates = askForTemplates(order.slice(0, RESIDENTS_MAX), hedgeMs, (resident, closing) =>
-    context.federation.makeJoin(resident, roomId, run.userId, ROOM_VERSIONS, {
-      signal: AbortSignal.any([run.signal, closing]),
-    }),
-  );
+  const templates = askForTemplates(order.slice(0, RESIDENTS_MAX), hedgeMs, async (resident, closing) => {
+    const signal = AbortSignal.any([run.signal, closing]);
+    if (run.isKnown) await tellFirst(context, roomId, resident, signal);
+    return context.federation.makeJoin(resident, roomId, run.userId, ROOM_VERSIONS, { signal });
+  });
   const asking = { ...run, templates };
   try {
     for (;;) {

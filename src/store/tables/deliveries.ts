@@ -209,6 +209,26 @@ export async function readOwedEvents(
   );
 }
 
+/**
+ * The newest of our events of a room that a server, which says that it is in the room, was not sent, in order: what it is owed, and of what is
+ * not shared out yet the memberships.
+ */
+export async function readUntold(sql: Sql, roomId: RoomId, serverName: ServerName, limit: number): Promise<number[]> {
+  const rows = await sql.query<{ position: number }>(
+    `SELECT o.position
+       FROM outgoing_rooms s JOIN outgoing_events o ON o.room_id = s.room_id
+       JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
+       JOIN event_states e ON e.event_nid = p.nid AND e.verdict = 'accepted'
+       LEFT JOIN destination_rooms r ON r.room_id = s.room_id AND r.server_name = $2 AND r.sent < r.owed
+      WHERE s.room_id = $1
+        AND (o.position > r.sent AND o.position <= r.owed OR o.position > s.shared_out AND p.type = 'm.room.member')
+        AND o.position > least(r.sent, s.shared_out)
+      ORDER BY o.position DESC LIMIT $3`,
+    [roomId, serverName, limit],
+  );
+  return rows.map(({ position }) => position).reverse();
+}
+
 /** Outgoing events as they were said, in the order of their positions. */
 export async function readOutgoingBodies(sql: Sql, positions: readonly number[]): Promise<GivenBody[]> {
   return sql.query<GivenBody>(
