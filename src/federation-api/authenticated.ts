@@ -19,6 +19,8 @@ export interface AuthenticatedRequest extends OpenRequest {
   readonly raw: Uint8Array;
   /** What was read of that body; `undefined` where there is none. */
   readonly body: SignedBody | undefined;
+  /** Aborted when the caller has gone, or the server closes. */
+  readonly ended: AbortSignal;
 }
 
 export interface SignatureOptions {
@@ -74,7 +76,7 @@ export function requireSignature(
     checked.set(request, {
       ...openRequest(request),
       query: request.query as AuthenticatedRequest['query'],
-      ...{ origin, raw },
+      ...{ origin, raw, ended },
       body: body?.ok === true ? body : undefined,
     });
   });

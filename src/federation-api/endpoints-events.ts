@@ -10,9 +10,10 @@ import { MatrixError } from '../http/matrix-error.ts';
 import { type EventId, type RoomId, parseEventId, parseRoomId } from '../matrix/identifiers.ts';
 import { parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type RoomStatus } from '../rooms/contract.ts';
-import { type Denied, type EventPages, type ResidentAnswers } from '../rooms/resident-contract.ts';
+import { type Denied, type ResidentAnswers } from '../rooms/resident-contract.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
 import { type SignedContext, type SignedEndpoint } from './endpoint.ts';
+import { streamArrays } from './event-arrays.ts';
 import { refuseByStatus } from './partial-rooms.ts';
 import { type FederationServerPorts } from './ports.ts';
 
@@ -51,7 +52,7 @@ export const EVENT_ENDPOINTS: readonly SignedEndpoint[] = [
     answer: async (request, { ports }) => {
       const roomId = await roomOf(request, ports);
       const { pdus, authChain } = allowed(await answersOf(ports).state(roomId, queriedEvent(request), request.origin));
-      return Readable.from(arrays({ pdus, auth_chain: authChain }), { objectMode: false });
+      return streamArrays({ pdus, auth_chain: authChain });
     },
   },
   {
@@ -61,7 +62,7 @@ export const EVENT_ENDPOINTS: readonly SignedEndpoint[] = [
       const roomId = await roomOf(request, ports);
       const eventId = eventIdIn(request.params['eventId']);
       const events = allowed(await answersOf(ports).eventAuth(roomId, eventId, request.origin));
-      return Readable.from(arrays({ auth_chain: events }), { objectMode: false });
+      return streamArrays({ auth_chain: events });
     },
   },
   {
@@ -96,22 +97,6 @@ export const EVENT_ENDPOINTS: readonly SignedEndpoint[] = [
     },
   },
 ];
-
-/** An object of arrays of events, written while these are read. */
-async function* arrays(named: Readonly<Record<string, EventPages>>): AsyncGenerator<string> {
-  let before = '{';
-  for (const [name, pages] of Object.entries(named)) {
-    yield `${before}${JSON.stringify(name)}:[`;
-    let isFirst = true;
-    for await (const page of pages) {
-      if (page.length === 0) continue;
-      yield `${isFirst ? '' : ','}${page.join(',')}`;
-      isFirst = false;
-    }
-    before = '],';
-  }
-  yield ']}';
-}
 
 /** Texts of JSON, sent as they are. */
 function json(text: string): Readable {

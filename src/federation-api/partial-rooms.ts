@@ -11,17 +11,6 @@ import { type SignedEndpoint } from './endpoint.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { type RoomStatus } from '../rooms/contract.ts';
 
-/** Endpoints by which servers get users into or out of a room through us. */
-export const MEMBERSHIP_ENDPOINTS: readonly SignedEndpoint[] = [
-  refusing('GET', '/v1/make_join/:roomId/:userId', refuseMembership),
-  refusing('PUT', '/v1/send_join/:roomId/:eventId', refuseMembership),
-  refusing('PUT', '/v2/send_join/:roomId/:eventId', refuseMembership),
-  refusing('GET', '/v1/make_knock/:roomId/:userId', refuseMembership),
-  refusing('PUT', '/v1/send_knock/:roomId/:eventId', refuseMembership),
-  refusing('PUT', '/v1/send_leave/:roomId/:eventId', refuseMembership),
-  refusing('PUT', '/v2/send_leave/:roomId/:eventId', refuseMembership),
-];
-
 /** Endpoints by which nothing is handed out yet. */
 export const STATE_ENDPOINTS: readonly SignedEndpoint[] = [refusing('GET', '/v1/get_extremities/:roomId', refuseState)];
 
@@ -35,14 +24,6 @@ function refusing(method: SignedEndpoint['method'], path: string, refuse: Refuse
       throw await refuse(ports, request);
     },
   };
-}
-
-/** The error for a request about getting into or out of a room. */
-async function refuseMembership(ports: FederationServerPorts, request: AuthenticatedRequest): Promise<MatrixError> {
-  const status = await statusOfRoom(ports, request);
-  if (status === 'full') return notServed();
-  if (status === 'denied') return denied();
-  return new MatrixError(404, 'M_NOT_FOUND', 'this server cannot help with that room');
 }
 
 /** The error for a request for a room's state or events. */

@@ -17,7 +17,9 @@ import { type OldSigningKey } from '../federation/key-answer.ts';
 import { requireSignature } from './authenticated.ts';
 import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
-import { MEMBERSHIP_ENDPOINTS, STATE_ENDPOINTS } from './partial-rooms.ts';
+import { MEMBERSHIP_ENDPOINTS } from './endpoints-memberships.ts';
+import { translateError } from './errors.ts';
+import { STATE_ENDPOINTS } from './partial-rooms.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { SEND_ENDPOINTS, TRANSACTION_BYTES_MAX, createTransactionHandler } from './send-transaction.ts';
 
@@ -67,7 +69,7 @@ export function createFederationServer(options: FederationServerOptions): Fastif
     keepAliveMs: KEEP_ALIVE_MS,
     connectionsMax: CONNECTIONS_MAX,
     trustCaller: false,
-    answerError: createAnswerError(logger),
+    answerError: createAnswerError(logger, translateError),
   });
   app.addHook('preClose', (done) => {
     closing.abort(new Error('the server is closing'));

@@ -1,7 +1,8 @@
 /**
  * Who is to get what our users said. An event goes to the servers of those who were joined before it, and where the room was
  * partial to those who were said to be in it, too. Never to a server that we have not heard to be in the room; and not the join
- * by which we came in, which the resident passes on. Once the room is whole, servers that turn out to have been in it and were sent
+ * by which we came in, which the resident passes on. As a resident we pass on the memberships that others send through us, to all but
+ * who sent them. Once the room is whole, servers that turn out to have been in it and were sent
  * nothing get the newest event: by that they find the others.
  */
 import { type ServerName, domainOf, parseUserId } from '../matrix/identifiers.ts';
@@ -42,6 +43,8 @@ export async function shareOutRoom(
     const servers = new Set(await joined.of(store, roomId, first.stateBefore));
     if (first.partial) saidToBeThere.get(first.epoch)?.forEach((server) => servers.add(server));
     run.forEach((event) => concerned(event).forEach((server) => servers.add(server)));
+    // Who sent it through us has it, and is in a run of its own.
+    if (domainOf(first.sender) !== store.serverName) servers.delete(domainOf(first.sender));
     owed.push({ servers: others([...servers]), after: first.position - 1, upTo: last.position });
   }
   if (await becameWhole(store, roomId, sharedOut, position)) {

@@ -3,6 +3,7 @@
  * no lock is taken, and nobody is waited for.
  */
 import { accountDataBetween } from '../accounts/account-data.ts';
+import { TELLING, strippedEvent } from '../matrix/client/stripped-state.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
@@ -24,7 +25,7 @@ import { type RoomSpan, type RoomsQuery, readSpans } from './read-spans.ts';
 import { type RestOfState } from './rest-of-states.ts';
 import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
-import { type SeenPdu, readVisible, stateEvent, strippedEvent, timelineEvent } from './show-events.ts';
+import { type SeenPdu, readVisible, stateEvent, timelineEvent } from './show-events.ts';
 import { readHeroes } from './summaries.ts';
 import { readUnread } from './unread.ts';
 import { type SyncToken, formatPrevBatch, formatToken } from './token.ts';
@@ -160,17 +161,6 @@ async function readAccountParts(
   }
   return { ofUser: rows.flatMap(({ roomId, type, content }) => (roomId === null ? [{ type, content }] : [])), ofRooms };
 }
-
-/** What tells an invited user which room it is: https://spec.matrix.org/v1.16/client-server-api/#stripped-state */
-const TELLING = [
-  'm.room.create',
-  'm.room.name',
-  'm.room.avatar',
-  'm.room.topic',
-  'm.room.join_rules',
-  'm.room.canonical_alias',
-  'm.room.encryption',
-].map((type) => ({ type, stateKey: '' }));
 
 interface Stripped {
   readonly events: readonly JsonObject[];

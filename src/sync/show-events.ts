@@ -133,12 +133,6 @@ export function stateEvent(
   return clientEvent(JSON.parse(taken?.json ?? json) as JsonObject, { eventId, roomId, ...unsigned });
 }
 
-/** As much of a state event as is told to who is not in the room: https://spec.matrix.org/v1.16/client-server-api/#stripped-state */
-export function strippedEvent(json: string): JsonObject {
-  const { type, state_key: stateKey, sender, content } = JSON.parse(json) as JsonObject;
-  return { type: type ?? '', state_key: stateKey ?? '', sender: sender ?? '', content: content ?? {} };
-}
-
 function contentOf(body: NumberedBody | null): JsonObject {
   return body === null ? {} : ((JSON.parse(body.json) as { content?: JsonObject }).content ?? {});
 }

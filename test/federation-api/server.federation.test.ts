@@ -6,6 +6,8 @@ import { TRANSACTION_BYTES_MAX } from '../../src/federation-api/send-transaction
 import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
+import { type ResidentMemberships } from '../../src/rooms/resident-contract.ts';
+import { ResidentError } from '../../src/rooms/resident-error.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../../src/rooms/contract.ts';
 import { type FederationServerOptions, createFederationServer } from '../../src/federation-api/server.ts';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
@@ -372,6 +374,48 @@ describe('questions about rooms', () => {
       status: 404,
       body: { errcode: 'M_UNRECOGNIZED' },
     });
+  });
+
+  test('a join is answered in both versions, and a refusal as the specification has it', async () => {
+    const pages = (texts: readonly string[]) =>
+      (async function* () {
+        yield await Promise.resolve(texts);
+      })();
+    const asked: unknown[] = [];
+    const memberships: ResidentMemberships = {
+      template: ({ versions }) => Promise.resolve({ roomVersion: '11', event: { versions: versions ?? 'unsaid' } }),
+      sendJoin: ({ omitMembers, change, server }) => {
+        asked.push([omitMembers, change, server]);
+        const serversInRoom = omitMembers ? [origin] : null;
+        return Promise.resolve({ event: '{"e":1}', state: pages(['1', '2']), authChain: pages([]), serversInRoom });
+      },
+      sendLeave: () => Promise.resolve(),
+      sendKnock: () => Promise.reject(new ResidentError('unable-to-grant', 'no', { more: 1 })),
+    };
+    const absent = () => Promise.resolve('absent' as const);
+    const ports = { receiveTransaction: () => Promise.resolve(answered()), statusOfEventsRoom: absent, memberships };
+    const { signed } = await start({ ports: { ...ports, roomStatus: () => Promise.resolve('full') } });
+    const put = (path: string) => signed('PUT', `/_matrix/federation/${path}${room}/$e`, { some: 'event' });
+    const join = { origin: OUR_NAME, members_omitted: false, event: { e: 1 }, state: [1, 2], auth_chain: [] };
+    expect(await put('v1/send_join')).toEqual({ status: 200, body: [200, join] });
+    expect(await put('v2/send_join')).toEqual({ status: 200, body: join });
+    const partial = await signed('PUT', `/_matrix/federation/v2/send_join${room}/$e?omit_members=true`, {
+      some: 'event',
+    });
+    expect(partial.body).toEqual({ ...join, members_omitted: true, servers_in_room: [origin] });
+    expect(asked).toEqual([false, false, true].map((omitted) => [omitted, 'join', origin]));
+    expect(await put('v1/send_leave')).toEqual({ status: 200, body: [200, {}] });
+    expect(await put('v2/send_leave')).toEqual({ status: 200, body: {} });
+    expect(await put('v1/send_knock')).toEqual({
+      status: 400,
+      body: { errcode: 'M_UNABLE_TO_GRANT_JOIN', error: 'no', more: 1 },
+    });
+    const template = (query: string) => signed('GET', `/_matrix/federation/v1/make_join${room}/@u:origin.test${query}`);
+    expect(await template('?ver=1&ver=11')).toMatchObject({
+      body: { room_version: '11', event: { versions: ['1', '11'] } },
+    });
+    expect(await template('')).toMatchObject({ body: { event: { versions: 'unsaid' } } });
+    expect(await signed('GET', `/_matrix/federation/v1/make_join${room}/nobody`)).toMatchObject({ status: 400 });
   });
 
   test.each([

@@ -19,6 +19,7 @@ import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
+import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
@@ -97,6 +98,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     ports: {
       ...receiver,
       resident: residentAnswers(rooms),
+      memberships: residentMemberships(rooms),
       receiveTransaction: (origin, txnId, transaction) => {
         sending.heardFrom(origin);
         residents.heardFrom(

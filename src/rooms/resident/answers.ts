@@ -5,7 +5,6 @@
  */
 import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
-import { streamPduBodies } from '../../store/events/pdu-bodies.ts';
 import { readRoomOfEvent } from '../../store/events/pdus.ts';
 import { type ServedEvent, readEventsBefore, readServedEvent } from '../../store/events/served-events.ts';
 import { readStanding } from '../../store/journal/rooms.ts';
@@ -13,13 +12,12 @@ import { JoinedServers } from '../../store/snapshots/joined-servers.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Denied, type ResidentAnswers } from '../resident-contract.ts';
-import { redactedPages } from '../read/as-redacted.ts';
+import { pages } from './join-answer.ts';
 import { asVisible, isInRoom } from './may-see.ts';
 
 /** As the reference implementation has them. */
 const MISSING_MAX = 20;
 const BACKFILL_MAX = 100;
-const EVENTS_A_PAGE = 500;
 
 /** Puts the answers of one process together. */
 export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): ResidentAnswers {
@@ -49,11 +47,6 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
     return { state, authChain: [...(await readAuthChainIds(store, roomId, state))] };
   };
 
-  async function* pages(roomId: RoomId, ids: readonly EventId[]): AsyncGenerator<readonly string[]> {
-    const bodies = streamPduBodies(store, ids, EVENTS_A_PAGE);
-    for await (const page of redactedPages(store, roomId, bodies)) yield page.map(({ json }) => json);
-  }
-
   return {
     event: async (eventId, server) => {
       const roomId = await readRoomOfEvent(store, eventId);
@@ -69,7 +62,7 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
     state: async (roomId, eventId, server) => {
       const ids = await stateBefore(roomId, eventId, server);
       if (typeof ids === 'string') return ids;
-      return { pdus: pages(roomId, ids.state), authChain: pages(roomId, ids.authChain) };
+      return { pdus: pages(store, roomId, ids.state), authChain: pages(store, roomId, ids.authChain) };
     },
     eventAuth: async (roomId, eventId, server) => {
       const room = await open(roomId, server);
@@ -78,7 +71,7 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
       const isOurs = event !== undefined && domainOf(event.sender) === store.serverName;
       if (room.partial && !isOurs) return 'partial';
       if (event === undefined) return 'unknown';
-      return pages(roomId, await authChainOf(event, roomId));
+      return pages(store, roomId, await authChainOf(event, roomId));
     },
     missingEvents: async (roomId, query, server) => {
       const room = await open(roomId, server);

@@ -89,7 +89,11 @@ export function notThere(roomId: RoomId): RoomError {
  * What takes long or outlives a rollback is done before the lock is taken: places of the state are remembered by number, and
  * states that differ are resolved, so that under the lock the outcome is at hand.
  */
-async function prepareGround({ store }: SendContext, roomId: RoomId, { type, stateKey }: Draft): Promise<void> {
+export async function prepareGround(
+  { store }: Pick<SendContext, 'store'>,
+  roomId: RoomId,
+  { type, stateKey }: Pick<Draft, 'type' | 'stateKey'>,
+): Promise<void> {
   const room = await readStanding(store, roomId);
   if (room === undefined) throw notThere(roomId);
   if (stateKey !== undefined) {

@@ -292,6 +292,20 @@ export async function isInAny(sql: Sql, userId: UserId, roomIds: readonly RoomId
   return rows.length > 0;
 }
 
+/** The current states of those of the rooms that a user of this server is joined to, and that are whole. */
+export async function readWholeStates(
+  sql: Sql,
+  roomIds: readonly RoomId[],
+): Promise<{ readonly roomId: RoomId; readonly state: SnapshotId }[]> {
+  if (roomIds.length === 0) return [];
+  return sql.query(
+    `SELECT r.room_id AS "roomId", encode(r.current_state, 'hex') AS state FROM rooms r
+      WHERE r.room_id = ANY ($1::text[]) AND NOT r.partial AND r.current_state IS NOT NULL
+        AND EXISTS (SELECT FROM local_members m WHERE m.room_id = r.room_id AND m.membership = 'join')`,
+    [roomIds],
+  );
+}
+
 /** Whether a user of this server is joined in the room's current state. */
 export async function isAnybodyIn(sql: Sql, roomId: RoomId): Promise<boolean> {
   const [row] = await sql.query<{ isIn: boolean }>(`SELECT ${ANYBODY_IN} AS "isIn"`, [roomId]);

@@ -2,7 +2,7 @@
  * What other servers are to get of our events, and how far they have got it: positions, no row an event and server. Sharing out
  * follows the journal; delivering follows that; each is leased, by the database's clock, to one process at a time.
  */
-import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type GivenBody } from '../events/redactions.ts';
 import { RoomGoneError } from '../fence.ts';
@@ -29,10 +29,11 @@ export async function leaseOutgoingRooms(sql: Sql, leaseMs: number, limit: numbe
   );
 }
 
-/** An event of ours that others are to get. */
+/** An event that others are to get: of ours, or of a server whose user came in or left through us. */
 export interface OutgoingEvent {
   readonly position: number;
   readonly eventId: EventId;
+  readonly sender: UserId;
   readonly type: string;
   readonly stateKey: string | null;
   readonly stateBefore: SnapshotId;
@@ -49,7 +50,7 @@ export async function readOutgoingEvents(
   upTo: number,
 ): Promise<OutgoingEvent[]> {
   const rows = await sql.query<OutgoingEvent>(
-    `SELECT o.position, o.event_id AS "eventId", p.type, k.state_key AS "stateKey",
+    `SELECT o.position, o.event_id AS "eventId", p.sender, p.type, k.state_key AS "stateKey",
             encode(e.state_before, 'hex') AS "stateBefore", e.partial, j.epoch
        FROM outgoing_events o JOIN journal j ON j.position = o.position JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
        JOIN event_states e ON e.event_nid = p.nid LEFT JOIN state_keys k ON k.nid = p.state_key_nid
