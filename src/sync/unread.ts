@@ -1,6 +1,6 @@
 /**
- * How many events of a room a user has not read, of those that his push rules notify him of. He has read what his clients said he
- * has, and what was shown before he came or spoke last.
+ * How many events of a room a user has not read, of those that his push rules notify him of and nobody has taken back. He has
+ * read what his clients said he has, and what was shown before he came or spoke last.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#receiving-notifications
  */
@@ -13,10 +13,12 @@ import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { roomVersionRules } from '../matrix/room-versions.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
+import { readRedacted } from '../store/events/redactions.ts';
 import {
   type NumberedBody,
   type SeenRoom,
   type ShownPdu,
+  type TimelineSpan,
   readNumbered,
   readTimelines,
 } from '../store/journal/seen-by-clients.ts';
@@ -39,6 +41,7 @@ const NOTIFICATION_LEVEL_DEFAULT = 50;
 const NONE: UnreadCounts = { notified: 0, highlighted: 0 };
 const NO_FACTS: Omit<PushFacts, 'joined'> = { displayName: null, mayNotify: () => false };
 
+const REDACTION = 'm.room.redaction';
 const CREATE = { type: 'm.room.create', stateKey: '' } as const;
 const POWER = { type: 'm.room.power_levels', stateKey: '' } as const;
 
@@ -58,10 +61,15 @@ export async function readUnread(
     const { upTo: after = 0 } = known.get(roomId) ?? {};
     return room.newest > after ? [{ roomId, room, after, upTo: head }] : [];
   });
-  const { events } = await readTimelines(tx, behind, {
-    limit: Math.max(1, Math.min(UNREAD_MAX, Math.floor(EVENTS_MAX / Math.max(1, behind.length)))),
-    ...{ ignored, types: null, notTypes: [], senders: null, notSenders: [], bytesMax: TIMELINE_BYTES },
-  });
+  const events = await readBehind(tx, behind, ignored);
+  // Of what is taken back now some was counted before.
+  const toRecount = behind.filter(
+    ({ roomId, room, after }) => after > room.readUpTo && events.get(roomId)?.some(isRedaction) === true,
+  );
+  const recounted = toRecount.map((span) => ({ ...span, after: span.room.readUpTo }));
+  for (const { roomId, room } of toRecount) known.set(roomId, before(room, undefined, head));
+  for (const [roomId, pdus] of await readBehind(tx, recounted, ignored)) events.set(roomId, pdus);
+  const redacted = await readRedacted(tx, [...events.values()].flat());
   const { factsOf, isActive } = await readAround(tx, behind, events, userId);
   const ask = askPushRules(rules);
   for (const { roomId, room } of behind) {
@@ -72,6 +80,7 @@ export async function readUnread(
         if (isActive(pdu)) [notified, highlighted] = [0, 0];
         continue;
       }
+      if (redacted.has(pdu.eventId)) continue;
       const notice = ask(stateEvent(pdu, roomId), facts);
       if (!notice.isNotified) continue;
       notified += 1;
@@ -83,6 +92,23 @@ export async function readUnread(
     counted.set(user, roomId, now);
   }
   return new Map(Array.from(known, ([roomId, { notified, highlighted }]) => [roomId, { notified, highlighted }]));
+}
+
+/** The newest events of each span. */
+async function readBehind(
+  tx: Transaction,
+  spans: readonly TimelineSpan[],
+  ignored: readonly UserId[],
+): Promise<Map<RoomId, readonly ShownPdu[]>> {
+  const limit = Math.max(1, Math.min(UNREAD_MAX, Math.floor(EVENTS_MAX / Math.max(1, spans.length))));
+  const { events } = await readTimelines(tx, spans, {
+    ...{ limit, ignored, types: null, notTypes: [], senders: null, notSenders: [], bytesMax: TIMELINE_BYTES },
+  });
+  return new Map(events);
+}
+
+function isRedaction({ json }: ShownPdu): boolean {
+  return json.includes(REDACTION) && (JSON.parse(json) as JsonObject)['type'] === REDACTION;
 }
 
 /** What is counted already; of a room of which something else was read meanwhile, nothing. */

@@ -65,6 +65,19 @@ test('a room that all others have left is called after who was there, and one wi
   expect(await summaryIn(named)).toEqual({ heroes: null, joined: 3, invited: 0 });
 });
 
+test('a room without a name and with more than a thousand members is called after those who have a say in it', async () => {
+  const many = Array.from({ length: 1_000 }, (_, i) => `m${i}`);
+  const room = await roomWith(...many);
+  await room.push({
+    ...{ id: 'levels', type: 'm.room.power_levels', stateKey: '', prev: ['join'], ...BY_ADMIN },
+    content: { users: { [ADMIN]: 100, [userOf('m700')]: 50, [userOf('stranger')]: 50, [ME]: 50 } },
+  });
+  const client = clientIn(room);
+  const heroes = [ADMIN, userOf('m700')];
+  expect(await summaryIn(room, client)).toEqual({ heroes, joined: 1_002, invited: 0 });
+  for (const user of heroes) expect(client.rooms.get(room.roomId)!.state.has(`m.room.member ${user}`)).toBe(true);
+});
+
 test('a partial room is counted by who is known there, and rules that count members go by that', async () => {
   const room = new PartialRoom(store);
   await room.join();

@@ -76,6 +76,24 @@ test('whoever speaks has read what was said before, and who is called otherwise 
   expect(await unread(client, room)).toEqual({ notified: 1, highlighted: 1 });
 });
 
+test('what is taken back before it is read counts no more, whether it was counted already or not', async () => {
+  const room = await wholeRoom();
+  const client = clientIn(room);
+  await say(room, 'join', ADMIN, ['one', 'two', 'three'], { body: 'me?', msgtype: 'm.text' });
+  expect(await unread(client, room)).toEqual({ notified: 3, highlighted: 3 });
+  const takeBack = (id: string, redacts: string, prev: string) => ({
+    ...message(id, ADMIN, { prev: [prev], ...BY_ADMIN }),
+    ...{ type: 'm.room.redaction', redacts },
+  });
+  await room.push(takeBack('back', 'two', 'three'));
+  expect(await unread(client, room)).toEqual({ notified: 2, highlighted: 2 });
+  await say(room, 'back', ADMIN, ['four']);
+  await room.push(takeBack('back2', 'four', 'four'));
+  expect(await unread(client, room)).toEqual({ notified: 2, highlighted: 2 });
+  sync = newSync();
+  expect(await unread(clientIn(room), room)).toEqual({ notified: 2, highlighted: 2 });
+});
+
 test('a receipt is told to other devices at once, and never goes back', async () => {
   const room = await wholeRoom();
   const client = clientIn(room);
