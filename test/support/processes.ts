@@ -34,6 +34,8 @@ export interface ProcessesOptions {
   readonly temporalOfServe?: string;
   /** `telemetry.otlp_endpoint`; nothing is exported when absent. */
   readonly otlpEndpoint?: string;
+  /** Where other servers reach it through a proxy, and the port behind that; a free one that is reached itself when absent. */
+  readonly proxied?: { readonly listensOn: number; readonly reachedAt: number };
   /** A port each for the metrics of one server and one worker. */
   readonly hasMetrics?: boolean;
 }
@@ -117,9 +119,9 @@ export async function startProcesses(
   const address = inject('temporalAddress');
   const connection = await Connection.connect({ address });
   const namespace = await createNamespace(connection);
-  const [federationPort, operatorPort] = [await freePort(), await freePort()];
+  const [federationPort, operatorPort] = [options.proxied?.listensOn ?? (await freePort()), await freePort()];
   const metricsPorts = { serve: await freePort(), worker: await freePort() };
-  const serverName = `localhost:${federationPort}`;
+  const serverName = `localhost:${options.proxied?.reachedAt ?? federationPort}`;
   const token = randomBytes(24).toString('hex');
   const running: { readonly child: Child; readonly endedBy: string; readonly name: string }[] = [];
 

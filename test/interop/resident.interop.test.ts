@@ -1,0 +1,117 @@
+/** Rooms that we host, and a real Synapse whose users come in: through a proxy, so that it can be seen and slowed from outside. */
+import { readFile } from 'node:fs/promises';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { freePort } from '../../src/launch/ports.ts';
+import { SynapseUser } from '../../src/launch/synapse-user.ts';
+import { type FaultProxy, startFaultProxy } from '../../src/simulator/tls-proxy.ts';
+import { type RejoinderProcesses, type ServeChild, startProcesses } from '../support/processes.ts';
+import { type TestSynapse, startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+
+const missing = await whySynapseIsMissing();
+const soon = { timeout: 40_000, interval: 100 };
+const FEDERATION = '/_matrix/federation';
+/** Longer than a server takes to come back. */
+const COMES_BACK_MS = 6_000;
+
+describe.skipIf(missing !== undefined)('a room that we host', () => {
+  let synapse: TestSynapse;
+  let rejoinder: RejoinderProcesses;
+  let proxy: FaultProxy;
+  let serve: ServeChild;
+  let theirs: SynapseUser;
+  let tokens = 0;
+
+  beforeAll(async () => {
+    synapse = await startTestSynapse();
+    const { certificateFile, keyFile, authorityFile } = synapse.certificates;
+    const listensOn = await freePort();
+    proxy = await startFaultProxy({
+      certificatePem: await readFile(certificateFile, 'utf8'),
+      keyPem: await readFile(keyFile, 'utf8'),
+      upstream: { port: listensOn, authorityPem: await readFile(authorityFile, 'utf8') },
+    });
+    rejoinder = await startProcesses(synapse, { proxied: { listensOn, reachedAt: proxy.port } });
+    [serve, theirs] = await Promise.all([rejoinder.serve({ endedBy: 'KILL' }), synapse.registerUser('theirs')]);
+  });
+  afterAll(async () => {
+    await rejoinder.stop();
+    await proxy.stop();
+    await synapse.stop();
+  });
+
+  const register = async (): Promise<SynapseUser> => {
+    tokens += 1;
+    const body = { username: `ours${tokens}`, password: 'correct horse', auth: { type: 'm.login.dummy' } };
+    const made = await new SynapseUser(serve.clientUrl, '', '').call('POST', '/_matrix/client/v3/register', body);
+    return new SynapseUser(serve.clientUrl, String(made['user_id']), String(made['access_token']));
+  };
+  const join = (user: SynapseUser, roomId: string): Promise<unknown> => {
+    const via = encodeURIComponent(rejoinder.serverName);
+    return user.call('POST', `/_matrix/client/v3/join/${encodeURIComponent(roomId)}?via=${via}&server_name=${via}`, {});
+  };
+  const hasHeard = async (user: SynapseUser, roomId: string, eventId: string): Promise<void> => {
+    const path = `/_matrix/client/v3/rooms/${encodeURIComponent(roomId)}/event/${encodeURIComponent(eventId)}`;
+    await vi.waitFor(async () => expect(await user.call('GET', path)).toMatchObject({ event_id: eventId }), soon);
+  };
+  /** Each hears what the other says. */
+  const talk = async (ours: SynapseUser, roomId: string): Promise<void> => {
+    await hasHeard(theirs, roomId, await ours.sendMessage(roomId, 'from here'));
+    await hasHeard(ours, roomId, await theirs.sendMessage(roomId, 'from there'));
+  };
+  const membership = async (user: SynapseUser, roomId: string, of: string): Promise<string | undefined> =>
+    (await user.members(roomId)).get(of)?.membership;
+  const stateIds = async (user: SynapseUser, roomId: string): Promise<string[]> =>
+    (await user.state(roomId)).map(({ event_id: eventId }) => eventId).sort();
+  const agree = (ours: SynapseUser, roomId: string): Promise<void> =>
+    vi.waitFor(async () => expect(await stateIds(theirs, roomId)).toEqual(await stateIds(ours, roomId)), soon);
+
+  test('is joined partially, and made whole there while our server is killed and comes back', async () => {
+    const [owner, ...others] = [await register(), await register(), await register()];
+    const roomId = await owner.createRoom({ preset: 'public_chat', name: 'Hosted', room_version: '11' });
+    for (const user of others) await user.join(roomId);
+    const slow = proxy.inject({
+      match: new RegExp(`^GET ${FEDERATION}/v1/state(_ids)?/`),
+      fault: { kind: 'latency', ms: COMES_BACK_MS },
+    });
+    await join(theirs, roomId);
+    await vi.waitFor(() => expect(slow.hits()).toBeGreaterThan(0), soon);
+    expect(proxy.counts().get(`PUT ${FEDERATION}/v2/send_join`)).toMatchObject({ requests: 1 });
+    await talk(owner, roomId);
+
+    await serve.stop();
+    slow.remove();
+    serve = await rejoinder.serve();
+    const back = new SynapseUser(serve.clientUrl, owner.userId, owner.accessToken);
+    await agree(back, roomId);
+    expect((await theirs.members(roomId)).size).toBe(4);
+    await talk(back, roomId);
+  }, 120_000);
+
+  test('lets in who may come in, and others out: by knocking, by another room, and not when banned', async () => {
+    const ours = await register();
+    const open = await ours.createRoom({ preset: 'public_chat', room_version: '11' });
+    const allow = [{ type: 'm.room_membership', room_id: open }];
+    const rules = { type: 'm.room.join_rules', state_key: '', content: { join_rule: 'knock_restricted', allow } };
+    const inner = await ours.createRoom({ name: 'Inner', room_version: '11', initial_state: [rules] });
+    await expect(join(theirs, inner)).rejects.toThrow();
+    await join(theirs, open);
+    await join(theirs, inner);
+    await talk(ours, inner);
+    await agree(ours, inner);
+
+    await theirs.leave(inner);
+    await vi.waitFor(async () => expect(await membership(ours, inner, theirs.userId)).toBe('leave'), soon);
+    await ours.kick(open, theirs.userId);
+    await vi.waitFor(async () => expect(await membership(theirs, open, theirs.userId)).toBe('leave'), soon);
+    const via = encodeURIComponent(rejoinder.serverName);
+    await theirs.call(
+      'POST',
+      `/_matrix/client/v3/knock/${encodeURIComponent(inner)}?via=${via}&server_name=${via}`,
+      {},
+    );
+    expect(await membership(ours, inner, theirs.userId)).toBe('knock');
+    await ours.ban(inner, theirs.userId);
+    await expect(join(theirs, inner)).rejects.toThrow();
+    expect(await membership(ours, inner, theirs.userId)).toBe('ban');
+  }, 60_000);
+});
