@@ -25,4 +25,6 @@ export interface RoomsContext {
   readonly policy: ResyncPolicy;
   /** Wakes the room's workflow. May fail: the sweep finds the room then. */
   readonly ring: (roomId: RoomId) => Promise<void>;
+  /** Sends a server now what it is owed of a room, and waits for that; absent in a process that sends nothing. */
+  readonly tell?: (roomId: RoomId, server: ServerName, signal: AbortSignal) => Promise<void>;
 }

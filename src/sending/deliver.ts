@@ -5,12 +5,16 @@
  */
 import { randomUUID } from 'node:crypto';
 import { FederationError } from '../federation/error.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
+import { parseJsonObject } from '../matrix/json/strict-json.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 import { type HealthView, viewHealth } from '../rooms/resync/destination-health.ts';
-import { outgoingTransaction } from '../rooms/send/outgoing-transaction.ts';
+import { readRedacted } from '../store/events/redactions.ts';
 import { withTransaction } from '../store/open-store.ts';
 import {
   type Delivery,
   postponeDelivery,
+  readOutgoingBodies,
   readOwedEvents,
   recordTransaction,
   settleOwed,
@@ -77,7 +81,7 @@ async function send(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { store, clock, random, logger, federation } = context;
-  const content = await outgoingTransaction(context, positions);
+  const content = await contentOf(context, positions);
   try {
     await health.ask(serverName, () => federation.sendTransaction(serverName, txnId, content, { signal }));
   } catch (error) {
@@ -95,4 +99,18 @@ async function send(
   }
   await withTransaction(store, (tx) => settleTransaction(tx, serverName, positions));
   return true;
+}
+
+/** What was taken back since it was said is sent as the redaction leaves it: its id and its signatures are of that. */
+async function contentOf(
+  { store, clock, serverName }: SendingContext,
+  positions: readonly number[],
+): Promise<JsonObject> {
+  const said = await readOutgoingBodies(store, positions);
+  const redacted = await readRedacted(store, said);
+  const pdus = said.flatMap(({ eventId, json }) => {
+    const read = parseJsonObject(redacted.get(eventId)?.json ?? json);
+    return read.ok ? [read.value] : [];
+  });
+  return { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };
 }

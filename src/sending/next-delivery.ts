@@ -5,6 +5,8 @@ import { type ServerName } from '../matrix/identifiers.ts';
 export const PDUS_MAX = 50;
 /** Longer than a transaction takes, before each of which it is renewed; what a killed process had waits so long. */
 export const DELIVERY_LEASE_MS = 2 * 60_000;
+/** The same of sharing out what was said in a room. */
+export const ROOM_LEASE_MS = 60_000;
 /** A server that was out of reach gets of each room the newest event alone, where it is owed more than one transaction. */
 const PAUSE_FIRST_MS = 2_000;
 const PAUSE_LONGEST_MS = 3_600_000;

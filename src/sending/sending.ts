@@ -6,18 +6,18 @@
  *                                                     ▲                      │ not taken
  *                                                     └── pause, longer each time
  */
-import { type ServerName } from '../matrix/identifiers.ts';
+import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { JoinedServers } from '../store/snapshots/joined-servers.ts';
 import { endDeliveryLease, leaseDeliveries, leaseOutgoingRooms, retryDeliveries } from '../store/tables/deliveries.ts';
 import { type SendingContext } from './context.ts';
 import { deliver } from './deliver.ts';
-import { DELIVERY_LEASE_MS } from './next-delivery.ts';
+import { DELIVERY_LEASE_MS, ROOM_LEASE_MS } from './next-delivery.ts';
 import { shareOutRoom } from './share-out.ts';
+import { tellNow } from './tell-now.ts';
 
 /** Servers that one process sends to, at a time. */
 const SERVERS_AT_ONCE = 32;
 const ROOMS_AT_ONCE = 8;
-const ROOM_LEASE_MS = 60_000;
 /** How long what another process was told of waits here at the most, and what was paused. */
 const POLL_MS = 1_000;
 
@@ -26,6 +26,8 @@ export interface Sending {
   poke(): void;
   /** A server has asked us something, or sent something: it may be there again. */
   heardFrom(server: ServerName): void;
+  /** Sends a server now what it is owed of a room, and waits for that (tell-now.ts). Throws what the signal is aborted with. */
+  tell(roomId: RoomId, server: ServerName, signal: AbortSignal): Promise<void>;
   /** Ends what is under way; it is sent again by the next. */
   close(): Promise<void>;
 }
@@ -64,6 +66,10 @@ class Loop implements Sending {
       await retryDeliveries(this.#context.store, [server]);
       await this.#deliver();
     });
+  }
+
+  tell(roomId: RoomId, server: ServerName, signal: AbortSignal): Promise<void> {
+    return tellNow(this.#context, this.#joined, roomId, server, AbortSignal.any([signal, this.#closing.signal]));
   }
 
   async close(): Promise<void> {

@@ -71,6 +71,8 @@ export class Play {
   readonly #outboxes = new Map<ServerName, Unsent>();
   readonly #late: (() => void)[] = [];
   #process: Process;
+  /** The head of the journal when a resident was first told something before the join that is under way. */
+  #toldAt: number | undefined;
   readonly #workflow: Workflow = {};
   #clients: Clients | undefined;
   #transactions = 0;
@@ -173,6 +175,10 @@ export class Play {
     const federation = { ...this.residents.client(), ...this.talk.client() };
     return new Process(this.#machine, this.world, federation, this.#activity, {
       retroSoftFail: this.plan.retroSoftFail,
+      tell: async (context, ...what) => {
+        this.#toldAt ??= await readHead(context.store);
+        await this.talk.tell(context, ...what);
+      },
     });
   }
 
@@ -323,6 +329,15 @@ export class Play {
   }
 
   async #join(user: number, via: SimulatedServer, isLax: boolean): Promise<void> {
+    await this.#joinThere(user, via, isLax);
+    await this.#rest();
+    // What a resident was told first is shared out with that.
+    const head = this.#toldAt;
+    this.#toldAt = undefined;
+    if (head !== undefined) await this.#alive(() => this.talk.noteSharedOut(this.#process.fragile.store, head));
+  }
+
+  async #joinThere(user: number, via: SimulatedServer, isLax: boolean): Promise<void> {
     const { world } = this;
     if (isLax) this.residents.lax = via.name;
     if (this.#isWhole && via.tips.length > 1 && !this.plan.features.includes('forked-joins')) return;

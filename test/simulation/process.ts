@@ -105,6 +105,9 @@ export class SimulatedClock {
   }
 }
 
+/** Whom a room's resident is told what, while somebody waits for that. */
+export type Telling = Parameters<NonNullable<RoomsContext['tell']>>;
+
 /** A process, from its start to its end or death. */
 export class Process {
   readonly context: RoomsContext;
@@ -120,7 +123,13 @@ export class Process {
   /** Of the room's workflow: it looks at the journal again then. */
   #rings = 0;
 
-  constructor(machine: Machine, world: World, federation: FederationClient, activity: Activity, settings: Settings) {
+  constructor(
+    machine: Machine,
+    world: World,
+    federation: FederationClient,
+    activity: Activity,
+    { tell, ...settings }: Settings & { readonly tell: (context: RoomsContext, ...what: Telling) => Promise<void> },
+  ) {
     this.activity = activity;
     this.connections = machine.connections;
     this.#listeners = new Set();
@@ -173,6 +182,7 @@ export class Process {
       logger: this.#logger(),
       policy: { ...defaultResyncPolicy, ...settings },
       ring: () => Promise.resolve(void (this.#rings += 1)),
+      tell: (...what) => tell(this.context, ...what),
     };
     this.#receiver = withoutPolls(() => startReceiver(this.context));
     this.#activities = createActivities({

@@ -123,6 +123,7 @@ class StaysPlay {
     const federation = { ...this.#residents.client(), ...this.#talk.client() };
     return new Process(this.#machine, this.#world, federation, this.#activity, {
       leave: { during: this.#plan.leave, purgeAfterMs: 86_400_000 },
+      tell: (context, ...what) => this.#talk.tell(context, ...what),
     });
   }
 

@@ -11,11 +11,14 @@ import { RoomError } from '../../src/rooms/error.ts';
 import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { sendEvent } from '../../src/rooms/send/send-event.ts';
 import { startSending } from '../../src/sending/sending.ts';
+import { tellNow } from '../../src/sending/tell-now.ts';
+import { JoinedServers } from '../../src/store/snapshots/joined-servers.ts';
 import { type Sql } from '../../src/store/open-store.ts';
 import { type Random, createRandom } from '../differential/random.ts';
 import { type Coverage } from './coverage.ts';
 import { type Activity } from './fragile-store.ts';
 import { type Outage, type Step } from './plan.ts';
+import { type Telling } from './process.ts';
 import { withoutPolls } from './without-polls.ts';
 import { type World } from './world.ts';
 
@@ -112,6 +115,11 @@ export class Talk {
     const sending = withoutPolls(() => startSending(context));
     await this.#activity.idle();
     await sending.close();
+  }
+
+  /** What a server is owed, before one of us asks it to be let in again. */
+  tell(context: RoomsContext, ...what: Telling): Promise<void> {
+    return this.#activity.during('telling', () => tellNow(context, new JoinedServers(), ...what));
   }
 
   /** Notes what a process has shared out that has carried, and may have died of it; `head`: of the journal, before. */

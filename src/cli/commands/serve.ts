@@ -23,7 +23,7 @@ import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
-import { startSending } from '../../sending/sending.ts';
+import { type Sending, startSending } from '../../sending/sending.ts';
 import { startTelemetry } from '../../telemetry.ts';
 import { readCertificate } from '../process/certificate.ts';
 import { createSync } from '../../sync/sync.ts';
@@ -65,7 +65,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const ringer = await startRinger({ target, tracer: telemetry.tracer, clock: systemClock, logger });
   shutdown.add('temporal', () => ringer.close());
   const metrics = createMetrics({ version, role: 'serve', clock: systemClock, logger });
-  let said = (): void => undefined;
+  const started: { sending?: Sending } = {};
   const rooms = await buildRooms({
     config,
     role: 'serve',
@@ -74,7 +74,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     shutdown,
     metrics,
     ring: (roomId) => ringer.ring(roomId),
-    onSaid: () => said(),
+    onSaid: () => started.sending?.poke(),
+    tell: async (...what) => started.sending?.tell(...what),
   });
 
   const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
@@ -82,7 +83,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const { listeners } = config;
   const tls = await readCertificate('federation', listeners.federation.tls);
   const sending = startSending(rooms);
-  said = () => sending.poke();
+  started.sending = sending;
   shutdown.add('sending', () => sending.close());
   const residents = hearResidents(rooms);
   shutdown.add('residents heard', () => residents.close());

@@ -18,7 +18,7 @@ import { createVerificationPool } from '../../verification/pool.ts';
 
 type Given = 'serverName' | 'signingKey' | 'clock' | 'random' | 'logger';
 
-export interface RoomsParts extends Pick<RoomsContext, Given | 'policy' | 'ring'> {
+export interface RoomsParts extends Pick<RoomsContext, Given | 'policy' | 'ring' | 'tell'> {
   readonly oldSigningKeys: NonNullable<KeyRingConfig['oldSigningKeys']>;
   readonly trustedKeyServers: KeyRingConfig['trustedKeyServers'];
   /** Open, and closed by whoever opened it. */
@@ -69,5 +69,6 @@ export function assembleRooms(parts: RoomsParts): RoomsContext {
     logger,
     policy: parts.policy,
     ring: parts.ring,
+    ...(parts.tell === undefined ? {} : { tell: parts.tell }),
   };
 }

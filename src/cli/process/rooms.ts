@@ -30,11 +30,12 @@ export interface RoomsOptions {
   readonly ring: RoomsContext['ring'];
   /** Told when there is something for other servers to get. */
   readonly onSaid?: () => void;
+  readonly tell?: NonNullable<RoomsContext['tell']>;
 }
 
 /** Throws `ConfigError`, `SchemaError`, `SecretFileError` or `CliError`. Tracing is on already. */
 export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
-  const { config, role, version, logger, shutdown, metrics, ring, onSaid } = options;
+  const { config, role, version, logger, shutdown, metrics, ring, onSaid, tell } = options;
   const { serverName } = config;
   const store = openStore({
     databaseUrl: requireSetting(config.database.url, 'database.url', 'the URL of a PostgreSQL database'),
@@ -86,6 +87,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     metrics,
     policy: config.resync,
     ring,
+    ...(tell === undefined ? {} : { tell }),
     onClose: (what, close) => shutdown.add(what, close),
   });
   // Nobody waits for it, and work that comes meanwhile takes its turn.

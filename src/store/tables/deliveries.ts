@@ -18,14 +18,20 @@ export interface OutgoingRoom {
   readonly sharedOut: number;
 }
 
-/** Leases rooms that nobody is at. */
-export async function leaseOutgoingRooms(sql: Sql, leaseMs: number, limit: number): Promise<OutgoingRoom[]> {
+/** Leases rooms that nobody is at, or the one alone. */
+export async function leaseOutgoingRooms(
+  sql: Sql,
+  leaseMs: number,
+  limit: number,
+  roomId?: RoomId,
+): Promise<OutgoingRoom[]> {
   return sql.query<OutgoingRoom>(
     `UPDATE outgoing_rooms o SET leased_until = ${NOW_MS} + $1::bigint
       WHERE room_id IN (SELECT room_id FROM outgoing_rooms
-                         WHERE shared_out < position AND leased_until <= ${NOW_MS} LIMIT $2 FOR UPDATE SKIP LOCKED)
+                         WHERE shared_out < position AND leased_until <= ${NOW_MS} AND ($3::text IS NULL OR room_id = $3)
+                         LIMIT $2 FOR UPDATE SKIP LOCKED)
      RETURNING room_id AS "roomId", position, shared_out AS "sharedOut"`,
-    [leaseMs, limit],
+    [leaseMs, limit, roomId ?? null],
   );
 }
 
@@ -162,21 +168,27 @@ export interface Delivery {
   readonly txnPositions: readonly number[] | null;
 }
 
-/** Leases servers that are owed something and have had no failure lately. `now`: milliseconds, of who decides on pauses. */
-export async function leaseDeliveries(
-  sql: Sql,
-  { now, leaseMs, limit }: { readonly now: number; readonly leaseMs: number; readonly limit: number },
-): Promise<Delivery[]> {
+export interface LeaseDeliveries {
+  readonly leaseMs: number;
+  readonly limit: number;
+  /** Those whose pause after a failure is over by then, milliseconds, of who decides on pauses; absent: whatever it has failed. */
+  readonly now?: number;
+  /** No other. */
+  readonly server?: ServerName;
+}
+
+/** Leases servers that are owed something. */
+export async function leaseDeliveries(sql: Sql, { now, leaseMs, limit, server }: LeaseDeliveries): Promise<Delivery[]> {
   return sql.query<Delivery>(
     `UPDATE deliveries d SET leased_until = ${NOW_MS} + $1::bigint
       WHERE server_name IN (
         SELECT server_name FROM deliveries f
-         WHERE leased_until <= ${NOW_MS} AND retry_at <= $2::bigint
+         WHERE leased_until <= ${NOW_MS} AND ($2::bigint IS NULL OR retry_at <= $2) AND ($4::text IS NULL OR server_name = $4)
            AND EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = f.server_name AND r.sent < r.owed)
          ORDER BY retry_at LIMIT $3 FOR UPDATE SKIP LOCKED)
      RETURNING server_name AS "serverName", failures, failed_since AS "failedSince", txn_id AS "txnId",
                txn_positions AS "txnPositions"`,
-    [leaseMs, now, limit],
+    [leaseMs, now ?? null, limit, server ?? null],
   );
 }
 
@@ -210,24 +222,15 @@ export async function readOwedEvents(
   );
 }
 
-/**
- * The newest of our events of a room that a server, which says that it is in the room, was not sent, in order: what it is owed, and of what is
- * not shared out yet the memberships.
- */
-export async function readUntold(sql: Sql, roomId: RoomId, serverName: ServerName, limit: number): Promise<number[]> {
-  const rows = await sql.query<{ position: number }>(
-    `SELECT o.position
-       FROM outgoing_rooms s JOIN outgoing_events o ON o.room_id = s.room_id
-       JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
-       JOIN event_states e ON e.event_nid = p.nid AND e.verdict = 'accepted'
-       LEFT JOIN destination_rooms r ON r.room_id = s.room_id AND r.server_name = $2 AND r.sent < r.owed
-      WHERE s.room_id = $1
-        AND (o.position > r.sent AND o.position <= r.owed OR o.position > s.shared_out AND p.type = 'm.room.member')
-        AND o.position > least(r.sent, s.shared_out)
-      ORDER BY o.position DESC LIMIT $3`,
-    [roomId, serverName, limit],
+/** Whether a server is owed something of a room, or may be: something was said there that is not shared out. */
+export async function isOwed(sql: Sql, roomId: RoomId, serverName: ServerName): Promise<boolean> {
+  const rows = await sql.query(
+    `SELECT FROM outgoing_rooms WHERE room_id = $1 AND shared_out < position
+      UNION ALL
+     SELECT FROM destination_rooms WHERE room_id = $1 AND server_name = $2 AND sent < owed`,
+    [roomId, serverName],
   );
-  return rows.map(({ position }) => position).reverse();
+  return rows.length > 0;
 }
 
 /** Outgoing events as they were said, in the order of their positions. */
