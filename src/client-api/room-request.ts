@@ -14,6 +14,7 @@ import {
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Profile } from '../accounts/contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
+import { type ClientQuery } from '../rooms/client-contract.ts';
 import { type ClientContext } from './context.ts';
 
 const TXN_ID_CHARS_MAX = 255;
@@ -30,6 +31,12 @@ export function roomIdOf({ params }: Pick<ClientRequest, 'params'>): RoomId {
   // A NUL could not even be looked up.
   if (roomId === undefined || roomId.includes('\0')) throw invalid('that is not a room id');
   return roomId;
+}
+
+/** Who asks, and for which room. */
+export function clientQueryOf(request: UserRequest, { stateWaitMaxMs }: ClientContext): ClientQuery {
+  const { userId } = request.requester;
+  return { roomId: roomIdOf(request), userId, waitMs: stateWaitMaxMs, signal: request.caller };
 }
 
 /** The event that the path names. */

@@ -1,5 +1,7 @@
 /** What clients are offered of rooms, in shapes; no code. Throws `RoomError`. */
+import { type EventFilter } from '../matrix/client/filter.ts';
 import { type RoomWish } from '../matrix/client/first-events.ts';
+import { type RoomPoint } from '../matrix/client/tokens.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject, type StateKey } from '../matrix/pdu.ts';
 import { type NotReady, type StateEvent, type WaitOptions } from './contract.ts';
@@ -28,6 +30,46 @@ export interface ClientRows {
   readonly open: () => Promise<{ readonly size: number; readonly pages: AsyncIterable<readonly StateEvent[]> }>;
 }
 
+/** A user and his device, who reads events of a room's timeline. */
+interface EventsQuery extends ClientQuery {
+  readonly deviceId: string;
+  readonly limit: number;
+  readonly filter: EventFilter;
+  /** He wants the memberships of those who sent them. */
+  readonly isLazy: boolean;
+}
+
+export interface MessagesQuery extends EventsQuery {
+  readonly direction: 'backwards' | 'forwards';
+  /** `null`: the newest point, or going forwards the first one. */
+  readonly from: RoomPoint | null;
+  /** `null`: as far as there is something. */
+  readonly to: RoomPoint | null;
+}
+
+/** Events in the form of clients, in the order in which they were read. */
+export interface EventsPage {
+  readonly events: readonly JsonObject[];
+  readonly start: RoomPoint;
+  /** `null`: nothing more is there to be seen. */
+  readonly end: RoomPoint | null;
+  readonly state: readonly JsonObject[];
+}
+
+export interface ContextQuery extends EventsQuery {
+  readonly eventId: EventId;
+}
+
+/** An event and what was said around it, `before` it the newest first. */
+export interface EventContext {
+  readonly before: readonly JsonObject[];
+  readonly event: JsonObject;
+  readonly after: readonly JsonObject[];
+  readonly start: RoomPoint | null;
+  readonly end: RoomPoint;
+  readonly state: readonly JsonObject[];
+}
+
 /**
  * Reading rooms as one of our users sees them: as they are while he is joined or anybody may read, as he left them otherwise. What
  * needs memberships of other servers' users waits for full state. Throws `forbidden` where he may read nothing, and at once.
@@ -44,6 +86,10 @@ export interface ClientReads {
   joinedMembers(query: ClientQuery): Promise<ClientRows | NotReady>;
   /** Throws `unknown-event` for one that is not held, that counts for nothing, or that the user may not see. */
   event(query: ClientQuery, eventId: EventId): Promise<({ readonly ready: true } & StateEvent) | NotReady>;
+  /** Waits only where a membership that is not known decides what he may see. Throws `invalid` for a point that is still to come. */
+  messages(query: MessagesQuery): Promise<({ readonly ready: true } & EventsPage) | NotReady>;
+  /** As `event`, with what stands beside it. */
+  context(query: ContextQuery): Promise<({ readonly ready: true } & EventContext) | NotReady>;
 }
 
 /** By which of a user's devices, and under which transaction id, something is sent: again it is the same event. */

@@ -5,12 +5,14 @@
 import { accountDataBetween } from '../accounts/account-data.ts';
 import { TELLING, strippedEvent } from '../matrix/client/stripped-state.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type SyncToken, formatRoomPoint, formatSyncToken } from '../matrix/client/tokens.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { readRedacted } from '../store/events/redactions.ts';
 import { readNumberedUpTo, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
 import { readPurgedRooms } from '../store/journal/tombstones.ts';
+import { type SeenPdu } from '../store/journal/visible-events.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { readPlaces, readStateKeys } from '../store/snapshots/state-keys.ts';
@@ -25,10 +27,9 @@ import { type RoomSpan, type RoomsQuery, readSpans } from './read-spans.ts';
 import { type RestOfState } from './rest-of-states.ts';
 import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
-import { type SeenPdu, readVisible, stateEvent, timelineEvent } from './show-events.ts';
+import { readVisible, stateEvent, timelineEvent } from './show-events.ts';
 import { readHeroes } from './summaries.ts';
 import { readUnread } from './unread.ts';
-import { type SyncToken, formatPrevBatch, formatToken } from './token.ts';
 
 export interface LookQuery {
   readonly request: SyncRequest;
@@ -91,7 +92,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
       }),
     );
   const answer: Look['answer'] = {
-    nextBatch: formatToken({ position: upTo, owedSince }),
+    nextBatch: formatSyncToken({ position: upTo, owedSince }),
     joined: partsOf('join'),
     left: new Map([...partsOf('leave'), ...purged]),
     invited: invitesOf('invite'),
@@ -326,7 +327,7 @@ async function readRoomParts(
         timelineEvent(pdu, now, { transactionId: transactions.get(pdu.eventId), redacted }),
       ),
       isLimited: isCut || (isNew && section === 'join' && !beginsRoom(timeline)),
-      prevBatch: timeline[0] === undefined ? null : formatPrevBatch(timeline[0]),
+      prevBatch: timeline[0] === undefined ? null : prevBatchOf(timeline[0]),
       state: told.map(({ event }) => event),
       removed: [...state.removed].flatMap((key) => places.get(key) ?? []),
       accountData: (accountData.get(roomId) ?? []).filter((event) => passes(filter.roomAccountData, event)),
@@ -362,6 +363,11 @@ function firstOf(states: readonly RestOfState[], count: number): number[] {
     for (const nid of nids.subarray(0, count - first.length)) first.push(nid);
   }
   return first;
+}
+
+/** Before the event: from there `/messages` goes on. */
+function prevBatchOf({ shownAt }: SeenPdu): string {
+  return formatRoomPoint({ kind: 'timeline', position: shownAt - 1 });
 }
 
 /** What SQL does not filter by. */

@@ -5,6 +5,7 @@
  * meanwhile nobody here has. So the client is told of the leave, and with the next response, which comes at once, of the room as new.
  */
 import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type SyncToken } from '../matrix/client/tokens.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { type SnapshotId } from '../resync/events.ts';
 import {
@@ -19,7 +20,6 @@ import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
 import { type SyncFilter, passesRoom } from '../matrix/client/filter.ts';
 import { type Asked, type Place, placeOf } from './rooms-in-span.ts';
-import { type SyncToken } from './token.ts';
 
 const MEMBER = 'm.room.member';
 

@@ -5,7 +5,7 @@ import { createNotifier } from '../../src/store/notify.ts';
 import { type Store } from '../../src/store/open-store.ts';
 import { countRows } from '../../src/store/purge/purged-tables.ts';
 import { createSync } from '../../src/sync/sync.ts';
-import { formatToken } from '../../src/sync/token.ts';
+import { formatSyncToken } from '../../src/matrix/client/tokens.ts';
 import { type Machine } from './process.ts';
 import { type World } from './world.ts';
 
@@ -53,7 +53,7 @@ async function compareClients({ world, store, machine, before }: Stays): Promise
   const different: string[] = [];
   const members = await readLocalMembers(store, world.roomId);
   for (const userId of world.ourUsers) {
-    let since = formatToken({ position: before, owedSince: null });
+    let since = formatSyncToken({ position: before, owedSince: null });
     let shown = 'nowhere';
     for (let syncs = 0; syncs < SYNCS_MAX; syncs += 1) {
       const answer = await sync.sync({

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { parseFilter, passes, passesType } from '../../src/matrix/client/filter.ts';
 import { type Standing, placeOf } from '../../src/sync/rooms-in-span.ts';
 import { saidWrong, stateDelta } from '../../src/sync/state-part.ts';
-import { formatToken, parseToken } from '../../src/sync/token.ts';
+import { formatSyncToken } from '../../src/matrix/client/tokens.ts';
+import { parseToken } from '../../src/sync/token.ts';
 
 describe('where a room stands in a response', () => {
   const room = (then: string | null, now: string | null, partial = [false, false]): Standing => ({
@@ -89,7 +90,7 @@ test('a token is read as it was written, and nothing else is one', () => {
     { position: 0, owedSince: null },
     { position: 12, owedSince: 3 },
   ]) {
-    expect(parseToken(formatToken(token))).toEqual(token);
+    expect(parseToken(formatSyncToken(token))).toEqual(token);
   }
   for (const text of ['s1_01', 's1_', 't1_1', 's1_1_', 's1_1_2', 's1_9007199254740993']) {
     expect(() => parseToken(text), text).toThrow('since');

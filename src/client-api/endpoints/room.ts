@@ -13,7 +13,7 @@ import { type UserRequest, queryText } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { notReady } from '../errors.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { eventIdOf, roomIdOf } from '../room-request.ts';
+import { clientQueryOf, eventIdOf } from '../room-request.ts';
 import { type Writing } from '../shared-answers.ts';
 
 const MEMBERSHIPS = ['join', 'invite', 'knock', 'leave', 'ban'];
@@ -24,7 +24,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
       method: 'GET',
       path: '/rooms/:roomId/state',
       answer: async (request, context) => {
-        const query = queryOf(request, context);
+        const query = clientQueryOf(request, context);
         const writing = { kind: 'list', opening: '[', closing: () => ']', rowJson: eventJson(query) };
         return rowsOf(await context.reads.state(query), context, writing);
       },
@@ -36,7 +36,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
       path: '/rooms/:roomId/members',
       answer: (request, context) => {
         // Not by a spread: it gives each object a shape of its own, which takes as much as all its members.
-        const { roomId, userId, waitMs, signal } = queryOf(request, context);
+        const { roomId, userId, waitMs, signal } = clientQueryOf(request, context);
         const query = {
           roomId,
           userId,
@@ -56,7 +56,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
       method: 'GET',
       path: '/rooms/:roomId/joined_members',
       answer: async (request, context) => {
-        const answer = await context.reads.joinedMembers(queryOf(request, context));
+        const answer = await context.reads.joinedMembers(clientQueryOf(request, context));
         const writing = { kind: 'joined', opening: '{"joined":{', closing: () => '}}', rowJson: joinedJson };
         return rowsOf(answer, context, writing);
       },
@@ -65,7 +65,7 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
       method: 'GET',
       path: '/rooms/:roomId/event/:eventId',
       answer: async (request, context) => {
-        const query = queryOf(request, context);
+        const query = clientQueryOf(request, context);
         const answer = await context.reads.event(query, eventIdOf(request));
         if (!answer.ready) throw notReady(answer);
         const event = eventOf(query, answer);
@@ -76,13 +76,8 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
   ] satisfies UserEndpoint[]
 ).flatMap((endpoint: UserEndpoint) => inForms(R0_AND_V3, endpoint));
 
-function queryOf(request: UserRequest, { stateWaitMaxMs }: ClientContext): ClientQuery {
-  const { userId } = request.requester;
-  return { roomId: roomIdOf(request), userId, waitMs: stateWaitMaxMs, signal: request.caller };
-}
-
 async function stateEvent(request: UserRequest, context: ClientContext): Promise<JsonObject> {
-  const query = queryOf(request, context);
+  const query = clientQueryOf(request, context);
   const format = queryText(request, 'format') ?? 'content';
   if (format !== 'content' && format !== 'event') throw invalid('format: expected content or event');
   const { eventType: type = '', stateKey = '' } = request.params;

@@ -28,6 +28,42 @@ export function clientEvent(
   };
 }
 
+/** An event of a timeline as a user is shown it, and what this server says of it. */
+export interface ShownEvent {
+  readonly eventId: EventId;
+  readonly roomId: RoomId;
+  /** As it is stored. */
+  readonly json: string;
+  /** What is left of it where it was taken back, and by what. */
+  readonly taken?: { readonly json: string; readonly because: JsonObject } | undefined;
+  /** The state event that it replaced, as it is given; absent: none, or it is no state event. */
+  readonly replaced?: { readonly eventId: EventId; readonly json: string } | undefined;
+  /** Of the user, in the state after it; `null`: none; absent: not known. */
+  readonly membership?: string | null;
+  /** Under which the user's device sent it. */
+  readonly transactionId?: string | undefined;
+}
+
+/** An event of a timeline in the form of clients. `now`: milliseconds since the Unix epoch. */
+export function shownEvent(shown: ShownEvent, now: number): JsonObject {
+  const { eventId, roomId, json, taken, replaced, membership, transactionId } = shown;
+  const pdu = JSON.parse(taken?.json ?? json) as JsonObject;
+  const at = pdu['origin_server_ts'];
+  const unsigned: JsonObject = {
+    ...(typeof at === 'number' ? { age: Math.max(0, now - at) } : {}),
+    ...(membership === undefined ? {} : { membership: membership ?? 'leave' }),
+    ...(replaced === undefined || replaced.eventId === eventId ? {} : replacedBy(replaced)),
+    ...(transactionId === undefined ? {} : { transaction_id: transactionId }),
+    ...(taken === undefined ? {} : { redacted_because: taken.because }),
+  };
+  return clientEvent(pdu, { eventId, roomId, unsigned });
+}
+
+function replacedBy({ eventId, json }: NonNullable<ShownEvent['replaced']>): JsonObject {
+  const { content, sender } = JSON.parse(json) as JsonObject;
+  return { prev_content: content ?? {}, replaces_state: eventId, prev_sender: sender ?? '' };
+}
+
 /** Told at the top level whatever the room's version: https://spec.matrix.org/v1.16/rooms/v11/#moving-the-redacts-property-of-mroomredaction-events-to-a-content-property */
 function redactsOf({ type, redacts, content }: JsonObject): JsonObject[string] | undefined {
   if (type !== 'm.room.redaction') return undefined;

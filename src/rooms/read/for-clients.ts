@@ -13,6 +13,7 @@ import { inBatches } from '../in-batches.ts';
 import { redactedPages, withoutTaken } from './as-redacted.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
+import { readContext, readMessages } from './messages.ts';
 import { type SharedLooks, createSharedLooks } from './shared-looks.ts';
 import { type Reader, type Readers, createReaders, visibilityAt } from './who-may-read.ts';
 
@@ -65,6 +66,8 @@ export function clientReads({ store, notifier, clock }: WaitContext): ClientRead
       return memberRows(reading, { ...query, membership: 'join', notMembership: null }, state);
     },
     event: (query, eventId) => eventForClient(reading, query, eventId),
+    messages: async (query) => (await readMessages(reading, query)) ?? toldOf(query.roomId),
+    context: async (query) => (await readContext(reading, query)) ?? toldOf(query.roomId),
   };
 }
 

@@ -1,0 +1,101 @@
+/**
+ * Going through a room's events: page by page (`/messages`), and around one of them (`/context`).
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#syncing and #get_matrixclientv3roomsroomidcontexteventid
+ */
+import { type RoomPoint } from '../../matrix/client/tokens.ts';
+import { readShownPosition } from '../../store/journal/timeline-page.ts';
+import { type SeenPdu } from '../../store/journal/visible-events.ts';
+import { type Clock } from '../../clock.ts';
+import { type ContextQuery, type EventContext, type EventsPage, type MessagesQuery } from '../client-contract.ts';
+import { RoomError } from '../error.ts';
+import { giveEvents, giveSenders } from './give-events.ts';
+import { type PagesContext, beginReading, readPage } from './room-pages.ts';
+import { type SharedLooks } from './shared-looks.ts';
+import { type Readers } from './who-may-read.ts';
+
+export interface MessagesContext extends PagesContext {
+  readonly looks: SharedLooks;
+  readonly readers: Readers;
+  readonly clock: Clock;
+}
+
+type Waited<Answer> = Promise<({ readonly ready: true } & Answer) | undefined>;
+
+/** `undefined`: a membership decides that is not known by the end of the wait. */
+export async function readMessages(context: MessagesContext, query: MessagesQuery): Waited<EventsPage> {
+  const { roomId, userId, direction, limit, filter, to } = query;
+  const reader = await context.readers.of(roomId, userId);
+  const reading = await beginReading(context, query, reader);
+  const head = await context.looks.head();
+  const from: RoomPoint = query.from ?? { kind: 'timeline', position: direction === 'backwards' ? head : 0 };
+  if (from.kind === 'timeline' && from.position > head) throw new RoomError('invalid', 'from: a token from the future');
+  const page = await readPage(context, reading, { from, to, direction, limit, filter });
+  if (page === undefined) return undefined;
+  const { store, clock } = context;
+  const events = await giveEvents(store, page.events, { ...query, now: clock.now() });
+  return { ready: true, events, start: from, end: page.next, state: await sendersOf(context, query, page.events) };
+}
+
+/** Of the events beside it only what the user may see; the event itself throws `unknown-event` where he may not. */
+export async function readContext(context: MessagesContext, query: ContextQuery): Waited<EventContext> {
+  const { roomId, userId, eventId, limit, filter } = query;
+  const reader = await context.readers.of(roomId, userId);
+  const reading = await beginReading(context, query, reader);
+  const position = await readShownPosition(context.store, roomId, eventId);
+  if (position === undefined) throw notFound(query);
+  const [half, rest] = [Math.floor(limit / 2), Math.ceil(limit / 2)];
+  const beside = { to: null, filter };
+  const [own, before, after] = await Promise.all([
+    readPage(context, reading, {
+      ...{ from: at(position), to: at(position - 1), direction: 'backwards', limit: 1, filter: ANY },
+    }),
+    readPage(context, reading, { from: at(position - 1), direction: 'backwards', limit: half, ...beside }),
+    readPage(context, reading, { from: at(position), direction: 'forwards', limit: rest, ...beside }),
+  ]);
+  if (own === undefined || before === undefined || after === undefined) return undefined;
+  const [event] = own.events;
+  if (event === undefined) throw notFound(query);
+  const all = [...before.events, event, ...after.events];
+  const given = await giveEvents(context.store, all, { ...query, now: context.clock.now() });
+  const count = before.events.length;
+  return {
+    ready: true,
+    before: given.slice(0, count),
+    event: given[count] ?? {},
+    after: given.slice(count + 1),
+    start: before.next,
+    end: after.next ?? at(lastOf(after.events, position)),
+    state: await sendersOf(context, query, all),
+  };
+}
+
+const ANY = {
+  ...{ types: null, notTypes: [], senders: null, notSenders: [], rooms: null, notRooms: new Set<string>() },
+  containsUrl: null,
+};
+
+function at(position: number): RoomPoint {
+  return { kind: 'timeline', position };
+}
+
+function lastOf(events: readonly SeenPdu[], otherwise: number): number {
+  return events.at(-1)?.shownAt ?? otherwise;
+}
+
+function notFound({ eventId }: Pick<ContextQuery, 'eventId'>): RoomError {
+  return new RoomError('unknown-event', `there is no event ${eventId} here, or it is not to be seen`);
+}
+
+/** As they are after the newest of the events. */
+async function sendersOf(
+  { store }: MessagesContext,
+  { isLazy }: Pick<MessagesQuery, 'isLazy'>,
+  events: readonly SeenPdu[],
+) {
+  const newest = events.reduce<SeenPdu | undefined>(
+    (best, pdu) => (pdu.shownAt > (best?.shownAt ?? -1) ? pdu : best),
+    undefined,
+  );
+  return isLazy && newest !== undefined ? giveSenders(store, events, newest.stateAfter) : [];
+}
