@@ -51,7 +51,14 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     serverName: serverName as ServerName,
     accounts,
     reads: clientReads({ store, notifier, clock: systemClock }),
-    acts: clientActs(sending, { join: () => Promise.reject(new Error('nobody joins here')) }),
+    acts: clientActs(sending, {
+      join: () => Promise.reject(new Error('nobody joins here')),
+      outside: {
+        invite: () => Promise.reject(new Error('nobody is elsewhere')),
+        decline: () => Promise.resolve(false),
+        knock: () => Promise.reject(new Error('nobody knocks here')),
+      },
+    }),
     purges: startPurging(sending),
     sync: createSync({ store, notifier, clock: systemClock }),
     publicBaseUrl: null,

@@ -1,6 +1,7 @@
 /** What the federation server asks of the rest; no code. */
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type ResidentAnswers, type ResidentMemberships } from '../rooms/resident-contract.ts';
+import { type InviteReceiver } from '../rooms/invites/contract.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../rooms/contract.ts';
 
 export interface FederationServerPorts {
@@ -10,6 +11,8 @@ export interface FederationServerPorts {
   roomStatus(roomId: RoomId, asking: ServerName): Promise<RoomStatus>;
   /** Absent: nothing is handed out. */
   readonly resident?: ResidentAnswers;
+  /** Absent: nobody of ours is invited. */
+  readonly invites?: InviteReceiver;
   /** Absent: nobody is let in or out. */
   readonly memberships?: ResidentMemberships;
   /** The status of the room that an event belongs to. */

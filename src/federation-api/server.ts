@@ -17,6 +17,7 @@ import { type OldSigningKey } from '../federation/key-answer.ts';
 import { requireSignature } from './authenticated.ts';
 import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
+import { INVITE_ENDPOINTS } from './endpoints-invites.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints-memberships.ts';
 import { translateError } from './errors.ts';
 import { STATE_ENDPOINTS } from './partial-rooms.ts';
@@ -28,7 +29,13 @@ const KEEP_ALIVE_MS = 60_000;
 /** More than the servers of a large room that push at the same time. */
 const CONNECTIONS_MAX = 10_000;
 
-const SIGNED_ENDPOINTS = [...SEND_ENDPOINTS, ...MEMBERSHIP_ENDPOINTS, ...STATE_ENDPOINTS, ...EVENT_ENDPOINTS];
+const SIGNED_ENDPOINTS = [
+  ...SEND_ENDPOINTS,
+  ...MEMBERSHIP_ENDPOINTS,
+  ...INVITE_ENDPOINTS,
+  ...STATE_ENDPOINTS,
+  ...EVENT_ENDPOINTS,
+];
 
 export interface FederationServerTimeouts {
   /** Until the headers of a request have arrived, milliseconds (slow loris). */

@@ -14,6 +14,7 @@ import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { residentAnswers } from '../../src/rooms/resident/answers.ts';
+import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../src/rooms/resident/memberships.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { readBacklog } from '../../src/store/tables/staged-reads.ts';
@@ -104,7 +105,12 @@ export async function startTestRejoinder(
     tls: { certificatePem: await readFile(certificateFile, 'utf8'), keyPem: await readFile(keyFile, 'utf8') },
     resolveKeys: context.keyRing.resolve,
     bodies: context.verification,
-    ports: { ...receiver, resident: residentAnswers(context), memberships: residentMemberships(context) },
+    ports: {
+      ...receiver,
+      resident: residentAnswers(context),
+      memberships: residentMemberships(context),
+      invites: { receiveInvite: (invite) => receiveInvite(context, invite) },
+    },
     clock: systemClock,
     logger: silent,
     version: 'test',

@@ -19,6 +19,8 @@ import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
+import { outsideActs } from '../../rooms/invites/outside-acts.ts';
+import { receiveInvite } from '../../rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
@@ -100,6 +102,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       ...receiver,
       resident: residentAnswers(rooms),
       memberships: residentMemberships(rooms),
+      invites: { receiveInvite: (invite) => receiveInvite(rooms, invite) },
       receiveTransaction: (origin, txnId, transaction) => {
         sending.heardFrom(origin);
         residents.heardFrom(
@@ -145,7 +148,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     config,
     accounts,
     reads: clientReads(rooms),
-    acts: clientActs(rooms, { join: metrics.countJoins(join) }),
+    acts: clientActs(rooms, { join: metrics.countJoins(join), outside: outsideActs(rooms) }),
     purges,
     sync: createSync(rooms),
     clock: systemClock,
