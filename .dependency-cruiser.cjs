@@ -141,6 +141,12 @@ module.exports = {
       '^(workflows/|activities/|src/(?!accounts/|store/|matrix/|clock\\.ts|invariant\\.ts)|node_modules/(?!p-limit/))',
     ),
     forbid(
+      'devices-know-no-edge',
+      'What goes between devices is about users and their servers; whoever asks for it does so by contract.ts.',
+      '^src/(devices|edus)/',
+      '^(workflows/|activities/|src/(temporal|cli|launch|simulator|operator|federation-api|client-api|http|sync|sending)/|node_modules/(@temporalio|fastify)/)',
+    ),
+    forbid(
       'activities-are-thin',
       'Activities call use cases and translate their failures; SQL and HTTP are below.',
       '^activities/',
@@ -162,13 +168,13 @@ module.exports = {
       'federation-api-knows-shapes',
       "As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation's.",
       '^src/federation-api/',
-      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|rooms/(?!contract\\.ts|resident-contract\\.ts|invites/contract\\.ts|(resident-)?error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
+      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|(accounts|devices)/(?!contract\\.ts)|rooms/(?!contract\\.ts|resident-contract\\.ts|(resident-)?error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
     ),
     forbid(
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|rooms|rooms/purge|sync)/(contract|client-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|devices|rooms|rooms/purge|sync)/(contract|client-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
     ),
     forbid(
       'sync-asks-nobody',

@@ -17,6 +17,7 @@ import { forgetDestinations } from '../src/store/tables/destinations.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
 import { forgetClientTransactions } from '../src/store/tables/client-transactions.ts';
+import { forgetMessageIds } from '../src/store/tables/to-device.ts';
 import { forgetTransactions } from '../src/store/tables/transactions.ts';
 import { type MaintainResult, type PassInput } from '../src/temporal/contract.ts';
 
@@ -66,6 +67,7 @@ export async function maintain(
   const reopened = await reopenAnchors({ store, clock }, isOver);
   heartbeat();
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
+  const messages = await allOf(() => forgetMessageIds(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const sent = await allOf(() => forgetClientTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
@@ -90,7 +92,7 @@ export async function maintain(
   }
   return {
     reopened,
-    transactions: transactions + sent,
+    transactions: transactions + messages + sent,
     keys,
     staged,
     outliers,

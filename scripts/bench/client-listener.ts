@@ -19,6 +19,7 @@ import { startPurging } from '../../src/rooms/purge/purges.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { createNotifier } from '../../src/store/notify.ts';
 import { openStore } from '../../src/store/open-store.ts';
+import { type Devices } from '../../src/devices/contract.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { type ListenerReport } from './listener-report.ts';
 
@@ -50,15 +51,10 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
   const app = createClientServer({
     serverName: serverName as ServerName,
     accounts,
+    // Nobody asks for keys here.
+    devices: {} as Devices,
     reads: clientReads({ store, notifier, clock: systemClock }),
-    acts: clientActs(sending, {
-      join: () => Promise.reject(new Error('nobody joins here')),
-      outside: {
-        invite: () => Promise.reject(new Error('nobody is elsewhere')),
-        decline: () => Promise.resolve(false),
-        knock: () => Promise.reject(new Error('nobody knocks here')),
-      },
-    }),
+    acts: clientActs(sending, { join: () => Promise.reject(new Error('nobody joins here')) }),
     purges: startPurging(sending),
     sync: createSync({ store, notifier, clock: systemClock }),
     publicBaseUrl: null,

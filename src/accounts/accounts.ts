@@ -17,6 +17,7 @@ import { accountData, changePushRules, readPushRules, setAccountData } from './a
 import { type AccountsContext } from './context.ts';
 import { type Accounts, type NewUser } from './contract.ts';
 import { AccountError } from './error.ts';
+import { replacesCrossSigningKeys, uploadCrossSigningKeys, uploadSignatures } from './cross-signing.ts';
 import { uploadKeys } from './device-keys.ts';
 import { saveFilter, savedFilter } from './filters.ts';
 import { newUserId } from './names.ts';
@@ -115,6 +116,9 @@ export function createAccounts(context: AccountsContext): Accounts {
     saveFilter: (userId, filter) => saveFilter(context, userId, filter),
     filter: (userId, filterId) => savedFilter(context, userId, filterId),
     uploadKeys: (requester, upload) => uploadKeys(context, requester, upload),
+    replacesCrossSigningKeys: (userId, upload) => replacesCrossSigningKeys(context, userId, upload),
+    uploadCrossSigningKeys: (userId, upload) => uploadCrossSigningKeys(context, userId, upload),
+    uploadSignatures: (userId, signed) => uploadSignatures(context, userId, signed),
     setAccountData: (userId, roomId, type, content) => setAccountData(context, userId, roomId, type, content),
     accountData: (userId, roomId, type) => accountData(context, userId, roomId, type),
     pushRules: (userId) => readPushRules(store, userId),

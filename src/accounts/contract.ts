@@ -65,6 +65,27 @@ export interface KeyUpload {
   readonly fallbackKeys: JsonObject;
 }
 
+/** What a user has published. */
+export interface PublishedKeys {
+  /** By device id, as clients signed them, with what others have signed of them. */
+  readonly devices: ReadonlyMap<string, JsonObject>;
+  /** `master`, `self_signing`, and for the user himself `user_signing`. */
+  readonly crossSigning: ReadonlyMap<string, JsonObject>;
+}
+
+/** Keys by which a user vouches; absent ones stay as they are. */
+export interface CrossSigningUpload {
+  readonly master?: JsonObject | undefined;
+  readonly self_signing?: JsonObject | undefined;
+  readonly user_signing?: JsonObject | undefined;
+}
+
+export interface RefusedSignature {
+  readonly userId: string;
+  readonly key: string;
+  readonly reason: string;
+}
+
 export interface Accounts {
   /** Whether somebody may register under that name; throws what registering would. */
   requireAvailable(name: string): Promise<void>;
@@ -107,6 +128,11 @@ export interface Accounts {
   filter(userId: UserId, filterId: string): Promise<JsonObject>;
   /** Keeps keys of the requester's device, and gives how many one-time keys are left, by algorithm. */
   uploadKeys(requester: Requester, upload: KeyUpload): Promise<Readonly<Record<string, number>>>;
+  /** Whether an upload takes the place of keys that are there. */
+  replacesCrossSigningKeys(userId: UserId, upload: CrossSigningUpload): Promise<boolean>;
+  uploadCrossSigningKeys(userId: UserId, upload: CrossSigningUpload): Promise<void>;
+  /** Signed objects by user, and then by device id or public key. Gives those that are refused. */
+  uploadSignatures(userId: UserId, signed: JsonObject): Promise<readonly RefusedSignature[]>;
   /** Keeps something for the user's clients; `roomId` `null`: of no room. */
   setAccountData(userId: UserId, roomId: RoomId | null, type: string, content: JsonObject): Promise<void>;
   accountData(userId: UserId, roomId: RoomId | null, type: string): Promise<JsonObject>;

@@ -1,5 +1,5 @@
 /**
- * Keys that clients publish of their devices for end-to-end encryption. They are kept and counted; nobody is given them yet.
+ * Keys that clients publish of their devices for end-to-end encryption, and how others get them.
  * Signatures are the matter of those who use the keys: here they have the form of signatures, and no more.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#key-management-api
@@ -11,10 +11,12 @@ import { lockDevice } from '../store/tables/devices.ts';
 import {
   type GivenKey,
   insertOneTimeKeys,
+  publishesOther,
   readKeyCounts,
   upsertDeviceKeys,
   upsertFallbackKeys,
 } from '../store/tables/device-keys.ts';
+import { noteOwnDeviceChanges } from '../store/tables/device-changes.ts';
 import { type AccountsContext } from './context.ts';
 import { type KeyUpload, type Requester } from './contract.ts';
 import { AccountError } from './error.ts';
@@ -41,7 +43,8 @@ export async function uploadKeys(
     if (!(await lockDevice(tx, requester.userId, requester.deviceId))) {
       throw new AccountError('unknown-token', 'this device has been logged out');
     }
-    if (identity !== undefined) await upsertDeviceKeys(tx, requester, identity);
+    const isNew = identity !== undefined && (await publishesOther(tx, requester, identity));
+    if (isNew) await upsertDeviceKeys(tx, requester, identity);
     if (oneTime.length > 0) {
       const other = await insertOneTimeKeys(tx, requester, oneTime, clock.now());
       if (other !== undefined) throw new AccountError('invalid', `the one-time key ${other} is another one here`);
@@ -51,6 +54,7 @@ export async function uploadKeys(
     if (Object.values(counts).reduce((sum, count) => sum + count, 0) > ONE_TIME_KEYS_MAX) {
       throw new AccountError('invalid', `a device has at most ${ONE_TIME_KEYS_MAX} one-time keys`);
     }
+    if (isNew) await noteOwnDeviceChanges(tx, requester.userId, [requester.deviceId]);
     return counts;
   });
 }
@@ -93,7 +97,7 @@ function isKey(key: Json): boolean {
 }
 
 /** Texts by key id, by user. */
-function areSignatures(signatures: Json | undefined): boolean {
+export function areSignatures(signatures: Json | undefined): boolean {
   if (!isJsonObject(signatures)) return false;
   return Object.values(signatures).every(
     (ofUser) => isJsonObject(ofUser) && Object.values(ofUser).every((signature) => typeof signature === 'string'),

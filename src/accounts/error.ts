@@ -12,6 +12,7 @@
  * - `weak-password`: the password is too short or too long;
  * - `not-found`: there is no such user or device;
  * - `reserved`: the server writes that, and nobody else;
+ * - `invalid-signature`: what should have signed it has not;
  * - `invalid`: something else that was given cannot be used;
  * - `too-many`: more than this server does at a time, or for one user.
  */
@@ -24,6 +25,7 @@ export type AccountErrorKind =
   | 'weak-password'
   | 'not-found'
   | 'reserved'
+  | 'invalid-signature'
   | 'invalid'
   | 'too-many';
 

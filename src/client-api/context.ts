@@ -1,6 +1,7 @@
 /** What the endpoints for clients are given besides the request. */
 import { type Accounts, type SecretRegistration } from '../accounts/contract.ts';
 import { type Clock } from '../clock.ts';
+import { type Devices } from '../devices/contract.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
@@ -13,6 +14,7 @@ import { type SharedAnswers } from './shared-answers.ts';
 export interface ClientContext {
   readonly serverName: ServerName;
   readonly accounts: Accounts;
+  readonly devices: Devices;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
   /** For administrators. */

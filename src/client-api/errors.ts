@@ -18,6 +18,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'weak-password': [400, 'M_WEAK_PASSWORD'],
   'not-found': [404, 'M_NOT_FOUND'],
   reserved: [405, 'M_BAD_JSON'],
+  'invalid-signature': [400, 'M_INVALID_SIGNATURE'],
   invalid: [400, 'M_INVALID_PARAM'],
   'too-many': [429, 'M_LIMIT_EXCEEDED'],
 };

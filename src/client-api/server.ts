@@ -29,6 +29,7 @@ import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
 import { SYNC_ENDPOINTS } from './endpoints/sync.ts';
+import { TO_DEVICE_ENDPOINTS } from './endpoints/to-device.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
 import { SharedAnswers } from './shared-answers.ts';
@@ -74,6 +75,7 @@ export const USER_ENDPOINTS = [
   ...ACCOUNT_DATA_ENDPOINTS,
   ...PUSH_RULE_ENDPOINTS,
   ...KEY_ENDPOINTS,
+  ...TO_DEVICE_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
   ...CREATE_ROOM_ENDPOINTS,
   ...SEND_ENDPOINTS,

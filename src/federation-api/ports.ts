@@ -1,7 +1,7 @@
 /** What the federation server asks of the rest; no code. */
+import { type DeviceAnswers } from '../devices/contract.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type ResidentAnswers, type ResidentMemberships } from '../rooms/resident-contract.ts';
-import { type InviteReceiver } from '../rooms/invites/contract.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../rooms/contract.ts';
 
 export interface FederationServerPorts {
@@ -11,10 +11,10 @@ export interface FederationServerPorts {
   roomStatus(roomId: RoomId, asking: ServerName): Promise<RoomStatus>;
   /** Absent: nothing is handed out. */
   readonly resident?: ResidentAnswers;
-  /** Absent: nobody of ours is invited. */
-  readonly invites?: InviteReceiver;
   /** Absent: nobody is let in or out. */
   readonly memberships?: ResidentMemberships;
+  /** What our users have published of their devices. Absent: nothing is handed out. */
+  readonly devices?: DeviceAnswers;
   /** The status of the room that an event belongs to. */
   statusOfEventsRoom(eventId: EventId, asking: ServerName): Promise<RoomStatus>;
 }

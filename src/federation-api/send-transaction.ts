@@ -71,9 +71,10 @@ function readTransaction({ origin, raw, body }: AuthenticatedRequest, logger: Lo
   if (body.origin !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'origin is not the server that signed');
   const { transaction } = body;
   if (!transaction.ok) throw refusalOfBody(transaction);
-  const { pdus, dropped } = transaction;
+  const { pdus, dropped, edus, droppedEdus } = transaction;
   if (dropped > 0) {
     logger.info({ origin, dropped }, 'a transaction held PDUs that are no objects, or of no room');
   }
-  return { pdus: pdus.map(({ start, end, roomId }) => ({ raw: raw.subarray(start, end), roomId })) };
+  if (droppedEdus > 0) logger.debug({ origin, dropped: droppedEdus }, 'a transaction held EDUs that mean nothing here');
+  return { pdus: pdus.map(({ start, end, roomId }) => ({ raw: raw.subarray(start, end), roomId })), edus };
 }

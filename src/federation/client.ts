@@ -16,6 +16,7 @@ import { type AddressRulesConfig, createAddressRules } from './addresses.ts';
 import { type Lookup, createAgent, lookupBySystem } from './connect.ts';
 import { type FederationClient } from './contract.ts';
 import { type ResolveSrv, createDiscovery } from './discovery.ts';
+import { deviceRequests } from './device-requests.ts';
 import { eventRequests } from './event-requests.ts';
 import { membershipRequests } from './membership-requests.ts';
 import { readSmall, readString } from './small-values.ts';
@@ -112,6 +113,7 @@ export function createFederationClient(config: FederationClientConfig): Federati
 
     ...membershipRequests(requests),
     ...eventRequests(requests),
+    ...deviceRequests(requests),
 
     // What it thinks of each event changes nothing: it has the transaction.
     sendTransaction: (destination, txnId, content, options) =>

@@ -81,15 +81,6 @@ export interface TemplateAnswer {
   readonly event: JsonObject;
 }
 
-/** An invite as it is handed to the invited user's server. */
-export interface Invite {
-  readonly roomVersion: string;
-  /** Signed and complete. */
-  readonly event: JsonObject;
-  /** Stripped state events, by which the user knows which room it is. */
-  readonly inviteRoomState: readonly JsonObject[];
-}
-
 export interface StateIdsAnswer {
   /** Without duplicates. */
   readonly stateIds: readonly EventId[];
@@ -112,6 +103,16 @@ export interface NotaryRequest {
   readonly minimumValidUntilTs: number;
 }
 
+/** What a server says of the keys of one of its users; nothing of it is verified. */
+export interface UserKeys {
+  /** Of the newest change; `null`: not said. */
+  readonly streamId: number | null;
+  /** Signed keys by device id. */
+  readonly devices: JsonObject;
+  readonly masterKey: JsonObject | undefined;
+  readonly selfSigningKey: JsonObject | undefined;
+}
+
 export interface FederationClient {
   queryDirectory(destination: ServerName, alias: RoomAlias, options: RequestOptions): Promise<DirectoryAnswer>;
   /** `versions`: what is offered as `ver`; the answer's version is checked by `readJoinTemplate`. */
@@ -132,33 +133,6 @@ export interface FederationClient {
   ): Promise<SendJoinStream>;
   /** The answer's version is what the server says; that of a room we were in is known better. */
   makeLeave(destination: ServerName, roomId: RoomId, userId: UserId, options: RequestOptions): Promise<TemplateAnswer>;
-  /** As `makeJoin`. */
-  makeKnock(
-    destination: ServerName,
-    roomId: RoomId,
-    userId: UserId,
-    versions: readonly string[],
-    options: RequestOptions,
-  ): Promise<TemplateAnswer>;
-  /** `event` is signed and complete. Gives what the server tells of the room, of any type that it chose to send. */
-  sendKnock(
-    destination: ServerName,
-    roomId: RoomId,
-    eventId: EventId,
-    event: JsonObject,
-    options: RequestOptions,
-  ): Promise<Json | undefined>;
-  /**
-   * Hands an invite of ours to the invited user's server, which signs it, too: the event as it gives it back. A server without v2 is asked
-   * by v1 where the room's version is one of those that v1 knows.
-   */
-  sendInvite(
-    destination: ServerName,
-    roomId: RoomId,
-    eventId: EventId,
-    invite: Invite,
-    options: RequestOptions,
-  ): Promise<JsonObject>;
   /** `event` is signed and complete. Resolves once the server has taken it; a server without v2 is asked by v1. */
   sendLeave(
     destination: ServerName,
@@ -190,7 +164,17 @@ export interface FederationClient {
     eventId: EventId,
     options: RequestOptions,
   ): Promise<readonly Uint8Array[]>;
-  /** What is ours to tell, at most 50 PDUs in `content`. Resolves once the server has taken it. The same id again is the same transaction. */
+  /** All that one user has published. */
+  userDevices(destination: ServerName, userId: UserId, options: RequestOptions): Promise<UserKeys>;
+  /** The same of some users; whom the server does not know has no devices. */
+  queryKeys(
+    destination: ServerName,
+    userIds: readonly UserId[],
+    options: RequestOptions,
+  ): Promise<ReadonlyMap<UserId, UserKeys>>;
+  /** One key of each device, by algorithm: `{user: {device: algorithm}}`. Gives `{user: {device: {key id: key}}}`, as the server says it. */
+  claimKeys(destination: ServerName, claims: JsonObject, options: RequestOptions): Promise<JsonObject>;
+  /** What is ours to tell, at most 50 PDUs and 100 EDUs in `content`. Resolves once the server has taken it. The same id again is the same transaction. */
   sendTransaction(destination: ServerName, txnId: string, content: JsonObject, options: RequestOptions): Promise<void>;
   /** Raw events, at most `query.limit`. */
   getMissingEvents(

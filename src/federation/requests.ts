@@ -36,15 +36,12 @@ export interface FederationLimits {
 
 /** One request, without what all have alike. `timeoutMs`: until the whole body is read; that of small answers by default. */
 export type Ask = Pick<FederationRequest, 'uri' | 'content'> &
-  Partial<Pick<FederationRequest, 'method' | 'isSigned' | 'timeoutMs'>> & {
-    /** The answer is `[200, object]`, as first versions of endpoints give it. */
-    readonly isPair?: boolean;
-  };
+  Partial<Pick<FederationRequest, 'method' | 'isSigned' | 'timeoutMs'>>;
 
 export interface Requests {
   readonly timeouts: FederationTimeouts;
   readonly limits: FederationLimits;
-  /** A small answer, whole. */
+  /** A small answer, whole: of `bytesMax` where that is given. */
   json(destination: ServerName, ask: Ask, options: RequestOptions): Promise<JsonObject>;
   /** The raw events of the arrays named, or their strings. Resolves at the first bytes of a 200 answer. */
   events<Name extends string>(
@@ -83,8 +80,7 @@ export function createRequests({ transport, timeouts, limits, clock }: RequestsD
       readJson(
         destination,
         await send(destination, ask, options),
-        Math.min(limits.responseBytesMax, SMALL_ANSWER_BYTES_MAX),
-        ask.isPair,
+        Math.min(limits.responseBytesMax, options.bytesMax ?? SMALL_ANSWER_BYTES_MAX),
       ),
     events: async (destination, ask, options, body) =>
       createEventStream({

@@ -83,12 +83,6 @@ export function countRequests(client: FederationClient, instruments: Instruments
     },
     makeLeave: (destination, roomId, userId, options) =>
       ask('make_leave', options, client.makeLeave(destination, roomId, userId, options)),
-    makeKnock: (destination, roomId, userId, versions, options) =>
-      ask('make_knock', options, client.makeKnock(destination, roomId, userId, versions, options)),
-    sendKnock: (destination, roomId, eventId, event, options) =>
-      ask('send_knock', options, client.sendKnock(destination, roomId, eventId, event, options)),
-    sendInvite: (destination, roomId, eventId, invite, options) =>
-      ask('invite', options, client.sendInvite(destination, roomId, eventId, invite, options)),
     sendLeave: (destination, roomId, eventId, event, options) =>
       ask('send_leave', options, client.sendLeave(destination, roomId, eventId, event, options)),
     stateIds: (destination, roomId, eventId, rules, options) =>
@@ -108,6 +102,12 @@ export function countRequests(client: FederationClient, instruments: Instruments
       take('event_auth', events);
       return events;
     },
+    userDevices: (destination, userId, options) =>
+      ask('user_devices', options, client.userDevices(destination, userId, options)),
+    queryKeys: (destination, userIds, options) =>
+      ask('keys_query', options, client.queryKeys(destination, userIds, options)),
+    claimKeys: (destination, claims, options) =>
+      ask('keys_claim', options, client.claimKeys(destination, claims, options)),
     sendTransaction: (destination, txnId, content, options) =>
       ask('send', options, client.sendTransaction(destination, txnId, content, options)),
     getMissingEvents: async (destination, roomId, query, options) => {

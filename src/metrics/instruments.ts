@@ -17,9 +17,6 @@ export type Endpoint =
   | 'make_join'
   | 'send_join'
   | 'make_leave'
-  | 'make_knock'
-  | 'send_knock'
-  | 'invite'
   | 'send_leave'
   | 'state_ids'
   | 'state'
@@ -27,6 +24,9 @@ export type Endpoint =
   | 'event_auth'
   | 'get_missing_events'
   | 'send'
+  | 'user_devices'
+  | 'keys_query'
+  | 'keys_claim'
   | 'server_keys'
   | 'notary_query'
   | 'version';
@@ -100,15 +100,15 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   make_join: { carriesEvents: false },
   send_join: { carriesEvents: true },
   make_leave: { carriesEvents: false },
-  make_knock: { carriesEvents: false },
-  send_knock: { carriesEvents: false },
-  invite: { carriesEvents: false },
   send_leave: { carriesEvents: false },
   state_ids: { carriesEvents: false },
   state: { carriesEvents: true },
   event: { carriesEvents: true },
   event_auth: { carriesEvents: true },
   get_missing_events: { carriesEvents: true },
+  user_devices: { carriesEvents: false },
+  keys_query: { carriesEvents: false },
+  keys_claim: { carriesEvents: false },
   send: { carriesEvents: false },
   server_keys: { carriesEvents: false },
   notary_query: { carriesEvents: false },

@@ -40,6 +40,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'user-in-use': { status: 400, errcode: 'M_USER_IN_USE' },
   'invalid-username': { status: 400, errcode: 'M_INVALID_USERNAME' },
   'weak-password': { status: 400, errcode: 'M_WEAK_PASSWORD' },
+  'invalid-signature': { status: 400, errcode: 'M_INVALID_SIGNATURE' },
   'not-found': { status: 404, errcode: 'M_NOT_FOUND' },
   reserved: { status: 403, errcode: 'M_FORBIDDEN' },
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },

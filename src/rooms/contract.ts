@@ -2,6 +2,7 @@
 import { type Cancellation } from '../cancellation.ts';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
+import { type EduType } from '../matrix/transactions.ts';
 import { type EntryType } from '../resync/entries.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
 import { type OperatorEvent } from '../resync/operator-events.ts';
@@ -250,9 +251,17 @@ export interface JournalReads {
 /** `absent`: we are not in the room, or know nothing of it. `denied`: its ACL shuts out the server that asks. */
 export type RoomStatus = 'absent' | 'denied' | 'partial' | 'full';
 
+/** Something that is not kept in a room's history; its content is whatever a stranger wrote. */
+export interface ReceivedEdu {
+  readonly type: EduType;
+  readonly content: JsonObject;
+}
+
 export interface ReceivedTransaction {
   /** Each with the bytes received, and the room that it names; at most 50. */
   readonly pdus: readonly { readonly raw: Uint8Array; readonly roomId: RoomId }[];
+  /** At most 100; absent: there are none. */
+  readonly edus?: readonly ReceivedEdu[];
 }
 
 /** By event id. Without `error`: stored, and judged in its room's turn; with it: it can't be processed at all. */

@@ -11,7 +11,9 @@ import { type JsonObject } from '../matrix/pdu.ts';
 import { type HealthView, viewHealth } from '../rooms/resync/destination-health.ts';
 import { readRedacted } from '../store/events/redactions.ts';
 import { withTransaction } from '../store/open-store.ts';
+import { deleteExpiredEdus, readEdus, readNextEdus } from '../store/tables/outgoing-edus.ts';
 import {
+  type Carried,
   type Delivery,
   postponeDelivery,
   readOutgoingBodies,
@@ -21,7 +23,15 @@ import {
   settleTransaction,
 } from '../store/tables/deliveries.ts';
 import { type SendingContext } from './context.ts';
-import { DELIVERY_LEASE_MS, PDUS_MAX, isRefusedForGood, nextDelivery, pauseAfter } from './next-delivery.ts';
+import {
+  DELIVERY_LEASE_MS,
+  EDUS_MAX,
+  EDU_BYTES_MAX,
+  PDUS_MAX,
+  isRefusedForGood,
+  nextDelivery,
+  pauseAfter,
+} from './next-delivery.ts';
 
 /** After so many another server that waits may have the place. */
 const TRANSACTIONS_IN_A_ROW = 10;
@@ -43,6 +53,7 @@ export async function deliver(
     transaction ??= await beginTransaction(context, delivery);
     if (transaction === undefined) {
       await settleOwed(context.store, serverName);
+      await deleteExpiredEdus(context.store, serverName, context.clock.now());
       return 'done';
     }
     if (!(await send(context, health, delivery, transaction, signal))) return 'failed';
@@ -51,24 +62,27 @@ export async function deliver(
   return 'more';
 }
 
-interface Transaction {
+interface Transaction extends Carried {
   readonly txnId: string;
-  readonly positions: readonly number[];
 }
 
-function pendingOf({ txnId, txnPositions }: Delivery): Transaction | undefined {
-  return txnId === null || txnPositions === null ? undefined : { txnId, positions: txnPositions };
+function pendingOf({ txnId, txnPositions, txnEdus }: Delivery): Transaction | undefined {
+  return txnId === null || txnPositions === null ? undefined : { txnId, positions: txnPositions, edus: txnEdus ?? [] };
 }
 
 /** Chooses what is sent next and writes it down; `undefined`: nothing is owed. */
-async function beginTransaction({ store }: SendingContext, standing: Delivery): Promise<Transaction | undefined> {
+async function beginTransaction(
+  { store, clock }: SendingContext,
+  standing: Delivery,
+): Promise<Transaction | undefined> {
   const { serverName } = standing;
   const next = await readOwedEvents(store, serverName, PDUS_MAX + 1, false);
-  if (next.length === 0) return undefined;
+  const edus = await readNextEdus(store, serverName, { now: clock.now(), limit: EDUS_MAX, bytesMax: EDU_BYTES_MAX });
+  if (next.length === 0 && edus.length === 0) return undefined;
   const isNewest = nextDelivery(standing, next.length) === 'newest';
   const chosen = isNewest ? await readOwedEvents(store, serverName, PDUS_MAX, true) : next.slice(0, PDUS_MAX);
-  const transaction = { txnId: randomUUID(), positions: chosen.map(({ position }) => position) };
-  await recordTransaction(store, serverName, transaction.txnId, transaction.positions, DELIVERY_LEASE_MS);
+  const transaction = { txnId: randomUUID(), positions: chosen.map(({ position }) => position), edus };
+  await recordTransaction(store, serverName, transaction.txnId, transaction, DELIVERY_LEASE_MS);
   return transaction;
 }
 
@@ -77,11 +91,11 @@ async function send(
   context: SendingContext,
   health: HealthView,
   { serverName, failures }: Delivery,
-  { txnId, positions }: Transaction,
+  { txnId, ...carried }: Transaction,
   signal: AbortSignal,
 ): Promise<boolean> {
   const { store, clock, random, logger, federation } = context;
-  const content = await contentOf(context, positions);
+  const content = await contentOf(context, serverName, carried);
   try {
     await health.ask(serverName, () => federation.sendTransaction(serverName, txnId, content, { signal }));
   } catch (error) {
@@ -97,14 +111,15 @@ async function send(
     }
     logger.warn({ err: error, serverName, txnId }, 'a server refuses a transaction; it is not sent again');
   }
-  await withTransaction(store, (tx) => settleTransaction(tx, serverName, positions));
+  await withTransaction(store, (tx) => settleTransaction(tx, serverName, carried));
   return true;
 }
 
 /** What was taken back since it was said is sent as the redaction leaves it: its id and its signatures are of that. */
 async function contentOf(
   { store, clock, serverName }: SendingContext,
-  positions: readonly number[],
+  destination: ServerName,
+  { positions, edus }: Carried,
 ): Promise<JsonObject> {
   const said = await readOutgoingBodies(store, positions);
   const redacted = await readRedacted(store, said);
@@ -112,5 +127,7 @@ async function contentOf(
     const read = parseJsonObject(redacted.get(eventId)?.json ?? json);
     return read.ok ? [read.value] : [];
   });
-  return { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };
+  const others = await readEdus(store, destination, edus);
+  const content = { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };
+  return others.length === 0 ? content : { ...content, edus: others };
 }

@@ -3,6 +3,9 @@ import { type ServerName } from '../matrix/identifiers.ts';
 
 /** PDUs of a transaction: https://spec.matrix.org/v1.16/server-server-api/#transactions */
 export const PDUS_MAX = 50;
+export const EDUS_MAX = 100;
+/** Of all EDUs of a transaction: fewer than of its events. */
+export const EDU_BYTES_MAX = 2 * 1024 * 1024;
 /** Longer than a transaction takes, before each of which it is renewed; what a killed process had waits so long. */
 export const DELIVERY_LEASE_MS = 2 * 60_000;
 /** The same of sharing out what was said in a room. */

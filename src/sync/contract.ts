@@ -54,6 +54,12 @@ export interface RoomCounts {
   readonly invited: number | null;
 }
 
+/** Users whose devices a client is to look at anew, and those of whose devices it is told no more. */
+export interface DeviceLists {
+  readonly changed: readonly UserId[];
+  readonly left: readonly UserId[];
+}
+
 export interface SyncAnswer {
   readonly nextBatch: string;
   readonly joined: ReadonlyMap<RoomId, RoomPart>;
@@ -62,6 +68,10 @@ export interface SyncAnswer {
   readonly invited: ReadonlyMap<RoomId, readonly JsonObject[]>;
   readonly knocked: ReadonlyMap<RoomId, readonly JsonObject[]>;
   readonly accountData: readonly JsonObject[];
+  /** What devices have sent to this one, the oldest first. */
+  readonly toDevice: readonly JsonObject[];
+  /** `null`: the client begins, and knows of nobody's devices. */
+  readonly deviceLists: DeviceLists | null;
   /** One-time keys of the device that are left, by algorithm. */
   readonly oneTimeKeys: Readonly<Record<string, number>>;
   readonly unusedFallbackKeys: readonly string[];
@@ -80,6 +90,8 @@ export interface StatePage {
 
 export interface Sync {
   sync(request: SyncRequest): Promise<SyncAnswer>;
+  /** What a client that has slept since a token has missed of others' devices. */
+  deviceLists(userId: UserId, from: string): Promise<DeviceLists>;
   /** Up to where all was given with a token, for who asks for a room as it was then. */
   positionOf(token: string): number;
 }

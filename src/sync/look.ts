@@ -19,13 +19,14 @@ import { readPlaces, readStateKeys } from '../store/snapshots/state-keys.ts';
 import { readAccountData } from '../store/tables/account-data.ts';
 import { readTransactionIds } from '../store/tables/client-transactions.ts';
 import { readKeyCounts } from '../store/tables/device-keys.ts';
+import { readToDevice } from '../store/tables/to-device.ts';
 import { type RoomPart, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { SyncError } from './error.ts';
 import { type SyncFilter, passes, passesRoom } from '../matrix/client/filter.ts';
 import { type SpokenSpan, readSpokenIn, readStateParts } from './read-rooms.ts';
-import { OUT, readOutsideParts } from './outside-rooms.ts';
 import { type RoomSpan, type RoomsQuery, readSpans } from './read-spans.ts';
 import { type RestOfState } from './rest-of-states.ts';
+import { readDeviceLists } from './device-lists.ts';
 import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
 import { readVisible, stateEvent, timelineEvent } from './show-events.ts';
@@ -55,6 +56,8 @@ export interface Look {
 /** State events that a response holds in memory, of all rooms together; more is read while it is sent, and of invitations left out. */
 const AT_ONCE_EVENTS = 20_000;
 const AT_ONCE_BYTES = 16 * 1024 * 1024;
+/** Messages to the device that a response holds; more comes with the next one, at once. */
+const TO_DEVICE_AT_ONCE = { limit: 100, bytesMax: 2 * 1024 * 1024 };
 
 /** Looks once. The transaction has not read anything yet. */
 export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
@@ -66,7 +69,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   const ignored = await readIgnored(tx, userId);
   const { isFullState, isStateAfter } = request;
   const newest: RoomsQuery = { userId, since, head, filter, isFullState, isStateAfter, ignored };
-  const { spans, upTo } = await readSpans(tx, rooms, newest);
+  const { spans, between, upTo } = await readSpans(tx, rooms, newest);
   const roomsQuery: RoomsQuery = { ...newest, head: upTo };
   const shown = spans.filter(({ section }) => section === 'join' || section === 'leave');
   const asked = spans.filter(({ section }) => section === 'invite' || section === 'knock');
@@ -76,6 +79,11 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   const { parts, owedSince, rest } = await readRoomParts(tx, shown, roomsQuery, query, accountData.ofRooms);
   const purged = await readPurgedParts(tx, roomsQuery, parts);
   const keys = await readKeyCounts(tx, request);
+  const toDeviceSince = since?.toDevice ?? since?.position ?? 0;
+  const toDevice = await readToDevice(tx, request, { since: toDeviceSince, upTo }, TO_DEVICE_AT_ONCE);
+  const messages = toDevice.messages.map(({ sender, type, content }) => ({ sender, type, content }));
+  const deviceLists =
+    since === null ? null : await readDeviceLists(tx, userId, between, { since: since.position, upTo });
   const partsOf = (section: RoomSpan['section']): ReadonlyMap<RoomId, RoomPart> =>
     new Map(
       shown.flatMap((span) => {
@@ -92,30 +100,41 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
           : [];
       }),
     );
-  const outside = await readOutsideParts(tx, roomsQuery);
-  /** What of the rooms is said by what is known of them outside, which counts where there is both. */
-  const without = <Part>(parts: ReadonlyMap<RoomId, Part>) =>
-    new Map([...parts].filter(([roomId]) => !outside.roomIds.has(roomId)));
   const answer: Look['answer'] = {
-    nextBatch: formatSyncToken({ position: upTo, owedSince }),
-    joined: without(partsOf('join')),
-    left: new Map([...without(new Map([...partsOf('leave'), ...purged])), ...outside.left]),
-    invited: new Map([...invitesOf('invite'), ...outside.invited]),
-    knocked: new Map([...invitesOf('knock'), ...outside.knocked]),
+    nextBatch: formatSyncToken({
+      position: upTo,
+      owedSince,
+      toDevice: toDevice.isCut ? (toDevice.messages.at(-1)?.position ?? null) : null,
+    }),
+    joined: partsOf('join'),
+    left: new Map([...partsOf('leave'), ...purged]),
+    invited: invitesOf('invite'),
+    knocked: invitesOf('knock'),
     accountData: accountData.ofUser.filter((event) => passes(filter.accountData, event)),
+    toDevice: messages,
+    deviceLists,
     oneTimeKeys: keys.oneTimeKeys,
     unusedFallbackKeys: keys.unusedFallbackKeys,
   };
   const { joined, left, invited, knocked } = answer;
+  const told = [answer.accountData, messages, deviceLists?.changed ?? [], deviceLists?.left ?? []];
   return {
     answer,
     rest,
     roomIds: rooms.flatMap(({ roomId, membership }) => (membership === 'join' ? [roomId] : [])),
-    isEmpty: upTo === head && joined.size + left.size + invited.size + knocked.size + answer.accountData.length === 0,
+    isEmpty:
+      upTo === head &&
+      joined.size + left.size + invited.size + knocked.size === 0 &&
+      told.every((list) => list.length === 0),
   };
 }
 
 /** Of a room that was purged nothing is left to tell but that the user is out of it, unless he is in its next life. */
+const OUT: RoomPart = {
+  ...{ timeline: [], isLimited: false, prevBatch: null, state: [], removed: [], accountData: [] },
+  ...{ summary: null, unread: null, resync: null },
+};
+
 async function readPurgedParts(
   tx: Transaction,
   { userId, since, head, filter }: RoomsQuery,

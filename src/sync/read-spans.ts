@@ -18,6 +18,7 @@ import {
 import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
+import { type RoomBetween } from './device-lists.ts';
 import { type SyncFilter, passesRoom } from '../matrix/client/filter.ts';
 import { type Asked, type Place, placeOf } from './rooms-in-span.ts';
 
@@ -54,29 +55,34 @@ export interface RoomSpan extends Place {
 /** What a response is about, and up to which position. */
 export interface Spans {
   readonly spans: readonly RoomSpan[];
+  /** All rooms that the user was or is in, with what he knew and is to know of them, whether they are shown or not. */
+  readonly between: readonly RoomBetween[];
   readonly upTo: number;
 }
 
 /** The user's rooms that the response may be about; it ends at `query.head`, or before a stay that the client has to be told of apart. */
 export async function readSpans(tx: Transaction, rooms: readonly SeenRoom[], query: RoomsQuery): Promise<Spans> {
   const { since, head, filter, userId } = query;
-  const wanted = rooms.filter(({ roomId }) => passesRoom(filter.rooms, roomId));
-  const then = await membersAt(
-    tx,
-    userId,
-    wanted.map((room) => ({ ...room, at: room.stateThen })),
-  );
+  const then = await readMembersThen(tx, userId, rooms);
   const asked = {
     isInitial: since === null,
     isEager: !filter.state.lazyLoadMembers,
     includeLeave: filter.includeLeave,
   };
-  const upTo = await endOf(tx, wanted, then, asked, query);
-  const seen = upTo === head ? wanted : await roomsAt(tx, wanted, userId, upTo);
-  const spans = seen.flatMap((room): RoomSpan[] =>
+  const upTo = await endOf(
+    tx,
+    rooms.filter(({ roomId }) => passesRoom(filter.rooms, roomId)),
+    then,
+    asked,
+    query,
+  );
+  const seen = upTo === head ? rooms : await roomsAt(tx, rooms, userId, upTo);
+  const wanted = seen.filter(({ roomId }) => passesRoom(filter.rooms, roomId));
+  const spans = wanted.flatMap((room): RoomSpan[] =>
     spanOf(room, then.get(room.roomId) ?? NOBODY, asked, { ...query, head: upTo }),
   );
-  return { spans: await withinStays(tx, await withLeftStates(tx, spans, userId)), upTo };
+  const between = betweenOf(seen, then);
+  return { spans: await withinStays(tx, await withLeftStates(tx, spans, userId)), between, upTo };
 }
 
 function spanOf(
@@ -102,6 +108,27 @@ function spanOf(
       mayKnowState: place.section === 'join' || !place.isNew,
     },
   ];
+}
+
+/** What the user was in each room at the token. */
+export function readMembersThen(
+  tx: Transaction,
+  userId: UserId,
+  rooms: readonly SeenRoom[],
+): Promise<ReadonlyMap<RoomId, Member>> {
+  return membersAt(
+    tx,
+    userId,
+    rooms.map((room) => ({ ...room, at: room.stateThen })),
+  );
+}
+
+/** Of rooms what a user knew of them, and is to know, as who is in them. */
+export function betweenOf(rooms: readonly SeenRoom[], then: ReadonlyMap<RoomId, Member>): RoomBetween[] {
+  return rooms.map(({ roomId, state, stateThen, membership, wasLeftSilently }) => {
+    const wasThere = then.get(roomId)?.membership === 'join' && !wasLeftSilently;
+    return { roomId, before: wasThere ? stateThen : null, after: membership === 'join' ? state : null };
+  });
 }
 
 interface Member {

@@ -1,12 +1,14 @@
 /** What a user's client has missed since its token: told at once, or as soon as there is something to tell. */
 import { parseFilter } from '../matrix/client/filter.ts';
 import { readJoinedRooms } from '../store/journal/rooms.ts';
+import { deleteToDevice } from '../store/tables/to-device.ts';
 import { type Topic } from '../store/journal/positions.ts';
 import { type SyncContext } from './context.ts';
 import { type Sync, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { SyncError } from './error.ts';
 import { type Look, type LookQuery, look } from './look.ts';
 import { CountedEvents } from './counted-events.ts';
+import { readDeviceListsSince } from './device-lists-since.ts';
 import { readRestOfStates } from './rest-of-states.ts';
 import { SentMembers } from './sent-members.ts';
 import { parseToken } from './token.ts';
@@ -24,6 +26,8 @@ export function createSync(context: SyncContext): Sync {
   const wholeLooks = createTurns(WHOLE_LOOKS);
   return {
     sync: (request) => sync(context, kept, wholeLooks, request),
+    deviceLists: (userId, from) =>
+      context.store.inTransaction((tx) => readDeviceListsSince(tx, userId, parseToken(from, 'from').position)),
     positionOf: (token) => parseToken(token, 'at').position,
   };
 }
@@ -39,6 +43,8 @@ async function sync(
   const read = parseFilter(request.filter);
   if (!read.ok) throw new SyncError('invalid', read.reason);
   const { filter } = read;
+  // The token says that what came with it has arrived.
+  if (since !== null) await deleteToDevice(store, request, since.toDevice ?? since.position);
   const lookOnce = (): Promise<Look> =>
     store.inTransaction((tx) => look(tx, { request, filter, since, now: clock.now(), ...kept }));
   const answerOf = ({ answer, rest }: Look): SyncAnswer => ({

@@ -1,5 +1,7 @@
 /** What verification takes and gives; no code, so that threads, store and tests share it without sharing anything else. */
 import { type EventId, type KeyId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+import { type EduType } from '../matrix/transactions.ts';
 import { type Refusal } from '../matrix/refusal.ts';
 import { type RequestClaim } from '../matrix/signing/signed-request.ts';
 
@@ -82,7 +84,22 @@ export interface SignedBody {
   /** Its member `origin`, where that is a string. */
   readonly origin: string | null;
   /** What it holds as a transaction; or why it is none. */
-  readonly transaction: { readonly ok: true; readonly pdus: readonly BodyPdu[]; readonly dropped: number } | Refusal;
+  readonly transaction:
+    | {
+        readonly ok: true;
+        readonly pdus: readonly BodyPdu[];
+        readonly dropped: number;
+        readonly edus: readonly BodyEdu[];
+        /** EDUs that are too large, of no form, or of a type that nobody here knows. */
+        readonly droppedEdus: number;
+      }
+    | Refusal;
+}
+
+/** Something that is not kept in a room's history; its content is whatever a stranger wrote. */
+export interface BodyEdu {
+  readonly type: EduType;
+  readonly content: JsonObject;
 }
 
 /** Where in a body a PDU lies, and the room that it names. */

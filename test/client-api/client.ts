@@ -8,6 +8,9 @@ import { createPasswords } from '../../src/accounts/passwords.ts';
 import { createSecretRegistration } from '../../src/accounts/shared-secret.ts';
 import { type ClientServerOptions, createClientServer } from '../../src/client-api/server.ts';
 import { type Clock } from '../../src/clock.ts';
+import { type Devices } from '../../src/devices/contract.ts';
+import { createDevices } from '../../src/devices/devices.ts';
+import { type FederationClient } from '../../src/federation/contract.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../../src/rooms/client-contract.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
@@ -58,6 +61,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     serverName: SERVER_NAME,
     // Whoever asks for one of them has to bring his own.
     accounts: {} as Accounts,
+    devices: {} as Devices,
     reads: {} as ClientReads,
     acts: {} as ClientActs,
     purges: {} as ClientServerOptions['purges'],
@@ -86,12 +90,7 @@ export function roomsContextOf(store: Store, clock: Clock): SendContext {
 /** Whoever would have to be asked is not. */
 function actsOf(store: Store, clock: Clock): ClientActs {
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
-  const outside = {
-    invite: () => Promise.reject(unknown()),
-    decline: () => Promise.resolve(false),
-    knock: () => Promise.reject(unknown()),
-  };
-  return clientActs(roomsContextOf(store, clock), { join: () => Promise.reject(unknown()), outside });
+  return clientActs(roomsContextOf(store, clock), { join: () => Promise.reject(unknown()) });
 }
 
 /** Listens until the test is over. Passwords are hashed for no cost. */
@@ -109,6 +108,11 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
   const app = createClientServer({
     ...bareOptions(clock),
     accounts,
+    // Whoever asks other servers has to bring a client that does.
+    devices: createDevices({
+      ...{ ...roomsContextOf(store, clock), federation: {} as FederationClient },
+      onSaid: () => undefined,
+    }),
     acts: actsOf(store, clock),
     reads: clientReads({ store, notifier, clock }),
     sync: createSync({ store, notifier, clock }),

@@ -53,7 +53,7 @@ async function compareClients({ world, store, machine, before }: Stays): Promise
   const different: string[] = [];
   const members = await readLocalMembers(store, world.roomId);
   for (const userId of world.ourUsers) {
-    let since = formatSyncToken({ position: before, owedSince: null });
+    let since = formatSyncToken({ position: before, owedSince: null, toDevice: null });
     let shown = 'nowhere';
     for (let syncs = 0; syncs < SYNCS_MAX; syncs += 1) {
       const answer = await sync.sync({

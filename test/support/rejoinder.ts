@@ -6,6 +6,8 @@ import { assembleRooms } from '../../src/cli/process/assemble-rooms.ts';
 import { type FederationTimeouts } from '../../src/federation/client.ts';
 import { createFederationServer } from '../../src/federation-api/server.ts';
 import { type StaticAddress } from '../../src/federation/static-addresses.ts';
+import { deviceAnswers } from '../../src/devices/devices.ts';
+import { receiveEdus } from '../../src/edus/receive-edus.ts';
 import { freePort } from '../../src/launch/ports.ts';
 import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Metrics, createMetrics } from '../../src/metrics.ts';
@@ -14,7 +16,6 @@ import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { residentAnswers } from '../../src/rooms/resident/answers.ts';
-import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../src/rooms/resident/memberships.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { readBacklog } from '../../src/store/tables/staged-reads.ts';
@@ -109,7 +110,11 @@ export async function startTestRejoinder(
       ...receiver,
       resident: residentAnswers(context),
       memberships: residentMemberships(context),
-      invites: { receiveInvite: (invite) => receiveInvite(context, invite) },
+      devices: deviceAnswers(context),
+      receiveTransaction: async (origin, txnId, transaction) => {
+        await receiveEdus(context, origin, transaction.edus ?? []);
+        return receiver.receiveTransaction(origin, txnId, transaction);
+      },
     },
     clock: systemClock,
     logger: silent,

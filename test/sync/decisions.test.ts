@@ -87,12 +87,24 @@ describe('what of a state is told', () => {
 
 test('a token is read as it was written, and nothing else is one', () => {
   for (const token of [
-    { position: 0, owedSince: null },
-    { position: 12, owedSince: 3 },
+    { position: 0, owedSince: null, toDevice: null },
+    { position: 12, owedSince: 3, toDevice: null },
+    { position: 12, owedSince: null, toDevice: 4 },
+    { position: 12, owedSince: 3, toDevice: 12 },
   ]) {
     expect(parseToken(formatSyncToken(token))).toEqual(token);
   }
-  for (const text of ['s1_01', 's1_', 't1_1', 's1_1_', 's1_1_2', 's1_9007199254740993']) {
+  for (const text of [
+    's1_01',
+    's1_',
+    't1_1',
+    's1_1_',
+    's1_1_2',
+    's1_1.2',
+    's1_1.',
+    's1_1.0_0',
+    's1_9007199254740993',
+  ]) {
     expect(() => parseToken(text), text).toThrow('since');
   }
 });

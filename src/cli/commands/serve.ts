@@ -5,6 +5,8 @@ import { createPasswords } from '../../accounts/passwords.ts';
 import { systemClock } from '../../clock.ts';
 import { type Config, type ListenerConfig, loadConfig, requireSetting } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
+import { createDevices, deviceAnswers } from '../../devices/devices.ts';
+import { receiveEdus } from '../../edus/receive-edus.ts';
 import { createFederationServer } from '../../federation-api/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
 import { createOperatorServer } from '../../operator/server.ts';
@@ -19,8 +21,6 @@ import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
-import { outsideActs } from '../../rooms/invites/outside-acts.ts';
-import { receiveInvite } from '../../rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
@@ -102,13 +102,14 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       ...receiver,
       resident: residentAnswers(rooms),
       memberships: residentMemberships(rooms),
-      invites: { receiveInvite: (invite) => receiveInvite(rooms, invite) },
-      receiveTransaction: (origin, txnId, transaction) => {
+      devices: deviceAnswers(rooms),
+      receiveTransaction: async (origin, txnId, transaction) => {
         sending.heardFrom(origin);
         residents.heardFrom(
           origin,
           transaction.pdus.map(({ roomId }) => roomId),
         );
+        await receiveEdus(rooms, origin, transaction.edus ?? []);
         return receiver.receiveTransaction(origin, txnId, transaction);
       },
     },
@@ -147,8 +148,9 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const client = await buildClientServer({
     config,
     accounts,
+    devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
     reads: clientReads(rooms),
-    acts: clientActs(rooms, { join: metrics.countJoins(join), outside: outsideActs(rooms) }),
+    acts: clientActs(rooms, { join: metrics.countJoins(join) }),
     purges,
     sync: createSync(rooms),
     clock: systemClock,

@@ -5,6 +5,7 @@ import { createSecretRegistration } from '../../accounts/shared-secret.ts';
 import { type ClientContext } from '../../client-api/context.ts';
 import { createClientServer } from '../../client-api/server.ts';
 import { type Clock } from '../../clock.ts';
+import { type Devices } from '../../devices/contract.ts';
 import { type Config } from '../../config.ts';
 import { type Logger } from '../../logging.ts';
 import { type ClientActs, type ClientReads } from '../../rooms/client-contract.ts';
@@ -14,6 +15,7 @@ import { readCertificate } from './certificate.ts';
 export interface ClientServerParts {
   readonly config: Config;
   readonly accounts: Accounts;
+  readonly devices: Devices;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
   readonly purges: ClientContext['purges'];
@@ -26,6 +28,7 @@ export interface ClientServerParts {
 export async function buildClientServer({
   config,
   accounts,
+  devices,
   reads,
   acts,
   purges,
@@ -43,6 +46,7 @@ export async function buildClientServer({
     isBehindProxy: xForwarded,
     secretRegistration: secret === null ? null : createSecretRegistration(secret, clock),
     accounts,
+    devices,
     reads,
     acts,
     purges,

@@ -93,13 +93,21 @@ function syncAnswer(answer: SyncAnswer, stateName: string): JsonObject {
 }
 
 /** All but the rooms. */
-function userAnswer({ nextBatch, accountData, oneTimeKeys, unusedFallbackKeys }: SyncAnswer): JsonObject {
+function userAnswer(answer: SyncAnswer): JsonObject {
+  const { nextBatch, accountData, toDevice, deviceLists, oneTimeKeys, unusedFallbackKeys } = answer;
   return {
     next_batch: nextBatch,
     ...(accountData.length === 0 ? {} : { account_data: { events: accountData } }),
+    ...(toDevice.length === 0 ? {} : { to_device: { events: toDevice } }),
+    ...deviceListsAnswer(deviceLists),
     device_one_time_keys_count: oneTimeKeys,
     device_unused_fallback_key_types: unusedFallbackKeys,
   };
+}
+
+function deviceListsAnswer(lists: SyncAnswer['deviceLists']): JsonObject {
+  if (lists === null || lists.changed.length + lists.left.length === 0) return {};
+  return { device_lists: { changed: lists.changed, left: lists.left } };
 }
 
 function askedAnswer({ invited, knocked }: SyncAnswer): JsonObject {

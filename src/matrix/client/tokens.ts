@@ -4,7 +4,8 @@
  * Of `/sync`: `s1_<position>`, a version and a position of the one counter (src/store/journal/positions.ts). Where a response had to
  * show a state event that is not the current one of its place, the client's state is wrong until the next response puts it right. Its
  * token says from where: `s1_<position>_<from>`. All such events were shown between the two, so a token needs no memory on our side, and
- * a retry gives the same.
+ * a retry gives the same. Where a device has more messages waiting than a response holds, a last part, `.<position>`, says up to where it has
+ * been given these; the next response comes at once.
  *
  * Of a room's events the same, since they are shown by position: a token stands after the event of its position, and before the next one.
  * What lies before a stay of ours in the room has no positions. There a token counts: `h1_<stay>_<count>` stands before the event that is
@@ -16,6 +17,8 @@ export interface SyncToken {
   readonly position: number;
   /** Places of state events that were shown after it are to be put right; `null`: there are none. */
   readonly owedSince: number | null;
+  /** Messages to the device have been given up to here; `null`: up to the position. */
+  readonly toDevice: number | null;
 }
 
 /** Between two events of a room. */
@@ -25,22 +28,26 @@ export type RoomPoint =
   | { readonly kind: 'history'; readonly epoch: number; readonly count: number };
 
 const COUNT = '(0|[1-9]\\d{0,15})';
-const SYNC = new RegExp(`^s1_${COUNT}(?:_${COUNT})?$`);
+const SYNC = new RegExp(`^s1_${COUNT}(?:_${COUNT})?(?:\\.${COUNT})?$`);
 /** As `prev_batch` was given before: it stands before the event of its position. */
 const BEFORE = new RegExp(`^t${COUNT}_${COUNT}$`);
 const HISTORY = /^h1_([1-9]\d{0,8})_(0|[1-9]\d{0,8})$/;
 
 /** `undefined`: it is no token of a sync. */
 export function readSyncToken(text: string): SyncToken | undefined {
-  const [, position, from] = SYNC.exec(text) ?? [];
-  const token = { position: Number(position), owedSince: from === undefined ? null : Number(from) };
+  const [, position, from, device] = SYNC.exec(text) ?? [];
+  const token = {
+    position: Number(position),
+    owedSince: from === undefined ? null : Number(from),
+    toDevice: device === undefined ? null : Number(device),
+  };
   const isGood = position !== undefined && Number.isSafeInteger(token.position);
-  return isGood && (token.owedSince ?? 0) <= token.position ? token : undefined;
+  return isGood && Math.max(token.owedSince ?? 0, token.toDevice ?? 0) <= token.position ? token : undefined;
 }
 
 /** As `readSyncToken` reads it. */
-export function formatSyncToken({ position, owedSince }: SyncToken): string {
-  return `s1_${position}${owedSince === null ? '' : `_${owedSince}`}`;
+export function formatSyncToken({ position, owedSince, toDevice }: SyncToken): string {
+  return `s1_${position}${owedSince === null ? '' : `_${owedSince}`}${toDevice === null ? '' : `.${toDevice}`}`;
 }
 
 /** `undefined`: it is no token of a room's events. */
@@ -58,5 +65,5 @@ export function readRoomPoint(text: string): RoomPoint | undefined {
 /** As `readRoomPoint` reads it. */
 export function formatRoomPoint(point: RoomPoint): string {
   if (point.kind === 'history') return `h1_${point.epoch}_${point.count}`;
-  return formatSyncToken({ position: point.position, owedSince: null });
+  return formatSyncToken({ position: point.position, owedSince: null, toDevice: null });
 }

@@ -29,10 +29,9 @@ export async function leaveAgain(context: RoomsContext, intent: JoinIntent, sign
   throw failure;
 }
 
-/** One try at one resident. @throws FederationError, RoomError */
-export async function leaveThrough(
+async function leaveThrough(
   context: RoomsContext,
-  { roomId, userId, roomVersion }: Pick<JoinIntent, 'roomId' | 'userId' | 'roomVersion'>,
+  { roomId, userId, roomVersion }: JoinIntent,
   resident: ServerName,
   signal: AbortSignal,
 ): Promise<void> {

@@ -42,8 +42,6 @@ export type Screening =
       readonly results: PduResults;
       /** In the order they came. */
       readonly pdus: readonly PduToStage[];
-      /** Rooms that are not ours. */
-      readonly elsewhere: ReadonlySet<RoomId>;
     }
   /** The sender has its share of waiting events. */
   | { readonly outcome: 'limited' };
@@ -109,8 +107,7 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
         if (event.outcome === 'refused' || error !== undefined) continue;
         pdus.set(eventId, { roomId, eventId, raw: event.raw, waitsFor: room.isAnybodyIn ? [] : room.intents });
       }
-      const elsewhere = new Set(roomIds.filter((roomId) => rooms.get(roomId)?.isAnybodyIn !== true));
-      return { outcome: 'screened', results, pdus: [...pdus.values()], elsewhere };
+      return { outcome: 'screened', results, pdus: [...pdus.values()] };
     },
   };
 }

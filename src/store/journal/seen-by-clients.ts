@@ -339,6 +339,16 @@ export async function readNumberedUpTo(
   return byNumber(rows);
 }
 
+/** Which of some events, by number, are memberships of those who are joined. */
+export async function readJoinedAmong(sql: Sql, nids: readonly number[]): Promise<ReadonlySet<number>> {
+  if (nids.length === 0) return new Set();
+  const rows = await sql.query<{ nid: number }>(
+    `SELECT nid FROM pdus WHERE nid = ANY ($1::bigint[]) AND type = 'm.room.member' AND membership = 'join'`,
+    [int8Array(nids)],
+  );
+  return new Set(rows.map(({ nid }) => nid));
+}
+
 /** Of memberships among some events: whose they are, by number. */
 export interface CitedMember {
   readonly roomId: RoomId;

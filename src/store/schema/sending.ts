@@ -104,4 +104,6 @@ export const deliveries = pgTable('deliveries', {
   /** The transaction that is under way or was not taken: it is sent again as it was. */
   txnId: text(),
   txnPositions: int8().array(),
+  /** Of `outgoing_edus`; null: it holds none. */
+  txnEdus: int8().array(),
 });

@@ -55,3 +55,20 @@ export async function readTransactionIds(
 export function forgetClientTransactions(sql: Sql, sentBefore: number, limit: number): Promise<number> {
   return deleteOlder(sql, { table: 'client_transactions', time: 'sent_at' }, sentBefore, limit);
 }
+
+/** Of messages to devices, which are of no room and have no event. */
+const NOTHING = '';
+
+/** Notes a transaction of a device that is about no room; `false`: it was noted before. `at`: milliseconds since the Unix epoch. */
+export async function takeDeviceTransaction(
+  tx: Transaction,
+  { userId, deviceId, txnId }: Omit<ClientTransaction, 'roomId'>,
+  at: number,
+): Promise<boolean> {
+  const rows = await tx.query(
+    `INSERT INTO client_transactions (user_id, device_id, room_id, txn_id, event_id, sent_at)
+     VALUES ($1, $2, $3, $4, $3, $5) ON CONFLICT DO NOTHING RETURNING 1`,
+    [userId, deviceId, NOTHING, storable(txnId), at],
+  );
+  return rows.length > 0;
+}

@@ -9,6 +9,7 @@ import { RoomGoneError } from '../fence.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { NOW_MS, int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
+import { deleteEdus } from './outgoing-edus.ts';
 
 /** A room in which something was said that is not shared out. */
 export interface OutgoingRoom {
@@ -42,7 +43,6 @@ export interface OutgoingEvent {
   readonly sender: UserId;
   readonly type: string;
   readonly stateKey: string | null;
-  readonly membership: string | null;
   readonly stateBefore: SnapshotId;
   readonly partial: boolean;
   /** The stay in which it was said. */
@@ -57,7 +57,7 @@ export async function readOutgoingEvents(
   upTo: number,
 ): Promise<OutgoingEvent[]> {
   const rows = await sql.query<OutgoingEvent>(
-    `SELECT o.position, o.event_id AS "eventId", p.sender, p.type, k.state_key AS "stateKey", p.membership,
+    `SELECT o.position, o.event_id AS "eventId", p.sender, p.type, k.state_key AS "stateKey",
             encode(e.state_before, 'hex') AS "stateBefore", e.partial, j.epoch
        FROM outgoing_events o JOIN journal j ON j.position = o.position JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
        JOIN event_states e ON e.event_nid = p.nid LEFT JOIN state_keys k ON k.nid = p.state_key_nid
@@ -167,6 +167,7 @@ export interface Delivery {
   readonly failedSince: number | null;
   readonly txnId: string | null;
   readonly txnPositions: readonly number[] | null;
+  readonly txnEdus: readonly number[] | null;
 }
 
 export interface LeaseDeliveries {
@@ -185,10 +186,11 @@ export async function leaseDeliveries(sql: Sql, { now, leaseMs, limit, server }:
       WHERE server_name IN (
         SELECT server_name FROM deliveries f
          WHERE leased_until <= ${NOW_MS} AND ($2::bigint IS NULL OR retry_at <= $2) AND ($4::text IS NULL OR server_name = $4)
-           AND EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = f.server_name AND r.sent < r.owed)
+           AND (EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = f.server_name AND r.sent < r.owed)
+                OR EXISTS (SELECT FROM outgoing_edus e WHERE e.server_name = f.server_name))
          ORDER BY retry_at LIMIT $3 FOR UPDATE SKIP LOCKED)
      RETURNING server_name AS "serverName", failures, failed_since AS "failedSince", txn_id AS "txnId",
-               txn_positions AS "txnPositions"`,
+               txn_positions AS "txnPositions", txn_edus AS "txnEdus"`,
     [leaseMs, now ?? null, limit, server ?? null],
   );
 }
@@ -244,18 +246,25 @@ export async function readOutgoingBodies(sql: Sql, positions: readonly number[])
   );
 }
 
+/** What a transaction carries: events by their positions, and EDUs by their numbers. */
+export interface Carried {
+  readonly positions: readonly number[];
+  readonly edus: readonly number[];
+}
+
 /** Notes a transaction before it is sent: whoever sends it again sends the same. Renews the lease. */
 export async function recordTransaction(
   sql: Sql,
   serverName: ServerName,
   txnId: string,
-  positions: readonly number[],
+  { positions, edus }: Carried,
   leaseMs: number,
 ): Promise<void> {
   await sql.query(
-    `UPDATE deliveries SET txn_id = $2, txn_positions = $3::bigint[], leased_until = ${NOW_MS} + $4::bigint
+    `UPDATE deliveries SET txn_id = $2, txn_positions = $3::bigint[], txn_edus = $5::bigint[],
+            leased_until = ${NOW_MS} + $4::bigint
       WHERE server_name = $1`,
-    [serverName, txnId, int8Array(positions), leaseMs],
+    [serverName, txnId, int8Array(positions), leaseMs, int8Array(edus)],
   );
 }
 
@@ -267,8 +276,9 @@ const FORGET_SKIPS = `DELETE FROM destination_skips s USING settled
 export async function settleTransaction(
   tx: Transaction,
   serverName: ServerName,
-  positions: readonly number[],
+  { positions, edus }: Carried,
 ): Promise<void> {
+  await deleteEdus(tx, serverName, edus);
   await tx.query(
     `WITH settled AS (
        UPDATE destination_rooms r SET sent = greatest(r.sent, s.position)
@@ -279,7 +289,7 @@ export async function settleTransaction(
     [serverName, int8Array(positions)],
   );
   await tx.query(
-    `UPDATE deliveries SET txn_id = NULL, txn_positions = NULL, failures = 0, failed_since = NULL, retry_at = 0
+    `UPDATE deliveries SET txn_id = NULL, txn_positions = NULL, txn_edus = NULL, failures = 0, failed_since = NULL, retry_at = 0
       WHERE server_name = $1`,
     [serverName],
   );

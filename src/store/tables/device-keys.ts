@@ -1,5 +1,6 @@
 /** Keys that clients publish of their devices. They go with their device, whose row whoever writes them has locked. */
 import { type UserId } from '../../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../../matrix/pdu.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { fromStorable, storable } from '../storable-text.ts';
 
@@ -102,4 +103,78 @@ export async function readKeyCounts(sql: Sql, { userId, deviceId }: OfDevice): P
     oneTimeKeys: Object.fromEntries(counted),
     unusedFallbackKeys: rows.flatMap(({ algorithm, keys }) => (keys === null ? [fromStorable(algorithm)] : [])),
   };
+}
+
+/** What a device has published, and how its user calls it. */
+export interface PublishedDevice {
+  readonly userId: UserId;
+  readonly deviceId: string;
+  readonly keys: JsonObject;
+  readonly displayName: string | null;
+}
+
+/** Of users, all their devices that have published keys, in the order of their ids. */
+export async function readPublishedDevices(sql: Sql, userIds: readonly UserId[]): Promise<PublishedDevice[]> {
+  if (userIds.length === 0) return [];
+  const rows = await sql.query<PublishedDevice>(
+    `SELECT k.user_id AS "userId", k.device_id AS "deviceId", k.keys, d.display_name AS "displayName"
+       FROM device_keys k JOIN devices d ON d.user_id = k.user_id AND d.device_id = k.device_id
+      WHERE k.user_id = ANY ($1::text[]) ORDER BY k.user_id, k.device_id`,
+    [userIds],
+  );
+  return rows.map((row) => ({ ...row, displayName: row.displayName && fromStorable(row.displayName) }));
+}
+
+/** Whether a device has published keys other than these, or none. `keys`: canonical JSON. */
+export async function publishesOther(sql: Sql, { userId, deviceId }: OfDevice, keys: string): Promise<boolean> {
+  const rows = await sql.query(`SELECT FROM device_keys WHERE user_id = $1 AND device_id = $2 AND keys::text = $3`, [
+    userId,
+    deviceId,
+    keys,
+  ]);
+  return rows.length === 0;
+}
+
+/** One key is wanted of a device, of an algorithm. */
+export interface KeyClaim extends OfDevice {
+  readonly algorithm: string;
+}
+
+export interface ClaimedKey extends KeyClaim {
+  readonly keyId: string;
+  readonly key: Json;
+}
+
+/**
+ * Takes a one-time key of each device, the oldest, which nobody else gets; where none is left its fallback key, which may be given out
+ * again. Each claim is named once. What a device has neither of is absent.
+ */
+export async function claimKeys(tx: Transaction, claims: readonly KeyClaim[]): Promise<ClaimedKey[]> {
+  if (claims.length === 0) return [];
+  const rows = await tx.query<ClaimedKey>(
+    `WITH wanted AS MATERIALIZED (
+       SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS w(user_id, device_id, algorithm)
+     ), taken AS (
+       DELETE FROM one_time_keys o USING wanted w
+        WHERE o.user_id = w.user_id AND o.device_id = w.device_id AND o.algorithm = w.algorithm
+          AND o.key_id = (SELECT key_id FROM one_time_keys f
+                           WHERE f.user_id = w.user_id AND f.device_id = w.device_id AND f.algorithm = w.algorithm
+                           ORDER BY uploaded_at, key_id LIMIT 1 FOR UPDATE SKIP LOCKED)
+       RETURNING o.user_id, o.device_id, o.algorithm, o.key_id, o.key
+     ), fallen AS (
+       UPDATE fallback_keys f SET used = true FROM wanted w
+        WHERE f.user_id = w.user_id AND f.device_id = w.device_id AND f.algorithm = w.algorithm
+          AND NOT EXISTS (SELECT FROM taken t
+                           WHERE t.user_id = w.user_id AND t.device_id = w.device_id AND t.algorithm = w.algorithm)
+       RETURNING f.user_id, f.device_id, f.algorithm, f.key_id, f.key
+     )
+     SELECT user_id AS "userId", device_id AS "deviceId", algorithm, key_id AS "keyId", key FROM taken
+      UNION ALL SELECT user_id, device_id, algorithm, key_id, key FROM fallen`,
+    [
+      claims.map(({ userId }) => userId),
+      claims.map(({ deviceId }) => deviceId),
+      claims.map(({ algorithm }) => storable(algorithm)),
+    ],
+  );
+  return rows.map((row) => ({ ...row, algorithm: fromStorable(row.algorithm), keyId: fromStorable(row.keyId) }));
 }

@@ -2,6 +2,7 @@
 import { type UserId } from '../../matrix/identifiers.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { fromStorable, storable } from '../storable-text.ts';
+import { noteOwnDeviceChanges } from './device-changes.ts';
 
 export interface DeviceRow {
   readonly userId: UserId;
@@ -77,7 +78,10 @@ export async function touchDevice(
   );
 }
 
-/** Logs devices out, those of the list, or all but it; what they published goes with them. */
+/**
+ * Logs devices out, those of the list, or all but it; what they published goes with them, and what they were to be told. Of those whose keys
+ * others know it is noted, last in the transaction.
+ */
 export async function deleteDevices(
   tx: Transaction,
   userId: UserId,
@@ -87,7 +91,16 @@ export async function deleteDevices(
   const ids = isThese ? which.these : which.allBut;
   const matches = isThese ? 'device_id = ANY ($2::text[])' : 'NOT device_id = ANY ($2::text[])';
   await tx.query(`DELETE FROM devices WHERE user_id = $1 AND ${matches}`, [userId, ids]);
-  for (const table of ['sessions', 'device_keys', 'one_time_keys', 'fallback_keys']) {
+  for (const table of ['sessions', 'one_time_keys', 'fallback_keys', 'to_device_messages']) {
     await tx.query(`DELETE FROM ${table} WHERE user_id = $1 AND ${matches}`, [userId, ids]);
   }
+  const gone = await tx.query<{ deviceId: string }>(
+    `DELETE FROM device_keys WHERE user_id = $1 AND ${matches} RETURNING device_id AS "deviceId"`,
+    [userId, ids],
+  );
+  await noteOwnDeviceChanges(
+    tx,
+    userId,
+    gone.map(({ deviceId }) => deviceId),
+  );
 }

@@ -1,0 +1,28 @@
+/**
+ * What other servers send besides events: to devices, of devices, and what passes. An EDU that is of no form, or about somebody who is not of
+ * the server that sends it, is dropped and costs nothing else of its transaction.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#edus
+ */
+import { receiveToDevice } from '../devices/receive-to-device.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
+import { type EduType } from '../matrix/transactions.ts';
+import { type RoomsContext } from '../rooms/context.ts';
+import { type ReceivedEdu } from '../rooms/contract.ts';
+
+export type EdusContext = Pick<RoomsContext, 'store' | 'clock' | 'logger'>;
+
+/** Takes in the EDUs of one transaction; those that came before change nothing. They are durable, where they are to be, once it resolves. */
+export async function receiveEdus(
+  context: EdusContext,
+  origin: ServerName,
+  edus: readonly ReceivedEdu[],
+): Promise<void> {
+  if (edus.length === 0) return;
+  const { store, clock, logger } = context;
+  const of = (type: EduType) => edus.flatMap((edu) => (edu.type === type ? [edu.content] : []));
+  const dropped = await receiveToDevice({ store, now: clock.now() }, origin, of('m.direct_to_device'));
+  if (dropped > 0) {
+    logger.info({ origin, dropped }, 'a transaction held EDUs that are of no form, or not of its origin');
+  }
+}
