@@ -168,7 +168,7 @@ module.exports = {
       'federation-api-knows-shapes',
       "As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation's.",
       '^src/federation-api/',
-      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|(accounts|devices)/(?!contract\\.ts)|rooms/(?!contract\\.ts|resident-contract\\.ts|(resident-)?error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
+      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|(accounts|devices)/(?!contract\\.ts)|rooms/(?!contract\\.ts|resident-contract\\.ts|invites/contract\\.ts|(resident-)?error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
     ),
     forbid(
       'client-api-knows-shapes',

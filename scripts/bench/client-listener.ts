@@ -54,7 +54,14 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     // Nobody asks for keys here.
     devices: {} as Devices,
     reads: clientReads({ store, notifier, clock: systemClock }),
-    acts: clientActs(sending, { join: () => Promise.reject(new Error('nobody joins here')) }),
+    acts: clientActs(sending, {
+      join: () => Promise.reject(new Error('nobody joins here')),
+      outside: {
+        invite: () => Promise.reject(new Error('nobody is elsewhere')),
+        decline: () => Promise.resolve(false),
+        knock: () => Promise.reject(new Error('nobody knocks here')),
+      },
+    }),
     purges: startPurging(sending),
     sync: createSync({ store, notifier, clock: systemClock }),
     publicBaseUrl: null,

@@ -5,7 +5,6 @@ import {
   type RoomId,
   type ServerName,
   type UserId,
-  domainOf,
   parseEventId,
   parseRoomId,
   parseServerName,
@@ -51,12 +50,6 @@ export function userIdIn(value: string, name: string): UserId {
   const userId = parseUserId(value);
   if (userId === undefined) throw invalid(`${name}: expected a user id`);
   return userId;
-}
-
-/** Who is to be invited: users of other servers cannot be yet. */
-export function requireLocal(userId: UserId, serverName: ServerName): void {
-  if (domainOf(userId) === serverName) return;
-  throw new MatrixError(400, 'M_UNKNOWN', 'users of other servers cannot be invited from here yet');
 }
 
 /** The transaction id, under which a device sends the same once. */

@@ -2,6 +2,7 @@
 import { type DeviceAnswers } from '../devices/contract.ts';
 import { type EventId, type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type ResidentAnswers, type ResidentMemberships } from '../rooms/resident-contract.ts';
+import { type InviteReceiver } from '../rooms/invites/contract.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../rooms/contract.ts';
 
 export interface FederationServerPorts {
@@ -11,6 +12,8 @@ export interface FederationServerPorts {
   roomStatus(roomId: RoomId, asking: ServerName): Promise<RoomStatus>;
   /** Absent: nothing is handed out. */
   readonly resident?: ResidentAnswers;
+  /** Absent: nobody of ours is invited. */
+  readonly invites?: InviteReceiver;
   /** Absent: nobody is let in or out. */
   readonly memberships?: ResidentMemberships;
   /** What our users have published of their devices. Absent: nothing is handed out. */

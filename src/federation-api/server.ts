@@ -18,6 +18,7 @@ import { requireSignature } from './authenticated.ts';
 import { DEVICE_ENDPOINTS } from './endpoints-devices.ts';
 import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
+import { INVITE_ENDPOINTS } from './endpoints-invites.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints-memberships.ts';
 import { translateError } from './errors.ts';
 import { STATE_ENDPOINTS } from './partial-rooms.ts';
@@ -32,6 +33,7 @@ const CONNECTIONS_MAX = 10_000;
 const SIGNED_ENDPOINTS = [
   ...SEND_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
+  ...INVITE_ENDPOINTS,
   ...STATE_ENDPOINTS,
   ...EVENT_ENDPOINTS,
   ...DEVICE_ENDPOINTS,

@@ -81,6 +81,15 @@ export interface TemplateAnswer {
   readonly event: JsonObject;
 }
 
+/** An invite as it is handed to the invited user's server. */
+export interface Invite {
+  readonly roomVersion: string;
+  /** Signed and complete. */
+  readonly event: JsonObject;
+  /** Stripped state events, by which the user knows which room it is. */
+  readonly inviteRoomState: readonly JsonObject[];
+}
+
 export interface StateIdsAnswer {
   /** Without duplicates. */
   readonly stateIds: readonly EventId[];
@@ -133,6 +142,33 @@ export interface FederationClient {
   ): Promise<SendJoinStream>;
   /** The answer's version is what the server says; that of a room we were in is known better. */
   makeLeave(destination: ServerName, roomId: RoomId, userId: UserId, options: RequestOptions): Promise<TemplateAnswer>;
+  /** As `makeJoin`. */
+  makeKnock(
+    destination: ServerName,
+    roomId: RoomId,
+    userId: UserId,
+    versions: readonly string[],
+    options: RequestOptions,
+  ): Promise<TemplateAnswer>;
+  /** `event` is signed and complete. Gives what the server tells of the room, of any type that it chose to send. */
+  sendKnock(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    event: JsonObject,
+    options: RequestOptions,
+  ): Promise<Json | undefined>;
+  /**
+   * Hands an invite of ours to the invited user's server, which signs it, too: the event as it gives it back. A server without v2 is asked
+   * by v1 where the room's version is one of those that v1 knows.
+   */
+  sendInvite(
+    destination: ServerName,
+    roomId: RoomId,
+    eventId: EventId,
+    invite: Invite,
+    options: RequestOptions,
+  ): Promise<JsonObject>;
   /** `event` is signed and complete. Resolves once the server has taken it; a server without v2 is asked by v1. */
   sendLeave(
     destination: ServerName,

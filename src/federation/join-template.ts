@@ -62,11 +62,20 @@ export function readLeaveTemplate(event: JsonObject, roomVersion: string, asked:
   return readTemplate({ roomVersion, event }, [roomVersion], asked, 'leave');
 }
 
+/** Reads what is needed of a make_knock answer. `offered`: as of a join. */
+export function readKnockTemplate(
+  answer: TemplateAnswer,
+  offered: readonly string[],
+  asked: TemplateSubject,
+): JoinTemplateReading {
+  return readTemplate(answer, offered, asked, 'knock');
+}
+
 function readTemplate(
   answer: TemplateAnswer,
   offered: readonly string[],
   asked: TemplateSubject,
-  membership: 'join' | 'leave',
+  membership: 'join' | 'leave' | 'knock',
 ): JoinTemplateReading {
   const rules = offered.includes(answer.roomVersion) ? roomVersionRules(answer.roomVersion) : undefined;
   if (rules === undefined) {
@@ -112,7 +121,7 @@ function differenceFrom(
   { type, room_id: roomId, sender, state_key: stateKey }: JsonObject,
   content: JsonObject,
   asked: TemplateSubject,
-  membership: 'join' | 'leave',
+  membership: 'join' | 'leave' | 'knock',
 ): string | undefined {
   const expected: [string, Json | undefined, string][] = [
     ['type', type, 'm.room.member'],
@@ -176,6 +185,14 @@ export function buildJoinEvent(
 /** Our own leave event, without hashes and signatures; only its place in the graph comes from the template. */
 export function buildLeaveEvent(template: JoinTemplate, leave: MembershipChange): JsonObject {
   return buildMember(template, leave, { membership: 'leave' });
+}
+
+/** Our own knock, likewise. `profile`: what we say of the user, and why he knocks. */
+export function buildKnockEvent(
+  template: JoinTemplate,
+  knock: MembershipChange & { readonly profile: JsonObject },
+): JsonObject {
+  return buildMember(template, knock, { ...knock.profile, membership: 'knock' });
 }
 
 function buildMember(template: JoinTemplate, change: MembershipChange, content: JsonObject): JsonObject {

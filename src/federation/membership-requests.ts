@@ -12,16 +12,48 @@ import { FederationError } from './error.ts';
 import { type Requests, malformed, path } from './requests.ts';
 import { readSmall, readStrings } from './small-values.ts';
 
-type MembershipRequests = Pick<FederationClient, 'makeJoin' | 'sendJoin' | 'makeLeave' | 'sendLeave'>;
+type MembershipRequests = Pick<
+  FederationClient,
+  'makeJoin' | 'sendJoin' | 'makeLeave' | 'sendLeave' | 'makeKnock' | 'sendKnock' | 'sendInvite'
+>;
+
+/** Room versions that the first version of the endpoint for invites knows. */
+const VERSIONS_OF_INVITE_V1: ReadonlySet<string> = new Set(['1', '2']);
 
 /** The requests of the client that enter and leave rooms. */
 export function membershipRequests(requests: Requests): MembershipRequests {
   const { limits, timeouts } = requests;
   return {
     async makeJoin(destination, roomId, userId, versions, options) {
-      const offered = versions.map((version) => `ver=${encodeURIComponent(version)}`).join('&');
-      const uri = path`/_matrix/federation/v1/make_join/${roomId}/${userId}` + `?${offered}`;
+      const uri = path`/_matrix/federation/v1/make_join/${roomId}/${userId}` + offering(versions);
       return readTemplate(destination, await requests.json(destination, { uri }, options));
+    },
+
+    async makeKnock(destination, roomId, userId, versions, options) {
+      const uri = path`/_matrix/federation/v1/make_knock/${roomId}/${userId}` + offering(versions);
+      return readTemplate(destination, await requests.json(destination, { uri }, options));
+    },
+
+    async sendKnock(destination, roomId, eventId, event, options) {
+      const uri = path`/_matrix/federation/v1/send_knock/${roomId}/${eventId}`;
+      const answer = await requests.json(destination, { method: 'PUT', uri, content: event }, options);
+      return answer['knock_room_state'];
+    },
+
+    async sendInvite(destination, roomId, eventId, { roomVersion, event, inviteRoomState }, options) {
+      const put = async (uri: string, content: JsonObject, isPair: boolean): Promise<JsonObject> => {
+        const answer = await requests.json(destination, { method: 'PUT', uri, content, isPair }, options);
+        if (!isJsonObject(answer['event'])) throw malformed(destination, 'event is not an object');
+        return answer['event'];
+      };
+      try {
+        const content = { room_version: roomVersion, event, invite_room_state: inviteRoomState };
+        return await put(path`/_matrix/federation/v2/invite/${roomId}/${eventId}`, content, false);
+      } catch (error) {
+        if (!isUnknownEndpoint(error) || !VERSIONS_OF_INVITE_V1.has(roomVersion)) throw error;
+        const content = { ...event, unsigned: { invite_room_state: inviteRoomState } };
+        return put(path`/_matrix/federation/v1/invite/${roomId}/${eventId}`, content, true);
+      }
     },
 
     async sendJoin(destination, roomId, eventId, event, options) {
@@ -53,6 +85,10 @@ export function membershipRequests(requests: Requests): MembershipRequests {
       }
     },
   };
+}
+
+function offering(versions: readonly string[]): string {
+  return `?${versions.map((version) => `ver=${encodeURIComponent(version)}`).join('&')}`;
 }
 
 /**

@@ -36,7 +36,10 @@ export interface FederationLimits {
 
 /** One request, without what all have alike. `timeoutMs`: until the whole body is read; that of small answers by default. */
 export type Ask = Pick<FederationRequest, 'uri' | 'content'> &
-  Partial<Pick<FederationRequest, 'method' | 'isSigned' | 'timeoutMs'>>;
+  Partial<Pick<FederationRequest, 'method' | 'isSigned' | 'timeoutMs'>> & {
+    /** The answer is `[200, object]`, as first versions of endpoints give it. */
+    readonly isPair?: boolean;
+  };
 
 export interface Requests {
   readonly timeouts: FederationTimeouts;
@@ -81,6 +84,7 @@ export function createRequests({ transport, timeouts, limits, clock }: RequestsD
         destination,
         await send(destination, ask, options),
         Math.min(limits.responseBytesMax, options.bytesMax ?? SMALL_ANSWER_BYTES_MAX),
+        ask.isPair,
       ),
     events: async (destination, ask, options, body) =>
       createEventStream({

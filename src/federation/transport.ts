@@ -7,9 +7,9 @@ import { type Dispatcher } from 'undici';
 import { type Clock } from '../clock.ts';
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type SigningKey } from '../matrix/signing/signing-key.ts';
-import { parseJson } from '../matrix/json/strict-json.ts';
+import { isJsonObject, parseJson } from '../matrix/json/strict-json.ts';
 import { AddressRefusedError } from './connect.ts';
 import { createDeadline } from './deadline.ts';
 import { type Destination, type Discovery } from './discovery.ts';
@@ -119,15 +119,19 @@ export function createTransport(dependencies: TransportDependencies): Transport 
 }
 
 /** Reads a small answer whole. Throws a `FederationError` when it is too large or not JSON as servers may write it. */
-export async function readJson(serverName: ServerName, answer: OpenAnswer, bytesMax: number): Promise<JsonObject> {
+export async function readJson(
+  serverName: ServerName,
+  answer: OpenAnswer,
+  bytesMax: number,
+  isPair = false,
+): Promise<JsonObject> {
   try {
     const bytes = await readBody(answer.body, bytesMax, answer.onReceived);
     const parsed = parseJson(bytes);
     if (!parsed.ok) throw new FederationError(serverName, 'malformed', `the answer is ${parsed.reason}`);
-    if (typeof parsed.value !== 'object' || parsed.value === null || Array.isArray(parsed.value)) {
-      throw new FederationError(serverName, 'malformed', 'the answer is not a JSON object');
-    }
-    return parsed.value as JsonObject;
+    const value = isPair && Array.isArray(parsed.value) ? (parsed.value as readonly Json[])[1] : parsed.value;
+    if (!isJsonObject(value)) throw new FederationError(serverName, 'malformed', 'the answer is not a JSON object');
+    return value;
   } catch (error) {
     throw answer.translate(error);
   } finally {

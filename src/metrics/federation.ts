@@ -83,6 +83,12 @@ export function countRequests(client: FederationClient, instruments: Instruments
     },
     makeLeave: (destination, roomId, userId, options) =>
       ask('make_leave', options, client.makeLeave(destination, roomId, userId, options)),
+    makeKnock: (destination, roomId, userId, versions, options) =>
+      ask('make_knock', options, client.makeKnock(destination, roomId, userId, versions, options)),
+    sendKnock: (destination, roomId, eventId, event, options) =>
+      ask('send_knock', options, client.sendKnock(destination, roomId, eventId, event, options)),
+    sendInvite: (destination, roomId, eventId, invite, options) =>
+      ask('invite', options, client.sendInvite(destination, roomId, eventId, invite, options)),
     sendLeave: (destination, roomId, eventId, event, options) =>
       ask('send_leave', options, client.sendLeave(destination, roomId, eventId, event, options)),
     stateIds: (destination, roomId, eventId, rules, options) =>

@@ -17,6 +17,9 @@ export type Endpoint =
   | 'make_join'
   | 'send_join'
   | 'make_leave'
+  | 'make_knock'
+  | 'send_knock'
+  | 'invite'
   | 'send_leave'
   | 'state_ids'
   | 'state'
@@ -100,6 +103,9 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   make_join: { carriesEvents: false },
   send_join: { carriesEvents: true },
   make_leave: { carriesEvents: false },
+  make_knock: { carriesEvents: false },
+  send_knock: { carriesEvents: false },
+  invite: { carriesEvents: false },
   send_leave: { carriesEvents: false },
   state_ids: { carriesEvents: false },
   state: { carriesEvents: true },

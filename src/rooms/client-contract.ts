@@ -124,7 +124,7 @@ export interface ClientJoin {
   readonly signal: AbortSignal;
 }
 
-/** `invite`: users of this server. */
+/** `invite`: users of other servers are invited once the room is made, as far as their servers can be reached. */
 export interface ClientRoomWish extends RoomWish {
   readonly roomVersion: string;
 }
@@ -144,7 +144,10 @@ export interface ClientActs {
   redact(from: ClientSender, roomId: RoomId, redacts: EventId, content: JsonObject): Promise<EventId>;
   createRoom(wish: ClientRoomWish): Promise<RoomId>;
   join(request: ClientJoin): Promise<RoomId>;
+  /** Of an invite of another server's user his server is waited for. */
   changeMembership(change: MembershipChange): Promise<void>;
+  /** Waits for a resident where nobody of this server is in the room. */
+  knock(request: ClientJoin): Promise<RoomId>;
   /** Of events that are not here nothing is kept. Throws `forbidden` for who is not joined. */
   markRead(userId: UserId, roomId: RoomId, marks: ReadonlyMap<ReadMark, EventId>): Promise<void>;
   /** Tells the rooms of a user what he calls himself now, in the background; never rejects. */

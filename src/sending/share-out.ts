@@ -76,8 +76,8 @@ function runsOf(events: readonly OutgoingEvent[]): OutgoingEvent[][] {
   return runs;
 }
 
-/** Of a membership the server of whose it is: who was invited, knocked or is banned may be the only one there. */
-function concerned({ type, stateKey }: OutgoingEvent): ServerName[] {
-  const userId = type === 'm.room.member' ? parseUserId(stateKey) : undefined;
+/** Of a membership the server of whose it is: who was invited, or knocks, may be the only one there. An invite was handed to it before. */
+function concerned({ type, stateKey, membership }: OutgoingEvent): ServerName[] {
+  const userId = type === 'm.room.member' && membership !== 'invite' ? parseUserId(stateKey) : undefined;
   return userId === undefined ? [] : [domainOf(userId)];
 }

@@ -24,6 +24,7 @@ import { type RoomPart, type SyncAnswer, type SyncRequest } from './contract.ts'
 import { SyncError } from './error.ts';
 import { type SyncFilter, passes, passesRoom } from '../matrix/client/filter.ts';
 import { type SpokenSpan, readSpokenIn, readStateParts } from './read-rooms.ts';
+import { OUT, readOutsideParts } from './outside-rooms.ts';
 import { type RoomSpan, type RoomsQuery, readSpans } from './read-spans.ts';
 import { type RestOfState } from './rest-of-states.ts';
 import { readDeviceLists } from './device-lists.ts';
@@ -100,16 +101,20 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
           : [];
       }),
     );
+  const outside = await readOutsideParts(tx, roomsQuery);
+  /** What of the rooms is said by what is known of them outside, which counts where there is both. */
+  const without = <Part>(parts: ReadonlyMap<RoomId, Part>) =>
+    new Map([...parts].filter(([roomId]) => !outside.roomIds.has(roomId)));
   const answer: Look['answer'] = {
     nextBatch: formatSyncToken({
       position: upTo,
       owedSince,
       toDevice: toDevice.isCut ? (toDevice.messages.at(-1)?.position ?? null) : null,
     }),
-    joined: partsOf('join'),
-    left: new Map([...partsOf('leave'), ...purged]),
-    invited: invitesOf('invite'),
-    knocked: invitesOf('knock'),
+    joined: without(partsOf('join')),
+    left: new Map([...without(new Map([...partsOf('leave'), ...purged])), ...outside.left]),
+    invited: new Map([...invitesOf('invite'), ...outside.invited]),
+    knocked: new Map([...invitesOf('knock'), ...outside.knocked]),
     accountData: accountData.ofUser.filter((event) => passes(filter.accountData, event)),
     toDevice: messages,
     deviceLists,
@@ -130,11 +135,6 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
 }
 
 /** Of a room that was purged nothing is left to tell but that the user is out of it, unless he is in its next life. */
-const OUT: RoomPart = {
-  ...{ timeline: [], isLimited: false, prevBatch: null, state: [], removed: [], accountData: [] },
-  ...{ summary: null, unread: null, resync: null },
-};
-
 async function readPurgedParts(
   tx: Transaction,
   { userId, since, head, filter }: RoomsQuery,

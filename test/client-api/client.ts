@@ -90,7 +90,12 @@ export function roomsContextOf(store: Store, clock: Clock): SendContext {
 /** Whoever would have to be asked is not. */
 function actsOf(store: Store, clock: Clock): ClientActs {
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
-  return clientActs(roomsContextOf(store, clock), { join: () => Promise.reject(unknown()) });
+  const outside = {
+    invite: () => Promise.reject(unknown()),
+    decline: () => Promise.resolve(false),
+    knock: () => Promise.reject(unknown()),
+  };
+  return clientActs(roomsContextOf(store, clock), { join: () => Promise.reject(unknown()), outside });
 }
 
 /** Listens until the test is over. Passwords are hashed for no cost. */

@@ -3,6 +3,7 @@ import { expect, test, vi } from 'vitest';
 import { errorOfAnswer } from '../../src/federation/error.ts';
 import { type UserId } from '../../src/matrix/identifiers.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
+import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
@@ -45,7 +46,7 @@ async function whereResidentsRefuse(room: PartialRoom): Promise<{
   const federation = { makeJoin } as Partial<RoomsContext['federation']> as RoomsContext['federation'];
   const context = { ...room.context, federation, signingKey: keyOf(SERVER_NAME) };
   const client = await startClientApi(store, {
-    acts: clientActs(context, { join: (request) => joinRoom(context, request) }),
+    acts: clientActs(context, { join: (request) => joinRoom(context, request), outside: outsideActs(context) }),
     stateWaitMaxMs: 0,
   });
   const path = `${V3}/join/${encodeURIComponent(room.roomId)}?server_name=there.test`;
@@ -130,7 +131,7 @@ test('joins, kicks, bans, pardons and new names are done at once, and make nobod
   for (const user of [bob, carl]) room.add(user, 'm.room.member', user, { membership: 'join' });
   const client = await startClientApi(context.store, {
     ...{ serverName: US, stateWaitMaxMs: 0 },
-    acts: clientActs(context, { join: (request) => joinRoom(context, request) }),
+    acts: clientActs(context, { join: (request) => joinRoom(context, request), outside: outsideActs(context) }),
   });
   const [mine, his] = [await client.login('me'), await client.login('second')];
   const post = async (path: string, body: object, token = mine): Promise<unknown> => {

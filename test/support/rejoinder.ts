@@ -16,6 +16,7 @@ import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { residentAnswers } from '../../src/rooms/resident/answers.ts';
+import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../src/rooms/resident/memberships.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { readBacklog } from '../../src/store/tables/staged-reads.ts';
@@ -110,6 +111,7 @@ export async function startTestRejoinder(
       ...receiver,
       resident: residentAnswers(context),
       memberships: residentMemberships(context),
+      invites: { receiveInvite: (invite) => receiveInvite(context, invite) },
       devices: deviceAnswers(context),
       receiveTransaction: async (origin, txnId, transaction) => {
         await receiveEdus(context, origin, transaction.edus ?? []);

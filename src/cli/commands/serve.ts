@@ -21,6 +21,8 @@ import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
+import { outsideActs } from '../../rooms/invites/outside-acts.ts';
+import { receiveInvite } from '../../rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
@@ -102,6 +104,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       ...receiver,
       resident: residentAnswers(rooms),
       memberships: residentMemberships(rooms),
+      invites: { receiveInvite: (invite) => receiveInvite(rooms, invite) },
       devices: deviceAnswers(rooms),
       receiveTransaction: async (origin, txnId, transaction) => {
         sending.heardFrom(origin);
@@ -150,7 +153,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     accounts,
     devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
     reads: clientReads(rooms),
-    acts: clientActs(rooms, { join: metrics.countJoins(join) }),
+    acts: clientActs(rooms, { join: metrics.countJoins(join), outside: outsideActs(rooms) }),
     purges,
     sync: createSync(rooms),
     clock: systemClock,

@@ -11,7 +11,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { bodyOf, readMembers } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { profileOf, requireLocal, userIdIn } from '../room-request.ts';
+import { profileOf, userIdIn } from '../room-request.ts';
 
 const text = z.string({ error: 'a string' });
 const object = z.custom<JsonObject>((value) => isJsonObject(value as JsonObject), { error: 'an object' });
@@ -46,7 +46,6 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
       throw new MatrixError(400, 'M_UNKNOWN', 'invite_3pid: nobody can be invited by third-party identifiers here');
     }
     const invite = body.invite.map((user) => userIdIn(user, 'invite'));
-    for (const user of invite) requireLocal(user, context.serverName);
     context.limiters.joining.take(userId);
     const roomId = await context.acts.createRoom({
       creator: userId,

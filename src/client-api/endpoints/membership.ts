@@ -11,7 +11,7 @@ import { type MembershipChange } from '../../rooms/client-contract.ts';
 import { type UserRequest, bodyOf, bodyOrNone, readMembers } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { profileOf, requireLocal, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
+import { profileOf, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
 
 const reason = z.string({ error: 'a string' }).optional();
 const ownBody = z.object({ reason });
@@ -29,11 +29,20 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'POST',
     path: '/join/:roomIdOrAlias',
-    answer: (request, context) => {
-      const { roomIdOrAlias } = request.params;
-      const room = parseRoomId(roomIdOrAlias) ?? parseRoomAlias(roomIdOrAlias);
-      if (room === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is no room id and no alias');
-      return join(request, context, room);
+    answer: (request, context) => join(request, context, roomIn(request)),
+  } satisfies UserEndpoint),
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/knock/:roomIdOrAlias',
+    answer: async (request, context) => {
+      const { userId } = request.requester;
+      const { reason: why } = readMembers(bodyOrNone(request), ownBody);
+      context.limiters.joining.take(userId);
+      const profile = { ...(await profileOf(request, context)), ...(why === undefined ? {} : { reason: why }) };
+      const { signal } = request;
+      return {
+        room_id: await context.acts.knock({ room: roomIn(request), userId, via: viaOf(request), profile, signal }),
+      };
     },
   } satisfies UserEndpoint),
   ...inForms(R0_AND_V3, {
@@ -61,6 +70,13 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
   ),
 ];
 
+function roomIn({ params }: UserRequest): RoomId | RoomAlias {
+  const { roomIdOrAlias } = params;
+  const room = parseRoomId(roomIdOrAlias) ?? parseRoomAlias(roomIdOrAlias);
+  if (room === undefined) throw new MatrixError(400, 'M_INVALID_PARAM', 'that is no room id and no alias');
+  return room;
+}
+
 /** Older clients send no body where nothing has to be said. */
 async function join(request: UserRequest, context: ClientContext, room: RoomId | RoomAlias) {
   const { userId } = request.requester;
@@ -73,14 +89,13 @@ async function join(request: UserRequest, context: ClientContext, room: RoomId |
 
 async function change(
   request: UserRequest,
-  { acts, limiters, serverName }: ClientContext,
+  { acts, limiters }: ClientContext,
   act: MembershipChange['act'],
 ): Promise<Record<string, never>> {
   const sender = request.requester.userId;
   const roomId = roomIdOf(request);
   const body = readMembers(bodyOf(request), changeBody);
   const userId = userIdIn(body.user_id, 'user_id');
-  if (act === 'invite') requireLocal(userId, serverName);
   limiters.sending.take(sender);
   await acts.changeMembership({ roomId, sender, act, userId, reason: body.reason });
   return {};

@@ -10,6 +10,7 @@ import { type StoredEventState, readEventStates } from '../../store/events/event
 import { recordOmissions } from '../../store/events/left-out.ts';
 import { carryGivenUp, countLacking, forgetMissing, readLacking } from '../../store/events/missing-events.ts';
 import { deleteJoinIntents } from '../../store/tables/intents.ts';
+import { deleteOutside } from '../../store/tables/outside-memberships.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type LockedRoom, createRoom, openEpoch, readResync } from '../../store/journal/rooms.ts';
@@ -64,6 +65,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     if (known?.epoch === room.epoch) {
       const joinedBy = await joinIn(tx, join, room.currentState, known);
       await deleteJoinIntents(tx, roomId, userId);
+      await deleteOutside(tx, roomId, [userId]);
       return { eventId: joinedBy, partial: room.partial, membersOmitted, isToRing: room.partial };
     }
     const staying = room.epoch > 0 && room.isAnybodyIn;
@@ -104,6 +106,7 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
     };
     const control = await controlEvents(context, tx, join, room, standing);
     await deleteJoinIntents(tx, roomId, userId);
+    await deleteOutside(tx, roomId, [userId]);
     await recordOmitted(tx, join, place);
     await append(tx, room, [...control, entry]);
     const isToRing = isPartial || lacking !== undefined || control.some(({ type }) => type === 'GapOpened');

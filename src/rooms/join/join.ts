@@ -23,6 +23,7 @@ import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
 import { hasJoinedIn, isKnownBanned } from '../../store/journal/joins.ts';
 import { readLocalMembers, readRoom } from '../../store/journal/rooms.ts';
 import { type JoinIntent, claimJoinIntents, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
+import { readOutside } from '../../store/tables/outside-memberships.ts';
 import { type AliasedRoom, resolveAlias } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
@@ -105,7 +106,11 @@ export async function joinRoom(context: RoomsContext, request: JoinRequest): Pro
   }
 }
 
-async function findRoom(context: RoomsContext, { room, signal }: JoinRequest): Promise<AliasedRoom> {
+/** The room that is meant, and servers that may be in it. */
+export async function findRoom(
+  context: RoomsContext,
+  { room, signal }: Pick<JoinRequest, 'room' | 'signal'>,
+): Promise<AliasedRoom> {
   const roomId = parseRoomId(room);
   if (roomId === undefined) return resolveAlias(context, room as RoomAlias, signal);
   const domain = domainOf(room);
@@ -133,7 +138,14 @@ async function joinFound(
       throw new RoomError('forbidden', `${userId} is banned from ${roomId}`);
     }
     const room = await readRoom(context.store, roomId);
-    const known = [...via, ...servers, ...(room?.resync.candidates ?? [])];
+    // Whoever invited him knows the room, and lets him in for sure.
+    const invited = await readOutside(context.store, roomId, userId);
+    const known = [
+      ...via,
+      ...(invited === undefined ? [] : [invited.server]),
+      ...servers,
+      ...(room?.resync.candidates ?? []),
+    ];
     const residents = [...new Set(known)].filter((server) => server !== context.serverName);
     const timings = new Timings(context.clock);
     const claimed = intents.map(({ eventId }) => eventId);

@@ -29,9 +29,10 @@ export async function leaveAgain(context: RoomsContext, intent: JoinIntent, sign
   throw failure;
 }
 
-async function leaveThrough(
+/** One try at one resident. @throws FederationError, RoomError */
+export async function leaveThrough(
   context: RoomsContext,
-  { roomId, userId, roomVersion }: JoinIntent,
+  { roomId, userId, roomVersion }: Pick<JoinIntent, 'roomId' | 'userId' | 'roomVersion'>,
   resident: ServerName,
   signal: AbortSignal,
 ): Promise<void> {

@@ -10,6 +10,7 @@ import { append } from '../../store/journal/journal.ts';
 import { type LockedRoom, isAnybodyIn } from '../../store/journal/rooms.ts';
 import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
 import { type Transaction } from '../../store/open-store.ts';
+import { deleteOutside } from '../../store/tables/outside-memberships.ts';
 import { type RoomsContext } from '../context.ts';
 import { leavePolicyOf } from '../leave-policy.ts';
 
@@ -25,6 +26,7 @@ export async function appendTakenIn(
 ): Promise<string | undefined> {
   const { users, isCorrection } = await append(tx, room, entries);
   const settled = room.isLeftSilently && users.length > 0 ? await readSilentLeaves(tx, room.roomId, users) : [];
+  if (users.length > 0) await deleteOutside(tx, room.roomId, users);
   const at = clock.now();
   await append(
     tx,

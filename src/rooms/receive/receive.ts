@@ -10,6 +10,7 @@ import { stageTransaction } from '../../store/tables/staged-pdus.ts';
 import { readTransactionResponse } from '../../store/tables/transactions.ts';
 import { type RoomsContext } from '../context.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../contract.ts';
+import { endInvites } from '../invites/end-invites.ts';
 import { type Screen, createScreen } from './screen.ts';
 import { startWorkingOff } from './work-off.ts';
 
@@ -37,7 +38,10 @@ export function startReceiver(context: RoomsContext): Receiver {
       if (before !== undefined) return { outcome: 'answered', response: before };
       const screening = await screen.screen(origin, pdus, AbortSignal.any([closing.signal]));
       if (screening.outcome === 'limited') return { outcome: 'limited', retryAfterMs: LIMITED_RETRY_AFTER_MS };
-      const response = { pdus: screening.results };
+      const { elsewhere } = screening;
+      const strays = elsewhere.size === 0 ? [] : pdus.filter(({ roomId }) => elsewhere.has(roomId));
+      const ended = strays.length === 0 ? [] : await endInvites(context, origin, strays, closing.signal);
+      const response = { pdus: { ...screening.results, ...Object.fromEntries(ended.map((id) => [id, {}])) } };
       // Most of all transactions hold no PDUs: the answer to these is always the same.
       if (pdus.length === 0) return { outcome: 'answered', response };
       const answer = await stageTransaction(store, { origin, txnId, response }, screening.pdus);

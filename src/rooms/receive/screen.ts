@@ -42,6 +42,8 @@ export type Screening =
       readonly results: PduResults;
       /** In the order they came. */
       readonly pdus: readonly PduToStage[];
+      /** Rooms that are not ours. */
+      readonly elsewhere: ReadonlySet<RoomId>;
     }
   /** The sender has its share of waiting events. */
   | { readonly outcome: 'limited' };
@@ -107,7 +109,8 @@ export function createScreen({ store, verification }: Pick<RoomsContext, 'store'
         if (event.outcome === 'refused' || error !== undefined) continue;
         pdus.set(eventId, { roomId, eventId, raw: event.raw, waitsFor: room.isAnybodyIn ? [] : room.intents });
       }
-      return { outcome: 'screened', results, pdus: [...pdus.values()] };
+      const elsewhere = new Set(roomIds.filter((roomId) => rooms.get(roomId)?.isAnybodyIn !== true));
+      return { outcome: 'screened', results, pdus: [...pdus.values()], elsewhere };
     },
   };
 }

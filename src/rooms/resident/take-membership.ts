@@ -18,13 +18,13 @@ import { withTransaction } from '../../store/open-store.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { appendTakenIn } from '../judge/append-taken-in.ts';
-import { checkEvents } from '../judge/check-events.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { type SentMembership } from '../resident-contract.ts';
 import { ringRoom } from '../ring.ts';
 import { asOutgoing, prepareGround, requireAccepted } from '../send/send-event.ts';
 import { ResidentError } from '../resident-error.ts';
+import { checkHanded } from './checked-event.ts';
 import { type WholeRoom, requireWhole, vouching } from './membership-template.ts';
 
 export interface TakenMembership {
@@ -65,34 +65,15 @@ export async function takeMembership(context: RoomsContext, sent: SentMembership
   return { pdu, stateBefore: taken.stateBefore };
 }
 
-/** Checks 1 to 3, and that it is what the path and its sender say. A join that names one of us as who vouches gets our signature. */
+/** A join that names one of us as who vouches gets our signature. */
 async function checkSent(context: RoomsContext, room: WholeRoom, sent: SentMembership): Promise<CheckedPdu> {
-  const { change, roomId, eventId, server, signal } = sent;
+  const { change } = sent;
   const rules = rulesOfJoined(room.roomVersion);
   const raw = change === 'join' ? await withOurWord(context, room, rules, sent) : sent.raw;
-  const checks = { roomId, rules, events: [raw], asker: 'request', signal } as const;
-  const [outcome] = await checkEvents(context, checks);
-  if (outcome?.outcome === 'key-missing') {
-    throw new ResidentError('busy', `the key ${outcome.keyId ?? ''} of ${outcome.serverName} cannot be had`);
-  }
-  if (outcome?.outcome === 'bad-signature') {
-    throw new ResidentError('forbidden', `badly signed by ${outcome.serverName}: ${outcome.reason}`);
-  }
-  if (outcome?.outcome !== 'passed') {
-    throw new ResidentError('malformed', outcome?.outcome === 'malformed' ? outcome.reason : 'that is no event');
-  }
-  const { pdu } = outcome;
-  const wrong = objectionTo(pdu, sent);
-  if (wrong !== undefined) throw new ResidentError('malformed', wrong);
-  if (domainOf(pdu.sender) !== server) throw new ResidentError('forbidden', `${pdu.sender} is no user of ${server}`);
-  if (pdu.eventId !== eventId) throw new ResidentError('malformed', `the event is ${pdu.eventId}`);
-  return pdu;
-}
-
-function objectionTo(pdu: CheckedPdu, { change }: SentMembership): string | undefined {
-  if (pdu.hollow) return 'its content hash does not match';
-  if (pdu.type !== 'm.room.member' || pdu.membership !== change) return `that is no ${change}`;
-  return pdu.stateKey === pdu.sender ? undefined : 'its sender is not whose membership it is';
+  return checkHanded(context, rules, { ...sent, raw }, (pdu) => {
+    if (pdu.type !== 'm.room.member' || pdu.membership !== change) return `that is no ${change}`;
+    return pdu.stateKey === pdu.sender ? undefined : 'its sender is not whose membership it is';
+  });
 }
 
 /** @throws ResidentError where we are named and do not vouch for the join */

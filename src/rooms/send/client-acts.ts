@@ -6,6 +6,7 @@ import {
   type RoomAlias,
   type RoomId,
   type UserId,
+  domainOf,
   parseEventId,
   parseRoomId,
 } from '../../matrix/identifiers.ts';
@@ -14,9 +15,10 @@ import { readPdus } from '../../store/events/pdus.ts';
 import { readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { readAlias } from '../../store/tables/room-aliases.ts';
-import { type ClientActs, type ClientJoin, type ClientSender } from '../client-contract.ts';
+import { type ClientActs, type ClientJoin, type ClientRoomWish, type ClientSender } from '../client-contract.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { type OutsideActs } from '../invites/outside-acts.ts';
 import { joinLocally } from '../join/join-locally.ts';
 import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
 import { markRead } from '../read/mark-read.ts';
@@ -28,10 +30,11 @@ import { createProfileTeller } from './tell-profile.ts';
 
 export interface ActsOptions {
   readonly join: (request: JoinRequest) => Promise<JoinedRoom>;
+  readonly outside: OutsideActs;
 }
 
 /** `join`: as it is counted and let in by turns. */
-export function clientActs(context: SendContext, { join }: ActsOptions): ClientActs {
+export function clientActs(context: SendContext, { join, outside }: ActsOptions): ClientActs {
   return {
     sendMessage: async ({ userId, deviceId, txnId }, roomId, type, content) => {
       await requireMaySay(context, roomId, userId, { type, content });
@@ -43,12 +46,45 @@ export function clientActs(context: SendContext, { join }: ActsOptions): ClientA
       return sendState(context, roomId, { sender, type, stateKey, content });
     },
     redact: (from, roomId, redacts, content) => redact(context, from, roomId, redacts, content),
-    createRoom: (wish) => createRoom(context, wish),
+    createRoom: (wish) => createAndInvite(context, outside, wish),
     join: (request) => joinHereOrThere(context, request, join),
-    changeMembership: (change) => changeMembership(context, change),
+    changeMembership: async (change) => {
+      const { act, roomId, userId, sender } = change;
+      if (act === 'invite' && domainOf(userId) !== context.serverName) return outside.invite(change);
+      if (act === 'leave' && (await outside.decline(roomId, sender))) return;
+      return changeMembership(context, change);
+    },
+    knock: (request) => outside.knock(request),
     markRead: (userId, roomId, marks) => markRead(context.store, userId, roomId, marks),
     tellProfile: createProfileTeller(context),
   };
+}
+
+/** Invites that a new room begins with of users of other servers. */
+const INVITED_ELSEWHERE_MAX = 50;
+
+/** Users of other servers are invited when the room is there; it stays, whether their servers take the invites or not. */
+async function createAndInvite(context: SendContext, outside: OutsideActs, wish: ClientRoomWish): Promise<RoomId> {
+  const ours = wish.invite.filter((userId) => domainOf(userId) === context.serverName);
+  const others = wish.invite.filter((userId) => domainOf(userId) !== context.serverName);
+  if (others.length > INVITED_ELSEWHERE_MAX) {
+    throw new RoomError(
+      'invalid',
+      `a room begins with ${INVITED_ELSEWHERE_MAX} invites of other servers' users at the most`,
+    );
+  }
+  const roomId = await createRoom(context, { ...wish, invite: ours });
+  const { creator: sender, isDirect } = wish;
+  await Promise.all(
+    others.map((userId) =>
+      outside
+        .invite({ roomId, sender, userId, isDirect })
+        .catch((error: unknown) =>
+          context.logger.warn({ err: error, roomId, userId }, 'a user could not be invited to a new room'),
+        ),
+    ),
+  );
+  return roomId;
 }
 
 /** A room that is whole here lets its next user of ours in without a resident. */

@@ -7,6 +7,7 @@
 import { type Draft } from '../../matrix/compose.ts';
 import { type EventId, IDENTIFIER_BYTES_MAX, type RoomId } from '../../matrix/identifiers.ts';
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
+import { type Pdu } from '../../matrix/pdu.ts';
 import { type JournalEvent } from '../../resync/entries.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { readParents } from '../../store/events/anchors.ts';
@@ -117,10 +118,15 @@ export async function takeIn(
 ): Promise<{ readonly eventId: EventId; readonly entries: readonly JournalEvent[] }> {
   const rules = rulesOfJoined(room.roomVersion);
   const pdu = composeOwn(context, draft, await placeInRoom(tx, room, rules, draft));
+  return { eventId: pdu.eventId, entries: await takeInPdu(tx, room, pdu) };
+}
+
+/** The same, of an event that is made. */
+export async function takeInPdu(tx: Transaction, room: LockedRoom, pdu: Pdu): Promise<readonly JournalEvent[]> {
   await insertPdus(tx, [checkedOwn(pdu)]);
   const { admissions, entries } = await prepareAdmission(tx, room, [pdu.eventId]);
   requireAccepted(admissions.get(pdu.eventId), entries);
-  return { eventId: pdu.eventId, entries: entries.map(asOutgoing) };
+  return entries.map(asOutgoing);
 }
 
 /** @throws RoomError unless the event is accepted, as for others to see */

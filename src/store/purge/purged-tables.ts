@@ -30,6 +30,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'staged_pdus' },
   { name: 'staged_rooms' },
   { name: 'join_intents' },
+  { name: 'outside_memberships' },
   { name: 'gaps' },
   { name: 'correction_causes' },
   { name: 'correction_targets' },

@@ -114,6 +114,33 @@ export const joinIntents = pgTable(
   (table) => [index('join_intents_by_room').on(table.roomId, table.userId)],
 );
 
+/**
+ * Memberships of users of this server in rooms that nobody of this server is in, or whose state does not say them yet: invites and knocks,
+ * and that they are over. Each has the position since when it is so.
+ */
+export const outsideMemberships = pgTable(
+  'outside_memberships',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    membership: text({ enum: ['invite', 'knock', 'leave'] }).notNull(),
+    position: int8().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    roomVersion: text().notNull(),
+    /** Whoever invited him, or himself. */
+    sender: text().$type<UserId>().notNull(),
+    /** To be asked about the room. */
+    server: text().$type<ServerName>().notNull(),
+    event: json().$type<JsonObject>().notNull(),
+    /** What he is told of the room: stripped state events. */
+    stripped: json().$type<readonly JsonObject[]>().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.userId] }),
+    index('outside_memberships_by_user').on(table.userId, table.position),
+  ],
+);
+
 /** Verify keys of other servers. */
 export const serverKeys = pgTable(
   'server_keys',

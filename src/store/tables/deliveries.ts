@@ -43,6 +43,7 @@ export interface OutgoingEvent {
   readonly sender: UserId;
   readonly type: string;
   readonly stateKey: string | null;
+  readonly membership: string | null;
   readonly stateBefore: SnapshotId;
   readonly partial: boolean;
   /** The stay in which it was said. */
@@ -57,7 +58,7 @@ export async function readOutgoingEvents(
   upTo: number,
 ): Promise<OutgoingEvent[]> {
   const rows = await sql.query<OutgoingEvent>(
-    `SELECT o.position, o.event_id AS "eventId", p.sender, p.type, k.state_key AS "stateKey",
+    `SELECT o.position, o.event_id AS "eventId", p.sender, p.type, k.state_key AS "stateKey", p.membership,
             encode(e.state_before, 'hex') AS "stateBefore", e.partial, j.epoch
        FROM outgoing_events o JOIN journal j ON j.position = o.position JOIN pdus p ON p.event_id = o.event_id AND p.room_id = o.room_id
        JOIN event_states e ON e.event_nid = p.nid LEFT JOIN state_keys k ON k.nid = p.state_key_nid

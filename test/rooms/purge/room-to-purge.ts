@@ -70,6 +70,11 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
       [ME, join],
     ],
     [
+      `INSERT INTO outside_memberships (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)
+       VALUES ($1, '@invited:here.test', 'invite', 1, '$i', '10', $2, 'there.test', '{}', '[]')`,
+      [ME],
+    ],
+    [
       `INSERT INTO room_aliases (alias, room_id, creator, created_at) VALUES ('#a${room.number}:here.test', $1, $2, 0)`,
       [ME],
     ],

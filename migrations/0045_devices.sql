@@ -1,4 +1,4 @@
--- min_compatible: 44
+-- min_compatible: 45
 CREATE TABLE "cross_signing_keys" (
 	"user_id" text NOT NULL,
 	"usage" text NOT NULL,

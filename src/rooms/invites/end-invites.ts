@@ -1,0 +1,58 @@
+/**
+ * Invites that are withdrawn, and knocks that are refused, in rooms that we are not in: the inviter's server sends the leave or the ban,
+ * which cites the invite. We cannot judge it, but who knows the invite's id is in the room, or is who invited.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#inviting-to-a-room
+ */
+import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
+import { roomVersionRules } from '../../matrix/room-versions.ts';
+import { type OutsideMembership, endOutside, readOpenOutside } from '../../store/tables/outside-memberships.ts';
+import { type RoomsContext } from '../context.ts';
+import { type ReceivedTransaction } from '../contract.ts';
+import { checkEvents, passed } from '../judge/check-events.ts';
+
+type EndContext = Pick<RoomsContext, 'store' | 'verification' | 'keyRing'>;
+
+/**
+ * @param pdus of rooms that are not ours
+ * @returns the events by which something is over
+ */
+export async function endInvites(
+  context: EndContext,
+  origin: ServerName,
+  pdus: ReceivedTransaction['pdus'],
+  signal: AbortSignal,
+): Promise<EventId[]> {
+  const roomIds = [...new Set(pdus.map(({ roomId }) => roomId))];
+  const open = await readOpenOutside(context.store, roomIds);
+  if (open.length === 0) return [];
+  const ended: EventId[] = [];
+  for (const roomId of roomIds) {
+    const ofRoom = open.filter((row) => row.roomId === roomId);
+    const events = pdus.flatMap((pdu) => (pdu.roomId === roomId ? [pdu.raw] : []));
+    ended.push(...(await endInRoom(context, origin, roomId, ofRoom, events, signal)));
+  }
+  return ended;
+}
+
+async function endInRoom(
+  context: EndContext,
+  origin: ServerName,
+  roomId: RoomId,
+  open: readonly OutsideMembership[],
+  events: readonly Uint8Array[],
+  signal: AbortSignal,
+): Promise<EventId[]> {
+  const rules = roomVersionRules(open[0]?.roomVersion ?? '');
+  if (rules === undefined) return [];
+  const checked = passed(await checkEvents(context, { roomId, rules, events, asker: 'pushed', signal }));
+  const ended: EventId[] = [];
+  for (const { eventId, type, stateKey, membership, sender, authEvents } of checked) {
+    if (type !== 'm.room.member' || (membership !== 'leave' && membership !== 'ban')) continue;
+    const over = open.find((row) => row.userId === stateKey && authEvents.includes(row.eventId));
+    if (over === undefined || domainOf(sender) !== origin) continue;
+    await endOutside(context.store, over);
+    ended.push(eventId);
+  }
+  return ended;
+}

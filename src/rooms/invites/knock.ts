@@ -1,0 +1,76 @@
+/**
+ * Knocks at a room: where somebody of ours is in it the knock is said as any event; else a resident takes it, and what it tells of the room
+ * is kept with it.
+ *
+ * Source: https://spec.matrix.org/v1.16/server-server-api/#knocking-upon-a-room
+ */
+import { FederationError } from '../../federation/error.ts';
+import { buildKnockEvent, readKnockTemplate } from '../../federation/join-template.ts';
+import { sealEvent } from '../../matrix/compose.ts';
+import { parsePdu } from '../../matrix/event-format.ts';
+import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { canonicalJson } from '../../matrix/json/canonical-json.ts';
+import { ROOM_VERSIONS, roomVersionRules } from '../../matrix/room-versions.ts';
+import { isAnybodyIn } from '../../store/journal/rooms.ts';
+import { upsertOutside } from '../../store/tables/outside-memberships.ts';
+import { type ClientJoin } from '../client-contract.ts';
+import { type RoomsContext } from '../context.ts';
+import { RoomError } from '../error.ts';
+import { findRoom } from '../join/join.ts';
+import { summarise } from '../join/summarise.ts';
+import { sendEvent } from '../send/send-event.ts';
+import { toldOfRoom } from './told-of-room.ts';
+
+const RESIDENTS_MAX = 10;
+const KNOCK_MS_MAX = 2 * 60_000;
+
+/** @throws RoomError as a join does */
+export async function knock(context: RoomsContext, request: ClientJoin): Promise<RoomId> {
+  const { userId, via, profile } = request;
+  const signal = AbortSignal.any([request.signal, AbortSignal.timeout(KNOCK_MS_MAX)]);
+  const { roomId, servers } = await findRoom(context, { ...request, signal });
+  if (await isAnybodyIn(context.store, roomId)) {
+    const content = { ...profile, membership: 'knock' };
+    await sendEvent(context, roomId, { sender: userId, type: 'm.room.member', stateKey: userId, content });
+    return roomId;
+  }
+  const residents = [...new Set([...via, ...servers])].filter((server) => server !== context.serverName);
+  if (residents.length === 0) {
+    throw new RoomError('unknown-room', `no server is known that could be asked about ${roomId}; name one with via`);
+  }
+  const failures: Error[] = [];
+  for (const resident of residents.slice(0, RESIDENTS_MAX)) {
+    try {
+      await knockAt(context, request, roomId, resident, signal);
+      return roomId;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof FederationError || error instanceof RoomError)) throw error;
+      failures.push(error);
+    }
+  }
+  throw summarise(roomId, failures, false);
+}
+
+async function knockAt(
+  context: RoomsContext,
+  { userId, profile }: ClientJoin,
+  roomId: RoomId,
+  resident: ServerName,
+  signal: AbortSignal,
+): Promise<void> {
+  const { federation, clock, random, serverName, signingKey, store } = context;
+  const versions = ROOM_VERSIONS.filter((version) => roomVersionRules(version)?.knocking === true);
+  const answer = await federation.makeKnock(resident, roomId, userId, versions, { signal });
+  const reading = readKnockTemplate(answer, versions, { roomId, userId });
+  if (!reading.ok) throw new RoomError('unusable-answer', `${resident} gave an unusable template: ${reading.rule}`);
+  const { template } = reading;
+  const unsigned = buildKnockEvent(template, { roomId, userId, originServerTs: clock.now(), random, profile });
+  const { eventId, event } = sealEvent(unsigned, template.rules, serverName, signingKey);
+  const parsed = parsePdu(event, template.rules);
+  if (!parsed.ok) throw new RoomError('unusable-answer', `${resident}'s template makes no valid event`);
+  const told = await federation.sendKnock(resident, roomId, eventId, event, { signal });
+  const { version: roomVersion } = template.rules;
+  const row = { roomId, userId, membership: 'knock', eventId, roomVersion, sender: userId, server: resident } as const;
+  const stripped = JSON.stringify(toldOfRoom(told));
+  await upsertOutside(store, row, canonicalJson(event), stripped);
+}

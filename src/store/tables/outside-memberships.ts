@@ -1,0 +1,142 @@
+/**
+ * Invites and knocks of users of this server in rooms whose state does not say them: nobody of this server is in, or the room is partial.
+ * Where somebody of ours is in the room and its state says what the user is, the state counts.
+ */
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { parseJsonObject } from '../../matrix/json/strict-json.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { invariant } from '../../invariant.ts';
+import { type PositionedWrite, takePositions } from '../journal/positions.ts';
+import { type Sql } from '../open-store.ts';
+import { textArray } from '../sql-values.ts';
+
+export interface OutsideMembership {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+  /** `leave`: the invite was declined or withdrawn, the knock taken back or refused. */
+  readonly membership: 'invite' | 'knock' | 'leave';
+  readonly eventId: EventId;
+  readonly roomVersion: string;
+  /** Whoever invited him, or himself. */
+  readonly sender: UserId;
+  /** To be asked about the room. */
+  readonly server: ServerName;
+}
+
+/** With what he is told. */
+export interface ToldMembership extends OutsideMembership {
+  /** The membership's event. */
+  readonly event: JsonObject;
+  /** Stripped state events; empty where those of others take all the room there is. */
+  readonly stripped: readonly JsonObject[];
+}
+
+const COLUMNS = `o.room_id AS "roomId", o.user_id AS "userId", o.membership, o.event_id AS "eventId",
+                 o.room_version AS "roomVersion", o.sender, o.server`;
+
+/** The room's state does not say what he is. */
+const COUNTS = `NOT (EXISTS (SELECT FROM local_members l WHERE l.room_id = o.room_id AND l.user_id = o.user_id)
+                     AND EXISTS (SELECT FROM local_members j WHERE j.room_id = o.room_id AND j.membership = 'join'))`;
+
+/** Writes it, whatever was there; its user is told. `event`, `stripped`: JSON. */
+export async function upsertOutside(sql: Sql, row: OutsideMembership, event: string, stripped: string): Promise<void> {
+  await writeWithPosition(sql, {
+    name: 'upsert_outside_membership',
+    text: `INSERT INTO outside_memberships
+                  (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)
+           SELECT $3, $4, $5, head.base + 1, $6, $7, $8, $9, $10::json, $11::json FROM head
+           ON CONFLICT (room_id, user_id) DO UPDATE
+              SET (membership, position, event_id, room_version, sender, server, event, stripped) =
+                  (excluded.membership, excluded.position, excluded.event_id, excluded.room_version, excluded.sender, excluded.server,
+                   excluded.event, excluded.stripped)`,
+    values: [
+      ...[row.roomId, row.userId, row.membership, row.eventId, row.roomVersion, row.sender, row.server],
+      ...[event, stripped],
+    ],
+    count: 1,
+    topics: [row.userId],
+  });
+}
+
+/** It is over, if it still is what `eventId` made it; its user is told. */
+export async function endOutside(sql: Sql, { roomId, userId, eventId }: OutsideMembership): Promise<void> {
+  await writeWithPosition(sql, {
+    name: 'end_outside_membership',
+    text: `UPDATE outside_memberships SET membership = 'leave', position = head.base + 1 FROM head
+            WHERE room_id = $3 AND user_id = $4 AND event_id = $5`,
+    values: [roomId, userId, eventId],
+    count: 1,
+    topics: [userId],
+  });
+}
+
+function writeWithPosition(sql: Sql, write: PositionedWrite): Promise<void> {
+  return sql.inTransaction((tx) => {
+    takePositions(tx, write);
+    return Promise.resolve();
+  });
+}
+
+/** What there is of a user and counts, over or not. */
+export async function readOutside(
+  sql: Sql,
+  roomId: RoomId,
+  userId: UserId,
+): Promise<(OutsideMembership & { readonly event: JsonObject }) | undefined> {
+  const [row] = await sql.query<OutsideMembership & { json: string }>(
+    `SELECT ${COLUMNS}, o.event::text AS json FROM outside_memberships o
+      WHERE o.room_id = $1 AND o.user_id = $2 AND ${COUNTS}`,
+    [roomId, userId],
+  );
+  if (row === undefined) return undefined;
+  const { json, ...outside } = row;
+  return { ...outside, event: readEvent(json) };
+}
+
+/** Invites and knocks in some rooms, of all users. */
+export async function readOpenOutside(sql: Sql, roomIds: readonly RoomId[]): Promise<OutsideMembership[]> {
+  if (roomIds.length === 0) return [];
+  return sql.query(
+    `SELECT ${COLUMNS} FROM outside_memberships o WHERE o.room_id = ANY ($1::text[]) AND o.membership <> 'leave'`,
+    [textArray(roomIds)],
+  );
+}
+
+/** How many invites a user has that are not over. */
+export async function countInvites(sql: Sql, userId: UserId): Promise<number> {
+  const [row] = await sql.query<{ invites: number }>(
+    `SELECT count(*) AS invites FROM outside_memberships WHERE user_id = $1 AND membership = 'invite'`,
+    [userId],
+  );
+  return row?.invites ?? 0;
+}
+
+/** All of a user that are so since a position after `since`, up to `upTo`, and count; what is told of them comes to `bytesMax` at most. */
+export async function readOutsideBetween(
+  sql: Sql,
+  userId: UserId,
+  { since, upTo, bytesMax }: { readonly since: number; readonly upTo: number; readonly bytesMax: number },
+): Promise<ToldMembership[]> {
+  const rows = await sql.query<OutsideMembership & { json: string; stripped: JsonObject[] }>(
+    `SELECT ${COLUMNS}, o.event::text AS json,
+            CASE WHEN sum(octet_length(o.stripped::text)) OVER (ORDER BY o.position DESC) <= $4 THEN o.stripped ELSE '[]' END AS stripped
+       FROM outside_memberships o
+      WHERE o.user_id = $1 AND o.position > $2 AND o.position <= $3 AND ${COUNTS} ORDER BY o.position`,
+    [userId, since, upTo, bytesMax],
+  );
+  return rows.map(({ json, ...row }) => ({ ...row, event: readEvent(json) }));
+}
+
+/** The room's state says what these users are from now on. */
+export async function deleteOutside(sql: Sql, roomId: RoomId, userIds: readonly UserId[]): Promise<void> {
+  await sql.query(`DELETE FROM outside_memberships WHERE room_id = $1 AND user_id = ANY ($2::text[])`, [
+    roomId,
+    textArray(userIds),
+  ]);
+}
+
+function readEvent(json: string): JsonObject {
+  const read = parseJsonObject(json);
+  invariant(read.ok, 'what is stored is JSON');
+  return read.value;
+}

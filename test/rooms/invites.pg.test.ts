@@ -1,0 +1,217 @@
+import { expect, test } from 'vitest';
+import { FederationError } from '../../src/federation/error.ts';
+import { type FederationClient } from '../../src/federation/contract.ts';
+import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { signEvent, verifyEventSignature } from '../../src/matrix/signing/signatures.ts';
+import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
+import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
+import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
+import { startReceiver } from '../../src/rooms/receive/receive.ts';
+import { createSync } from '../../src/sync/sync.ts';
+import { readEventStates } from '../../src/store/events/event-states.ts';
+import { readStanding } from '../../src/store/journal/rooms.ts';
+import { claimDueIntent } from '../../src/store/tables/intents.ts';
+import { insertUser } from '../../src/store/tables/users.ts';
+import { keyOf } from '../matrix/sample-event.ts';
+import {
+  A,
+  ALICE,
+  B,
+  ME,
+  type ScriptedRejoinder,
+  US,
+  honestScript,
+  smallRoom,
+  startScripted,
+} from '../support/scripted-room.ts';
+import { hostRoom } from './resident/hosted-room.ts';
+
+const signal = new AbortController().signal;
+const NAME = { type: 'm.room.name', state_key: '', sender: ALICE, content: { name: 'Theirs' } };
+
+/** A server that is in no room, and a room of a.test whose Alice invites. */
+async function startOutside() {
+  const small = smallRoom();
+  const here = await startScripted(small.room, honestScript(small));
+  // Of a room that is only known from outside the journal says nothing.
+  here.changedByHand();
+  await insertUser(here.store, { userId: ME, passwordHash: null, isAdmin: false, createdAt: 1 });
+  const { room } = small;
+  const { roomId, version: roomVersion } = room;
+  const invited = room.make(
+    ALICE,
+    'm.room.member',
+    ME,
+    { membership: 'invite' },
+    { prev: [small.message], auth: [...small.auth, small.aliceJoin] },
+  );
+  const handed = (changes: object = {}) => ({
+    ...{
+      roomId,
+      eventId: invited,
+      server: A,
+      roomVersion,
+      event: room.events.get(invited)!,
+      told: [NAME, 7, {}],
+      signal,
+      ...changes,
+    },
+  });
+  return { ...here, small, room, roomId, invited, handed };
+}
+
+/** What a client is told since a token. */
+async function syncOf({ context }: Pick<ScriptedRejoinder, 'context'>, since?: string) {
+  const request = {
+    userId: ME,
+    deviceId: 'PHONE',
+    since,
+    filter: { room: { state: { lazy_load_members: true } } },
+    isFullState: false,
+    isStateAfter: false,
+    timeoutMs: 0,
+    signal,
+  };
+  const { nextBatch, invited, knocked, left, joined } = await createSync(context).sync(request);
+  return { nextBatch, invited, knocked, left: [...left.keys()], joined: [...joined.keys()] };
+}
+
+test('an invite to a room that we are not in is signed, shown, and gone when it is withdrawn', async () => {
+  const here = await startOutside();
+  const { roomId, invited, room, small, context } = here;
+  const before = await syncOf(here);
+  const signed = await receiveInvite(context, here.handed());
+  const ours = keyOf(US);
+  expect(verifyEventSignature(signed, room.rules, US, ours.keyId, ours.publicKey)).toEqual({ ok: true });
+  expect(signed['signatures']).toHaveProperty([A]);
+  const member = { type: 'm.room.member', state_key: ME, sender: ALICE, content: { membership: 'invite' } };
+  const shown = await syncOf(here, before.nextBatch);
+  expect([...shown.invited]).toEqual([[roomId, [NAME, member]]]);
+  expect((await syncOf(here)).invited.get(roomId)).toHaveLength(2);
+  expect((await syncOf(here, shown.nextBatch)).invited.size).toBe(0);
+
+  const receiver = startReceiver(context);
+  const push = (eventId: EventId, origin = A) =>
+    receiver.receiveTransaction(origin, eventId, { pdus: [{ raw: room.raw(eventId), roomId }] });
+  const leave = (auth: readonly EventId[], sender: UserId = ALICE) =>
+    room.make(sender, 'm.room.member', ME, { membership: 'leave' }, { prev: [invited], auth });
+  // Who does not know the invite is not in the room.
+  for (const stranger of [leave(small.auth), leave([...small.auth, invited], `@eve:${B}` as UserId)]) {
+    expect(await push(stranger)).toEqual({ outcome: 'answered', response: { pdus: {} } });
+  }
+  const withdrawn = leave([...small.auth, small.aliceJoin, invited]);
+  expect(await push(withdrawn)).toEqual({ outcome: 'answered', response: { pdus: { [withdrawn]: {} } } });
+  await receiver.close();
+  expect(await syncOf(here, shown.nextBatch)).toMatchObject({ left: [roomId] });
+  expect((await syncOf(here)).invited.size).toBe(0);
+});
+
+test('a join by invite asks the server of who invited, and ends the invite', async () => {
+  const here = await startOutside();
+  const { roomId, context, asked } = here;
+  await receiveInvite(context, here.handed());
+  await here.join(ME, []);
+  expect(asked[0]).toBe(`${A} make_join ${ME}`);
+  const { joined, invited } = await syncOf(here);
+  expect([joined, [...invited]]).toEqual([[roomId], []]);
+  // The invite of a room that we are in comes as all its events do.
+  await receiveInvite(context, here.handed());
+  expect((await syncOf(here)).invited.size).toBe(0);
+});
+
+test('an invite is declined at once, and its server told later where it cannot be reached', async () => {
+  const here = await startOutside();
+  const { roomId, context, invited, room } = here;
+  await receiveInvite(context, here.handed());
+  const { nextBatch } = await syncOf(here);
+  const sent: JsonObject[] = [];
+  const down = () => Promise.reject(new FederationError(A, 'unreachable', 'it is down'));
+  const template = {
+    type: 'm.room.member',
+    room_id: roomId,
+    sender: ME,
+    state_key: ME,
+    content: { membership: 'leave' },
+  };
+  const graph = { depth: 60, prev_events: [invited], auth_events: here.small.auth };
+  const federation: Partial<FederationClient> = {
+    makeLeave: () =>
+      sent.length === 0 ? down() : Promise.resolve({ roomVersion: room.version, event: { ...template, ...graph } }),
+    sendLeave: (_server, _room, _id, event) => Promise.resolve(void sent.push(event)),
+  };
+  const acts = outsideActs({ ...context, federation: federation as FederationClient });
+  expect(await acts.decline(roomId, ME)).toBe(true);
+  expect((await syncOf(here, nextBatch)).left).toEqual([roomId]);
+  expect(await acts.decline(roomId, ME)).toBe(true);
+  const due = await claimDueIntent(here.store, context.clock.now() + 61_000);
+  expect(due).toMatchObject({ what: 'leave', roomId, userId: ME, resident: A });
+});
+
+test('invites that are not in order are refused, and nothing is kept', async () => {
+  const here = await startOutside();
+  const { room, small, invited, handed, context, roomId } = here;
+  const { event } = handed();
+  const made = (changes: JsonObject, by = A): { event: JsonObject; eventId: EventId } => {
+    const other = signEvent({ ...event, ...changes, signatures: {} }, room.rules, by, keyOf(by));
+    return { event: other, eventId: eventIdOf(other, room.rules) };
+  };
+  const cases: readonly [string, string, object][] = [
+    ['another version', 'incompatible-version', { roomVersion: '99' }],
+    ['another room', 'malformed', { roomId: '!other:a.test' }],
+    ['another id', 'malformed', { eventId: '$other' }],
+    ['another server', 'forbidden', { server: B }],
+    ['no invite', 'malformed', { event: room.events.get(small.message)!, eventId: small.message }],
+    ['a user of nobody', 'forbidden', made({ state_key: `@nobody:${US}` })],
+    ['a user of another server', 'forbidden', made({ state_key: `@bob:${B}` })],
+    ['a wrong signature', 'forbidden', made({ depth: 77 }, B)],
+    ['changed content', 'malformed', { event: { ...event, content: { membership: 'invite', x: 1 } } }],
+  ];
+  for (const [what, kind, changes] of cases) {
+    await expect(receiveInvite(context, handed(changes)), what).rejects.toMatchObject({ kind });
+  }
+  expect((await syncOf(here)).invited.size).toBe(0);
+  expect(await readStanding(here.store, roomId)).toBeUndefined();
+  expect(invited).toBeDefined();
+});
+
+test('a user of another server is invited once his server has signed, and not where it does not, or the rules refuse it', async () => {
+  const here = await hostRoom('11', { preset: 'private_chat' });
+  const { roomId, context, rules } = here;
+  const BOB = `@bob:${B}` as UserId;
+  const handed: { server: string; inviteRoomState: readonly JsonObject[]; roomVersion: string }[] = [];
+  let answer = (event: JsonObject): JsonObject => signEvent(event, rules, B, keyOf(B));
+  const federation: Partial<FederationClient> = {
+    sendInvite: (server, _room, _id, { event, ...told }) => {
+      handed.push({ server, ...told });
+      return Promise.resolve().then(() => answer(event));
+    },
+  };
+  const acts = outsideActs({ ...context, federation: federation as FederationClient });
+  const state = async () => (await readStanding(here.store, roomId))!;
+  const before = await state();
+  const invitation = { roomId, sender: ME, userId: BOB };
+  answer = (event) => event;
+  await expect(acts.invite(invitation)).rejects.toMatchObject({ kind: 'unusable-answer' });
+  answer = (event) => signEvent({ ...event, depth: 99 }, rules, B, keyOf(B));
+  await expect(acts.invite(invitation)).rejects.toMatchObject({ kind: 'unusable-answer' });
+  answer = () => {
+    throw new FederationError(B, 'timeout', 'silence');
+  };
+  await expect(acts.invite(invitation)).rejects.toMatchObject({ kind: 'no-resident' });
+  expect(await state()).toEqual(before);
+  answer = (event) => signEvent(event, rules, B, keyOf(B));
+  await acts.invite(invitation);
+  expect(handed.at(-1)).toMatchObject({ server: B, roomVersion: '11' });
+  expect(handed.at(-1)!.inviteRoomState.map(({ type }) => type)).toContain('m.room.create');
+  const [invited] = (await state()).extremities;
+  expect((await readEventStates(here.store, roomId, [invited!])).get(invited!)).toMatchObject({ verdict: 'accepted' });
+  const asked = handed.length;
+  await expect(acts.invite({ ...invitation, sender: `@you:${US}` as UserId })).rejects.toMatchObject({
+    kind: 'forbidden',
+  });
+  await expect(acts.invite({ ...invitation, roomId: '!none:us.test' as RoomId })).rejects.toMatchObject({
+    kind: 'forbidden',
+  });
+  expect(handed).toHaveLength(asked);
+});
