@@ -15,6 +15,7 @@ import { type SigningKey } from '../matrix/signing/signing-key.ts';
 import { type BodyReader, type KeyResolver } from '../verification/contract.ts';
 import { type OldSigningKey } from '../federation/key-answer.ts';
 import { requireSignature } from './authenticated.ts';
+import { type SignedEndpoint } from './endpoint.ts';
 import { DEVICE_ENDPOINTS } from './endpoints-devices.ts';
 import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
@@ -30,7 +31,8 @@ const KEEP_ALIVE_MS = 60_000;
 /** More than the servers of a large room that push at the same time. */
 const CONNECTIONS_MAX = 10_000;
 
-const SIGNED_ENDPOINTS = [
+/** What is answered to servers that sign. */
+export const SIGNED_ENDPOINTS: readonly SignedEndpoint[] = [
   ...SEND_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
   ...INVITE_ENDPOINTS,
