@@ -63,6 +63,12 @@ module.exports = {
       '^(src/(?!matrix/|resync/events\\.ts)|workflows/|activities/|scripts/|node_modules/|test/(?!simulation/oracle\\.ts))',
     ),
     forbid(
+      'columns-know-what-an-id-is',
+      'Columns are for whoever has a million of something.',
+      '^src/columns/',
+      '^(src/(?!columns/|matrix/identifiers\\.ts|invariant\\.ts)|workflows/|activities/|node_modules/)',
+    ),
+    forbid(
       'inspect-knows-the-core-only',
       'Documents are for people; the protocol does not know them.',
       '^src/inspect/',

@@ -192,7 +192,7 @@ async function stateOf(
 ): Promise<Pick<TakenJoinAnswer, 'stateBefore' | 'omissions'>> {
   const given = [...new Set([...verdict.state, ...authChain].map(({ eventId }) => eventId))];
   const judged = await judgeOutliers(store, roomId, template.rules, given, () => undefined);
-  const accepted = verdict.state.filter(({ eventId }) => judged.get(eventId)?.verdict === 'accepted');
+  const accepted = verdict.state.filter(({ eventId }) => judged.verdictOf(eventId) === 'accepted');
   if (!accepted.some(({ eventId }) => eventId === verdict.createEvent.eventId)) {
     const own = await readCreateEventId(store, await readRoom(store, roomId));
     const { eventId } = verdict.createEvent;
@@ -201,7 +201,7 @@ async function stateOf(
   }
   const placed = new Set(accepted.map(({ eventId }) => eventId));
   const leftOut = [...new Set(named)].filter((eventId) => !placed.has(eventId));
-  const omissions = { leftOut, awaited: awaitedBy(judged, template.rules) };
+  const omissions = { leftOut, awaited: awaitedBy(judged) };
   return { stateBefore: await createSnapshot(store, roomId, [...placed]), omissions };
 }
 

@@ -34,27 +34,25 @@ const AUTHORISER_KEY = 'join_authorised_via_users_server';
 const NOTHING: JsonObject = {};
 const NONE: readonly EventId[] = [];
 
-/** Makes views that share what repeats: types, memberships, and the lists of auth events that thousands of joins cite alike. */
+/** Makes views that share what repeats: types and memberships. */
 export interface AuthViews {
-  view(event: ViewedEvent): Pdu;
+  view(event: ViewedEvent): AuthView;
   /** Characters of events that had to be kept whole, and of single strings that were kept of others. */
   wholeCharacters(): number;
 }
 
+export interface AuthView {
+  readonly pdu: Pdu;
+  /** It is all of the event, since the rules read more of it than columns. */
+  readonly isWhole: boolean;
+}
+
 /** Views of one room's events; what they share lives as long as they. */
 export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthViews {
-  const lists = new Map<string, readonly EventId[]>();
   const contents = new Map<string, JsonObject>();
   const types = new Map<string, string>();
   let wholeCharacters = 0;
 
-  const shareList = (ids: readonly EventId[]): readonly EventId[] => {
-    // Ids of versions 1 and 2 may hold spaces.
-    const name = ids.join('\n');
-    const known = lists.get(name);
-    if (known === undefined) lists.set(name, ids);
-    return known ?? ids;
-  };
   const contentOf = (membership: string | null, authoriser: Json | undefined): JsonObject => {
     if (membership === null) return NOTHING;
     const key = JSON.stringify(authoriser === undefined ? [membership] : [membership, authoriser]);
@@ -97,9 +95,9 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
       if (reading === 'whole') {
         const json = textOf(event.json);
         wholeCharacters += json.length;
-        return parseStored(json, rules, eventId);
+        return { pdu: parseStored(json, rules, eventId), isWhole: true };
       }
-      return {
+      const pdu: Pdu = {
         eventId,
         roomId,
         type: shareType(type),
@@ -107,11 +105,12 @@ export function createAuthViews(roomId: RoomId, rules: RoomVersionRules): AuthVi
         sender,
         content: type === 'm.room.member' ? contentOf(event.membership, reading.authoriser) : NOTHING,
         prevEvents: parentsOf(event),
-        authEvents: shareList(event.authEvents),
+        authEvents: event.authEvents,
         depth: 0n,
         originServerTs: 0,
         json: NOTHING,
       };
+      return { pdu, isWhole: false };
     },
     wholeCharacters: () => wholeCharacters,
   };

@@ -5,99 +5,93 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Pdu } from '../../matrix/pdu.ts';
-import { authEventIdsOf, impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
+import { impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { lookAgainAt } from '../../store/events/corrections.ts';
 import { awaitInTurn } from '../../store/events/left-out.ts';
 import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
-import { type OutlierVerdict, recordOutlierVerdicts, streamPdus } from '../../store/events/pdus.ts';
+import { type OutlierVerdict, readPdus, recordOutlierVerdicts } from '../../store/events/pdus.ts';
 import { type RoomStanding, readStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
+import { inPages } from '../../store/pages.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
-import { type AuthViews, createAuthViews } from './auth-view.ts';
+import { OutlierTable } from './outlier-table.ts';
 
 const CREATE = { type: 'm.room.create', stateKey: '' } as const;
 /** Rows read at a time. */
 const READ_EVENTS = 2_000;
 /** Events judged before others get their turn: some 10 ms. */
 const JUDGED_A_TURN = 1_000;
-
-export type JudgedOutlier = 'accepted' | 'rejected' | 'unjudged';
-
-/** An event with the verdict on it; one record each, since a big room has hundreds of thousands. */
-export interface Outlier {
-  /** What auth rules read of it (auth-view.ts). */
-  readonly event: Pdu;
-  /** `open`: being judged. */
-  verdict: JudgedOutlier | 'open' | 'waiting';
-  /** Greater than that of every event in its auth chain; `null`: not known, or not yet. */
-  authDepth: number | null;
-  /** The numbers of the event and of its place in a state (`null`: it has none), as far as they are known here. */
-  nid: number | undefined;
-  stateKeyNid: number | null | undefined;
-}
-
-/** Events by id, those that have just come in: they are not read again. Judging adds what it reads, and the verdicts. */
-export interface Outliers {
-  readonly views: AuthViews;
-  readonly byId: Map<EventId, Outlier>;
-  /** Somebody else gave them a verdict meanwhile, which stands: maybe another one. */
-  readonly judgedByOthers: Set<EventId>;
-}
+/** Verdicts in one statement. */
+const RECORDED_AT_A_TIME = 20_000;
+/** Views of cited events that are kept: of these few are cited by most. */
+const VIEWS_MAX = 2_000;
 
 /**
  * Judges `eventIds`, all of them held, with the auth events that they cite among them. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
- * neither accepted nor refused. Verdicts are stored, and are in the records returned.
+ * neither accepted nor refused. Verdicts are stored, and are in the table returned.
+ *
+ * @param outliers those that have just come in, which are not read again
  */
 export async function judgeOutliers(
   sql: Sql,
   roomId: RoomId,
   rules: RoomVersionRules,
-  eventIds: readonly EventId[],
+  eventIds: Iterable<EventId>,
   onProgress: () => void,
-  { views, byId, judgedByOthers }: Outliers = {
-    views: createAuthViews(roomId, rules),
-    byId: new Map(),
-    judgedByOthers: new Set(),
-  },
-): Promise<ReadonlyMap<EventId, Outlier>> {
-  const wanted = new Set([...eventIds, ...impliedAuthEvents(roomId, rules)]);
-  const unread = [...wanted].filter((eventId) => !byId.has(eventId));
-  const refused: EventId[] = [];
-  for await (const batch of streamPdus(sql, roomId, unread, READ_EVENTS)) {
-    for (const { verdict, isProvisional, authDepth, nid, ...row } of batch) {
-      byId.set(row.eventId, {
-        event: views.view(row),
-        verdict: verdict === 'unjudged' || isProvisional ? 'waiting' : verdict,
-        authDepth,
-        nid,
-        stateKeyNid: undefined,
-      });
-      if (verdict === 'rejected') refused.push(row.eventId);
-    }
-    onProgress();
-  }
+  outliers = new OutlierTable(roomId, rules),
+): Promise<OutlierTable> {
+  const refused = await readUnread(sql, eventIds, outliers, onProgress);
   // Who names an event tells more of it than its place in a timeline whose state is not known yet, or guessed.
   const refusedByGuess = await readStandingOnGuesses(sql, roomId, refused);
   for (const eventId of refusedByGuess) {
-    const outlier = byId.get(eventId);
-    if (outlier !== undefined) outlier.verdict = 'waiting';
+    const row = outliers.ids.rowOf(eventId);
+    if (row !== undefined) outliers.judge(row, 'waiting', outliers.authDepthAt(row));
   }
 
-  const creates = await refuseOtherCreates(sql, roomId, byId);
-  const judged = await judgeLoaded(byId, rules, onProgress);
-  const others = await recordOutlierVerdicts(sql, roomId, [...creates, ...judged]);
-  await awaitInTurn(sql, roomId, lackingVerdicts(byId, rules));
-  for (const eventId of others) judgedByOthers.add(eventId);
+  const record = async (verdicts: readonly OutlierVerdict[]): Promise<void> => {
+    for (const eventId of await recordOutlierVerdicts(sql, roomId, verdicts)) outliers.judgedByOthers.add(eventId);
+    onProgress();
+  };
+  await record(await refuseOtherCreates(sql, roomId, outliers));
+  for await (const verdicts of judgeLoaded(outliers, onProgress)) await record(verdicts);
+  await awaitInTurn(sql, roomId, unjudgedIn(outliers), (eventId) => lackingVerdicts(outliers, eventId));
   await lookAgainAt(
     sql,
     roomId,
-    [...refusedByGuess].filter((eventId) => byId.get(eventId)?.verdict === 'accepted'),
+    [...refusedByGuess].filter((eventId) => outliers.verdictOf(eventId) === 'accepted'),
   );
   onProgress();
 
-  return byId;
+  return outliers;
+}
+
+/** Reads what is held and not in the table yet, in pages; gives what stands rejected. */
+async function readUnread(
+  sql: Sql,
+  eventIds: Iterable<EventId>,
+  outliers: OutlierTable,
+  onProgress: () => void,
+): Promise<EventId[]> {
+  const { roomId, rules } = outliers;
+  const refused: EventId[] = [];
+  function* unread(): Generator<EventId, void, undefined> {
+    for (const eventId of eventIds) if (outliers.verdictOf(eventId) === undefined) yield eventId;
+    for (const eventId of impliedAuthEvents(roomId, rules)) {
+      if (outliers.verdictOf(eventId) === undefined) yield eventId;
+    }
+  }
+  for (const page of inPages(unread(), READ_EVENTS)) {
+    for (const row of await readPdus(sql, roomId, page)) {
+      const { verdict, isProvisional, authDepth, nid, stateKeyNid, ...event } = row;
+      const isWaiting = verdict === 'unjudged' || isProvisional;
+      outliers.put({ event, verdict: isWaiting ? 'waiting' : verdict, authDepth, nid, stateKeyNid });
+      if (verdict === 'rejected') refused.push(event.eventId);
+    }
+    onProgress();
+  }
+  return refused;
 }
 
 /** The create event of a room by where it stands; `undefined`: it has no state yet. */
@@ -114,106 +108,120 @@ export async function readCreateEventId(
  * A room keeps the create event that we have joined it by. Another one passes by itself, and would be in the place of ours in any state that
  * names it, with all the rest of that state beyond its rules.
  */
-async function refuseOtherCreates(
-  sql: Sql,
-  roomId: RoomId,
-  byId: ReadonlyMap<EventId, Outlier>,
-): Promise<OutlierVerdict[]> {
-  const unjudged = [...byId.values()].filter(
-    ({ event, verdict }) => verdict === 'waiting' && event.type === CREATE.type,
+async function refuseOtherCreates(sql: Sql, roomId: RoomId, outliers: OutlierTable): Promise<OutlierVerdict[]> {
+  const unjudged = [...outliers.whole()].filter(
+    ([row, { type }]) => type === CREATE.type && outliers.verdictAt(row) === 'waiting',
   );
   if (unjudged.length === 0) return [];
   const own = await readCreateEventId(sql, await readStanding(sql, roomId));
   if (own === undefined) return [];
-  const others = unjudged.filter(({ event }) => event.eventId !== own);
-  for (const other of others) other.verdict = 'rejected';
+  const others = unjudged.filter(([, { eventId }]) => eventId !== own);
   const reason = `the room was made by ${own}`;
-  return others.map(({ event: { eventId }, nid }) => {
-    return { eventId, verdict: 'rejected', authDepth: 0, rule: 'create-twice', reason, nid };
+  return others.map(([row, { eventId }]) => {
+    outliers.judge(row, 'rejected', outliers.authDepthAt(row));
+    return { eventId, verdict: 'rejected', authDepth: 0, rule: 'create-twice', reason, nid: outliers.nidAt(row) };
   });
 }
 
 /**
- * Judges those of the loaded events that wait for a verdict, by the others, and gives the verdicts, auth events before what cites
- * them. What cannot be judged is `unjudged` in its record.
+ * Judges those of the events that wait for a verdict, by the others, and gives the verdicts in parts, auth events before what cites
+ * them. What cannot be judged is `unjudged` in the table.
  */
-export async function judgeLoaded(
-  byId: ReadonlyMap<EventId, Outlier>,
-  rules: RoomVersionRules,
+export async function* judgeLoaded(
+  outliers: OutlierTable,
   onProgress: () => void,
-): Promise<OutlierVerdict[]> {
-  const verdicts: OutlierVerdict[] = [];
-  const judge = (outlier: Outlier): JudgedOutlier => {
-    const { event } = outlier;
+): AsyncGenerator<readonly OutlierVerdict[], void, undefined> {
+  const { rules } = outliers;
+  let verdicts: OutlierVerdict[] = [];
+  // Most events cite a few that all others do.
+  const views = new Map<number, Pdu>();
+  const viewOf = (row: number): Pdu => {
+    const known = views.get(row);
+    if (known !== undefined) return known;
+    const view = outliers.viewAt(row);
+    if (views.size >= VIEWS_MAX) views.clear();
+    views.set(row, view);
+    return view;
+  };
+  const judge = (row: number): void => {
+    const leaveUnjudged = (): void => outliers.judge(row, 'unjudged', outliers.authDepthAt(row));
     const authEvents: Pdu[] = [];
+    const rejected: EventId[] = [];
     let authDepth: number | null = 0;
-    for (const id of authEventIdsOf(event, rules)) {
-      const cited = byId.get(id);
-      if (cited === undefined || cited.verdict === 'unjudged' || cited.verdict === 'open') return 'unjudged';
-      authEvents.push(cited.event);
-      authDepth = authDepth === null || cited.authDepth === null ? null : Math.max(authDepth, cited.authDepth + 1);
+    for (const cited of outliers.authEventsAt(row)) {
+      const verdict = outliers.verdictAt(cited);
+      if (verdict === undefined || verdict === 'unjudged' || verdict === 'open') {
+        leaveUnjudged();
+        return;
+      }
+      const view = viewOf(cited);
+      authEvents.push(view);
+      if (verdict === 'rejected') rejected.push(view.eventId);
+      const depth = outliers.authDepthAt(cited);
+      authDepth = authDepth === null || depth === null ? null : Math.max(authDepth, depth + 1);
     }
-    const isRejected = (id: EventId): boolean => byId.get(id)?.verdict === 'rejected';
-    const outcome = checkOutlier({ event, rules, authEvents, isRejected });
-    if (outcome.outcome === 'drop') return 'unjudged';
-    outlier.authDepth = authDepth;
+    const event = outliers.viewAt(row);
+    const outcome = checkOutlier({ event, rules, authEvents, isRejected: (id) => rejected.includes(id) });
+    if (outcome.outcome === 'drop') {
+      leaveUnjudged();
+      return;
+    }
     const verdict = outcome.outcome === 'accept' ? 'accepted' : 'rejected';
+    outliers.judge(row, verdict, authDepth);
     verdicts.push({
       eventId: event.eventId,
       verdict,
       authDepth,
-      nid: outlier.nid,
+      nid: outliers.nidAt(row),
       ...(outcome.outcome === 'accept' ? {} : { rule: outcome.rule, reason: outcome.reason }),
     });
-    return verdict;
   };
 
   // Depth first over auth events with a stack of our own: a hostile chain is as deep as it likes. An event met again while
   // it is still open is part of a cycle (possible in versions 1 and 2 only) and counts as unjudged for who cites it.
   let judgedThisTurn = 0;
-  for (const root of byId.values()) {
+  for (const root of outliers.rowsWith('waiting')) {
     if (++judgedThisTurn >= JUDGED_A_TURN) {
       judgedThisTurn = 0;
       onProgress();
       await turn();
     }
     const stack = [root];
-    for (let outlier = stack.at(-1); outlier !== undefined; outlier = stack.at(-1)) {
-      if (outlier.verdict === 'waiting') {
-        outlier.verdict = 'open';
-        for (const id of authEventIdsOf(outlier.event, rules)) {
-          const cited = byId.get(id);
-          if (cited?.verdict === 'waiting') stack.push(cited);
-        }
-        if (stack.at(-1) !== outlier) continue;
+    for (let row = stack.at(-1); row !== undefined; row = stack.at(-1)) {
+      if (outliers.verdictAt(row) === 'waiting') {
+        outliers.judge(row, 'open', outliers.authDepthAt(row));
+        for (const cited of outliers.authEventsAt(row)) if (outliers.verdictAt(cited) === 'waiting') stack.push(cited);
+        if (stack.at(-1) !== row) continue;
       }
-      if (outlier.verdict === 'open') outlier.verdict = judge(outlier);
+      if (outliers.verdictAt(row) === 'open') judge(row);
       stack.pop();
     }
-  }
-  return verdicts;
-}
-
-/** Of each event that could not be judged, the auth events that have no verdict: they are not here, or lack others in turn. */
-function lackingVerdicts(
-  judged: ReadonlyMap<EventId, Outlier>,
-  rules: RoomVersionRules,
-): ReadonlyMap<EventId, readonly EventId[]> {
-  const hasVerdict = (eventId: EventId): boolean =>
-    ['accepted', 'rejected'].includes(judged.get(eventId)?.verdict ?? '');
-  const lacking = new Map<EventId, readonly EventId[]>();
-  for (const [eventId, { event, verdict }] of judged) {
-    if (verdict === 'unjudged') {
-      lacking.set(
-        eventId,
-        authEventIdsOf(event, rules).filter((id) => !hasVerdict(id)),
-      );
+    if (verdicts.length >= RECORDED_AT_A_TIME) {
+      yield verdicts;
+      verdicts = [];
     }
   }
-  return lacking;
+  if (verdicts.length > 0) yield verdicts;
+}
+
+/** Events that could not be judged. */
+export function* unjudgedIn(outliers: OutlierTable): Generator<EventId, void, undefined> {
+  for (const row of outliers.rowsWith('unjudged')) yield outliers.ids.idOf(row);
+}
+
+/** The auth events without a verdict, of one that could not be judged: they are not here, or lack others in turn; none of any other. */
+function lackingVerdicts(outliers: OutlierTable, eventId: EventId): EventId[] {
+  if (outliers.verdictOf(eventId) !== 'unjudged') return [];
+  const hasVerdict = (cited: EventId): boolean =>
+    ['accepted', 'rejected'].includes(outliers.verdictOf(cited) ?? 'unjudged');
+  return outliers.authEventsOf(eventId).filter((cited) => !hasVerdict(cited));
 }
 
 /** Auth events that have no verdict, and for want of which others are not judged. */
-export function awaitedBy(judged: ReadonlyMap<EventId, Outlier>, rules: RoomVersionRules): EventId[] {
-  return [...new Set([...lackingVerdicts(judged, rules).values()].flat())];
+export function awaitedBy(outliers: OutlierTable): EventId[] {
+  const awaited = new Set<EventId>();
+  for (const eventId of unjudgedIn(outliers)) {
+    for (const cited of lackingVerdicts(outliers, eventId)) awaited.add(cited);
+  }
+  return [...awaited];
 }

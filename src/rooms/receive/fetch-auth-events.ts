@@ -194,7 +194,7 @@ async function judge(
   const chain = await readAuthChainIds(store, roomId, eventIds);
   const judged = await judgeOutliers(store, roomId, rules, [...chain], () => undefined);
   const isUnjudged = (eventId: EventId): boolean => {
-    const verdict = judged.get(eventId)?.verdict;
+    const verdict = judged.verdictOf(eventId);
     return verdict !== 'accepted' && verdict !== 'rejected' && !foreign.has(eventId);
   };
   return new Set(eventIds.filter(isUnjudged));

@@ -157,7 +157,7 @@ async function stateAtGap(
     roomId,
     rules: rulesOfJoined(resync?.state.roomVersion ?? ''),
     ...{ resident, others, atEventId: eventId, banned: resync?.state.control.banned ?? [] },
-    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
+    settle: (lacked: readonly LackedEvent[], wanted: Iterable<EventId>) =>
       settleAnswer(context, { roomId, epoch, resident, gap: { attempts, known } }, lacked, wanted),
     onReceived,
     onStored,

@@ -1,12 +1,11 @@
 /** Judges outliers again whose auth events have another verdict, or a first one. */
 import { type EventId } from '../../matrix/identifiers.ts';
-import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type TimelineEvent } from '../../resync/events.ts';
 import { type CorrectionTarget, addFirstVerdicts, deleteTargets } from '../../store/events/corrections.ts';
 import { type OutlierVerdict, type StoredPdu, readPdus, recordOutlierVerdicts } from '../../store/events/pdus.ts';
 import { type Transaction } from '../../store/open-store.ts';
-import { createAuthViews } from '../judge/auth-view.ts';
-import { type Outlier, judgeLoaded } from '../judge/judge-outliers.ts';
+import { judgeLoaded } from '../judge/judge-outliers.ts';
+import { type OutlierStanding, OutlierTable } from '../judge/outlier-table.ts';
 import { type Correcting, commitCorrections, correctedEvent } from './correction-step.ts';
 import { changesBefore } from './verdict-changes.ts';
 
@@ -17,12 +16,13 @@ type VerdictChanged = Extract<TimelineEvent, { type: 'VerdictChanged' }>;
  * correction and is recorded only; what waited for it is looked at next.
  */
 export async function correctOutliers(correcting: Correcting, targets: readonly CorrectionTarget[]): Promise<boolean> {
-  const { context, roomId, rules, progress } = correcting;
+  const { context, roomId, progress } = correcting;
   const { store } = context;
   const ids = targets.map(({ eventId }) => eventId);
   const before = new Map<EventId, StoredPdu['verdict']>();
-  const byId = await loadOutliers(correcting, ids, before);
-  const verdicts = await judgeLoaded(byId, rules, progress.heartbeat);
+  const outliers = await loadOutliers(correcting, ids, before);
+  const verdicts: OutlierVerdict[] = [];
+  for await (const some of judgeLoaded(outliers, progress.heartbeat)) verdicts.push(...some);
 
   const first = verdicts.filter(({ eventId }) => before.get(eventId) === 'unjudged');
   const flipped = verdicts.filter(({ eventId, verdict }) => ![verdict, 'unjudged'].includes(before.get(eventId) ?? ''));
@@ -78,30 +78,19 @@ async function loadOutliers(
   { context, roomId, rules }: Correcting,
   ids: readonly EventId[],
   before: Map<EventId, StoredPdu['verdict']>,
-): Promise<Map<EventId, Outlier>> {
-  const views = createAuthViews(roomId, rules);
-  const byId = new Map<EventId, Outlier>();
+): Promise<OutlierTable> {
+  const outliers = new OutlierTable(roomId, rules);
+  const put = ({ nid, stateKeyNid, ...event }: StoredPdu, verdict: OutlierStanding, authDepth: number | null): void => {
+    outliers.put({ event, verdict, authDepth, nid, stateKeyNid });
+  };
   for (const row of await readPdus(context.store, roomId, ids)) {
     before.set(row.eventId, row.verdict);
-    byId.set(row.eventId, {
-      event: views.view(row),
-      verdict: 'waiting',
-      authDepth: null,
-      nid: row.nid,
-      stateKeyNid: undefined,
-    });
+    put(row, 'waiting', null);
   }
-  const cited = [...byId.values()].flatMap(({ event }) => authEventIdsOf(event, rules)).filter((id) => !byId.has(id));
-  for (const row of await readPdus(context.store, roomId, [...new Set(cited)])) {
-    byId.set(row.eventId, {
-      event: views.view(row),
-      verdict: row.verdict,
-      authDepth: row.authDepth,
-      nid: row.nid,
-      stateKeyNid: undefined,
-    });
-  }
-  return byId;
+  const cited = new Set([...before.keys()].flatMap((eventId) => outliers.authEventsOf(eventId)));
+  const unread = [...cited].filter((eventId) => !before.has(eventId));
+  for (const row of await readPdus(context.store, roomId, unread)) put(row, row.verdict, row.authDepth);
+  return outliers;
 }
 
 function changeOf(

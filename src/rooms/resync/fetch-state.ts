@@ -203,7 +203,7 @@ async function run(
     atEventId,
     before,
     banned: resync.control.banned,
-    settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) =>
+    settle: (lacked: readonly LackedEvent[], wanted: Iterable<EventId>) =>
       settleAnswer(context, { roomId, epoch, resident }, lacked, wanted),
     onStored: fetch.onStored,
     place: fetch.place,

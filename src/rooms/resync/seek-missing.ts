@@ -4,7 +4,6 @@
  */
 import pLimit from 'p-limit';
 import { FederationError } from '../../federation/error.ts';
-import { authEventIdsOf } from '../../matrix/auth/auth-events.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { mayBeAsked } from '../../resync/choice.ts';
 import { SEEKS_AT_GAPS_MAX, nextSeekAt } from '../../resync/policy.ts';
@@ -50,9 +49,9 @@ export async function seekMissing(context: RoomsContext, { roomId, epoch }: Stay
   const atHand = ids.filter((eventId) => wanted.isAtHand(eventId));
   // Those they cite were judged with the state, and are read with their verdicts.
   const alone = await judgeOutliers(store, roomId, rules, atHand, progress.heartbeat);
-  const cited = [...alone.values()].flatMap(({ event }) => authEventIdsOf(event, rules));
+  const cited = atHand.flatMap((eventId) => alone.authEventsOf(eventId));
   const judged = await judgeOutliers(store, roomId, rules, [...new Set([...atHand, ...cited])], progress.heartbeat);
-  const found = atHand.filter((eventId) => (judged.get(eventId)?.verdict ?? 'unjudged') !== 'unjudged');
+  const found = atHand.filter((eventId) => (judged.verdictOf(eventId) ?? 'unjudged') !== 'unjudged');
 
   await withTransaction(store, async (tx) => {
     const stay = await lockResync(tx, roomId, epoch);

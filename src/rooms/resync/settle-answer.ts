@@ -22,8 +22,6 @@ import { type RoomsContext } from '../context.ts';
 import { type FetchedState, type Settlement } from './state-at.ts';
 
 const NOTHING_SETTLED: Settlement = { dropped: [], goneWithout: [] };
-/** More than this a room never goes on without: such an answer is no state of it. */
-const MISSING_MAX = 10_000;
 
 export interface LackingAnswer {
   readonly roomId: RoomId;
@@ -39,9 +37,8 @@ export async function settleAnswer(
   { store, clock, policy }: Pick<RoomsContext, 'store' | 'clock' | 'policy'>,
   { roomId, epoch, resident, gap }: LackingAnswer,
   lacked: readonly LackedEvent[],
-  wanted: readonly EventId[],
+  wanted: Iterable<EventId>,
 ): Promise<Settlement> {
-  if (lacked.length > MISSING_MAX) return NOTHING_SETTLED;
   const at = clock.now();
   const rows = await recordMissing(store, { roomId, epoch, resident, at }, lacked);
   const resync = await readResync(store, roomId);
@@ -49,7 +46,7 @@ export async function settleAnswer(
   const rounds = { known: mayBeAsked(resync.state).length, failedRounds: resync.state.failedRounds };
   const ours = (await readLocalMembers(store, roomId)).map(({ eventId }) => eventId);
   const ids = rows.map(({ eventId }) => eventId);
-  const cited = await citedAsAuthEvents(store, roomId, ids, [...wanted, ...ours]);
+  const cited = await citedAsAuthEvents(store, roomId, ids, concat(wanted, ours));
   const outcomes = rows.map(({ eventId, askedOf, since, why, type }) => {
     const isNeeded = cited.has(eventId) || isAuthEvent(type);
     const isUnusable = why === 'badly-signed' || why === 'malformed';
@@ -63,6 +60,11 @@ export async function settleAnswer(
   const those = (wish: string) => outcomes.filter(({ outcome }) => outcome === wish);
   const dropped = those('dropped').map(({ eventId, why, askedOf }) => ({ eventId, why, from: askedOf }));
   return { dropped, goneWithout: those('gone-without').map(({ eventId }) => eventId) };
+}
+
+function* concat<Item>(first: Iterable<Item>, second: Iterable<Item>): Generator<Item, void, undefined> {
+  yield* first;
+  yield* second;
 }
 
 /** Of a type by which others are judged. Most of a state are memberships, and of a lone one nothing hangs. */

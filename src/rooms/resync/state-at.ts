@@ -4,12 +4,9 @@
  * stored in batches in bounded memory. What is stored is never verified or written again, so a kill costs at most one more.
  */
 import pLimit from 'p-limit';
+import { type RequestOptions } from '../../federation/contract.ts';
 import { FederationError } from '../../federation/error.ts';
-import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
-import { type Pdu } from '../../matrix/pdu.ts';
-import { stateDigest } from '../../matrix/state-digest.ts';
-import { stateMapKey } from '../../matrix/state-map.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { MISSING_LISTED_MAX, type MissingWhy, type UnusableEvent } from '../../resync/degraded.ts';
 import { type FailureClass, type SnapshotId, type StateFetchCounts } from '../../resync/events.ts';
@@ -19,12 +16,15 @@ import { type LackedEvent } from '../../store/events/missing-events.ts';
 import { readHeldEvents } from '../../store/events/pdus.ts';
 import { type Omissions } from '../../store/events/left-out.ts';
 import { readHead } from '../../store/journal/journal.ts';
-import { type NumberedEvent, createSnapshot } from '../../store/snapshots/snapshots.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { inPages } from '../../store/pages.ts';
 import { type RoomsContext } from '../context.ts';
-import { type Outlier, awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
+import { awaitedBy, judgeOutliers } from '../judge/judge-outliers.ts';
+import { type OutlierTable } from '../judge/outlier-table.ts';
+import { type NamedState, buildState } from './build-state.ts';
 import { type Place } from './fetch-places.ts';
 import { type Progress, type StateIntake, createStateIntake } from './state-intake.ts';
-import { fallenWith, lackedForVerdicts } from './unjudged.ts';
+import { lackedForVerdicts } from './unjudged.ts';
 import { WantedEvents } from './wanted-events.ts';
 
 /** Below this share of unknown events single `/event` requests move less than a whole `/state` body (Synapse's rule). */
@@ -32,6 +32,8 @@ const WHOLE_STATE_SHARE_MIN = 0.1;
 /** And never more single requests than this. */
 const SINGLE_EVENTS_MAX = 100;
 const SINGLE_EVENTS_IN_FLIGHT = 8;
+/** Ids looked up at a time. */
+const HELD_READ = 20_000;
 /** How often auth events are asked for that an answer's own auth chain left out, a generation each time. */
 const AUTH_GENERATIONS_MAX = 10;
 
@@ -48,7 +50,7 @@ export interface StateRequest {
   /** Servers that are asked nothing about the room; absent: none are. */
   readonly banned?: readonly ServerName[];
   /** Told what the answer lacks, and all events that are wanted of it; says what becomes of the former. */
-  readonly settle: (lacked: readonly LackedEvent[], wanted: readonly EventId[]) => Promise<Settlement>;
+  readonly settle: (lacked: readonly LackedEvent[], wanted: Iterable<EventId>) => Promise<Settlement>;
   /** Something of the resident's answers came, so many bytes. */
   readonly onReceived: (bytes: number) => void;
   /** Its place among other attempts of the process (fetch-places.ts); absent: it has none to share with. */
@@ -57,6 +59,8 @@ export interface StateRequest {
   readonly onStored: () => Promise<void>;
 }
 
+/** More than this a room never goes on without: such an answer is no state of it. */
+const LACKING_MAX = 10_000;
 /** Servers named of whom a copy came that can never be used. */
 const FROM_MAX = 3;
 
@@ -115,34 +119,33 @@ export async function fetchStateAt(
   const since = await readHead(store);
   const askedAt = before?.joinEventId ?? request.atEventId;
 
-  const ids = await federation.stateIds(resident, roomId, askedAt, rules, { signal, onReceived, beforeReading });
-  const stateIds = before === undefined ? ids.stateIds : beforeTheJoin(ids.stateIds, before);
-  const all = new Set([...stateIds, ...ids.authChainIds, ...(before === undefined ? [request.atEventId] : [])]);
-  const wanted = new WantedEvents(all, await readHeldEvents(store, roomId, [...all]));
+  const asking = { signal, onReceived, beforeReading };
+  const { wanted, rows, named } = await wantState(context, request, askedAt, asking);
+  await knowHeld(store, roomId, wanted);
   const alreadyHeld = wanted.heldBefore;
   const { onStored } = request;
   const intake = createStateIntake(context, { roomId, resident, rules, wanted, progress, onStored });
 
-  const missing = wanted.missing().length;
+  const missing = wanted.lackingCount;
   if (missing > SINGLE_EVENTS_MAX || missing > WHOLE_STATE_SHARE_MIN * wanted.count) {
     // First, since a body on its way comes to its end, but who sees us leave meanwhile gives no event any more.
     const at = wanted.missing().filter((eventId) => eventId === request.atEventId);
     await takeSingly(context, intake, wanted, at, () => resident, signal);
     await intake.takeStream((whileTaking) =>
-      federation.state(resident, roomId, askedAt, { signal: whileTaking, onReceived, beforeReading }),
+      federation.state(resident, roomId, askedAt, { ...asking, signal: whileTaking }),
     );
-    const left = wanted.missing();
-    // Too many to be asked for one by one: a whole answer without them is an answer.
-    if (left.length > SINGLE_EVENTS_MAX) wanted.deny(left, resident);
+    // Too many to be asked for one by one: a whole answer without them is an answer. Without more it is none.
+    const left = wanted.lackingCount;
+    if (left > SINGLE_EVENTS_MAX && left <= LACKING_MAX) wanted.deny(wanted.missing(), resident);
   }
   await takeFrom(context, request, intake, wanted, signal);
   await settleLacked(request, wanted);
 
-  const judged = await judgeWithAuthEvents(context, request, { intake, wanted, stateIds, since }, progress);
-  const built = await buildState(context, request, stateIds, judged, wanted);
+  const state = { rows, atEventId: before === undefined ? request.atEventId : undefined };
+  const judged = await judgeWithAuthEvents(context, request, { intake, wanted, state, since }, progress);
+  const built = await buildState(store, state, judged, wanted);
   const counts: StateFetchCounts = {
-    state: stateIds.length,
-    authChain: ids.authChainIds.length,
+    ...named,
     members: built.members,
     fetched: intake.fetched(),
     alreadyHeld,
@@ -150,9 +153,42 @@ export async function fetchStateAt(
     ...toldUnusable(wanted.neverUsable()),
   };
   const { snapshotId, digest, fell, leftOut } = built;
-  const omissions = { leftOut, awaited: awaitedBy(judged, rules) };
-  const judgedByOthers = [...intake.outliers().judgedByOthers];
+  const omissions = { leftOut, awaited: awaitedBy(judged) };
+  const judgedByOthers = [...judged.judgedByOthers];
   return { snapshotId, digest, counts, missing: wanted.goneWithout(), fell, omissions, since, judgedByOthers };
+}
+
+/** What the resident names as the state and its auth chain. */
+interface NamedEvents {
+  readonly wanted: WantedEvents;
+  /** Of the state, by the rows of `wanted`, each once. */
+  readonly rows: Uint32Array;
+  readonly named: Pick<StateFetchCounts, 'state' | 'authChain'>;
+}
+
+async function wantState(
+  { federation }: RoomsContext,
+  { resident, roomId, rules, before, atEventId }: StateRequest,
+  askedAt: EventId,
+  asking: RequestOptions,
+): Promise<NamedEvents> {
+  const ids = await federation.stateIds(resident, roomId, askedAt, rules, asking);
+  const stateIds = before === undefined ? ids.stateIds : beforeTheJoin(ids.stateIds, before);
+  const wanted = new WantedEvents(stateIds);
+  // Each got the next row.
+  const rows = Uint32Array.from({ length: wanted.count }, (_, row) => row);
+  let authChain = 0;
+  for (const eventId of ids.authChainIds) {
+    wanted.want([eventId]);
+    authChain += 1;
+  }
+  if (before === undefined) wanted.want([atEventId]);
+  return { wanted, rows, named: { state: rows.length, authChain } };
+}
+
+/** Finds out what is stored of what is wanted. */
+async function knowHeld(sql: Sql, roomId: RoomId, wanted: WantedEvents): Promise<void> {
+  for (const page of inPages(wanted.all(), HELD_READ)) wanted.know(await readHeldEvents(sql, roomId, page));
 }
 
 /**
@@ -160,22 +196,26 @@ export async function fetchStateAt(
  * (https://spec.matrix.org/v1.16/server-server-api/#get_matrixfederationv1state_idsroomid). Some servers give the one after it:
  * then the join is in it, and the joiner's earlier membership, which the join replaced, is put back.
  */
-function beforeTheJoin(
-  stateIds: readonly EventId[],
+function* beforeTheJoin(
+  stateIds: Iterable<EventId>,
   { joinEventId, membershipBefore }: JoinThatCites,
-): readonly EventId[] {
-  if (!stateIds.includes(joinEventId)) return stateIds;
-  const others = stateIds.filter((eventId) => eventId !== joinEventId);
-  return membershipBefore === undefined ? others : [...others, membershipBefore];
+): Generator<EventId, void, undefined> {
+  let isAfter = false;
+  for (const eventId of stateIds) {
+    if (eventId === joinEventId) isAfter = true;
+    else yield eventId;
+  }
+  if (isAfter && membershipBefore !== undefined) yield membershipBefore;
 }
 
 /** Goes on without what is missing, where that is allowed. The room stays partial rather than wrong. */
 async function settleLacked(request: StateRequest, wanted: WantedEvents): Promise<void> {
-  const lacked = wanted.lacked();
-  if (lacked.length === 0) return;
-  const { dropped, goneWithout } = await request.settle(lacked, wanted.ids());
-  wanted.dropUnusable(dropped);
-  wanted.goOnWithout(goneWithout);
+  if (wanted.lackingCount === 0) return;
+  if (wanted.lackingCount <= LACKING_MAX) {
+    const { dropped, goneWithout } = await request.settle(wanted.lacked(), wanted.all());
+    wanted.dropUnusable(dropped);
+    wanted.goOnWithout(goneWithout);
+  }
   const holes = wanted.holes();
   if (holes !== undefined) {
     throw new FederationError(request.resident, wanted.lacksKeysAlone() ? 'keys-unobtainable' : 'incomplete', holes);
@@ -241,7 +281,7 @@ async function takeSingly(
 interface AttemptSoFar {
   readonly intake: StateIntake;
   readonly wanted: WantedEvents;
-  readonly stateIds: readonly EventId[];
+  readonly state: NamedState;
   /** As in `FetchedState`. */
   readonly since: number;
 }
@@ -253,26 +293,30 @@ interface AttemptSoFar {
 async function judgeWithAuthEvents(
   context: RoomsContext,
   request: StateRequest,
-  { intake, wanted, stateIds, since }: AttemptSoFar,
+  { intake, wanted, state, since }: AttemptSoFar,
   progress: Progress,
-): Promise<ReadonlyMap<EventId, Outlier>> {
+): Promise<OutlierTable> {
   const { store } = context;
   const { roomId, rules } = request;
-  const outliers = intake.outliers();
+  const { outliers } = intake;
+  function* roots(): Generator<EventId, void, undefined> {
+    for (const row of state.rows) if (outliers.verdictAt(row) === 'unjudged') yield outliers.ids.idOf(row);
+    yield request.atEventId;
+  }
   const sought = new Set<EventId>();
   for (let generation = 0; ; generation += 1) {
-    const judged = await judgeOutliers(store, roomId, rules, wanted.ids(), progress.heartbeat, outliers);
+    await judgeOutliers(store, roomId, rules, wanted.all(), progress.heartbeat, outliers);
     // Also for an attempt that fails: the verdicts are stored.
     await addChangedSince(store, roomId, since, { leftOut: [], awaited: [...outliers.judgedByOthers] });
-    const absent = lackedForVerdicts(judged, [...stateIds, request.atEventId], rules).filter(
+    const absent = lackedForVerdicts(outliers, roots()).filter(
       (eventId) => !wanted.isGone(eventId) && !wanted.isAtHand(eventId),
     );
     const next = absent.filter((eventId) => !sought.has(eventId)).slice(0, SINGLE_EVENTS_MAX);
     if (next.length === 0 || generation >= AUTH_GENERATIONS_MAX) {
       // Whoever names no end of them is asked for no more, and his answer is as incomplete.
-      wanted.want(absent, { held: new Set(), foreign: new Set() });
+      wanted.want(absent);
       await settleLacked(request, wanted);
-      return judged;
+      return outliers;
     }
     for (const eventId of next) sought.add(eventId);
     // With what is held of their chains: whatever is here costs no generation.
@@ -281,72 +325,8 @@ async function judgeWithAuthEvents(
     wanted.want([...next, ...chain], { held: new Set([...held, ...chain]), foreign });
     const missing = next.filter((eventId) => !wanted.isIdle(eventId));
     await takeFrom(context, request, intake, wanted, progress.signal, missing);
-    for (const outlier of judged.values()) if (outlier.verdict === 'unjudged') outlier.verdict = 'waiting';
+    for (const row of outliers.rowsWith('unjudged')) outliers.judge(row, 'waiting', null);
   }
-}
-
-interface BuiltState {
-  readonly snapshotId: SnapshotId;
-  readonly digest: string;
-  readonly members: number;
-  /** Not usable, refused, no state event, or a second one for its place. */
-  readonly dropped: number;
-  readonly fell: number;
-  /** State events, as far as they are had, that the answer names and this state does not hold. */
-  readonly leftOut: readonly EventId[];
-}
-
-/** Folds what is accepted, one event a (type, state_key), into a snapshot. */
-async function buildState(
-  { store }: RoomsContext,
-  { roomId, rules, atEventId, before }: StateRequest,
-  stateIds: readonly EventId[],
-  judged: ReadonlyMap<EventId, Outlier>,
-  wanted: WantedEvents,
-): Promise<BuiltState> {
-  const byPlace = new Map<string, Pdu>();
-  const missing = wanted.goneWithout();
-  const fallen = fallenWith(judged, missing.keys(), rules);
-  const fell = new Set<EventId>();
-  const dropped = new Set(wanted.dropped());
-  const leaveOut = (eventId: EventId): void => {
-    if (fallen.has(eventId)) fell.add(eventId);
-    else if (!missing.has(eventId)) dropped.add(eventId);
-  };
-  for (const eventId of stateIds) {
-    const { event, verdict } = judged.get(eventId) ?? {};
-    if (event?.stateKey === undefined || verdict !== 'accepted') {
-      leaveOut(eventId);
-      continue;
-    }
-    const place = stateMapKey(event.type, event.stateKey);
-    if (byPlace.has(place)) dropped.add(eventId);
-    else byPlace.set(place, event);
-  }
-  const named = [...stateIds];
-  // The answer is the state before the event; what builds on it comes after it.
-  const at = before === undefined ? judged.get(atEventId) : undefined;
-  if (at?.event.stateKey !== undefined) {
-    // Outside the timeline only check 4 is made of an event; of this one the state is here that check 5 asks for.
-    const isRefused =
-      missing.size === 0 &&
-      !authoriseAgainstState(at.event, (type, key) => byPlace.get(stateMapKey(type, key)), rules).ok;
-    if (at.verdict !== 'accepted' || !isRefused) named.push(atEventId);
-    if (at.verdict !== 'accepted') leaveOut(atEventId);
-    else if (isRefused) dropped.add(atEventId);
-    else byPlace.set(stateMapKey(at.event.type, at.event.stateKey), at.event);
-  }
-
-  const events = [...byPlace.values()];
-  const members = events.filter(({ type, content }) => type === 'm.room.member' && content['membership'] === 'join');
-  const eventIds = events.map(({ eventId }) => eventId);
-  const placed = new Set(eventIds);
-  const isNoState = (eventId: EventId): boolean =>
-    judged.get(eventId)?.event.stateKey === undefined && judged.has(eventId);
-  const leftOut = [...new Set(named)].filter((eventId) => !placed.has(eventId) && !isNoState(eventId));
-  const snapshotId = await createSnapshot(store, roomId, eventIds, (eventId) => numbersOf(judged.get(eventId)));
-  const counts = { members: members.length, dropped: dropped.size, fell: fell.size };
-  return { snapshotId, digest: stateDigest(eventIds), ...counts, leftOut };
 }
 
 /** As the journal has them. */
@@ -356,10 +336,4 @@ function toldUnusable(events: readonly UnusableEvent[]): Pick<StateFetchCounts, 
     .slice(0, MISSING_LISTED_MAX)
     .map(({ from, ...event }) => ({ ...event, from: from.slice(0, FROM_MAX) }));
   return { unusable: { listed, count: events.length } };
-}
-
-function numbersOf(outlier: Outlier | undefined): NumberedEvent | undefined {
-  const { nid, stateKeyNid } = outlier ?? {};
-  if (outlier === undefined || nid === undefined || stateKeyNid === undefined || stateKeyNid === null) return undefined;
-  return { nid, stateKeyNid, type: outlier.event.type };
 }

@@ -1,19 +1,18 @@
 /**
  * Takes in the events of a resident's answer as they arrive: checks 1 to 3 in worker threads, then the store, in bounded
  * memory; the socket is read only as fast as the database takes it. What is held, or was not asked for, is neither
- * verified nor written. Of each event judging needs a few dozen bytes, and these are kept.
+ * verified nor written. Of each event what judging needs is kept, in columns (../judge/outlier-table.ts).
  */
 import { FederationError } from '../../federation/error.ts';
-import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
+import { type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { insertPdus } from '../../store/events/pdus.ts';
 import { type CheckOutcome, type CheckedPdu } from '../../verification/contract.ts';
 import { checkEvents } from '../judge/check-events.ts';
-import { createAuthViews } from '../judge/auth-view.ts';
 import { type RoomsContext } from '../context.ts';
 import { type FetchNumbers } from './fetch-progress.ts';
 import { type WantedEvents } from './wanted-events.ts';
-import { type Outlier, type Outliers } from '../judge/judge-outliers.ts';
+import { OutlierTable } from '../judge/outlier-table.ts';
 import { createLanes } from '../lanes.ts';
 
 /** Batches of raw events between the socket and the database, each some 400 events being checked or stored. */
@@ -57,7 +56,7 @@ export interface StateIntake {
   /** Takes in a few events; they are stored when this returns. */
   take(events: readonly Uint8Array[]): Promise<void>;
   /** Of what was taken in; judging adds the rest. */
-  outliers(): Outliers;
+  readonly outliers: OutlierTable;
   /** Events taken in. */
   fetched(): number;
 }
@@ -65,19 +64,16 @@ export interface StateIntake {
 /** The intake of one attempt: what `state.wanted` names and nothing else, from one resident. */
 export function createStateIntake(context: RoomsContext, state: WantedState): StateIntake {
   const { roomId, resident, rules, wanted, progress } = state;
-  const views = createAuthViews(roomId, rules);
   /** Taken in, as judging needs them. */
-  const events = new Map<EventId, Outlier>();
-  const judgedByOthers = new Set<EventId>();
+  const outliers = new OutlierTable(roomId, rules, wanted.ids);
   let unstored: CheckedPdu[] = [];
   let fetched = 0;
   let stored = 0;
   let bytes = 0;
 
   const keep = (pdu: CheckedPdu): void => {
-    const event = views.view(pdu);
-    events.set(event.eventId, { event, verdict: 'waiting', authDepth: null, nid: undefined, stateKeyNid: undefined });
-    if (views.wholeCharacters() > WHOLE_CHARACTERS_MAX) {
+    outliers.put({ event: pdu, verdict: 'waiting', authDepth: null });
+    if (outliers.wholeCharacters() > WHOLE_CHARACTERS_MAX) {
       throw new FederationError(
         resident,
         'too-large',
@@ -119,8 +115,8 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
     unstored = [];
     const inserted = await insertPdus(context.store, batch);
     for (const { eventId, nid, stateKeyNid } of inserted.numbers) {
-      const outlier = events.get(eventId);
-      if (outlier !== undefined) Object.assign(outlier, { nid, stateKeyNid });
+      const row = outliers.ids.rowOf(eventId);
+      if (row !== undefined) outliers.number(row, nid, stateKeyNid);
     }
     if (inserted.stored > 0) await state.onStored();
     stored += batch.length;
@@ -162,7 +158,7 @@ export function createStateIntake(context: RoomsContext, state: WantedState): St
       await check(raw, progress.signal);
       await store(0);
     },
-    outliers: () => ({ views, byId: events, judgedByOthers }),
+    outliers,
     fetched: () => fetched,
   };
 }

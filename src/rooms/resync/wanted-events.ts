@@ -2,6 +2,8 @@
  * The ledger of one answer: which events are wanted of it, which are at hand, and why the others are not. Pure: whoever
  * receives and checks events tells it what became of each (state-intake.ts).
  */
+import { bytes } from '../../columns/column.ts';
+import { EventIdTable } from '../../columns/event-id-table.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { type MissingWhy, type UnusableEvent } from '../../resync/degraded.ts';
 import { type LackedEvent } from '../../store/events/missing-events.ts';
@@ -13,6 +15,12 @@ const OTHER_ROOM = 'event.room';
 /** Ids named in a failure reason. */
 const IDS_NAMED_MAX = 3;
 
+/** Of a row: it is wanted; and it is not at hand, one look for each event that comes. */
+const WANTED = 1;
+const LACKING = 2;
+
+const NOTHING_KNOWN: HeldEvents = { held: new Set(), foreign: new Set() };
+
 /** What came and could not be used. */
 type Unusable = { readonly type: string | null } & (
   | { readonly why: 'badly-signed'; readonly signer: ServerName }
@@ -23,9 +31,11 @@ type Unusable = { readonly type: string | null } & (
 export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skipped' }>;
 
 export class WantedEvents {
-  private readonly wanted = new Set<EventId>();
-  /** Those of the wanted ones that are not at hand: one look for each event that comes. */
-  private readonly lacking = new Set<EventId>();
+  /** All that was ever wanted; columns of others go by its rows (../judge/outlier-table.ts). */
+  readonly ids = new EventIdTable();
+  private readonly marks = bytes();
+  private wanted = 0;
+  private lacking = 0;
   private held = 0;
   private readonly unusable = new Map<EventId, Unusable>();
   private readonly deniedBy = new Map<EventId, Set<ServerName>>();
@@ -36,41 +46,53 @@ export class WantedEvents {
   private nameless = 0;
 
   /** `known`: what is stored of the wanted ones. What is an event of another room is none of a state of this one. */
-  constructor(wanted: Iterable<EventId>, known: HeldEvents) {
+  constructor(wanted: Iterable<EventId> = [], known: HeldEvents = NOTHING_KNOWN) {
     this.want(wanted, known);
   }
 
   get count(): number {
-    return this.wanted.size;
+    return this.wanted;
   }
 
   get heldBefore(): number {
     return this.held;
   }
 
+  get lackingCount(): number {
+    return this.lacking;
+  }
+
   /** Neither to be verified nor to be stored: it is at hand, or nobody wants it. */
   isIdle(eventId: EventId): boolean {
-    return !this.lacking.has(eventId);
+    return !this.isLacking(eventId);
   }
 
   isAtHand(eventId: EventId): boolean {
-    return this.wanted.has(eventId) && !this.lacking.has(eventId);
+    const row = this.ids.rowOf(eventId);
+    return row !== undefined && this.marks.get(row) === WANTED;
   }
 
   /** Further events are wanted; `known` as in the constructor. */
-  want(eventIds: Iterable<EventId>, known: HeldEvents): void {
+  want(eventIds: Iterable<EventId>, known: HeldEvents = NOTHING_KNOWN): void {
     for (const eventId of eventIds) {
-      if (this.wanted.has(eventId)) continue;
-      this.wanted.add(eventId);
-      this.lacking.add(eventId);
+      const row = this.ids.add(eventId);
+      if ((this.marks.get(row) & WANTED) !== 0) continue;
+      this.marks.set(row, WANTED | LACKING);
+      this.wanted += 1;
+      this.lacking += 1;
     }
-    for (const eventId of known.held) if (this.lacking.delete(eventId)) this.held += 1;
-    this.drop(known.foreign);
+    this.know(known);
+  }
+
+  /** What is stored of those that are wanted. */
+  know({ held, foreign }: HeldEvents): void {
+    for (const eventId of held) if (this.settle(eventId)) this.held += 1;
+    this.drop(foreign);
   }
 
   /** It came and passed its checks. */
   take(eventId: EventId): void {
-    this.lacking.delete(eventId);
+    this.settle(eventId);
     this.unusable.delete(eventId);
   }
 
@@ -112,12 +134,20 @@ export class WantedEvents {
     }
   }
 
-  ids(): EventId[] {
-    return [...this.wanted];
+  /** In the order in which they were wanted first. */
+  *all(): Generator<EventId, void, undefined> {
+    for (let row = 0; row < this.ids.size; row += 1) {
+      if ((this.marks.get(row) & WANTED) !== 0) yield this.ids.idOf(row);
+    }
   }
 
   missing(): EventId[] {
-    return [...this.lacking];
+    if (this.lacking === 0) return [];
+    const missing: EventId[] = [];
+    for (let row = 0; row < this.ids.size; row += 1) {
+      if ((this.marks.get(row) & LACKING) !== 0) missing.push(this.ids.idOf(row));
+    }
+    return missing;
   }
 
   lacked(): LackedEvent[] {
@@ -209,9 +239,27 @@ export class WantedEvents {
     return reasons.join('; ');
   }
 
+  private isLacking(eventId: EventId): boolean {
+    const row = this.ids.rowOf(eventId);
+    return row !== undefined && (this.marks.get(row) & LACKING) !== 0;
+  }
+
+  /** It lacks no more; `false`: it did not. */
+  private settle(eventId: EventId): boolean {
+    const row = this.ids.rowOf(eventId);
+    if (row === undefined || (this.marks.get(row) & LACKING) === 0) return false;
+    this.marks.set(row, WANTED);
+    this.lacking -= 1;
+    return true;
+  }
+
   private unwant(eventId: EventId): boolean {
-    this.lacking.delete(eventId);
-    return this.wanted.delete(eventId);
+    this.settle(eventId);
+    const row = this.ids.rowOf(eventId);
+    if (row === undefined || this.marks.get(row) === 0) return false;
+    this.marks.set(row, 0);
+    this.wanted -= 1;
+    return true;
   }
 
   private keysOf(eventIds: readonly EventId[]): string {

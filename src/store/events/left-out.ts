@@ -4,6 +4,7 @@
  */
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
+import { inPages } from '../pages.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { deleteOlder } from '../tables/delete-older.ts';
 
@@ -103,29 +104,30 @@ export async function awaitEvents(sql: Sql, roomId: RoomId, events: readonly Awa
  * What is awaited, or what a state lacks, and has come but could not be judged, waits for what it cites: whoever judges that, it is
  * judged then.
  *
- * @param lacking of each event that could not be judged, the auth events that have no verdict
+ * @param unjudged events that could not be judged
+ * @param lackingOf of one of them, the auth events that have no verdict; none of any other event
  */
 export async function awaitInTurn(
   sql: Sql,
   roomId: RoomId,
-  lacking: ReadonlyMap<EventId, readonly EventId[]>,
+  unjudged: Iterable<EventId>,
+  lackingOf: (eventId: EventId) => readonly EventId[],
 ): Promise<void> {
-  const ids = [...lacking.keys()];
   const awaited = new Map<EventId, Awaited>();
-  for (let start = 0; start < ids.length; start += IDS_AT_A_TIME) {
+  for (const ids of inPages(unjudged, IDS_AT_A_TIME)) {
     const rows = await sql.query<Awaited>(
       `SELECT event_id AS "eventId", awaited_by AS "awaitedBy" FROM awaited_events
         WHERE room_id = $1 AND event_id = ANY ($2::text[])
        UNION ALL
        SELECT event_id, anchor_id FROM left_out WHERE room_id = $1 AND event_id = ANY ($2::text[])`,
-      [roomId, textArray(ids.slice(start, start + IDS_AT_A_TIME))],
+      [roomId, textArray(ids)],
     );
     for (const row of rows) awaited.set(row.eventId, row);
   }
   const before = awaited.size;
   // The map grows as it is gone through: each event is reached once, for one of those who wait.
   for (const { eventId, awaitedBy } of awaited.values()) {
-    for (const cited of lacking.get(eventId) ?? []) {
+    for (const cited of lackingOf(eventId)) {
       if (!awaited.has(cited)) awaited.set(cited, { eventId: cited, awaitedBy });
     }
   }

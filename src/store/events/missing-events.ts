@@ -5,6 +5,7 @@
 import { type EventId, type RoomId, type ServerName } from '../../matrix/identifiers.ts';
 import { type MissingWhy } from '../../resync/degraded.ts';
 import { type Sql } from '../open-store.ts';
+import { inPages } from '../pages.ts';
 import { fromStorable, storable } from '../storable-text.ts';
 import { deleteOlder } from '../tables/delete-older.ts';
 
@@ -230,15 +231,15 @@ export async function citedAsAuthEvents(
   sql: Sql,
   roomId: RoomId,
   eventIds: readonly EventId[],
-  citing: readonly EventId[],
+  citing: Iterable<EventId>,
 ): Promise<Set<EventId>> {
   const cited = new Set<EventId>();
-  for (let start = 0; start < citing.length; start += CITING_AT_A_TIME) {
+  for (const page of inPages(citing, CITING_AT_A_TIME)) {
     const rows = await sql.query<{ eventId: EventId }>(
       `SELECT DISTINCT a.event_id AS "eventId"
          FROM pdus p CROSS JOIN unnest(p.auth_events) AS a(event_id)
         WHERE p.room_id = $1 AND p.event_id = ANY ($2::text[]) AND a.event_id = ANY ($3::text[])`,
-      [roomId, citing.slice(start, start + CITING_AT_A_TIME), eventIds],
+      [roomId, page, eventIds],
     );
     for (const { eventId } of rows) cited.add(eventId);
   }

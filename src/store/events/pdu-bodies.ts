@@ -10,7 +10,7 @@ import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { stateKeyNidOf, trieKey } from '../snapshots/snapshot-trie.ts';
-import { diffSnapshotTries } from '../snapshots/snapshots.ts';
+import { streamDifferences } from '../snapshots/snapshots.ts';
 import { int8Array } from '../sql-values.ts';
 import { storable } from '../storable-text.ts';
 
@@ -86,12 +86,23 @@ export async function openStateBodies(
 
 /** Of the events of a state, in the order they were stored: 8 bytes each, for as long as the answer takes. */
 async function readNids(sql: Sql, roomId: RoomId, state: SnapshotId, membersOnly: boolean): Promise<Float64Array> {
-  const entries = await diffSnapshotTries(sql, roomId, null, state);
-  const wanted = membersOnly ? entries.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true)) : entries;
-  return Float64Array.from(wanted, ({ after }) => {
-    invariant(after !== null, 'every place of a state that is read whole has an event');
-    return after;
-  }).sort();
+  const parts: Float64Array[] = [];
+  for await (const entries of streamDifferences(sql, roomId, null, state)) {
+    const wanted = membersOnly ? entries.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true)) : entries;
+    parts.push(
+      Float64Array.from(wanted, ({ after }) => {
+        invariant(after !== null, 'every place of a state that is read whole has an event');
+        return after;
+      }),
+    );
+  }
+  const nids = new Float64Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let start = 0;
+  for (const part of parts) {
+    nids.set(part, start);
+    start += part.length;
+  }
+  return nids.sort();
 }
 
 function streamBodiesByNid(

@@ -6,7 +6,7 @@ import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Transaction } from '../open-store.ts';
 import { stateKeyNidOf } from '../snapshots/snapshot-trie.ts';
-import { diffSnapshotTries } from '../snapshots/snapshots.ts';
+import { streamDifferences } from '../snapshots/snapshots.ts';
 import { int8Array } from '../sql-values.ts';
 import { CALLED_BY, type NamingEvent, isHollow, namesOf, storableNames } from './room-summaries.ts';
 
@@ -67,20 +67,27 @@ export async function foldCurrentState(
   before: SnapshotId | null,
   after: SnapshotId,
 ): Promise<UserId[]> {
-  const differences = await diffSnapshotTries(tx, roomId, before, after);
-  if (differences.length === 0) return [];
-  const rows = await tx.query<Difference>(FOLD_DIFFERENCES, [
-    roomId,
-    `:${tx.serverName}`,
-    int8Array(differences.map(({ key }) => stateKeyNidOf(key))),
-    int8Array(differences.map((difference) => difference.before)),
-    int8Array(differences.map((difference) => difference.after)),
-    CALLED_BY,
-    before === null,
-  ]);
-  const naming = rows.filter(({ userId }) => userId === null);
+  const users: UserId[] = [];
+  const naming: NamingEvent[] = [];
+  let isFirst = before === null;
+  for await (const differences of streamDifferences(tx, roomId, before, after)) {
+    const rows = await tx.query<Difference>(FOLD_DIFFERENCES, [
+      roomId,
+      `:${tx.serverName}`,
+      int8Array(differences.map(({ key }) => stateKeyNidOf(key))),
+      int8Array(differences.map((difference) => difference.before)),
+      int8Array(differences.map((difference) => difference.after)),
+      CALLED_BY,
+      isFirst,
+    ]);
+    isFirst = false;
+    for (const row of rows) {
+      if (row.userId === null) naming.push(row);
+      else users.push(row.userId);
+    }
+  }
   if (naming.length > 0) await foldNames(tx, roomId, naming);
-  return rows.flatMap(({ userId }) => userId ?? []);
+  return users;
 }
 
 /** Of the places that differ. What is not known stays so; and nothing is, while the body of one of the events may come yet. */

@@ -7,7 +7,9 @@ import {
   type ChunkHash,
   type GetNode,
   type Missing,
+  type TrieColumns,
   type TrieNode,
+  buildTrieInParts,
   decodeChunk,
 } from './snapshot-trie.ts';
 
@@ -43,6 +45,24 @@ const REMEMBERED_MAX = 500;
 export async function storeTrie(sql: Sql, roomId: RoomId, trie: BuiltTrie): Promise<SnapshotId> {
   await storeChunks(sql, roomId, trie.chunks);
   return trie.root as SnapshotId;
+}
+
+/** Chunks of a new state in one statement: half a megabyte. */
+const STORED_AT_A_TIME = 2_000;
+
+/** Builds and stores the state that these places make up, and gives its id: a part at a time, the root last. */
+export async function storeState(sql: Sql, roomId: RoomId, places: TrieColumns): Promise<SnapshotId> {
+  const parts = buildTrieInParts(places);
+  let made = new Map<ChunkHash, Uint8Array>();
+  for (;;) {
+    const step = parts.next();
+    if (step.done !== true) made.set(...step.value);
+    if (step.done === true || made.size >= STORED_AT_A_TIME) {
+      await storeChunks(sql, roomId, made);
+      made = new Map();
+    }
+    if (step.done === true) return step.value as SnapshotId;
+  }
 }
 
 /**

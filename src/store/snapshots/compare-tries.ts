@@ -4,6 +4,7 @@
  */
 import {
   type Branch,
+  type Child,
   type ChunkHash,
   type GetNode,
   type Leaf,
@@ -12,6 +13,7 @@ import {
   type TrieKey,
   type TrieNode,
   leafEntries,
+  splitLeaf,
 } from './snapshot-trie.ts';
 
 /** A key at which not all tries have the same value. */
@@ -53,9 +55,9 @@ interface Alike {
 const EMPTY_LEAF: Leaf = { kind: 'leaf', keys: new Float64Array(), values: new Float64Array() };
 const NO_LIMITS: ComparisonLimits = { valuesMax: Number.POSITIVE_INFINITY, chunksMax: Number.POSITIVE_INFINITY };
 
-/** Compares the tries of `roots`. */
+/** Compares the tries of `roots`; `undefined`: an empty one. */
 export function compareTries(
-  roots: readonly ChunkHash[],
+  roots: readonly (ChunkHash | undefined)[],
   get: GetNode,
   limits: ComparisonLimits = NO_LIMITS,
 ): Missing | TooDifferent | Comparison {
@@ -153,8 +155,8 @@ class Walk {
   }
 }
 
-function groupsOf(roots: readonly ChunkHash[]): Alike[] {
-  const byHash = new Map<ChunkHash, number[]>();
+function groupsOf(roots: readonly (ChunkHash | undefined)[]): Alike[] {
+  const byHash = new Map<ChunkHash | undefined, number[]>();
   roots.forEach((hash, trie) => {
     const alike = byHash.get(hash);
     if (alike === undefined) byHash.set(hash, [trie]);
@@ -174,16 +176,91 @@ export interface TrieDifference {
   readonly after: number | null;
 }
 
-/** What differs between two tries. */
-export function diffTries(
-  before: ChunkHash,
-  after: ChunkHash,
+/** Two subtrees at one position; `undefined`: nothing is there. */
+export interface TriePair {
+  readonly before: ChunkHash | undefined;
+  readonly after: ChunkHash | undefined;
+}
+
+/** Parts of two tries, to be compared one after the other: the places of one are in none of the others. */
+export interface TrieParts {
+  readonly missing?: undefined;
+  /** Each of some number of entries. */
+  readonly parts: readonly (readonly TriePair[])[];
+  /** What is given for nodes that are none of the tries: parts of a leaf. */
+  readonly leaves: ReadonlyMap<ChunkHash, Leaf>;
+}
+
+/** What two tries are compared by. `before`: `undefined` for an empty one. Parts have some `entries`, where the tries have more. */
+export function partsOf(
+  { before, after }: { readonly before: ChunkHash | undefined; readonly after: ChunkHash },
+  entries: number,
+  get: GetNode,
+): Missing | TrieParts {
+  const whole: TrieParts = { parts: [[{ before, after }]], leaves: new Map() };
+  const [from, to] = [before === undefined ? EMPTY_LEAF : get(before), get(after)];
+  if (from === undefined || to === undefined) {
+    return { missing: [from === undefined ? before : undefined, to === undefined ? after : undefined].filter(isNamed) };
+  }
+  if (countOf(from) + countOf(to) <= entries || before === after) return whole;
+  const leaves = new Map<ChunkHash, Leaf>();
+  const [below, above] = [childrenOf(from, 'before', leaves), childrenOf(to, 'after', leaves)];
+  const parts: TriePair[][] = [];
+  let size = Number.POSITIVE_INFINITY;
+  for (const digit of new Set([...below.keys(), ...above.keys()])) {
+    const [old, young] = [below.get(digit), above.get(digit)];
+    const more = (old?.count ?? 0) + (young?.count ?? 0);
+    if (size + more > entries) {
+      parts.push([]);
+      size = 0;
+    }
+    size += more;
+    parts.at(-1)?.push({ before: old?.hash, after: young?.hash });
+  }
+  return { parts, leaves };
+}
+
+function isNamed(hash: ChunkHash | undefined): hash is ChunkHash {
+  return hash !== undefined;
+}
+
+function countOf(node: TrieNode): number {
+  return node.kind === 'leaf' ? node.keys.length : node.children.reduce((sum, { count }) => sum + count, 0);
+}
+
+/** The children of a root by digit. Those that a leaf would have, were it a branch, are named and put into `leaves`. */
+function childrenOf(node: TrieNode, name: string, leaves: Map<ChunkHash, Leaf>): Map<number, Omit<Child, 'digit'>> {
+  if (node.kind === 'branch') return new Map(node.children.map(({ digit, ...child }) => [digit, child]));
+  const children = new Map<number, Omit<Child, 'digit'>>();
+  for (const [digit, leaf] of splitLeaf(node)) {
+    const hash = `${name} ${digit}`;
+    leaves.set(hash, leaf);
+    children.set(digit, { hash, count: leaf.keys.length });
+  }
+  return children;
+}
+
+/** What differs between pairs of subtrees. */
+export function diffPairs(
+  pairs: readonly TriePair[],
   get: GetNode,
 ): Missing | { readonly differences: TrieDifference[]; readonly missing?: undefined } {
-  const compared = compareTries([before, after], get);
-  if (compared.missing !== undefined) return compared;
-  const differences = compared.conflicts.map(({ key, values }) => {
-    return { key, before: values[0] ?? null, after: values[1] ?? null };
-  });
-  return { differences };
+  const differences: TrieDifference[] = [];
+  const missing = new Set<ChunkHash>();
+  for (const { before, after } of pairs) {
+    const compared = compareTries([before, after], get);
+    if (compared.missing !== undefined) {
+      compared.missing.forEach((hash) => missing.add(hash));
+    } else {
+      for (const { key, values } of compared.conflicts) {
+        differences.push({ key, before: values[0] ?? null, after: values[1] ?? null });
+      }
+    }
+  }
+  return missing.size > 0 ? { missing: [...missing] } : { differences };
+}
+
+/** What differs between two tries. */
+export function diffTries(before: ChunkHash, after: ChunkHash, get: GetNode): ReturnType<typeof diffPairs> {
+  return diffPairs([{ before, after }], get);
 }

@@ -126,6 +126,7 @@ export function decodeChunk(body: Uint8Array): TrieNode {
   return { kind: 'branch', children };
 }
 
+/** `entries` ascending by key. */
 function encodeLeaf(entries: readonly TrieEntry[]): Uint8Array {
   const writer = new ChunkWriter();
   writer.varint(LEAF_TAG);
@@ -171,11 +172,76 @@ function byDigit<Item extends { readonly key: TrieKey }>(items: readonly Item[],
   return groups;
 }
 
+/** Places and their events in two columns: a state of a million has no object for each. */
+export interface TrieColumns {
+  readonly keys: Float64Array;
+  /** The nid of the event at the place with the same index. */
+  readonly values: Float64Array;
+}
+
+/** The same places, in the same order. */
+export function columnsOf(entries: readonly TrieEntry[]): TrieColumns {
+  return {
+    keys: Float64Array.from(entries, ({ key }) => key),
+    values: Float64Array.from(entries, ({ value }) => value),
+  };
+}
+
+/** The chunks below a node before its own; keys are distinct, in any order. */
+function* buildNode({ keys, values }: TrieColumns, depth: number): Generator<NamedChunk, Made, undefined> {
+  const count = keys.length;
+  if (count <= LEAF_ENTRIES_MAX || depth === DEPTH_MAX) {
+    const entries = Array.from(keys, (key, i) => ({ key, value: values[i] ?? 0 }));
+    return yield* made(encodeLeaf(entries.sort((a, b) => a.key - b.key)), count);
+  }
+  const digits = Uint8Array.from(keys, (key) => digitOf(key, depth));
+  const sizes = new Uint32Array(FANOUT);
+  for (const digit of digits) sizes[digit] = (sizes[digit] ?? 0) + 1;
+  const starts = new Uint32Array(FANOUT + 1);
+  sizes.forEach((size, digit) => (starts[digit + 1] = (starts[digit] ?? 0) + size));
+  const sorted = { keys: new Float64Array(count), values: new Float64Array(count) };
+  const ends = starts.slice();
+  digits.forEach((digit, i) => {
+    const to = ends[digit] ?? 0;
+    ends[digit] = to + 1;
+    sorted.keys[to] = keys[i] ?? 0;
+    sorted.values[to] = values[i] ?? 0;
+  });
+  const children: Child[] = [];
+  for (let digit = 0; digit < FANOUT; digit += 1) {
+    if (sizes[digit] === 0) continue;
+    const [start, end] = [starts[digit], starts[digit + 1]];
+    const below = { keys: sorted.keys.subarray(start, end), values: sorted.values.subarray(start, end) };
+    children.push({ digit, ...(yield* buildNode(below, depth + 1)) });
+  }
+  return yield* made(encodeBranch(children), count);
+}
+
+export type NamedChunk = readonly [hash: ChunkHash, body: Uint8Array];
+
+function* made(body: Uint8Array, count: number): Generator<NamedChunk, Made, undefined> {
+  const hash = hashOf(body);
+  yield [hash, body];
+  return { hash, count };
+}
+
+/** Builds the trie of places, whose keys are distinct, chunk by chunk, each after those below it; gives its root. */
+export function* buildTrieInParts(columns: TrieColumns): Generator<NamedChunk, ChunkHash, undefined> {
+  return (yield* buildNode(columns, 0)).hash;
+}
+
 /** `entries` ascending by key, without duplicates. */
-function build(entries: readonly TrieEntry[], depth: number, made: MadeChunks): Made {
-  if (entries.length <= LEAF_ENTRIES_MAX || depth === DEPTH_MAX) return put(made, encodeLeaf(entries), entries.length);
-  const children = [...byDigit(entries, depth)].map(([digit, group]) => ({ digit, ...build(group, depth + 1, made) }));
-  return put(made, encodeBranch(children.sort((a, b) => a.digit - b.digit)), entries.length);
+function build(entries: readonly TrieEntry[], depth: number, chunks: MadeChunks): Made {
+  // Most are one leaf that changed.
+  if (entries.length <= LEAF_ENTRIES_MAX || depth === DEPTH_MAX) {
+    return put(chunks, encodeLeaf(entries), entries.length);
+  }
+  const nodes = buildNode(columnsOf(entries), depth);
+  for (;;) {
+    const step = nodes.next();
+    if (step.done === true) return step.value;
+    chunks.set(...step.value);
+  }
 }
 
 /** Builds the trie of `entries`, whose keys are distinct. */
@@ -192,6 +258,12 @@ export function buildTrie(entries: readonly TrieEntry[]): BuiltTrie {
 /** The entries of one leaf, ascending by key. */
 export function leafEntries(leaf: Leaf): TrieEntry[] {
   return Array.from(leaf.keys, (key, i) => ({ key, value: leaf.values[i] ?? 0 }));
+}
+
+/** A root that is a leaf, by the children it would have as a branch. */
+export function splitLeaf(leaf: Leaf): Map<number, Leaf> {
+  const groups = byDigit(leafEntries(leaf), 0);
+  return new Map(Array.from(groups, ([digit, entries]) => [digit, { kind: 'leaf', ...columnsOf(entries) }]));
 }
 
 /** Which entries are read: all, all but memberships, or those of some keys. */

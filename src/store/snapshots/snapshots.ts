@@ -8,20 +8,22 @@ import { type StateKey } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
+import { inPages } from '../pages.ts';
 import { int8Array } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
-import { storeChunks, storeTrie, withChunks } from './chunks.ts';
-import { type TrieDifference, diffTries } from './compare-tries.ts';
+import { storeChunks, storeState, storeTrie, withChunks } from './chunks.ts';
+import { type TrieDifference, diffPairs, partsOf } from './compare-tries.ts';
 import {
   type ChunkHash,
   type GetNode,
   type Missing,
   type TrieChange,
+  type TrieColumns,
   type TrieKey,
   type TrieNode,
   type TrieSelection,
-  buildTrie,
   changeTrie,
+  columnsOf,
   decodeChunk,
   readTrie,
   stateKeyNidOf,
@@ -32,6 +34,9 @@ import { readStateKeys } from './state-keys.ts';
 const MEMBER = 'm.room.member';
 /** Events looked up at a time. */
 const PLACES_READ = 10_000;
+
+/** Places of two states together that are compared at a time, about: a child of the root is not divided. */
+const COMPARED_AT_A_TIME = 50_000;
 
 /** One place of a room state. */
 export interface StateEntry extends StateKey {
@@ -63,31 +68,35 @@ export interface SnapshotDifference extends StateKey {
 export interface NumberedEvent {
   readonly nid: number;
   readonly stateKeyNid: number;
-  readonly type: string;
 }
 
-/**
- * Stores the state that consists of these events and gives its id. All are stored state events of this room, one a place.
- *
- * @param numbersOf of an event, where the caller knows them: then it is not looked up
- */
-export async function createSnapshot(
+/** Stores the state that consists of these events and gives its id. All are stored state events of this room, one a place. */
+export async function createSnapshot(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<SnapshotId> {
+  const entries: Place[] = [];
+  for (const page of inPages(eventIds, PLACES_READ)) {
+    for (const place of (await placesOf(sql, roomId, page)).values()) entries.push(place);
+  }
+  return createSnapshotOf(sql, roomId, columnsOf(entries));
+}
+
+/** As `createSnapshot`, of events whose numbers are known. */
+export async function createSnapshotOf(sql: Sql, roomId: RoomId, places: TrieColumns): Promise<SnapshotId> {
+  const keys = places.keys.slice().sort();
+  const isDistinct = keys.every((key, i) => i === 0 || key !== keys[i - 1]);
+  invariant(isDistinct, `two of the events for a snapshot of ${roomId} have the same place`);
+  return storeState(sql, roomId, places);
+}
+
+/** The numbers of stored state events; throws for an event that is none of this room. */
+export async function readNumbers(
   sql: Sql,
   roomId: RoomId,
   eventIds: readonly EventId[],
-  numbersOf: (eventId: EventId) => NumberedEvent | undefined = () => undefined,
-): Promise<SnapshotId> {
-  const entries: Place[] = [];
-  const unknown: EventId[] = [];
-  for (const eventId of eventIds) {
-    const numbers = numbersOf(eventId);
-    if (numbers === undefined) unknown.push(eventId);
-    else entries.push({ key: trieKey(numbers.stateKeyNid, numbers.type === MEMBER), value: numbers.nid });
-  }
-  for (const place of await entriesOf(sql, roomId, unknown)) entries.push(place);
-  const places = new Set(entries.map(({ key }) => key));
-  invariant(places.size === entries.length, `two of the events for a snapshot of ${roomId} have the same place`);
-  return storeTrie(sql, roomId, buildTrie(entries));
+): Promise<ReadonlyMap<EventId, NumberedEvent>> {
+  const places = await placesOf(sql, roomId, eventIds);
+  return new Map(
+    Array.from(places, ([eventId, { key, value }]) => [eventId, { nid: value, stateKeyNid: stateKeyNidOf(key) }]),
+  );
 }
 
 /** Stores the state that differs from `base` by `changes`; of two changes to one place the later one counts. */
@@ -234,37 +243,47 @@ export async function diffSnapshotTries(
   before: SnapshotId | null,
   after: SnapshotId,
 ): Promise<readonly TrieDifference[]> {
-  if (before !== null) return (await withChunks(sql, roomId, (get) => diffTries(before, after, get))).differences;
-  const { entries } = await withChunks(sql, roomId, (get) => readTrie(after, { members: true }, get));
-  return entries.map(({ key, value }) => ({ key, before: null, after: value }));
+  const differences: TrieDifference[] = [];
+  for await (const part of streamDifferences(sql, roomId, before, after)) {
+    for (const difference of part) differences.push(difference);
+  }
+  return differences;
+}
+
+/** As `diffSnapshotTries`, some `COMPARED_AT_A_TIME` places at a time: a state may have a million. */
+export async function* streamDifferences(
+  sql: Sql,
+  roomId: RoomId,
+  before: SnapshotId | null,
+  after: SnapshotId,
+): AsyncGenerator<readonly TrieDifference[], void, undefined> {
+  const roots = { before: before ?? undefined, after };
+  const { parts, leaves } = await withChunks(sql, roomId, (get) => partsOf(roots, COMPARED_AT_A_TIME, get));
+  for (const part of parts) {
+    const get = (stored: GetNode): GetNode => (leaves.size === 0 ? stored : (hash) => leaves.get(hash) ?? stored(hash));
+    const { differences } = await withChunks(sql, roomId, (stored) => diffPairs(part, get(stored)));
+    if (differences.length > 0) yield differences;
+  }
 }
 
 /** How many members are joined in a state. */
 export async function countMembers(sql: Sql, roomId: RoomId, id: SnapshotId): Promise<number> {
-  const { entries } = await withChunks(sql, roomId, (get) => readTrie(id, { members: true }, get));
-  const members = entries.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true));
-  const [row] = await sql.query<{ joined: number }>(
-    `SELECT count(*) AS joined FROM unnest($1::bigint[]) AS member(nid) JOIN pdus p ON p.nid = member.nid
-      WHERE p.membership = 'join' AND p.room_id = $2`,
-    [int8Array(members.map(({ value }) => value)), roomId],
-  );
-  return row?.joined ?? 0;
+  let joined = 0;
+  for await (const part of streamDifferences(sql, roomId, null, id)) {
+    const members = part.filter(({ key }) => key === trieKey(stateKeyNidOf(key), true));
+    const [row] = await sql.query<{ joined: number }>(
+      `SELECT count(*) AS joined FROM unnest($1::bigint[]) AS member(nid) JOIN pdus p ON p.nid = member.nid
+        WHERE p.membership = 'join' AND p.room_id = $2`,
+      [int8Array(members.map((member) => member.after)), roomId],
+    );
+    joined += row?.joined ?? 0;
+  }
+  return joined;
 }
 
 interface Place {
   readonly key: TrieKey;
   readonly value: number;
-}
-
-/** The entries of stored state events, as `placesOf` but in batches and without the ids: a state may have a million. */
-async function entriesOf(sql: Sql, roomId: RoomId, eventIds: readonly EventId[]): Promise<Place[]> {
-  const entries: Place[] = [];
-  for (let start = 0; start < eventIds.length; start += PLACES_READ) {
-    for (const place of (await placesOf(sql, roomId, eventIds.slice(start, start + PLACES_READ))).values()) {
-      entries.push(place);
-    }
-  }
-  return entries;
 }
 
 /** Where stored state events belong. Throws for an event that is not stored, not a state event, or of another room. */

@@ -3,8 +3,9 @@ import { authEventIdsOf } from '../../../src/matrix/auth/auth-events.ts';
 import { type EventId, type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../../src/matrix/pdu.ts';
 import { checkOutlier } from '../../../src/matrix/pdu-checks.ts';
-import { ROOM_VERSIONS, roomVersionRules } from '../../../src/matrix/room-versions.ts';
-import { createAuthViews } from '../../../src/rooms/judge/auth-view.ts';
+import { ROOM_VERSIONS, type RoomVersionRules, roomVersionRules } from '../../../src/matrix/room-versions.ts';
+import { type ViewedEvent } from '../../../src/rooms/judge/auth-view.ts';
+import { OutlierTable } from '../../../src/rooms/judge/outlier-table.ts';
 import { makeRandomRoom } from '../../differential/random-room.ts';
 import { createRandom } from '../../differential/random.ts';
 import { sampleEvent } from '../../matrix/sample-event.ts';
@@ -24,6 +25,15 @@ function stored(pdu: Pdu, authEvents: readonly EventId[] = pdu.authEvents) {
     membership: typeof membership === 'string' ? membership : null,
     prevEvents: pdu.prevEvents,
     authEvents,
+  };
+}
+
+/** The views of events as they come out of the columns that they are kept in. */
+function viewsOf(roomId: RoomId, rules: RoomVersionRules) {
+  const table = new OutlierTable(roomId, rules);
+  return {
+    view: (event: ViewedEvent): Pdu => table.viewAt(table.put({ event, verdict: 'waiting', authDepth: null })),
+    wholeCharacters: () => table.wholeCharacters(),
   };
 }
 
@@ -54,7 +64,7 @@ describe('what auth rules read of an event', () => {
       const outcomes = new Map<string, number>();
       for (let i = 0; i < ROOMS_A_VERSION; i++) {
         const room = makeRandomRoom(rules, random, ROOM_EVENTS);
-        const views = createAuthViews(room.roomId, rules);
+        const views = viewsOf(room.roomId, rules);
         const viewed = new Map([...room.events.values()].map((pdu) => [pdu.eventId, views.view(stored(pdu))]));
         const isRejected = (id: EventId): boolean => room.rejected.has(id);
         for (const event of room.events.values()) {
@@ -81,7 +91,7 @@ describe('what auth rules read of an event', () => {
   test('keeps nothing of a plain membership but its columns', () => {
     const rules = roomVersionRules('11')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
-    const views = createAuthViews(room.roomId, rules);
+    const views = viewsOf(room.roomId, rules);
     const members = [...room.events.values()].filter(
       ({ type, content }) => type === 'm.room.member' && Object.keys(content).join() === 'membership',
     );
@@ -93,7 +103,7 @@ describe('what auth rules read of an event', () => {
   test('tells lists of auth events apart, though an id of version 1 may hold a space', () => {
     const rules = roomVersionRules('1')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
-    const views = createAuthViews(room.roomId, rules);
+    const views = viewsOf(room.roomId, rules);
     const [event] = room.events.values();
     const citing = (...authEvents: string[]) =>
       views.view({ ...stored(event!), type: 'm.room.topic', authEvents: authEvents as EventId[] }).authEvents;
@@ -103,7 +113,7 @@ describe('what auth rules read of an event', () => {
 
   test('keeps of 20,000 members of a restricted room one string each that names who let them in', () => {
     const rules = roomVersionRules('11')!;
-    const views = createAuthViews(ROOM, rules);
+    const views = viewsOf(ROOM, rules);
     const authoriser = '@admin:one.test';
     for (let i = 0; i < 20_000; i += 1) {
       const view = views.view(
@@ -124,14 +134,14 @@ describe('what auth rules read of an event', () => {
     const plain = storedMember('@bob:two.test', 'invite', invitation);
     const escaped = { ...plain, json: plain.json.replace('third_party_invite', '\\u0074hird_party_invite') };
     for (const row of [plain, escaped]) {
-      expect(createAuthViews(ROOM, rules).view(row).content).toEqual({ membership: 'invite', ...invitation });
+      expect(viewsOf(ROOM, rules).view(row).content).toEqual({ membership: 'invite', ...invitation });
     }
   });
 
   test('shares a list of auth events between all who cite the same', () => {
     const rules = roomVersionRules('11')!;
     const room = makeRandomRoom(rules, createRandom(SEED), ROOM_EVENTS);
-    const views = createAuthViews(room.roomId, rules);
+    const views = viewsOf(room.roomId, rules);
     const member = [...room.events.values()].find(
       ({ type, content }) => type === 'm.room.member' && Object.keys(content).join() === 'membership',
     )!;
@@ -146,7 +156,7 @@ describe('what auth rules read of an event', () => {
     const content = { ...member.content, join_authorised_via_users_server: '@alice:one' };
     const row = stored({ ...member, content, json: { ...member.json, content } });
     const escaped = { ...row, json: row.json.replace('join_authorised', 'join\\u005fauthorised') };
-    const view = createAuthViews(room.roomId, rules).view(escaped);
+    const view = viewsOf(room.roomId, rules).view(escaped);
     expect(view.content['join_authorised_via_users_server']).toBe('@alice:one');
   });
 });

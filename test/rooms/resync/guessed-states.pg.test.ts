@@ -189,7 +189,7 @@ describe('an event that was refused before a resident named it', () => {
     const id = room.id('invited');
     const ids = ['create', 'power', 'bob', 'invited'].map((name) => room.id(name));
     const judged = await judgeOutliers(store, room.roomId, rulesOfJoined('10'), ids, () => undefined);
-    return judged.get(id)?.verdict;
+    return judged.verdictOf(id);
   }
 
   test('by what was not known yet, counts by its own auth events from then on', async () => {

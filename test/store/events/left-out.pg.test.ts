@@ -130,7 +130,7 @@ test('what was awaited and cannot be judged hands its wait on to all that it res
     ['$state' as EventId, ['$proof' as EventId]],
     ['$of-nobody' as EventId, ['$lost' as EventId]],
   ]);
-  await awaitInTurn(store, roomId, lacking);
+  await awaitInTurn(store, roomId, lacking.keys(), (eventId) => lacking.get(eventId) ?? []);
   expect(await awaitedBy(roomId, 'there.test')).toEqual([first, second, third]);
   expect(await awaitedBy(roomId, '$anchor')).toEqual(['$proof']);
 });

@@ -15,7 +15,7 @@ import {
   readTrie,
   trieKey,
 } from '../../../src/store/snapshots/snapshot-trie.ts';
-import { diffTries } from '../../../src/store/snapshots/compare-tries.ts';
+import { diffPairs, diffTries, partsOf } from '../../../src/store/snapshots/compare-tries.ts';
 
 /** Chunks as the database holds them; an operation sees only what it asked for. */
 class Chunks {
@@ -118,6 +118,27 @@ test('the difference of two states equals the naive one', () => {
       const { differences } = chunks.run((get) => diffTries(a, b, get));
       const byKey = (x: { key: number }, y: { key: number }): number => x.key - y.key;
       expect(differences.toSorted(byKey)).toEqual(naive.toSorted(byKey));
+    }),
+    runs,
+  );
+});
+
+test('what two states differ in is found in parts, each of about the size asked for, from nothing and from a leaf as well', () => {
+  fc.assert(
+    fc.property(arbitraryState, arbitraryState, fc.nat(300), fc.boolean(), (first, second, size, fromNothing) => {
+      const other = new Map([...first, ...second]);
+      const chunks = new Chunks();
+      const [a, b] = [chunks.add(buildTrie(entriesOf(first))), chunks.add(buildTrie(entriesOf(other)))];
+      const before = fromNothing ? undefined : a;
+      const { parts, leaves } = chunks.run((get) => partsOf({ before, after: b }, size, get));
+      const found = parts.flatMap((pairs) => {
+        return chunks.run((get) => diffPairs(pairs, (hash) => leaves.get(hash) ?? get(hash))).differences;
+      });
+      const whole = chunks.run((get) => diffPairs([{ before, after: b }], get)).differences;
+      const byKey = (x: { key: number }, y: { key: number }): number => x.key - y.key;
+      expect(found.toSorted(byKey)).toEqual(whole.toSorted(byKey));
+      if (fromNothing) expect(found).toHaveLength(other.size);
+      expect(parts.length).toBeLessThanOrEqual(64);
     }),
     runs,
   );
