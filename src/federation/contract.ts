@@ -92,9 +92,9 @@ export interface Invite {
 
 export interface StateIdsAnswer {
   /** Without duplicates. */
-  readonly stateIds: readonly EventId[];
+  readonly stateIds: Iterable<EventId>;
   /** Without duplicates. */
-  readonly authChainIds: readonly EventId[];
+  readonly authChainIds: Iterable<EventId>;
 }
 
 export interface MissingEventsQuery {

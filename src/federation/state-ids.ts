@@ -2,8 +2,9 @@
  * The ids of a state and its auth chain, read as they come: as one JSON text of 128 MB, parsed at once, they would take gigabytes
  * and stop the process for a minute.
  */
+import { EventIdTable } from '../columns/event-id-table.ts';
 import { parseEventIdOf } from '../matrix/event-ids.ts';
-import { type EventId, type ServerName } from '../matrix/identifiers.ts';
+import { type ServerName } from '../matrix/identifiers.ts';
 import { type RoomVersionRules } from '../matrix/room-versions.ts';
 import { type EventStream, type StateIdsAnswer } from './contract.ts';
 import { FederationError } from './error.ts';
@@ -24,7 +25,7 @@ export async function readStateIds(
   rules: RoomVersionRules,
   idsMax = STATE_IDS_MAX,
 ): Promise<StateIdsAnswer> {
-  const ids = { pdu_ids: new Set<EventId>(), auth_chain_ids: new Set<EventId>() };
+  const ids = { pdu_ids: new EventIdTable(), auth_chain_ids: new EventIdTable() };
   const noId = (name: string): FederationError => malformed(destination, `${name} holds what is no event id`);
   for await (const { array, events: texts } of answer) {
     for (const text of texts) {
@@ -41,5 +42,5 @@ export async function readStateIds(
     if (events[name] === undefined) throw malformed(destination, `${name} is not a list`);
   }
   if (dropped > 0) throw noId('the answer');
-  return { stateIds: [...ids.pdu_ids], authChainIds: [...ids.auth_chain_ids] };
+  return { stateIds: ids.pdu_ids, authChainIds: ids.auth_chain_ids };
 }

@@ -246,7 +246,8 @@ describe('state', () => {
     const { eventId, template } = await joiner.join(resident, roomId);
 
     // Joined through one resident, known to all.
-    const { stateIds, authChainIds } = await joiner.client.stateIds(other, roomId, eventId, version11, options);
+    const named = await joiner.client.stateIds(other, roomId, eventId, version11, options);
+    const [stateIds, authChainIds] = [[...named.stateIds], [...named.authChainIds]];
     expect(stateIds).toHaveLength(stateEvents);
     const given = await collect(await joiner.client.state(other, roomId, eventId, options));
     expect(ids(given.pdus)).toEqual(stateIds);
