@@ -32,7 +32,7 @@ export type UncheckedOutcome = Exclude<CheckOutcome, { outcome: 'passed' | 'skip
 
 export class WantedEvents {
   /** All that was ever wanted; columns of others go by its rows (../judge/outlier-table.ts). */
-  readonly ids = new EventIdTable();
+  readonly ids: EventIdTable;
   private readonly marks = bytes();
   private wanted = 0;
   private lacking = 0;
@@ -45,9 +45,19 @@ export class WantedEvents {
   /** Malformed beyond an id: any of the missing ones may have been among them. */
   private nameless = 0;
 
-  /** `known`: what is stored of the wanted ones. What is an event of another room is none of a state of this one. */
+  /**
+   * @param wanted a table of ids is taken over, and not copied: a state's is the largest thing that is known of it
+   * @param known what is stored of the wanted ones. What is an event of another room is none of a state of this one.
+   */
   constructor(wanted: Iterable<EventId> = [], known: HeldEvents = NOTHING_KNOWN) {
-    this.want(wanted, known);
+    if (wanted instanceof EventIdTable) {
+      this.ids = wanted;
+      for (let row = 0; row < wanted.size; row += 1) this.wantRow(row);
+      this.know(known);
+    } else {
+      this.ids = new EventIdTable();
+      this.want(wanted, known);
+    }
   }
 
   get count(): number {
@@ -74,13 +84,7 @@ export class WantedEvents {
 
   /** Further events are wanted; `known` as in the constructor. */
   want(eventIds: Iterable<EventId>, known: HeldEvents = NOTHING_KNOWN): void {
-    for (const eventId of eventIds) {
-      const row = this.ids.add(eventId);
-      if ((this.marks.get(row) & WANTED) !== 0) continue;
-      this.marks.set(row, WANTED | LACKING);
-      this.wanted += 1;
-      this.lacking += 1;
-    }
+    for (const eventId of eventIds) this.wantRow(this.ids.add(eventId));
     this.know(known);
   }
 
@@ -237,6 +241,13 @@ export class WantedEvents {
       reasons.push(`${absent.length} events named but not delivered (${named(absent)}${nameless})`);
     }
     return reasons.join('; ');
+  }
+
+  private wantRow(row: number): void {
+    if ((this.marks.get(row) & WANTED) !== 0) return;
+    this.marks.set(row, WANTED | LACKING);
+    this.wanted += 1;
+    this.lacking += 1;
   }
 
   private isLacking(eventId: EventId): boolean {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { EventIdTable } from '../../../src/columns/event-id-table.ts';
 import { type EventId, type KeyId, type ServerName } from '../../../src/matrix/identifiers.ts';
 import { WantedEvents } from '../../../src/rooms/resync/wanted-events.ts';
 
@@ -24,6 +25,17 @@ describe('the ledger of an answer', () => {
     ledger.take(id('b'));
     expect(ledger.missing()).toEqual(['$c']);
     expect([ledger.isIdle(id('a')), ledger.isIdle(id('c')), ledger.isIdle(id('other'))]).toEqual([true, false, true]);
+  });
+
+  test('takes a table of ids over: each is wanted, and what is added to it later is not', () => {
+    const table = new EventIdTable();
+    for (const name of ['a', 'b', 'c']) table.add(id(name));
+    const ledger = new WantedEvents(table, known(id('b')));
+    expect(ledger.ids).toBe(table);
+    table.add(id('cited'));
+    expect([...ledger.all()]).toEqual(['$a', '$b', '$c']);
+    expect([ledger.count, ledger.heldBefore, ledger.missing()]).toEqual([3, 1, ['$a', '$c']]);
+    expect(ledger.isAtHand(id('cited'))).toBe(false);
   });
 
   test('has nothing to say when all is at hand', () => {
