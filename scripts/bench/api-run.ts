@@ -1,6 +1,6 @@
 /** One run of clients that ask for the members of a room: many who wait for a partial one, and one after the other of a whole one. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { joinAnswer } from '../../src/cli/operator-answers.ts';
+import { joinAnswer } from '../../src/operator/answer-forms.ts';
 import { type Listener, startListener } from './api-listener.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed } from './operator.ts';

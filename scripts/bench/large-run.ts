@@ -1,6 +1,6 @@
 /** One join of a room whose size is beyond what a simulator could hold: its members are made while they are sent. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { joinAnswer } from '../../src/cli/operator-answers.ts';
+import { joinAnswer } from '../../src/operator/answer-forms.ts';
 import { startMeasuring } from './measured.ts';
 import { monotonicUs, monotonicUsOf } from './monotonic.ts';
 import { operatorCaller, parsed } from './operator.ts';

@@ -9,7 +9,7 @@ import {
   membersAnswer,
   notReadyAnswer,
   stateAnswer,
-} from '../../src/cli/operator-answers.ts';
+} from '../../src/operator/answer-forms.ts';
 import { type EventId } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
 import { type RequestCount } from '../../src/simulator/contract.ts';

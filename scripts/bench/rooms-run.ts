@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
-import { joinAnswer, stateAnswer } from '../../src/cli/operator-answers.ts';
+import { joinAnswer, stateAnswer } from '../../src/operator/answer-forms.ts';
 import { type EventId, type RoomId } from '../../src/matrix/identifiers.ts';
 import { stateDigest } from '../../src/matrix/state-digest.ts';
 import { type DatabaseWrites, readWrites } from './database.ts';

@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import pLimit from 'p-limit';
-import { joinAnswer } from '../../src/cli/operator-answers.ts';
+import { joinAnswer } from '../../src/operator/answer-forms.ts';
 import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { startMeasuring } from './measured.ts';
 import { operatorCaller, parsed } from './operator.ts';

@@ -1,10 +1,10 @@
 /** What operators command of a room: an endpoint a command, under its name; and of all rooms of a server. */
-import { z } from 'zod';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { COMMAND_SUMMARIES, type CommandName } from '../resync/commands.ts';
 import { explain } from '../resync/explain.ts';
 import { COMMAND_BODIES, readCommand } from '../rooms/command-contract.ts';
 import { type CommandOutcome } from '../rooms/contract.ts';
+import { commandAnswer, retriedAnswer } from './answer-forms.ts';
 import { type OperatorEndpoint, roomOf } from './endpoints.ts';
 import { invalidParam } from './errors.ts';
 import { parseRetryRooms, retryRoomsBody } from './requests.ts';
@@ -12,18 +12,12 @@ import { parseRetryRooms, retryRoomsBody } from './requests.ts';
 /** Who decides where nobody is named. */
 const DEFAULT_BY = 'the operator API';
 
-const outcome = z.object({
-  room_id: z.string(),
-  changed: z.boolean().describe('Whether anything is otherwise now.'),
-  explanation: z.string().describe('What was decided, or why nothing is changed, as a sentence.'),
-});
-
 const COMMANDS: readonly OperatorEndpoint[] = (Object.keys(COMMAND_BODIES) as CommandName[]).map((name) => ({
   method: 'POST',
   path: `/_rejoinder/v1/rooms/:room/${name}`,
   summary: COMMAND_SUMMARIES[name],
   body: COMMAND_BODIES[name],
-  answers: outcome,
+  answers: commandAnswer,
   answer: async (request, { ports }) => {
     const read = readCommand(name, request.body ?? {});
     if ('problem' in read) throw invalidParam(read.problem);
@@ -40,10 +34,7 @@ export const COMMAND_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/rooms/retry',
     summary: 'Retries all rooms that wait or are parked and that a server is in, a page of them.',
     body: retryRoomsBody,
-    answers: z.object({
-      retried: z.array(z.string()),
-      next: z.string().nullable().describe('The next page begins after it; null: there is none.'),
-    }),
+    answers: retriedAnswer,
     answer: ({ body }, { ports }) => {
       const { resident, from, by = DEFAULT_BY, reason } = parseRetryRooms(body);
       return ports.retryRooms(resident, from, { by, ...(reason === undefined ? {} : { reason }) });

@@ -4,6 +4,7 @@
  */
 import { EventStream, eventFrame, idFrame } from '../http/event-stream.ts';
 import { type JournalFollower, type JournalPart } from '../rooms/contract.ts';
+import * as forms from './answer-forms.ts';
 import { type OperatorEndpoint, roomOf } from './endpoints.ts';
 import { correctionAnswer, entryAnswer, storyAnswer } from './journal-answers.ts';
 import {
@@ -22,6 +23,7 @@ export const JOURNAL_ENDPOINTS: readonly OperatorEndpoint[] = [
     summary:
       'What was decided about all rooms, in pages; with "Accept: text/event-stream" as server-sent events without end.',
     query: journalQuery,
+    answers: forms.journalAnswer,
     answer: async ({ query, headers, signal }, { ports: { journal } }) => {
       if (headers.accept?.includes('text/event-stream') === true) {
         const lastEventId = headers['last-event-id'];
@@ -37,6 +39,7 @@ export const JOURNAL_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/rooms/:room/corrections',
     summary: 'What turned out otherwise in a room than it had been judged.',
     query: correctionsQuery,
+    answers: forms.correctionsAnswer,
     answer: async (request, { ports }) => {
       const query = parseCorrectionsQuery(request.query);
       const roomId = await roomOf(request, ports);
@@ -48,6 +51,7 @@ export const JOURNAL_ENDPOINTS: readonly OperatorEndpoint[] = [
     method: 'GET',
     path: '/_rejoinder/v1/events/:event',
     summary: 'The story of one event.',
+    answers: forms.storyAnswer,
     answer: async ({ params }, { ports }) =>
       storyAnswer(await ports.explainEvent(parseEventParameter(params['event'] ?? ''))),
   },

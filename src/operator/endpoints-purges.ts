@@ -1,6 +1,8 @@
 /** Purging rooms, and how far a purge is. */
+import { z } from 'zod';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type PurgeStatus } from '../rooms/purge/contract.ts';
+import { purgeAnswer, purgePlanAnswer } from './answer-forms.ts';
 import { type OperatorEndpoint, roomOf } from './endpoints.ts';
 import { parsePurge, purgeBody } from './requests.ts';
 
@@ -10,6 +12,7 @@ export const PURGE_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/rooms/:room/purge',
     summary: 'Deletes all that is held of a room; answers at once, or says what would be deleted.',
     body: purgeBody,
+    answers: z.union([purgeAnswer, purgePlanAnswer]),
     answer: async (request, { ports }) => {
       const { isForced, isDry } = parsePurge(request.body);
       const roomId = await roomOf(request, ports);
@@ -22,6 +25,7 @@ export const PURGE_ENDPOINTS: readonly OperatorEndpoint[] = [
     method: 'GET',
     path: '/_rejoinder/v1/purges/:purge',
     summary: 'How far a purge is.',
+    answers: purgeAnswer,
     answer: async ({ params }, { ports }) => statusAnswer(await ports.purges.status(params['purge'] ?? '')),
   },
 ];

@@ -1,6 +1,7 @@
 /** Users with accounts: listed and made, given another password, and their accounts closed. */
 import { type Account } from '../accounts/contract.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
+import { changedUserAnswer, usersAnswer } from './answer-forms.ts';
 import { type OperatorEndpoint } from './endpoints.ts';
 import {
   newUserBody,
@@ -21,6 +22,7 @@ export const USER_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/users',
     summary: 'Who has an account, or had one, a page.',
     query: usersQuery,
+    answers: usersAnswer,
     answer: async ({ query }, { ports: { users } }) => {
       const found = await users.list(parseUsersQuery(query).from, USERS_MAX);
       const next = found.length === USERS_MAX ? found.at(-1)?.userId : undefined;
@@ -32,6 +34,7 @@ export const USER_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/users',
     summary: 'Makes an account.',
     body: newUserBody,
+    answers: changedUserAnswer,
     answer: async ({ body }, { ports: { users } }) => {
       const { name, password, admin } = parseNewUser(body);
       return { user_id: await users.createUser({ name, password, isAdmin: admin }) };
@@ -42,6 +45,7 @@ export const USER_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/users/:user/password',
     summary: 'Gives a user another password, and logs him out everywhere.',
     body: passwordBody,
+    answers: changedUserAnswer,
     answer: async ({ params, body }, { serverName, ports: { users } }) => {
       const userId = parseUserParameter(params['user'] ?? '', serverName);
       await users.setPassword(userId, parseNewPassword(body).password, null);
@@ -52,6 +56,7 @@ export const USER_ENDPOINTS: readonly OperatorEndpoint[] = [
     method: 'POST',
     path: '/_rejoinder/v1/users/:user/deactivate',
     summary: 'Closes an account for good; nobody gets its name again.',
+    answers: changedUserAnswer,
     answer: async ({ params }, { serverName, ports: { users } }) => {
       const userId = parseUserParameter(params['user'] ?? '', serverName);
       await users.deactivate(userId);

@@ -6,6 +6,7 @@ import { type Endpoint, type OpenRequest } from '../http/endpoint.ts';
 import { streamRows } from '../http/json-stream.ts';
 import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type NotReady, type Ready } from '../rooms/contract.ts';
+import * as forms from './answer-forms.ts';
 import { descriptionAnswer, joinAnswer, memberAnswer, roomAnswer } from './answers.ts';
 import { notReady } from './errors.ts';
 import { type OperatorPorts } from './ports.ts';
@@ -33,8 +34,8 @@ export interface OperatorEndpoint extends Endpoint<OperatorRequest, OperatorCont
   readonly summary: string;
   readonly query?: z.ZodType;
   readonly body?: z.ZodType;
-  /** What is answered; absent: a JSON object that is described in words only. */
-  readonly answers?: z.ZodType;
+  /** What is answered with 200. */
+  readonly answers: z.ZodType;
 }
 
 export interface OperatorContext {
@@ -51,6 +52,7 @@ export const ROOM_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/rooms/join',
     summary: 'Joins a room; answers when it is usable, its members may still be on their way.',
     body: joinBody,
+    answers: forms.joinAnswer,
     answer: async ({ body, signal }, { ports, serverName }) =>
       joinAnswer(await ports.joinRoom({ ...parseJoin(body, serverName), signal })),
   },
@@ -58,12 +60,14 @@ export const ROOM_ENDPOINTS: readonly OperatorEndpoint[] = [
     method: 'GET',
     path: '/_rejoinder/v1/rooms',
     summary: 'Every room, and how far it is.',
+    answers: forms.roomsAnswer,
     answer: async (_request, { ports }) => ({ rooms: (await ports.listRooms()).map(roomAnswer) }),
   },
   {
     method: 'GET',
     path: '/_rejoinder/v1/rooms/:room',
     summary: 'One room with its control journal in words.',
+    answers: forms.descriptionAnswer,
     answer: async (request, { ports }) => descriptionAnswer(await ports.describeRoom(await roomOf(request, ports))),
   },
   {
@@ -71,6 +75,7 @@ export const ROOM_ENDPOINTS: readonly OperatorEndpoint[] = [
     path: '/_rejoinder/v1/rooms/:room/members',
     summary: 'The memberships of a room, once it is whole.',
     query: membersQuery,
+    answers: forms.membersAnswer,
     answer: async (request, { ports, membersWaitMaxMs }) => {
       const { waitMs, membership } = parseMembersQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);
@@ -86,6 +91,7 @@ export const ROOM_ENDPOINTS: readonly OperatorEndpoint[] = [
     summary:
       'The state of a room, or the one before an event: without memberships at once, with them once it is whole.',
     query: stateQuery,
+    answers: forms.stateAnswer,
     answer: async (request, { ports, membersWaitMaxMs }) => {
       const { waitMs, members, at } = parseStateQuery(request.query, membersWaitMaxMs);
       const roomId = await roomOf(request, ports);

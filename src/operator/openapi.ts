@@ -29,6 +29,7 @@ export function withDescription(endpoints: readonly OperatorEndpoint[]): readonl
       method: 'GET',
       path: '/_rejoinder/v1/openapi.json',
       summary: 'This description, OpenAPI 3.1.',
+      answers: z.looseObject({ openapi: z.string() }),
       answer: (_request, { version }) => describeEndpoints(all, version),
     },
   ];
@@ -69,7 +70,7 @@ function operationOf({ path, summary, query, body, answers }: OperatorEndpoint):
     responses: {
       '200': {
         description: 'It is done, or this is what was asked for.',
-        content: jsonOf(answers ?? z.looseObject({})),
+        content: jsonOf(answers),
       },
       default: { $ref: '#/components/responses/Error' },
     },

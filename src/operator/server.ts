@@ -39,7 +39,7 @@ const HEALTH_ENDPOINTS: readonly Endpoint<OpenRequest, null>[] = [
 ];
 
 /** In the order in which they are described. */
-const OPERATOR_ENDPOINTS = withDescription([
+export const OPERATOR_ENDPOINTS = withDescription([
   ...ROOM_ENDPOINTS,
   ...COMMAND_ENDPOINTS,
   ...PURGE_ENDPOINTS,

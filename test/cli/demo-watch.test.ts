@@ -8,6 +8,7 @@ const entry = (seq: number, type: string, seconds: number) => ({ seq, at: at(sec
 const verdict = (position: number, eventId: string, is: string, seconds: number) => ({
   position,
   room_id: '!r:a',
+  epoch: 1,
   recorded_at: at(seconds),
   type: 'EventUnPartialStated',
   explanation: 'it is otherwise',
@@ -24,7 +25,7 @@ test('a room is looked at again and again, and each step and each corrected verd
     ask: (path: string) => {
       asked.push(path);
       const body = path.includes('/corrections')
-        ? { corrections, next: 40, head: 40 }
+        ? { room_id: '!r:a', corrections, next: 40, head: 40 }
         : { ...description, corrected: corrections.length, journal };
       return Promise.resolve({ status: 200, body, text: '' });
     },

@@ -6,12 +6,13 @@ interface Operation {
   readonly summary: string;
   readonly parameters?: readonly { readonly name: string; readonly in: string; readonly description?: string }[];
   readonly requestBody?: { readonly content: Record<string, { readonly schema: Schema }> };
-  readonly responses: Record<string, unknown>;
+  readonly responses: Record<string, { readonly content: Record<string, { readonly schema: Schema }> }>;
 }
 interface Schema {
   readonly type?: string;
   readonly properties?: Record<string, unknown>;
   readonly required?: readonly string[];
+  readonly anyOf?: readonly unknown[];
 }
 type Paths = Record<string, Record<string, Operation>>;
 
@@ -72,6 +73,9 @@ test('it says of each operation what it does, of each parameter what it is, and 
     for (const { summary, parameters = [], responses } of Object.values(operations)) {
       expect(summary).toMatch(/^\S.*\.$/);
       expect(Object.keys(responses)).toEqual(['200', 'default']);
+      // What it answers is held against this wherever a test asks it something (rooms-of-test.ts).
+      const answers = responses['200']?.content['application/json']?.schema;
+      expect(answers?.anyOf ?? Object.keys(answers?.properties ?? {})).not.toEqual([]);
       const named = parameters.filter((one) => one.in === 'path').map(({ name }) => `{${name}}`);
       expect(path.match(/\{\w+\}/g) ?? []).toEqual(named);
       for (const { name, description } of parameters.filter((one) => one.in === 'path')) {

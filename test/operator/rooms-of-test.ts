@@ -1,5 +1,7 @@
 /** A handful of rooms behind the operator's ports, and a server over them on a free port. */
 import { type DestinationStream } from 'pino';
+import { expect } from 'vitest';
+import { type z } from 'zod';
 import { createLogger } from '../../src/logging.ts';
 import {
   type EventId,
@@ -10,7 +12,7 @@ import {
 } from '../../src/matrix/identifiers.ts';
 import { type OperatorPorts } from '../../src/operator/ports.ts';
 import { type Member, type RoomDescription, type StateEvent } from '../../src/rooms/contract.ts';
-import { createOperatorServer } from '../../src/operator/server.ts';
+import { OPERATOR_ENDPOINTS, createOperatorServer } from '../../src/operator/server.ts';
 import { type ResyncEvent } from '../../src/resync/events.ts';
 import { evolve } from '../../src/resync/evolve.ts';
 import { initialResyncState } from '../../src/resync/state.ts';
@@ -258,12 +260,28 @@ export async function ask(
   const headers = { authorization: `Bearer ${TOKEN}`, ...init.headers };
   const response = await fetch(`${server.url}/_rejoinder/v1${path}`, { ...init, headers });
   const text = await response.text();
+  const body = JSON.parse(text) as Record<string, unknown>;
+  if (response.status === 200) expect(body).toEqual(formOf(init.method ?? 'GET', path).parse(body));
   return {
     status: response.status,
-    body: JSON.parse(text) as Record<string, unknown>,
+    body,
     headers: response.headers,
     text,
   };
+}
+
+/** Of what the endpoint answers, as the API's description has it. */
+function formOf(method: string, path: string): z.ZodType {
+  const segments = `/_rejoinder/v1${path.split('?')[0] ?? ''}`.split('/');
+  const named = OPERATOR_ENDPOINTS.filter((endpoint) => {
+    const wanted = endpoint.path.split('/');
+    const isAlike = wanted.every((segment, i) => segment.startsWith(':') || segment === segments[i]);
+    return endpoint.method === method && wanted.length === segments.length && isAlike;
+  });
+  // A path without a variable goes before one with.
+  const [found] = named.toSorted((a, b) => a.path.split(':').length - b.path.split(':').length);
+  if (found === undefined) throw new Error(`no endpoint answers ${method} ${path}`);
+  return found.answers;
 }
 
 export function post(server: RunningServer, path: string, body: unknown): ReturnType<typeof ask> {

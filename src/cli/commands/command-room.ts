@@ -3,7 +3,8 @@ import { userInfo } from 'node:os';
 import { type z } from 'zod';
 import { type CommandName } from '../../resync/commands.ts';
 import { CliError } from '../failure.ts';
-import { commandAnswer, retriedAnswer, understood } from '../operator-answers.ts';
+import { commandAnswer, retriedAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, printable } from '../output.ts';
 

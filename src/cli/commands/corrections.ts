@@ -1,6 +1,7 @@
 /** `rejoinder corrections <room>`: what turned out otherwise than it had been judged, a line each, with what it rested on. */
 import { type z } from 'zod';
-import { correctionsAnswer, understood } from '../operator-answers.ts';
+import { correctionsAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, type OperatorClient, connectOperator } from '../operator-client.ts';
 import { type Output, printable } from '../output.ts';
 

@@ -1,6 +1,7 @@
 /** `rejoinder explain <event>`: the story of one event. The demo ends with it. */
 import { type z } from 'zod';
-import { storyAnswer, understood } from '../operator-answers.ts';
+import { storyAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, type OperatorClient, connectOperator } from '../operator-client.ts';
 import { type Output, printable } from '../output.ts';
 

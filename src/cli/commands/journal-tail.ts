@@ -1,6 +1,7 @@
 /** `rejoinder journal tail` and `rooms watch`: what is decided about rooms, a line each, as it happens. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { descriptionAnswer, journalEntry, understood } from '../operator-answers.ts';
+import { descriptionAnswer, journalEntry } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, LostConnectionError, type OperatorClient, connectOperator } from '../operator-client.ts';
 import { type Output, printable } from '../output.ts';
 

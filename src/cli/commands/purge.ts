@@ -1,6 +1,7 @@
 /** `rejoinder rooms purge <room>`: deletes everything that is held of a room, or says what that would be. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { purgeAnswer, purgePlanAnswer, understood } from '../operator-answers.ts';
+import { purgeAnswer, purgePlanAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, printable, table } from '../output.ts';
 

@@ -1,13 +1,8 @@
 /** `rejoinder rooms list`: all rooms in a table; `rooms show`: one, and what was decided about it, when and why. */
 import { type z } from 'zod';
 import { systemClock } from '../../clock.ts';
-import {
-  type RoomAnswer,
-  type ShownProgress,
-  descriptionAnswer,
-  roomsAnswer,
-  understood,
-} from '../operator-answers.ts';
+import { type RoomAnswer, type ShownProgress, descriptionAnswer, roomsAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, humanDuration, humanSize, printable, table } from '../output.ts';
 

@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { CliError } from '../failure.ts';
-import { createdUserAnswer, understood, usersAnswer } from '../operator-answers.ts';
+import { changedUserAnswer, usersAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, table } from '../output.ts';
 
@@ -56,7 +57,7 @@ export async function createUser(
   const given = await readPassword(options);
   const password = given ?? makePassword();
   const body = await post('/users', { name, password, admin: options.admin }, options);
-  const { user_id: userId } = understood(createdUserAnswer, body);
+  const { user_id: userId } = understood(changedUserAnswer, body);
   tell({ user_id: userId, ...(given === undefined ? { password } : {}) }, `${userId} can log in`, options, output);
 }
 
@@ -65,7 +66,7 @@ export async function resetPassword(user: string, options: PasswordOptions, outp
   const given = await readPassword(options);
   const password = given ?? makePassword();
   const body = await post(`/users/${encodeURIComponent(user)}/password`, { password }, options);
-  const { user_id: userId } = understood(createdUserAnswer, body);
+  const { user_id: userId } = understood(changedUserAnswer, body);
   const told = { user_id: userId, ...(given === undefined ? { password } : {}) };
   tell(told, `${userId} is logged out everywhere and has another password`, options, output);
 }
@@ -73,7 +74,7 @@ export async function resetPassword(user: string, options: PasswordOptions, outp
 /** Closes an account for good. */
 export async function deactivateUser(user: string, options: UsersOptions, output: Output): Promise<void> {
   const body = await post(`/users/${encodeURIComponent(user)}/deactivate`, {}, options);
-  const { user_id: userId } = understood(createdUserAnswer, body);
+  const { user_id: userId } = understood(changedUserAnswer, body);
   tell({ user_id: userId }, `${userId} is logged out everywhere, and the account is closed for good`, options, output);
 }
 

@@ -1,6 +1,7 @@
 /** `rejoinder rooms watch`: a room on its way to being whole. */
 import { ENTRY_TYPES, streamOf } from '../../resync/entries.ts';
-import { descriptionAnswer, understood } from '../operator-answers.ts';
+import { descriptionAnswer } from '../../operator/answer-forms.ts';
+import { understood } from '../understood.ts';
 import { type ClientOptions, connectOperator } from '../operator-client.ts';
 import { type Output, printable } from '../output.ts';
 import { tailJournal } from './journal-tail.ts';

@@ -2,7 +2,7 @@
 import { type EventId } from '../../matrix/identifiers.ts';
 import { stateDigest } from '../../matrix/state-digest.ts';
 import { type StateDigest } from '../../simulator/contract.ts';
-import { stateAnswer } from '../operator-answers.ts';
+import { stateAnswer } from '../../operator/answer-forms.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
 import { type Comparison } from './stage.ts';
@@ -37,6 +37,6 @@ async function digestOfOurs(
   { roomId, members }: Pick<WatchedJoin, 'roomId' | 'members'>,
 ): Promise<string> {
   const { body } = await client.ask(`/rooms/${encodeURIComponent(roomId)}/state`);
-  const others = stateAnswer.parse(body).state.map(({ event_id: eventId }) => eventId);
+  const others = stateAnswer.pick({ state: true }).parse(body).state.map(({ event_id: eventId }) => eventId);
   return stateDigest(new Set([...members.map(({ event_id: eventId }) => eventId), ...others] as EventId[]));
 }

@@ -2,7 +2,7 @@
 import { type Output, humanCount, humanSize, printable } from '../output.ts';
 import { BASELINE_MEMBERS, CLASSIC_JOIN_2022, FASTER_JOIN_2022 } from './baseline.ts';
 import { STEPS, type Step } from './step.ts';
-import { type ShownProgress } from '../operator-answers.ts';
+import { type ShownProgress } from '../../operator/answer-forms.ts';
 
 const BASELINES = [FASTER_JOIN_2022, CLASSIC_JOIN_2022];
 const STEP_COLUMNS = Math.max(...Object.values(STEPS).map((label) => label.length));

@@ -1,6 +1,6 @@
 /** A verdict that turned out otherwise, as the operator API tells it and the demo shows it. */
 import { z } from 'zod';
-import { correctionsAnswer } from '../operator-answers.ts';
+import { correctionsAnswer } from '../../operator/answer-forms.ts';
 
 /** Of corrections that are verdicts; states that were corrected have other members. */
 const verdictData = z.object({

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { type Clock } from '../../clock.ts';
 import { CliError } from '../failure.ts';
-import { type ShownProgress, joinAnswer, membersAnswer, stateAnswer } from '../operator-answers.ts';
+import { type ShownProgress, joinAnswer, membersAnswer, stateAnswer } from '../../operator/answer-forms.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { humanCount } from '../output.ts';
 import { type ShownCorrection } from './shown-correction.ts';

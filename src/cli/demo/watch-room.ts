@@ -1,5 +1,5 @@
 /** Looks at one room through the operator API, again and again, and gives what is new since the look before. */
-import { type ShownProgress, descriptionAnswer } from '../operator-answers.ts';
+import { type ShownProgress, descriptionAnswer } from '../../operator/answer-forms.ts';
 import { type OperatorClient } from '../operator-client.ts';
 import { type ShownCorrection, correctedVerdicts } from './shown-correction.ts';
 import { type StepName } from './step.ts';

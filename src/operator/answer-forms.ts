@@ -1,9 +1,9 @@
 /**
- * The operator API's answers as its readers check them: commands, demo and benches. What a reader does not look at it leaves
- * out with `pick`, so that an older command line goes on with a newer server.
+ * The forms of the operator API's answers: its description (openapi.ts) gives them, and its readers check what they get by them, as
+ * commands, demo and benches do. What a reader does not look at it leaves out with `pick`, so that an older command line goes on with
+ * a newer server.
  */
 import { z } from 'zod';
-import { CliError } from './failure.ts';
 
 /** `POST /rooms/join`. */
 export const joinAnswer = z.object({
@@ -11,6 +11,7 @@ export const joinAnswer = z.object({
   event_id: z.string(),
   joined_via: z.string(),
   partial: z.boolean(),
+  members_omitted: z.boolean(),
   /** Milliseconds by step. */
   timings_ms: z.record(z.string(), z.number()),
 });
@@ -19,6 +20,7 @@ const room = z.object({
   room_id: z.string(),
   name: z.string().nullable(),
   canonical_alias: z.string().nullable(),
+  room_version: z.string().nullable(),
   phase: z.string(),
   resident: z.string().nullable(),
   joined_via: z.string().nullable(),
@@ -27,6 +29,14 @@ const room = z.object({
   members: z.number().nullable(),
   servers: z.number(),
   attempts: z.number(),
+  round: z.number(),
+  states_to_fetch: z.number(),
+  /** Events judged again with full state, and of these those whose verdict is another. */
+  walked: z.number(),
+  corrected: z.number(),
+  /** Of the ids of the state's events, SHA-256. */
+  digest: z.string().nullable(),
+  completed_at: z.string().nullable(),
   epoch: z.number(),
   fetched: z.record(z.string(), z.number()).nullable(),
   /** Events that the state was taken without, since every copy that came was bad; `null`: none. Servers of an earlier version do not say. */
@@ -39,7 +49,13 @@ const room = z.object({
   next_wake_at: z.string().nullable(),
   /** Servers of an earlier version do not say what the failure means. */
   last_failure: z
-    .object({ resident: z.string(), outcome: z.string().optional(), failure: z.string(), reason: z.string() })
+    .object({
+      resident: z.string(),
+      outcome: z.string().optional(),
+      failure: z.string(),
+      reason: z.string(),
+      at: z.string(),
+    })
     .nullable(),
   /** Why residents are asked no more; `null`: they are. Servers of an earlier version do not say. */
   parked: z.object({ because: z.string(), reason: z.string(), leaving: z.boolean(), since: z.string() }).nullish(),
@@ -81,15 +97,15 @@ export const descriptionAnswer = room.extend({
   gaps: z.array(
     z.object({
       event_id: z.string(),
+      cited_by_event_of: z.string(),
       opened_at: z.string(),
       attempts: z.number(),
       next_try_at: z.string().nullable(),
+      last_resident: z.string().nullable(),
+      last_failure: z.string().nullable(),
       last_reason: z.string().nullable(),
     }),
   ),
-  /** Events judged again with full state, and of these those whose verdict is another. */
-  walked: z.number(),
-  corrected: z.number(),
   /** What is to be corrected yet, and how far that is. Servers of an earlier version do not say. */
   corrections_due: z
     .object({
@@ -138,6 +154,7 @@ export const descriptionAnswer = room.extend({
       z.object({
         what: z.enum(['join', 'leave']),
         user_id: z.string(),
+        event_id: z.string(),
         resident: z.string(),
         since: z.string(),
         attempts: z.number(),
@@ -158,13 +175,24 @@ export const descriptionAnswer = room.extend({
 });
 
 /** `POST /rooms/{room}/{command}`. */
-export const commandAnswer = z.object({ changed: z.boolean(), explanation: z.string() });
+export const commandAnswer = z.object({
+  room_id: z.string(),
+  changed: z.boolean().describe('Whether anything is otherwise now.'),
+  explanation: z.string().describe('What was decided, or why nothing is changed, as a sentence.'),
+});
+
+const nextPage = z.string().nullable().describe('The next page begins after it; null: there is none.');
 
 /** `POST /rooms/retry`, a page. */
-export const retriedAnswer = z.object({ retried: z.array(z.string()), next: z.string().nullable() });
+export const retriedAnswer = z.object({ retried: z.array(z.string()), next: nextPage });
+
+const rows = z.number().describe('How many there are in the list, which is written while it is read.');
+const lacking = { degraded: z.literal(true).optional().describe('The state lacks events that nobody has.') };
 
 /** `GET /rooms/{room}/members`. */
 export const membersAnswer = z.object({
+  room_id: z.string(),
+  ...lacking,
   members: z.array(
     z.object({
       user_id: z.string(),
@@ -173,51 +201,83 @@ export const membersAnswer = z.object({
       display_name: z.string().nullable(),
     }),
   ),
+  total: rows,
 });
 
-/** `GET /rooms/{room}/state`, of which readers compare the ids. */
-export const stateAnswer = z.object({ state: z.array(z.object({ event_id: z.string() })) });
+/** A room may hold a hundred thousand: its readers look no further into them here. */
+const pdu = z.unknown().describe('The event, as https://spec.matrix.org/v1.16/#events has it.');
 
-const witness = z.looseObject({ event_id: z.string(), says: z.string() });
+/** `GET /rooms/{room}/state`. */
+export const stateAnswer = z.object({
+  room_id: z.string(),
+  before: z.string().optional().describe('The event before which the state is; absent: it is the current one.'),
+  members_included: z.boolean(),
+  ...lacking,
+  state: z.array(z.object({ event_id: z.string(), event: pdu, redacted_because: pdu.optional() })),
+  total: rows,
+});
+
+const witness = z.object({
+  event_id: z.string(),
+  type: z.string(),
+  state_key: z.string(),
+  says: z.string().describe('What it says there, as part of a sentence.'),
+});
 
 /** An entry of `GET /journal`, of which each is one in its pages and one event of its stream. */
 export const journalEntry = z.object({
   position: z.number(),
   room_id: z.string(),
+  epoch: z.number(),
   recorded_at: z.string(),
   type: z.string(),
-  explanation: z.string(),
+  explanation: z.string().describe('What was decided, as a sentence.'),
+  data: z.record(z.string(), z.unknown()).describe('The same as data, by type.'),
+});
+
+/** `GET /journal`, a page. */
+export const journalAnswer = z.object({ entries: z.array(journalEntry), next: z.number(), head: z.number() });
+
+const correction = journalEntry.extend({
+  turned_out_otherwise: z.array(z.object({ was: witness.nullable(), is: witness.nullable() })),
 });
 
 /** `GET /rooms/{room}/corrections`. */
 export const correctionsAnswer = z.object({
-  corrections: z.array(
-    // The rest of an entry is handed on as it is.
-    journalEntry.loose().extend({
-      turned_out_otherwise: z.array(z.object({ was: witness.nullable(), is: witness.nullable() })),
-    }),
-  ),
+  room_id: z.string(),
+  corrections: z.array(correction),
   next: z.number(),
   head: z.number(),
 });
 
 /** `GET /events/{event}`: for people in sentences, some of them under the one before. */
-export const storyAnswer = z.object({ verdict: z.string(), story: z.array(z.string()) });
+export const storyAnswer = z.object({
+  event_id: z.string(),
+  room_id: z.string().nullable(),
+  place: z.string(),
+  verdict: z.string().nullable(),
+  provisional: z.boolean(),
+  event: z
+    .object({
+      type: z.string(),
+      state_key: z.string().nullable(),
+      sender: z.string(),
+      membership: z.string().nullable(),
+      prev_events: z.array(z.string()),
+      auth_events: z.array(z.string()),
+    })
+    .nullable(),
+  judged_by: z.array(witness),
+  history: z.array(correction),
+  causes: z.array(correction),
+  story: z.array(z.string()),
+});
 
 /** With status 503: the room has no full state yet. */
 export const notReadyAnswer = z.object({ retry_after_ms: z.number() });
 
 export type RoomAnswer = z.output<typeof room>;
 export type ShownProgress = z.output<typeof progress>;
-
-/** Checks an answer. Throws a `CliError` for one of another form. */
-export function understood<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
-  const parsed = schema.safeParse(body);
-  if (parsed.success) return parsed.data;
-  throw new CliError('the server answered in a form that this command does not know', {
-    hint: 'Use a command line of the version of the server; --json prints the answer as it is.',
-  });
-}
 
 /** Who has an account, a page. */
 export const usersAnswer = z.object({
@@ -229,8 +289,7 @@ export const usersAnswer = z.object({
       deactivated_at: z.string().nullable(),
     }),
   ),
-  /** The next page begins after it; null: there is none. */
-  next: z.string().nullable(),
+  next: nextPage,
 });
 
 /** How far a purge is. */
@@ -239,6 +298,8 @@ export const purgeAnswer = z.object({
   purge_id: z.string(),
   step: z.string(),
   put_out: z.array(z.string()),
+  rows_deleted: z.number(),
+  requested_at: z.string(),
   done_at: z.string().nullable(),
 });
 
@@ -251,4 +312,4 @@ export const purgePlanAnswer = z.object({
 });
 
 /** Whose account was made or changed. */
-export const createdUserAnswer = z.object({ user_id: z.string() });
+export const changedUserAnswer = z.object({ user_id: z.string() });
