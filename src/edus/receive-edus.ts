@@ -4,6 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#edus
  */
+import { receiveDeviceLists } from '../devices/receive-device-lists.ts';
 import { receiveToDevice } from '../devices/receive-to-device.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type EduType } from '../matrix/transactions.ts';
@@ -21,7 +22,10 @@ export async function receiveEdus(
   if (edus.length === 0) return;
   const { store, clock, logger } = context;
   const of = (type: EduType) => edus.flatMap((edu) => (edu.type === type ? [edu.content] : []));
-  const dropped = await receiveToDevice({ store, now: clock.now() }, origin, of('m.direct_to_device'));
+  const ofDevices = [...of('m.device_list_update'), ...of('m.signing_key_update')];
+  const dropped =
+    (await receiveToDevice({ store, now: clock.now() }, origin, of('m.direct_to_device'))) +
+    (await receiveDeviceLists(store, origin, ofDevices));
   if (dropped > 0) {
     logger.info({ origin, dropped }, 'a transaction held EDUs that are of no form, or not of its origin');
   }

@@ -6,6 +6,7 @@ import { systemClock } from '../../clock.ts';
 import { type Config, type ListenerConfig, loadConfig, requireSetting } from '../../config.ts';
 import { type Environment } from '../../config/sources.ts';
 import { createDevices, deviceAnswers } from '../../devices/devices.ts';
+import { startTellingDevices } from '../../devices/telling.ts';
 import { receiveEdus } from '../../edus/receive-edus.ts';
 import { createFederationServer } from '../../federation-api/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
@@ -89,6 +90,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const sending = startSending(rooms);
   started.sending = sending;
   shutdown.add('sending', () => sending.close());
+  const telling = startTellingDevices({ ...rooms, onSaid: () => sending.poke() });
+  shutdown.add('telling of devices', () => telling.close());
   const residents = hearResidents(rooms);
   shutdown.add('residents heard', () => residents.close());
   const receiver = startReceiver(rooms);

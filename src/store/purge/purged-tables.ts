@@ -52,6 +52,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'client_transactions' },
   { name: 'account_data' },
   { name: 'read_receipts' },
+  { name: 'untold_in_partial_rooms' },
   { name: 'room_aliases' },
   { name: 'journal' },
 ];

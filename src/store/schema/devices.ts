@@ -1,7 +1,7 @@
 /** Plain tables of what goes between devices, here and on other servers. Times are milliseconds since the Unix epoch. */
 import { sql } from 'drizzle-orm';
 import { bigserial, boolean, index, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
-import { type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { int8 } from './columns.ts';
 
@@ -118,4 +118,19 @@ export const toldDeviceLists = pgTable(
     streamId: int8().notNull(),
   },
   (table) => [primaryKey({ columns: [table.userId, table.serverName] })],
+);
+
+/**
+ * Users of this server whose devices changed while a room that they are in was partial: who was in the room is known when it is whole, and is
+ * told then.
+ */
+export const untoldInPartialRooms = pgTable(
+  'untold_in_partial_rooms',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    /** Of the first change. */
+    since: int8().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.userId] })],
 );

@@ -127,3 +127,17 @@ export function readSharedRooms(sql: Sql, serverNames: readonly ServerName[], li
     [serverNames, limit],
   );
 }
+
+/** Rooms that somebody of ours is in, those first that a server is believed to be in, up to `limit`. */
+export function readOurRooms(
+  sql: Sql,
+  serverName: ServerName,
+  limit: number,
+): Promise<Omit<SharedRoom, 'serverName'>[]> {
+  return sql.query(
+    `SELECT r.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState" FROM rooms r
+      WHERE EXISTS (SELECT FROM local_members m WHERE m.room_id = r.room_id AND m.membership = 'join')
+      ORDER BY EXISTS (SELECT FROM room_servers s WHERE s.room_id = r.room_id AND s.server_name = $1) DESC LIMIT $2`,
+    [serverName, limit],
+  );
+}

@@ -69,6 +69,7 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
       `INSERT INTO read_receipts (user_id, room_id, type, event_id, up_to, position) VALUES ($2, $1, 'm.read', $3, 1, 1)`,
       [ME, join],
     ],
+    [`INSERT INTO untold_in_partial_rooms (room_id, user_id, since) VALUES ($1, $2, 1)`, [ME]],
     [
       `INSERT INTO outside_memberships (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)
        VALUES ($1, '@invited:here.test', 'invite', 1, '$i', '10', $2, 'there.test', '{}', '[]')`,
