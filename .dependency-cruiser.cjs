@@ -174,13 +174,13 @@ module.exports = {
       'federation-api-knows-shapes',
       "As the operator API it is given what it calls; signatures, our keys and the cutting of bodies are federation's.",
       '^src/federation-api/',
-      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|(accounts|devices)/(?!contract\\.ts)|rooms/(?!contract\\.ts|resident-contract\\.ts|invites/contract\\.ts|(resident-)?error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
+      '^(workflows/|activities/|src/(store|operator|client-api|temporal|cli|launch|simulator|(accounts|devices)/(?!contract\\.ts)|rooms/(?!contract\\.ts|(resident|directory)-contract\\.ts|invites/contract\\.ts|(resident-)?error\\.ts)|federation/(?!request-auth|key-answer|event-splitter)|verification/(?!contract\\.ts))|node_modules/(pg|drizzle-orm)/)',
     ),
     forbid(
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|devices|rooms|rooms/purge|sync)/(contract|client-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|devices|rooms|rooms/purge|sync)/(contract|client-contract|directory-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
     ),
     forbid(
       'sync-asks-nobody',

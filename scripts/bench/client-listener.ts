@@ -14,6 +14,7 @@ import { createLogger } from '../../src/logging.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { generateSigningKey } from '../../src/matrix/signing/signing-key.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
+import { createDirectory } from '../../src/rooms/directory/directory.ts';
 import { clientReads } from '../../src/rooms/read/for-clients.ts';
 import { startPurging } from '../../src/rooms/purge/purges.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
@@ -54,6 +55,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     // Nobody asks for keys here.
     devices: {} as Devices,
     reads: clientReads({ store, notifier, clock: systemClock }),
+    directory: createDirectory({ ...sending, serverName: serverName as ServerName }),
     acts: clientActs(sending, {
       join: () => Promise.reject(new Error('nobody joins here')),
       outside: {

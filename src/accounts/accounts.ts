@@ -1,5 +1,6 @@
 /** Users of this server: who there is, what they call themselves, and what an edge is given of it all. */
 import { type UserId } from '../matrix/identifiers.ts';
+import { type Store } from '../store/open-store.ts';
 import { deleteLoginTokens } from '../store/tables/login-tokens.ts';
 import { deleteDevices, readDevice, readDevices, renameDevice } from '../store/tables/devices.ts';
 import {
@@ -15,7 +16,7 @@ import {
 } from '../store/tables/users.ts';
 import { accountData, changePushRules, readPushRules, setAccountData } from './account-data.ts';
 import { type AccountsContext } from './context.ts';
-import { type Accounts, type NewUser } from './contract.ts';
+import { type Accounts, type NewUser, type Profile } from './contract.ts';
 import { AccountError } from './error.ts';
 import { replacesCrossSigningKeys, uploadCrossSigningKeys, uploadSignatures } from './cross-signing.ts';
 import { uploadKeys } from './device-keys.ts';
@@ -103,10 +104,11 @@ export function createAccounts(context: AccountsContext): Accounts {
       await store.inTransaction((tx) => deleteDevices(tx, userId, { these: deviceIds.filter(isStorable) }));
     },
     profile: async (userId) => {
-      const user = await readUser(store, userId);
-      if (user === undefined || user.deactivatedAt !== null) throw notFound(userId);
-      return { displayName: user.displayName, avatarUrl: user.avatarUrl };
+      const profile = await knownProfile(store, userId);
+      if (profile === undefined) throw notFound(userId);
+      return profile;
     },
+    knownProfile: (userId) => knownProfile(store, userId),
     setProfile: async (userId, field, value) => {
       if (value !== null && Buffer.byteLength(value) > PROFILE_BYTES_MAX) {
         throw new AccountError('invalid', `at most ${PROFILE_BYTES_MAX} bytes`);
@@ -166,4 +168,10 @@ function inUse(userId: UserId): AccountError {
 
 function notFound(userId: UserId): AccountError {
   return new AccountError('not-found', `there is no account ${userId}`);
+}
+
+async function knownProfile(store: Store, userId: UserId): Promise<Profile | undefined> {
+  const user = await readUser(store, userId);
+  if (user === undefined || user.deactivatedAt !== null) return undefined;
+  return { displayName: user.displayName, avatarUrl: user.avatarUrl };
 }

@@ -121,6 +121,8 @@ export interface Accounts {
   /** Those that are not there are gone already. */
   deleteDevices(userId: UserId, deviceIds: readonly string[]): Promise<void>;
   profile(userId: UserId): Promise<Profile>;
+  /** The same; `undefined`: no such user has an account. */
+  knownProfile(userId: UserId): Promise<Profile | undefined>;
   /** `null`: none from now on. */
   setProfile(userId: UserId, field: keyof Profile, value: string | null): Promise<void>;
   /** Keeps a filter for syncs and gives its id: of the same filter the same. */

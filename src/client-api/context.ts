@@ -5,6 +5,7 @@ import { type Devices } from '../devices/contract.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
+import { type Directory } from '../rooms/directory-contract.ts';
 import { type Purges } from '../rooms/purge/contract.ts';
 import { type Sync } from '../sync/contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
@@ -17,6 +18,7 @@ export interface ClientContext {
   readonly devices: Devices;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
+  readonly directory: Directory;
   /** For administrators. */
   readonly purges: Pick<Purges, 'request' | 'wait' | 'status' | 'ofRoom'>;
   readonly answers: SharedAnswers;

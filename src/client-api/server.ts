@@ -17,6 +17,7 @@ import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
 import { CREATE_ROOM_ENDPOINTS } from './endpoints/create-room.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
+import { DIRECTORY_ENDPOINTS, OPEN_DIRECTORY_ENDPOINTS } from './endpoints/directory.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
 import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
 import { KEY_ENDPOINTS } from './endpoints/keys.ts';
@@ -29,6 +30,7 @@ import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
 import { SYNC_ENDPOINTS } from './endpoints/sync.ts';
+import { TAG_ENDPOINTS } from './endpoints/tags.ts';
 import { TO_DEVICE_ENDPOINTS } from './endpoints/to-device.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
@@ -64,7 +66,12 @@ const HEADERS = {
 };
 
 /** For anybody. */
-export const OPEN_ENDPOINTS = [...DISCOVERY_ENDPOINTS, ...OPEN_SESSION_ENDPOINTS, ...OPEN_PROFILE_ENDPOINTS];
+export const OPEN_ENDPOINTS = [
+  ...DISCOVERY_ENDPOINTS,
+  ...OPEN_SESSION_ENDPOINTS,
+  ...OPEN_PROFILE_ENDPOINTS,
+  ...OPEN_DIRECTORY_ENDPOINTS,
+];
 /** For users. */
 export const USER_ENDPOINTS = [
   ...SESSION_ENDPOINTS,
@@ -73,6 +80,8 @@ export const USER_ENDPOINTS = [
   ...PROFILE_ENDPOINTS,
   ...FILTER_ENDPOINTS,
   ...ACCOUNT_DATA_ENDPOINTS,
+  ...TAG_ENDPOINTS,
+  ...DIRECTORY_ENDPOINTS,
   ...PUSH_RULE_ENDPOINTS,
   ...KEY_ENDPOINTS,
   ...TO_DEVICE_ENDPOINTS,

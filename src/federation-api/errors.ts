@@ -19,6 +19,8 @@ const RESIDENT_ERROR_ANSWERS: Readonly<Record<ResidentErrorKind, ErrorAnswer>> =
 
 const ROOM_ERROR_ANSWERS: Readonly<Partial<Record<RoomErrorKind, ErrorAnswer>>> = {
   'unknown-room': [404, 'M_NOT_FOUND'],
+  'unknown-alias': [404, 'M_NOT_FOUND'],
+  invalid: [400, 'M_INVALID_PARAM'],
   forbidden: [403, 'M_FORBIDDEN'],
   malformed: [400, 'M_BAD_JSON'],
   'too-large': [413, 'M_TOO_LARGE'],

@@ -37,6 +37,8 @@ export { type FederationTimeouts } from './requests.ts';
 
 /** Servers of an alias that are worth trying. */
 const DIRECTORY_SERVERS_MAX = 1000;
+/** Of one answer: more than are asked for. */
+const PUBLIC_ROOMS_MAX = 500;
 /** An SRV lookup: two tries of this long, milliseconds. */
 const SRV_TIMEOUT_MS = 3000;
 
@@ -109,6 +111,31 @@ export function createFederationClient(config: FederationClientConfig): Federati
       if (roomId === undefined) throw malformed(destination, 'room_id is not a room id');
       if (events['servers'] === undefined) throw malformed(destination, 'servers is not a list');
       return { roomId, servers: [...servers] };
+    },
+
+    queryProfile: (destination, userId, options) => {
+      const uri = path`/_matrix/federation/v1/query/profile` + `?user_id=${encodeURIComponent(userId)}`;
+      return requests.json(destination, { uri }, options);
+    },
+
+    async publicRooms(destination, content, options) {
+      const ask = { method: 'POST', uri: '/_matrix/federation/v1/publicRooms', content } as const;
+      const body = { arrays: ['chunk'] as const, bytesMax: limits.responseBytesMax };
+      const answer = await requests.events(destination, ask, options, body);
+      const chunk: JsonObject[] = [];
+      for await (const { events } of answer) {
+        for (const event of events) {
+          const parsed = event.length > SMALL_ANSWER_BYTES_MAX ? undefined : parseJsonObject(event);
+          if (parsed?.ok === true && chunk.length < PUBLIC_ROOMS_MAX) chunk.push(parsed.value);
+        }
+      }
+      const { rest, events } = answer.summary();
+      if (events['chunk'] === undefined) throw malformed(destination, 'chunk is not a list');
+      const told = ['next_batch', 'prev_batch', 'total_room_count_estimate'].flatMap((name) => {
+        const value = readSmall(rest.get(name) ?? new Uint8Array());
+        return typeof value === 'string' || typeof value === 'number' ? [[name, value] as const] : [];
+      });
+      return { chunk, ...Object.fromEntries(told) };
     },
 
     ...membershipRequests(requests),

@@ -123,6 +123,10 @@ export interface UserKeys {
 }
 
 export interface FederationClient {
+  /** What it says of a user of its own, of any shape. */
+  queryProfile(destination: ServerName, userId: UserId, options: RequestOptions): Promise<JsonObject>;
+  /** What it lists, of any shape; `content`: which rooms, as the specification has it. */
+  publicRooms(destination: ServerName, content: JsonObject, options: RequestOptions): Promise<JsonObject>;
   queryDirectory(destination: ServerName, alias: RoomAlias, options: RequestOptions): Promise<DirectoryAnswer>;
   /** `versions`: what is offered as `ver`; the answer's version is checked by `readJoinTemplate`. */
   makeJoin(
@@ -217,6 +221,14 @@ export interface FederationClient {
     destination: ServerName,
     roomId: RoomId,
     query: MissingEventsQuery,
+    options: RequestOptions,
+  ): Promise<readonly Uint8Array[]>;
+  /** Raw events: `eventIds` and what comes before them, at most `limit`. */
+  backfill(
+    destination: ServerName,
+    roomId: RoomId,
+    eventIds: readonly EventId[],
+    limit: number,
     options: RequestOptions,
   ): Promise<readonly Uint8Array[]>;
   /** The server's own signed key object, unverified. */

@@ -15,7 +15,10 @@ const STATE_IDS_BYTES_MAX = 128 * 1024 * 1024;
 /** The auth chain of one event: all power levels and join rules a room ever had, and some members' profiles, are hundreds. */
 const EVENT_AUTH_EVENTS_MAX = 10_000;
 
-type EventRequests = Pick<FederationClient, 'stateIds' | 'state' | 'event' | 'eventAuth' | 'getMissingEvents'>;
+type EventRequests = Pick<
+  FederationClient,
+  'stateIds' | 'state' | 'event' | 'eventAuth' | 'getMissingEvents' | 'backfill'
+>;
 
 /** The requests of the client that fetch events. */
 export function eventRequests(requests: Requests): EventRequests {
@@ -69,6 +72,13 @@ export function eventRequests(requests: Requests): EventRequests {
       const ask = { method: 'POST', uri, content } as const;
       const body = { arrays: ['events'] as const, bytesMax: within(options) };
       return takeFirst(await requests.events(destination, ask, options, body), query.limit);
+    },
+
+    async backfill(destination, roomId, eventIds, limit, options) {
+      const from = eventIds.map((eventId) => `v=${encodeURIComponent(eventId)}`).join('&');
+      const uri = path`/_matrix/federation/v1/backfill/${roomId}` + `?${from}&limit=${limit}`;
+      const body = { arrays: ['pdus'] as const, bytesMax: within(options) };
+      return takeFirst(await requests.events(destination, { uri }, options, body), limit);
     },
   };
 }

@@ -70,6 +70,10 @@ export function countRequests(client: FederationClient, instruments: Instruments
   return {
     queryDirectory: (destination, alias, options) =>
       ask('directory', options, client.queryDirectory(destination, alias, options)),
+    queryProfile: (destination, userId, options) =>
+      ask('profile', options, client.queryProfile(destination, userId, options)),
+    publicRooms: (destination, content, options) =>
+      ask('public_rooms', options, client.publicRooms(destination, content, options)),
     makeJoin: (destination, roomId, userId, versions, options) =>
       ask('make_join', options, client.makeJoin(destination, roomId, userId, versions, options)),
     sendJoin: async (destination, roomId, eventId, event, options) => {
@@ -120,6 +124,12 @@ export function countRequests(client: FederationClient, instruments: Instruments
       const request = client.getMissingEvents(destination, roomId, query, options);
       const events = await ask('get_missing_events', options, request);
       take('get_missing_events', events);
+      return events;
+    },
+    backfill: async (destination, roomId, eventIds, limit, options) => {
+      const request = client.backfill(destination, roomId, eventIds, limit, options);
+      const events = await ask('backfill', options, request);
+      take('backfill', events);
       return events;
     },
     serverKeys: (destination, options) => ask('server_keys', options, client.serverKeys(destination, options)),

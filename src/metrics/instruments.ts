@@ -14,6 +14,8 @@ import { type CheckOutcome } from '../verification/contract.ts';
 /** The requests that Rejoinder makes of other homeservers. */
 export type Endpoint =
   | 'directory'
+  | 'profile'
+  | 'public_rooms'
   | 'make_join'
   | 'send_join'
   | 'make_leave'
@@ -25,6 +27,7 @@ export type Endpoint =
   | 'state'
   | 'event'
   | 'event_auth'
+  | 'backfill'
   | 'get_missing_events'
   | 'send'
   | 'user_devices'
@@ -100,6 +103,8 @@ const VERIFICATION_OUTCOMES: Readonly<Record<VerificationOutcome, true>> = {
 };
 const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>> = {
   directory: { carriesEvents: false },
+  profile: { carriesEvents: false },
+  public_rooms: { carriesEvents: false },
   make_join: { carriesEvents: false },
   send_join: { carriesEvents: true },
   make_leave: { carriesEvents: false },
@@ -111,6 +116,7 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   state: { carriesEvents: true },
   event: { carriesEvents: true },
   event_auth: { carriesEvents: true },
+  backfill: { carriesEvents: true },
   get_missing_events: { carriesEvents: true },
   user_devices: { carriesEvents: false },
   keys_query: { carriesEvents: false },

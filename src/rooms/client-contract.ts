@@ -127,6 +127,8 @@ export interface ClientJoin {
 /** `invite`: users of other servers are invited once the room is made, as far as their servers can be reached. */
 export interface ClientRoomWish extends RoomWish {
   readonly roomVersion: string;
+  /** It is in the list of rooms that anybody may look for. */
+  readonly isListed?: boolean;
 }
 
 /** What a client may say of an event: read, as others may be told or not; and read up to there, which is account data. */

@@ -14,6 +14,7 @@ import { type FederationClient } from '../../src/federation/contract.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../../src/rooms/client-contract.ts';
 import { defaultResyncPolicy } from '../../src/resync/policy.ts';
+import { createDirectory } from '../../src/rooms/directory/directory.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { type SendContext } from '../../src/rooms/send/send-event.ts';
@@ -64,6 +65,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     devices: {} as Devices,
     reads: {} as ClientReads,
     acts: {} as ClientActs,
+    directory: {} as ClientServerOptions['directory'],
     purges: {} as ClientServerOptions['purges'],
     sync: {} as Sync,
     publicBaseUrl: null,
@@ -120,6 +122,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
     }),
     acts: actsOf(store, clock),
     reads: clientReads({ store, notifier, clock }),
+    directory: createDirectory({ serverName: SERVER_NAME, store, clock }),
     sync: createSync({ store, notifier, clock }),
     isRegistrationOpen: true,
     secretRegistration: createSecretRegistration(SECRET, clock),

@@ -7,11 +7,12 @@ import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
 import { type ResidentMemberships } from '../../src/rooms/resident-contract.ts';
+import { RoomError } from '../../src/rooms/error.ts';
 import { ResidentError } from '../../src/rooms/resident-error.ts';
 import { type ReceivedTransaction, type RoomStatus, type TransactionAnswer } from '../../src/rooms/contract.ts';
 import { type FederationServerOptions, createFederationServer } from '../../src/federation-api/server.ts';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
-import { type KeyId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type KeyId, type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../src/matrix/pdu.ts';
 import { signBytes, signingKeyFromSeed } from '../../src/matrix/signing/signing-key.ts';
 import { type VerificationPool, createVerificationPool } from '../../src/verification/pool.ts';
@@ -465,5 +466,75 @@ describe('slow and greedy callers', () => {
       status: 429,
       body: { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1234 },
     });
+  });
+});
+
+describe('of our directories and users other servers', () => {
+  const listed = { chunk: [{ room_id: ROOM }], next: 'o1', prev: null, total: 2 };
+  const asked: unknown[] = [];
+  const directory: NonNullable<FederationServerOptions['ports']['directory']> = {
+    ownAlias: (alias) =>
+      alias === '#here:ours.test'
+        ? Promise.resolve({ roomId: ROOM as RoomId, servers: [origin] })
+        : Promise.reject(new RoomError('unknown-alias', 'no such alias')),
+    publicRooms: (query) => {
+      asked.push(query);
+      return Promise.resolve(listed);
+    },
+  };
+  const V1 = '/_matrix/federation/v1';
+  const never = () => Promise.reject(new Error('nobody asks for that'));
+  const started = () =>
+    start({
+      ports: {
+        ...{ receiveTransaction: never, roomStatus: never, statusOfEventsRoom: never, directory },
+        profileOf: (userId) =>
+          Promise.resolve(userId.startsWith('@me:') ? { displayName: 'Me', avatarUrl: 'mxc://a/b' } : undefined),
+      },
+    });
+
+  test('are told what an alias means, which rooms are listed, and what a user calls himself', async () => {
+    const { signed } = await started();
+    const alias = await signed('GET', `${V1}/query/directory?room_alias=${encodeURIComponent('#here:ours.test')}`);
+    expect(alias).toEqual({ status: 200, body: { room_id: ROOM, servers: [origin] } });
+    const answer = { chunk: listed.chunk, next_batch: 'o1', total_room_count_estimate: 2 };
+    expect((await signed('GET', `${V1}/publicRooms?limit=1000&since=o3`)).body).toEqual(answer);
+    const filter = { generic_search_term: 'x', room_types: [null] };
+    expect((await signed('POST', `${V1}/publicRooms`, { limit: 2, filter })).body).toEqual(answer);
+    expect(asked).toEqual([
+      { limit: 100, since: 'o3', search: null, roomTypes: null },
+      { limit: 2, since: null, search: 'x', roomTypes: [null] },
+    ]);
+    const me = encodeURIComponent(`@me:${OUR_NAME}`);
+    expect((await signed('GET', `${V1}/query/profile?user_id=${me}`)).body).toEqual({
+      displayname: 'Me',
+      avatar_url: 'mxc://a/b',
+    });
+    const field = await signed('GET', `${V1}/query/profile?user_id=${me}&field=displayname`);
+    expect(field.body).toEqual({ displayname: 'Me' });
+  });
+
+  test('are refused what nobody can answer', async () => {
+    const { signed } = await started();
+    const refused: [method: string, path: string, body: JsonObject | undefined, status: number, errcode: string][] = [
+      ['GET', '/query/directory?room_alias=%23none:ours.test', undefined, 404, 'M_NOT_FOUND'],
+      ['GET', '/query/directory?room_alias=none', undefined, 400, 'M_INVALID_PARAM'],
+      ['GET', '/query/directory', undefined, 400, 'M_INVALID_PARAM'],
+      ['GET', '/query/profile', undefined, 400, 'M_INVALID_PARAM'],
+      ['GET', `/query/profile?user_id=${encodeURIComponent(`@none:${OUR_NAME}`)}`, undefined, 404, 'M_NOT_FOUND'],
+      ['GET', '/query/profile?user_id=%40me:elsewhere.test', undefined, 404, 'M_NOT_FOUND'],
+      [
+        ...(['GET', `/query/profile?field=age&user_id=${encodeURIComponent(`@me:${OUR_NAME}`)}`] as const),
+        ...([undefined, 400, 'M_INVALID_PARAM'] as const),
+      ],
+      ['GET', '/publicRooms?limit=0', undefined, 400, 'M_INVALID_PARAM'],
+      ['POST', '/publicRooms', { limit: 'many' }, 400, 'M_INVALID_PARAM'],
+      ['POST', '/publicRooms', { filter: 1 }, 400, 'M_INVALID_PARAM'],
+      ['POST', '/publicRooms', { filter: { room_types: [1] } }, 400, 'M_INVALID_PARAM'],
+    ];
+    for (const [method, path, body, status, errcode] of refused) {
+      const answer = await signed(method, V1 + path, body);
+      expect([path, answer.status, (answer.body as JsonObject)['errcode']]).toEqual([path, status, errcode]);
+    }
   });
 });

@@ -15,6 +15,7 @@ import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
+import { createDirectory } from '../../src/rooms/directory/directory.ts';
 import { residentAnswers } from '../../src/rooms/resident/answers.ts';
 import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../src/rooms/resident/memberships.ts';
@@ -111,6 +112,7 @@ export async function startTestRejoinder(
       ...receiver,
       resident: residentAnswers(context),
       memberships: residentMemberships(context),
+      directory: createDirectory(context),
       invites: { receiveInvite: (invite) => receiveInvite(context, invite) },
       devices: deviceAnswers(context),
       receiveTransaction: async (origin, txnId, transaction) => {

@@ -13,12 +13,14 @@ import { type Logger, createLogger } from '../../logging.ts';
 import { createOperatorServer } from '../../operator/server.ts';
 import { createMetrics } from '../../metrics.ts';
 import { type JoinRoom } from '../../metrics/joins.ts';
+import { createDirectory } from '../../rooms/directory/directory.ts';
 import { joinRoom } from '../../rooms/join/join.ts';
 import { createJoinGate } from '../../rooms/join/join-gate.ts';
 import { commandRoom } from '../../rooms/operate/command-room.ts';
 import { retryRoomsOf } from '../../rooms/operate/retry-rooms.ts';
 import { startPurging } from '../../rooms/purge/purges.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
+import { createBackfill } from '../../rooms/read/backfill.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
@@ -86,6 +88,13 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
 
   const { listeners } = config;
+  const directory = createDirectory(rooms);
+  const accounts = createAccounts({
+    store: rooms.store,
+    clock: systemClock,
+    passwords: createPasswords(),
+    accessTokenMs: config.clientApi.accessTokenLifetimeMs,
+  });
   const tls = await readCertificate('federation', listeners.federation.tls);
   const sending = startSending(rooms);
   started.sending = sending;
@@ -107,6 +116,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       ...receiver,
       resident: residentAnswers(rooms),
       memberships: residentMemberships(rooms),
+      directory,
+      profileOf: (userId) => accounts.knownProfile(userId),
       invites: { receiveInvite: (invite) => receiveInvite(rooms, invite) },
       devices: deviceAnswers(rooms),
       receiveTransaction: async (origin, txnId, transaction) => {
@@ -128,12 +139,6 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const gate = createJoinGate({ slots: 2 * availableParallelism() });
   metrics.watchOpenJoins(gate);
   const join: JoinRoom = (request) => gate.run(request.signal, () => joinRoom(rooms, request));
-  const accounts = createAccounts({
-    store: rooms.store,
-    clock: systemClock,
-    passwords: createPasswords(),
-    accessTokenMs: config.clientApi.accessTokenLifetimeMs,
-  });
   const operator = createOperatorServer({
     serverName: config.serverName,
     version,
@@ -155,7 +160,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     config,
     accounts,
     devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
-    reads: clientReads(rooms),
+    reads: clientReads(rooms, createBackfill(rooms)),
+    directory,
     acts: clientActs(rooms, { join: metrics.countJoins(join), outside: outsideActs(rooms) }),
     purges,
     sync: createSync(rooms),

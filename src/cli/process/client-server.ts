@@ -18,6 +18,7 @@ export interface ClientServerParts {
   readonly devices: Devices;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
+  readonly directory: ClientContext['directory'];
   readonly purges: ClientContext['purges'];
   readonly sync: Sync;
   readonly clock: Clock;
@@ -31,6 +32,7 @@ export async function buildClientServer({
   devices,
   reads,
   acts,
+  directory,
   purges,
   sync,
   clock,
@@ -49,6 +51,7 @@ export async function buildClientServer({
     devices,
     reads,
     acts,
+    directory,
     purges,
     sync,
     clock,

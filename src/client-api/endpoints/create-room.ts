@@ -60,6 +60,7 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
       alias: body.room_alias_name === undefined ? undefined : aliasOf(body.room_alias_name, context.serverName),
       invite,
       isDirect: body.is_direct,
+      isListed: body.visibility === 'public',
     });
     return { room_id: roomId };
   },

@@ -74,7 +74,7 @@ export function directionOf(request: UserRequest, otherwise?: 'b' | 'f'): 'b' | 
 }
 
 /** `null`: none is given. */
-export function pointOf(request: UserRequest, name: string): RoomPoint | null {
+export function pointOf(request: Pick<UserRequest, 'query'>, name: string): RoomPoint | null {
   const token = queryText(request, name);
   if (token === undefined || token === '') return null;
   const point = readRoomPoint(token);
@@ -83,7 +83,7 @@ export function pointOf(request: UserRequest, name: string): RoomPoint | null {
 }
 
 /** As many as one answer gives, where more are wanted. */
-export function limitOf(request: UserRequest, otherwise: number | null = null): number {
+export function limitOf(request: Pick<UserRequest, 'query'>, otherwise: number | null = null): number {
   const text = queryText(request, 'limit');
   if (text === undefined) return Math.min(Math.max(1, otherwise ?? LIMIT_DEFAULT), LIMIT_MAX);
   if (/^[1-9]\d*$/.test(text)) return Math.min(Number(text), LIMIT_MAX);

@@ -1,5 +1,5 @@
 /**
- * What users call themselves, for anybody who asks. Of other servers' users nothing is known here.
+ * What users call themselves, for anybody who asks; of users of other servers these are asked.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#profiles
  */
@@ -9,7 +9,7 @@ import { type OpenRequest } from '../../http/endpoint.ts';
 import { MatrixError } from '../../http/matrix-error.ts';
 import { type UserId, domainOf, parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type ClientRequest, readBody } from '../client-request.ts';
+import { type ClientRequest, type UserRequest, readBody } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { memberContent } from '../room-request.ts';
@@ -36,26 +36,44 @@ export const OPEN_PROFILE_ENDPOINTS: readonly OpenEndpoint[] = [
   ),
 ];
 
-export const PROFILE_ENDPOINTS: readonly UserEndpoint[] = NAMES.flatMap((name) =>
-  inForms(R0_AND_V3, {
+export const PROFILE_ENDPOINTS: readonly UserEndpoint[] = NAMES.flatMap((name) => [
+  ...inForms(R0_AND_V3, {
     method: 'PUT',
     path: `/profile/:userId/${name}`,
-    answer: async (request, { accounts, acts }) => {
-      const { requester } = request;
-      if (userOf(request) !== requester.userId) throw new MatrixError(403, 'M_FORBIDDEN', 'that is not your profile');
+    answer: (request, context) => {
       const body = readBody(request, z.object({ [name]: z.string({ error: 'a string' }).nullable() }));
-      const value = body[name] ?? null;
-      await accounts.setProfile(requester.userId, FIELDS[name], value === '' ? null : value);
-      acts.tellProfile(requester.userId, memberContent(await accounts.profile(requester.userId)));
-      return {};
+      return setField(request, context, name, body[name] ?? null);
     },
   } satisfies UserEndpoint),
-);
+  ...inForms(R0_AND_V3, {
+    method: 'DELETE',
+    path: `/profile/:userId/${name}`,
+    answer: (request, context) => setField(request, context, name, null),
+  } satisfies UserEndpoint),
+]);
 
-async function readProfile(request: ClientRequest, { accounts, serverName }: ClientContext): Promise<Profile> {
+async function setField(
+  request: UserRequest,
+  { accounts, acts }: ClientContext,
+  name: Field,
+  value: string | null,
+): Promise<JsonObject> {
+  const { userId } = request.requester;
+  if (userOf(request) !== userId) throw new MatrixError(403, 'M_FORBIDDEN', 'that is not your profile');
+  await accounts.setProfile(userId, FIELDS[name], value === '' ? null : value);
+  acts.tellProfile(userId, memberContent(await accounts.profile(userId)));
+  return {};
+}
+
+async function readProfile(
+  request: ClientRequest,
+  { accounts, directory, serverName }: ClientContext,
+): Promise<Profile> {
   const userId = userOf(request);
   if (domainOf(userId) === serverName) return accounts.profile(userId);
-  throw new MatrixError(404, 'M_NOT_FOUND', 'nothing is known here of users of other servers');
+  const profile = await directory.profile(userId, request.signal);
+  if (profile === undefined) throw new MatrixError(404, 'M_NOT_FOUND', `nothing is known of ${userId}`);
+  return profile;
 }
 
 function userOf({ params }: OpenRequest): UserId {

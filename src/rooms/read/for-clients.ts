@@ -11,6 +11,7 @@ import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { inBatches } from '../in-batches.ts';
 import { redactedPages, withoutTaken } from './as-redacted.ts';
+import { type Backfill } from './backfill.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
 import { readContext, readMessages } from './messages.ts';
@@ -27,19 +28,27 @@ interface Reading extends WaitContext {
   readonly waits: FullStateWaits;
   readonly looks: SharedLooks;
   readonly readers: Readers;
+  readonly backfill: Backfill | null;
   /** How far a room is, one look for all whose wait ends in the same moment. */
   readonly toldOf: (roomId: RoomId) => Promise<NotReady>;
 }
 
-/** Puts the reads of clients together. One for a process: whoever waits for the same shares its looks. */
-export function clientReads({ store, notifier, clock }: WaitContext): ClientReads {
+/** Puts the reads of clients together; `backfill`: asks other servers for what was said before we came, `null`: nobody is asked. One for a process: whoever waits for the same shares its looks. */
+export function clientReads({ store, notifier, clock }: WaitContext, backfill: Backfill | null = null): ClientReads {
   const context = { store, notifier, clock };
   const toldOf = inBatches(
     (roomIds: readonly RoomId[]) => Promise.all(roomIds.map((roomId) => notReady(context, roomId))),
     (roomId) => roomId,
   );
   const looks = createSharedLooks(store);
-  const reading: Reading = { ...context, waits: fullStateWaits(context), looks, readers: createReaders(looks), toldOf };
+  const reading: Reading = {
+    ...context,
+    backfill,
+    waits: fullStateWaits(context),
+    looks,
+    readers: createReaders(looks),
+    toldOf,
+  };
   return {
     joinedRooms: (userId) => readJoinedRooms(store, userId),
     state: async (query) => {

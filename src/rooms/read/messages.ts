@@ -6,18 +6,15 @@
 import { type RoomPoint } from '../../matrix/client/tokens.ts';
 import { readShownPosition } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
-import { type Clock } from '../../clock.ts';
 import { type ContextQuery, type EventContext, type EventsPage, type MessagesQuery } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { giveEvents, giveSenders } from './give-events.ts';
-import { type PagesContext, beginReading, readPage } from './room-pages.ts';
-import { type SharedLooks } from './shared-looks.ts';
+import { type PagesContext, readPage } from './room-pages.ts';
+import { beginReading } from './room-reading.ts';
 import { type Readers } from './who-may-read.ts';
 
 export interface MessagesContext extends PagesContext {
-  readonly looks: SharedLooks;
   readonly readers: Readers;
-  readonly clock: Clock;
 }
 
 type Waited<Answer> = Promise<({ readonly ready: true } & Answer) | undefined>;

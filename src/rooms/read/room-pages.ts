@@ -3,41 +3,23 @@
  * which clients are shown them. It is read until there are as many as are wanted, or long enough.
  */
 import { type EventFilter, likePattern, passes, passesRoom } from '../../matrix/client/filter.ts';
-import { type RoomPoint } from '../../matrix/client/tokens.ts';
+import { type RoomPoint, formatRoomPoint } from '../../matrix/client/tokens.ts';
 import { type UserId } from '../../matrix/identifiers.ts';
-import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import {
-  type Direction,
-  type PagedPdu,
-  type Stay,
-  readStays,
-  readTimelinePage,
-} from '../../store/journal/timeline-page.ts';
+import { type Direction, type PagedPdu, type Stay, readTimelinePage } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu, readVisibleEvents } from '../../store/journal/visible-events.ts';
-import { type Store } from '../../store/open-store.ts';
-import { readAccountData } from '../../store/tables/account-data.ts';
-import { type ClientQuery } from '../client-contract.ts';
+import { readHistoryState } from '../../store/tables/history.ts';
 import { type FullStateWaits } from './full-state.ts';
-import { type Reader } from './who-may-read.ts';
+import { type HistoryContext, readBack, readForth } from './history-pages.ts';
+import { type RoomReading } from './room-reading.ts';
 
 /** How often it is read on where what is read is not to be seen, or not wanted. */
 const ROUNDS_MAX = 10;
 /** Of what state events replaced. */
 const REPLACED_BYTES_MAX = 4 * 1024 * 1024;
 
-export interface PagesContext {
-  readonly store: Store;
+export interface PagesContext extends HistoryContext {
   readonly waits: FullStateWaits;
-}
-
-/** Somebody who reads a room. */
-export interface RoomReading {
-  readonly query: ClientQuery;
-  readonly reader: Reader;
-  readonly stays: readonly Stay[];
-  /** Their messages he is not shown. */
-  readonly ignored: readonly UserId[];
 }
 
 export interface PageWish {
@@ -55,18 +37,6 @@ export interface RoomPage {
   readonly next: RoomPoint | null;
 }
 
-/** What is known of who reads, once for all pages of a request. */
-export async function beginReading({ store }: PagesContext, query: ClientQuery, reader: Reader): Promise<RoomReading> {
-  const { roomId, userId } = query;
-  const ignored = (await readAccountData(store, userId, null, 'm.ignored_user_list'))?.['ignored_users'];
-  return {
-    query,
-    reader,
-    stays: await readStays(store, roomId),
-    ignored: isJsonObject(ignored) ? (Object.keys(ignored).filter((user) => !user.includes('\0')) as UserId[]) : [],
-  };
-}
-
 /** `undefined`: a membership decides that is not known by the end of the wait. */
 export async function readPage(
   context: PagesContext,
@@ -78,7 +48,7 @@ export async function readPage(
   let at: RoomPoint | null = within(reading, wish.from);
   if (!passesRoom(wish.filter, roomId)) return { events, next: null };
   for (let round = 0; round < ROUNDS_MAX && at !== null && events.length < wish.limit; round += 1) {
-    const { rows, next } = await readOn(context, reading, wish, at, wish.limit - events.length);
+    const { rows, seen, next } = await readOn(context, reading, wish, at, wish.limit - events.length);
     let visible = await visibleOf(context, reading, rows);
     if (visible.unknown.length > 0) {
       const known = await Promise.all(
@@ -89,25 +59,37 @@ export async function readPage(
       const again = await readOn(context, reading, wish, at, wish.limit - events.length);
       visible = await visibleOf(context, reading, again.rows);
     }
-    events.push(...visible.seen.filter(({ json }) => isWanted(wish.filter, json)));
+    events.push(...[...visible.seen, ...seen].filter(({ json }) => isWanted(wish.filter, json)));
+    // Where nobody has what lies there, it may be had another time.
+    if (next !== null && isSame(at, next)) break;
     at = next;
   }
   return { events, next: at };
 }
 
+function isSame(one: RoomPoint, other: RoomPoint): boolean {
+  return formatRoomPoint(one) === formatRoomPoint(other);
+}
+
 interface Rows {
+  /** Of the timeline. */
   readonly rows: readonly PagedPdu[];
+  /** Of what lies before a stay, as far as it is to be seen. */
+  readonly seen: readonly SeenPdu[];
   readonly next: RoomPoint | null;
 }
 
+const NOTHING: Rows = { rows: [], seen: [], next: null };
+
 async function readOn(
-  { store }: PagesContext,
+  context: PagesContext,
   reading: RoomReading,
   { direction, filter, to }: PageWish,
   at: RoomPoint,
   limit: number,
 ): Promise<Rows> {
-  const { query, ignored } = reading;
+  const { store } = context;
+  const { query, ignored, stays } = reading;
   const selection = {
     ...{ roomId: query.roomId, direction, limit, ignored },
     types: filter.types?.map(likePattern) ?? null,
@@ -116,14 +98,32 @@ async function readOn(
     notSenders: filter.notSenders as readonly UserId[],
   };
   const end = to?.kind === 'timeline' ? to.position : null;
-  if (at.kind === 'history') return { rows: [], next: null };
-  if (direction === 'backwards') {
-    const rows = await readTimelinePage(store, selection, { after: end ?? 0, upTo: at.position });
-    return { rows, next: rows.length < limit ? null : before(rows) };
+  if (at.kind === 'history') {
+    const stay = stays.find(({ epoch }) => epoch === at.epoch);
+    if (stay === undefined) return NOTHING;
+    const read = direction === 'backwards' ? readBack : readForth;
+    return { rows: [], ...(await read(context, reading, stay, at.count, selection)) };
   }
-  const upTo = Math.min(end ?? Number.MAX_SAFE_INTEGER, lastFor(reading));
+  if (direction === 'backwards') {
+    const stay = stays.findLast(({ begun }) => begun <= at.position);
+    const first = Math.max(end ?? 0, (stay?.begun ?? 1) - 1);
+    const rows = await readTimelinePage(store, selection, { after: first, upTo: at.position });
+    if (rows.length === limit) return { rows, seen: [], next: before(rows) };
+    const isOver = stay === undefined || (end !== null && end >= stay.begun - 1);
+    return { rows, seen: [], next: isOver ? null : { kind: 'history', epoch: stay.epoch, count: 0 } };
+  }
+  const stay = stays.find(({ begun }) => begun > at.position + 1);
+  const upTo = Math.min(end ?? Number.MAX_SAFE_INTEGER, lastFor(reading), (stay?.begun ?? Number.MAX_SAFE_INTEGER) - 1);
   const rows = await readTimelinePage(store, selection, { after: at.position, upTo });
-  return { rows, next: rows.length < limit ? null : after(rows) };
+  if (rows.length === limit) return { rows, seen: [], next: after(rows) };
+  const isOver = stay === undefined || upTo < stay.begun - 1;
+  return { rows, seen: [], next: isOver ? null : await lastBefore(context, reading, stay) };
+}
+
+/** The oldest point that is held of what lies before a stay. */
+async function lastBefore({ store, clock }: PagesContext, { query }: RoomReading, stay: Stay): Promise<RoomPoint> {
+  const { last } = await readHistoryState(store, { roomId: query.roomId, epoch: stay.epoch }, clock.now());
+  return { kind: 'history', epoch: stay.epoch, count: last };
 }
 
 function before(rows: readonly PagedPdu[]): RoomPoint {

@@ -13,6 +13,7 @@ import { append } from '../../store/journal/journal.ts';
 import { createRoom as createRoomRow, openEpoch } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { internStateKeys } from '../../store/snapshots/state-keys.ts';
+import { listRoom } from '../../store/tables/listed-rooms.ts';
 import { insertAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientRoomWish } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
@@ -51,7 +52,15 @@ export async function createRoom(context: SendContext, wish: ClientRoomWish): Pr
   }
   const [create] = events;
   invariant(create !== undefined && roomId !== undefined, 'a room begins with its create event');
-  await open(context, { roomId, create, events, creator: wish.creator, roomVersion: rules.version, alias: wish.alias });
+  await open(context, {
+    roomId,
+    create,
+    events,
+    creator: wish.creator,
+    roomVersion: rules.version,
+    alias: wish.alias,
+    isListed: wish.isListed === true,
+  });
   return roomId;
 }
 
@@ -62,11 +71,12 @@ interface NewRoom {
   readonly creator: UserId;
   readonly roomVersion: string;
   readonly alias: RoomAlias | undefined;
+  readonly isListed: boolean;
 }
 
 async function open(
   context: SendContext,
-  { roomId, create, events, creator, roomVersion, alias }: NewRoom,
+  { roomId, create, events, creator, roomVersion, alias, isListed }: NewRoom,
 ): Promise<void> {
   const { store, clock } = context;
   const eventIds = events.map(({ eventId }) => eventId);
@@ -91,6 +101,7 @@ async function open(
     if (alias !== undefined && !(await insertAlias(tx, { alias, roomId, creator, createdAt: at }))) {
       throw new RoomError('alias-in-use', `${alias} means another room already`);
     }
+    if (isListed) await listRoom(tx, roomId, at);
     await append(tx, room, [created, ...entries.map(asOutgoing)]);
   });
 }

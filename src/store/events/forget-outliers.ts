@@ -13,6 +13,7 @@
  * - what events that wait for a verdict cite, and what that needs for its own. Of others in their room nothing: anybody may keep
  *   something waiting for as long as he likes;
  * - what is a parent of events that we hold, an anchor, a gap or missing, and what a state at an anchor gets once it is judged;
+ * - what clients were or may be shown of the time before we came;
  * - what could be judged: it may be an event of a state that was stored redacted, and whose body has come since.
  */
 import { eventsCiting } from '../../matrix/auth/citing-events.ts';
@@ -43,6 +44,7 @@ const UNREFERENCED = `
                    WHERE s.room_id = p.room_id AND s.event_id = p.event_id AND s.dropped_at IS NULL)
   AND NOT EXISTS (SELECT FROM anchors a WHERE a.room_id = p.room_id AND a.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM event_edges c WHERE c.room_id = p.room_id AND c.prev_event_id = p.event_id)
+  AND NOT EXISTS (SELECT FROM history_events h WHERE h.room_id = p.room_id AND h.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM left_out l WHERE l.room_id = p.room_id AND l.event_id = p.event_id)
   AND NOT EXISTS (SELECT FROM awaited_events w WHERE w.room_id = p.room_id AND w.event_id = p.event_id)`;
 

@@ -39,6 +39,8 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'left_out' },
   { name: 'anchors' },
   { name: 'forward_extremities' },
+  { name: 'history_edges' },
+  { name: 'history_events' },
   { name: 'event_edges' },
   { name: 'current_states' },
   { name: 'event_states' },
@@ -54,6 +56,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'read_receipts' },
   { name: 'untold_in_partial_rooms' },
   { name: 'room_aliases' },
+  { name: 'listed_rooms' },
   { name: 'journal' },
 ];
 

@@ -220,12 +220,47 @@ export const receivedTransactions = pgTable(
   ],
 );
 
+/** What lies before stays of ours in rooms, in the order in which it is read: the newest first. Its events are outliers. */
+export const historyEvents = pgTable(
+  'history_events',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    epoch: integer().notNull(),
+    nth: integer().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.epoch, table.nth] }),
+    unique('history_events_by_event').on(table.roomId, table.eventId),
+  ],
+);
+
+/** Where that ends as far as it is held: events that others cite, and that are still to be asked for. */
+export const historyEdges = pgTable(
+  'history_edges',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    epoch: integer().notNull(),
+    eventId: text('event_id').$type<EventId>().notNull(),
+    /** In which it did not come, and when it is asked for next. */
+    tries: integer().notNull().default(0),
+    notBefore: int8().notNull().default(0),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.epoch, table.eventId] })],
+);
+
 /** Aliases of this server, as `storable` writes them, and the rooms that they mean. */
 export const roomAliases = pgTable('room_aliases', {
   alias: text().$type<RoomAlias>().primaryKey(),
   roomId: text('room_id').$type<RoomId>().notNull(),
   creator: text().$type<UserId>().notNull(),
   createdAt: int8().notNull(),
+});
+
+/** Rooms that this server lists for everybody. */
+export const listedRooms = pgTable('listed_rooms', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  listedAt: int8().notNull(),
 });
 
 /**

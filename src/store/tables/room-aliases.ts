@@ -1,7 +1,10 @@
 /** Aliases of this server: https://spec.matrix.org/v1.16/client-server-api/#room-aliases */
 import { type RoomAlias, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
-import { storable } from '../storable-text.ts';
+import { fromStorable, storable } from '../storable-text.ts';
+
+/** Told of one room. */
+const ALIASES_MAX = 1_000;
 
 export interface NewAlias {
   readonly alias: RoomAlias;
@@ -27,4 +30,30 @@ export async function readAlias(sql: Sql, alias: RoomAlias): Promise<RoomId | un
     storable(alias),
   ]);
   return row?.roomId;
+}
+
+/** An alias of ours, and who made it. */
+export async function readOwnAlias(
+  sql: Sql,
+  alias: RoomAlias,
+): Promise<Pick<NewAlias, 'roomId' | 'creator'> | undefined> {
+  const [row] = await sql.query<Pick<NewAlias, 'roomId' | 'creator'>>(
+    `SELECT room_id AS "roomId", creator FROM room_aliases WHERE alias = $1`,
+    [storable(alias)],
+  );
+  return row;
+}
+
+/** Aliases of ours that a room has, at most `ALIASES_MAX`, in their order. */
+export async function readAliases(sql: Sql, roomId: RoomId): Promise<RoomAlias[]> {
+  const rows = await sql.query<{ alias: string }>(
+    `SELECT alias FROM room_aliases WHERE room_id = $1 ORDER BY alias LIMIT $2`,
+    [roomId, ALIASES_MAX],
+  );
+  return rows.map(({ alias }) => fromStorable(alias) as RoomAlias);
+}
+
+/** Takes an alias from its room; it means nothing then. */
+export async function deleteAlias(sql: Sql, alias: RoomAlias): Promise<void> {
+  await sql.query(`DELETE FROM room_aliases WHERE alias = $1`, [storable(alias)]);
 }

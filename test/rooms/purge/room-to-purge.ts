@@ -75,6 +75,9 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
        VALUES ($1, '@invited:here.test', 'invite', 1, '$i', '10', $2, 'there.test', '{}', '[]')`,
       [ME],
     ],
+    [`INSERT INTO history_events (room_id, epoch, nth, event_id) VALUES ($1, 1, 1, '$h')`, []],
+    [`INSERT INTO history_edges (room_id, epoch, event_id) VALUES ($1, 1, '$g')`, []],
+    [`INSERT INTO listed_rooms (room_id, listed_at) VALUES ($1, 0)`, []],
     [
       `INSERT INTO room_aliases (alias, room_id, creator, created_at) VALUES ('#a${room.number}:here.test', $1, $2, 0)`,
       [ME],

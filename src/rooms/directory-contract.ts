@@ -1,0 +1,56 @@
+/** What is offered of the directories of this server, to clients and to other servers, in shapes; no code. Throws `RoomError`. */
+import { type RoomAlias, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
+
+export interface AliasAnswer {
+  readonly roomId: RoomId;
+  /** Servers that are in the room; of a partial one those that are believed to be. */
+  readonly servers: readonly ServerName[];
+}
+
+export interface PublicRoomsQuery {
+  readonly limit: number;
+  /** As it was given with another answer; `null`: from the beginning. */
+  readonly since: string | null;
+  /** In its name, its canonical alias, or its topic; `null`: all. */
+  readonly search: string | null;
+  /** `null` among them: rooms without a type; `null`: all. */
+  readonly roomTypes: readonly (string | null)[] | null;
+}
+
+/** Rooms in the form of the specification, the biggest first. */
+export interface PublicRoomsPage {
+  readonly chunk: readonly JsonObject[];
+  readonly next: string | null;
+  readonly prev: string | null;
+  /** All that are listed. */
+  readonly total: number;
+}
+
+export interface RemoteProfile {
+  readonly displayName: string | null;
+  readonly avatarUrl: string | null;
+}
+
+export interface Directory {
+  /** What an alias means; its server is asked. Throws `unknown-alias`, or `no-resident` where it could not be asked. */
+  alias(alias: RoomAlias, signal: AbortSignal): Promise<AliasAnswer>;
+  /** One of ours. Throws `unknown-alias`. */
+  ownAlias(alias: RoomAlias): Promise<AliasAnswer>;
+  /** Throws `invalid` for an alias of another server, `alias-in-use`, and `forbidden` for who is not in the room. */
+  setAlias(userId: UserId, alias: RoomAlias, roomId: RoomId): Promise<void>;
+  /** By who made it, by who may say what the room is called, or by an administrator. Throws `unknown-alias` and `forbidden`. */
+  deleteAlias(userId: UserId, alias: RoomAlias, isAdmin: boolean): Promise<void>;
+  /** Ours. Throws `forbidden` for who may not read the room. */
+  aliasesOf(userId: UserId, roomId: RoomId): Promise<readonly RoomAlias[]>;
+  /** Throws `unknown-room`. */
+  isListed(roomId: RoomId): Promise<boolean>;
+  /** By who may say what the room is called, or an administrator. Throws `unknown-room` and `forbidden`. */
+  setListed(userId: UserId, roomId: RoomId, isListed: boolean, isAdmin: boolean): Promise<void>;
+  /** Throws `invalid` for a `since` that is none. */
+  publicRooms(query: PublicRoomsQuery): Promise<PublicRoomsPage>;
+  /** What another server lists. Throws `no-resident`. */
+  publicRoomsOf(server: ServerName, query: PublicRoomsQuery, signal: AbortSignal): Promise<JsonObject>;
+  /** Of a user of another server, which is asked; `undefined`: it knows of none. Throws `no-resident`. */
+  profile(userId: UserId, signal: AbortSignal): Promise<RemoteProfile | undefined>;
+}
