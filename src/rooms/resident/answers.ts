@@ -4,7 +4,9 @@
  * (https://spec.matrix.org/v1.16/server-server-api/#signing-events).
  */
 import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
+import { streamStateBodies } from '../../store/events/pdu-bodies.ts';
 import { readRoomOfEvent } from '../../store/events/pdus.ts';
 import { type ServedEvent, readEventsBefore, readServedEvent } from '../../store/events/served-events.ts';
 import { readStanding } from '../../store/journal/rooms.ts';
@@ -12,7 +14,7 @@ import { JoinedServers } from '../../store/snapshots/joined-servers.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type RoomsContext } from '../context.ts';
 import { type Denied, type ResidentAnswers } from '../resident-contract.ts';
-import { pages } from './join-answer.ts';
+import { EVENTS_A_PAGE, pages, redacted } from './join-answer.ts';
 import { asVisible, isInRoom } from './may-see.ts';
 
 /** As the reference implementation has them. */
@@ -35,7 +37,7 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
     roomId: RoomId,
     eventId: EventId,
     server: ServerName,
-  ): Promise<Denied | { readonly state: EventId[]; readonly authChain: EventId[] }> => {
+  ): Promise<Denied | { readonly at: SnapshotId; readonly state: EventId[]; readonly authChain: EventId[] }> => {
     const room = await open(roomId, server);
     if (typeof room === 'string') return room;
     if (room.partial) return 'partial';
@@ -44,7 +46,7 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
     if (event.partial) return 'partial';
     const entries = await readSnapshot(store, roomId, event.stateBefore);
     const state = entries.map((entry) => entry.eventId);
-    return { state, authChain: [...(await readAuthChainIds(store, roomId, state))] };
+    return { at: event.stateBefore, state, authChain: [...(await readAuthChainIds(store, roomId, state))] };
   };
 
   return {
@@ -62,7 +64,8 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
     state: async (roomId, eventId, server) => {
       const ids = await stateBefore(roomId, eventId, server);
       if (typeof ids === 'string') return ids;
-      return { pdus: pages(store, roomId, ids.state), authChain: pages(store, roomId, ids.authChain) };
+      const pdus = redacted(store, roomId, streamStateBodies(store, roomId, ids.at, EVENTS_A_PAGE));
+      return { pdus, authChain: pages(store, roomId, ids.authChain) };
     },
     eventAuth: async (roomId, eventId, server) => {
       const room = await open(roomId, server);
