@@ -11,6 +11,7 @@ import {
   markDeactivated,
   readUser,
   readUsers,
+  readUsersPage,
   setPasswordHash,
   setProfile,
 } from '../store/tables/users.ts';
@@ -125,6 +126,7 @@ export function createAccounts(context: AccountsContext): Accounts {
     accountData: (userId, roomId, type) => accountData(context, userId, roomId, type),
     pushRules: (userId) => readPushRules(store, userId),
     changePushRules: (userId, change) => changePushRules(context, userId, change),
+    page: (query) => readUsersPage(store, query),
     list: async (after, limit) =>
       (await readUsers(store, after, limit)).map(({ userId, isAdmin, createdAt, deactivatedAt }) => {
         return { userId, isAdmin, createdAt, deactivatedAt };

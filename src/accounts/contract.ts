@@ -57,6 +57,17 @@ export interface Account {
   readonly deactivatedAt: number | null;
 }
 
+/** An account, with what its user calls himself. */
+export interface AccountEntry extends Account, Profile {}
+
+export interface AccountsQuery {
+  readonly offset: number;
+  readonly limit: number;
+  /** In the user id or the display name; `null`: all. */
+  readonly name: string | null;
+  readonly isAlsoDeactivated: boolean;
+}
+
 /** What a client publishes of its device; the members of the two objects are called `algorithm:key id`. */
 export interface KeyUpload {
   /** Absent: those of before stay. */
@@ -144,6 +155,8 @@ export interface Accounts {
   changePushRules(userId: UserId, change: (changes: PushRuleChanges) => PushRuleChanges | undefined): Promise<void>;
   /** Accounts after a user id, in their order. */
   list(after: string, limit: number): Promise<readonly Account[]>;
+  /** Part of those that are looked for, in the order of their ids, and how many these are in all. */
+  page(query: AccountsQuery): Promise<{ readonly users: readonly AccountEntry[]; readonly total: number }>;
 }
 
 /** What is to be registered by whoever knows the secret that this server shares with tools. */

@@ -12,6 +12,7 @@ import { takeBodies } from '../http/take-bodies.ts';
 import { type Logger } from '../logging.ts';
 import { ClientRequest } from './client-request.ts';
 import { type ClientContext } from './context.ts';
+import { ADMIN_LIST_ENDPOINTS } from './endpoints/admin-lists.ts';
 import { ADMIN_ROOM_ENDPOINTS } from './endpoints/admin-rooms.ts';
 import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
@@ -93,6 +94,7 @@ export const USER_ENDPOINTS = [
   ...MESSAGES_ENDPOINTS,
   ...SYNC_ENDPOINTS,
   ...ADMIN_ROOM_ENDPOINTS,
+  ...ADMIN_LIST_ENDPOINTS,
 ];
 
 export interface ClientServerOptions extends Omit<ClientContext, 'limiters' | 'answers'> {

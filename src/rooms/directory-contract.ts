@@ -27,6 +27,15 @@ export interface PublicRoomsPage {
   readonly total: number;
 }
 
+export interface AllRoomsQuery {
+  readonly offset: number;
+  readonly limit: number;
+  readonly order: 'name' | 'members' | 'version';
+  readonly isBackwards: boolean;
+  /** In its name or canonical alias, or its whole id; `null`: all. */
+  readonly search: string | null;
+}
+
 export interface RemoteProfile {
   readonly displayName: string | null;
   readonly avatarUrl: string | null;
@@ -51,6 +60,8 @@ export interface Directory {
   publicRooms(query: PublicRoomsQuery): Promise<PublicRoomsPage>;
   /** What another server lists. Throws `no-resident`. */
   publicRoomsOf(server: ServerName, query: PublicRoomsQuery, signal: AbortSignal): Promise<JsonObject>;
+  /** All rooms that we are or were in, for administrators, in the form of Synapse's admin API. */
+  allRooms(query: AllRoomsQuery): Promise<{ readonly rooms: readonly JsonObject[]; readonly total: number }>;
   /** Of a user of another server, which is asked; `undefined`: it knows of none. Throws `no-resident`. */
   profile(userId: UserId, signal: AbortSignal): Promise<RemoteProfile | undefined>;
 }

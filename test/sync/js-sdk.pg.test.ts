@@ -10,7 +10,13 @@ const { store } = await openTestStore();
 const BOB = '@bob:there.test';
 const AUTH = ['create', 'power', 'rules'];
 
-async function start(url: string, accessToken: string, deviceId: string, isLazy: boolean): Promise<MatrixClient> {
+async function start(
+  url: string,
+  accessToken: string,
+  deviceId: string,
+  isLazy: boolean,
+  initialSyncLimit = 20,
+): Promise<MatrixClient> {
   const client = createClient({ baseUrl: url, accessToken, userId: ME, deviceId });
   onTestFinished(() => client.stopClient());
   const prepared = new Promise<void>((resolve) => {
@@ -18,12 +24,12 @@ async function start(url: string, accessToken: string, deviceId: string, isLazy:
       if (state === SyncState.Prepared) resolve();
     });
   });
-  await client.startClient({ lazyLoadMembers: isLazy, initialSyncLimit: 20 });
+  await client.startClient({ lazyLoadMembers: isLazy, initialSyncLimit });
   await prepared;
   return client;
 }
 
-test('matrix-js-sdk shows a partial room at once where it is lazy, and once it is whole where it is eager', async () => {
+test('matrix-js-sdk shows a partial room at once where it is lazy, and once it is whole where it is eager, and reads it back', async () => {
   const api = await startClientApi(store);
   const token = await api.user('me', { deviceId: 'SDK' });
   const room = new PartialRoom(store);
@@ -64,4 +70,15 @@ test('matrix-js-sdk shows a partial room at once where it is lazy, and once it i
         .map((event) => event.getId());
     await expect.poll(ids, { timeout: 10_000 }).toContain(room.id('after'));
   }
+
+  const late = await start(api.url, token, 'SDK', true, 1);
+  const idsOf = () =>
+    late
+      .getRoom(room.roomId)!
+      .getLiveTimeline()
+      .getEvents()
+      .map((event) => event.getId());
+  expect(idsOf()).toEqual([room.id('after')]);
+  await late.scrollback(late.getRoom(room.roomId)!, 10);
+  expect(idsOf()).toEqual([room.id('join'), room.id('after')]);
 });

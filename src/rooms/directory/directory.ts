@@ -3,6 +3,7 @@ import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
 import { type RoomAlias, type RoomId, type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { FederationError } from '../../federation/error.ts';
+import { readRoomList } from '../../store/journal/room-lists.ts';
 import { type RoomStanding, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { JoinedServers } from '../../store/snapshots/joined-servers.ts';
@@ -20,6 +21,7 @@ import { resolveAlias } from '../aliases.ts';
 import { type RoomsContext } from '../context.ts';
 import {
   type AliasAnswer,
+  type AllRoomsQuery,
   type Directory,
   type PublicRoomsPage,
   type PublicRoomsQuery,
@@ -121,6 +123,7 @@ export function createDirectory(context: Context): Directory {
       else await unlistRoom(store, roomId);
     },
     publicRooms: (query) => publicRooms(context, query),
+    allRooms: (query) => allRooms(context, query),
     publicRoomsOf: (server, query, signal) =>
       remote(server, signal, (federation, within) => federation.publicRooms(server, bodyOf(query), { signal: within })),
     profile: async (userId, signal) => {
@@ -183,6 +186,24 @@ async function publicRooms({ store }: Context, query: PublicRoomsQuery): Promise
     next: isMore ? `o${offset + taken}` : null,
     prev: offset === 0 ? null : `o${Math.max(0, offset - limit)}`,
     total: await countListedRooms(store),
+  };
+}
+
+async function allRooms({ store }: Context, query: AllRoomsQuery): Promise<{ rooms: JsonObject[]; total: number }> {
+  const { rooms, total } = await readRoomList(store, query);
+  const known = rooms.flatMap(({ roomId, state, members }) => (state === null ? [] : [{ roomId, state, members }]));
+  const entries = await readRoomEntries(store, known);
+  const byId = new Map(known.map(({ roomId }, i) => [roomId, entries[i] ?? {}]));
+  return {
+    total,
+    rooms: rooms.map((room) => {
+      const entry: JsonObject = byId.get(room.roomId) ?? {};
+      return {
+        ...{ room_id: room.roomId, name: room.name, canonical_alias: room.canonicalAlias, version: room.version },
+        ...{ joined_members: room.members ?? 0, joined_local_members: room.localMembers, public: room.isListed },
+        ...{ join_rules: entry['join_rule'] ?? null, room_type: entry['room_type'] ?? null },
+      };
+    }),
   };
 }
 

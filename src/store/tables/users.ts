@@ -66,6 +66,31 @@ export async function readUsers(sql: Sql, after: string, limit: number): Promise
   return rows.map(userOf);
 }
 
+export interface UsersQuery {
+  readonly offset: number;
+  readonly limit: number;
+  /** In the user id or the display name, in whatever case; `null`: all. */
+  readonly name: string | null;
+  readonly isAlsoDeactivated: boolean;
+}
+
+/** Part of the users that are looked for, in the order of their ids, and how many these are in all. */
+export async function readUsersPage(
+  sql: Sql,
+  { offset, limit, name, isAlsoDeactivated }: UsersQuery,
+): Promise<{ readonly users: readonly UserRow[]; readonly total: number }> {
+  const found = `FROM users WHERE ($1::text IS NULL OR strpos(lower(user_id), lower($1)) > 0 OR strpos(lower(display_name), lower($1)) > 0)
+                    AND ($2 OR deactivated_at IS NULL)`;
+  const wanted = [name === null ? null : storable(name), isAlsoDeactivated];
+  const rows = await sql.query<UserRow>(`SELECT ${COLUMNS} ${found} ORDER BY user_id COLLATE "C" OFFSET $3 LIMIT $4`, [
+    ...wanted,
+    offset,
+    limit,
+  ]);
+  const [count] = await sql.query<{ users: number }>(`SELECT count(*) AS users ${found}`, wanted);
+  return { users: rows.map(userOf), total: count?.users ?? 0 };
+}
+
 /** Gives a user another password. */
 export async function setPasswordHash(sql: Sql, userId: UserId, passwordHash: string): Promise<void> {
   await sql.query(`UPDATE users SET password_hash = $2 WHERE user_id = $1`, [userId, passwordHash]);
