@@ -49,6 +49,10 @@ const RULE = `${V3}/pushrules/global/:kind/:ruleId`;
 const ROOM = `${V3}/rooms/:roomId`;
 const ACCOUNT_DATA = `${V3}/user/:userId/account_data/:type`;
 const ROOM_DATA = `${V3}/user/:userId/rooms/:roomId/account_data/:type`;
+const ALIAS = `${V3}/directory/room/:roomAlias`;
+const TAGS = `${V3}/user/:userId/rooms/:roomId/tags`;
+/** What clients keep of rooms may be of any. */
+const NO_ROOM = ['roomId !nowhere:here.test', `roomId !${'a'.repeat(43)}`];
 const LONG = 'x'.repeat(300);
 const FUTURE = 's1_900000000';
 
@@ -105,9 +109,41 @@ const TABLE: Readonly<Record<string, Row>> = {
   'DELETE /_synapse/admin/v2/rooms/:roomId': { status: 403 },
   'GET /_synapse/admin/v2/rooms/:roomId/delete_status': { status: 403 },
   'GET /_synapse/admin/v2/rooms/delete_status/:deleteId': { status: 403 },
-  [`GET ${V3}/profile/:userId`]: {},
-  [`GET ${V3}/profile/:userId/displayname`]: {},
-  [`GET ${V3}/profile/:userId/avatar_url`]: {},
+  'GET /_synapse/admin/v2/users': { status: 403 },
+  'GET /_synapse/admin/v1/rooms': { status: 403 },
+  // Other servers are asked of their users: here nobody can be.
+  [`GET ${V3}/profile/:userId`]: { passes: ['userId @far:away.test'] },
+  [`GET ${V3}/profile/:userId/displayname`]: { passes: ['userId @far:away.test'] },
+  [`GET ${V3}/profile/:userId/avatar_url`]: { passes: ['userId @far:away.test'] },
+  [`DELETE ${V3}/profile/:userId/displayname`]: {},
+  [`DELETE ${V3}/profile/:userId/avatar_url`]: {},
+  [`GET ${ALIAS}`]: {},
+  [`PUT ${ALIAS}`]: {
+    ...{ body: ({ roomId }) => ({ room_id: roomId }), required: ['room_id'], passes: ['roomAlias %23none:here.test'] },
+  },
+  [`DELETE ${ALIAS}`]: {},
+  [`GET ${ROOM}/aliases`]: {},
+  [`GET ${V3}/directory/list/room/:roomId`]: {},
+  [`PUT ${V3}/directory/list/room/:roomId`]: { body: () => ({ visibility: 'private' }), mayBeAbsent: true },
+  [`GET ${V3}/publicRooms`]: {
+    query: { limit: ['0', 'x', '-1', '1&limit=2'], since: ['x', 'o99999999'], server: ['%00', 'a b'] },
+  },
+  [`POST ${V3}/publicRooms`]: {
+    body: () => ({ limit: 10, since: 'o0', filter: { generic_search_term: 'x', room_types: ['m.space'] } }),
+    also: ['filter.generic_search_term null', 'filter.room_types null', 'filter.room_types.0 null'],
+    query: { server: ['%00', 'a b'] },
+  },
+  [`GET ${TAGS}`]: { passes: NO_ROOM },
+  [`PUT ${TAGS}/:tag`]: { body: () => ({ order: 0.5 }), passes: NO_ROOM },
+  [`DELETE ${TAGS}/:tag`]: { passes: NO_ROOM },
+  [`GET ${ROOM}/messages`]: {
+    goodQuery: '?dir=b',
+    query: {
+      dir: ['', 'x', 'b&dir=b', 'b&from=nonsense', `b&from=${FUTURE}`, 'b&from=s1_1%00', 'b&from=h1_0_1', 'b&to=x'],
+      ...{ limit: ['0', 'x'], filter: ['{', '[]'] },
+    },
+  },
+  [`GET ${ROOM}/context/:eventId`]: { query: { limit: ['0', 'x', '1.5'], filter: ['{', '[]', '{"types":1}'] } },
   [`POST ${V3}/logout`]: {},
   [`POST ${V3}/logout/all`]: {},
   'POST /_matrix/client/v1/login/get_token': {
@@ -339,6 +375,8 @@ const BAD_PLACES: Readonly<Record<string, readonly string[]>> = {
     '!nowhere:here.test',
     '%23none:here.test',
   ],
+  roomAlias: ['rubbish', '%23a%00b:here.test', `%23${LONG}:x.test`, '%23:here.test', '%23none:here.test'],
+  tag: [LONG],
   eventId: ['rubbish', '$a%00b', `$${LONG}`, '$', '$unknown'],
   userId: ['rubbish', '@a%00b:here.test', `@${LONG}:here.test`, '@nobody:here.test', '@far:away.test'],
   deviceId: ['NOBODY', 'a%00b', LONG],
@@ -408,7 +446,9 @@ async function makeWorld(client: TestClient): Promise<World> {
     return answer.body;
   };
   await ask('POST', '/login', { type: 'm.login.password', user: name, password: PASSWORD, device_id: 'SPARE' });
-  const { room_id: roomId } = await ask('POST', '/createRoom', { preset: 'public_chat', room_version: '11' });
+  const { room_id: roomId } = await ask('POST', '/createRoom', {
+    ...{ preset: 'public_chat', room_version: '11', room_alias_name: `alias-of-${name}` },
+  });
   await ask('POST', `/join/${roomId as string}`, {}, otherToken);
   const { event_id: eventId } = await ask('PUT', `/rooms/${roomId as string}/send/m.room.message/first`, { body: 'x' });
   const { filter_id: filterId } = await ask('POST', `/user/${userId}/filter`, { room: {} });
@@ -430,6 +470,8 @@ async function makeWorld(client: TestClient): Promise<World> {
         stateKey: '',
         receiptType: 'm.read',
         deleteId: 'd',
+        roomAlias: `%23alias-of-${name}:here.test`,
+        tag: 'u.tag',
       },
     },
   };
@@ -527,6 +569,7 @@ test.each(endpoints.map(({ method, path }) => [method, path] as const))('%s %s',
 
 /** Something that is there; of what is written, something that may be. */
 function placesFor(method: string, path: string, { places }: World): World['places'] {
+  if (method === 'PUT' && path.includes('/directory/room/')) return { ...places, roomAlias: '%23another:here.test' };
   if (method === 'PUT' && path.includes('/send/')) return { ...places, eventType: 'm.room.message' };
   if (method === 'PUT' && path.includes('/state/')) return { ...places, eventType: 'org.example', stateKey: 'x' };
   return places;
