@@ -298,7 +298,7 @@ export const purgeAnswer = z.object({
   purge_id: z.string(),
   step: z.string(),
   put_out: z.array(z.string()),
-  rows_deleted: z.number(),
+  rows_deleted: z.number().nullable().describe('So far; null of one that is done.'),
   requested_at: z.string(),
   done_at: z.string().nullable(),
 });

@@ -1,6 +1,6 @@
 /** The operator API's answers: the domain's shapes in JSON names, times as ISO 8601. */
+import { type z } from 'zod';
 import { type ServerName } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
 import { type RoomControl } from '../resync/control.ts';
 import { type UnusableEvents } from '../resync/degraded.ts';
 import { type Journalled, type ResyncEvent } from '../resync/events.ts';
@@ -8,12 +8,16 @@ import { explain, isoTime } from '../resync/explain.ts';
 import { type OperatorEvent } from '../resync/operator-events.ts';
 import { type ResyncState, shownPhase } from '../resync/state.ts';
 import { writtenPolicy } from '../rooms/command-contract.ts';
+import type * as forms from './answer-forms.ts';
 import { type JoinedRoom, type Member, type RoomDescription, type RoomOverview } from '../rooms/contract.ts';
+
+/** Of a form of answer-forms.ts. */
+type Answer<Name extends keyof typeof forms> = z.input<(typeof forms)[Name]>;
 
 const iso = (ms: number | null): string | null => (ms === null ? null : isoTime(ms));
 
 /** The answer to a join. */
-export function joinAnswer(joined: JoinedRoom): object {
+export function joinAnswer(joined: JoinedRoom): Answer<'joinAnswer'> {
   return {
     room_id: joined.roomId,
     event_id: joined.eventId,
@@ -25,7 +29,8 @@ export function joinAnswer(joined: JoinedRoom): object {
 }
 
 /** A room as the list of rooms has it. */
-export function roomAnswer({ roomId, epoch, name, canonicalAlias, membersKnown, resync }: RoomOverview): object {
+export function roomAnswer(room: RoomOverview): Answer<'roomsAnswer'>['rooms'][number] {
+  const { roomId, epoch, name, canonicalAlias, membersKnown, resync } = room;
   return {
     room_id: roomId,
     name,
@@ -40,7 +45,7 @@ export function roomAnswer({ roomId, epoch, name, canonicalAlias, membersKnown, 
 }
 
 /** How far a resync is; also part of the answer to a caller who is told to come back. */
-export function progressAnswer(resync: ResyncState): JsonObject {
+export function progressAnswer(resync: ResyncState) {
   const { lastFailure, lastFetch } = resync;
   return {
     phase: shownPhase(resync),
@@ -77,20 +82,23 @@ export function progressAnswer(resync: ResyncState): JsonObject {
             outcome: lastFailure.outcome,
             failure: lastFailure.failure,
             reason: lastFailure.reason,
-            at: iso(lastFailure.at),
+            at: isoTime(lastFailure.at),
           },
   };
 }
 
 /** Events of which every copy that came was bad, the first few by name; `null`: there are none. */
-function unusableAnswer(unusable: UnusableEvents | undefined): JsonObject | null {
+function unusableAnswer(unusable: UnusableEvents | undefined) {
   if (unusable === undefined) return null;
   const { listed, count } = unusable;
-  return { events: count, first: listed.map(({ eventId, why, from }) => ({ event_id: eventId, why, from })) };
+  return {
+    events: count,
+    first: listed.map(({ eventId, why, from }) => ({ event_id: eventId, why, from: [...from] })),
+  };
 }
 
 /** What the state lacks, where it could not be had whole; `null`: nothing. */
-function degradedAnswer(degraded: ResyncState['degraded']): JsonObject | null {
+function degradedAnswer(degraded: ResyncState['degraded']) {
   if (degraded === null) return null;
   const { missing, count, found, fell, since, isOrphaned = false } = degraded;
   return {
@@ -104,15 +112,15 @@ function degradedAnswer(degraded: ResyncState['degraded']): JsonObject | null {
 }
 
 /** Why residents are asked no more, and since when; `null`: they are. */
-function parkedAnswer(parked: ResyncState['parked']): JsonObject | null {
+function parkedAnswer(parked: ResyncState['parked']) {
   if (parked === null) return null;
   const { because, reason, isLeaving, at } = parked;
   return { because, reason, leaving: isLeaving, since: isoTime(at) };
 }
 
 /** What operators have said of the room and is in force, with who did, when and why. */
-function controlAnswer({ pinned, banned, policy }: RoomControl, said: readonly OperatorEvent[]): JsonObject {
-  const about = (type: OperatorEvent['type'], resident: ServerName): JsonObject => {
+function controlAnswer({ pinned, banned, policy }: RoomControl, said: readonly OperatorEvent[]) {
+  const about = (type: OperatorEvent['type'], resident: ServerName) => {
     const entry = said.find((event) => event.type === type && 'resident' in event && event.resident === resident);
     return { resident, by: entry?.by ?? null, reason: entry?.reason ?? null, since: iso(entry?.at ?? null) };
   };
@@ -132,7 +140,7 @@ function gapAnswer({
   lastResident,
   lastFailure,
   lastReason,
-}: RoomDescription['gaps'][number]): object {
+}: RoomDescription['gaps'][number]) {
   return {
     event_id: eventId,
     cited_by_event_of: origin,
@@ -146,7 +154,7 @@ function gapAnswer({
 }
 
 /** A room with its journal, each event explained. */
-export function descriptionAnswer(room: RoomDescription): object {
+export function descriptionAnswer(room: RoomDescription): Answer<'descriptionAnswer'> {
   return {
     ...roomAnswer(room),
     progress: room.progress,
@@ -174,21 +182,29 @@ export function descriptionAnswer(room: RoomDescription): object {
   };
 }
 
-function correctionsAnswer({ changes, events, oldestSince, judged, changed }: RoomDescription['corrections']): object {
+function correctionsAnswer({ changes, events, oldestSince, judged, changed }: RoomDescription['corrections']) {
   return { changes, events, oldest_since: iso(oldestSince), judged, changed };
 }
 
 /** `gap`: the one whose state alone lacks it, by the word of those in `named_by`; null: the room does. */
-function missingAnswer(event: RoomDescription['missing'][number]): object {
+function missingAnswer(event: RoomDescription['missing'][number]) {
   const { eventId, why, type, since, askedOf, namedBy, gapId, foundAt } = event;
   return {
-    ...{ event_id: eventId, why, type, since: isoTime(since), asked_of: askedOf, named_by: namedBy, gap: gapId },
+    ...{
+      event_id: eventId,
+      why,
+      type,
+      since: isoTime(since),
+      asked_of: [...askedOf],
+      named_by: [...namedBy],
+      gap: gapId,
+    },
     found_at: iso(foundAt),
   };
 }
 
 /** `what`: whether the join is to be finished, or the room left again. */
-function intentAnswer(intent: RoomDescription['openIntents'][number]): object {
+function intentAnswer(intent: RoomDescription['openIntents'][number]) {
   const { what, userId, eventId, resident, createdAt, attempts, notBefore, lastReason } = intent;
   return {
     ...{ what, user_id: userId, event_id: eventId, resident, attempts },
@@ -198,11 +214,12 @@ function intentAnswer(intent: RoomDescription['openIntents'][number]): object {
   };
 }
 
-function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>): object {
-  return { position, seq, at: iso(event.at), type: event.type, explanation: explain(event) };
+function journalAnswer({ position, seq, event }: Journalled<ResyncEvent>) {
+  return { position, seq, at: isoTime(event.at), type: event.type, explanation: explain(event) };
 }
 
 /** One member, a row of the list of members. */
-export function memberAnswer({ userId, eventId, membership, displayName }: Member): object {
+export function memberAnswer(member: Member): Answer<'membersAnswer'>['members'][number] {
+  const { userId, eventId, membership, displayName } = member;
   return { user_id: userId, event_id: eventId, membership, display_name: displayName };
 }

@@ -5,7 +5,6 @@
 import { z } from 'zod';
 import { parseDuration, writtenDuration } from '../config/units.ts';
 import { type ServerName, parseServerName } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
 import { problemsOf } from '../problems.ts';
 import { type CommandName, type RoomCommand } from '../resync/commands.ts';
 import { type Directed } from '../resync/operator-events.ts';
@@ -126,7 +125,8 @@ function changesOf(changes: z.output<typeof policy>): RoomPolicyChanges {
 }
 
 /** A room's policies as they are written in a command, and in rejoinder.yaml. */
-export function writtenPolicy({ givenUp, giveUpAfterMs, stateQuorum, leaveDuringResync }: RoomPolicy): JsonObject {
+export function writtenPolicy(policy: RoomPolicy): Record<string, string | number> {
+  const { givenUp, giveUpAfterMs, stateQuorum, leaveDuringResync } = policy;
   return {
     ...(givenUp === undefined ? {} : { given_up: givenUp }),
     ...(giveUpAfterMs === undefined
