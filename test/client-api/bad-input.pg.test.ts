@@ -237,6 +237,23 @@ const TABLE: Readonly<Record<string, Row>> = {
       ],
     ],
   },
+  [`POST ${V3}/keys/query`]: {
+    ...{ body: () => ({ device_keys: {}, timeout: 10 }), required: ['device_keys'], free: ['timeout'] },
+  },
+  [`POST ${V3}/keys/claim`]: {
+    ...{ body: () => ({ one_time_keys: {}, timeout: 10 }), required: ['one_time_keys'], free: ['timeout'] },
+  },
+  [`GET ${V3}/keys/changes`]: { goodQuery: '?from=s1_1', query: { from: ['', 'nonsense', FUTURE, 's1_1%00'] } },
+  [`POST ${V3}/keys/device_signing/upload`]: { body: (world) => ({ auth: auth(world) }), free: [''] },
+  [`POST ${V3}/keys/signatures/upload`]: { body: () => ({}) },
+  [`GET ${V3}/room_keys/version`]: { status: 404 },
+  [`PUT ${V3}/sendToDevice/:eventType/:txnId`]: {
+    ...{ body: () => ({ messages: {} }), required: ['messages'] },
+    passes: ['eventType a%00b', 'eventType org.example.none', `eventType ${LONG}`],
+  },
+  [`POST ${V3}/knock/:roomIdOrAlias`]: {
+    ...{ body: () => ({ reason: 'so' }), mayBeAbsent: true, query: { via: ['a b', '%00'] }, status: 404 },
+  },
   [`GET ${V3}/joined_rooms`]: {},
   [`POST ${V3}/join/:roomIdOrAlias`]: {
     ...{ body: () => ({ reason: 'so' }), mayBeAbsent: true, query: { via: ['a b', '%00'], server_name: ['a b'] } },
