@@ -17,6 +17,9 @@ export class EventIdTable implements Iterable<EventId> {
   /** Rows and one, by hash; 0: free. At most half of them are taken. */
   #slots = new Int32Array(FIRST_SLOTS);
   #size = 0;
+  /** Who asks for an id asks for it several times in a row. */
+  #lastId: EventId | undefined;
+  #lastRow = 0;
 
   get size(): number {
     return this.#size;
@@ -24,23 +27,25 @@ export class EventIdTable implements Iterable<EventId> {
 
   /** The row of an id, which gets one if it has none. */
   add(eventId: EventId): number {
+    if (eventId === this.#lastId) return this.#lastRow;
     const hash = hashText(eventId);
     const slot = this.#slotOf(eventId, hash);
     const taken = this.#slots[slot] ?? 0;
-    if (taken > 0) return taken - 1;
+    if (taken > 0) return this.#remember(eventId, taken - 1);
     const row = this.#size;
     this.#places.set(row, this.#texts.add(eventId));
     this.#hashes.set(row, hash);
     this.#slots[slot] = row + 1;
     this.#size += 1;
     if (this.#size * 2 > this.#slots.length) this.#rehash();
-    return row;
+    return this.#remember(eventId, row);
   }
 
   /** `undefined`: it was never added. */
   rowOf(eventId: EventId): number | undefined {
+    if (eventId === this.#lastId) return this.#lastRow;
     const taken = this.#slots[this.#slotOf(eventId, hashText(eventId))] ?? 0;
-    return taken > 0 ? taken - 1 : undefined;
+    return taken > 0 ? this.#remember(eventId, taken - 1) : undefined;
   }
 
   idOf(row: number): EventId {
@@ -55,6 +60,12 @@ export class EventIdTable implements Iterable<EventId> {
   /** In the order of the rows, those that are added meanwhile included. */
   *[Symbol.iterator](): Generator<EventId, void, undefined> {
     for (let row = 0; row < this.#size; row += 1) yield this.idOf(row);
+  }
+
+  #remember(eventId: EventId, row: number): number {
+    this.#lastId = eventId;
+    this.#lastRow = row;
+    return row;
   }
 
   /** Where the id stands, or would. */

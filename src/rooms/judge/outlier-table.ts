@@ -87,6 +87,7 @@ export class OutlierTable {
   #citedEnd = 0;
   readonly #recentLists = new Uint32Array(RECENT_LISTS);
   readonly #citedLately = new Map<EventId, number>();
+  readonly #readLately = new Map<number, EventId>();
   readonly #readLists = new Map<number, readonly EventId[]>();
 
   constructor(roomId: RoomId, rules: RoomVersionRules, ids = new EventIdTable()) {
@@ -200,7 +201,8 @@ export class OutlierTable {
   /** Rows of its auth events as the algorithms see them (`authEventIdsOf`). */
   authEventsAt(row: number): number[] {
     const list = this.#lists.get(row);
-    const rows = Array.from({ length: this.#cited.get(list) }, (_, i) => this.#cited.get(list + 1 + i));
+    const rows: number[] = [];
+    for (let i = list + 1, end = i + this.#cited.get(list); i < end; i += 1) rows.push(this.#cited.get(i));
     if (this.typeAt(row) !== 'm.room.create') rows.push(...this.#implied);
     return rows;
   }
@@ -275,9 +277,21 @@ export class OutlierTable {
   #idsOfList(list: number): readonly EventId[] {
     const known = this.#readLists.get(list);
     if (known !== undefined) return known;
-    const ids = Array.from({ length: this.#cited.get(list) }, (_, i) => this.ids.idOf(this.#cited.get(list + 1 + i)));
+    const ids: EventId[] = [];
+    for (let i = list + 1, end = i + this.#cited.get(list); i < end; i += 1) {
+      ids.push(this.#idOfCited(this.#cited.get(i)));
+    }
     if (this.#readLists.size >= READ_LISTS_MAX) this.#readLists.clear();
     this.#readLists.set(list, ids);
     return ids;
+  }
+
+  #idOfCited(row: number): EventId {
+    const known = this.#readLately.get(row);
+    if (known !== undefined) return known;
+    const eventId = this.ids.idOf(row);
+    if (this.#readLately.size >= CITED_LATELY_MAX) this.#readLately.clear();
+    this.#readLately.set(row, eventId);
+    return eventId;
   }
 }
