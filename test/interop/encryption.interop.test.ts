@@ -50,7 +50,7 @@ describe.skipIf(missing !== undefined)('in an encrypted room of a real Synapse',
   beforeAll(async () => {
     synapse = await startTestSynapse();
     rejoinder = await startProcesses(synapse);
-    [serving] = await Promise.all([rejoinder.serve(), rejoinder.worker()]);
+    [serving] = await Promise.all([rejoinder.serve({ endedBy: 'KILL' }), rejoinder.worker()]);
   });
   afterAll(async () => {
     await rejoinder.stop();
@@ -101,5 +101,63 @@ describe.skipIf(missing !== undefined)('in an encrypted room of a real Synapse',
     await expect.poll(() => read(theirs, roomId), SOON).toContain('begun while it was partial');
     await say(theirs, roomId, 'and back');
     await expect.poll(() => read(ours, roomId), SOON).toContain('and back');
+  }, 120_000);
+
+  test('messages between devices arrive once each, though our server is killed in between', async () => {
+    const { owner, alias } = await createPopulatedRoom({
+      ...{ synapse, members: 3, roomVersion: '11', aliasLocalpart: 'killed' },
+      progress: () => undefined,
+    });
+    const auth = { type: 'm.login.dummy' };
+    const made = await createClient({ baseUrl: serving.clientUrl }).registerRequest({
+      ...{ username: 'survivor', password: 'correct horse', auth },
+    });
+    const ours = { userId: made.user_id, accessToken: made.access_token!, deviceId: made.device_id! };
+    const theirs = { userId: owner.userId, accessToken: owner.accessToken, deviceId: '' };
+    theirs.deviceId = (await createClient({ baseUrl: synapse.clientUrl, ...theirs }).whoami()).device_id!;
+    let baseUrl = serving.clientUrl;
+    const here = () => createClient({ baseUrl, ...ours });
+    const there = createClient({ baseUrl: synapse.clientUrl, ...theirs });
+    await here().joinRoom(alias);
+
+    const tell = (client: MatrixClient, to: typeof ours, n: number): Promise<unknown> =>
+      client.sendToDevice('m.test', new Map([[to.userId, new Map([[to.deviceId, { n }]])]]), `txn${n}`);
+    const some = Array.from({ length: 10 }, (_, n) => n);
+    // What is under way at the kill is sent again once a minute or two have passed, by us as by Synapse: here nothing is.
+    const rows = async (text: string) => (await rejoinder.store.query(text)).length;
+    await Promise.all(some.flatMap((n) => [tell(there, ours, n), tell(here(), theirs, n)]));
+    await expect.poll(() => rows(`SELECT FROM to_device_messages`), SOON).toBe(10);
+    await expect.poll(() => rows(`SELECT FROM outgoing_edus`), SOON).toBe(0);
+    await expect.poll(() => rows(`SELECT FROM deliveries WHERE leased_until > 0`), SOON).toBe(0);
+    await serving.stop();
+    serving = await rejoinder.serve();
+    baseUrl = serving.clientUrl;
+    // The client does not know whether the last one was taken.
+    await Promise.all([9, ...some.map((n) => 10 + n)].map((n) => tell(here(), theirs, n)));
+    await Promise.all(some.map((n) => tell(there, ours, 10 + n)));
+
+    const expected = Array.from({ length: 20 }, (_, n) => n);
+    for (const [url, { accessToken }] of [
+      [() => baseUrl, ours],
+      [() => synapse.clientUrl, theirs],
+    ] as const) {
+      const got: number[] = [];
+      let since = '';
+      await expect
+        .poll(async () => {
+          const query = since === '' ? '' : `?since=${since}`;
+          const headers = { authorization: `Bearer ${accessToken}` };
+          const answer = (await (await fetch(`${url()}/_matrix/client/v3/sync${query}`, { headers })).json()) as {
+            readonly next_batch: string;
+            readonly to_device?: {
+              readonly events: { readonly type: string; readonly content: { readonly n: number } }[];
+            };
+          };
+          since = answer.next_batch;
+          for (const { type, content } of answer.to_device?.events ?? []) if (type === 'm.test') got.push(content.n);
+          return [...got].sort((a, b) => a - b);
+        }, SOON)
+        .toEqual(expected);
+    }
   }, 120_000);
 });
