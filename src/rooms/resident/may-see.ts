@@ -33,7 +33,8 @@ export async function isInRoom(
 
 /**
  * The texts of events, in their order, as a server that is in the room may have them: what was taken back, and what it may not see, is
- * redacted, so that the graph stays whole. Our own it may always see; in a partial room nothing else, since who was there when is not known.
+ * redacted, so that the graph stays whole. Its own it may always see. Where the state at an event is partial, who was there when is not
+ * known: of such it sees what our users said, and nothing else.
  */
 export async function asVisible(
   store: Store,
@@ -43,8 +44,10 @@ export async function asVisible(
   server: ServerName,
 ): Promise<string[]> {
   const given = await asRedacted(store, room.roomId, events);
-  const isOwn = ({ sender }: ServedEvent): boolean => [store.serverName, server].includes(domainOf(sender));
-  const others = events.filter((event) => !isOwn(event) && !room.partial && !event.partial);
+  const isPartial = (event: ServedEvent): boolean => room.partial || event.partial;
+  const isShown = (event: ServedEvent): boolean =>
+    domainOf(event.sender) === server || (isPartial(event) && domainOf(event.sender) === store.serverName);
+  const others = events.filter((event) => !isShown(event) && !isPartial(event));
   const open = await statesSeenBy(
     store,
     joined,
@@ -52,7 +55,7 @@ export async function asVisible(
     new Set(others.map(({ stateAfter }) => stateAfter)),
     server,
   );
-  const seen = new Set([...events.filter(isOwn), ...others.filter(({ stateAfter }) => open.has(stateAfter))]);
+  const seen = new Set([...events.filter(isShown), ...others.filter(({ stateAfter }) => open.has(stateAfter))]);
   return events.map((event, i) =>
     seen.has(event) ? (given[i]?.json ?? event.json) : redacted(event.json, room.roomVersion),
   );

@@ -5,6 +5,7 @@ import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { eventIdOf } from '../../../src/matrix/signing/hashes.ts';
 import { residentAnswers } from '../../../src/rooms/resident/answers.ts';
 import { sendEvent } from '../../../src/rooms/send/send-event.ts';
+import { CAROL, hostRoom } from './hosted-room.ts';
 import { A, ME, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
 
 const STRANGER = 'stranger.test' as ServerName;
@@ -92,6 +93,29 @@ test('what was taken back is given to servers as the redaction leaves it, under 
     expect(all.join('')).not.toContain('secret');
   }
   expect((await texts(await answers.event(two, A)))[0]).toContain('two');
+});
+
+test('what our users said before a server joined is hidden from it where the history is for members', async () => {
+  const visibility = { type: 'm.room.history_visibility', stateKey: '', content: { history_visibility: 'joined' } };
+  const here = await hostRoom('11', { initialState: [visibility] });
+  const say = (body: string): Promise<EventId> =>
+    sendEvent(here.context, here.roomId, { sender: ME, type: 'm.room.message', content: { body } });
+  const hidden = await say('SECRET');
+  await here.join(CAROL);
+  const shown = await say('welcome');
+  const answers = residentAnswers(here.context);
+  const query = { earliest: [], latest: [shown], limit: 20, minDepth: 0 };
+  const idsOf = (texts: unknown) =>
+    (texts as readonly string[]).map((text) => here.idOf(JSON.parse(text) as JsonObject));
+  for (const given of [
+    await answers.event(hidden, A),
+    await answers.backfill(here.roomId, [shown], 20, A),
+    await answers.missingEvents(here.roomId, query, A),
+  ]) {
+    expect(idsOf(given)).toContain(hidden);
+    expect(JSON.stringify(given)).not.toContain('SECRET');
+  }
+  expect(JSON.stringify(await answers.event(shown, A))).toContain('welcome');
 });
 
 test('who is not in the room is told nothing, and nobody of what is not there', async () => {
