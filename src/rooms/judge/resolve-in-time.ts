@@ -10,6 +10,7 @@ import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { resolutionName } from '../../store/snapshots/resolution-cache.ts';
 import { distinctOf, knownOutcome, resolveDistinct } from './resolve.ts';
+import { Stopped } from './stored-conflicts.ts';
 
 /** It goes on, or another one does: to be asked for again. Nothing is concluded from it. */
 export class ResolutionTakesLong extends Error {
@@ -55,5 +56,27 @@ export function resolveWithin(msMax: number) {
     throw new ResolutionTakesLong(
       isStopped ? 'the states of another event are being resolved' : 'its states take long to resolve',
     );
+  };
+}
+
+/** As `resolveSnapshots`, and given up after about `msMax` milliseconds: for a transaction, in which nothing may go on beside. */
+export function resolveBriefly(msMax: number) {
+  /** @throws ResolutionTooLarge; ResolutionTakesLong */
+  return async (
+    sql: Sql,
+    roomId: RoomId,
+    rules: RoomVersionRules,
+    snapshots: readonly SnapshotId[],
+  ): Promise<SnapshotId> => {
+    const distinct = distinctOf(snapshots);
+    const known = await knownOutcome(sql, roomId, distinct);
+    if (known !== undefined) return known;
+    const late = AbortSignal.timeout(msMax);
+    try {
+      return await resolveDistinct(sql, roomId, rules, distinct, () => late.aborted);
+    } catch (error) {
+      if (!(error instanceof Stopped)) throw error;
+      throw new ResolutionTakesLong('its states take long to resolve');
+    }
   };
 }

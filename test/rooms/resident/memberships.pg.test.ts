@@ -11,6 +11,7 @@ import { readPdus } from '../../../src/store/events/pdus.ts';
 import { readStanding } from '../../../src/store/journal/rooms.ts';
 import { JoinedServers } from '../../../src/store/snapshots/joined-servers.ts';
 import { readSnapshot } from '../../../src/store/snapshots/snapshots.ts';
+import { readStateKeys } from '../../../src/store/snapshots/state-keys.ts';
 import { leaseOutgoingRooms, readOwedEvents } from '../../../src/store/tables/deliveries.ts';
 import { keyOf } from '../../matrix/sample-event.ts';
 import { A, B, ME, US, honestScript, smallRoom, startScripted } from '../../support/scripted-room.ts';
@@ -228,7 +229,7 @@ describe('what is sent wrongly is refused and leaves nothing behind:', () => {
       'malformed',
       (h, e) => ['join', { ...h.complete(e), content: { membership: 'join', x: 1 } }],
     ],
-    ['parents that nobody here has', 'malformed', (h, e) => ['join', h.complete(e, { prev_events: ['$nobody'] })]],
+    ['parents that nobody here has', 'busy', (h, e) => ['join', h.complete(e, { prev_events: ['$nobody'] })]],
     ['something that is no event', 'malformed', () => ['join', { hello: 'world' }, { eventId: '$x' as EventId }]],
   ];
   test('events that are not the join of who sends them', async () => {
@@ -254,6 +255,29 @@ describe('what is sent wrongly is refused and leaves nothing behind:', () => {
     expect(await membershipOf(here, CAROL)).toBe('ban');
     await expect(here.template('join')).rejects.toMatchObject({ kind: 'forbidden' });
   });
+});
+
+test('an accepted join that is sent again gives nothing once its sender is banned, nor does another event under its id', async () => {
+  const here = await hostRoom('1');
+  const { event, sentJoin } = await here.join();
+  const other = here.complete(event, { depth: 77, event_id: event['event_id']! });
+  await expect(here.memberships.sendJoin({ ...here.sent('join', other), omitMembers: true })).rejects.toMatchObject({
+    kind: 'forbidden',
+    message: 'another event is held under that id',
+  });
+  await here.memberships.sendJoin(sentJoin);
+  await changeMembership(here.context, { roomId: here.roomId, sender: ME, act: 'ban', userId: CAROL });
+  await expect(here.memberships.sendJoin(sentJoin)).rejects.toMatchObject({ kind: 'forbidden' });
+});
+
+test('a join that the room does not let pass leaves no place of the state behind', async () => {
+  const here = await hostRoom('11');
+  const join = here.complete((await here.template('join')).event);
+  const rule = { sender: ME, type: 'm.room.join_rules', stateKey: '', content: { join_rule: 'invite' } };
+  await sendEvent(here.context, here.roomId, rule);
+  const sent = { ...here.sent('join', join), omitMembers: true };
+  await expect(here.memberships.sendJoin(sent)).rejects.toMatchObject({ kind: 'forbidden' });
+  expect((await readStateKeys(here.store, [{ type: 'm.room.member', stateKey: CAROL }])).size).toBe(0);
 });
 
 test('a template is for a user of who asks, of a version that he speaks, and of a room that is whole here', async () => {
