@@ -20,6 +20,7 @@ import {
 import { type Sql } from '../store/open-store.ts';
 import { CROSS_SIGNING, noteOwnDeviceChanges } from '../store/tables/device-changes.ts';
 import { readPublishedDevices } from '../store/tables/device-keys.ts';
+import { readDevices } from '../store/tables/devices.ts';
 import { lockUser } from '../store/tables/users.ts';
 import { type AccountsContext } from './context.ts';
 import { type CrossSigningUpload, type RefusedSignature } from './contract.ts';
@@ -48,7 +49,10 @@ export async function replacesCrossSigningKeys(
   });
 }
 
-/** Keeps the keys, all or none. Throws `invalid`, and `invalid-signature` where the master key has not signed the others. */
+/**
+ * Keeps the keys, all or none. Throws `invalid`, `missing` without a master key, `invalid-signature` where it has not signed the others, and
+ * `forbidden` where one is named like a device of the user.
+ */
 export async function uploadCrossSigningKeys(
   { store }: AccountsContext,
   userId: UserId,
@@ -63,7 +67,10 @@ export async function uploadCrossSigningKeys(
     if ((await lockUser(tx, userId, 'all')) === undefined) throw new AccountError('not-found', 'no such account');
     const before = (await readCrossSigningKeys(tx, [userId])).find(({ usage }) => usage === 'master');
     const master = given.find(({ usage }) => usage === 'master')?.publicKey ?? (before && publicKeyOf(before.keys));
-    if (master === undefined) throw new AccountError('invalid', 'there is no master key yet');
+    if (master === undefined) throw new AccountError('missing', 'there is no master key yet');
+    // Both are key ids of the user: a signature would be of either.
+    const devices = new Set((await readDevices(tx, userId)).map(({ deviceId }) => deviceId));
+    if (given.some(({ publicKey }) => devices.has(publicKey))) throw new AccountError('forbidden', 'Key ID in use');
     for (const { usage, keys } of given) {
       if (usage === 'master') continue;
       const verified = verifySignedJson(keys, userId, `ed25519:${master}`, master);
@@ -103,8 +110,8 @@ interface Known {
 }
 
 /**
- * Keeps signatures of a user on keys, as his client gives them: signed objects by user, and then by device id or public key. Gives those
- * that are refused; the others are kept.
+ * Keeps signatures of a user on keys, as his client gives them: signed objects by user, and then by device id or public key. Gives the
+ * objects of which anything is refused; all other signatures are kept.
  */
 export async function uploadSignatures(
   { store }: AccountsContext,
@@ -123,9 +130,9 @@ export async function uploadSignatures(
     const known = await readKnown(tx, signerId, [...new Set(given.map(({ user }) => user))]);
     const made: KeySignature[] = [];
     for (const { user, key, object } of given) {
-      const found = signatureIn(object, { signerId, user, key, serverName: tx.serverName }, known);
-      if (typeof found === 'string') refused.push({ userId: user, key, reason: found });
-      else made.push(found);
+      const { kept, refusal } = signaturesIn(object, { signerId, user, key, serverName: tx.serverName }, known);
+      for (const signature of kept) made.push(signature);
+      if (refusal !== undefined) refused.push({ userId: user, key, reason: refusal });
     }
     if (made.length === 0) return;
     if ((await countKeySignatures(tx, signerId, SIGNATURES_OF_USER_MAX)) >= SIGNATURES_OF_USER_MAX) {
@@ -172,35 +179,48 @@ interface Signing {
   readonly serverName: string;
 }
 
-/** The signature that an object holds of the signer; or why it is refused. */
-function signatureIn(
+interface FoundSignatures {
+  readonly kept: readonly KeySignature[];
+  /** Why another is not; `undefined`: all are. */
+  readonly refusal?: string;
+}
+
+/** The signatures that an object holds of the signer, and that are not published with the key. */
+function signaturesIn(
   object: unknown,
   { signerId, user, key, serverName }: Signing,
   { targets, signers }: Known,
-): KeySignature | string {
+): FoundSignatures {
   const targetUserId = parseUserId(user);
-  if (targetUserId === undefined || `${user}${key}`.includes('\0')) return 'that is not a user, or not a key';
-  if (!isJsonObject(object as JsonObject)) return 'expected a signed object';
+  if (targetUserId === undefined || `${user}${key}`.includes('\0')) return none('that is not a user, or not a key');
+  if (!isJsonObject(object as JsonObject)) return none('expected a signed object');
   const signed = object as JsonObject;
   const target = targets.get(`${user} ${key}`);
   if (domainOf(targetUserId) === serverName) {
-    if (target === undefined) return 'there is no such key';
+    if (target === undefined) return none('there is no such key');
     const isSame = canonicalJsonWithout(signed, UNSIGNED) === canonicalJsonWithout(target, UNSIGNED);
-    if (!isSame) return 'that is not the key that is published';
+    if (!isSame) return none('that is not the key that is published');
   } else if (signed['user_id'] !== user) {
-    return 'that is not a key of that user';
+    return none('that is not a key of that user');
   }
   const { signatures } = signed;
   const own = isJsonObject(signatures) && Object.hasOwn(signatures, signerId) ? signatures[signerId] : undefined;
+  const kept: KeySignature[] = [];
+  let refusal: string | undefined;
   for (const [signerKey, signature] of Object.entries(isJsonObject(own) ? own : {})) {
     const publicKey = signers.get(signerKey);
     // The signatures that it was published with come along.
     if (publicKey === undefined || typeof signature !== 'string' || hasSignature(target, signerId, signerKey)) continue;
     const verified = verifySignedJson(signed, signerId, signerKey, publicKey);
-    if (!verified.ok) return verified.reason;
-    return { signerId, signerKey, targetUserId, targetKey: key, signature };
+    if (verified.ok) kept.push({ signerId, signerKey, targetUserId, targetKey: key, signature });
+    else refusal ??= verified.reason;
   }
-  return 'no signature by a known key of yours is on it';
+  if (refusal !== undefined) return { kept, refusal };
+  return kept.length > 0 ? { kept } : none('no signature by a known key of yours is on it');
+}
+
+function none(refusal: string): FoundSignatures {
+  return { kept: [], refusal };
 }
 
 function hasSignature(target: JsonObject | undefined, signerId: UserId, signerKey: string): boolean {

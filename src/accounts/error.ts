@@ -13,6 +13,7 @@
  * - `not-found`: there is no such user or device;
  * - `reserved`: the server writes that, and nobody else;
  * - `invalid-signature`: what should have signed it has not;
+ * - `missing`: what is needed was not given, and is not known here;
  * - `invalid`: something else that was given cannot be used;
  * - `too-many`: more than this server does at a time, or for one user.
  */
@@ -26,6 +27,7 @@ export type AccountErrorKind =
   | 'not-found'
   | 'reserved'
   | 'invalid-signature'
+  | 'missing'
   | 'invalid'
   | 'too-many';
 

@@ -43,6 +43,31 @@ export async function readPublishedKeys(
   return published;
 }
 
+/** What another server says of its users, with the signatures that `viewer` has made on their keys here. */
+export async function withSignaturesOf(
+  sql: Sql,
+  viewer: UserId,
+  users: ReadonlyMap<UserId, PublishedKeys>,
+): Promise<ReadonlyMap<UserId, PublishedKeys>> {
+  const made = await readKeySignatures(sql, [...users.keys()], viewer);
+  if (made.length === 0) return users;
+  const signatures = signaturesByTarget(made);
+  return new Map(
+    [...users].map(([userId, { devices, crossSigning }]) => [
+      userId,
+      {
+        devices,
+        crossSigning: new Map(
+          [...crossSigning].map(([usage, keys]) => [
+            usage,
+            withSignatures(keys, signatures.get(placeOf(userId, publicKeyOf(keys) ?? '')) ?? []),
+          ]),
+        ),
+      },
+    ]),
+  );
+}
+
 /** The one public key of a cross-signing key; `undefined`: it has none, or several. */
 export function publicKeyOf(key: JsonObject): string | undefined {
   const { keys } = key;
@@ -59,7 +84,9 @@ function signaturesByTarget(signatures: readonly KeySignature[]): ReadonlyMap<st
   const byTarget = new Map<string, KeySignature[]>();
   for (const signature of signatures) {
     const place = placeOf(signature.targetUserId, signature.targetKey);
-    byTarget.set(place, [...(byTarget.get(place) ?? []), signature]);
+    const ofPlace = byTarget.get(place);
+    if (ofPlace === undefined) byTarget.set(place, [signature]);
+    else ofPlace.push(signature);
   }
   return byTarget;
 }

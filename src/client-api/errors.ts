@@ -19,6 +19,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'not-found': [404, 'M_NOT_FOUND'],
   reserved: [405, 'M_BAD_JSON'],
   'invalid-signature': [400, 'M_INVALID_SIGNATURE'],
+  missing: [400, 'M_MISSING_PARAM'],
   invalid: [400, 'M_INVALID_PARAM'],
   'too-many': [429, 'M_LIMIT_EXCEEDED'],
 };

@@ -41,6 +41,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'invalid-username': { status: 400, errcode: 'M_INVALID_USERNAME' },
   'weak-password': { status: 400, errcode: 'M_WEAK_PASSWORD' },
   'invalid-signature': { status: 400, errcode: 'M_INVALID_SIGNATURE' },
+  missing: { status: 400, errcode: 'M_MISSING_PARAM' },
   'not-found': { status: 404, errcode: 'M_NOT_FOUND' },
   reserved: { status: 403, errcode: 'M_FORBIDDEN' },
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },
