@@ -15,7 +15,8 @@ import { readServersOfStays } from '../store/tables/deliveries.ts';
 import {
   CROSS_SIGNING,
   type UntoldChange,
-  lockUntoldChanges,
+  lockTelling,
+  readUntoldChanges,
   settleUntoldChanges,
 } from '../store/tables/device-changes.ts';
 import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-edus.ts';
@@ -51,7 +52,8 @@ export async function tellDeviceLists(
 }
 
 async function tellChanges(tx: Transaction, joined: JoinedServers): Promise<boolean> {
-  const changes = await lockUntoldChanges(tx, CHANGES_AT_ONCE);
+  await lockTelling(tx);
+  const changes = await readUntoldChanges(tx, CHANGES_AT_ONCE);
   if (changes.length === 0) return false;
   const rooms = await readRoomsOfUsers(tx, [...new Set(changes.map(({ userId }) => userId))]);
   const servers = new Map<UserId, Set<ServerName>>();
@@ -77,6 +79,7 @@ async function tellChanges(tx: Transaction, joined: JoinedServers): Promise<bool
 }
 
 async function tellWholeRooms(tx: Transaction, joined: JoinedServers): Promise<boolean> {
+  await lockTelling(tx);
   const rooms = await takeUntoldRooms(tx, ROOMS_AT_ONCE);
   if (rooms.length === 0) return false;
   const servers = new Map<UserId, Set<ServerName>>();

@@ -142,3 +142,19 @@ test('a sync takes as many statements for many users whose devices changed as fo
   await cost(users);
   expect(await cost(users)).toBe(await cost(users.slice(0, 1)));
 });
+
+test('a change that somebody else is at is told in its turn, and not passed over', async () => {
+  const { store } = await start();
+  await change(store, 'D1');
+  await change(store, 'D2');
+  await store.inTransaction(async (tx) => {
+    await tx.query(`SELECT FROM device_changes WHERE device_id = 'D1' FOR UPDATE`);
+    const joined = new JoinedServers();
+    const telling = tellDeviceLists({ store }, joined);
+    await Promise.race([telling, store.query(`SELECT pg_sleep(0.2)`)]);
+    telling.catch(() => undefined);
+  });
+  const joined = new JoinedServers();
+  while (await tellDeviceLists({ store }, joined));
+  expect((await told(store, 'there.test')).map((content) => content['device_id'])).toEqual(['D1', 'D2']);
+});

@@ -83,11 +83,19 @@ export interface UntoldChange extends DeviceChange {
   readonly position: number;
 }
 
-/** The oldest of them, locked until the transaction ends; those that somebody else is at are passed over. */
-export async function lockUntoldChanges(tx: Transaction, limit: number): Promise<UntoldChange[]> {
+/**
+ * Until the transaction ends nobody else tells servers of changes. Of a user they are told in the order of their positions, and a server is
+ * held to know all up to the last one that it was told: of two who tell at once, one would pass over what the other is still at.
+ */
+export async function lockTelling(tx: Transaction): Promise<void> {
+  await tx.query(`SELECT pg_advisory_xact_lock(hashtextextended('telling of devices', 0))`);
+}
+
+/** The oldest of them. */
+export async function readUntoldChanges(tx: Transaction, limit: number): Promise<UntoldChange[]> {
   const rows = await tx.query<UntoldChange>(
     `SELECT user_id AS "userId", device_id AS "deviceId", position FROM device_changes
-      WHERE is_untold ORDER BY position LIMIT $1 FOR UPDATE SKIP LOCKED`,
+      WHERE is_untold ORDER BY position LIMIT $1`,
     [limit],
   );
   return rows.map((row) => ({ ...row, deviceId: fromStorable(row.deviceId) }));

@@ -81,7 +81,7 @@ export async function takeUntoldRooms(tx: Transaction, limit: number): Promise<U
         WHERE NOT coalesce(r.partial, false)
            OR NOT EXISTS (SELECT FROM local_members m
                            WHERE m.room_id = u.room_id AND m.user_id = u.user_id AND m.membership = 'join')
-        LIMIT $1 FOR UPDATE OF u SKIP LOCKED
+        LIMIT $1 FOR UPDATE OF u
      ), taken AS (
        DELETE FROM untold_in_partial_rooms u USING due d WHERE u.room_id = d.room_id AND u.user_id = d.user_id
        RETURNING u.room_id, u.user_id, u.since
