@@ -2,6 +2,7 @@
 import pLimit from 'p-limit';
 import { FederationError } from '../federation/error.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
+import { readDestinations } from '../store/tables/destinations.ts';
 import { viewHealth } from '../rooms/resync/destination-health.ts';
 import { type DevicesContext } from './context.ts';
 import { type Patience } from './contract.ts';
@@ -10,6 +11,9 @@ import { type Patience } from './contract.ts';
 const SERVERS_AT_ONCE = 16;
 /** However patient a client says that it is. */
 const TIMEOUT_MS_MAX = 20_000;
+
+/** One that says nothing keeps others from being asked for so long, or for half of the time where that is less. */
+const SERVER_MS_MAX = 5_000;
 
 /** A question to a server. */
 export interface Question<Answer> {
@@ -26,24 +30,46 @@ export async function askServers<Answer>(
   const answers: Answer[] = [];
   const failures = new Map<ServerName, string>();
   if (questions.length === 0) return { answers, failures };
-  const late = AbortSignal.timeout(Math.min(Math.max(timeoutMs, 0), TIMEOUT_MS_MAX));
+  const wholeMs = Math.min(Math.max(timeoutMs, 0), TIMEOUT_MS_MAX);
+  const serverMs = Math.min(SERVER_MS_MAX, Math.ceil(wholeMs / 2));
+  const late = AbortSignal.timeout(wholeMs);
   const ended = AbortSignal.any([signal, late]);
   const health = viewHealth(context);
   const limit = pLimit(SERVERS_AT_ONCE);
+  const failing = await readDestinations(
+    context.store,
+    questions.map(({ serverName }) => serverName),
+  );
+  // Those that failed the last time are asked when the others have been.
+  const isFailing = ({ serverName }: Question<Answer>): number => (failing.has(serverName) ? 1 : 0);
   await Promise.all(
-    questions.map(({ serverName, ask }) =>
-      limit(async () => {
-        if (ended.aborted) return void failures.set(serverName, 'the server was not asked in time');
-        try {
-          answers.push(await health.ask(serverName, () => ask(ended)));
-        } catch (error) {
-          signal.throwIfAborted();
-          if (late.aborted) failures.set(serverName, 'the server did not answer in time');
-          else if (error instanceof FederationError) failures.set(serverName, error.kind);
-          else throw error;
-        }
-      }),
-    ),
+    questions
+      .toSorted((one, other) => isFailing(one) - isFailing(other))
+      .map(({ serverName, ask }) =>
+        limit(async () => {
+          if (ended.aborted) return void failures.set(serverName, 'the server was not asked in time');
+          const silent = AbortSignal.timeout(serverMs);
+          try {
+            answers.push(
+              await health.ask(serverName, async () => {
+                try {
+                  return await ask(AbortSignal.any([ended, silent]));
+                } catch (error) {
+                  if (ended.aborted || !silent.aborted || error instanceof FederationError) throw error;
+                  // Of who was given less time than that nothing is known.
+                  const isSilence = serverMs === SERVER_MS_MAX;
+                  throw new FederationError(serverName, 'timeout', `no answer in ${serverMs} ms`, { isSilence });
+                }
+              }),
+            );
+          } catch (error) {
+            signal.throwIfAborted();
+            if (late.aborted) failures.set(serverName, 'the server did not answer in time');
+            else if (error instanceof FederationError) failures.set(serverName, error.kind);
+            else throw error;
+          }
+        }),
+      ),
   );
   signal.throwIfAborted();
   return { answers, failures };

@@ -4,7 +4,7 @@
  * Source: https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv3keysquery and #post_matrixclientv3keysclaim
  */
 import { type PublishedKeys } from '../accounts/contract.ts';
-import { readPublishedKeys } from '../accounts/published-keys.ts';
+import { readPublishedKeys, withSignaturesOf } from '../accounts/published-keys.ts';
 import { type UserKeys } from '../federation/contract.ts';
 import { type ServerName, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
@@ -16,6 +16,8 @@ import { type ClaimAnswer, type KeysAnswer, type Patience } from './contract.ts'
 
 /** Of one server in one request: their devices fit into an answer. */
 const USERS_A_QUESTION = 50;
+/** Of one server in one request: a key of each fits into an answer, and no key that was given is lost. */
+const CLAIMS_A_QUESTION = 500;
 
 /** What the users have published. Other servers are asked, and what they say is passed on as far as it has the right form. */
 export async function queryKeys(
@@ -28,10 +30,13 @@ export async function queryKeys(
   const ours = userIds.filter((userId) => domainOf(userId) === serverName);
   const users = new Map(await readPublishedKeys(store, ours, viewer));
   const questions = byServer(userIds.filter((userId) => domainOf(userId) !== serverName)).flatMap(
-    ([destination, named]) => inParts(named).map((part) => queryQuestion(context, destination, part)),
+    ([destination, named]) => inParts(named, USERS_A_QUESTION).map((part) => queryQuestion(context, destination, part)),
   );
   const { answers, failures } = await askServers(context, questions, patience);
-  for (const answer of answers) for (const [userId, keys] of answer) users.set(userId, publishedBy(userId, keys));
+  const theirs = new Map(
+    answers.flatMap((answer) => [...answer].map(([userId, keys]) => [userId, publishedBy(userId, keys)] as const)),
+  );
+  for (const [userId, keys] of await withSignaturesOf(store, viewer, theirs)) users.set(userId, keys);
   return { users, failures };
 }
 
@@ -62,34 +67,65 @@ export async function claimDeviceKeys(
   patience: Patience,
 ): Promise<ClaimAnswer> {
   const { store, serverName, federation } = context;
-  const keys: Record<string, Record<string, Record<string, Json>>> = {};
+  const keys = new Map<string, Map<string, Record<string, Json>>>();
   const ours = claims.filter(({ userId }) => domainOf(userId) === serverName);
   const claimed = ours.length === 0 ? [] : await store.inTransaction((tx) => claimKeys(tx, ours));
   for (const { userId, deviceId, algorithm, keyId, key } of claimed) {
-    ((keys[userId] ??= {})[deviceId] ??= {})[`${algorithm}:${keyId}`] = key;
+    const ofUser = inMap(keys, userId, () => new Map<string, Record<string, Json>>());
+    inMap(ofUser, deviceId, (): Record<string, Json> => ({}))[`${algorithm}:${keyId}`] = key;
   }
-  const theirs = new Map<ServerName, Record<string, Record<string, string>>>();
-  for (const { userId, deviceId, algorithm } of claims) {
-    const destination = domainOf(userId);
-    if (destination === serverName) continue;
-    const named = theirs.get(destination) ?? {};
-    theirs.set(destination, { ...named, [userId]: { ...named[userId], [deviceId]: algorithm } });
+  const theirs = new Map<ServerName, KeyClaim[]>();
+  for (const claim of claims) {
+    const destination = domainOf(claim.userId);
+    if (destination !== serverName) inMap(theirs, destination, (): KeyClaim[] => []).push(claim);
   }
-  const questions = [...theirs].map(([destination, named]) => ({
-    serverName: destination,
-    ask: async (signal: AbortSignal) => ({ named, given: await federation.claimKeys(destination, named, { signal }) }),
-  }));
+  const questions = [...theirs].flatMap(([destination, all]) =>
+    inParts(all, CLAIMS_A_QUESTION).map((part) => {
+      const named = new Map<UserId, Map<string, string>>();
+      for (const { userId, deviceId, algorithm } of part) {
+        inMap(named, userId, () => new Map<string, string>()).set(deviceId, algorithm);
+      }
+      return {
+        serverName: destination,
+        ask: async (signal: AbortSignal) => ({
+          named,
+          given: await federation.claimKeys(destination, byUserAndDevice(named), { signal }),
+        }),
+      };
+    }),
+  );
   const { answers, failures } = await askServers(context, questions, patience);
   for (const { named, given } of answers) {
-    for (const [userId, devices] of Object.entries(named)) {
-      for (const deviceId of Object.keys(devices)) {
-        const ofUser = given[userId];
-        const ofDevice = isJsonObject(ofUser) ? ofUser[deviceId] : undefined;
-        if (isJsonObject(ofDevice)) (keys[userId] ??= {})[deviceId] = ofDevice;
+    for (const [userId, devices] of named) {
+      const ofUser = given[userId];
+      if (!isJsonObject(ofUser)) continue;
+      for (const deviceId of devices.keys()) {
+        const ofDevice = Object.hasOwn(ofUser, deviceId) ? ofUser[deviceId] : undefined;
+        if (!isJsonObject(ofDevice)) continue;
+        inMap(keys, userId, () => new Map<string, Record<string, Json>>()).set(
+          deviceId,
+          ofDevice,
+        );
       }
     }
   }
-  return { keys, failures };
+  return { keys: byUserAndDevice(keys), failures };
+}
+
+/** What is there of a key, or is put there. */
+function inMap<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): Value {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
+}
+
+/** Whatever the names are: no device id reaches into a prototype. */
+function byUserAndDevice<Value>(
+  users: ReadonlyMap<string, ReadonlyMap<string, Value>>,
+): Record<string, Record<string, Value>> {
+  return Object.fromEntries([...users].map(([userId, devices]) => [userId, Object.fromEntries(devices)]));
 }
 
 function byServer(userIds: readonly UserId[]): (readonly [ServerName, readonly UserId[]])[] {
@@ -103,8 +139,8 @@ function byServer(userIds: readonly UserId[]): (readonly [ServerName, readonly U
   return [...servers];
 }
 
-function inParts(userIds: readonly UserId[]): (readonly UserId[])[] {
-  const parts: UserId[][] = [];
-  for (let i = 0; i < userIds.length; i += USERS_A_QUESTION) parts.push(userIds.slice(i, i + USERS_A_QUESTION));
+function inParts<Item>(items: readonly Item[], size: number): (readonly Item[])[] {
+  const parts: Item[][] = [];
+  for (let i = 0; i < items.length; i += size) parts.push(items.slice(i, i + size));
   return parts;
 }

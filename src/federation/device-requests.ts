@@ -8,6 +8,7 @@ import { type ServerName, type UserId, parseUserId } from '../matrix/identifiers
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type FederationClient, type UserKeys } from './contract.ts';
+import { FederationError } from './error.ts';
 import { type Requests, malformed, path } from './requests.ts';
 
 type DeviceRequests = Pick<FederationClient, 'userDevices' | 'queryKeys' | 'claimKeys'>;
@@ -19,7 +20,26 @@ const ANSWER_BYTES_MAX = 512 * 1024;
 export function deviceRequests(requests: Requests): DeviceRequests {
   const post = (destination: ServerName, uri: string, content: JsonObject, options: { readonly signal: AbortSignal }) =>
     requests.json(destination, { method: 'POST', uri, content }, { ...options, bytesMax: ANSWER_BYTES_MAX });
-  return {
+  const queryAtOnce: DeviceRequests['queryKeys'] = async (destination, userIds, options) => {
+    const content = { device_keys: Object.fromEntries(userIds.map((userId) => [userId, []])) };
+    const answer = await post(destination, '/_matrix/federation/v1/user/keys/query', content, options);
+    const { device_keys: devices } = answer;
+    if (!isJsonObject(devices)) throw malformed(destination, 'device_keys is not an object');
+    const masters = objectIn(answer['master_keys']);
+    const selfSigning = objectIn(answer['self_signing_keys']);
+    return new Map(
+      userIds.map((userId): [UserId, UserKeys] => [
+        userId,
+        {
+          streamId: null,
+          devices: objectIn(devices[userId]) ?? {},
+          masterKey: objectIn(masters?.[userId]),
+          selfSigningKey: objectIn(selfSigning?.[userId]),
+        },
+      ]),
+    );
+  };
+  const all: DeviceRequests = {
     async userDevices(destination, userId, options) {
       const uri = path`/_matrix/federation/v1/user/devices/${userId}`;
       const answer = await requests.json(destination, { uri }, { ...options, bytesMax: ANSWER_BYTES_MAX });
@@ -40,23 +60,23 @@ export function deviceRequests(requests: Requests): DeviceRequests {
     },
 
     async queryKeys(destination, userIds, options) {
-      const content = { device_keys: Object.fromEntries(userIds.map((userId) => [userId, []])) };
-      const answer = await post(destination, '/_matrix/federation/v1/user/keys/query', content, options);
-      const { device_keys: devices } = answer;
-      if (!isJsonObject(devices)) throw malformed(destination, 'device_keys is not an object');
-      const masters = objectIn(answer['master_keys']);
-      const selfSigning = objectIn(answer['self_signing_keys']);
-      return new Map(
-        userIds.map((userId): [UserId, UserKeys] => [
-          userId,
-          {
-            streamId: null,
-            devices: objectIn(devices[userId]) ?? {},
-            masterKey: objectIn(masters?.[userId]),
-            selfSigningKey: objectIn(selfSigning?.[userId]),
-          },
-        ]),
-      );
+      try {
+        return await queryAtOnce(destination, userIds, options);
+      } catch (error) {
+        if (!(error instanceof FederationError) || error.kind !== 'too-large' || userIds.length < 2) throw error;
+        // Of half as many the answer may fit, and who alone has too many devices costs the others nothing.
+        const middle = Math.ceil(userIds.length / 2);
+        const halves = [];
+        for (const half of [userIds.slice(0, middle), userIds.slice(middle)]) {
+          try {
+            halves.push(...(await all.queryKeys(destination, half, options)));
+          } catch (refused) {
+            if (!(refused instanceof FederationError) || refused.kind !== 'too-large') throw refused;
+          }
+        }
+        if (halves.length === 0) throw error;
+        return new Map(halves);
+      }
     },
 
     async claimKeys(destination, claims, options) {
@@ -70,6 +90,7 @@ export function deviceRequests(requests: Requests): DeviceRequests {
       );
     },
   };
+  return all;
 }
 
 function objectIn(value: Json | undefined): JsonObject | undefined {

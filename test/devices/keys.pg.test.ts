@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { startClientApi } from '../client-api/client.ts';
+import { roomsContextOf, startClientApi } from '../client-api/client.ts';
+import { createDevices } from '../../src/devices/devices.ts';
+import { type FederationClient } from '../../src/federation/contract.ts';
 import { type UserId } from '../../src/matrix/identifiers.ts';
 import { canonicalJson } from '../../src/matrix/json/canonical-json.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
@@ -152,7 +154,7 @@ describe('cross-signing', () => {
       [{ master_key: crossSigning('@other:here.test', 'master', master) }, 'M_INVALID_PARAM'],
       [{ master_key: { ...master_key, usage: ['self_signing'] } }, 'M_INVALID_PARAM'],
       [{ master_key: { ...master_key, keys: {} } }, 'M_INVALID_PARAM'],
-      [{ self_signing_key: crossSigning(userId, 'self_signing', self) }, 'M_INVALID_PARAM'],
+      [{ self_signing_key: crossSigning(userId, 'self_signing', self) }, 'M_MISSING_PARAM'],
     ] as const) {
       const answer = await client.ask('POST', `${V3}/keys/device_signing/upload`, upload, token);
       expect(answer).toMatchObject({ status: 400, body: { errcode } });
@@ -201,6 +203,116 @@ describe('cross-signing', () => {
     const onDevice = ['ed25519:I1', `ed25519:${self.publicKey}`].sort();
     expect(await seen(ida)).toEqual({ onDevice, onMaster: [] });
     expect(await seen(jack)).toEqual({ onDevice, onMaster: [jackId] });
+  });
+});
+
+test('of signatures on one key those that verify are kept, and what does not is reported', async () => {
+  const client = await startClientApi(store);
+  const token = await client.user('nora', { deviceId: 'N1' });
+  const userId = '@nora:here.test';
+  const [device, master, self] = [signer(), signer(), signer()];
+  await client.ask('POST', `${V3}/keys/upload`, { device_keys: deviceKeys(userId, 'N1', device) }, token);
+  const master_key = crossSigning(userId, 'master', master);
+  const self_signing_key = crossSigning(userId, 'self_signing', self, { [master.publicKey]: master });
+  await client.ask('POST', `${V3}/keys/device_signing/upload`, { master_key, self_signing_key }, token);
+  const good = signed(master_key, userId, { N1: device, [master.publicKey]: master });
+  const given = (good['signatures'] as Record<string, JsonObject>)[userId];
+  const stale = { [`ed25519:${self.publicKey}`]: 'AAAA', ...given };
+  const { body } = await client.ask(
+    'POST',
+    `${V3}/keys/signatures/upload`,
+    { [userId]: { [master.publicKey]: { ...master_key, signatures: { [userId]: stale } } } },
+    token,
+  );
+  expect(body).toMatchObject({ failures: { [userId]: { [master.publicKey]: { errcode: 'M_INVALID_SIGNATURE' } } } });
+  const query = await client.ask('POST', `${V3}/keys/query`, { device_keys: { [userId]: [] } }, token);
+  expect(query.body).toMatchObject({ master_keys: { [userId]: { signatures: { [userId]: given } } } });
+});
+
+test('a cross-signing key that is named like a device of its user is refused', async () => {
+  const client = await startClientApi(store);
+  const master = signer();
+  const token = await client.user('olga', { deviceId: master.publicKey });
+  const master_key = crossSigning('@olga:here.test', 'master', master);
+  const answer = await client.ask('POST', `${V3}/keys/device_signing/upload`, { master_key }, token);
+  expect(answer).toMatchObject({ status: 403, body: { errcode: 'M_FORBIDDEN', error: 'Key ID in use' } });
+});
+
+describe('of other servers', () => {
+  const devicesOf = (federation: Partial<FederationClient>) =>
+    createDevices({
+      ...roomsContextOf(store, { now: () => 1 }),
+      federation: federation as FederationClient,
+      onSaid: () => undefined,
+    });
+  const patience = { timeoutMs: 10_000, signal: new AbortController().signal };
+
+  test('thousands of devices are claimed from in parts, whatever their names', async () => {
+    const asked: number[] = [];
+    const devices = devicesOf({
+      claimKeys: (_, claims) => {
+        const [[userId, named] = ['', {}]] = Object.entries(claims as Record<string, Record<string, string>>);
+        asked.push(Object.keys(named).length);
+        const given = Object.keys(named).map((deviceId) => [deviceId, { 'signed_curve25519:1': {} }]);
+        return Promise.resolve({ [userId]: Object.fromEntries(given) as JsonObject });
+      },
+    });
+    const names = ['__proto__', ...Array.from({ length: 9_999 }, (_, i) => `D${i}`)];
+    const userId = '@many:parts.test' as UserId;
+    const claims = names.map((deviceId) => ({ userId, deviceId, algorithm: 'signed_curve25519' }));
+    const { keys } = await devices.claim(claims, patience);
+    expect(asked).toEqual(Array.from({ length: 20 }, () => 500));
+    expect(Object.keys(keys[userId]!).sort()).toEqual(names.sort());
+  });
+
+  test('a master key comes with the signature that the asking user has made on it, and with nobody else’s', async () => {
+    const client = await startClientApi(store);
+    const token = await client.user('petra');
+    const [petraId, farId] = ['@petra:here.test' as UserId, '@far:there.test' as UserId];
+    const [master, user, far] = [signer(), signer(), signer()];
+    const keys = {
+      master_key: crossSigning(petraId, 'master', master),
+      user_signing_key: crossSigning(petraId, 'user_signing', user, { [master.publicKey]: master }),
+    };
+    await client.ask('POST', `${V3}/keys/device_signing/upload`, keys, token);
+    const farMaster = crossSigning(farId, 'master', far);
+    const vouched = signed(farMaster, petraId, { [user.publicKey]: user });
+    const upload = { [farId]: { [far.publicKey]: vouched } };
+    const signatures = await client.ask('POST', `${V3}/keys/signatures/upload`, upload, token);
+    expect(signatures.body).toEqual({ failures: {} });
+    const devices = devicesOf({
+      queryKeys: () =>
+        Promise.resolve(
+          new Map([[farId, { streamId: null, devices: {}, masterKey: farMaster, selfSigningKey: undefined }]]),
+        ),
+    });
+    const seen = async (viewer: UserId) =>
+      (await devices.query(viewer, [farId], patience)).users.get(farId)?.crossSigning.get('master');
+    expect(await seen(petraId)).toEqual(vouched);
+    expect(await seen('@other:here.test' as UserId)).toEqual(farMaster);
+  });
+
+  test('sixteen that say nothing keep no other from being asked', async () => {
+    const devices = devicesOf({
+      queryKeys: (destination, userIds, { signal }) =>
+        destination.startsWith('silent')
+          ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)))
+          : Promise.resolve(
+              new Map(
+                userIds.map((id) => [
+                  id,
+                  { streamId: null, devices: {}, masterKey: undefined, selfSigningKey: undefined },
+                ]),
+              ),
+            ),
+    });
+    const silent = Array.from({ length: 16 }, (_, i) => `@a:silent${i}.test` as UserId);
+    const { users, failures } = await devices.query('@me:here.test' as UserId, [...silent, '@b:well.test' as UserId], {
+      ...patience,
+      timeoutMs: 200,
+    });
+    expect([...users.keys()]).toEqual(['@b:well.test']);
+    expect(failures.size).toBe(16);
   });
 });
 
