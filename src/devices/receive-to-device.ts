@@ -9,12 +9,14 @@ import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Store } from '../store/open-store.ts';
-import { type Recipient, holdRecipients, insertToDevice, takeMessageIds } from '../store/tables/to-device.ts';
-import { WAITING_MAX, forDevices } from './send-to-device.ts';
+import { holdRecipients, insertToDevice, takeMessageIds } from '../store/tables/to-device.ts';
+import { WAITING_MAX, sharingOut } from './send-to-device.ts';
 
 /** As the specification has it, in code points; a few more are let pass. */
 const MESSAGE_ID_CHARS_MAX = 255;
 const TYPE_BYTES_MAX = 255;
+/** Of one transaction: what is over is dropped, as what comes to a device with too much waiting is. */
+const MESSAGES_MAX = 10_000;
 
 /** A message as an EDU brings it, for users of this server. */
 interface Received {
@@ -24,7 +26,10 @@ interface Received {
   readonly to: readonly { readonly userId: UserId; readonly deviceId: string; readonly content: string }[];
 }
 
-/** Takes what is of the origin's users and not taken yet; gives how many EDUs were not of the right form, or of somebody else. */
+/**
+ * Takes what is of the origin's users and not taken yet; gives how many EDUs were not of the right form, or of somebody else, and how many
+ * messages were more than one transaction may bring.
+ */
 export async function receiveToDevice(
   { store, now }: { readonly store: Store; readonly now: number },
   origin: ServerName,
@@ -33,29 +38,19 @@ export async function receiveToDevice(
   const received = contents.flatMap((content) => readMessage(content, origin, store.serverName) ?? []);
   const dropped = contents.length - received.length;
   if (received.length === 0) return dropped;
-  await store.inTransaction(async (tx) => {
+  return store.inTransaction(async (tx) => {
     const ids = received.map(({ messageId }) => messageId);
     const taken = new Set(await takeMessageIds(tx, origin, ids, now));
     // Of two with one id in a transaction the first counts.
     const fresh = received.filter(({ messageId }) => taken.delete(messageId));
     const users = [...new Set(fresh.flatMap(({ to }) => to.map(({ userId }) => userId)))].sort();
-    const waiting = new Map<Recipient, number>();
-    const recipients = await holdRecipients(tx, users, WAITING_MAX);
-    const messages = fresh.flatMap(({ to, sender, type }) => {
-      const counted = recipients.map((recipient) => ({
-        ...recipient,
-        waiting: recipient.waiting + (waiting.get(recipient) ?? 0),
-      }));
-      const found = forDevices(to, counted);
-      for (const { userId, deviceId } of found) {
-        const recipient = recipients.find((other) => other.userId === userId && other.deviceId === deviceId);
-        if (recipient !== undefined) waiting.set(recipient, (waiting.get(recipient) ?? 0) + 1);
-      }
-      return found.map((message) => ({ ...message, sender, type }));
-    });
-    if (messages.length > 0) insertToDevice(tx, messages);
+    const shareOut = sharingOut(await holdRecipients(tx, users, WAITING_MAX));
+    const messages = fresh.flatMap(({ to, sender, type }) =>
+      shareOut(to).map((message) => ({ ...message, sender, type })),
+    );
+    if (messages.length > 0) insertToDevice(tx, messages.slice(0, MESSAGES_MAX));
+    return dropped + Math.max(0, messages.length - MESSAGES_MAX);
   });
-  return dropped;
 }
 
 function readMessage(content: JsonObject, origin: ServerName, ourselves: ServerName): Received | undefined {

@@ -28,6 +28,10 @@ const EDU_CONTENT_BYTES_MAX = 60_000;
 export const WAITING_MAX = 10_000;
 /** Who is written to at a time: an encrypted room of this many devices, in parts. */
 const MESSAGES_MAX = 10_000;
+/** Whose users are written to at a time. */
+const SERVERS_MAX = 1_000;
+/** What is for a server with which no room is shared, and which is not known to take anything, is for it so long. */
+const UNREACHED_FOR_MS = 7 * 24 * 3_600_000;
 
 /** Sends messages; the same transaction again sends nothing. */
 export async function sendToDevice(
@@ -42,6 +46,9 @@ export async function sendToDevice(
   const given = messagesOf(to);
   const ours = given.filter(({ userId }) => domainOf(userId) === store.serverName);
   const theirs = given.filter(({ userId }) => domainOf(userId) !== store.serverName);
+  if (new Set(theirs.map(({ userId }) => domainOf(userId))).size > SERVERS_MAX) {
+    throw new AccountError('invalid', `at most ${SERVERS_MAX} servers at a time`);
+  }
   const edus = edusOf(theirs, sender, type);
   await store.inTransaction(async (tx) => {
     if (!(await lockDevice(tx, sender, deviceId))) {
@@ -51,9 +58,9 @@ export async function sendToDevice(
       return;
     }
     const recipients = await holdRecipients(tx, [...new Set(ours.map(({ userId }) => userId))], WAITING_MAX);
-    const left = await insertOutgoingEdus(tx, edus);
+    const left = await insertOutgoingEdus(tx, edus, clock.now() + UNREACHED_FOR_MS);
     if (left > 0) logger.warn({ left, sender }, 'messages to devices of servers that take nothing are lost');
-    const messages = forDevices(ours, recipients).map((message) => ({ ...message, sender, type }));
+    const messages = sharingOut(recipients)(ours).map((message) => ({ ...message, sender, type }));
     if (messages.length > 0) insertToDevice(tx, messages);
   });
   if (edus.length > 0) onSaid();
@@ -84,20 +91,29 @@ function messagesOf(to: ToDeviceMessages): Given[] {
   throw new AccountError('invalid', `at most ${MESSAGES_MAX} messages at a time`);
 }
 
-/** What each device gets: what is for it, or what is for all devices of its user. Devices with too much waiting get nothing. */
-export function forDevices(
-  given: readonly Given[],
-  recipients: readonly Recipient[],
-): Pick<ToDeviceMessage, 'userId' | 'deviceId' | 'content'>[] {
-  const contents = new Map<string, string[]>();
-  for (const { userId, deviceId, content } of given) {
-    const place = `${userId} ${deviceId}`;
-    contents.set(place, [...(contents.get(place) ?? []), content]);
+type ForDevice = Pick<ToDeviceMessage, 'userId' | 'deviceId' | 'content'>;
+
+/**
+ * Shares messages out to devices, call after call: each gets what is for it, or for all devices of its user. Devices with too much waiting
+ * get nothing.
+ */
+export function sharingOut(recipients: readonly Recipient[]): (given: readonly Given[]) => ForDevice[] {
+  const rooms = new Map<UserId, Map<string, { left: number }>>();
+  for (const { userId, deviceId, waiting } of recipients) {
+    const devices = rooms.get(userId) ?? new Map<string, { left: number }>();
+    rooms.set(userId, devices.set(deviceId, { left: WAITING_MAX - waiting }));
   }
-  return recipients.flatMap(({ userId, deviceId, waiting }) => {
-    const all = [...(contents.get(`${userId} ${deviceId}`) ?? []), ...(contents.get(`${userId} ${ALL}`) ?? [])];
-    return all.slice(0, Math.max(0, WAITING_MAX - waiting)).map((content) => ({ userId, deviceId, content }));
-  });
+  return (given) =>
+    given.flatMap(({ userId, deviceId: wanted, content }) => {
+      const devices = rooms.get(userId);
+      const one = devices?.get(wanted);
+      const named = wanted === ALL ? [...(devices ?? [])] : one === undefined ? [] : [[wanted, one] as const];
+      return named.flatMap(([deviceId, room]) => {
+        if (room.left <= 0) return [];
+        room.left -= 1;
+        return [{ userId, deviceId, content }];
+      });
+    });
 }
 
 /** An EDU for each server, or several where one would be too large, each with an id by which it is taken once. */
@@ -128,9 +144,11 @@ function edusOf(given: readonly Given[], sender: UserId, type: string): Outgoing
 }
 
 function byUser(messages: readonly Given[]): JsonObject {
-  const users: Record<string, Record<string, JsonObject>> = {};
+  const users = new Map<UserId, (readonly [string, JsonObject])[]>();
   for (const { userId, deviceId, content } of messages) {
-    (users[userId] ??= {})[deviceId] = JSON.parse(content) as JsonObject;
+    const ofUser = users.get(userId) ?? [];
+    ofUser.push([deviceId, JSON.parse(content) as JsonObject]);
+    users.set(userId, ofUser);
   }
-  return users;
+  return Object.fromEntries([...users].map(([userId, ofUser]) => [userId, Object.fromEntries(ofUser)]));
 }

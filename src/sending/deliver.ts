@@ -106,6 +106,8 @@ async function send(
       const isAsked = error.status !== undefined || error.retryAfterMs === undefined;
       const pause = Math.max(pauseAfter(failures, random()), error.retryAfterMs ?? 0);
       await postponeDelivery(store, serverName, { at, retryAt: at + pause, counts: isAsked });
+      // One that never takes anything has no more waiting than what is still to be said, be it in a transaction already.
+      await deleteExpiredEdus(store, serverName, at);
       logger.debug({ err: error, serverName, failures, retryInMs: pause }, 'a server did not take a transaction');
       return false;
     }

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { receiveToDevice } from '../../src/devices/receive-to-device.ts';
 import { receiveEdus } from '../../src/edus/receive-edus.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
@@ -164,4 +165,34 @@ test('what waits for a device that never syncs has an end', async () => {
     ['@absent:here.test'],
   );
   expect(row?.waiting).toBe(10_000);
+});
+
+test('what one transaction of another server brings has an end, and what is over is counted', async () => {
+  const client = await startClientApi(store);
+  for (const i of [1, 2, 3]) await client.user(`flooded${i}`, { deviceId: 'D' });
+  const to = Object.fromEntries([1, 2, 3].map((i) => [`@flooded${i}:here.test`, { D: {} }]));
+  const contents = Array.from({ length: 3_334 }, (_, i) => direct({ message_id: `flood${i}`, messages: to }).content);
+  expect(await receiveToDevice({ store, now: 1 }, ORIGIN, contents)).toBe(2);
+});
+
+test('what is for servers that nobody has reached has its turn last, and expires; one request is for so many servers', async () => {
+  const client = await startClientApi(store);
+  const from = await client.user('scatter');
+  await store.query(
+    `INSERT INTO deliveries (server_name, leased_until, failures, retry_at) VALUES ('well.test', 0, 0, 0);
+     INSERT INTO deliveries (server_name, leased_until, failures, retry_at) VALUES ('failed.test', 0, 1, 5)`,
+  );
+  const to = (servers: readonly string[]) => Object.fromEntries(servers.map((name) => [`@a:${name}`, { D: {} }]));
+  await send(client, from, to(['failed.test', 'made-up.test', 'well.test']));
+  const rows = await store.query<{ name: string; expires: boolean }>(
+    `SELECT o.server_name AS name, o.expires_at IS NOT NULL AS expires FROM outgoing_edus o JOIN deliveries USING (server_name)
+      WHERE server_name IN ('well.test', 'failed.test', 'made-up.test') ORDER BY retry_at`,
+  );
+  expect(rows).toEqual([
+    { name: 'well.test', expires: false },
+    { name: 'made-up.test', expires: true },
+    { name: 'failed.test', expires: true },
+  ]);
+  const many = await send(client, from, to(Array.from({ length: 1_001 }, (_, i) => `s${i}.test`)));
+  expect(many).toMatchObject({ status: 400, body: { errcode: 'M_INVALID_PARAM' } });
 });

@@ -19,14 +19,20 @@ const EDUS_OF_SERVER_MAX = 20_000;
 
 /**
  * Writes down what servers are to get. A server that is behind by so many gets none of those that count each: gives how many were left
- * out. What expires is left out, too, for who has not taken anything for a while.
+ * out. What expires is left out, too, for who has not taken anything for a while. `unreachedUntil`: when what never expires does all the
+ * same for a server with which no room is shared, and which is not known to take anything, milliseconds since the Unix epoch.
  */
-export async function insertOutgoingEdus(tx: Transaction, edus: readonly OutgoingEdu[]): Promise<number> {
+export async function insertOutgoingEdus(
+  tx: Transaction,
+  edus: readonly OutgoingEdu[],
+  unreachedUntil: number | null = null,
+): Promise<number> {
   if (edus.length === 0) return 0;
   const servers = [...new Set(edus.map(({ serverName }) => serverName))].sort();
+  // One that was never reached has its turn after those that take what they get, whose `retry_at` is 0.
   await tx.query(
     `INSERT INTO deliveries (server_name, leased_until, failures, retry_at)
-     SELECT name, 0, 0, 0 FROM unnest($1::text[]) AS name ON CONFLICT DO NOTHING`,
+     SELECT name, 0, 0, 1 FROM unnest($1::text[]) AS name ON CONFLICT DO NOTHING`,
     [servers],
   );
   // One of a key at the most may be in a statement.
@@ -38,7 +44,10 @@ export async function insertOutgoingEdus(tx: Transaction, edus: readonly Outgoin
         WHERE EXISTS (SELECT FROM outgoing_edus o WHERE o.server_name = name OFFSET $6 LIMIT 1)
      ), written AS (
        INSERT INTO outgoing_edus AS o (server_name, key, edu, expires_at)
-       SELECT e.server_name, e.key, e.edu::json, e.expires_at
+       SELECT e.server_name, e.key, e.edu::json,
+              CASE WHEN e.expires_at IS NULL AND d.retry_at > 0
+                        AND NOT EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = e.server_name)
+                   THEN $7::bigint ELSE e.expires_at END
          FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
               AS e(server_name, key, edu, expires_at, nth)
          JOIN deliveries d ON d.server_name = e.server_name
@@ -57,6 +66,7 @@ export async function insertOutgoingEdus(tx: Transaction, edus: readonly Outgoin
       int8Array(rows.map(({ expiresAt }) => expiresAt)),
       servers,
       EDUS_OF_SERVER_MAX,
+      unreachedUntil,
     ],
   );
   return rows.length - (row?.written ?? 0);
