@@ -102,10 +102,7 @@ export async function claimDeviceKeys(
       for (const deviceId of devices.keys()) {
         const ofDevice = Object.hasOwn(ofUser, deviceId) ? ofUser[deviceId] : undefined;
         if (!isJsonObject(ofDevice)) continue;
-        inMap(keys, userId, () => new Map<string, Record<string, Json>>()).set(
-          deviceId,
-          ofDevice,
-        );
+        inMap(keys, userId, () => new Map<string, Record<string, Json>>()).set(deviceId, ofDevice);
       }
     }
   }
