@@ -6,6 +6,7 @@ import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent, verifyEventSignature } from '../../src/matrix/signing/signatures.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
+import { toldOfRoom } from '../../src/rooms/invites/told-of-room.ts';
 import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { createSync } from '../../src/sync/sync.ts';
@@ -96,9 +97,14 @@ test('an invite to a room that we are not in is signed, shown, and gone when it 
     receiver.receiveTransaction(origin, eventId, { pdus: [{ raw: room.raw(eventId), roomId }] });
   const leave = (auth: readonly EventId[], sender: UserId = ALICE) =>
     room.make(sender, 'm.room.member', ME, { membership: 'leave' }, { prev: [invited], auth });
-  // Who does not know the invite is not in the room.
-  for (const stranger of [leave(small.auth), leave([...small.auth, invited], `@eve:${B}` as UserId)]) {
-    expect(await push(stranger)).toEqual({ outcome: 'answered', response: { pdus: {} } });
+  // Who does not know the invite is not in the room, and of who is only the inviter's server takes it back.
+  const eves = leave([...small.auth, invited], `@eve:${B}` as UserId);
+  for (const [stranger, origin] of [
+    [leave(small.auth), A],
+    [eves, A],
+    [eves, B],
+  ] as const) {
+    expect(await push(stranger, origin)).toEqual({ outcome: 'answered', response: { pdus: {} } });
   }
   const withdrawn = leave([...small.auth, small.aliceJoin, invited]);
   expect(await push(withdrawn)).toEqual({ outcome: 'answered', response: { pdus: { [withdrawn]: {} } } });
@@ -148,6 +154,13 @@ test('an invite is declined at once, and its server told later where it cannot b
   expect(due).toMatchObject({ what: 'leave', roomId, userId: ME, resident: A });
 });
 
+test('of what is told of a room only what is too large is left out, and its create event and name come before all else', () => {
+  const state = (type: string, bytes: number) => ({ ...NAME, type, content: { text: 'x'.repeat(bytes) } });
+  const [create, name, small] = [state('m.room.create', 10), state('m.room.name', 10_000), state('m.room.topic', 10)];
+  const [large, most] = [state('m.room.canonical_alias', 33_000), state('m.room.avatar', 23_000)];
+  expect(toldOfRoom([large, most, small, create, name])).toEqual([small, create, name]);
+});
+
 test('invites that are not in order are refused, and nothing is kept', async () => {
   const here = await startOutside();
   const { room, small, invited, handed, context, roomId } = here;
@@ -194,6 +207,8 @@ test('a user of another server is invited once his server has signed, and not wh
   answer = (event) => event;
   await expect(acts.invite(invitation)).rejects.toMatchObject({ kind: 'unusable-answer' });
   answer = (event) => signEvent({ ...event, depth: 99 }, rules, B, keyOf(B));
+  await expect(acts.invite(invitation)).rejects.toMatchObject({ kind: 'unusable-answer' });
+  answer = (event) => signEvent(event, rules, B, { ...keyOf(B), privateKey: keyOf(A).privateKey });
   await expect(acts.invite(invitation)).rejects.toMatchObject({ kind: 'unusable-answer' });
   answer = () => {
     throw new FederationError(B, 'timeout', 'silence');

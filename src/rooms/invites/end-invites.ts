@@ -1,6 +1,6 @@
 /**
- * Invites that are withdrawn, and knocks that are refused, in rooms that we are not in: the inviter's server sends the leave or the ban,
- * which cites the invite. We cannot judge it, but who knows the invite's id is in the room, or is who invited.
+ * Invites that are withdrawn, and knocks that are refused, in rooms that we are not in: the server that invited, or took the knock, sends
+ * the leave or the ban, which cites it. We cannot judge it, so nobody else ends what is not his.
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#inviting-to-a-room
  */
@@ -50,7 +50,7 @@ async function endInRoom(
   for (const { eventId, type, stateKey, membership, sender, authEvents } of checked) {
     if (type !== 'm.room.member' || (membership !== 'leave' && membership !== 'ban')) continue;
     const over = open.find((row) => row.userId === stateKey && authEvents.includes(row.eventId));
-    if (over === undefined || domainOf(sender) !== origin) continue;
+    if (over?.server !== origin || domainOf(sender) !== origin) continue;
     await endOutside(context.store, over);
     ended.push(eventId);
   }

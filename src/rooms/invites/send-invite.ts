@@ -8,14 +8,16 @@ import { FederationError } from '../../federation/error.ts';
 import { authoriseAgainstState } from '../../matrix/auth/auth-rules.ts';
 import { type Draft } from '../../matrix/compose.ts';
 import { parsePdu } from '../../matrix/event-format.ts';
-import { type ServerName, domainOf } from '../../matrix/identifiers.ts';
+import { type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
-import { signaturesOf } from '../../matrix/signing/signatures.ts';
+import { type Signature, signaturesOf, verifyEventSignature } from '../../matrix/signing/signatures.ts';
 import { eventIdOf } from '../../matrix/signing/hashes.ts';
 import { type FailureClass } from '../../resync/events.ts';
 import { type RoomStanding, lockRoom, readStanding } from '../../store/journal/rooms.ts';
-import { withTransaction } from '../../store/open-store.ts';
+import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
+import { type Sql, withTransaction } from '../../store/open-store.ts';
+import { type VerifyKey } from '../../verification/contract.ts';
 import { type MembershipChange } from '../client-contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError, type RoomErrorKind } from '../error.ts';
@@ -51,6 +53,7 @@ export async function sendInvite(context: RoomsContext, invitation: Invitation):
   const draft: Draft = { sender, type: 'm.room.member', stateKey: userId, content };
   const room = await readStanding(store, roomId);
   if (room?.isAnybodyIn !== true || room.currentState === null) throw notThere(roomId);
+  await requireThere(store, room, sender);
   const rules = rulesOfJoined(room.roomVersion);
   await prepareGround(context, roomId, draft);
   const pdu = composeOwn(context, draft, await placeInRoom(store, room, rules, draft));
@@ -61,22 +64,30 @@ export async function sendInvite(context: RoomsContext, invitation: Invitation):
   const ringsFor = await withTransaction(store, async (tx) => {
     const locked = await lockRoom(tx, roomId);
     if (locked?.isAnybodyIn !== true) throw notThere(roomId);
+    await requireThere(tx, locked, sender);
     return appendTakenIn(tx, locked, await takeInPdu(tx, locked, signed), context);
   });
   if (ringsFor !== undefined) await ringRoom(context, roomId, ringsFor);
 }
 
+/** Who has left silently is in the room for others only. @throws RoomError */
+async function requireThere(sql: Sql, { roomId, isLeftSilently }: RoomStanding, sender: UserId): Promise<void> {
+  if (isLeftSilently && (await readSilentLeaves(sql, roomId, [sender])).length > 0) throw notThere(roomId);
+}
+
 /** The invite with the signature of the invited user's server, which may add nothing else to it. */
 async function countersigned(
-  { store, federation }: RoomsContext,
+  { store, federation, keyRing }: RoomsContext,
   { roomId, roomVersion, currentState }: RoomStanding,
   rules: RoomVersionRules,
-  { eventId, json: event }: Pdu,
+  { eventId, originServerTs: validAtTs, json: event }: Pdu,
   server: ServerName,
 ): Promise<Pdu> {
   const inviteRoomState = currentState === null ? [] : await readStrippedState(store, roomId, currentState);
   const signal = AbortSignal.timeout(INVITE_MS_MAX);
   let answered: JsonObject;
+  let theirs: Signature[];
+  let keys: readonly VerifyKey[];
   try {
     answered = await federation.sendInvite(
       server,
@@ -85,19 +96,27 @@ async function countersigned(
       { roomVersion, event, inviteRoomState },
       { signal },
     );
+    theirs = signaturesOf(answered, server);
+    const named = theirs.map(({ keyId }) => ({ serverName: server, keyId, validAtTs }));
+    keys = await keyRing.resolve(named, signal, roomId);
   } catch (error) {
     if (!(error instanceof FederationError) && !signal.aborted) throw error;
     const kind = (error instanceof FederationError ? KINDS[error.kind] : undefined) ?? 'no-resident';
     const why = error instanceof Error ? error.message : 'it took too long';
     throw new RoomError(kind, `${server} did not take the invite: ${why}`, { cause: error });
   }
-  const theirs = signaturesOf(answered, server);
   const isSame = rules.eventIdFormat === 'given' ? answered['event_id'] === eventId : idOf(answered, rules) === eventId;
-  if (theirs.length === 0 || !isSame) {
-    throw new RoomError('unusable-answer', `${server} did not sign the invite that it was sent`);
-  }
   const ofServer = Object.fromEntries(theirs.map(({ keyId, signature }) => [keyId, signature]));
   const signatures = { ...(event['signatures'] as JsonObject), [server]: ofServer };
+  // By all of them: a bad one beside a good one would make others refuse the event.
+  const isSigned = ({ keyId }: Signature): boolean => {
+    const key = keys.find((one) => one.serverName === server && one.keyId === keyId);
+    if (key === undefined || (rules.enforceKeyValidity && key.validUntilTs < validAtTs)) return false;
+    return verifyEventSignature({ ...event, signatures }, rules, server, keyId, key.publicKey).ok;
+  };
+  if (theirs.length === 0 || !isSame || !theirs.every(isSigned)) {
+    throw new RoomError('unusable-answer', `${server} did not sign the invite that it was sent`);
+  }
   const parsed = parsePdu({ ...event, signatures }, rules);
   if (!parsed.ok) {
     throw new RoomError('unusable-answer', `${server} made no valid event of the invite: ${parsed.reason}`);

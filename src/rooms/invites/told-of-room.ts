@@ -6,17 +6,33 @@ const EVENTS_MAX = 50;
 /** Of all that is kept of one room. */
 const BYTES_MAX = 32 * 1024;
 
-/** The first stripped state events of it, as many as there is room for. Source: https://spec.matrix.org/v1.16/client-server-api/#stripped-state */
+/** What a room is called by, and whether we can take part in it: kept before all else. */
+const FIRST: readonly string[] = ['m.room.create', 'm.room.name'];
+
+/**
+ * The first stripped state events of it, as many as there is room for; one that is too large is left out alone.
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#stripped-state
+ */
 export function toldOfRoom(told: Json | undefined): readonly JsonObject[] {
   if (!Array.isArray(told)) return [];
+  const all = (told as readonly Json[]).slice(0, EVENTS_MAX).flatMap(strippedOf);
+  const isFirst = ({ type }: Stripped): boolean => FIRST.includes(type);
+  const kept = new Set<Stripped>();
   let bytes = 0;
-  return (told as readonly Json[]).slice(0, EVENTS_MAX).flatMap((event) => {
-    if (!isJsonObject(event)) return [];
-    const { type, state_key: stateKey, sender, content } = event;
-    if (typeof type !== 'string' || typeof stateKey !== 'string' || typeof sender !== 'string') return [];
-    if (!isJsonObject(content)) return [];
-    const stripped = { type, state_key: stateKey, sender, content };
-    bytes += Buffer.byteLength(JSON.stringify(stripped));
-    return bytes > BYTES_MAX ? [] : [stripped];
-  });
+  for (const event of [...all.filter(isFirst), ...all.filter((other) => !isFirst(other))]) {
+    const size = Buffer.byteLength(JSON.stringify(event));
+    if (bytes + size > BYTES_MAX) continue;
+    bytes += size;
+    kept.add(event);
+  }
+  return all.filter((event) => kept.has(event));
+}
+
+type Stripped = JsonObject & { readonly type: string };
+
+function strippedOf(event: Json): Stripped[] {
+  if (!isJsonObject(event)) return [];
+  const { type, state_key: stateKey, sender, content } = event;
+  if (typeof type !== 'string' || typeof stateKey !== 'string' || typeof sender !== 'string') return [];
+  return isJsonObject(content) ? [{ type, state_key: stateKey, sender, content }] : [];
 }
