@@ -28,12 +28,10 @@ export async function readOutsideParts(
   tx: Transaction,
   { userId, since, head, filter, ignored }: Pick<RoomsQuery, 'userId' | 'since' | 'head' | 'filter' | 'ignored'>,
 ): Promise<OutsideParts> {
-  const span = { since: since?.position ?? 0, upTo: head, bytesMax: TOLD_BYTES_MAX };
+  const span = { since: since?.position ?? 0, upTo: head, bytesMax: TOLD_BYTES_MAX, withEnded: since !== null };
   const rows = (await readOutsideBetween(tx, userId, span)).filter(
     ({ roomId, membership, sender }) =>
-      passesRoom(filter.rooms, roomId) &&
-      (membership !== 'leave' || since !== null) &&
-      !(membership === 'invite' && ignored.includes(sender)),
+      passesRoom(filter.rooms, roomId) && !(membership === 'invite' && ignored.includes(sender)),
   );
   const told = (wanted: ToldMembership['membership']) =>
     new Map(

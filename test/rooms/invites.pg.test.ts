@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { FederationError } from '../../src/federation/error.ts';
 import { type FederationClient } from '../../src/federation/contract.ts';
-import { type EventId, type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent, verifyEventSignature } from '../../src/matrix/signing/signatures.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
@@ -13,6 +13,12 @@ import { createSync } from '../../src/sync/sync.ts';
 import { readEventStates } from '../../src/store/events/event-states.ts';
 import { readStanding } from '../../src/store/journal/rooms.ts';
 import { claimDueIntent } from '../../src/store/tables/intents.ts';
+import {
+  endOutside,
+  readOutside,
+  readOutsideBetween,
+  upsertOutside,
+} from '../../src/store/tables/outside-memberships.ts';
 import { insertUser } from '../../src/store/tables/users.ts';
 import { keyOf } from '../matrix/sample-event.ts';
 import {
@@ -152,6 +158,54 @@ test('an invite is declined at once, and its server told later where it cannot b
   expect(await acts.decline(roomId, ME)).toBe(true);
   const due = await claimDueIntent(here.store, context.clock.now() + 61_000);
   expect(due).toMatchObject({ what: 'leave', roomId, userId: ME, resident: A });
+});
+
+test('an invite stays over when it is sent again, and while it stands nobody else takes its place', async () => {
+  const here = await startOutside();
+  const { context, roomId, room, small, invited, handed } = here;
+  const by = (sender: UserId, server: ServerName) => {
+    const graph = { prev: [small.message], auth: [...small.auth, invited] };
+    const eventId = room.make(sender, 'm.room.member', ME, { membership: 'invite' }, graph);
+    return handed({ eventId, event: room.events.get(eventId)!, server });
+  };
+  await receiveInvite(context, handed());
+  await expect(receiveInvite(context, by(`@eve:${B}` as UserId, B))).rejects.toMatchObject({ kind: 'forbidden' });
+  const held = (await readOutside(here.store, roomId, ME))!;
+  expect(held).toMatchObject({ eventId: invited, sender: ALICE });
+  await endOutside(here.store, held);
+  await receiveInvite(context, handed());
+  expect(await readOutside(here.store, roomId, ME)).toMatchObject({ membership: 'leave', event: {} });
+  const again = by(ALICE, A);
+  await receiveInvite(context, again);
+  // A knock gives way to who cites it alone.
+  const knock = { ...held, eventId: '$knock' as EventId, membership: 'knock', sender: ME } as const;
+  await upsertOutside(here.store, knock, '{}', '[]');
+  await expect(receiveInvite(context, again)).rejects.toMatchObject({ kind: 'forbidden' });
+  await upsertOutside(here.store, { ...knock, eventId: invited }, '{}', '[]');
+  await receiveInvite(context, by(`@eve:${B}` as UserId, B));
+  expect(await readOutside(here.store, roomId, ME)).toMatchObject({ membership: 'invite', server: B });
+});
+
+test('one server fills no more than its share of the invites of a user, whose sync shows what there is room for', async () => {
+  const here = await startOutside();
+  const { context, store, handed } = here;
+  await store.query(
+    `INSERT INTO outside_memberships (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)
+     SELECT '!room' || n || ':a.test', $1, 'invite', n, '$invite' || n, '11', $2, 'a.test', '{"content":{"membership":"invite"}}', '[]'
+       FROM generate_series(1, 100) AS n`,
+    [ME, ALICE],
+  );
+  await expect(receiveInvite(context, handed())).rejects.toMatchObject({ kind: 'forbidden' });
+  const span = { since: 0, upTo: 100, withEnded: false };
+  const read = (bytesMax: number) => readOutsideBetween(store, ME, { ...span, bytesMax });
+  expect((await read(1000)).filter(({ event }) => event['type'] === undefined)).toHaveLength(27);
+  const cut = (await read(0))[0]!;
+  expect(cut.event).toEqual({
+    ...{ type: 'm.room.member', state_key: ME, sender: ALICE, content: { membership: 'invite' } },
+  });
+  await endOutside(store, cut);
+  expect(await readOutsideBetween(store, ME, { ...span, upTo: 1000, bytesMax: 0 })).toHaveLength(99);
+  await receiveInvite(context, handed());
 });
 
 test('of what is told of a room only what is too large is left out, and its create event and name come before all else', () => {

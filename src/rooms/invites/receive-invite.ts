@@ -10,16 +10,23 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { signEvent } from '../../matrix/signing/signatures.ts';
 import { isAnybodyIn } from '../../store/journal/rooms.ts';
-import { countInvites, upsertOutside } from '../../store/tables/outside-memberships.ts';
+import {
+  type OutsideMembership,
+  countInvites,
+  readOutside,
+  upsertOutside,
+} from '../../store/tables/outside-memberships.ts';
 import { readUser } from '../../store/tables/users.ts';
+import { type CheckedPdu } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { ResidentError } from '../resident-error.ts';
 import { checkHanded } from '../resident/checked-event.ts';
 import { type HandedInvite } from './contract.ts';
 import { toldOfRoom } from './told-of-room.ts';
 
-/** Of a user, from all servers. */
+/** Of a user, from all servers; and from one, so that none fills the place of all others. */
 const INVITES_MAX = 1_000;
+const INVITES_OF_SERVER_MAX = 100;
 
 /** @throws ResidentError */
 export async function receiveInvite(context: RoomsContext, invite: HandedInvite): Promise<JsonObject> {
@@ -42,9 +49,6 @@ export async function receiveInvite(context: RoomsContext, invite: HandedInvite)
   }
   const signed = signEvent(event, rules, serverName, signingKey);
   if (!(await isAnybodyIn(store, roomId))) {
-    if ((await countInvites(store, user.userId)) >= INVITES_MAX) {
-      throw new ResidentError('forbidden', `${user.userId} has more invites than can be kept`);
-    }
     const row = {
       roomId,
       userId: user.userId,
@@ -54,8 +58,34 @@ export async function receiveInvite(context: RoomsContext, invite: HandedInvite)
       sender: pdu.sender,
       server,
     } as const;
-    const told = JSON.stringify(toldOfRoom(invite.told));
-    await upsertOutside(store, row, canonicalJson(signed), told);
+    await keep(context, row, pdu, { event: canonicalJson(signed), told: JSON.stringify(toldOfRoom(invite.told)) });
   }
   return signed;
+}
+
+/** @throws ResidentError where there is no room for it, or what stands is not for its sender to replace */
+async function keep(
+  { store }: Pick<RoomsContext, 'store'>,
+  row: OutsideMembership,
+  { authEvents }: CheckedPdu,
+  { event, told }: { readonly event: string; readonly told: string },
+): Promise<void> {
+  const { roomId, userId, eventId, sender, server } = row;
+  const held = await readOutside(store, roomId, userId);
+  // It is sent again: what is over stays over.
+  if (held?.eventId === eventId) return;
+  // Nobody here can judge who of several may invite. Whoever answers a knock cites it.
+  const mayReplace =
+    held === undefined ||
+    held.membership === 'leave' ||
+    (held.membership === 'invite' && held.sender === sender) ||
+    (held.membership === 'knock' && authEvents.includes(held.eventId));
+  if (!mayReplace) {
+    throw new ResidentError('forbidden', `what ${userId} is in that room is not for ${sender} to change`);
+  }
+  const { inAll, ofServer } = await countInvites(store, userId, server);
+  if (held?.membership !== 'invite' && (inAll >= INVITES_MAX || ofServer >= INVITES_OF_SERVER_MAX)) {
+    throw new ResidentError('forbidden', `${userId} has more invites than can be kept`);
+  }
+  await upsertOutside(store, row, event, told, held?.eventId ?? eventId);
 }

@@ -23,6 +23,12 @@ export interface OutsideMembership {
   readonly server: ServerName;
 }
 
+/** How many invites a user has that are not over, from all servers and from one. */
+export interface OpenInvites {
+  readonly inAll: number;
+  readonly ofServer: number;
+}
+
 /** With what he is told. */
 export interface ToldMembership extends OutsideMembership {
   /** The membership's event. */
@@ -38,8 +44,18 @@ const COLUMNS = `o.room_id AS "roomId", o.user_id AS "userId", o.membership, o.e
 const COUNTS = `NOT (EXISTS (SELECT FROM local_members l WHERE l.room_id = o.room_id AND l.user_id = o.user_id)
                      AND EXISTS (SELECT FROM local_members j WHERE j.room_id = o.room_id AND j.membership = 'join'))`;
 
-/** Writes it, whatever was there; its user is told. `event`, `stripped`: JSON. */
-export async function upsertOutside(sql: Sql, row: OutsideMembership, event: string, stripped: string): Promise<void> {
+/**
+ * Writes it; its user is told. `event`, `stripped`: JSON.
+ *
+ * @param over what may be there, and is replaced; nothing is written over anything else. Absent: whatever is there
+ */
+export async function upsertOutside(
+  sql: Sql,
+  row: OutsideMembership,
+  event: string,
+  stripped: string,
+  over?: EventId,
+): Promise<void> {
   await writeWithPosition(sql, {
     name: 'upsert_outside_membership',
     text: `INSERT INTO outside_memberships
@@ -48,21 +64,22 @@ export async function upsertOutside(sql: Sql, row: OutsideMembership, event: str
            ON CONFLICT (room_id, user_id) DO UPDATE
               SET (membership, position, event_id, room_version, sender, server, event, stripped) =
                   (excluded.membership, excluded.position, excluded.event_id, excluded.room_version, excluded.sender, excluded.server,
-                   excluded.event, excluded.stripped)`,
+                   excluded.event, excluded.stripped)
+            WHERE $12::text IS NULL OR outside_memberships.event_id = $12`,
     values: [
       ...[row.roomId, row.userId, row.membership, row.eventId, row.roomVersion, row.sender, row.server],
-      ...[event, stripped],
+      ...[event, stripped, over ?? null],
     ],
     count: 1,
     topics: [row.userId],
   });
 }
 
-/** It is over, if it still is what `eventId` made it; its user is told. */
+/** It is over, if it still is what `eventId` made it; its user is told. Of what it was no more is kept than that. */
 export async function endOutside(sql: Sql, { roomId, userId, eventId }: OutsideMembership): Promise<void> {
   await writeWithPosition(sql, {
     name: 'end_outside_membership',
-    text: `UPDATE outside_memberships SET membership = 'leave', position = head.base + 1 FROM head
+    text: `UPDATE outside_memberships SET membership = 'leave', position = head.base + 1, event = '{}', stripped = '[]' FROM head
             WHERE room_id = $3 AND user_id = $4 AND event_id = $5`,
     values: [roomId, userId, eventId],
     count: 1,
@@ -77,7 +94,7 @@ function writeWithPosition(sql: Sql, write: PositionedWrite): Promise<void> {
   });
 }
 
-/** What there is of a user and counts, over or not. */
+/** What there is of a user and counts, over or not; of what is over the event is empty. */
 export async function readOutside(
   sql: Sql,
   roomId: RoomId,
@@ -102,27 +119,40 @@ export async function readOpenOutside(sql: Sql, roomIds: readonly RoomId[]): Pro
   );
 }
 
-/** How many invites a user has that are not over. */
-export async function countInvites(sql: Sql, userId: UserId): Promise<number> {
-  const [row] = await sql.query<{ invites: number }>(
-    `SELECT count(*) AS invites FROM outside_memberships WHERE user_id = $1 AND membership = 'invite'`,
-    [userId],
+export async function countInvites(sql: Sql, userId: UserId, server: ServerName): Promise<OpenInvites> {
+  const [row] = await sql.query<OpenInvites>(
+    `SELECT count(*) AS "inAll", count(*) FILTER (WHERE server = $2) AS "ofServer"
+       FROM outside_memberships WHERE user_id = $1 AND membership = 'invite'`,
+    [userId, server],
   );
-  return row?.invites ?? 0;
+  return row ?? { inAll: 0, ofServer: 0 };
 }
 
-/** All of a user that are so since a position after `since`, up to `upTo`, and count; what is told of them comes to `bytesMax` at most. */
+interface OutsideSpan {
+  readonly since: number;
+  readonly upTo: number;
+  /** Events and what is told besides; of those beyond, the oldest, the membership alone is given. */
+  readonly bytesMax: number;
+  /** What is over, too. */
+  readonly withEnded: boolean;
+}
+
+/** All of a user that are so since a position after `since`, up to `upTo`, and count. */
 export async function readOutsideBetween(
   sql: Sql,
   userId: UserId,
-  { since, upTo, bytesMax }: { readonly since: number; readonly upTo: number; readonly bytesMax: number },
+  { since, upTo, bytesMax, withEnded }: OutsideSpan,
 ): Promise<ToldMembership[]> {
   const rows = await sql.query<OutsideMembership & { json: string; stripped: JsonObject[] }>(
-    `SELECT ${COLUMNS}, o.event::text AS json,
-            CASE WHEN sum(octet_length(o.stripped::text)) OVER (ORDER BY o.position DESC) <= $4 THEN o.stripped ELSE '[]' END AS stripped
-       FROM outside_memberships o
-      WHERE o.user_id = $1 AND o.position > $2 AND o.position <= $3 AND ${COUNTS} ORDER BY o.position`,
-    [userId, since, upTo, bytesMax],
+    `SELECT ${COLUMNS}, CASE WHEN o.is_told THEN o.stripped ELSE '[]' END AS stripped,
+            CASE WHEN o.is_told THEN o.event::text
+                 ELSE json_build_object('type', 'm.room.member', 'state_key', o.user_id, 'sender', o.sender,
+                                        'content', json_build_object('membership', o.membership))::text END AS json
+       FROM (SELECT o.*, sum(octet_length(o.stripped::text) + octet_length(o.event::text)) OVER (ORDER BY o.position DESC) <= $4 AS is_told
+               FROM outside_memberships o
+              WHERE o.user_id = $1 AND o.position > $2 AND o.position <= $3 AND ($5 OR o.membership <> 'leave') AND ${COUNTS}) AS o
+      ORDER BY o.position`,
+    [userId, since, upTo, bytesMax, withEnded],
   );
   return rows.map(({ json, ...row }) => ({ ...row, event: readEvent(json) }));
 }
