@@ -73,9 +73,12 @@ export const DEVICE_ENDPOINTS: readonly SignedEndpoint[] = [
         );
       });
       if (claims.length > CLAIMS_MAX) throw invalid(`one_time_keys: at most ${CLAIMS_MAX} devices at a time`);
-      const keys: Record<string, Record<string, Record<string, Json>>> = {};
+      // Nobody chooses the names of devices but their users: none reaches into a prototype.
+      const keys = Object.create(null) as Record<string, Record<string, Record<string, Json>>>;
       for (const { userId, deviceId, algorithm, keyId, key } of await answersOf(context).claimOf(claims)) {
-        ((keys[userId] ??= {})[deviceId] ??= {})[`${algorithm}:${keyId}`] = key;
+        ((keys[userId] ??= Object.create(null) as Record<string, Record<string, Json>>)[deviceId] ??= {})[
+          `${algorithm}:${keyId}`
+        ] = key;
       }
       return { one_time_keys: keys };
     },

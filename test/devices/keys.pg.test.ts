@@ -229,6 +229,23 @@ test('of signatures on one key those that verify are kept, and what does not is 
   expect(query.body).toMatchObject({ master_keys: { [userId]: { signatures: { [userId]: given } } } });
 });
 
+test('names that a client chooses reach into no prototype', async () => {
+  const client = await startClientApi(store);
+  const token = await client.user('pia', { deviceId: '__proto__' });
+  const body = '{"__proto__":{"polluted":{}},"@pia:here.test":{"__proto__":{}}}';
+  const refused = await client.ask('POST', `${V3}/keys/signatures/upload`, body, token, {
+    'content-type': 'application/json',
+  });
+  expect(refused.status).toBe(200);
+  const upload = { one_time_keys: { 'polluted:1': { key: 'k', signatures: {} } } };
+  await client.ask('POST', `${V3}/keys/upload`, upload, token);
+  const claim = '{"one_time_keys":{"@pia:here.test":{"__proto__":"polluted"}}}';
+  await client.ask('POST', `${V3}/keys/claim`, claim, token, { 'content-type': 'application/json' });
+  expect(Object.keys(Object.getOwnPropertyDescriptors(Object.prototype)).filter((key) => /polluted/.test(key))).toEqual(
+    [],
+  );
+});
+
 test('a cross-signing key that is named like a device of its user is refused', async () => {
   const client = await startClientApi(store);
   const master = signer();

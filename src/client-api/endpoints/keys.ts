@@ -104,9 +104,13 @@ export const KEY_ENDPOINTS: readonly UserEndpoint[] = [
     path: '/keys/signatures/upload',
     answer: async (request, { accounts }) => {
       const refused = await accounts.uploadSignatures(request.requester.userId, bodyOf(request));
-      const failures: Record<string, Record<string, JsonObject>> = {};
+      // The names are the client's own: none reaches into a prototype.
+      const failures = Object.create(null) as Record<string, Record<string, JsonObject>>;
       for (const { userId, key, reason } of refused) {
-        (failures[userId] ??= {})[key] = { errcode: 'M_INVALID_SIGNATURE', error: reason };
+        (failures[userId] ??= Object.create(null) as Record<string, JsonObject>)[key] = {
+          errcode: 'M_INVALID_SIGNATURE',
+          error: reason,
+        };
       }
       return { failures };
     },
