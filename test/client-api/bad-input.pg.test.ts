@@ -143,7 +143,7 @@ const TABLE: Readonly<Record<string, Row>> = {
       ...{ limit: ['0', 'x'], filter: ['{', '[]'] },
     },
   },
-  [`GET ${ROOM}/context/:eventId`]: { query: { limit: ['0', 'x', '1.5'], filter: ['{', '[]', '{"types":1}'] } },
+  [`GET ${ROOM}/context/:eventId`]: { query: { limit: ['-1', 'x', '1.5'], filter: ['{', '[]', '{"types":1}'] } },
   [`POST ${V3}/logout`]: {},
   [`POST ${V3}/logout/all`]: {},
   'POST /_matrix/client/v1/login/get_token': {

@@ -143,6 +143,8 @@ test('what was said around an event is told, and reading goes on from both ends'
   expect(idsOf(body['events_after'])).toEqual([room.said[5], room.said[6]]);
   expect(chunkOf(await room.get(`/messages?dir=b&limit=1&from=${String(body['start'])}`))).toEqual([room.said[1]]);
   expect(chunkOf(await room.get(`/messages?dir=f&limit=1&from=${String(body['end'])}`))).toEqual([room.said[7]]);
+  const bare = await room.get(`/context/${encodeURIComponent(room.said[8]!)}?limit=0`);
+  expect(bare).toMatchObject({ status: 200, body: { events_before: [], event: {}, events_after: [] } });
   const alone = await room.get(`/context/${encodeURIComponent(room.said[8]!)}?limit=1`);
   expect([alone.body['events_before'], alone.body['events_after']]).toEqual([[], []]);
 });

@@ -52,7 +52,7 @@ export const MESSAGES_ENDPOINTS: readonly UserEndpoint[] = (
           ...clientQueryOf(request, context),
           deviceId: request.requester.deviceId,
           eventId: eventIdOf(request),
-          limit: limitOf(request, ofFilter),
+          limit: contextLimitOf(request, ofFilter),
           ...{ filter, isLazy },
         });
         if (!answer.ready) throw notReady(answer);
@@ -88,6 +88,12 @@ export function limitOf(request: Pick<UserRequest, 'query'>, otherwise: number |
   if (text === undefined) return Math.min(Math.max(1, otherwise ?? LIMIT_DEFAULT), LIMIT_MAX);
   if (/^[1-9]\d*$/.test(text)) return Math.min(Number(text), LIMIT_MAX);
   throw invalid('limit: expected a number of at least 1');
+}
+
+/** Around an event there may be nothing wanted at all. */
+function contextLimitOf(request: Pick<UserRequest, 'query'>, otherwise: number | null): number {
+  const text = queryText(request, 'limit');
+  return text === '0' || (text === undefined && otherwise === 0) ? 0 : limitOf(request, otherwise);
 }
 
 interface RoomEventFilter {
