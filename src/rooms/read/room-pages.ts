@@ -9,6 +9,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type Direction, type PagedPdu, type Stay, readTimelinePage } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu, readVisibleEvents } from '../../store/journal/visible-events.ts';
 import { readHistoryState } from '../../store/tables/history.ts';
+import { RoomError } from '../error.ts';
 import { type FullStateWaits } from './full-state.ts';
 import { type HistoryContext, readBack, readForth } from './history-pages.ts';
 import { type RoomReading } from './room-reading.ts';
@@ -48,16 +49,16 @@ export async function readPage(
   let at: RoomPoint | null = within(reading, wish.from);
   if (!passesRoom(wish.filter, roomId)) return { events, next: null };
   for (let round = 0; round < ROUNDS_MAX && at !== null && events.length < wish.limit; round += 1) {
-    const { rows, seen, next } = await readOn(context, reading, wish, at, wish.limit - events.length);
+    let { rows, seen, next } = await readOn(context, reading, wish, at, wish.limit - events.length);
     let visible = await visibleOf(context, reading, rows);
     if (visible.unknown.length > 0) {
       const known = await Promise.all(
-        visible.unknown.map((eventId) => context.waits.event(roomId, eventId, { waitMs, signal })),
+        visible.unknown.map((eventId) => unlessNeverKnown(context.waits.event(roomId, eventId, { waitMs, signal }))),
       );
       if (known.includes(undefined)) return undefined;
-      // Some may have turned out to be rejected.
-      const again = await readOn(context, reading, wish, at, wish.limit - events.length);
-      visible = await visibleOf(context, reading, again.rows);
+      // Some may have turned out to be rejected, and others come in their places: it goes on after those.
+      ({ rows, seen, next } = await readOn(context, reading, wish, at, wish.limit - events.length));
+      visible = await visibleOf(context, reading, rows);
     }
     events.push(...[...visible.seen, ...seen].filter(({ json }) => isWanted(wish.filter, json)));
     // Where nobody has what lies there, it may be had another time.
@@ -65,6 +66,16 @@ export async function readPage(
     at = next;
   }
   return { events, next: at };
+}
+
+/** Of one whose stay ended before the state at it was known nobody will ever know who may see it: it is left out, and the others are shown. */
+async function unlessNeverKnown<Found>(known: Promise<Found>): Promise<Found | null> {
+  try {
+    return await known;
+  } catch (error) {
+    if (error instanceof RoomError && error.kind === 'unknown-room') return null;
+    throw error;
+  }
 }
 
 function isSame(one: RoomPoint, other: RoomPoint): boolean {
