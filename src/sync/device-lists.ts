@@ -67,7 +67,9 @@ async function readMoved(sql: Sql, rooms: readonly RoomBetween[]): Promise<Moved
       return before === null ? [] : [{ roomId, before: null, after: before, members: true, isLeft: true }];
     }
     const isNewlyEncrypted = before !== null && isEncrypted(roomId, after) && !isEncrypted(roomId, before);
-    return [{ roomId, before: isNewlyEncrypted ? null : before, after, members: true, isLeft: false }];
+    const moved = { roomId, before, after, members: true, isLeft: false };
+    // Then all who are in it are told, and who left it meanwhile as ever.
+    return isNewlyEncrypted ? [moved, { ...moved, before: null }] : [moved];
   });
   const differences = await diffStates(sql, pairs);
   const places: {
