@@ -6,12 +6,13 @@
  */
 import { type Logger } from '../logging.ts';
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
-import { type ServerName } from '../matrix/identifiers.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 import { type AuthenticatedRequest, refusalOfBody } from './authenticated.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type SignedEndpoint, type TransactionHandler } from './endpoint.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { type ReceivedTransaction } from '../rooms/contract.ts';
+import { UnderWay } from '../under-way.ts';
 
 /**
  * What the reference implementation takes, so that nobody who sends to others sends more: 50 events of 65,536 bytes of
@@ -38,7 +39,7 @@ export interface TransactionDependencies {
 
 /** The handler of one server, which takes so many transactions of another at a time. */
 export function createTransactionHandler({ ports, logger }: TransactionDependencies): TransactionHandler {
-  const underWay = new Map<ServerName, number>();
+  const underWay = new UnderWay(UNDER_WAY_PER_SERVER_MAX);
 
   return async (txnId, request) => {
     const { origin } = request;
@@ -47,18 +48,12 @@ export function createTransactionHandler({ ports, logger }: TransactionDependenc
     }
     if (txnId.includes('\0')) throw new MatrixError(400, 'M_INVALID_PARAM', 'the transaction id holds NUL');
     const transaction = readTransaction(request, logger);
-    const ofOrigin = underWay.get(origin) ?? 0;
-    if (ofOrigin >= UNDER_WAY_PER_SERVER_MAX) throw limited('too many transactions at a time', BUSY_RETRY_AFTER_MS);
-    underWay.set(origin, ofOrigin + 1);
-    try {
+    const take = async (): Promise<JsonObject> => {
       const answer = await ports.receiveTransaction(origin, txnId, transaction);
       if (answer.outcome === 'answered') return answer.response;
       throw limited('too many of your events wait here', answer.retryAfterMs);
-    } finally {
-      const left = (underWay.get(origin) ?? 1) - 1;
-      if (left === 0) underWay.delete(origin);
-      else underWay.set(origin, left);
-    }
+    };
+    return underWay.run(origin, take, () => limited('too many transactions at a time', BUSY_RETRY_AFTER_MS));
   };
 }
 

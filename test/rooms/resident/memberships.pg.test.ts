@@ -317,6 +317,22 @@ test('many servers join at once, and all are in', async () => {
   for (const userId of users) expect(await membershipOf(here, userId)).toBe('join');
 });
 
+test('of more joins of one server than it may have under way at a time the rest is told to come again', async () => {
+  const here = await hostRoom();
+  const users = Array.from({ length: 12 }, (_, i) => `@user${i}:${A}` as UserId);
+  const events: JsonObject[] = [];
+  for (const userId of users) events.push(here.complete((await here.template('join', userId)).event));
+  const join = (event: JsonObject) => here.memberships.sendJoin({ ...here.sent('join', event), omitMembers: true });
+  const settled = await Promise.allSettled(events.map(join));
+  const refused = events.filter((_, i) => settled[i]?.status === 'rejected');
+  expect(refused).toHaveLength(4);
+  for (const outcome of settled) {
+    if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ kind: 'busy' });
+  }
+  for (const event of refused) await join(event);
+  for (const userId of users) expect(await membershipOf(here, userId)).toBe('join');
+});
+
 test('a join costs the database few *statements*, however many joined before', async () => {
   const here = await hostRoom();
   for (let i = 0; i < 3; i += 1) await here.join(`@user${i}:s${i}.test` as UserId);

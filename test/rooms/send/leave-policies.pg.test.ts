@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { type RoomId, type UserId } from '../../../src/matrix/identifiers.ts';
 import { type LeaveDuringResync } from '../../../src/resync/room-policy.ts';
 import { nextAction } from '../../../src/resync/next-action.ts';
+import { type RoomsContext } from '../../../src/rooms/context.ts';
+import { sendInvite } from '../../../src/rooms/invites/send-invite.ts';
 import { goOnPurging, recordRequest } from '../../../src/rooms/purge/purge.ts';
 import { purgeLeft, resumePurges } from '../../../src/rooms/purge/purges.ts';
 import { endStay } from '../../../src/rooms/resync/end-stay.ts';
@@ -170,6 +172,8 @@ describe('silent', () => {
     expect(await phaseOf(room.roomId)).toMatchObject({ phase: 'fetching', closesAt: null, silentLeaves: 1 });
     const say = sendEvent(context, room.roomId, { sender: me, type: 'm.room.message', content: { body: 'x' } });
     await expect(say).rejects.toMatchObject({ kind: 'forbidden' });
+    const invitation = { roomId: room.roomId, sender: me, userId: '@bob:b.test' as UserId };
+    await expect(sendInvite(context as RoomsContext, invitation)).rejects.toMatchObject({ kind: 'forbidden' });
     await room.fetch('create', 'admin', 'power', 'rules');
     await room.walk();
     const whole = (await phaseOf(room.roomId))!;
