@@ -119,6 +119,7 @@ export async function readOpenOutside(sql: Sql, roomIds: readonly RoomId[]): Pro
   );
 }
 
+/** Invites of a user as they are bounded. @param server whose share is asked for */
 export async function countInvites(sql: Sql, userId: UserId, server: ServerName): Promise<OpenInvites> {
   const [row] = await sql.query<OpenInvites>(
     `SELECT count(*) AS "inAll", count(*) FILTER (WHERE server = $2) AS "ofServer"
