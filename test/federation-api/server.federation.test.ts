@@ -135,7 +135,6 @@ describe('for anybody', () => {
   test.each([
     ['GET', '/', 404],
     ['GET', '/_matrix/federation/v1/nonsense', 404],
-    ['POST', '/_matrix/federation/v1/user/keys/query', 404],
     ['POST', '/_matrix/key/v2/query', 404],
     ['POST', '/_matrix/key/v2/server', 405],
     ['GET', `${SEND}/1`, 405],
