@@ -12,11 +12,13 @@ const PLACES: Readonly<Record<string, string>> = {
   roomId: '!victim:elsewhere.test',
   roomIdOrAlias: '!victim:elsewhere.test',
   eventId: '$victim:elsewhere.test',
+  roomAlias: '%23victim:here.test',
   kind: 'override',
 };
 
 /** A path with something in each place. */
-const filled = (path: string): string => path.replace(/:(\w+)/g, (_, name: string) => PLACES[name] ?? 'VICTIM');
+const filled = (path: string): string =>
+  path.replace(/:(\w+)/g, (_, name: string) => PLACES[name] ?? 'VICTIM') + (path.endsWith('/messages') ? '?dir=b' : '');
 
 test('every endpoint for users refuses who shows no token, or one that is not known, whatever he sends', async () => {
   const client = await startClientApi(store);
@@ -52,6 +54,7 @@ test("no endpoint lets a user or an administrator at what is another user's", as
     actions: [],
     enabled: true,
     user_id: '@victim:here.test',
+    room_id: '!victim:elsewhere.test',
     auth: { type: 'm.login.password', password: 'correct horse' },
   };
   for (const { method, path } of USER_ENDPOINTS) {
@@ -61,10 +64,12 @@ test("no endpoint lets a user or an administrator at what is another user's", as
         `other${USER_ENDPOINTS.findIndex((endpoint) => endpoint.path === path)}${method}${isAdmin}`.toLowerCase();
       const token = await client.user(name, { isAdmin });
       const { status } = await client.ask(method, filled(path), method === 'GET' ? undefined : body, token);
-      // Push rules are the caller's, of whatever name.
-      const isOwn = path.includes('/pushrules/');
-      const isAboutVictim = path.includes(':') && (method !== 'DELETE' || path.includes('/rooms/')) && !isOwn;
-      expect([method, path, isAboutVictim ? [403, 404] : isOwn ? [200, 404] : [200]]).toEqual([
+      // Push rules are the caller's, of whatever name, and so is what he sends to devices.
+      const isOwn = /\/(pushrules|sendToDevice)\//.test(path);
+      const isAboutVictim =
+        path.includes(':') && (method !== 'DELETE' || /\/(rooms|profile|directory)\//.test(path)) && !isOwn;
+      const isRefused = isAboutVictim || (path.startsWith('/_synapse/admin/') && !isAdmin);
+      expect([method, path, isRefused ? [403, 404] : [200, 400, 404]]).toEqual([
         method,
         path,
         expect.arrayContaining([status]),

@@ -16,6 +16,9 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['GET', `${ROOM}/members`, 403, 200],
   ['GET', `${ROOM}/joined_members`, 403, 200],
   ['GET', `${ROOM}/event/:eventId`, 404, 200],
+  ['GET', `${ROOM}/context/:eventId`, 403, 200],
+  ['GET', `${ROOM}/messages`, 403, 200],
+  ['GET', `${ROOM}/aliases`, 403, 200],
   ['PUT', `${ROOM}/send/:eventType/:txnId`, 403, 200],
   ['POST', `${ROOM}/receipt/:receiptType/:eventId`, 403, 200],
   ['POST', `${ROOM}/read_markers`, 403, 200],
@@ -66,7 +69,9 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
           ? 'm.room.member'
           : 'org.example.state'
         : 'm.room.power_levels';
-    const url = path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent({ ...places, eventType }[name] ?? ''));
+    const asked = path.endsWith('/messages') ? '?dir=b' : '';
+    const url =
+      path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent({ ...places, eventType }[name] ?? '')) + asked;
     const whom = path.endsWith('/invite') ? '@guest:here.test' : '@admin:there.test';
     const body = method === 'GET' ? undefined : { user_id: whom, msgtype: 'm.text', body: 'x' };
     const before = await state();
