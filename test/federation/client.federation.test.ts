@@ -310,6 +310,21 @@ describe('answers', () => {
     expect(await failureOf(client.serverKeys(server.name, options))).toMatchObject({ kind: 'too-large' });
   });
 
+  test('of keys of many users are asked for in halves, and who alone is too large costs the others nothing', async () => {
+    const server = await startTlsServer((request, response) => {
+      const asked = Object.keys((JSON.parse(request.body) as { readonly device_keys: JsonObject }).device_keys);
+      const of = (user: string) => ({ D: { x: 'x'.repeat(user.startsWith('@large') ? 120_000 : 40_000) } });
+      answering({ device_keys: Object.fromEntries(asked.map((user) => [user, of(user)])) })(request, response);
+    });
+    const client = await testClient();
+    const users = ['@a:there.test', '@b:there.test', '@large:there.test', '@c:there.test'] as UserId[];
+    const keys = await client.queryKeys(server.name, users, options);
+    expect([...keys.keys()]).toEqual(['@a:there.test', '@b:there.test', '@c:there.test']);
+    expect(await failureOf(client.queryKeys(server.name, users.slice(2, 3), options))).toMatchObject({
+      kind: 'too-large',
+    });
+  });
+
   test('that are compressed unasked are not unpacked', async () => {
     const bomb = gzipSync(Buffer.alloc(50_000_000, 0x20));
     const server = await startTlsServer((_request, response) => {
