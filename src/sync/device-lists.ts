@@ -18,7 +18,7 @@ import { type DeviceLists } from './contract.ts';
 
 const MEMBER = 'm.room.member';
 const ENCRYPTION = { type: 'm.room.encryption', stateKey: '' };
-/** Changes that are told; who sleeps through more asks for all whom he meets. */
+/** Changes of anybody that are looked through. Who sleeps through more is told all whose devices matter to him, changed or not. */
 const CHANGES_MAX = 20_000;
 /** In a room that is not encrypted nobody needs the devices of so many at once; when it is encrypted, all its members are told. */
 const PLAIN_DIFFERENCES_MAX = 1_000;
@@ -39,7 +39,9 @@ export async function readDeviceLists(
   rooms: readonly RoomBetween[],
   span: { readonly since: number; readonly upTo: number },
 ): Promise<DeviceLists> {
-  const changed = (await readChangedUsers(sql, span, CHANGES_MAX)).map((change) => change.userId);
+  const changes = await readChangedUsers(sql, span, CHANGES_MAX + 1);
+  if (changes.length > CHANGES_MAX) return allOf(sql, userId, rooms);
+  const changed = [...new Set(changes)];
   const moved = await readMoved(sql, rooms);
   const asked = [...new Set([...changed, ...moved.gone])];
   const sharing = await readSharing(sql, rooms, asked);
@@ -48,6 +50,15 @@ export async function readDeviceLists(
   if (!isOwn) told.delete(userId);
   const left = [...moved.gone].filter((user) => !sharing.has(user) && user !== userId);
   return { changed: [...told], left };
+}
+
+/** All who are in his rooms, as if he came into them now, and who left them meanwhile. */
+async function allOf(sql: Sql, userId: UserId, rooms: readonly RoomBetween[]): Promise<DeviceLists> {
+  const anew = rooms.filter(({ after }) => after !== null).map((room) => ({ ...room, before: null }));
+  const { came, gone } = await readMoved(sql, [...rooms, ...anew]);
+  const sharing = await readSharing(sql, rooms, [...gone]);
+  const left = [...gone].filter((user) => !sharing.has(user) && user !== userId);
+  return { changed: [...new Set([...came, userId])], left };
 }
 
 interface Moved {

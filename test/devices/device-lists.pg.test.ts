@@ -143,6 +143,22 @@ test('a sync takes as many statements for many users whose devices changed as fo
   expect(await cost(users)).toBe(await cost(users.slice(0, 1)));
 });
 
+test('a flood of changes hides none of those who share a room: all of them are told then, and who left', async () => {
+  const { store, room, client } = await start();
+  await room.push(member('bob', BOB, 'join', { prev: ['join'], auth: AUTH }));
+  await room.push(member('late', LATE, 'join', { prev: ['bob'], auth: AUTH }));
+  await client.sync();
+  await store.query(
+    `INSERT INTO device_changes (user_id, device_id, position, is_untold)
+     SELECT '@s' || n || ':there.test', '', position + 1, false FROM journal_head, generate_series(1, 20001) AS n`,
+  );
+  await room.push(member('bye', LATE, 'leave', { prev: ['late'], auth: ['create', 'power', 'late'] }));
+  await receiveEdus({ store, clock: { now: () => 1 }, logger: silent }, THERE, [update(BOB)]);
+  const { changed, left } = (await client.sync()).deviceLists!;
+  expect([[...changed].sort(), left]).toEqual([[BOB, ME].sort(), [LATE]]);
+  expect((await client.sync()).deviceLists).toEqual({ changed: [], left: [] });
+});
+
 test('a change that somebody else is at is told in its turn, and not passed over', async () => {
   const { store } = await start();
   await change(store, 'D1');

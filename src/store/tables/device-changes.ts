@@ -54,18 +54,17 @@ export async function noteOwnDeviceChanges(
   noteDeviceChanges(tx, changes, { topics: [userId, ...rooms.map(({ roomId }) => roomId)], isOurs: true });
 }
 
-/** The first `limit` users of whom something is another since a position after `since`, with the position of the last change. */
-export function readChangedUsers(
+/** Of whom something is another since a position after `since`: of at most so many changes, the oldest first; a user may be named more than once. */
+export async function readChangedUsers(
   sql: Sql,
   { since, upTo }: { readonly since: number; readonly upTo: number },
   limit: number,
-): Promise<{ readonly userId: UserId; readonly position: number }[]> {
-  return sql.query(
-    `SELECT user_id AS "userId", max(position) AS position FROM (
-        SELECT user_id, position FROM device_changes WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS c
-      GROUP BY user_id ORDER BY position`,
+): Promise<UserId[]> {
+  const rows = await sql.query<{ userId: UserId }>(
+    `SELECT user_id AS "userId" FROM device_changes WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3`,
     [since, upTo, limit],
   );
+  return rows.map(({ userId }) => userId);
 }
 
 /** By user, the position of the last change of any of his devices; who never had one is absent. */
