@@ -1,51 +1,27 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { KEY_ENDPOINTS } from '../../src/federation-api/endpoints-keys.ts';
 import { SIGNED_ENDPOINTS, createFederationServer } from '../../src/federation-api/server.ts';
 import { OUR_NAME, ourKey, silent } from '../federation/tls-server.ts';
+import { expectReasonsInChapters, readEndpointRows, shapeOf } from '../support/endpoint-tables.ts';
 
-const PAGE = join(import.meta.dirname, '../../docs/FEDERATION-API.md');
-
-interface Row {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
-  readonly path: string;
-  readonly there: boolean;
-}
-
-async function rows(): Promise<Row[]> {
-  const found = (await readFile(PAGE, 'utf8')).matchAll(/^\| `([A-Z]+) (\S+)` *\| (yes|no) *\|$/gm);
-  return [...found].map(([, method, path = '', there]) => ({
-    method: method as Row['method'],
-    path,
-    there: there === 'yes',
-  }));
-}
-
-/** Names of variables differ, and mean nothing. */
-const shape = ({ method, path }: Pick<Row, 'method' | 'path'>): string =>
-  `${method} ${path.replace(/\{\w+\}|:\w+/g, '{}')}`;
+const PAGE = 'FEDERATION-API.md';
 
 test('the page of the federation API lists each endpoint once, and those that are there as they are', async () => {
-  const page = await rows();
+  const page = await readEndpointRows(PAGE);
   expect(page.length).toBeGreaterThan(35);
-  expect(new Set(page.map(shape)).size).toBe(page.length);
-  const served = [...KEY_ENDPOINTS, ...SIGNED_ENDPOINTS].map(shape);
+  expect(new Set(page.map(shapeOf)).size).toBe(page.length);
+  const served = [...KEY_ENDPOINTS, ...SIGNED_ENDPOINTS].map(shapeOf);
   expect(served.sort()).toEqual(
     page
       .filter(({ there }) => there)
-      .map(shape)
+      .map(shapeOf)
       .sort(),
   );
 });
 
 test('the page says of each chapter that lacks something what it lacks, and why', async () => {
-  const [, ...chapters] = (await readFile(PAGE, 'utf8')).split(/^## /m);
-  for (const chapter of chapters.filter((text) => /\| no *\|$/m.test(text))) {
-    const [name = '', ...before] = chapter.slice(0, chapter.indexOf('\n|')).split('\n');
-    expect([name, before.join('').trim()]).not.toEqual([name, '']);
-  }
+  await expectReasonsInChapters(PAGE);
 });
 
 test('what the page says is not there is unrecognized, and what is there wants a signature, but for keys and versions', async () => {
@@ -58,12 +34,12 @@ test('what the page says is not there is unrecognized, and what is there wants a
   });
   onTestFinished(() => app.close());
   const address = await app.listen({ port: 0, host: '127.0.0.1' });
-  const open = new Set(KEY_ENDPOINTS.map(shape));
-  for (const row of await rows()) {
+  const open = new Set(KEY_ENDPOINTS.map(shapeOf));
+  for (const row of await readEndpointRows(PAGE)) {
     const { method, path, there } = row;
     const url = path.replace(/\{\w+\}/g, 'something');
     const response = await fetch(`${address}${url}`, { method });
-    const expected = there ? (open.has(shape(row)) ? [200] : [401]) : [404, 405];
+    const expected = there ? (open.has(shapeOf(row)) ? [200] : [401]) : [404, 405];
     expect([method, url, expected]).toEqual([method, url, expect.arrayContaining([response.status])]);
     const errcode = there ? 'M_UNAUTHORIZED' : 'M_UNRECOGNIZED';
     const answer = await response.json();

@@ -1,13 +1,12 @@
 /** The directories of this server: what its aliases mean, and which rooms it lists; and what those of other servers say. */
-import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
+import { atLeast } from '../../matrix/auth/power-levels.ts';
 import { type RoomAlias, type RoomId, type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
-import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { FederationError } from '../../federation/error.ts';
 import { readRoomList } from '../../store/journal/room-lists.ts';
 import { type RoomStanding, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { JoinedServers } from '../../store/snapshots/joined-servers.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import {
   countListedRooms,
   isRoomListed,
@@ -27,8 +26,8 @@ import {
   type PublicRoomsQuery,
 } from '../directory-contract.ts';
 import { RoomError } from '../error.ts';
-import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
 import { type Readers, createReaders } from '../read/who-may-read.ts';
+import { readRoomPowers } from '../read/room-powers.ts';
 import { createSharedLooks } from '../read/shared-looks.ts';
 import { readRoomEntries } from './room-entries.ts';
 
@@ -151,18 +150,7 @@ async function requirePower(context: Context, room: RoomStanding, userId: UserId
   const { store } = context;
   const { roomId, currentState, roomVersion } = room;
   await requireJoined(context, roomId, userId);
-  const keys = ['m.room.create', 'm.room.power_levels'].map((type) => ({ type, stateKey: '' }));
-  const entries = currentState === null ? [] : await readSnapshot(store, roomId, currentState, { keys });
-  const rules = rulesOfJoined(roomVersion);
-  const { pdus } = await loadPdus(
-    store,
-    roomId,
-    rules,
-    entries.map(({ eventId }) => eventId),
-  );
-  const at = (type: string): Pdu | undefined => [...pdus.values()].find((pdu) => pdu.type === type);
-  const create = at('m.room.create');
-  const levels = create === undefined ? undefined : powerLevelsOf(create, at, rules);
+  const levels = currentState === null ? undefined : await readRoomPowers(store, roomId, currentState, roomVersion);
   if (levels !== undefined && atLeast(levels.ofUser(userId), levels.toSend(CALLS, true))) return;
   throw new RoomError('forbidden', `${userId} may not say what ${roomId} is called`);
 }

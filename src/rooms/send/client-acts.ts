@@ -1,6 +1,6 @@
 /** What users of this server do in rooms, put together for the edge that they come through. */
 import { type Draft, redaction } from '../../matrix/compose.ts';
-import { atLeast, powerLevelsOf } from '../../matrix/auth/power-levels.ts';
+import { atLeast } from '../../matrix/auth/power-levels.ts';
 import {
   type EventId,
   type RoomAlias,
@@ -10,18 +10,18 @@ import {
   parseEventId,
   parseRoomId,
 } from '../../matrix/identifiers.ts';
-import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { readLocalMember, readStanding } from '../../store/journal/rooms.ts';
-import { readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { readAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientActs, type ClientJoin, type ClientRoomWish, type ClientSender } from '../client-contract.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { type OutsideActs } from '../invites/outside-acts.ts';
 import { joinLocally } from '../join/join-locally.ts';
-import { loadPdus, rulesOfJoined } from '../judge/load-pdus.ts';
+import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { markRead } from '../read/mark-read.ts';
+import { readRoomPowers } from '../read/room-powers.ts';
 import { changeMembership, sendState } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
 import { comeBack } from './leave-silently.ts';
@@ -138,19 +138,8 @@ async function requireMayRedact(
 ): Promise<void> {
   const [target] = await readPdus(store, roomId, [redacts]);
   if (target === undefined || target.sender === userId || currentState === null) return;
-  const rules = rulesOfJoined(roomVersion);
-  const keys = ['m.room.create', 'm.room.power_levels'].map((type) => ({ type, stateKey: '' }));
-  const entries = await readSnapshot(store, roomId, currentState, { keys });
-  const { pdus } = await loadPdus(
-    store,
-    roomId,
-    rules,
-    entries.map(({ eventId }) => eventId),
-  );
-  const at = (type: string): Pdu | undefined => [...pdus.values()].find((pdu) => pdu.type === type);
-  const create = at('m.room.create');
-  if (create === undefined) return;
-  const levels = powerLevelsOf(create, at, rules);
+  const levels = await readRoomPowers(store, roomId, currentState, roomVersion);
+  if (levels === undefined) return;
   if (atLeast(levels.ofUser(userId), levels.toDo('redact'))) return;
   throw new RoomError('forbidden', `${userId} may redact nobody else's events there`);
 }
