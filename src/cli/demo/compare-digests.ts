@@ -37,6 +37,9 @@ async function digestOfOurs(
   { roomId, members }: Pick<WatchedJoin, 'roomId' | 'members'>,
 ): Promise<string> {
   const { body } = await client.ask(`/rooms/${encodeURIComponent(roomId)}/state`);
-  const others = stateAnswer.pick({ state: true }).parse(body).state.map(({ event_id: eventId }) => eventId);
+  const others = stateAnswer
+    .pick({ state: true })
+    .parse(body)
+    .state.map(({ event_id: eventId }) => eventId);
   return stateDigest(new Set([...members.map(({ event_id: eventId }) => eventId), ...others] as EventId[]));
 }
