@@ -17,18 +17,25 @@ export class ResolutionTakesLong extends Error {
   override readonly name = 'ResolutionTakesLong';
 }
 
+type Resolve = (
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  snapshots: readonly SnapshotId[],
+) => Promise<SnapshotId>;
+
+/** Of states that are resolved already the outcome; `resolve` is given the others, each once. */
+function unlessKnown(resolve: Resolve): Resolve {
+  /** @throws ResolutionTooLarge; ResolutionTakesLong */
+  return async (sql, roomId, rules, snapshots) => {
+    const distinct = distinctOf(snapshots);
+    return (await knownOutcome(sql, roomId, distinct)) ?? resolve(sql, roomId, rules, distinct);
+  };
+}
+
 /** As `resolveSnapshots`, within about `msMax` milliseconds. Not for a transaction, which what goes on would outlive. */
 export function resolveWithin(msMax: number) {
-  /** @throws ResolutionTooLarge; ResolutionTakesLong */
-  return async (
-    sql: Sql,
-    roomId: RoomId,
-    rules: RoomVersionRules,
-    snapshots: readonly SnapshotId[],
-  ): Promise<SnapshotId> => {
-    const distinct = distinctOf(snapshots);
-    const known = await knownOutcome(sql, roomId, distinct);
-    if (known !== undefined) return known;
+  return unlessKnown(async (sql, roomId, rules, distinct) => {
     const name = resolutionName(roomId, distinct);
     const { longResolution } = sql.caches;
     if (longResolution.name === name) throw new ResolutionTakesLong('its states are still being resolved');
@@ -56,21 +63,12 @@ export function resolveWithin(msMax: number) {
     throw new ResolutionTakesLong(
       isStopped ? 'the states of another event are being resolved' : 'its states take long to resolve',
     );
-  };
+  });
 }
 
 /** As `resolveSnapshots`, and given up after about `msMax` milliseconds: for a transaction, in which nothing may go on beside. */
 export function resolveBriefly(msMax: number) {
-  /** @throws ResolutionTooLarge; ResolutionTakesLong */
-  return async (
-    sql: Sql,
-    roomId: RoomId,
-    rules: RoomVersionRules,
-    snapshots: readonly SnapshotId[],
-  ): Promise<SnapshotId> => {
-    const distinct = distinctOf(snapshots);
-    const known = await knownOutcome(sql, roomId, distinct);
-    if (known !== undefined) return known;
+  return unlessKnown(async (sql, roomId, rules, distinct) => {
     const late = AbortSignal.timeout(msMax);
     try {
       return await resolveDistinct(sql, roomId, rules, distinct, () => late.aborted);
@@ -78,5 +76,5 @@ export function resolveBriefly(msMax: number) {
       if (!(error instanceof Stopped)) throw error;
       throw new ResolutionTakesLong('its states take long to resolve');
     }
-  };
+  });
 }
