@@ -63,8 +63,8 @@ async function search(context: RoomsContext, unjudged: Search, asking: Asking): 
   const wanted = events.flatMap(({ missingAuthEvents }) => missingAuthEvents);
   let missing: ReadonlySet<EventId> = await judge(context, unjudged, wanted);
   const lacking = await readLackingOfChains(store, roomId, [...missing], CHAIN_EVENTS_MAX);
-  await refuseForeign(context, unjudged, await heldElsewhere(store, roomId, lacking));
-  missing = await judge(context, unjudged, [...missing]);
+  const refused = await refuseForeign(context, unjudged, await heldElsewhere(store, roomId, lacking));
+  if (refused > 0) missing = await judge(context, unjudged, [...missing]);
   const limit = pLimit(REQUESTS_AT_ONCE);
   for (const server of servers) {
     if (missing.size === 0) break;

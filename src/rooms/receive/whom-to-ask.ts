@@ -2,12 +2,12 @@
  * Whom to ask about what an event lacks. Who sent it is asked only where it is believed to be in the room; a stranger could
  * otherwise have us wait for it again and again, and believe what it makes up. Else residents are asked.
  */
-import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { notBanned } from '../../resync/control.ts';
 import { readSenders } from '../../store/events/pdus.ts';
 import { type RoomRow, readRoom } from '../../store/journal/rooms.ts';
 import { readSnapshot } from '../../store/snapshots/snapshots.ts';
-import { isBelievedIn, pickHints } from '../../store/tables/room-servers.ts';
+import { pickHints, readBelievedIn } from '../../store/tables/room-servers.ts';
 import { type RoomsContext } from '../context.ts';
 import { type HealthView } from '../resync/destination-health.ts';
 import { type Spending } from './budgets.ts';
@@ -16,23 +16,33 @@ import { type Spending } from './budgets.ts';
 const ASKED_MAX = 3;
 
 /**
- * Whether the sender of events is believed to be in their room: one of its users who sent them and is joined makes it a server of
- * the room; where all of these are banned or have left, it is as good as a stranger, for it may say what it likes of a room it is not in.
+ * Which of the servers that have sent events are believed to be in their room: one of its users who sent them and is joined makes it a
+ * server of the room; where all of these are banned or have left, it is as good as a stranger, for it may say what it likes of a room
+ * it is not in.
  */
-export async function isOriginIn(
+export async function readOriginsIn(
   { store }: Pick<RoomsContext, 'store'>,
   roomId: RoomId,
-  origin: ServerName,
-  eventIds: readonly EventId[],
-): Promise<boolean> {
-  const senders = await readSenders(store, roomId, eventIds);
-  const own = senders.filter((sender) => domainOf(sender) === origin);
-  const keys = own.map((stateKey) => ({ type: 'm.room.member', stateKey }));
+  sent: ReadonlyMap<ServerName, readonly EventId[]>,
+): Promise<ReadonlySet<ServerName>> {
+  const origins = [...sent.keys()];
+  if (origins.length === 0) return new Set();
+  const believed = await readBelievedIn(store, roomId, origins);
+  const senders = await readSenders(store, roomId, [...sent.values()].flat());
+  const usersOf = (origin: ServerName): UserId[] => {
+    const users = (sent.get(origin) ?? []).flatMap((eventId) => senders.get(eventId) ?? []);
+    return [...new Set(users)].filter((user) => domainOf(user) === origin);
+  };
+  const keys = origins.flatMap(usersOf).map((stateKey) => ({ type: 'm.room.member', stateKey }));
   const currentState = keys.length === 0 ? null : ((await readRoom(store, roomId))?.currentState ?? null);
   const known = currentState === null ? [] : await readSnapshot(store, roomId, currentState, { keys });
-  const memberships = new Set(known.map(({ membership }) => membership));
-  const isGone = known.length === own.length && own.length > 0 && [...memberships].every(isOut);
-  return !isGone && (memberships.has('join') || (await isBelievedIn(store, roomId, origin)));
+  const membershipOf = new Map<string, string | null>(known.map(({ stateKey, membership }) => [stateKey, membership]));
+  const isIn = (origin: ServerName): boolean => {
+    const own = usersOf(origin);
+    const memberships = own.map((user) => membershipOf.get(user));
+    return memberships.includes('join') || (believed.has(origin) && !(own.length > 0 && memberships.every(isOut)));
+  };
+  return new Set(origins.filter(isIn));
 }
 
 /**
@@ -60,6 +70,6 @@ export async function whomToAsk(
   return [...first, ...others].slice(0, ASKED_MAX).toSorted(bySilence);
 }
 
-function isOut(membership: string | null): boolean {
+function isOut(membership: string | null | undefined): boolean {
   return membership === 'ban' || membership === 'leave';
 }

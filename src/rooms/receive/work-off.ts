@@ -8,7 +8,7 @@
  *     └─────────────── woken when that is over
  */
 import { randomUUID } from 'node:crypto';
-import { type RoomId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { StayOverError } from '../../store/fence.ts';
 import {
   type StagedPdu,
@@ -37,7 +37,7 @@ import {
   restAt,
   takeTurn,
 } from './take-turn.ts';
-import { isOriginIn } from './whom-to-ask.ts';
+import { readOriginsIn } from './whom-to-ask.ts';
 
 /** Rooms that one process works at, at a time. */
 const ROOMS_AT_ONCE = 8;
@@ -58,6 +58,9 @@ const RELEASED_AT_ONCE = 50;
 
 /** Whether events of the room are left for its next turn, and those among them for which the time was over. */
 type TurnEnd = 'done' | 'left' | 'cut';
+
+/** Whose origin is believed to be in the room, or is not. */
+type PlacedErrand = Errand & { readonly isOriginIn: boolean };
 
 /** A room that is leased. */
 interface Working {
@@ -263,7 +266,12 @@ class Worker implements WorkOff {
     // What asks somebody stands for its event no longer, perhaps: then what waits for it is released.
     const isSettling = isWaiting || done.length + dropped.length > 0 || aside.some(({ isAttempt }) => isAttempt);
     const released = isSettling ? await this.#settle(roomId, done) : 0;
-    for (const errand of errands) await this.#start(errand);
+    const originsIn = await readOriginsIn(
+      this.#context,
+      roomId,
+      new Map(errands.map((errand) => [errand.origin, eventsOf(errand)])),
+    );
+    for (const errand of errands) await this.#start({ ...errand, isOriginIn: originsIn.has(errand.origin) });
     if (isCut) return 'cut';
     const isPutBack = aside.some(({ delayMs = 0, waitsFor = [] }) => delayMs === 0 && waitsFor.length === 0);
     return released > 0 || isPutBack ? 'left' : 'done';
@@ -277,15 +285,13 @@ class Worker implements WorkOff {
     return released;
   }
 
-  async #start(errand: Errand): Promise<void> {
-    const { roomId, origin, rows, lacksParents, lacksAuthEvents } = errand;
-    const eventIds = [...lacksParents, ...lacksAuthEvents.map(({ eventId }) => eventId)];
-    const isIn = await isOriginIn(this.#context, roomId, origin, eventIds);
+  async #start(errand: PlacedErrand): Promise<void> {
+    const { roomId, origin, rows, isOriginIn } = errand;
     const nids = rows.map(({ nid }) => nid);
     const attempts = Math.max(0, ...rows.map((row) => row.attempts));
     const isAhead = rows.length === 0;
     const run = async (spending: Spending): Promise<void> => {
-      const outcome = await this.#run({ ...errand, isOriginIn: isIn }, spending);
+      const outcome = await this.#run(errand, spending);
       if (isAhead || this.#closing.signal.aborted) return;
       if (outcome === 'no-place') return this.#waitForPlace(rows);
       const delayMs = outcome === 'done' ? 0 : pauseAfter(attempts);
@@ -294,7 +300,7 @@ class Worker implements WorkOff {
     };
     const later = () => wakeStaged(this.#context.store, nids, { delayMs: POLL_MS, wasAttempt: false });
     const isTaken = this.#budgets.tryRun(
-      { roomId, origin, isAhead, isOutside: !isIn },
+      { roomId, origin, isAhead, isOutside: !isOriginIn },
       (spending) =>
         run(spending).catch((error: unknown) => {
           this.#context.logger.warn({ err: error, roomId }, 'what pushed events lack could not be looked for');
@@ -314,7 +320,7 @@ class Worker implements WorkOff {
     }
   }
 
-  async #run(errand: Errand & { readonly isOriginIn: boolean }, spending: Spending): Promise<Filled> {
+  async #run(errand: PlacedErrand, spending: Spending): Promise<Filled> {
     const { lacksParents, lacksAuthEvents, ...about } = errand;
     const context = inStay(this.#context, errand);
     const asking = beginAsking(this.#context, spending);
@@ -330,4 +336,8 @@ class Worker implements WorkOff {
       throw error;
     }
   }
+}
+
+function eventsOf({ lacksParents, lacksAuthEvents }: Errand): EventId[] {
+  return [...lacksParents, ...lacksAuthEvents.map(({ eventId }) => eventId)];
 }

@@ -197,12 +197,16 @@ export async function readPdus(sql: Sql, roomId: RoomId, ids: readonly EventId[]
 }
 
 /** Who sent those of the events that are held. */
-export async function readSenders(sql: Sql, roomId: RoomId, ids: readonly EventId[]): Promise<UserId[]> {
-  const rows = await sql.query<{ sender: UserId }>(
-    `SELECT DISTINCT sender FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])`,
+export async function readSenders(
+  sql: Sql,
+  roomId: RoomId,
+  ids: readonly EventId[],
+): Promise<ReadonlyMap<EventId, UserId>> {
+  const rows = await sql.query<{ eventId: EventId; sender: UserId }>(
+    `SELECT event_id AS "eventId", sender FROM pdus WHERE room_id = $1 AND event_id = ANY ($2::text[])`,
     [roomId, ids],
   );
-  return rows.map(({ sender }) => sender);
+  return new Map(rows.map(({ eventId, sender }) => [eventId, sender]));
 }
 
 /** An event with what its place in the graph says, whether or not it has been taken in. */

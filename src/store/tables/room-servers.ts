@@ -103,8 +103,20 @@ export async function pickHints(
 
 /** Whether a server is believed to be in the room, whoever said so. */
 export async function isBelievedIn(sql: Sql, roomId: RoomId, server: ServerName): Promise<boolean> {
-  const rows = await sql.query(`SELECT FROM room_servers WHERE room_id = $1 AND server_name = $2`, [roomId, server]);
-  return rows.length > 0;
+  return (await readBelievedIn(sql, roomId, [server])).has(server);
+}
+
+/** Which of the servers are. */
+export async function readBelievedIn(
+  sql: Sql,
+  roomId: RoomId,
+  servers: readonly ServerName[],
+): Promise<ReadonlySet<ServerName>> {
+  const rows = await sql.query<{ name: ServerName }>(
+    `SELECT DISTINCT server_name AS name FROM room_servers WHERE room_id = $1 AND server_name = ANY ($2::text[])`,
+    [roomId, servers],
+  );
+  return new Set(rows.map(({ name }) => name));
 }
 
 /** A room of ours that a server is believed to be in. */
