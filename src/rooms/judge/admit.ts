@@ -13,7 +13,7 @@ import { type RoomsContext } from '../context.ts';
 import { ringRoom } from '../ring.ts';
 import { type Admission } from './admission.ts';
 import { appendTakenIn } from './append-taken-in.ts';
-import { resolveWithin } from './resolve-in-time.ts';
+import { resolveBriefly, resolveWithin } from './resolve-in-time.ts';
 import { resolveSnapshots } from './resolve.ts';
 import { type PreparedAdmission, prepareAdmission } from './prepare-admission.ts';
 
@@ -52,7 +52,9 @@ export async function admitEvents(
   const { store, clock } = context;
   const until = clock.now() + msMax;
   const isOver = (): boolean => clock.now() >= until;
-  const resolve = Number.isFinite(msMax) ? resolveWithin(msMax) : resolveSnapshots;
+  const isBounded = Number.isFinite(msMax);
+  const resolve = isBounded ? resolveWithin(msMax) : resolveSnapshots;
+  const underLock = isBounded ? resolveBriefly(msMax) : resolveSnapshots;
   invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
   for (let i = 0; i < PREPARED_MAX; i += 1) {
     signal?.throwIfAborted();
@@ -70,7 +72,7 @@ export async function admitEvents(
     const room = await lockRoom(tx, roomId);
     invariant(room !== undefined, 'the row of a room stays');
     if (!room.isAnybodyIn) return { admissions: noneOf(eventIds), ringsFor: undefined };
-    const prepared = await prepareAdmission(tx, room, eventIds, { isOver });
+    const prepared = await prepareAdmission(tx, room, eventIds, { isOver, resolve: underLock });
     const admissions = withForeign(eventIds, prepared.admissions);
     return { admissions, ringsFor: await appendTakenIn(tx, room, journalOf(prepared, clock, receipts), context) };
   });

@@ -10,7 +10,6 @@ import { type RoomStanding } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { type BatchState, type BatchStates } from './batch-states.ts';
 import { type Given } from './read-given.ts';
-import { resolveInSteps } from './resolve-in-steps.ts';
 
 /** An event of the batch that has its verdict. */
 export interface Judged {
@@ -65,36 +64,41 @@ export class BatchEnds {
   /** What the room would be with one more end: all of them at once, since what they resolve to may resolve with it to something else. */
   with(state: BatchState): Promise<BatchState> {
     const ends = this.#extremities.size > 0 || this.current === null ? this.#extremities.values() : [this.current];
-    return this.#states.resolve([...ends, state], resolveInSteps);
+    return this.#states.resolveAll([...ends, state]);
   }
 
   /**
    * The forward extremities and the current state after a verdict. What is accepted and not soft-failed takes the place of
    * what it replaces; so does what accepted events reach through it, but for itself. Whoever may speak may leave as many
-   * extremities as he likes: more than are resolved at once are resolved in steps, and refuse no event that only comes after.
+   * extremities as he likes: they refuse no event that only comes after.
+   *
+   * @throws what resolving throws; then all is as it was
    */
   async advance(event: Pdu, { outcome }: Judged['verdict'], after: BatchState): Promise<BatchState | null> {
     const isReached = this.#given.reached.has(event.eventId) || this.#replaced.has(event.eventId);
-    if (outcome === 'accept' || isReached) await this.#replace(event);
-    const extremities = new Map([...this.#extremities].filter(([id]) => !this.#replaced.has(id)));
+    const replaced = outcome === 'accept' || isReached ? await this.#replacedBy(event) : new Set<EventId>();
+    const isReplaced = (id: EventId): boolean => this.#replaced.has(id) || replaced.has(id);
+    const extremities = new Map([...this.#extremities].filter(([id]) => !isReplaced(id)));
     if (outcome === 'accept' && !isReached) extremities.set(event.eventId, after);
     let current = this.current;
     // One that is not accepted may connect others: what is reached through it is no extremity any more.
     const isConnecting = extremities.size !== this.#extremities.size;
     if (outcome === 'accept' || isConnecting || (outcome === 'softFail' && current === null)) {
-      current = await this.#states.resolve(extremities.size === 0 ? [after] : extremities.values(), resolveInSteps);
+      current = await this.#states.resolveAll(extremities.size === 0 ? [after] : extremities.values());
     }
+    replaced.forEach((id) => this.#replaced.add(id));
     this.#extremities = extremities;
     this.current = current;
     return outcome === 'reject' && !isConnecting ? null : current;
   }
 
-  /** An accepted event stands for its parents from now on, and for those of its parents that were refused. */
-  async #replace({ prevEvents }: Pdu): Promise<void> {
+  /** What an accepted event stands for from now on: its parents, and those of its parents that were refused. */
+  async #replacedBy({ prevEvents }: Pdu): Promise<Set<EventId>> {
+    const replaced = new Set<EventId>();
     const open = [...prevEvents];
     for (let id = open.pop(); id !== undefined; id = open.pop()) {
-      if (this.#replaced.has(id)) continue;
-      this.#replaced.add(id);
+      if (this.#replaced.has(id) || replaced.has(id)) continue;
+      replaced.add(id);
       const judged = this.#judged.get(id);
       const parent = this.#given.parents.get(id);
       if (judged !== undefined) {
@@ -103,6 +107,7 @@ export class BatchEnds {
         open.push(...((await this.#readLeadingOn()).get(id) ?? []));
       }
     }
+    return replaced;
   }
 
   /**

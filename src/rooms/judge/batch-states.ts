@@ -16,7 +16,7 @@ import { type Sql } from '../../store/open-store.ts';
 import { type SnapshotStep, changeSnapshots } from '../../store/snapshots/snapshots.ts';
 import { authStatesOf } from './auth-state.ts';
 import { type AgainstPartialSnapshot, partialAuthStatesOf } from './partial-auth-state.ts';
-import { type ResolvedGroups, type resolveInSteps } from './resolve-in-steps.ts';
+import { type ResolvedGroups, resolveInSteps } from './resolve-in-steps.ts';
 import { resolveSnapshots } from './resolve.ts';
 
 /** Two are the same state if they are the same object; others may be equal once they are stored. */
@@ -75,7 +75,21 @@ export class BatchStates {
   }
 
   /** @throws ResolutionTooLarge unless it was given another way to resolve */
-  async resolve(states: Iterable<BatchState>, resolve = this.#resolve): Promise<BatchState> {
+  resolve(states: Iterable<BatchState>): Promise<BatchState> {
+    return this.#resolveBy(states, this.#resolve);
+  }
+
+  /**
+   * As `resolve`, and never too large: of forward extremities, of which whoever may speak may leave as many as he likes. More than are
+   * resolved at once are resolved in steps.
+   */
+  resolveAll(states: Iterable<BatchState>): Promise<BatchState> {
+    return this.#resolveBy(states, (sql, roomId, rules, snapshots, known) =>
+      resolveInSteps(sql, roomId, rules, snapshots, known, this.#resolve),
+    );
+  }
+
+  async #resolveBy(states: Iterable<BatchState>, resolve: typeof resolveInSteps): Promise<BatchState> {
     const distinct = [...new Set(states)];
     const [only, ...others] = distinct;
     if (only !== undefined && others.length === 0) return only;

@@ -66,7 +66,7 @@ export interface PreparedAdmission {
  * @param about.join of a join of ours: parents that become anchors with it, in the place of what is known of them. Check 6, for
  *   which the sender's server answers, is not made then.
  * @param about.isOver whether the time for it is over: all but the first one may be left then, undecided
- * @param about.resolve how the states before events are resolved; absent: `resolveSnapshots`
+ * @param about.resolve how states are resolved; absent: `resolveSnapshots`
  */
 export async function prepareAdmission(
   sql: Sql,

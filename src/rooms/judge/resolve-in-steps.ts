@@ -8,7 +8,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { resolutionName } from '../../store/snapshots/resolution-cache.ts';
-import { ResolutionTooLarge, resolveSnapshots } from './resolve.ts';
+import { ResolutionTooLarge, type Resolve, resolveSnapshots } from './resolve.ts';
 
 /**
  * So many states are resolved as one, some 10 ms. Of more, 60 ms for 650, whoever adds one fork after the other would have all of
@@ -19,13 +19,18 @@ const STATES_AT_ONCE_MAX = 100;
 /** Outcomes of a piece of work during which verdicts stay as they are, by `resolutionName`: a group is looked at once in it. */
 export type ResolvedGroups = Map<string, SnapshotId>;
 
-/** As `resolveSnapshots`, and never too large. Of two states that are too far apart for us the first in order stands. */
+/**
+ * As `resolveSnapshots`, and never too large. Of two states that are too far apart for us the first in order stands.
+ *
+ * @param resolve how those of a group are resolved; what it throws but for `ResolutionTooLarge` is thrown
+ */
 export async function resolveInSteps(
   sql: Sql,
   roomId: RoomId,
   rules: RoomVersionRules,
   snapshots: readonly SnapshotId[],
   known: ResolvedGroups = new Map(),
+  resolve: Resolve = resolveSnapshots,
 ): Promise<SnapshotId> {
   const resolveAll = async (states: readonly SnapshotId[], digit: number): Promise<SnapshotId> => {
     const name = resolutionName(roomId, states);
@@ -45,7 +50,7 @@ export async function resolveInSteps(
 
   const atOnce = async (states: readonly SnapshotId[]): Promise<SnapshotId> => {
     try {
-      return await resolveSnapshots(sql, roomId, rules, states);
+      return await resolve(sql, roomId, rules, states);
     } catch (error) {
       const [first] = states;
       if (!(error instanceof ResolutionTooLarge) || first === undefined) throw error;

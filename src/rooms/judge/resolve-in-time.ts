@@ -3,26 +3,15 @@
  * event that the room began with can have made, take a minute. What is not had in time goes on beside the turn, one such resolution of a
  * process at a time, and is at hand when it is asked for again.
  */
-import { type RoomId } from '../../matrix/identifiers.ts';
-import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { onAbort } from '../../on-abort.ts';
-import { type SnapshotId } from '../../resync/events.ts';
-import { type Sql } from '../../store/open-store.ts';
 import { resolutionName } from '../../store/snapshots/resolution-cache.ts';
-import { distinctOf, knownOutcome, resolveDistinct } from './resolve.ts';
+import { type Resolve, distinctOf, knownOutcome, resolveDistinct } from './resolve.ts';
 import { Stopped } from './stored-conflicts.ts';
 
 /** It goes on, or another one does: to be asked for again. Nothing is concluded from it. */
 export class ResolutionTakesLong extends Error {
   override readonly name = 'ResolutionTakesLong';
 }
-
-type Resolve = (
-  sql: Sql,
-  roomId: RoomId,
-  rules: RoomVersionRules,
-  snapshots: readonly SnapshotId[],
-) => Promise<SnapshotId>;
 
 /** Of states that are resolved already the outcome; `resolve` is given the others, each once. */
 function unlessKnown(resolve: Resolve): Resolve {

@@ -33,6 +33,14 @@ export class ResolutionTooLarge extends Error {
   }
 }
 
+/** What states come to, by a way to resolve them. @throws ResolutionTooLarge; what the way adds to that */
+export type Resolve = (
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  snapshots: readonly SnapshotId[],
+) => Promise<SnapshotId>;
+
 /** Distinct states resolved at once; a room has as many as forward extremities that differ. */
 const STATES_MAX = 500;
 /** Some 200 MB. Two states of 100,000 members that have nothing in common come to a tenth of it. */

@@ -1,8 +1,9 @@
-import { afterAll, expect, test, vi } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
 import { stateOfExtremities } from '../../../src/rooms/resync/state-of-extremities.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
+import { resolutionName } from '../../../src/store/snapshots/resolution-cache.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { openTestStore } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
@@ -198,4 +199,63 @@ test('an event upon a missed one is judged by the current state alone, also wher
       member('knock', knocker, 'knock', { prev: ['missed'], auth: ['create', 'power', 'z-rules'] }),
     ),
   ).toEqual([softFailed, softFailed]);
+});
+
+describe('where the ends of a room take long to resolve', () => {
+  const topic = (id: string) => ({
+    ...{ id, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: id }, prev: ['join'], auth: AUTH },
+  });
+
+  test('an event that adds to them waits, and those beside it do not', async () => {
+    const room = await wholeRoom();
+    await room.push(topic('aaa'));
+    await room.insert(topic('zzz'), message('after', ADMIN, { prev: ['aaa'], auth: AUTH }));
+    const states = [await room.state(...KNOWN, 'join', 'aaa'), await room.state(...KNOWN, 'join', 'zzz')].sort();
+    const ids = [room.id('zzz'), room.id('after')];
+    const outcomes = async () => [...(await admitEvents(room.context, room.roomId, ids, { msMax: 60_000 })).entries()];
+    // As a process is that is at it.
+    store.caches.longResolution.name = resolutionName(room.roomId, states);
+    onTestFinished(() => void (store.caches.longResolution.name = null));
+    expect(new Map(await outcomes())).toEqual(
+      new Map([
+        [room.id('zzz'), { outcome: 'unresolved', reason: 'its states are still being resolved' }],
+        [room.id('after'), { outcome: 'admitted', verdict: 'accepted' }],
+      ]),
+    );
+    expect(await room.extremities()).toEqual([room.id('after')]);
+    store.caches.longResolution.name = null;
+    expect(new Map(await outcomes()).get(room.id('zzz'))).toEqual({ outcome: 'admitted', verdict: 'accepted' });
+    expect((await room.extremities()).toSorted()).toEqual([room.id('after'), room.id('zzz')].sort());
+    expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
+  });
+
+  test('whoever loses to others again and again holds the room no longer than its time', async () => {
+    const room = await wholeRoom();
+    await room.push(topic('aaa'));
+    await room.insert(topic('zzz'));
+    let begun = 0;
+    const pool = new Proxy(store.pool, {
+      get: (target, name) => {
+        if (name !== 'connect') return Reflect.get(target, name, target) as unknown;
+        return async () => {
+          begun += 1;
+          // Others are always there first; the last time it is under the lock, and all of its time has passed.
+          await room.push(topic(`other-${String(begun)}`));
+          if (begun === 4) vi.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.abort());
+          return target.connect();
+        };
+      },
+    });
+    onTestFinished(() => void vi.restoreAllMocks());
+    const losing = { ...room.context, store: { ...store, pool } };
+    const waits = { outcome: 'unresolved', reason: 'its states take long to resolve' };
+    expect([...(await admitEvents(losing, room.roomId, [room.id('zzz')], { msMax: 60_000 })).values()]).toEqual([
+      waits,
+    ]);
+    expect(begun).toBe(4);
+    vi.restoreAllMocks();
+    await room.push(topic('zzz'));
+    expect((await room.extremities()).length).toBe(6);
+    expect((await readRoom(store, room.roomId))?.currentState).toBe(await resolved(room));
+  });
 });
