@@ -100,8 +100,8 @@ module.exports = {
     ),
     forbid(
       'only-federation-speaks-http-out',
-      'Every outbound request passes the address rules. Commands call our own operator API; launch and simulator the loopback.',
-      '^(src/(?!federation/|cli/|launch/|simulator/)|workflows/|activities/)',
+      'Every outbound request passes the address rules, but those to where the operator says himself. Commands call our own operator API; launch and simulator the loopback.',
+      '^(src/(?!federation/|app-services/ask-service\\.ts|cli/|launch/|simulator/)|workflows/|activities/)',
       '^node_modules/undici/',
     ),
     forbid(
@@ -147,6 +147,12 @@ module.exports = {
       '^(workflows/|activities/|src/(?!accounts/|store/|matrix/|clock\\.ts|invariant\\.ts)|node_modules/(?!p-limit/))',
     ),
     forbid(
+      'app-services-are-told-and-asked',
+      'They are told what the store shows and asked for names; of rooms they know the directory only, by its shapes.',
+      '^src/app-services/',
+      '^(workflows/|activities/|src/(?!app-services/|store/|matrix/|rooms/(directory-contract|error)\\.ts|resync/events\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(undici|re2js|lru-cache|zod)/))',
+    ),
+    forbid(
       'devices-know-no-edge',
       'What goes between devices is about users and their servers; whoever asks for it does so by contract.ts.',
       '^src/(devices|edus)/',
@@ -180,7 +186,7 @@ module.exports = {
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|devices|rooms|rooms/purge|sync)/(contract|client-contract|directory-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|app-services|devices|rooms|rooms/purge|sync)/(contract|client-contract|directory-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
     ),
     forbid(
       'sync-asks-nobody',

@@ -1,6 +1,6 @@
 /**
  * Deletes what nothing needs any more, in small batches, for as long as the pass may take: old transactions of servers
- * and clients, what was pushed and given up, keys that nobody asked for, failures of servers that nobody asks, events
+ * and clients, what was pushed and given up, invites that are over, keys that nobody asked for, failures of servers that nobody asks, events
  * that prove nothing and that nothing needs, what states lacked that nobody asks for any more or that was awaited for
  * too long, chunks of states that nothing names. Never the journal, but of rooms that are purged: purges that are due,
  * and those that were cut off, come first. Before the rest, what older versions left undone in whole rooms is opened
@@ -15,6 +15,7 @@ import { forgetLackingAtGaps, forgetUnsought } from '../src/store/events/missing
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
 import { forgetDestinations } from '../src/store/tables/destinations.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
+import { forgetEndedOutside } from '../src/store/tables/outside-memberships.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
 import { forgetClientTransactions } from '../src/store/tables/client-transactions.ts';
 import { forgetMessageIds } from '../src/store/tables/to-device.ts';
@@ -37,6 +38,8 @@ const COLLECT_EVERY_MS = DAY_MS;
 const COLLECT_MS_MAX = 5 * 60_000;
 /** Names are free, and whoever is asked by them notes a failure. The longest rest is shorter, but where the server itself wanted it. */
 const DESTINATIONS_KEPT_MS = DAY_MS;
+/** A client that has not synced for so long is not told any more that an invite is over; a server has ceased to send it again. */
+const INVITES_KEPT_MS = 30 * DAY_MS;
 const ROWS_A_BATCH = 1_000;
 
 export interface MaintenanceDependencies {
@@ -76,6 +79,7 @@ export async function maintain(
     (await allOf(() => forgetUnsought(store, ROWS_A_BATCH))) +
     (await allOf(() => forgetLackingAtGaps(store, now - LACKING_AT_GAPS_KEPT_MS, ROWS_A_BATCH)));
   const awaited = await allOf(() => forgetAwaited(store, now - AWAITED_KEPT_MS, ROWS_A_BATCH));
+  const invites = await allOf(() => forgetEndedOutside(store, now - INVITES_KEPT_MS, ROWS_A_BATCH));
   const destinations = await allOf(() => forgetDestinations(store, now - DESTINATIONS_KEPT_MS, ROWS_A_BATCH));
   let chunks = 0;
   while (!isOver()) {
@@ -99,6 +103,7 @@ export async function maintain(
     missing,
     awaited,
     destinations,
+    invites,
     chunks,
     purges,
   };

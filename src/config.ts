@@ -5,6 +5,8 @@
  */
 import { join, resolve } from 'node:path';
 import { type z } from 'zod';
+import { type AppService } from './app-services/registration.ts';
+import { readRegistrations } from './config/registrations.ts';
 import { type StaticAddress, parseStaticAddress } from './federation/static-addresses.ts';
 import { type OldSigningKey } from './federation/key-answer.ts';
 import { type KeyId, type ServerName } from './matrix/identifiers.ts';
@@ -97,6 +99,8 @@ export interface Config {
       readonly joining: RateLimitConfig | null;
     };
   };
+  /** Application services, as their files register them. */
+  readonly appServices: readonly AppService[];
   readonly operator: {
     /** `null`: read from `tokenPath`. */
     readonly token: string | null;
@@ -263,6 +267,7 @@ function toConfig(settings: Settings, base: string): Config {
       workerMetrics: optionalListener(listeners.worker_metrics),
     },
     clientApi: clientApi(settings.client_api),
+    appServices: readRegistrations(settings.app_service_config_files.map(at), settings.server_name as ServerName),
     operator: {
       token: operator.token ?? null,
       tokenPath: optional(operator.token_path) ?? join(dataDirectory, 'operator.token'),

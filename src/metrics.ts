@@ -20,9 +20,11 @@ import {
   collectBacklog,
   collectPartialRooms,
 } from './metrics/partial-rooms.ts';
+import { collectLags } from './metrics/app-services.ts';
 import { countKeys, countVerifications } from './metrics/verification.ts';
 import { type JournalReads } from './rooms/contract.ts';
 import { type StoreOptions } from './store/open-store.ts';
+import { type ServiceLag } from './store/tables/app-services.ts';
 import { type VerificationPool } from './verification/pool.ts';
 
 export interface Metrics {
@@ -36,6 +38,10 @@ export interface Metrics {
   watchPartialRooms(count: CountPartialRooms): void;
   /** From now on the gauges of what waits to be judged ask this. */
   watchBacklog(read: () => Promise<BacklogEverywhere>): void;
+  /** From now on the gauges of how far these application services are behind ask this. */
+  watchAppServices(serviceIds: readonly string[], read: () => Promise<readonly ServiceLag[]>): void;
+  /** An application service did not take what it was told. */
+  onServiceFailure(serviceId: string): void;
   /** From now on the gauge of open joins asks this. */
   watchOpenJoins(joins: OpenJoins): void;
   /** From now on a scrape ends with what this gives, in the same format; it goes without where this fails. */
@@ -65,11 +71,13 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
   let openJoins: OpenJoins | undefined;
   let collect: ((gauge: Gauge<'phase'>) => Promise<void>) | undefined;
   let collectWaiting: ReturnType<typeof collectBacklog> | undefined;
+  let collectBehind: ReturnType<typeof collectLags> | undefined;
   const instruments = createInstruments({
     version,
     role,
     collectPartialRooms: async (gauge) => collect?.(gauge),
     collectBacklog: async (gauge, number) => collectWaiting?.(gauge, number),
+    collectLags: async (gauge, number) => collectBehind?.(gauge, number),
     collectOpenJoins: (gauge) => {
       if (openJoins === undefined) return;
       gauge.set({ phase: 'under_way' }, openJoins.underWay);
@@ -98,6 +106,11 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
     watchBacklog: (read) => {
       collectWaiting = collectBacklog(read, clock, logger);
     },
+    watchAppServices: (serviceIds, read) => {
+      collectBehind = collectLags(read, clock, logger);
+      for (const service of serviceIds) instruments.serviceFailures.inc({ service }, 0);
+    },
+    onServiceFailure: (service) => instruments.serviceFailures.inc({ service }),
     watchPartialRooms: (count) => {
       collect = collectPartialRooms(count, clock, logger);
     },

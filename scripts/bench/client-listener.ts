@@ -7,6 +7,8 @@ import { once } from 'node:events';
 import { type ServerResponse, createServer } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { createAccounts } from '../../src/accounts/accounts.ts';
+import { createAppServices } from '../../src/app-services/app-services.ts';
+import { createServiceClient } from '../../src/app-services/ask-service.ts';
 import { createPasswords } from '../../src/accounts/passwords.ts';
 import { createClientServer } from '../../src/client-api/server.ts';
 import { systemClock } from '../../src/clock.ts';
@@ -52,6 +54,9 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
   const app = createClientServer({
     serverName: serverName as ServerName,
     accounts,
+    appServices: createAppServices({
+      ...{ ...sending, services: [], client: createServiceClient('bench'), retry: () => undefined },
+    }),
     // Nobody asks for keys here.
     devices: {} as Devices,
     reads: clientReads({ store, notifier, clock: systemClock }),

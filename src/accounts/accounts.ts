@@ -141,7 +141,7 @@ async function makeUser(
 ): Promise<UserId> {
   // Looked at before, too: a hash costs more than a look.
   if ((await readUser(store, userId)) !== undefined) throw inUse(userId);
-  const passwordHash = await passwords.hash(password);
+  const passwordHash = password === null ? null : await passwords.hash(password);
   const isNew = await insertUser(store, { userId, passwordHash, isAdmin, createdAt: clock.now() });
   if (!isNew) throw inUse(userId);
   return userId;

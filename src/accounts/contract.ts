@@ -34,7 +34,8 @@ export interface NewSession {
 export interface NewUser {
   /** A local part or a whole user id; absent: a name is made. */
   readonly name?: string | undefined;
-  readonly password: string;
+  /** `null`: nobody logs in by one, as with users of application services. */
+  readonly password: string | null;
   readonly isAdmin: boolean;
 }
 

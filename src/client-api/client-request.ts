@@ -3,6 +3,7 @@ import { type FastifyReply, type FastifyRequest } from 'fastify';
 import { type z } from 'zod';
 import { type Requester } from '../accounts/contract.ts';
 import { type OpenRequest, openRequest } from '../http/endpoint.ts';
+import { type KnownService } from '../app-services/contract.ts';
 import { GoneCaller, goneSignal } from '../http/gone-signal.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { type UserId } from '../matrix/identifiers.ts';
@@ -31,6 +32,10 @@ export class ClientRequest implements OpenRequest {
     this.#reply = reply;
   }
 
+  get headers(): FastifyRequest['headers'] {
+    return this.#reply.request.headers;
+  }
+
   /** Aborted when the client goes away before it has its answer; made at each look. For what asks the network meanwhile. */
   get signal(): AbortSignal {
     return goneSignal(this.#reply);
@@ -42,11 +47,17 @@ export class ClientRequest implements OpenRequest {
   }
 }
 
+/** Who makes a request. `deviceId` is empty where an application service names none. */
+export interface ClientRequester extends Requester {
+  /** The application service that acts as the user. */
+  readonly service?: KnownService;
+}
+
 /** A request of somebody who has shown his access token. */
 export class UserRequest extends ClientRequest {
-  readonly requester: Requester;
+  readonly requester: ClientRequester;
 
-  constructor(request: FastifyRequest, reply: FastifyReply, requester: Requester) {
+  constructor(request: FastifyRequest, reply: FastifyReply, requester: ClientRequester) {
     super(request, reply);
     this.requester = requester;
   }

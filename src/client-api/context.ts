@@ -1,5 +1,6 @@
 /** What the endpoints for clients are given besides the request. */
 import { type Accounts, type SecretRegistration } from '../accounts/contract.ts';
+import { type AppServices } from '../app-services/contract.ts';
 import { type Clock } from '../clock.ts';
 import { type Devices } from '../devices/contract.ts';
 import { type Endpoint } from '../http/endpoint.ts';
@@ -15,6 +16,7 @@ import { type SharedAnswers } from './shared-answers.ts';
 export interface ClientContext {
   readonly serverName: ServerName;
   readonly accounts: Accounts;
+  readonly appServices: AppServices;
   readonly devices: Devices;
   readonly reads: ClientReads;
   readonly acts: ClientActs;

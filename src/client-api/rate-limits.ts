@@ -6,6 +6,7 @@ import { isIPv6 } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import { type Clock } from '../clock.ts';
 import { MatrixError } from '../http/matrix-error.ts';
+import { type ClientRequester } from './client-request.ts';
 
 export interface RateLimit {
   readonly perMinute: number;
@@ -48,6 +49,11 @@ export class RateLimiter {
     if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'too many requests', { retry_after_ms: waitMs });
     this.#wholeAt.set(key, wholeAt);
   }
+}
+
+/** Takes one from what a user has; an application service may be free of that, and whom it acts as where it names nobody always is. */
+export function takeFor(limiter: RateLimiter, { userId, service }: ClientRequester): void {
+  if (service === undefined || (service.isRateLimited && userId !== service.sender)) limiter.take(userId);
 }
 
 /** Groups of an IPv6 address that name a network: whoever has one of its addresses has all 2⁶⁴. */

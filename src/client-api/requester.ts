@@ -1,8 +1,16 @@
 /** The part of the listener that answers users only: every request carries an access token, or is refused with 401. */
 import { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { type Accounts, type Requester } from '../accounts/contract.ts';
+import { type Accounts } from '../accounts/contract.ts';
+import { AccountError } from '../accounts/error.ts';
+import { type AppServices, type KnownService } from '../app-services/contract.ts';
 import { MatrixError } from '../http/matrix-error.ts';
-import { UserRequest } from './client-request.ts';
+import { parseUserId } from '../matrix/identifiers.ts';
+import { type ClientRequester, UserRequest } from './client-request.ts';
+
+type Askers = {
+  readonly accounts: Pick<Accounts, 'authenticate' | 'knownProfile' | 'device'>;
+  readonly appServices: AppServices;
+};
 
 /**
  * Adds the check to an instance; it passes before a body is read. `of` gives what was checked, in its handlers.
@@ -11,11 +19,19 @@ import { UserRequest } from './client-request.ts';
  */
 export function requireUser(
   app: FastifyInstance,
-  accounts: Pick<Accounts, 'authenticate'>,
+  context: Askers,
 ): { readonly of: (request: FastifyRequest, reply: FastifyReply) => UserRequest } {
-  const checked = new WeakMap<FastifyRequest, Requester>();
+  const checked = new WeakMap<FastifyRequest, ClientRequester>();
   app.addHook('onRequest', async (request) => {
-    checked.set(request, await accounts.authenticate(tokenOf(request), request.ip));
+    const token = tokenOf(request);
+    const service = context.appServices.ofToken(token);
+    const query = request.query as Readonly<Record<string, unknown>>;
+    checked.set(
+      request,
+      service === undefined
+        ? await context.accounts.authenticate(token, request.ip)
+        : await actingFor(service, query, context),
+    );
   });
   return {
     of(request, reply) {
@@ -26,8 +42,48 @@ export function requireUser(
   };
 }
 
+/**
+ * As whom an application service acts: itself, or a user of its namespaces whom it names, who has an account.
+ *
+ * Source: https://spec.matrix.org/v1.16/application-service-api/#identity-assertion
+ */
+async function actingFor(
+  service: KnownService,
+  query: Readonly<Record<string, unknown>>,
+  { accounts }: Askers,
+): Promise<ClientRequester> {
+  const named = query['user_id'];
+  const userId = named === undefined ? service.sender : parseUserId(named);
+  if (userId === undefined || !service.isOwnUser(userId)) {
+    throw new MatrixError(403, 'M_FORBIDDEN', 'user_id: that user is not in a namespace of this application service');
+  }
+  if ((await accounts.knownProfile(userId)) === undefined) {
+    throw new MatrixError(403, 'M_FORBIDDEN', `user_id: ${userId} has no account`);
+  }
+  const deviceId = query['device_id'] ?? query['org.matrix.msc3202.device_id'];
+  if (deviceId === undefined) return { userId, deviceId: NO_DEVICE, service };
+  if (typeof deviceId === 'string' && (await hasDevice(accounts, userId, deviceId))) {
+    return { userId, deviceId, service };
+  }
+  // Source: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
+  throw new MatrixError(400, 'M_UNKNOWN_DEVICE', `device_id: ${userId} has no such device`);
+}
+
+/** Of who acts by no device; no device is called so. */
+const NO_DEVICE = '';
+
+async function hasDevice(accounts: Askers['accounts'], ...device: Parameters<Accounts['device']>): Promise<boolean> {
+  try {
+    await accounts.device(...device);
+    return true;
+  } catch (error) {
+    if (error instanceof AccountError && error.kind === 'not-found') return false;
+    throw error;
+  }
+}
+
 /** In the header, or in the query as clients did before; the header counts. */
-function tokenOf({ headers, query }: FastifyRequest): string {
+export function tokenOf({ headers, query }: Pick<FastifyRequest, 'headers' | 'query'>): string {
   const [, given] = /^Bearer +([^\s]+) *$/i.exec(headers.authorization ?? '') ?? [];
   const inQuery = (query as Record<string, unknown>)['access_token'];
   const token = given ?? (headers.authorization === undefined && typeof inQuery === 'string' ? inQuery : undefined);

@@ -16,6 +16,7 @@ import { ADMIN_LIST_ENDPOINTS } from './endpoints/admin-lists.ts';
 import { ADMIN_ROOM_ENDPOINTS } from './endpoints/admin-rooms.ts';
 import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
+import { APP_SERVICE_ENDPOINTS } from './endpoints/app-service.ts';
 import { CREATE_ROOM_ENDPOINTS } from './endpoints/create-room.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
 import { DIRECTORY_ENDPOINTS, OPEN_DIRECTORY_ENDPOINTS } from './endpoints/directory.ts';
@@ -95,6 +96,7 @@ export const USER_ENDPOINTS = [
   ...SYNC_ENDPOINTS,
   ...ADMIN_ROOM_ENDPOINTS,
   ...ADMIN_LIST_ENDPOINTS,
+  ...APP_SERVICE_ENDPOINTS,
 ];
 
 export interface ClientServerOptions extends Omit<ClientContext, 'limiters' | 'answers'> {
@@ -140,7 +142,7 @@ export function createClientServer(options: ClientServerOptions): FastifyInstanc
   };
   addEndpoints(app, OPEN_ENDPOINTS, (request, reply) => new ClientRequest(request, reply), context);
   void app.register((users, _options, done) => {
-    addEndpoints(users, USER_ENDPOINTS, requireUser(users, context.accounts).of, context);
+    addEndpoints(users, USER_ENDPOINTS, requireUser(users, context).of, context);
     done();
   });
   refuseOtherMethods(app, [...OPEN_ENDPOINTS, ...USER_ENDPOINTS]);

@@ -143,6 +143,7 @@ export const settingsSchema = section({
       joining: rateLimit(60, 20),
     }).prefault({}),
   }).prefault({}),
+  app_service_config_files: z.array(path, { error: 'a list of paths of registration files' }).default([]),
   operator: section({
     token: text('at least 16 characters from A-Z a-z 0-9 - . _ ~ + / =', (value) =>
       /^[A-Za-z0-9._~+/=-]{16,512}$/.test(value),

@@ -21,6 +21,8 @@ export interface Draft {
   readonly content: JsonObject;
   /** What it takes back. */
   readonly redacts?: EventId | undefined;
+  /** When it is said to have been sent, milliseconds since the Unix epoch; absent: now. */
+  readonly originServerTs?: number | undefined;
 }
 
 /** Where an event stands in its room. */

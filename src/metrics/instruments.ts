@@ -1,7 +1,7 @@
 /**
  * Every metric of Rejoinder's own, in one place: name, meaning, labels, buckets. docs/METRICS.md is the same table for
  * people, and a test holds the two together. A label has a fixed set of values: never a room, a server, a user or
- * anything else that a stranger can make up, since each value is a series that is kept for ever.
+ * anything else that a stranger can make up (services are the operator's own), since each value is a series that is kept for ever.
  *
  * Source: https://prometheus.io/docs/practices/naming/
  */
@@ -169,6 +169,9 @@ export type BacklogNumber =
   | 'corrections'
   | 'correctionsAge';
 
+/** How far an application service is behind: what it has not been told of, or for how long. */
+export type LagNumber = 'positions' | 'age';
+
 export interface InstrumentSources {
   readonly version: string;
   readonly role: string;
@@ -176,6 +179,8 @@ export interface InstrumentSources {
   readonly collectPartialRooms: (gauge: Gauge<'phase'>) => Promise<void>;
   /** Sets a gauge of what waits to be judged; called at each scrape. */
   readonly collectBacklog: (gauge: Gauge, number: BacklogNumber) => Promise<void>;
+  /** The same of application services. */
+  readonly collectLags: (gauge: Gauge<'service'>, number: LagNumber) => Promise<void>;
   /** Sets the gauge of open joins; called at each scrape. */
   readonly collectOpenJoins: (gauge: Gauge<'phase'>) => void;
 }
@@ -186,6 +191,7 @@ export function createInstruments({
   role,
   collectPartialRooms,
   collectBacklog,
+  collectLags,
   collectOpenJoins,
 }: InstrumentSources) {
   const registry = new Registry();
@@ -208,6 +214,13 @@ export function createInstruments({
       },
     }),
     ...backlogGauges(collectBacklog, registers),
+    ...lagGauges(collectLags, registers),
+    serviceFailures: new Counter({
+      name: 'rejoinder_app_service_failures_total',
+      help: 'Transactions that an application service did not take, each try counted.',
+      labelNames: ['service'],
+      registers,
+    }),
     joins: new Counter({
       name: 'rejoinder_joins_total',
       help: 'Joins asked of this process, by how they ended.',
@@ -378,6 +391,32 @@ function startAtZero(instruments: Omit<Instruments, 'registry'>): void {
     instruments.fetchedEvents.inc({ endpoint }, 0);
     instruments.fetchedBytes.inc({ endpoint }, 0);
   }
+}
+
+/** In the database, too. */
+function lagGauges(collectLags: InstrumentSources['collectLags'], registers: Registry[]) {
+  const gauge = (name: string, help: string, number: LagNumber): Gauge<'service'> =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['service'],
+      registers,
+      async collect() {
+        await collectLags(this, number);
+      },
+    });
+  return {
+    serviceLag: gauge(
+      'rejoinder_app_service_lag_entries',
+      'Positions that an application service has not been told of, of interest to it or not.',
+      'positions',
+    ),
+    serviceLagAge: gauge(
+      'rejoinder_app_service_lag_age_seconds',
+      'How long ago the first of them was written; 0: there is none.',
+      'age',
+    ),
+  };
 }
 
 /** Of all rooms, in the database: every process tells the same numbers. */

@@ -76,7 +76,7 @@ export function collectBacklog(
 }
 
 /** Asks at most so often, and gives the last answer meanwhile; `undefined` while there is none. */
-function askNowAndThen<Answer>(
+export function askNowAndThen<Answer>(
   question: () => Promise<Answer>,
   clock: Clock,
   logger: PartialRoomsLogger,

@@ -99,6 +99,11 @@ export interface ClientSender {
   readonly txnId: string;
 }
 
+/** When something is said to have been sent, milliseconds since the Unix epoch; absent: now. */
+export interface SaidAt {
+  readonly originServerTs?: number | undefined;
+}
+
 export interface MembershipChange {
   readonly roomId: RoomId;
   readonly sender: UserId;
@@ -136,11 +141,11 @@ export type ReadMark = 'm.read' | 'm.read.private' | 'm.fully_read';
 
 /** What our users do in rooms. Nothing but a join waits for anybody, and that only where a resident has to be asked. */
 export interface ClientActs {
-  sendMessage(from: ClientSender, roomId: RoomId, type: string, content: JsonObject): Promise<EventId>;
+  sendMessage(from: ClientSender & SaidAt, roomId: RoomId, type: string, content: JsonObject): Promise<EventId>;
   sendState(
     sender: UserId,
     roomId: RoomId,
-    place: { readonly type: string; readonly stateKey: string },
+    place: SaidAt & { readonly type: string; readonly stateKey: string },
     content: JsonObject,
   ): Promise<EventId>;
   redact(from: ClientSender, roomId: RoomId, redacts: EventId, content: JsonObject): Promise<EventId>;

@@ -100,6 +100,8 @@ export interface MaintainResult {
   readonly awaited: number;
   /** Servers that failed and are asked nothing any more. */
   readonly destinations: number;
+  /** Invites and knocks that were over. */
+  readonly invites: number;
   readonly chunks: number;
   /** Rooms whose purge had been cut off, and was gone on with. */
   readonly purges: number;

@@ -61,6 +61,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     missing: 0,
     awaited: 0,
     destinations: 0,
+    invites: 0,
     chunks: 0,
     purges: 0,
   });
@@ -76,6 +77,7 @@ test('old answers and keys that nobody has needed are deleted, younger ones and 
     missing: 0,
     awaited: 0,
     destinations: 0,
+    invites: 0,
     chunks: 0,
     purges: 0,
   });
@@ -160,6 +162,20 @@ test('what was awaited for a month in vain is forgotten, and what was awaited si
     `SELECT event_id AS id FROM awaited_events WHERE room_id = '!awaits:t'`,
   );
   expect(left).toEqual([{ id: '$young' }]);
+});
+
+test('an invite that is over is forgotten after thirty days, and one that stands never', async () => {
+  await store.query(
+    `INSERT INTO outside_memberships
+            (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped, ended_at)
+     VALUES ('!over:t', '@u:t', 'leave', 1, '$a', '11', '@s:t', 't', '{}', '[]', $1),
+            ('!lately:t', '@u:t', 'leave', 2, '$b', '11', '@s:t', 't', '{}', '[]', $2),
+            ('!stands:t', '@u:t', 'invite', 3, '$c', '11', '@s:t', 't', '{}', '[]', NULL)`,
+    [now - 31 * DAY, now - 29 * DAY],
+  );
+  expect(await pass(1_000)).toMatchObject({ invites: 1 });
+  const left = await store.query<{ id: RoomId }>(`SELECT room_id AS id FROM outside_memberships ORDER BY 1`);
+  expect(left.map(({ id }) => id)).toEqual(['!lately:t', '!stands:t']);
 });
 
 test('a failure of a server is forgotten a day after its rest, if nothing was asked of it since', async () => {

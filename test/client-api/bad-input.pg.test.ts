@@ -111,6 +111,8 @@ const TABLE: Readonly<Record<string, Row>> = {
   'GET /_synapse/admin/v2/rooms/delete_status/:deleteId': { status: 403 },
   'GET /_synapse/admin/v2/users': { status: 403 },
   'GET /_synapse/admin/v1/rooms': { status: 403 },
+  // Nobody but an application service asks that.
+  'POST /_matrix/client/v1/appservice/:appserviceId/ping': { status: 403 },
   // Other servers are asked of their users: here nobody can be.
   [`GET ${V3}/profile/:userId`]: { passes: ['userId @far:away.test'] },
   [`GET ${V3}/profile/:userId/displayname`]: { passes: ['userId @far:away.test'] },

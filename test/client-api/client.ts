@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
 import { createAccounts } from '../../src/accounts/accounts.ts';
 import { type Accounts } from '../../src/accounts/contract.ts';
+import { type AppServices } from '../../src/app-services/contract.ts';
 import { createPasswords } from '../../src/accounts/passwords.ts';
 import { createSecretRegistration } from '../../src/accounts/shared-secret.ts';
 import { type ClientServerOptions, createClientServer } from '../../src/client-api/server.ts';
@@ -29,6 +30,17 @@ import { type Store } from '../../src/store/open-store.ts';
 export const SERVER_NAME = 'here.test' as ServerName;
 export const SECRET = 'a secret that is shared with tests';
 export const PASSWORD = 'correct horse';
+
+/** Where none is registered. */
+const NO_APP_SERVICES: AppServices = {
+  ofToken: () => undefined,
+  isUserTaken: () => false,
+  isAliasTaken: () => false,
+  provideUser: () => Promise.resolve(false),
+  provideAlias: () => Promise.resolve(false),
+  mayProvideAlias: () => false,
+  ping: () => Promise.resolve({ outcome: 'no-url' }),
+};
 
 /** Time that stands still until a test moves it. */
 export class TestClock {
@@ -62,6 +74,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     serverName: SERVER_NAME,
     // Whoever asks for one of them has to bring his own.
     accounts: {} as Accounts,
+    appServices: NO_APP_SERVICES,
     devices: {} as Devices,
     reads: {} as ClientReads,
     acts: {} as ClientActs,

@@ -196,7 +196,11 @@ describe('logging in', () => {
   test('tells which ways there are', async () => {
     const client = await startClientApi(store);
     expect((await client.ask('GET', '/_matrix/client/r0/login')).body).toEqual({
-      flows: [{ type: 'm.login.password' }, { type: 'm.login.token', get_login_token: true }],
+      flows: [
+        { type: 'm.login.password' },
+        { type: 'm.login.token', get_login_token: true },
+        { type: 'm.login.application_service' },
+      ],
     });
   });
 

@@ -15,6 +15,10 @@ const { registry } = createInstruments({
     gauge.set(1);
     return Promise.resolve();
   },
+  collectLags: (gauge) => {
+    gauge.set({ service: 'bridge' }, 1);
+    return Promise.resolve();
+  },
   collectOpenJoins: (gauge) => gauge.set({ phase: 'waiting' }, 1),
 });
 const described = registry.getMetricsAsArray() as unknown as readonly {
@@ -52,5 +56,14 @@ test('counters end in _total, times are in seconds, and a label is never a name 
     expect([name, name.endsWith('_seconds')]).toEqual([name, isTime]);
   }
   const labels = new Set(described.flatMap(({ labelNames }) => labelNames));
-  expect([...labels].sort()).toEqual(['activity', 'endpoint', 'found', 'outcome', 'phase', 'role', 'version']);
+  expect([...labels].sort()).toEqual([
+    'activity',
+    'endpoint',
+    'found',
+    'outcome',
+    'phase',
+    'role',
+    'service',
+    'version',
+  ]);
 });

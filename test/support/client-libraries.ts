@@ -68,6 +68,17 @@ interface BotSdk {
     leaveRoom(roomId: string): Promise<void>;
   };
   readonly LogService: { setLogger(logger: object): void };
+  readonly Appservice: new (options: object) => {
+    on(event: 'room.event', take: (roomId: string, event: { readonly event_id: string }) => void): void;
+    begin(): Promise<void>;
+    stop(): void;
+    getIntent(localpart: string): {
+      ensureRegistered(): Promise<void>;
+      joinRoom(alias: string): Promise<string>;
+      sendText(roomId: string, text: string): Promise<string>;
+      readonly underlyingClient: { getJoinedRoomMembers(roomId: string): Promise<string[]> };
+    };
+  };
 }
 
 /** Its cryptography is a library that is downloaded when it is installed; whoever encrypts nothing does without. */
@@ -90,10 +101,47 @@ function module(): NodeJS.Module {
   } as unknown as NodeJS.Module;
 }
 
-export async function botSdk(url: string, name: string, isLazy: boolean): Promise<LibraryClient> {
-  const { MatrixAuth, MatrixClient, LogService } = loadBotSdk();
+function loadSilentBotSdk(): BotSdk {
+  const sdk = loadBotSdk();
   const nothing = (): void => undefined;
-  LogService.setLogger({ info: nothing, warn: nothing, error: nothing, debug: nothing, trace: nothing });
+  sdk.LogService.setLogger({ info: nothing, warn: nothing, error: nothing, debug: nothing, trace: nothing });
+  return sdk;
+}
+
+/** A bridge's own server, in the words of a test. */
+export interface LibraryBridge {
+  join(localpart: string, alias: string): Promise<string>;
+  say(localpart: string, roomId: string, body: string): Promise<string>;
+  /** Waits while the room is partial. */
+  joined(localpart: string, roomId: string): Promise<readonly string[]>;
+  stop(): void;
+}
+
+/** Listens for what it is told. `onEvent`: of each event of each transaction that it takes. */
+export async function botSdkBridge(
+  { url, serverName, port, registration }: { url: string; serverName: string; port: number; registration: object },
+  onEvent: (eventId: string) => void,
+): Promise<LibraryBridge> {
+  const { Appservice } = loadSilentBotSdk();
+  const where = { port, bindAddress: '127.0.0.1', homeserverName: serverName, homeserverUrl: url };
+  const bridge = new Appservice({ ...where, registration });
+  bridge.on('room.event', (_, event) => onEvent(event.event_id));
+  await bridge.begin();
+  const as = async (localpart: string) => {
+    const intent = bridge.getIntent(localpart);
+    await intent.ensureRegistered();
+    return intent;
+  };
+  return {
+    join: async (localpart, alias) => (await as(localpart)).joinRoom(alias),
+    say: async (localpart, roomId, body) => (await as(localpart)).sendText(roomId, body),
+    joined: async (localpart, roomId) => (await as(localpart)).underlyingClient.getJoinedRoomMembers(roomId),
+    stop: () => bridge.stop(),
+  };
+}
+
+export async function botSdk(url: string, name: string, isLazy: boolean): Promise<LibraryClient> {
+  const { MatrixAuth, MatrixClient } = loadSilentBotSdk();
   const { accessToken } = await new MatrixAuth(url).passwordRegister(name, PASSWORD);
   const client = new MatrixClient(url, accessToken);
   const heard = new Set<string>();

@@ -36,6 +36,8 @@ export interface ProcessesOptions {
   readonly otlpEndpoint?: string;
   /** Where other servers reach it through a proxy, and the port behind that; a free one that is reached itself when absent. */
   readonly proxied?: { readonly listensOn: number; readonly reachedAt: number };
+  /** Of application services, as their files hold them, of a server of this name. */
+  readonly registrations?: (serverName: string) => readonly object[];
   /** A port each for the metrics of one server and one worker. */
   readonly hasMetrics?: boolean;
 }
@@ -125,6 +127,14 @@ export async function startProcesses(
   const token = randomBytes(24).toString('hex');
   const running: { readonly child: Child; readonly endedBy: string; readonly name: string }[] = [];
 
+  const registrationFiles = await Promise.all(
+    (options.registrations?.(serverName) ?? []).map(async (registration, i) => {
+      const file = join(folder, `service-${i}.yaml`);
+      await writeFile(file, JSON.stringify(registration));
+      return file;
+    }),
+  );
+
   interface Place {
     readonly temporalAddress: string;
     readonly clientPort: number;
@@ -145,6 +155,7 @@ export async function startProcesses(
         ? { metrics: { port: metricsPorts.serve }, worker_metrics: { port: metricsPorts.worker } }
         : {}),
     },
+    app_service_config_files: registrationFiles,
     operator: { token },
     client_api: { registration: 'open', rate_limits: { registration: { per_minute: 1_000, burst: 1_000 } } },
     database: { url: beside?.databaseUrl ?? database.url, pool_size: 5 },

@@ -1,6 +1,7 @@
 /** `rejoinder serve`: the listeners, for other homeservers, for Matrix clients, and for the command line and operators. */
 import { availableParallelism } from 'node:os';
 import { createAccounts } from '../../accounts/accounts.ts';
+import { providingAliases } from '../../app-services/provide-aliases.ts';
 import { createPasswords } from '../../accounts/passwords.ts';
 import { systemClock } from '../../clock.ts';
 import { type Config, type ListenerConfig, loadConfig, requireSetting } from '../../config.ts';
@@ -32,6 +33,7 @@ import { hearResidents } from '../../rooms/resync/residents-heard.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { type Sending, startSending } from '../../sending/sending.ts';
 import { startTelemetry } from '../../telemetry.ts';
+import { startAppServices } from '../process/app-services.ts';
 import { readCertificate } from '../process/certificate.ts';
 import { createSync } from '../../sync/sync.ts';
 import { buildClientServer } from '../process/client-server.ts';
@@ -72,7 +74,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const ringer = await startRinger({ target, tracer: telemetry.tracer, clock: systemClock, logger });
   shutdown.add('temporal', () => ringer.close());
   const metrics = createMetrics({ version, role: 'serve', clock: systemClock, logger });
-  const started: { sending?: Sending } = {};
+  const started: { sending?: Sending; tellServices?: () => void } = {};
   const rooms = await buildRooms({
     config,
     role: 'serve',
@@ -82,19 +84,23 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     metrics,
     ring: (roomId) => ringer.ring(roomId),
     onSaid: () => started.sending?.poke(),
+    onAppended: () => started.tellServices?.(),
     tell: async (...what) => started.sending?.tell(...what),
   });
 
   const opened = await openMetrics({ name: 'metrics', listener: config.listeners.metrics, metrics, logger, shutdown });
 
   const { listeners } = config;
-  const directory = createDirectory(rooms);
   const accounts = createAccounts({
     store: rooms.store,
     clock: systemClock,
     passwords: createPasswords(),
     accessTokenMs: config.clientApi.accessTokenLifetimeMs,
   });
+  const { appServices, poke } = await startAppServices({ config, version, rooms, accounts, metrics, shutdown });
+  started.tellServices = poke;
+  const directory = providingAliases(createDirectory(rooms), appServices);
+  const { provideUser } = appServices;
   const tls = await readCertificate('federation', listeners.federation.tls);
   const sending = startSending(rooms);
   started.sending = sending;
@@ -117,8 +123,11 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       resident: residentAnswers(rooms),
       memberships: residentMemberships(rooms),
       directory,
-      profileOf: (userId) => accounts.knownProfile(userId),
-      invites: { receiveInvite: (invite) => receiveInvite(rooms, invite) },
+      profileOf: async (userId) => {
+        const known = await accounts.knownProfile(userId);
+        return known ?? ((await provideUser(userId)) ? accounts.knownProfile(userId) : undefined);
+      },
+      invites: { receiveInvite: (invite) => receiveInvite({ ...rooms, provideUser }, invite) },
       devices: deviceAnswers(rooms),
       receiveTransaction: async (origin, txnId, transaction) => {
         sending.heardFrom(origin);
@@ -159,6 +168,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const client = await buildClientServer({
     config,
     accounts,
+    appServices,
     devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
     reads: clientReads(rooms, createBackfill(rooms)),
     directory,

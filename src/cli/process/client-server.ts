@@ -1,6 +1,7 @@
 /** The client listener as the configuration says it. */
 import { type FastifyInstance } from 'fastify';
 import { type Accounts } from '../../accounts/contract.ts';
+import { type AppServices } from '../../app-services/contract.ts';
 import { createSecretRegistration } from '../../accounts/shared-secret.ts';
 import { type ClientContext } from '../../client-api/context.ts';
 import { createClientServer } from '../../client-api/server.ts';
@@ -15,6 +16,7 @@ import { readCertificate } from './certificate.ts';
 export interface ClientServerParts {
   readonly config: Config;
   readonly accounts: Accounts;
+  readonly appServices: AppServices;
   readonly devices: Devices;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
@@ -29,6 +31,7 @@ export interface ClientServerParts {
 export async function buildClientServer({
   config,
   accounts,
+  appServices,
   devices,
   reads,
   acts,
@@ -48,6 +51,7 @@ export async function buildClientServer({
     isBehindProxy: xForwarded,
     secretRegistration: secret === null ? null : createSecretRegistration(secret, clock),
     accounts,
+    appServices,
     devices,
     reads,
     acts,

@@ -28,6 +28,8 @@ export interface RoomsOptions {
   readonly shutdown: Shutdown;
   readonly metrics: Metrics;
   readonly ring: RoomsContext['ring'];
+  /** Told of every append. */
+  readonly onAppended?: () => void;
   /** Told when there is something for other servers to get. */
   readonly onSaid?: () => void;
   readonly tell?: NonNullable<RoomsContext['tell']>;
@@ -35,7 +37,7 @@ export interface RoomsOptions {
 
 /** Throws `ConfigError`, `SchemaError`, `SecretFileError` or `CliError`. Tracing is on already. */
 export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
-  const { config, role, version, logger, shutdown, metrics, ring, onSaid, tell } = options;
+  const { config, role, version, logger, shutdown, metrics, ring, onAppended, onSaid, tell } = options;
   const { serverName } = config;
   const store = openStore({
     databaseUrl: requireSetting(config.database.url, 'database.url', 'the URL of a PostgreSQL database'),
@@ -45,6 +47,7 @@ export async function buildRooms(options: RoomsOptions): Promise<RoomsContext> {
     logger,
     onAppended: (appended) => {
       metrics.onAppended(appended);
+      onAppended?.();
       ringForSpeakers(appended, ring, logger);
       if (appended.entries.some(({ event }) => concernsOthers(event))) onSaid?.();
     },

@@ -27,7 +27,11 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'GET',
     path: '/account/whoami',
-    answer: ({ requester: { userId, deviceId } }) => ({ user_id: userId, device_id: deviceId, is_guest: false }),
+    answer: ({ requester: { userId, deviceId } }) => ({
+      user_id: userId,
+      ...(deviceId === '' ? {} : { device_id: deviceId }),
+      is_guest: false,
+    }),
   } satisfies UserEndpoint),
   ...inForms(R0_AND_V3, {
     method: 'POST',

@@ -11,6 +11,8 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { bodyOf, readMembers } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { requireFreeAlias } from '../reserved.ts';
+import { takeFor } from '../rate-limits.ts';
 import { profileOf, userIdIn } from '../room-request.ts';
 
 const text = z.string({ error: 'a string' });
@@ -46,7 +48,9 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
       throw new MatrixError(400, 'M_UNKNOWN', 'invite_3pid: nobody can be invited by third-party identifiers here');
     }
     const invite = body.invite.map((user) => userIdIn(user, 'invite'));
-    context.limiters.joining.take(userId);
+    const alias = body.room_alias_name === undefined ? undefined : aliasOf(body.room_alias_name, context.serverName);
+    if (alias !== undefined) requireFreeAlias(request, context, alias);
+    takeFor(context.limiters.joining, request.requester);
     const roomId = await context.acts.createRoom({
       creator: userId,
       profile: await profileOf(request, context),
@@ -57,7 +61,7 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
       initialState: body.initial_state.map(({ type, state_key: stateKey, content }) => ({ type, stateKey, content })),
       name: body.name,
       topic: body.topic,
-      alias: body.room_alias_name === undefined ? undefined : aliasOf(body.room_alias_name, context.serverName),
+      alias,
       invite,
       isDirect: body.is_direct,
       isListed: body.visibility === 'public',

@@ -11,6 +11,8 @@ import { type PublicRoomsPage, type PublicRoomsQuery } from '../../rooms/directo
 import { type ClientRequest, bodyOf, bodyOrNone, queryText, readBody, readMembers } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { requireFreeAlias } from '../reserved.ts';
+import { takeFor } from '../rate-limits.ts';
 import { roomIdOf } from '../room-request.ts';
 import { limitOf } from './messages.ts';
 
@@ -66,11 +68,12 @@ export const DIRECTORY_ENDPOINTS: readonly UserEndpoint[] = (
     {
       method: 'PUT',
       path: PATH,
-      answer: async (request, { directory, limiters }) => {
+      answer: async (request, { directory, limiters, appServices }) => {
         const alias = aliasOf(request);
         const roomId = parseRoomId(readBody(request, aliasBody).room_id);
         if (roomId === undefined || roomId.includes('\0')) throw invalid('room_id: expected a room id');
-        limiters.sending.take(request.requester.userId);
+        requireFreeAlias(request, { appServices }, alias);
+        takeFor(limiters.sending, request.requester);
         await directory.setAlias(request.requester.userId, alias, roomId).catch((error: unknown) => {
           // Here it has a status of its own: https://spec.matrix.org/v1.16/client-server-api/#put_matrixclientv3directoryroomroomalias
           if ((error as { kind?: unknown }).kind !== 'alias-in-use') throw error;
@@ -84,7 +87,9 @@ export const DIRECTORY_ENDPOINTS: readonly UserEndpoint[] = (
       path: PATH,
       answer: async (request, context) => {
         const { userId } = request.requester;
-        await context.directory.deleteAlias(userId, aliasOf(request), await isAdmin(request.requester, context));
+        const alias = aliasOf(request);
+        requireFreeAlias(request, context, alias);
+        await context.directory.deleteAlias(userId, alias, await isAdmin(request.requester, context));
         return {};
       },
     },

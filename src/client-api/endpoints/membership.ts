@@ -11,6 +11,7 @@ import { type MembershipChange } from '../../rooms/client-contract.ts';
 import { type UserRequest, bodyOf, bodyOrNone, readMembers } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { takeFor } from '../rate-limits.ts';
 import { profileOf, roomIdOf, userIdIn, viaOf } from '../room-request.ts';
 
 const reason = z.string({ error: 'a string' }).optional();
@@ -37,7 +38,7 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
     answer: async (request, context) => {
       const { userId } = request.requester;
       const { reason: why } = readMembers(bodyOrNone(request), ownBody);
-      context.limiters.joining.take(userId);
+      takeFor(context.limiters.joining, request.requester);
       const profile = { ...(await profileOf(request, context)), ...(why === undefined ? {} : { reason: why }) };
       const { signal } = request;
       return {
@@ -82,8 +83,13 @@ async function join(request: UserRequest, context: ClientContext, room: RoomId |
   const { userId } = request.requester;
   const via = viaOf(request);
   const { reason: why } = readMembers(bodyOrNone(request), ownBody);
-  context.limiters.joining.take(userId);
+  takeFor(context.limiters.joining, request.requester);
   const profile = { ...(await profileOf(request, context)), ...(why === undefined ? {} : { reason: why }) };
+  // Looking it up asks the application service that could have it.
+  const alias = parseRoomAlias(room);
+  if (alias !== undefined && context.appServices.mayProvideAlias(alias)) {
+    await context.directory.alias(alias, request.signal);
+  }
   return { room_id: await context.acts.join({ room, userId, via, profile, signal: request.signal }) };
 }
 
@@ -96,7 +102,7 @@ async function change(
   const roomId = roomIdOf(request);
   const body = readMembers(bodyOf(request), changeBody);
   const userId = userIdIn(body.user_id, 'user_id');
-  limiters.sending.take(sender);
+  takeFor(limiters.sending, request.requester);
   await acts.changeMembership({ roomId, sender, act, userId, reason: body.reason });
   return {};
 }

@@ -67,10 +67,15 @@ async function setField(
 
 async function readProfile(
   request: ClientRequest,
-  { accounts, directory, serverName }: ClientContext,
+  { accounts, directory, serverName, appServices }: ClientContext,
 ): Promise<Profile> {
   const userId = userOf(request);
-  if (domainOf(userId) === serverName) return accounts.profile(userId);
+  if (domainOf(userId) === serverName) {
+    // Who is not there may be made by the application service that has his name.
+    const known = await accounts.knownProfile(userId);
+    if (known === undefined) await appServices.provideUser(userId);
+    return known ?? accounts.profile(userId);
+  }
   const profile = await directory.profile(userId, request.signal);
   if (profile === undefined) throw new MatrixError(404, 'M_NOT_FOUND', `nothing is known of ${userId}`);
   return profile;

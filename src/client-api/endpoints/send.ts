@@ -4,9 +4,11 @@
  * Source: https://spec.matrix.org/v1.16/client-server-api/#sending-events-to-a-room and #redactions
  */
 import { z } from 'zod';
-import { type UserRequest, bodyOf, readBody } from '../client-request.ts';
+import { type UserRequest, bodyOf, queryText, readBody } from '../client-request.ts';
+import { MatrixError } from '../../http/matrix-error.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { takeFor } from '../rate-limits.ts';
 import { eventIdOf, roomIdOf, txnIdOf } from '../room-request.ts';
 
 const redactBody = z.object({ reason: z.string({ error: 'a string' }).optional() });
@@ -18,9 +20,10 @@ export const SEND_ENDPOINTS: readonly UserEndpoint[] = [
     answer: async (request, { acts, limiters }) => {
       const { userId, deviceId } = request.requester;
       const [roomId, txnId, content] = [roomIdOf(request), txnIdOf(request), bodyOf(request)];
-      limiters.sending.take(userId);
+      takeFor(limiters.sending, request.requester);
       const type = request.params['eventType'] ?? '';
-      return { event_id: await acts.sendMessage({ userId, deviceId, txnId }, roomId, type, content) };
+      const from = { userId, deviceId, txnId, originServerTs: saidAt(request) };
+      return { event_id: await acts.sendMessage(from, roomId, type, content) };
     },
   } satisfies UserEndpoint),
   ...['/rooms/:roomId/state/:eventType', '/rooms/:roomId/state/:eventType/:stateKey'].flatMap((path) =>
@@ -33,7 +36,7 @@ export const SEND_ENDPOINTS: readonly UserEndpoint[] = [
       const { userId, deviceId } = request.requester;
       const [roomId, eventId, txnId] = [roomIdOf(request), eventIdOf(request), txnIdOf(request)];
       const { reason } = readBody(request, redactBody);
-      limiters.sending.take(userId);
+      takeFor(limiters.sending, request.requester);
       const content = reason === undefined ? {} : { reason };
       return { event_id: await acts.redact({ userId, deviceId, txnId }, roomId, eventId, content) };
     },
@@ -44,6 +47,20 @@ async function sendState(request: UserRequest, { acts, limiters }: ClientContext
   const { userId } = request.requester;
   const { eventType: type = '', stateKey = '' } = request.params;
   const [roomId, content] = [roomIdOf(request), bodyOf(request)];
-  limiters.sending.take(userId);
-  return { event_id: await acts.sendState(userId, roomId, { type, stateKey }, content) };
+  const originServerTs = saidAt(request);
+  takeFor(limiters.sending, request.requester);
+  return { event_id: await acts.sendState(userId, roomId, { type, stateKey, originServerTs }, content) };
+}
+
+/**
+ * When an application service says that an event was sent; of all others it is now.
+ *
+ * Source: https://spec.matrix.org/v1.16/application-service-api/#timestamp-massaging
+ */
+function saidAt(request: UserRequest): number | undefined {
+  const ts = request.requester.service === undefined ? undefined : queryText(request, 'ts');
+  if (ts === undefined) return undefined;
+  const at = Number(ts);
+  if (/^\d{1,16}$/.test(ts) && Number.isSafeInteger(at)) return at;
+  throw new MatrixError(400, 'M_INVALID_PARAM', 'ts: expected milliseconds since 1970');
 }

@@ -5,14 +5,18 @@
  */
 import { z } from 'zod';
 import { type Login, type NewSession } from '../../accounts/contract.ts';
+import { type KnownService } from '../../app-services/contract.ts';
 import { MatrixError } from '../../http/matrix-error.ts';
 import { unrecognized } from '../../http/endpoint.ts';
+import { parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type ClientRequest, bodyOf, queryText, readBody, readMembers } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { requireDummy, requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { sourceOf } from '../rate-limits.ts';
+import { tokenOf } from '../requester.ts';
+import { requireFreeName } from '../reserved.ts';
 
 const text = z.string({ error: 'a string' });
 const flag = z.boolean({ error: 'true or false' });
@@ -53,18 +57,26 @@ export const OPEN_SESSION_ENDPOINTS: readonly OpenEndpoint[] = [
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, {
     method: 'GET',
     path: '/login',
-    answer: () => ({ flows: [{ type: 'm.login.password' }, { type: 'm.login.token', get_login_token: true }] }),
+    answer: () => ({
+      flows: [
+        { type: 'm.login.password' },
+        { type: 'm.login.token', get_login_token: true },
+        { type: 'm.login.application_service' },
+      ],
+    }),
   }),
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, { method: 'POST', path: '/login', answer: logIn }),
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, { method: 'POST', path: '/register', answer: register }),
   ...inForms<ClientRequest, ClientContext>(R0_AND_V3, {
     method: 'GET',
     path: '/register/available',
-    answer: async (request, { accounts, isRegistrationOpen, limiters }) => {
+    answer: async (request, context) => {
+      const { accounts, isRegistrationOpen, limiters } = context;
       if (!isRegistrationOpen) throw registrationClosed();
       limiters.registration.take(sourceOf(request.address));
       const name = queryText(request, 'username');
       if (name === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'username: expected a name');
+      requireFreeName(name, context);
       await accounts.requireAvailable(name);
       return { available: true };
     },
@@ -123,18 +135,62 @@ async function logIn(request: ClientRequest, context: ClientContext): Promise<Js
     limiters.loginByAddress.take(sourceOf(request.address));
     return loginAnswer(await accounts.logInByToken(body.token, newSession(request, body)), context);
   }
-  if (body.type !== 'm.login.password') {
-    throw new MatrixError(400, 'M_UNKNOWN', 'only m.login.password and m.login.token are known here');
+  if (body.type !== 'm.login.password' && body.type !== 'm.login.application_service') {
+    const known = 'm.login.password, m.login.token and m.login.application_service';
+    throw new MatrixError(400, 'M_UNKNOWN', `only ${known} are known here`);
   }
   if (body.identifier !== undefined && body.identifier.type !== 'm.id.user') {
     throw new MatrixError(400, 'M_UNKNOWN', 'only m.id.user is known here');
   }
   const user = body.identifier?.user ?? body.user;
   if (user === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'identifier.user: expected a user');
+  if (body.type === 'm.login.application_service') {
+    return logInForService(request, context, user, newSession(request, body));
+  }
   if (body.password === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'password: expected a password');
   limiters.loginByAddress.take(sourceOf(request.address));
   limiters.loginByAccount.take(user.startsWith('@') ? user : `@${user}:${context.serverName}`);
   return loginAnswer(await accounts.logIn(user, body.password, newSession(request, body)), context);
+}
+
+/** Source: https://spec.matrix.org/v1.16/client-server-api/#appservice-login */
+async function logInForService(
+  request: ClientRequest,
+  context: ClientContext,
+  name: string,
+  session: NewSession,
+): Promise<JsonObject> {
+  const service = serviceOf(request, context);
+  const userId = parseUserId(name.startsWith('@') ? name : `@${name}:${context.serverName}`);
+  if (userId === undefined || !service.isOwnUser(userId)) {
+    throw new MatrixError(403, 'M_EXCLUSIVE', 'that user is not in a namespace of this application service');
+  }
+  if ((await context.accounts.knownProfile(userId)) === undefined) {
+    throw new MatrixError(403, 'M_FORBIDDEN', `${userId} has no account`);
+  }
+  return loginAnswer(await context.accounts.startSession(userId, session), context);
+}
+
+/** Source: https://spec.matrix.org/v1.16/application-service-api/#server-admin-style-permissions */
+async function registerForService(
+  request: ClientRequest,
+  context: ClientContext,
+  body: z.output<typeof registerBody>,
+): Promise<JsonObject> {
+  const service = serviceOf(request, context);
+  if (body.username === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'username: expected a name');
+  requireFreeName(body.username, context, service);
+  const user = { name: body.username, password: null, isAdmin: false };
+  const userId = await context.accounts.createUser(user);
+  if (body.inhibit_login) return { user_id: userId, home_server: context.serverName };
+  return loginAnswer(await context.accounts.startSession(userId, newSession(request, body)), context);
+}
+
+/** The application service whose token it is. */
+function serviceOf(request: ClientRequest, { appServices }: ClientContext): KnownService {
+  const service = appServices.ofToken(tokenOf(request));
+  if (service === undefined) throw new MatrixError(401, 'M_UNKNOWN_TOKEN', "that is no application service's token");
+  return service;
 }
 
 async function register(request: ClientRequest, context: ClientContext): Promise<JsonObject> {
@@ -142,9 +198,13 @@ async function register(request: ClientRequest, context: ClientContext): Promise
   const kind = queryText(request, 'kind') ?? 'user';
   if (kind === 'guest') throw new MatrixError(403, 'M_GUEST_ACCESS_FORBIDDEN', 'there are no guests here');
   if (kind !== 'user') throw new MatrixError(400, 'M_INVALID_PARAM', 'kind: expected user or guest');
-  if (!isRegistrationOpen) throw registrationClosed();
   const members = bodyOf(request);
+  if (members['type'] === 'm.login.application_service') {
+    return registerForService(request, context, readMembers(members, registerBody));
+  }
+  if (!isRegistrationOpen) throw registrationClosed();
   const body = readMembers(members, registerBody);
+  if (body.username !== undefined) requireFreeName(body.username, context);
   // Whoever is asked to authenticate has a name that he can have.
   if (body.username !== undefined) await accounts.requireAvailable(body.username);
   await requireDummy(members['auth']);
@@ -163,6 +223,7 @@ async function registerBySecret(request: ClientRequest, context: ClientContext):
   if (verdict === 'stale') throw new MatrixError(400, 'M_UNKNOWN', 'that nonce is not one of ours, or too old');
   if (verdict === 'wrong') throw new MatrixError(403, 'M_FORBIDDEN', 'that is not the right mac');
   const { username: name, password, admin: isAdmin, displayname } = body;
+  requireFreeName(name, context);
   const userId = await accounts.createUser({ name, password, isAdmin });
   if (displayname != null) await accounts.setProfile(userId, 'displayName', displayname);
   const session = { refreshable: false, address: request.address };

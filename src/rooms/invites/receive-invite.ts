@@ -5,7 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#inviting-to-a-room
  */
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
-import { domainOf, parseUserId } from '../../matrix/identifiers.ts';
+import { type UserId, domainOf, parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { signEvent } from '../../matrix/signing/signatures.ts';
@@ -16,7 +16,7 @@ import {
   readOutside,
   upsertOutside,
 } from '../../store/tables/outside-memberships.ts';
-import { readUser } from '../../store/tables/users.ts';
+import { type UserRow, readUser } from '../../store/tables/users.ts';
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { ResidentError } from '../resident-error.ts';
@@ -28,8 +28,13 @@ import { toldOfRoom } from './told-of-room.ts';
 const INVITES_MAX = 1_000;
 const INVITES_OF_SERVER_MAX = 100;
 
+export interface InviteContext extends RoomsContext {
+  /** Asks whoever could make a user of ours; whether anybody says that he has. */
+  readonly provideUser?: (userId: UserId) => Promise<boolean>;
+}
+
 /** @throws ResidentError */
-export async function receiveInvite(context: RoomsContext, invite: HandedInvite): Promise<JsonObject> {
+export async function receiveInvite(context: InviteContext, invite: HandedInvite): Promise<JsonObject> {
   const { store, serverName, signingKey } = context;
   const { roomId, eventId, server, roomVersion } = invite;
   const rules = roomVersionRules(roomVersion);
@@ -43,7 +48,7 @@ export async function receiveInvite(context: RoomsContext, invite: HandedInvite)
     type === 'm.room.member' && membership === 'invite' ? undefined : 'that is no invite',
   );
   const userId = parseUserId(pdu.stateKey);
-  const user = userId === undefined || domainOf(userId) !== serverName ? undefined : await readUser(store, userId);
+  const user = userId === undefined || domainOf(userId) !== serverName ? undefined : await invitedUser(context, userId);
   if (user === undefined || user.deactivatedAt !== null) {
     throw new ResidentError('forbidden', 'the invited is no user of this server');
   }
@@ -61,6 +66,13 @@ export async function receiveInvite(context: RoomsContext, invite: HandedInvite)
     await keep(context, row, pdu, { event: canonicalJson(signed), told: JSON.stringify(toldOfRoom(invite.told)) });
   }
   return signed;
+}
+
+/** Who is not there may be made by somebody who has his name. */
+async function invitedUser({ store, provideUser }: InviteContext, userId: UserId): Promise<UserRow | undefined> {
+  const user = await readUser(store, userId);
+  if (user !== undefined || provideUser === undefined || !(await provideUser(userId))) return user;
+  return readUser(store, userId);
 }
 
 /** @throws ResidentError where there is no room for it, or what stands is not for its sender to replace */

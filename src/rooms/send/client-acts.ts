@@ -36,14 +36,14 @@ export interface ActsOptions {
 /** `join`: as it is counted and let in by turns. */
 export function clientActs(context: SendContext, { join, outside }: ActsOptions): ClientActs {
   return {
-    sendMessage: async ({ userId, deviceId, txnId }, roomId, type, content) => {
+    sendMessage: async ({ userId, deviceId, txnId, originServerTs }, roomId, type, content) => {
       await requireMaySay(context, roomId, userId, { type, content });
       const transaction = { userId, deviceId, roomId, txnId };
-      return sendEvent(context, roomId, { sender: userId, type, content }, { transaction });
+      return sendEvent(context, roomId, { sender: userId, type, content, originServerTs }, { transaction });
     },
-    sendState: async (sender, roomId, { type, stateKey }, content) => {
+    sendState: async (sender, roomId, { type, stateKey, originServerTs }, content) => {
       await requireMaySay(context, roomId, sender, { type, content });
-      return sendState(context, roomId, { sender, type, stateKey, content });
+      return sendState(context, roomId, { sender, type, stateKey, content, originServerTs });
     },
     redact: (from, roomId, redacts, content) => redact(context, from, roomId, redacts, content),
     createRoom: (wish) => createAndInvite(context, outside, wish),

@@ -47,7 +47,7 @@ export function composeOwn(context: ComposeContext, draft: Draft, place: OwnPlac
       prevEvents: place.parents.map(cite),
       authEvents: place.authEvents.map(cite),
       depth: depthAfter(place.parents, rules),
-      originServerTs: clock.now(),
+      originServerTs: draft.originServerTs ?? clock.now(),
     },
     givenEventId(rules, draft.sender, random),
   );

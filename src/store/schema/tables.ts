@@ -134,10 +134,17 @@ export const outsideMemberships = pgTable(
     event: json().$type<JsonObject>().notNull(),
     /** What he is told of the room: stripped state events. */
     stripped: json().$type<readonly JsonObject[]>().notNull(),
+    /** When it was over, by PostgreSQL's clock; null: it is not. */
+    endedAt: int8(),
   },
   (table) => [
     primaryKey({ columns: [table.roomId, table.userId] }),
     index('outside_memberships_by_user').on(table.userId, table.position),
+    // For application services, which are told of those of all their users.
+    index('outside_memberships_open')
+      .on(table.position)
+      .where(sql`membership <> 'leave'`),
+    index('outside_memberships_ended').on(table.endedAt),
   ],
 );
 

@@ -8,7 +8,8 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { invariant } from '../../invariant.ts';
 import { type PositionedWrite, takePositions } from '../journal/positions.ts';
 import { type Sql } from '../open-store.ts';
-import { textArray } from '../sql-values.ts';
+import { NOW_MS, textArray } from '../sql-values.ts';
+import { deleteOlder } from './delete-older.ts';
 
 export interface OutsideMembership {
   readonly roomId: RoomId;
@@ -59,12 +60,13 @@ export async function upsertOutside(
   await writeWithPosition(sql, {
     name: 'upsert_outside_membership',
     text: `INSERT INTO outside_memberships
-                  (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)
-           SELECT $3, $4, $5, head.base + 1, $6, $7, $8, $9, $10::json, $11::json FROM head
+                  (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped, ended_at)
+           SELECT $3, $4, $5, head.base + 1, $6, $7, $8, $9, $10::json, $11::json, CASE WHEN $5 = 'leave' THEN ${NOW_MS} END
+             FROM head
            ON CONFLICT (room_id, user_id) DO UPDATE
-              SET (membership, position, event_id, room_version, sender, server, event, stripped) =
+              SET (membership, position, event_id, room_version, sender, server, event, stripped, ended_at) =
                   (excluded.membership, excluded.position, excluded.event_id, excluded.room_version, excluded.sender, excluded.server,
-                   excluded.event, excluded.stripped)
+                   excluded.event, excluded.stripped, excluded.ended_at)
             WHERE $12::text IS NULL OR outside_memberships.event_id = $12`,
     values: [
       ...[row.roomId, row.userId, row.membership, row.eventId, row.roomVersion, row.sender, row.server],
@@ -79,12 +81,18 @@ export async function upsertOutside(
 export async function endOutside(sql: Sql, { roomId, userId, eventId }: OutsideMembership): Promise<void> {
   await writeWithPosition(sql, {
     name: 'end_outside_membership',
-    text: `UPDATE outside_memberships SET membership = 'leave', position = head.base + 1, event = '{}', stripped = '[]' FROM head
+    text: `UPDATE outside_memberships SET membership = 'leave', position = head.base + 1, event = '{}', stripped = '[]',
+                   ended_at = ${NOW_MS} FROM head
             WHERE room_id = $3 AND user_id = $4 AND event_id = $5`,
     values: [roomId, userId, eventId],
     count: 1,
     topics: [userId],
   });
+}
+
+/** Deletes rows of what was over before a time, at most `limit`; gives how many. */
+export function forgetEndedOutside(sql: Sql, before: number, limit: number): Promise<number> {
+  return deleteOlder(sql, { table: 'outside_memberships', time: 'ended_at' }, before, limit);
 }
 
 function writeWithPosition(sql: Sql, write: PositionedWrite): Promise<void> {

@@ -1,0 +1,107 @@
+/** The application services of this server: who they are by their tokens, what is theirs, and asking them. */
+import { createHash } from 'node:crypto';
+import { type Clock } from '../clock.ts';
+import { type Logger } from '../logging.ts';
+import { type RoomAlias, type ServerName, type UserId, domainOf } from '../matrix/identifiers.ts';
+import { type AppServices, type KnownService, type PingOutcome } from './contract.ts';
+import { type ServiceClient, ServiceError } from './ask-service.ts';
+import { type AppService, type NamespaceKind, isIn } from './registration.ts';
+
+/** Somebody waits for the answer: whoever looks for a room or a user. */
+const QUERY_MS_MAX = 10_000;
+const PING_MS_MAX = 30_000;
+/** Questions under way, of all services: who asks for names that nobody has does not keep more connections open than this. */
+const QUERIES_MAX = 50;
+/** Of an answer that is shown to whoever pings. */
+const SHOWN_CHARS_MAX = 1_000;
+
+export interface AppServicesContext {
+  readonly serverName: ServerName;
+  readonly services: readonly AppService[];
+  readonly client: ServiceClient;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What waits for a service is tried again. */
+  readonly retry: (id: string) => void;
+}
+
+/** Puts them together for the edges. */
+export function createAppServices(context: AppServicesContext): AppServices {
+  const { services, serverName } = context;
+  const known = new Map(services.map((service) => [service.id, asKnown(service)]));
+  // By hashes, so that how long a look takes says nothing of a token.
+  const byToken = new Map(services.map(({ asToken, id }) => [hashOf(asToken), known.get(id)]));
+  const isTaken = (kind: NamespaceKind, id: string, by?: KnownService): boolean =>
+    services.some((service) => service.id !== by?.id && isIn(service, kind, id, { exclusive: true }));
+  const query = createQueries(context);
+  return {
+    ofToken: (token) => byToken.get(hashOf(token)),
+    isUserTaken: (userId, by) => isTaken('users', userId, by),
+    isAliasTaken: (alias, by) => isTaken('aliases', alias, by),
+    provideUser: (userId) => query('users', userId),
+    provideAlias: (alias) => query('aliases', alias),
+    mayProvideAlias: (alias) =>
+      domainOf(alias) === serverName && services.some((one) => one.url !== null && isIn(one, 'aliases', alias)),
+    ping: async ({ id }, txnId) => {
+      const service = services.find((one) => one.id === id);
+      return service === undefined ? { outcome: 'no-url' } : ping(context, service, txnId);
+    },
+  };
+}
+
+function asKnown(service: AppService): KnownService {
+  return {
+    ...{ id: service.id, sender: service.sender, isRateLimited: service.isRateLimited },
+    isOwnUser: (userId: UserId) => isIn(service, 'users', userId),
+    isOwnAlias: (alias: RoomAlias) => isIn(service, 'aliases', alias),
+  };
+}
+
+function hashOf(token: string): string {
+  return createHash('sha256').update(token).digest('base64');
+}
+
+const PATHS = { users: '/_matrix/app/v1/users/', aliases: '/_matrix/app/v1/rooms/' } as const;
+
+/** Source: https://spec.matrix.org/v1.16/application-service-api/#querying */
+function createQueries({ services, client, logger }: AppServicesContext) {
+  let underWay = 0;
+  return async (kind: keyof typeof PATHS, id: string): Promise<boolean> => {
+    for (const service of services) {
+      if (service.url === null || !isIn(service, kind, id) || underWay >= QUERIES_MAX) continue;
+      underWay += 1;
+      try {
+        const path = `${PATHS[kind]}${encodeURIComponent(id)}`;
+        const { status } = await client.ask(service, { method: 'GET', path, timeoutMs: QUERY_MS_MAX });
+        if (status === 200) return true;
+      } catch (error) {
+        if (!(error instanceof ServiceError)) throw error;
+        logger.warn({ err: error, service: service.id }, 'an application service could not be asked for a name');
+      } finally {
+        underWay -= 1;
+      }
+    }
+    return false;
+  };
+}
+
+/** Source: https://spec.matrix.org/v1.16/application-service-api/#pinging */
+async function ping(
+  { client, clock, retry }: AppServicesContext,
+  service: AppService,
+  txnId: string | undefined,
+): Promise<PingOutcome> {
+  if (service.url === null) return { outcome: 'no-url' };
+  const since = clock.now();
+  const body = txnId === undefined ? {} : { transaction_id: txnId };
+  try {
+    const asked = { method: 'POST', path: '/_matrix/app/v1/ping', body, timeoutMs: PING_MS_MAX } as const;
+    const { status, body: said } = await client.ask(service, asked);
+    if (status !== 200) return { outcome: 'bad-status', status, body: said.slice(0, SHOWN_CHARS_MAX) };
+    retry(service.id);
+    return { outcome: 'answered', durationMs: Math.max(0, clock.now() - since) };
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error;
+    return error.kind === 'timeout' ? { outcome: 'timeout' } : { outcome: 'unreachable', reason: error.message };
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * What an application service is registered as: its file, read into what this server goes by.
+ *
+ * Source: https://spec.matrix.org/v1.16/application-service-api/#registration
+ */
+import { RE2JS } from 're2js';
+import { z } from 'zod';
+import { type ServerName, type UserId, parseUserId } from '../matrix/identifiers.ts';
+
+/** What a namespace is of. */
+export type NamespaceKind = 'users' | 'aliases' | 'rooms';
+
+export interface Namespace {
+  readonly isExclusive: boolean;
+  /** From the beginning of an id on; matching takes time in proportion to the id, whatever the expression. */
+  readonly pattern: RE2JS;
+}
+
+export interface AppService {
+  readonly id: string;
+  /** Where it is reached, without a slash at the end; `null`: it wants to be told nothing. */
+  readonly url: string | null;
+  /** By which it shows us that it is itself. */
+  readonly asToken: string;
+  /** By which we show it that we are ourselves. */
+  readonly hsToken: string;
+  /** Who acts where the service names nobody. */
+  readonly sender: UserId;
+  readonly namespaces: Readonly<Record<NamespaceKind, readonly Namespace[]>>;
+  /** Whether its users, all but `sender`, are held by the limits on what users send. */
+  readonly isRateLimited: boolean;
+}
+
+/** Longer ones are a mistake, or are to be cut into several. */
+const PATTERN_CHARS_MAX = 2_000;
+const NAMESPACES_MAX = 1_000;
+
+const text = (expected: string) => z.string({ error: expected }).min(1, { error: expected });
+const token = (expected: string) => text(expected).regex(/^[\x21-\x7e]+$/, { error: expected });
+const onOff = z.boolean({ error: 'true or false' });
+
+const pattern = text('a regular expression').max(PATTERN_CHARS_MAX, {
+  error: `a regular expression of at most ${PATTERN_CHARS_MAX} characters`,
+});
+
+const namespace = z
+  .looseObject({ exclusive: onOff.default(false), regex: pattern }, { error: 'regex, and exclusive: true or false' })
+  .transform(({ exclusive, regex }, context) => {
+    try {
+      return { isExclusive: exclusive, pattern: RE2JS.compile(regex) };
+    } catch (error) {
+      const why = error instanceof Error ? error.message.replace(/^error parsing regexp: /, '') : 'not readable';
+      const message = `a regular expression in the syntax of RE2, without look-arounds and back-references (${why})`;
+      context.addIssue({ code: 'custom', path: ['regex'], message });
+      return z.NEVER;
+    }
+  });
+const listOfNamespaces = z
+  .array(namespace, { error: 'a list of entries with regex and exclusive' })
+  .max(NAMESPACES_MAX, { error: `at most ${NAMESPACES_MAX} entries` })
+  .nullish()
+  .transform((list) => list ?? []);
+
+/** Members that are not here are let pass: files are written for several servers. Of `receive_ephemeral` nothing comes yet. */
+const registrationSchema = z.looseObject({
+  id: text('a name that no other service has'),
+  url: z
+    .string({ error: 'a URL such as http://localhost:9000, or null' })
+    .refine((value) => URL.canParse(value) && ['http:', 'https:'].includes(new URL(value).protocol), {
+      error: 'a URL such as http://localhost:9000, or null',
+    })
+    .nullable(),
+  as_token: token('a secret of visible characters'),
+  hs_token: token('a secret of visible characters'),
+  sender_localpart: text('the local part of a user id'),
+  namespaces: z.looseObject(
+    { users: listOfNamespaces, aliases: listOfNamespaces, rooms: listOfNamespaces },
+    { error: 'users, aliases and rooms' },
+  ),
+  rate_limited: onOff.default(true),
+  receive_ephemeral: onOff.default(false),
+});
+
+/** What is wrong with a registration: where in it, in words that complete "expected …". */
+export interface RegistrationProblem {
+  readonly path: readonly PropertyKey[];
+  readonly expected: string;
+}
+
+export type ReadRegistration =
+  | { readonly ok: true; readonly service: AppService }
+  | { readonly ok: false; readonly problems: readonly RegistrationProblem[] };
+
+/** Reads a registration, parsed from YAML. Every problem is named. */
+export function readRegistration(tree: unknown, serverName: ServerName): ReadRegistration {
+  const parsed = registrationSchema.safeParse(tree);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(({ path, message }) => ({ path, expected: message }));
+    return { ok: false, problems };
+  }
+  const { id, url, as_token: asToken, hs_token: hsToken, namespaces: of, ...rest } = parsed.data;
+  const sender = parseUserId(`@${rest.sender_localpart}:${serverName}`);
+  if (sender === undefined || !/^[a-z0-9._=/+-]+$/.test(rest.sender_localpart)) {
+    return { ok: false, problems: [{ path: ['sender_localpart'], expected: 'a name of a-z, 0-9 and . _ = - / +' }] };
+  }
+  const { users, aliases, rooms } = of;
+  return {
+    ok: true,
+    service: {
+      ...{ id, asToken, hsToken, sender, namespaces: { users, aliases, rooms } },
+      url: url === null ? null : url.replace(/\/+$/, ''),
+      isRateLimited: rest.rate_limited,
+    },
+  };
+}
+
+/** Whether an id is in a namespace of the service; with `exclusive` in one that nobody else may have ids in. Ids have at most 255 bytes. */
+export function isIn(
+  { namespaces, sender }: Pick<AppService, 'namespaces' | 'sender'>,
+  kind: NamespaceKind,
+  id: string,
+  { exclusive = false }: { readonly exclusive?: boolean } = {},
+): boolean {
+  if (kind === 'users' && id === sender) return true;
+  return namespaces[kind].some((one) => (one.isExclusive || !exclusive) && one.pattern.matcher(id).lookingAt());
+}

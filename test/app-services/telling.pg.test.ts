@@ -1,0 +1,259 @@
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { createServiceClient } from '../../src/app-services/ask-service.ts';
+import { type AppService } from '../../src/app-services/registration.ts';
+import { type Telling, startTelling } from '../../src/app-services/telling.ts';
+import { type EventId, type UserId } from '../../src/matrix/identifiers.ts';
+import { startReceiver } from '../../src/rooms/receive/receive.ts';
+import { changeMembership } from '../../src/rooms/send/change-membership.ts';
+import { sendEvent } from '../../src/rooms/send/send-event.ts';
+import { readServiceLags } from '../../src/store/tables/app-services.ts';
+import { endOutside, readOutside, upsertOutside } from '../../src/store/tables/outside-memberships.ts';
+import {
+  A,
+  ALICE,
+  ME,
+  type ScriptedRejoinder,
+  US,
+  honestScript,
+  smallRoom,
+  startScripted,
+} from '../support/scripted-room.ts';
+import { type TestService, serviceOf, startTestService } from './service-of-tests.ts';
+
+const GHOST = `@ghost_1:${US}` as UserId;
+const soon = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 20_000, interval: 20 });
+
+interface Here extends ScriptedRejoinder {
+  readonly small: ReturnType<typeof smallRoom>;
+  readonly remote: TestService;
+  readonly service: AppService;
+  readonly failures: string[];
+  readonly tell: (service?: AppService) => Telling;
+  readonly say: (body: string, sender?: UserId) => Promise<EventId>;
+  /** Ids of what the service was told, in order. */
+  readonly told: () => unknown[];
+}
+
+async function startHere(changes: Readonly<Record<string, unknown>> = {}): Promise<Here> {
+  const small = smallRoom();
+  const tellings: Telling[] = [];
+  const onAppended = (): void => tellings.forEach((telling) => telling.poke());
+  const here = await startScripted(small.room, honestScript(small), { onAppended });
+  const remote = await startTestService();
+  const service = serviceOf(US, { url: remote.url, ...changes });
+  const client = createServiceClient('tests');
+  onTestFinished(() => client.close());
+  const failures: string[] = [];
+  const { context } = here;
+  return {
+    ...here,
+    ...{ small, remote, service, failures },
+    tell: (other = service) => {
+      const telling = startTelling({ ...context, client, onFailure: (id) => failures.push(id) }, [other]);
+      tellings.push(telling);
+      onTestFinished(() => telling.close());
+      return telling;
+    },
+    say: (body, sender = ME) =>
+      sendEvent(context, small.room.roomId, { sender, type: 'm.room.message', content: { body } }),
+    told: () => remote.events().map((event) => event['event_id']),
+  };
+}
+
+/** It has been told all there is. */
+const caughtUp = (here: Here): Promise<void> =>
+  vi.waitFor(async () => expect((await readServiceLags(here.store, ['bridge']))[0]?.positions).toBe(0), {
+    timeout: 20_000,
+  });
+
+test('a service whose user is in a partial room is told what is said there, in order, and nothing of before it was there', async () => {
+  const here = await startHere();
+  here.tell();
+  await caughtUp(here);
+  await here.join(ME);
+  await here.say('before');
+  const joined = await here.join(GHOST);
+  expect((await here.state()).phase).not.toBe('complete');
+  const said = [await here.say('one'), await here.say('two', GHOST)];
+  const { room, message, aliceJoin, auth } = here.small;
+  const receiver = startReceiver(here.context);
+  onTestFinished(() => receiver.close());
+  const pushed = room.make(
+    ALICE,
+    'm.room.topic',
+    '',
+    { topic: 'ours' },
+    { prev: [message], auth: [...auth.slice(0, 2), aliceJoin] },
+  );
+  await receiver.receiveTransaction(A, 'one', { pdus: [{ raw: room.raw(pushed), roomId: room.roomId }] });
+  await soon(() => expect(here.told()).toEqual([joined, ...said, pushed]));
+  expect(here.remote.events()[1]).toMatchObject({
+    ...{ type: 'm.room.message', room_id: room.roomId, sender: ME, content: { body: 'one' } },
+    unsigned: { age: expect.any(Number) as number },
+  });
+  expect(new Set(here.remote.asked.map(({ authorization }) => authorization))).toEqual(new Set(['Bearer hs-secret']));
+  // What becomes whole meanwhile is told once.
+  expect(await here.resync()).toMatchObject({ phase: 'complete' });
+  const last = await here.say('whole');
+  await soon(() => expect(here.told()).toEqual([joined, ...said, pushed, last]));
+});
+
+test('a service that is down gets the same transaction again when it is back, and what was said meanwhile, each event once', async () => {
+  const here = await startHere();
+  here.remote.answer = () => 502;
+  const first = here.tell();
+  await caughtUp(here);
+  const joined = await here.join(GHOST);
+  await soon(() => expect(here.failures).toEqual(['bridge']));
+  const [tried] = here.remote.asked;
+  // A process that is killed over it leaves it to the next.
+  here.remote.answer = () => null;
+  here.wait(2_000);
+  await soon(() => expect(here.remote.asked).toHaveLength(2));
+  await first.close();
+  const said = [await here.say('while it is down', GHOST), await here.say('still', GHOST)];
+  here.remote.answer = () => 200;
+  here.tell();
+  await soon(() => expect(here.told()).toEqual([joined, ...said]));
+  expect(here.remote.asked.slice(0, 3)).toEqual([tried, tried, tried]);
+  expect(here.remote.asked).toHaveLength(4);
+});
+
+test('pauses grow to five minutes at the most, and end when the service is heard from', async () => {
+  const here = await startHere();
+  here.remote.answer = () => 500;
+  const telling = here.tell();
+  await caughtUp(here);
+  await here.join(GHOST);
+  for (const [tries, pause] of [
+    [1, 1_000],
+    [2, 2_000],
+    [3, 4_000],
+  ] as const) {
+    await soon(() => expect(here.failures).toHaveLength(tries));
+    here.wait(pause);
+  }
+  await soon(() => expect(here.failures).toHaveLength(4));
+  await here.store.query('UPDATE app_services SET failures = 20, retry_at = 0');
+  await soon(() => expect(here.failures).toHaveLength(5));
+  const [row] = await here.store.query<{ pause: number }>(`SELECT retry_at - $1::bigint AS pause FROM app_services`, [
+    here.context.clock.now(),
+  ]);
+  expect(row?.pause).toBe(300_000);
+  here.remote.answer = () => 200;
+  telling.retry('bridge');
+  await soon(() => expect(here.told()).toHaveLength(1));
+});
+
+test('what was said before a user of a service left is told although it was down then, and what is said after is not', async () => {
+  const here = await startHere();
+  const first = here.tell();
+  await caughtUp(here);
+  await first.close();
+  await here.join(ME);
+  const { roomId } = here.small.room;
+  const told = [await here.join(GHOST), await here.say('before he left')];
+  await changeMembership(here.context, { roomId, sender: GHOST, act: 'leave', userId: GHOST });
+  await here.say('after he left');
+  const [left] = await here.store.query<{ id: EventId }>(
+    `SELECT event_id AS id FROM local_members WHERE user_id = $1`,
+    [GHOST],
+  );
+  here.tell();
+  await caughtUp(here);
+  expect(here.told()).toEqual([...told, left?.id]);
+});
+
+test('a service is told of rooms in its namespaces, by id and by alias, and of nothing else', async () => {
+  const here = await startHere({ namespaces: { rooms: [{ regex: '!scripted:a\\.test' }] } });
+  here.tell();
+  await caughtUp(here);
+  const joined = await here.join(ME);
+  await soon(() => expect(here.told()).toEqual([joined]));
+  const named = {
+    ...here.service,
+    id: 'named',
+    namespaces: serviceOf(US, { namespaces: { aliases: [{ regex: '#x' }] } }).namespaces,
+  };
+  const other = { ...serviceOf(US, { id: 'other', url: here.remote.url }) };
+  here.tell(named);
+  here.tell(other);
+  await vi.waitFor(async () => expect(await readServiceLags(here.store, ['named', 'other'])).toHaveLength(2));
+  const before = here.remote.events().length;
+  await here.say('not for the named one');
+  await soon(() => expect(here.remote.events()).toHaveLength(before + 1));
+  await here.store.query(
+    `INSERT INTO room_aliases (alias, room_id, creator, created_at) VALUES ('#x:us.test', $1, $2, 1)`,
+    [here.small.room.roomId, ME],
+  );
+  here.changedByHand();
+  await here.say('for both');
+  await soon(() => expect(here.remote.events()).toHaveLength(before + 3));
+});
+
+test('an invite to a room that nobody of us is in is told with what the room is, and one that is over before that is not', async () => {
+  const here = await startHere();
+  here.changedByHand();
+  const { room } = here.small;
+  const invite = (userId: UserId, eventId: string) => {
+    const event = { type: 'm.room.member', state_key: userId, sender: ALICE, content: { membership: 'invite' } };
+    const row = {
+      roomId: room.roomId,
+      userId,
+      membership: 'invite',
+      eventId,
+      roomVersion: '11',
+      sender: ALICE,
+      server: A,
+    };
+    const name = { type: 'm.room.name', state_key: '', sender: ALICE, content: { name: 'Theirs' } };
+    return upsertOutside(here.store, row as never, JSON.stringify(event), JSON.stringify([name]));
+  };
+  here.tell();
+  await caughtUp(here);
+  await invite(ME, '$me');
+  await invite(GHOST, '$ghost');
+  await soon(() => expect(here.told()).toEqual(['$ghost']));
+  expect(here.remote.events()[0]).toMatchObject({
+    ...{ room_id: room.roomId, state_key: GHOST, content: { membership: 'invite' } },
+    unsigned: { invite_room_state: [{ type: 'm.room.name' }] },
+  });
+  here.remote.answer = () => 500;
+  await invite(`@ghost_2:${US}` as UserId, '$late');
+  await soon(() => expect(here.failures).toHaveLength(1));
+  await endOutside(here.store, (await readOutside(here.store, room.roomId, `@ghost_2:${US}` as UserId))!);
+  here.remote.answer = () => 200;
+  here.wait(2_000);
+  await caughtUp(here);
+  expect(here.told()).toEqual(['$ghost']);
+});
+
+test('an event is told as its redaction leaves it', async () => {
+  const here = await startHere();
+  const first = here.tell();
+  await caughtUp(here);
+  await first.close();
+  await here.join(GHOST);
+  const said = await here.say('a secret', GHOST);
+  await sendEvent(here.context, here.small.room.roomId, {
+    ...{ sender: GHOST, type: 'm.room.redaction', content: { redacts: said } },
+  });
+  here.tell();
+  await caughtUp(here);
+  const told = here.remote.events().find((event) => event['event_id'] === said);
+  expect(told).toMatchObject({ content: {}, unsigned: { redacted_because: { type: 'm.room.redaction' } } });
+});
+
+test('many events are told a hundred at a time, and a service that wants nothing has no position', async () => {
+  const here = await startHere();
+  here.tell(serviceOf(US, { url: null }));
+  const first = here.tell();
+  await caughtUp(here);
+  await first.close();
+  const ids = [await here.join(GHOST)];
+  for (let i = 0; i < 120; i += 1) ids.push(await here.say(`${i}`, GHOST));
+  here.tell();
+  await soon(() => expect(here.told()).toEqual(ids));
+  const sizes = here.remote.asked.map(({ body }) => (JSON.parse(body) as { events: unknown[] }).events.length);
+  expect(sizes).toEqual([100, 21]);
+});
