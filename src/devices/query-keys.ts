@@ -34,18 +34,25 @@ export async function queryKeys(
   );
   const { answers, failures } = await askServers(context, questions, patience);
   const theirs = new Map(
-    answers.flatMap((answer) => [...answer].map(([userId, keys]) => [userId, publishedBy(userId, keys)] as const)),
+    answers.flatMap(({ keys }) => [...keys].map(([userId, of]) => [userId, publishedBy(userId, of)] as const)),
   );
   for (const [userId, keys] of await withSignaturesOf(store, viewer, theirs)) users.set(userId, keys);
-  return { users, failures };
+  // What is said of one user alone may be more than is taken: the others of his server are there.
+  const cut = answers.flatMap(({ asked, keys }) =>
+    asked.filter((userId) => !keys.has(userId)).map((userId) => domainOf(userId)),
+  );
+  return { users, failures: new Map([...failures, ...cut.map((server) => [server, 'too-large'] as const)]) };
 }
 
 function queryQuestion(
   { federation }: DevicesContext,
   serverName: ServerName,
   userIds: readonly UserId[],
-): Question<ReadonlyMap<UserId, UserKeys>> {
-  return { serverName, ask: (signal) => federation.queryKeys(serverName, userIds, { signal }) };
+): Question<{ readonly asked: readonly UserId[]; readonly keys: ReadonlyMap<UserId, UserKeys> }> {
+  return {
+    serverName,
+    ask: async (signal) => ({ asked: userIds, keys: await federation.queryKeys(serverName, userIds, { signal }) }),
+  };
 }
 
 /** What a server says of its user, without what is not of him. */

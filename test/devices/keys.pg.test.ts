@@ -309,6 +309,18 @@ describe('of other servers', () => {
     expect(await seen('@other:here.test' as UserId)).toEqual(farMaster);
   });
 
+  test('of one user alone that are more than is taken are told as a failure of his server, and the others are there', async () => {
+    const none = { streamId: null, devices: {}, masterKey: undefined, selfSigningKey: undefined };
+    const devices = devicesOf({
+      queryKeys: (_destination, userIds) =>
+        Promise.resolve(new Map(userIds.filter((id) => !id.startsWith('@many')).map((id) => [id, none]))),
+    });
+    const asked = ['@many:far.test', '@few:far.test', '@few:near.test'] as UserId[];
+    const { users, failures } = await devices.query('@me:here.test' as UserId, asked, patience);
+    expect([...users.keys()].sort()).toEqual(['@few:far.test', '@few:near.test']);
+    expect([...failures]).toEqual([['far.test', 'too-large']]);
+  });
+
   test('sixteen that say nothing keep no other from being asked', async () => {
     const devices = devicesOf({
       queryKeys: (destination, userIds, { signal }) =>
