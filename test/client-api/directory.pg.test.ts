@@ -197,12 +197,17 @@ describe('the list of rooms', () => {
 describe('what other servers know', () => {
   test('is asked of them: an alias, their rooms, and what their users call themselves', async () => {
     const asked: unknown[] = [];
+    const far = { room_id: '!far:away.test', num_joined_members: 3, world_readable: false, guest_can_join: true };
     const { client } = await start(
       elsewhere({
         queryDirectory: () => Promise.resolve({ roomId: '!far:away.test' as RoomId, servers: [] }),
         publicRooms: (server, content) => {
           asked.push([server, content]);
-          return Promise.resolve({ chunk: [{ room_id: '!far:away.test' }], next_batch: 'n' });
+          return Promise.resolve({
+            chunk: [{ ...far, x: 1 }, { room_id: '!far:away.test' }, 5],
+            next_batch: 'n',
+            y: 2,
+          });
         },
         queryProfile: (_server, userId) =>
           userId === '@none:away.test'
@@ -215,7 +220,7 @@ describe('what other servers know', () => {
       servers: ['away.test'],
     });
     const rooms = await client.ask('GET', `${V3}/publicRooms?server=away.test&limit=3&since=m`);
-    expect(rooms.body).toEqual({ chunk: [{ room_id: '!far:away.test' }], next_batch: 'n' });
+    expect(rooms.body).toEqual({ chunk: [far], next_batch: 'n' });
     expect(asked).toEqual([['away.test', { limit: 3, since: 'm' }]]);
     expect((await client.ask('GET', `${V3}/profile/@far:away.test`)).body).toEqual({ displayname: 'Far' });
     expect(outcome(await client.ask('GET', `${V3}/profile/@none:away.test`))).toEqual([404, 'M_NOT_FOUND']);

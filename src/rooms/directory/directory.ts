@@ -29,6 +29,7 @@ import { RoomError } from '../error.ts';
 import { type Readers, createReaders } from '../read/who-may-read.ts';
 import { readRoomPowers } from '../read/room-powers.ts';
 import { createSharedLooks } from '../read/shared-looks.ts';
+import { readPublicRooms } from './read-public-rooms.ts';
 import { readRoomEntries } from './room-entries.ts';
 
 /** Of a room; whoever joins asks the first of them. */
@@ -123,8 +124,14 @@ export function createDirectory(context: Context): Directory {
     },
     publicRooms: (query) => publicRooms(context, query),
     allRooms: (query) => allRooms(context, query),
-    publicRoomsOf: (server, query, signal) =>
-      remote(server, signal, (federation, within) => federation.publicRooms(server, bodyOf(query), { signal: within })),
+    publicRoomsOf: async (server, query, signal) => {
+      const answer = await remote(server, signal, (federation, within) =>
+        federation.publicRooms(server, bodyOf(query), { signal: within }),
+      );
+      const page = readPublicRooms(answer, query.limit);
+      if (page === undefined) throw new RoomError('no-resident', `${server} gave no list of rooms`);
+      return page;
+    },
     profile: async (userId, signal) => {
       const server = domainOf(userId);
       const answer = await remote(server, signal, (federation, within) =>
