@@ -6,6 +6,7 @@ import { TRANSACTION_BYTES_MAX } from '../../src/federation-api/send-transaction
 import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
+import { type HandedInvite } from '../../src/rooms/invites/contract.ts';
 import { type ResidentMemberships } from '../../src/rooms/resident-contract.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 import { ResidentError } from '../../src/rooms/resident-error.ts';
@@ -465,6 +466,48 @@ describe('slow and greedy callers', () => {
       status: 429,
       body: { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1234 },
     });
+  });
+});
+
+describe('invites of our users', () => {
+  const handed: HandedInvite[] = [];
+  const signed = { type: 'm.room.member', signatures: { us: {} } };
+  const started = () => {
+    const never = () => Promise.reject(new Error('nobody asks for that'));
+    const invites = {
+      receiveInvite: (invite: HandedInvite) => {
+        handed.push(invite);
+        return Promise.resolve(signed);
+      },
+    };
+    const roomStatus = (): Promise<RoomStatus> => Promise.resolve('absent');
+    return start({ ports: { receiveTransaction: never, statusOfEventsRoom: never, roomStatus, invites } });
+  };
+  const told = [{ type: 'm.room.create' }];
+  const path = (version: string) => `/_matrix/federation/${version}/invite/${encodeURIComponent(ROOM)}/%24invite`;
+
+  test('are taken in both versions, each in its form', async () => {
+    const { signed: ask } = await started();
+    const event = { type: 'm.room.member', unsigned: { invite_room_state: told } };
+    expect(await ask('PUT', path('v1'), event)).toEqual({ status: 200, body: [200, { event: signed }] });
+    const body = { room_version: '11', event: { type: 'm.room.member' }, invite_room_state: told };
+    expect(await ask('PUT', path('v2'), body)).toEqual({ status: 200, body: { event: signed } });
+    const both = { roomId: ROOM, eventId: '$invite', server: origin, told };
+    expect(handed).toMatchObject([
+      { ...both, roomVersion: '1', event },
+      { ...both, roomVersion: '11', event: body.event },
+    ]);
+  });
+
+  test('are refused in both versions where they have another form', async () => {
+    const { signed: ask } = await started();
+    expect(await ask('PUT', path('v2'), { event: {} })).toMatchObject({ status: 400, body: { errcode: 'M_BAD_JSON' } });
+    const noEvent = await ask('PUT', path('v2'), { room_version: '11', event: [] });
+    expect(noEvent).toMatchObject({ status: 400, body: { errcode: 'M_BAD_JSON' } });
+    for (const version of ['v1', 'v2']) {
+      const nowhere = path(version).replace(encodeURIComponent(ROOM), 'room');
+      expect(await ask('PUT', nowhere, { room_version: '11', event: {} })).toMatchObject({ status: 400 });
+    }
   });
 });
 

@@ -561,11 +561,12 @@ test('an endless answer about missing events is left when there are as many as w
   });
 });
 
+/** What a server was asked. */
+const paths = (server: { readonly received: readonly { readonly method: string; readonly url: string }[] }) =>
+  server.received.map(({ method, url }) => `${method} ${url.replace('/_matrix/federation/', '')}`);
+
 describe('leaving', () => {
   const leave: JsonObject = { type: 'm.room.member', content: { membership: 'leave' } };
-  const paths = (server: { readonly received: readonly { readonly method: string; readonly url: string }[] }) =>
-    server.received.map(({ method, url }) => `${method} ${url.replace('/_matrix/federation/', '')}`);
-
   test('begins with a template', async () => {
     const server = await startTlsServer(answering({ room_version: '11', event: { depth: 5 } }));
     const client = await testClient();
@@ -618,6 +619,52 @@ describe('leaving', () => {
     const failure = await failureOf(client.sendLeave(server.name, roomId, eventId, leave, options));
     expect(failure).toMatchObject({ kind, errcode });
     expect(server.received).toHaveLength(1);
+  });
+});
+
+describe('inviting', () => {
+  const roomId = '!room:remote.test' as RoomId;
+  const eventId = '$event' as EventId;
+  const event = { type: 'm.room.member' };
+  const told = [{ type: 'm.room.create' }];
+  const invitation = (roomVersion: string) => ({ roomVersion, event, inviteRoomState: told });
+  const signed = { ...event, signatures: {} };
+
+  test('is by the second version of the endpoint, which says the version of the room', async () => {
+    const server = await startTlsServer(answering({ event: signed }));
+    const client = await testClient();
+    expect(await client.sendInvite(server.name, roomId, eventId, invitation('1'), options)).toEqual(signed);
+    expect(paths(server)).toEqual(['PUT v2/invite/!room%3Aremote.test/%24event']);
+    expect(JSON.parse(server.received[0]!.body)).toEqual({ room_version: '1', event, invite_room_state: told });
+  });
+
+  test('falls back on the first version in a room that it knows, where the server has no other', async () => {
+    const server = await startTlsServer(({ url }, response) => {
+      if (url.includes('/v1/')) response.end(JSON.stringify([200, { event: signed }]));
+      else response.writeHead(404).end('{"errcode":"M_UNRECOGNIZED"}');
+    });
+    const client = await testClient();
+    expect(await client.sendInvite(server.name, roomId, eventId, invitation('2'), options)).toEqual(signed);
+    expect(paths(server)).toEqual(['v2', 'v1'].map((version) => `PUT ${version}/invite/!room%3Aremote.test/%24event`));
+    expect(JSON.parse(server.received[1]!.body)).toEqual({ ...event, unsigned: { invite_room_state: told } });
+  });
+
+  test('of a later room is not tried by the first version, which could not say what room it is', async () => {
+    const server = await startTlsServer(answering({ errcode: 'M_UNRECOGNIZED' }, 404));
+    const client = await testClient();
+    const failure = await failureOf(client.sendInvite(server.name, roomId, eventId, invitation('3'), options));
+    expect(failure).toMatchObject({ errcode: 'M_UNRECOGNIZED' });
+    expect(server.received).toHaveLength(1);
+  });
+
+  test.each([[[200]], [[200, {}]]])('by the answer %j of the first version is malformed', async (answer) => {
+    const server = await startTlsServer(({ url }, response) => {
+      if (url.includes('/v1/')) response.end(JSON.stringify(answer));
+      else response.writeHead(404).end();
+    });
+    const client = await testClient();
+    const failure = await failureOf(client.sendInvite(server.name, roomId, eventId, invitation('1'), options));
+    expect(failure).toMatchObject({ kind: 'malformed' });
   });
 });
 
