@@ -1,4 +1,5 @@
 /** What users of this server do in rooms, put together for the edge that they come through. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Draft, redaction } from '../../matrix/compose.ts';
 import { atLeast } from '../../matrix/auth/power-levels.ts';
 import {
@@ -62,6 +63,8 @@ export function clientActs(context: SendContext, { join, outside }: ActsOptions)
 
 /** Invites that a new room begins with of users of other servers. */
 const INVITED_ELSEWHERE_MAX = 50;
+/** Until whoever makes the room is told of it; invites that have no answer by then go on, for as long as any other waits for one. */
+const INVITED_ELSEWHERE_MS_MAX = 3_000;
 
 /** Users of other servers are invited when the room is there; it stays, whether their servers take the invites or not. */
 async function createAndInvite(context: SendContext, outside: OutsideActs, wish: ClientRoomWish): Promise<RoomId> {
@@ -75,7 +78,7 @@ async function createAndInvite(context: SendContext, outside: OutsideActs, wish:
   }
   const roomId = await createRoom(context, { ...wish, invite: ours });
   const { creator: sender, isDirect } = wish;
-  await Promise.all(
+  const invited = Promise.all(
     others.map((userId) =>
       outside
         .invite({ roomId, sender, userId, isDirect })
@@ -84,6 +87,7 @@ async function createAndInvite(context: SendContext, outside: OutsideActs, wish:
         ),
     ),
   );
+  await Promise.race([invited, delay(INVITED_ELSEWHERE_MS_MAX, undefined, { ref: false })]);
   return roomId;
 }
 
