@@ -12,6 +12,7 @@ const RESIDENT_ERROR_ANSWERS: Readonly<Record<ResidentErrorKind, ErrorAnswer>> =
   'unable-to-authorise': [400, 'M_UNABLE_TO_AUTHORISE_JOIN'],
   'unable-to-grant': [400, 'M_UNABLE_TO_GRANT_JOIN'],
   'incompatible-version': [400, 'M_INCOMPATIBLE_ROOM_VERSION'],
+  missing: [400, 'M_MISSING_PARAM'],
   malformed: [400, 'M_BAD_JSON'],
   // Another time, or another resident, may do.
   busy: [503, 'M_UNKNOWN'],

@@ -152,7 +152,7 @@ export const descriptionAnswer = room.extend({
   open_joins: z
     .array(
       z.object({
-        what: z.enum(['join', 'leave']),
+        what: z.enum(['join', 'knock', 'leave']),
         user_id: z.string(),
         event_id: z.string(),
         resident: z.string(),

@@ -7,6 +7,7 @@ import { type JsonObject } from '../matrix/pdu.ts';
  * - `unable-to-authorise`: whether the user may join a restricted room is not for us to tell;
  * - `unable-to-grant`: he may, and nobody of ours may let him in;
  * - `incompatible-version`: the server does not speak the room's version, or we do not; `details` name it;
+ * - `missing`: what has to be told with it is not;
  * - `malformed`: it is no event, or not the one that it is said to be;
  * - `busy`: the room cannot take it now.
  */
@@ -16,6 +17,7 @@ export type ResidentErrorKind =
   | 'unable-to-authorise'
   | 'unable-to-grant'
   | 'incompatible-version'
+  | 'missing'
   | 'malformed'
   | 'busy';
 

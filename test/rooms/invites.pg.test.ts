@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { FederationError } from '../../src/federation/error.ts';
 import { type FederationClient } from '../../src/federation/contract.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
@@ -6,8 +6,10 @@ import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent, verifyEventSignature } from '../../src/matrix/signing/signatures.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
-import { toldOfRoom } from '../../src/rooms/invites/told-of-room.ts';
+import { checkToldOfRoom, toldOfRoom } from '../../src/rooms/invites/told-of-room.ts';
+import { finishStaleJoins } from '../../src/rooms/join/finish-joins.ts';
 import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
+import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { readEventStates } from '../../src/store/events/event-states.ts';
@@ -240,6 +242,199 @@ test('invites that are not in order are refused, and nothing is kept', async () 
   expect((await syncOf(here)).invited.size).toBe(0);
   expect(await readStanding(here.store, roomId)).toBeUndefined();
   expect(invited).toBeDefined();
+});
+
+/** A room of version 12 of another server, which tells of it. */
+async function startTold() {
+  const here = await hostRoom('12');
+  await insertUser(here.store, { userId: ME, passwordHash: null, isAdmin: false, createdAt: 1 });
+  const plain = { origin_server_ts: 1, prev_events: [], auth_events: [], depth: 1 };
+  const make = (event: JsonObject, by = A): JsonObject => here.complete({ ...plain, ...event }, {}, by);
+  const state = (type: string, content: JsonObject, more: JsonObject = {}): JsonObject =>
+    make({ type, state_key: '', sender: ALICE, content, ...more });
+  const create = state('m.room.create', { room_version: '12' });
+  const roomId = `!${here.idOf(create).slice(1)}` as RoomId;
+  const inRoom = { room_id: roomId, prev_events: [here.idOf(create)], depth: 2 };
+  const name = state('m.room.name', { name: 'Theirs' }, inRoom);
+  const member = { type: 'm.room.member', state_key: ME, sender: ALICE, content: { membership: 'invite' } };
+  const event = make({ ...member, ...inRoom });
+  const handed = (told: readonly JsonObject[]) => ({
+    ...{ roomId, eventId: here.idOf(event), server: A, roomVersion: '12', event, told, signal },
+  });
+  return { ...here, theirs: roomId, create, name, state, inRoom, handed };
+}
+
+test('of a room of version 12 whole events are told, and an invite without its create event is refused', async () => {
+  const here = await startTold();
+  here.changedByHand();
+  const { context, create, name, handed, theirs } = here;
+  const unsigned = { ...name, signatures: {} };
+  const another = here.state('m.room.create', { room_version: '12', x: 1 });
+  const elsewhere = here.state(
+    'm.room.name',
+    { name: 'x' },
+    { ...here.inRoom, room_id: `!${here.idOf(another).slice(1)}` },
+  );
+  const stripped = { type: 'm.room.create', state_key: '', sender: ALICE, content: { room_version: '12' } };
+  for (const [what, told] of [
+    ['nothing', []],
+    ['no create event', [name]],
+    ['a stripped one', [stripped, name]],
+    ['that of another room', [another]],
+    ['an event of another room', [create, elsewhere]],
+    ['an event without a signature', [create, unsigned]],
+  ] as const) {
+    await expect(receiveInvite(context, handed(told)), what).rejects.toMatchObject({ kind: 'missing' });
+  }
+  await receiveInvite(context, handed([{ ...create, unsigned: { age: 1 } }, name]));
+  const invited = (await syncOf(here)).invited.get(theirs);
+  expect(invited?.map(({ type }) => type)).toEqual(['m.room.create', 'm.room.name', 'm.room.member']);
+  expect(invited?.[1]).toEqual({ type: 'm.room.name', state_key: '', sender: ALICE, content: { name: 'Theirs' } });
+});
+
+test('of an event that is told otherwise than it was signed no more is shown than its redaction would leave', async () => {
+  const here = await startTold();
+  here.changedByHand();
+  const { context, create, name, handed, theirs } = here;
+  await receiveInvite(context, handed([create, { ...name, content: { name: 'Ours' } }]));
+  const invited = (await syncOf(here)).invited.get(theirs);
+  expect(invited?.find(({ type }) => type === 'm.room.name')).toMatchObject({ content: {} });
+});
+
+test('we tell whole events of our rooms of version 12, to who is invited and to who knocks, and stripped ones of others', async () => {
+  for (const version of ['12', '11']) {
+    const knocking = { type: 'm.room.join_rules', stateKey: '', content: { join_rule: 'knock' } };
+    const here = await hostRoom(version, { initialState: [knocking] });
+    const told: (readonly JsonObject[])[] = [];
+    const federation: Partial<FederationClient> = {
+      sendInvite: (_server, _room, _id, { event, inviteRoomState }) => {
+        told.push(inviteRoomState);
+        return Promise.resolve(signEvent(event, here.rules, B, keyOf(B)));
+      },
+    };
+    const acts = outsideActs({ ...here.context, federation: federation as FederationClient });
+    await acts.invite({ roomId: here.roomId, sender: ME, userId: `@bob:${B}` as UserId });
+    const knock = here.complete((await here.template('knock')).event);
+    told.push(await here.memberships.sendKnock(here.sent('knock', knock)));
+    for (const events of told) {
+      const create = events.find(({ type }) => type === 'm.room.create')!;
+      expect([version, Object.hasOwn(create, 'signatures')]).toEqual([version, version === '12']);
+      const checked = await checkToldOfRoom(here.context, here.rules, {
+        roomId: here.roomId,
+        told: [...events],
+        signal,
+      });
+      expect(checked.lacks).toBeUndefined();
+      expect(checked.kept).toHaveLength(events.length);
+    }
+  }
+});
+
+/** Knocks at a room of a.test, whose answers a test chooses. */
+async function startKnocking() {
+  const here = await startOutside();
+  const { context, room, roomId, small } = here;
+  const sent: EventId[] = [];
+  const script = { answer: (): Promise<unknown> => Promise.resolve([NAME]) };
+  const federation: Partial<FederationClient> = {
+    makeKnock: () => {
+      const member = {
+        type: 'm.room.member',
+        room_id: roomId,
+        sender: ME,
+        state_key: ME,
+        content: { membership: 'knock' },
+      };
+      const graph = { depth: 60, prev_events: [small.message], auth_events: small.auth };
+      return Promise.resolve({ roomVersion: room.version, event: { ...member, ...graph } });
+    },
+    sendKnock: (_server, _room, eventId) => {
+      sent.push(eventId);
+      return script.answer() as never;
+    },
+  };
+  const knocking = { ...context, federation: federation as FederationClient };
+  const knock = (caller = signal) =>
+    outsideActs(knocking).knock({ room: roomId, userId: ME, via: [A], profile: {}, signal: caller });
+  const finish = async () => {
+    here.wait(10 * 60_000);
+    return finishStaleJoins(knocking, signal);
+  };
+  return { ...here, knock, sent, script, finish, held: () => readOutside(here.store, roomId, ME) };
+}
+
+test('a knock whose answer is lost is sent again in the background, and the same one is found', async () => {
+  const here = await startKnocking();
+  here.script.answer = () => Promise.reject(new FederationError(A, 'timeout', 'silence'));
+  await expect(here.knock()).rejects.toBeInstanceOf(Error);
+  expect(await here.held()).toBeUndefined();
+  expect(await here.finish()).toBe(0);
+  here.script.answer = () => Promise.resolve([NAME]);
+  expect(await here.finish()).toBe(1);
+  expect(new Set(here.sent).size).toBe(1);
+  expect(await here.held()).toMatchObject({ membership: 'knock', eventId: here.sent[0], server: A });
+  expect((await syncOf(here)).knocked.get(here.roomId)).toContainEqual(NAME);
+  expect(await claimDueIntent(here.store, Number.MAX_SAFE_INTEGER)).toBeUndefined();
+});
+
+test('a knock is kept although its client goes away while it is under way', async () => {
+  const here = await startKnocking();
+  const gone = new AbortController();
+  here.script.answer = () => {
+    gone.abort(new Error('the client has gone away'));
+    return Promise.resolve([NAME]);
+  };
+  await here.knock(gone.signal);
+  expect(await here.held()).toMatchObject({ membership: 'knock' });
+});
+
+test('a knock that is refused, is over, or became an invite is not sent again', async () => {
+  const here = await startKnocking();
+  here.script.answer = () =>
+    Promise.reject(new FederationError(A, 'forbidden', 'no', { status: 403, errcode: 'M_FORBIDDEN' }));
+  await expect(here.knock()).rejects.toMatchObject({ kind: 'forbidden' });
+  expect(await here.finish()).toBe(0);
+  here.script.answer = () => Promise.reject(new FederationError(A, 'unreachable', 'down'));
+  await expect(here.knock()).rejects.toBeInstanceOf(Error);
+  await receiveInvite(here.context, here.handed());
+  const sent = here.sent.length;
+  expect(await here.finish()).toBe(1);
+  expect(here.sent).toHaveLength(sent);
+  expect(await here.held()).toMatchObject({ membership: 'invite' });
+});
+
+test('a room is there at once although the server of somebody who is invited says nothing, and he is invited when it does', async () => {
+  const here = await hostRoom('11');
+  let answer = (): void => undefined;
+  const outside = outsideActs({
+    ...here.context,
+    federation: {
+      sendInvite: (_server: ServerName, _room: RoomId, _id: EventId, { event }: { event: JsonObject }) =>
+        new Promise((resolve) => {
+          answer = () => resolve(signEvent(event, here.rules, B, keyOf(B)));
+        }),
+    } as unknown as FederationClient,
+  });
+  const acts = clientActs(here.context, { join: () => Promise.reject(new Error('nobody joins')), outside });
+  const BOB = `@bob:${B}` as UserId;
+  const since = performance.now();
+  const roomId = await acts.createRoom({
+    ...{
+      creator: ME,
+      profile: {},
+      preset: 'private_chat',
+      creationContent: {},
+      powerLevelOverride: {},
+      initialState: [],
+    },
+    ...{ name: undefined, topic: undefined, alias: undefined, invite: [BOB], isDirect: false, roomVersion: '11' },
+  });
+  expect(performance.now() - since).toBeLessThan(20_000);
+  const members = async () =>
+    (await here.store.query(`SELECT FROM pdus WHERE room_id = $1 AND membership = 'invite'`, [roomId])).length;
+  expect(await members()).toBe(0);
+  answer();
+  await vi.waitFor(async () => expect(await members()).toBe(1), { timeout: 20_000 });
 });
 
 test('a user of another server is invited once his server has signed, and not where it does not, or the rules refuse it', async () => {

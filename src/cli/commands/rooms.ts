@@ -94,7 +94,7 @@ function missingOf(event: Description['missing_events'][number]): string {
 
 function intentOf(intent: Description['open_joins'][number]): string {
   const { what, user_id: userId, resident, since, attempts, next_try_at: next, last_reason: reason } = intent;
-  const doing = what === 'join' ? 'may be joined' : 'is to leave again';
+  const doing = { join: 'may be joined', knock: 'may have knocked', leave: 'is to leave again' }[what];
   const why = reason === null ? '' : ` (${reason})`;
   return `${userId} ${doing} via ${resident} since ${since}, tried ${attempts} times, next at ${next}${why}`;
 }

@@ -6,7 +6,13 @@
  */
 import { FederationError, isRefusal, oneLine } from '../../federation/error.ts';
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
-import { type JoinIntent, deleteJoinIntent, recordJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
+import {
+  type JoinIntent,
+  deleteJoinIntent,
+  deleteKnockIntents,
+  recordJoinIntent,
+  releaseIntent,
+} from '../../store/tables/intents.ts';
 import { endOutside, readOutside } from '../../store/tables/outside-memberships.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
@@ -22,6 +28,8 @@ export async function decline(context: RoomsContext, roomId: RoomId, userId: Use
   const outside = await readOutside(store, roomId, userId);
   if (outside === undefined) return false;
   if (outside.membership === 'leave') return true;
+  // What may have knocked for him is not to do so again.
+  await deleteKnockIntents(store, roomId, userId);
   const { eventId, event, roomVersion, server: resident } = outside;
   const createdAt = clock.now();
   const notBefore = createdAt + RETRY_MS;

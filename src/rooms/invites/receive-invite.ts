@@ -22,7 +22,7 @@ import { type RoomsContext } from '../context.ts';
 import { ResidentError } from '../resident-error.ts';
 import { checkHanded } from '../resident/checked-event.ts';
 import { type HandedInvite } from './contract.ts';
-import { toldOfRoom } from './told-of-room.ts';
+import { checkToldOfRoom } from './told-of-room.ts';
 
 /** Of a user, from all servers; and from one, so that none fills the place of all others. */
 const INVITES_MAX = 1_000;
@@ -52,6 +52,8 @@ export async function receiveInvite(context: InviteContext, invite: HandedInvite
   if (user === undefined || user.deactivatedAt !== null) {
     throw new ResidentError('forbidden', 'the invited is no user of this server');
   }
+  const told = await checkToldOfRoom(context, rules, invite);
+  if (told.lacks !== undefined) throw new ResidentError('missing', `invite_room_state lacks ${told.lacks}`);
   const signed = signEvent(event, rules, serverName, signingKey);
   if (!(await isAnybodyIn(store, roomId))) {
     const row = {
@@ -63,7 +65,7 @@ export async function receiveInvite(context: InviteContext, invite: HandedInvite
       sender: pdu.sender,
       server,
     } as const;
-    await keep(context, row, pdu, { event: canonicalJson(signed), told: JSON.stringify(toldOfRoom(invite.told)) });
+    await keep(context, row, pdu, { event: canonicalJson(signed), told: JSON.stringify(told.kept) });
   }
   return signed;
 }

@@ -24,7 +24,7 @@ import { RoomError, type RoomErrorKind } from '../error.ts';
 import { appendTakenIn } from '../judge/append-taken-in.ts';
 import { authStateOf } from '../judge/auth-state.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
-import { readStrippedState } from '../read/stripped-state.ts';
+import { readStateForServer } from '../read/stripped-state.ts';
 import { ringRoom } from '../ring.ts';
 import { composeOwn, placeInRoom } from '../send/compose-own.ts';
 import { notThere, prepareGround, takeInPdu } from '../send/send-event.ts';
@@ -83,7 +83,8 @@ async function countersigned(
   { eventId, originServerTs: validAtTs, json: event }: Pdu,
   server: ServerName,
 ): Promise<Pdu> {
-  const inviteRoomState = currentState === null ? [] : await readStrippedState(store, roomId, currentState);
+  const inviteRoomState =
+    currentState === null ? [] : await readStateForServer(store, { roomId, roomVersion }, currentState);
   const signal = AbortSignal.timeout(INVITE_MS_MAX);
   let answered: JsonObject;
   let theirs: Signature[];

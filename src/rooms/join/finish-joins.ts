@@ -1,11 +1,12 @@
 /**
  * Settles what joins have left open: those that a resident may have accepted and we lost before they were journalled
- * (https://github.com/matrix-org/matrix-spec/issues/752), and those that it accepted and we could not use. Each on its own:
+ * (https://github.com/matrix-org/matrix-spec/issues/752), likewise knocks, and joins that it accepted and we could not use. Each on its own:
  * one that fails, or whose residents are silent, keeps no other waiting.
  */
 import { invariant } from '../../invariant.ts';
 import { type JoinIntent, claimDueIntent, deleteJoinIntent, releaseIntent } from '../../store/tables/intents.ts';
 import { type RoomsContext } from '../context.ts';
+import { finishKnock } from '../invites/send-knock.ts';
 import { leaveAgain } from './leave-again.ts';
 import { intendToLeave, postpone } from './settle-intents.ts';
 import { sendJoin } from './send-join.ts';
@@ -49,6 +50,10 @@ async function settle(context: RoomsContext, intent: JoinIntent, stop: AbortSign
   const signal = AbortSignal.any([stop, AbortSignal.timeout(INTENT_MS_MAX)]);
   try {
     if (what === 'join') return await finishJoin(context, intent, signal);
+    if (what === 'knock') {
+      await finishKnock(context, intent, AbortSignal.any([signal, AbortSignal.timeout(RESIDENT_MS_MAX)]));
+      return true;
+    }
     await leaveAgain(context, intent, signal);
     await deleteJoinIntent(context.store, eventId);
     return true;

@@ -158,7 +158,7 @@ async function joinFound(
     await settleOpen(context, open).catch((error: unknown) => {
       context.logger.error({ err: error, roomId, userId }, 'open joins could not be given back; their claims run out');
     });
-    for (const intent of intents) if (intent.what === 'leave') await releaseIntent(context.store, intent);
+    for (const intent of intents) if (intent.what !== 'join') await releaseIntent(context.store, intent);
   }
 }
 

@@ -6,7 +6,7 @@ import { type RoomsContext } from '../context.ts';
 
 const FIRST_RETRY_MS = 60_000;
 const LONGEST_RETRY_MS = 3_600_000;
-/** A join whose fate is unclear for a day is left instead, and a room that could not be left for another day is let go. */
+/** A join whose fate is unclear for a day is left instead, a knock forgotten, and a room that could not be left for another day let go. */
 const ABANDONED_MS = 24 * 3_600_000;
 
 /** The user is out of the room as soon as the background comes to it. `resident`: who took the join. */
@@ -30,6 +30,13 @@ export async function postpone(context: RoomsContext, intent: JoinIntent, failur
   const age = clock.now() - intent.createdAt;
   if (what === 'leave' && age > 2 * ABANDONED_MS) {
     logger.error({ roomId, userId, eventId, reason: lastReason }, 'a join that could not be left again is given up');
+    return deleteJoinIntent(store, eventId);
+  }
+  if (what === 'knock' && age > ABANDONED_MS) {
+    logger.warn(
+      { roomId, userId, eventId, reason: lastReason },
+      'a knock of which nobody can say what became of it is given up',
+    );
     return deleteJoinIntent(store, eventId);
   }
   if (what === 'join' && age > ABANDONED_MS) return intendToLeave(context, intent, intent.resident, lastReason);

@@ -5,7 +5,7 @@ import { UnderWay } from '../../under-way.ts';
 import { type RoomsContext } from '../context.ts';
 import { ResidentError } from '../resident-error.ts';
 import { type ResidentMemberships } from '../resident-contract.ts';
-import { readStrippedState } from '../read/stripped-state.ts';
+import { readStateForServer } from '../read/stripped-state.ts';
 import { joinAnswer } from './join-answer.ts';
 import { membershipTemplate } from './membership-template.ts';
 import { takeMembership } from './take-membership.ts';
@@ -32,8 +32,8 @@ export function residentMemberships(context: RoomsContext): ResidentMemberships 
       }),
     sendKnock: (sent) =>
       limited(sent.server, async () => {
-        const { stateBefore } = await takeMembership(context, sent);
-        return readStrippedState(store, sent.roomId, stateBefore);
+        const { stateBefore, roomVersion } = await takeMembership(context, sent);
+        return readStateForServer(store, { roomId: sent.roomId, roomVersion }, stateBefore);
       }),
   };
 }

@@ -39,6 +39,7 @@ import { type WholeRoom, requireWhole, vouching } from './membership-template.ts
 export interface TakenMembership {
   readonly pdu: CheckedPdu;
   readonly stateBefore: SnapshotId;
+  readonly roomVersion: string;
 }
 
 /** Until the states that its parents lead to are resolved; who sends the event chooses them. */
@@ -74,7 +75,7 @@ export async function takeMembership(context: RoomsContext, sent: SentMembership
     };
   });
   if (taken.ringsFor !== undefined) await ringRoom(context, roomId, taken.ringsFor);
-  return { pdu, stateBefore: taken.stateBefore };
+  return { pdu, stateBefore: taken.stateBefore, roomVersion: standing.roomVersion };
 }
 
 /**

@@ -104,7 +104,7 @@ export const joinIntents = pgTable(
     resident: text().$type<ServerName>().notNull(),
     via: text().array().$type<ServerName[]>().notNull(),
     createdAt: int8().notNull(),
-    what: text().$type<'join' | 'leave'>().notNull().default('join'),
+    what: text().$type<'join' | 'leave' | 'knock'>().notNull().default('join'),
     attempts: integer().notNull().default(0),
     notBefore: int8().notNull().default(0),
     /** By PostgreSQL's clock; until then somebody is at work on it. */

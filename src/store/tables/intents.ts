@@ -19,12 +19,12 @@ const CLAIM_MS = 15 * 60_000;
 const DATABASE_NOW = expression`(extract(epoch from clock_timestamp()) * 1000)::bigint`;
 
 export interface JoinIntent {
-  /** Whether the join is to be finished, or the room left again. */
-  readonly what: 'join' | 'leave';
+  /** Whether the join or the knock is to be finished, or the room left again. */
+  readonly what: 'join' | 'leave' | 'knock';
   readonly roomId: RoomId;
   readonly userId: UserId;
   readonly eventId: EventId;
-  /** The join event as it is sent, signed. */
+  /** The membership event as it is sent, signed; of a leave the one that is undone. */
   readonly event: JsonObject;
   readonly roomVersion: string;
   /** The server that may have taken the join, or has. */
@@ -164,6 +164,11 @@ export async function deleteJoinIntent(sql: Sql, eventId: EventId): Promise<void
 /** A join of the user is journalled: other tries, and what was to be left, are settled with it. */
 export async function deleteJoinIntents(sql: Sql, roomId: RoomId, userId: UserId): Promise<void> {
   await sql.db.delete(joinIntents).where(ofUser(roomId, userId));
+}
+
+/** Knocks of the user that may be out are forgotten: he takes back what he said. */
+export async function deleteKnockIntents(sql: Sql, roomId: RoomId, userId: UserId): Promise<void> {
+  await sql.db.delete(joinIntents).where(and(ofUser(roomId, userId), eq(joinIntents.what, 'knock')));
 }
 
 /** Until the transaction ends nobody else looks for claims on this user's intents, or makes any, and no purge of the room begins. */
