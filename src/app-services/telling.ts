@@ -39,7 +39,7 @@ export function startTelling(context: DeliverContext, services: readonly AppServ
   let gathering: NodeJS.Timeout | undefined;
 
   const run = (work: () => Promise<void>): void => {
-    if (closing.signal.aborted || ids.length === 0) return;
+    if (closing.signal.aborted) return;
     const running = work()
       .catch((error: unknown) => {
         if (closing.signal.aborted) return;
@@ -71,6 +71,7 @@ export function startTelling(context: DeliverContext, services: readonly AppServ
   };
 
   const poke = (): void => {
+    if (ids.length === 0) return;
     pokes += 1;
     gathering ??= setTimeout(() => {
       gathering = undefined;
