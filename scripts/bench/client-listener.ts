@@ -68,6 +68,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
         decline: () => Promise.resolve(false),
         knock: () => Promise.reject(new Error('nobody knocks here')),
       },
+      profileChanged: () => undefined,
     }),
     purges: startPurging(sending),
     sync: createSync({ store, notifier, clock: systemClock }),

@@ -114,7 +114,7 @@ export function createAccounts(context: AccountsContext): Accounts {
       if (value !== null && Buffer.byteLength(value) > PROFILE_BYTES_MAX) {
         throw new AccountError('invalid', `at most ${PROFILE_BYTES_MAX} bytes`);
       }
-      await setProfile(store, userId, field, value);
+      await store.inTransaction((tx) => setProfile(tx, userId, field, value));
     },
     saveFilter: (userId, filter) => saveFilter(context, userId, filter),
     filter: (userId, filterId) => savedFilter(context, userId, filterId),

@@ -10,8 +10,8 @@ import {
   parseServerName,
   parseUserId,
 } from '../matrix/identifiers.ts';
+import { memberContent } from '../matrix/member-content.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
-import { type Profile } from '../accounts/contract.ts';
 import { type ClientRequest, type UserRequest } from './client-request.ts';
 import { type ClientQuery } from '../rooms/client-contract.ts';
 import { type ClientContext } from './context.ts';
@@ -75,12 +75,4 @@ export async function profileOf(
   { accounts }: ClientContext,
 ): Promise<JsonObject> {
   return memberContent(await accounts.profile(requester.userId));
-}
-
-/** As a membership says it: what there is none of is not said. */
-export function memberContent({ displayName, avatarUrl }: Profile): JsonObject {
-  return {
-    ...(displayName === null ? {} : { displayname: displayName }),
-    ...(avatarUrl === null ? {} : { avatar_url: avatarUrl }),
-  };
 }

@@ -157,6 +157,6 @@ export interface ClientActs {
   knock(request: ClientJoin): Promise<RoomId>;
   /** Of events that are not here nothing is kept. Throws `forbidden` for who is not joined. */
   markRead(userId: UserId, roomId: RoomId, marks: ReadonlyMap<ReadMark, EventId>): Promise<void>;
-  /** Tells the rooms of a user what he calls himself now, in the background; never rejects. */
-  tellProfile(userId: UserId, profile: JsonObject): void;
+  /** Has the rooms of those whose profiles changed told of it soon; they are told in any case. */
+  profileChanged(): void;
 }

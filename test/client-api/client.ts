@@ -18,6 +18,7 @@ import { defaultResyncPolicy } from '../../src/resync/policy.ts';
 import { createDirectory } from '../../src/rooms/directory/directory.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
+import { type ProfileTeller, startTellingProfiles } from '../../src/rooms/send/tell-profile.ts';
 import { type SendContext } from '../../src/rooms/send/send-event.ts';
 import { silent } from '../federation/tls-server.ts';
 import { keyOf } from '../matrix/sample-event.ts';
@@ -103,14 +104,29 @@ export function roomsContextOf(store: Store, clock: Clock): SendContext {
 }
 
 /** Whoever would have to be asked is not. */
-function actsOf(store: Store, clock: Clock): ClientActs {
+export function actsOf(
+  store: Store,
+  clock: Clock,
+  profiles: Pick<ProfileTeller, 'poke'> = tellProfiles(store, clock),
+): ClientActs {
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
   const outside = {
     invite: () => Promise.reject(unknown()),
     decline: () => Promise.resolve(false),
     knock: () => Promise.reject(unknown()),
   };
-  return clientActs(roomsContextOf(store, clock), { join: () => Promise.reject(unknown()), outside });
+  return clientActs(roomsContextOf(store, clock), {
+    join: () => Promise.reject(unknown()),
+    outside,
+    profileChanged: () => profiles.poke(),
+  });
+}
+
+/** Until the test is over. */
+function tellProfiles(store: Store, clock: Clock): ProfileTeller {
+  const teller = startTellingProfiles(roomsContextOf(store, clock));
+  onTestFinished(() => teller.close());
+  return teller;
 }
 
 /** Listens until the test is over. Passwords are hashed for no cost. */
@@ -133,7 +149,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
       ...{ ...roomsContextOf(store, clock), federation: {} as FederationClient },
       onSaid: () => undefined,
     }),
-    acts: actsOf(store, clock),
+    acts: over.acts ?? actsOf(store, clock),
     reads: clientReads({ store, notifier, clock }),
     directory: createDirectory({ serverName: SERVER_NAME, store, clock }),
     sync: createSync({ store, notifier, clock }),

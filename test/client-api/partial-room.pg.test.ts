@@ -1,11 +1,12 @@
 /** What users do in a partial room, none of which waits for its state, and what of it outlives a restart. */
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { errorOfAnswer } from '../../src/federation/error.ts';
 import { type UserId } from '../../src/matrix/identifiers.ts';
 import { type RoomsContext } from '../../src/rooms/context.ts';
 import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
 import { joinRoom } from '../../src/rooms/join/join.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
+import { startTellingProfiles } from '../../src/rooms/send/tell-profile.ts';
 import { readLocalMembers, readRoom } from '../../src/store/journal/rooms.ts';
 import { keyOf } from '../matrix/sample-event.ts';
 import { R1, US, startStage } from '../rooms/join/scripted-residents.ts';
@@ -46,7 +47,11 @@ async function whereResidentsRefuse(room: PartialRoom): Promise<{
   const federation = { makeJoin } as Partial<RoomsContext['federation']> as RoomsContext['federation'];
   const context = { ...room.context, federation, signingKey: keyOf(SERVER_NAME) };
   const client = await startClientApi(store, {
-    acts: clientActs(context, { join: (request) => joinRoom(context, request), outside: outsideActs(context) }),
+    acts: clientActs(context, {
+      join: (request) => joinRoom(context, request),
+      outside: outsideActs(context),
+      profileChanged: () => undefined,
+    }),
     stateWaitMaxMs: 0,
   });
   const path = `${V3}/join/${encodeURIComponent(room.roomId)}?server_name=there.test`;
@@ -129,9 +134,15 @@ test('joins, kicks, bans, pardons and new names are done at once, and make nobod
   const [bob, carl] = ['@bob:r1.test', '@carl:r1.test'];
   room.add(owner, 'm.room.power_levels', '', { users: { [owner]: 100, [me]: 90 } });
   for (const user of [bob, carl]) room.add(user, 'm.room.member', user, { membership: 'join' });
+  const profiles = startTellingProfiles(context);
+  onTestFinished(() => profiles.close());
   const client = await startClientApi(context.store, {
     ...{ serverName: US, stateWaitMaxMs: 0 },
-    acts: clientActs(context, { join: (request) => joinRoom(context, request), outside: outsideActs(context) }),
+    acts: clientActs(context, {
+      join: (request) => joinRoom(context, request),
+      outside: outsideActs(context),
+      profileChanged: () => profiles.poke(),
+    }),
   });
   const [mine, his] = [await client.login('me'), await client.login('second')];
   const post = async (path: string, body: object, token = mine): Promise<unknown> => {

@@ -29,6 +29,7 @@ import { outsideActs } from '../../rooms/invites/outside-acts.ts';
 import { receiveInvite } from '../../rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
+import { startTellingProfiles } from '../../rooms/send/tell-profile.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
 import { type Sending, startSending } from '../../sending/sending.ts';
@@ -107,6 +108,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   shutdown.add('sending', () => sending.close());
   const telling = startTellingDevices({ ...rooms, onSaid: () => sending.poke() });
   shutdown.add('telling of devices', () => telling.close());
+  const profiles = startTellingProfiles(rooms);
+  shutdown.add('telling of profiles', () => profiles.close());
   const residents = hearResidents(rooms);
   shutdown.add('residents heard', () => residents.close());
   const receiver = startReceiver(rooms);
@@ -172,7 +175,11 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
     reads: clientReads(rooms, createBackfill(rooms)),
     directory,
-    acts: clientActs(rooms, { join: metrics.countJoins(join), outside: outsideActs(rooms) }),
+    acts: clientActs(rooms, {
+      join: metrics.countJoins(join),
+      outside: outsideActs(rooms),
+      profileChanged: () => profiles.poke(),
+    }),
     purges,
     sync: createSync(rooms),
     clock: systemClock,

@@ -12,7 +12,6 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { type ClientRequest, type UserRequest, readBody } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { memberContent } from '../room-request.ts';
 
 const FIELDS = { displayname: 'displayName', avatar_url: 'avatarUrl' } as const satisfies Record<string, keyof Profile>;
 type Field = keyof typeof FIELDS;
@@ -61,7 +60,7 @@ async function setField(
   const { userId } = request.requester;
   if (userOf(request) !== userId) throw new MatrixError(403, 'M_FORBIDDEN', 'that is not your profile');
   await accounts.setProfile(userId, FIELDS[name], value === '' ? null : value);
-  acts.tellProfile(userId, memberContent(await accounts.profile(userId)));
+  acts.profileChanged();
   return {};
 }
 

@@ -27,15 +27,16 @@ import { changeMembership, sendState } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
 import { comeBack } from './leave-silently.ts';
 import { type SendContext, notThere, sendEvent } from './send-event.ts';
-import { createProfileTeller } from './tell-profile.ts';
 
 export interface ActsOptions {
   readonly join: (request: JoinRequest) => Promise<JoinedRoom>;
   readonly outside: OutsideActs;
+  /** Says that a profile has changed, of which rooms are to be told (tell-profile.ts). */
+  readonly profileChanged: () => void;
 }
 
 /** `join`: as it is counted and let in by turns. */
-export function clientActs(context: SendContext, { join, outside }: ActsOptions): ClientActs {
+export function clientActs(context: SendContext, { join, outside, profileChanged }: ActsOptions): ClientActs {
   return {
     sendMessage: async ({ userId, deviceId, txnId, originServerTs }, roomId, type, content) => {
       await requireMaySay(context, roomId, userId, { type, content });
@@ -57,7 +58,7 @@ export function clientActs(context: SendContext, { join, outside }: ActsOptions)
     },
     knock: (request) => outside.knock(request),
     markRead: (userId, roomId, marks) => markRead(context.store, userId, roomId, marks),
-    tellProfile: createProfileTeller(context),
+    profileChanged,
   };
 }
 

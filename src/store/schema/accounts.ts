@@ -17,6 +17,15 @@ export const users = pgTable('users', {
   avatarUrl: text(),
 });
 
+/** Users of whose profiles their rooms are still to be told. */
+export const untoldProfiles = pgTable('untold_profiles', {
+  userId: text('user_id').$type<UserId>().primaryKey(),
+  /** Another one with each change. */
+  version: int8().notNull().default(1),
+  /** Somebody is at it until then. */
+  leasedUntil: int8().notNull().default(0),
+});
+
 /** Where users are logged in. A session without its device opens nothing. */
 export const devices = pgTable(
   'devices',

@@ -2,6 +2,7 @@
 import { type UserId } from '../../matrix/identifiers.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { fromStorable, storable } from '../storable-text.ts';
+import { noteUntoldProfile } from './untold-profiles.ts';
 
 export interface UserRow {
   readonly userId: UserId;
@@ -104,15 +105,19 @@ export async function markDeactivated(sql: Sql, userId: UserId, at: number): Pro
   );
 }
 
-/** `null`: none from now on. */
+/** `null`: none from now on. What is another now is to be told to the rooms of the user. */
 export async function setProfile(
-  sql: Sql,
+  tx: Transaction,
   userId: UserId,
   field: 'displayName' | 'avatarUrl',
   value: string | null,
 ): Promise<void> {
   const column = { displayName: 'display_name', avatarUrl: 'avatar_url' }[field];
-  await sql.query(`UPDATE users SET ${column} = $2 WHERE user_id = $1`, [userId, value && storable(value)]);
+  const changed = await tx.query(
+    `UPDATE users SET ${column} = $2 WHERE user_id = $1 AND ${column} IS DISTINCT FROM $2 RETURNING 1 AS changed`,
+    [userId, value && storable(value)],
+  );
+  if (changed.length > 0) await noteUntoldProfile(tx, userId);
 }
 
 /** Whether a user of ours has a membership in a room that is held here, with or without an account. */

@@ -1,0 +1,47 @@
+/** Users of whose profiles their rooms are still to be told. A row stays until they were: also when a process ends meanwhile. */
+import { type UserId } from '../../matrix/identifiers.ts';
+import { type Sql } from '../open-store.ts';
+import { NOW_MS } from '../sql-values.ts';
+
+export interface UntoldProfile {
+  readonly userId: UserId;
+  /** Another one with each change. */
+  readonly version: number;
+}
+
+/** Notes that a profile has changed; in the transaction of the change. */
+export async function noteUntoldProfile(sql: Sql, userId: UserId): Promise<void> {
+  await sql.query(
+    `INSERT INTO untold_profiles (user_id) VALUES ($1)
+     ON CONFLICT (user_id) DO UPDATE SET version = untold_profiles.version + 1`,
+    [userId],
+  );
+}
+
+/** Takes up to `limit` of those that nobody is at, for as long as `leaseMs`. */
+export function leaseUntoldProfiles(
+  sql: Sql,
+  { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
+): Promise<UntoldProfile[]> {
+  return sql.query(
+    `UPDATE untold_profiles SET leased_until = ${NOW_MS} + $2
+      WHERE user_id IN (SELECT user_id FROM untold_profiles WHERE leased_until <= ${NOW_MS}
+                         ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED)
+     RETURNING user_id AS "userId", version`,
+    [limit, leaseMs],
+  );
+}
+
+/** Keeps it for `leaseMs` more; 0 leaves it to the next. */
+export async function prolongUntoldProfile(sql: Sql, userId: UserId, leaseMs: number): Promise<void> {
+  await sql.query(`UPDATE untold_profiles SET leased_until = ${NOW_MS} + $2 WHERE user_id = $1`, [userId, leaseMs]);
+}
+
+/** Whether the rooms were told of the newest; else it stays, to be told. */
+export async function settleUntoldProfile(sql: Sql, { userId, version }: UntoldProfile): Promise<boolean> {
+  const rows = await sql.query(`DELETE FROM untold_profiles WHERE user_id = $1 AND version = $2 RETURNING 1 AS gone`, [
+    userId,
+    version,
+  ]);
+  return rows.length > 0;
+}
