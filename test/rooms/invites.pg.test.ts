@@ -415,7 +415,11 @@ test('a room is there at once although the server of somebody who is invited say
         }),
     } as unknown as FederationClient,
   });
-  const acts = clientActs(here.context, { join: () => Promise.reject(new Error('nobody joins')), outside });
+  const acts = clientActs(here.context, {
+    join: () => Promise.reject(new Error('nobody joins')),
+    outside,
+    profileChanged: () => undefined,
+  });
   const BOB = `@bob:${B}` as UserId;
   const since = performance.now();
   const roomId = await acts.createRoom({
