@@ -24,7 +24,7 @@ import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
 import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
 import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
-import { MESSAGES_ENDPOINTS } from './endpoints/messages.ts';
+import { MESSAGES_ENDPOINTS, TIME_ENDPOINTS } from './endpoints/messages.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
 import { RECEIPT_ENDPOINTS } from './endpoints/receipts.ts';
@@ -93,6 +93,7 @@ export const USER_ENDPOINTS = [
   ...RECEIPT_ENDPOINTS,
   ...ROOM_ENDPOINTS,
   ...MESSAGES_ENDPOINTS,
+  ...TIME_ENDPOINTS,
   ...SYNC_ENDPOINTS,
   ...ADMIN_ROOM_ENDPOINTS,
   ...ADMIN_LIST_ENDPOINTS,

@@ -96,6 +96,15 @@ export const EVENT_ENDPOINTS: readonly SignedEndpoint[] = [
       return asTransaction(context, events);
     },
   },
+  {
+    method: 'GET',
+    path: '/_matrix/federation/v1/timestamp_to_event/:roomId',
+    answer: async (request, { ports }) => {
+      const roomId = await roomOf(request, ports);
+      const { eventId, at } = allowed(await answersOf(ports).eventAtTime(roomId, timeIn(request), request.origin));
+      return { event_id: eventId, origin_server_ts: at };
+    },
+  },
 ];
 
 /** Texts of JSON, sent as they are. */
@@ -149,6 +158,13 @@ function eventIdsIn(value: unknown): EventId[] {
     throw new MatrixError(400, 'M_INVALID_PARAM', `expected a list of at most ${IDS_MAX} event ids`);
   }
   return value.map(eventIdIn);
+}
+
+function timeIn({ query: { ts, dir } }: AuthenticatedRequest): Parameters<ResidentAnswers['eventAtTime']>[1] {
+  const at = typeof ts === 'string' && /^-?\d{1,16}$/.test(ts) ? Number(ts) : NaN;
+  if (!Number.isSafeInteger(at)) throw new MatrixError(400, 'M_INVALID_PARAM', 'ts: expected a time in milliseconds');
+  if (dir !== 'f' && dir !== 'b') throw new MatrixError(400, 'M_INVALID_PARAM', 'dir: expected b or f');
+  return { at, direction: dir === 'f' ? 'forwards' : 'backwards' };
 }
 
 /** A number that counts something; anything else is as if nothing were said. */

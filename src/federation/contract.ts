@@ -231,6 +231,13 @@ export interface FederationClient {
     limit: number,
     options: RequestOptions,
   ): Promise<readonly Uint8Array[]>;
+  /** Which event of a room the server says is the nearest to a time: its id, and when it was made; unverified. */
+  timestampToEvent(
+    destination: ServerName,
+    roomId: RoomId,
+    query: { readonly at: number; readonly direction: 'b' | 'f' },
+    options: RequestOptions,
+  ): Promise<{ readonly eventId: EventId; readonly at: number }>;
   /** The server's own signed key object, unverified. */
   serverKeys(destination: ServerName, options: RequestOptions): Promise<JsonObject>;
   /** Signed key objects, unverified, in no particular order; servers the notary knows nothing of are absent. */

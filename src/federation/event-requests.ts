@@ -5,6 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#backfilling-and-retrieving-missing-events and
  * https://spec.matrix.org/v1.16/server-server-api/#retrieving-events
  */
+import { parseEventId } from '../matrix/identifiers.ts';
 import { type EventStream, type FederationClient, type RequestOptions } from './contract.ts';
 import { FederationError } from './error.ts';
 import { type Requests, malformed, path } from './requests.ts';
@@ -17,7 +18,7 @@ const EVENT_AUTH_EVENTS_MAX = 10_000;
 
 type EventRequests = Pick<
   FederationClient,
-  'stateIds' | 'state' | 'event' | 'eventAuth' | 'getMissingEvents' | 'backfill'
+  'stateIds' | 'state' | 'event' | 'eventAuth' | 'getMissingEvents' | 'backfill' | 'timestampToEvent'
 >;
 
 /** The requests of the client that fetch events. */
@@ -79,6 +80,15 @@ export function eventRequests(requests: Requests): EventRequests {
       const uri = path`/_matrix/federation/v1/backfill/${roomId}` + `?${from}&limit=${limit}`;
       const body = { arrays: ['pdus'] as const, bytesMax: within(options) };
       return takeFirst(await requests.events(destination, { uri }, options, body), limit);
+    },
+
+    async timestampToEvent(destination, roomId, { at, direction }, options) {
+      const uri = path`/_matrix/federation/v1/timestamp_to_event/${roomId}` + `?ts=${at}&dir=${direction}`;
+      const { event_id: id, origin_server_ts: when } = await requests.json(destination, { uri }, options);
+      const eventId = parseEventId(id);
+      if (eventId === undefined || eventId.includes('\0')) throw malformed(destination, 'event_id is no event id');
+      if (!Number.isSafeInteger(when)) throw malformed(destination, 'origin_server_ts is no time');
+      return { eventId, at: when as number };
     },
   };
 }

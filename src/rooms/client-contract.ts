@@ -60,6 +60,12 @@ export interface ContextQuery extends EventsQuery {
   readonly eventId: EventId;
 }
 
+export interface TimeQuery extends ClientQuery {
+  /** Milliseconds since the Unix epoch. */
+  readonly at: number;
+  readonly direction: 'backwards' | 'forwards';
+}
+
 /** An event and what was said around it, `before` it the newest first. */
 export interface EventContext {
   readonly before: readonly JsonObject[];
@@ -90,6 +96,8 @@ export interface ClientReads {
   messages(query: MessagesQuery): Promise<({ readonly ready: true } & EventsPage) | NotReady>;
   /** As `event`, with what stands beside it. */
   context(query: ContextQuery): Promise<({ readonly ready: true } & EventContext) | NotReady>;
+  /** The nearest event that the user may see; throws `unknown-event` where there is none. What is not known whether he may is passed over. */
+  eventAtTime(query: TimeQuery): Promise<{ readonly eventId: EventId; readonly at: number }>;
 }
 
 /** By which of a user's devices, and under which transaction id, something is sent: again it is the same event. */

@@ -40,6 +40,12 @@ export interface ResidentAnswers {
     limit: number,
     server: ServerName,
   ): Promise<Denied | readonly string[]>;
+  /** The nearest event of the timeline to a time, and when it was made; `unknown`: nothing lies there. */
+  eventAtTime(
+    roomId: RoomId,
+    query: { readonly at: number; readonly direction: 'backwards' | 'forwards' },
+    server: ServerName,
+  ): Promise<Denied | { readonly eventId: EventId; readonly at: number }>;
 }
 
 /** What a user of another server does with his own membership through us. */

@@ -24,6 +24,7 @@ export type EndpointName =
   | 'event_auth'
   | 'backfill'
   | 'get_missing_events'
+  | 'timestamp_to_event'
   | 'send'
   | 'unrecognized';
 

@@ -79,6 +79,24 @@ export const STATE_ENDPOINTS: readonly Endpoint[] = [
     path: '/_matrix/federation/v1/get_missing_events/:roomId',
     answer: getMissingEvents,
   },
+  {
+    name: 'timestamp_to_event',
+    method: 'GET',
+    path: '/_matrix/federation/v1/timestamp_to_event/:roomId',
+    answer: ({ origin, params: [roomId], query }, federation) => {
+      const room = roomFor(federation, roomId, origin);
+      const [at, isForwards] = [Number(query.get('ts')), query.get('dir') === 'f'];
+      const all = backfill(room, eventsOf(room, room.extremities), Infinity).map(({ eventId, json }) => {
+        const { origin_server_ts: when } = JSON.parse(json.toString()) as { readonly origin_server_ts: number };
+        return { event_id: eventId, origin_server_ts: when };
+      });
+      const distance = (one: { readonly origin_server_ts: number }): number =>
+        isForwards ? one.origin_server_ts - at : at - one.origin_server_ts;
+      const [nearest] = all.filter((one) => distance(one) >= 0).toSorted((a, b) => distance(a) - distance(b));
+      if (nearest === undefined) throw new MatrixError(404, 'M_NOT_FOUND', 'nothing lies there');
+      return answerWith(nearest);
+    },
+  },
 ];
 
 interface StateAsked {

@@ -18,7 +18,8 @@ const PLACES: Readonly<Record<string, string>> = {
 
 /** A path with something in each place. */
 const filled = (path: string): string =>
-  path.replace(/:(\w+)/g, (_, name: string) => PLACES[name] ?? 'VICTIM') + (path.endsWith('/messages') ? '?dir=b' : '');
+  path.replace(/:(\w+)/g, (_, name: string) => PLACES[name] ?? 'VICTIM') +
+  (/\/(messages|timestamp_to_event)$/.test(path) ? '?dir=b&ts=1' : '');
 
 test('every endpoint for users refuses who shows no token, or one that is not known, whatever he sends', async () => {
   const client = await startClientApi(store);

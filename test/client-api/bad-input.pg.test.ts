@@ -145,6 +145,10 @@ const TABLE: Readonly<Record<string, Row>> = {
       ...{ limit: ['0', 'x'], filter: ['{', '[]'] },
     },
   },
+  'GET /_matrix/client/v1/rooms/:roomId/timestamp_to_event': {
+    goodQuery: '?dir=f&ts=0',
+    query: { dir: ['', 'x&ts=0', 'f', 'f&ts=', 'f&ts=x', 'f&ts=1.5', `f&ts=${'9'.repeat(30)}`, 'f&ts=1&ts=2', 'b&ts=0'] },
+  },
   [`GET ${ROOM}/context/:eventId`]: { query: { limit: ['-1', 'x', '1.5'], filter: ['{', '[]', '{"types":1}'] } },
   [`POST ${V3}/logout`]: {},
   [`POST ${V3}/logout/all`]: {},

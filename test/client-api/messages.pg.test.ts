@@ -212,6 +212,57 @@ test('a page of a hundred events costs as many statements as one of ten', async 
   expect(few).toBeLessThanOrEqual(14);
 });
 
+test('the nearest event to a time is found, of those that its reader may see, and of the timeline alone', async () => {
+  const room = await talk(0);
+  const path = `${V3}/rooms/${encodeURIComponent(room.roomId)}`;
+  const say = async (text: string, as: string): Promise<string> => {
+    room.client.clock.at += 1_000;
+    return (await room.client.ask('PUT', `${path}/send/m.room.message/${text}`, { body: text }, as)).body[
+      'event_id'
+    ] as string;
+  };
+  const began = room.client.clock.now();
+  const said = [await say('one', room.token), await say('two', room.token), await say('three', room.token)];
+  const nearest = async (dir: 'b' | 'f', at: number, as = room.token): Promise<unknown> => {
+    const url = `/_matrix/client/v1/rooms/${encodeURIComponent(room.roomId)}/timestamp_to_event?dir=${dir}&ts=${at}`;
+    const { status, body } = await room.client.ask('GET', url, undefined, as);
+    return status === 200 ? body['event_id'] : [status, body['errcode']];
+  };
+  expect(await nearest('f', began + 1_500)).toBe(said[1]);
+  expect(await nearest('b', began + 1_500)).toBe(said[0]);
+  expect(await nearest('f', began + 2_000)).toBe(said[1]);
+  expect(await nearest('b', began + 2_000)).toBe(said[1]);
+  expect(await nearest('b', began + 1_000_000)).toBe(said[2]);
+  expect(await nearest('f', began + 1_000_000)).toEqual([404, 'M_NOT_FOUND']);
+  expect(await nearest('b', 0)).toEqual([404, 'M_NOT_FOUND']);
+
+  // Who comes in later sees nothing of a history that is for members.
+  const hide = { history_visibility: 'joined' };
+  await room.client.ask('PUT', `${path}/state/${VISIBILITY}/`, hide, room.token);
+  const hidden = await say('hidden', room.token);
+  expect(await nearest('f', began + 3_500)).toBe(hidden);
+  room.client.clock.at += 1_000;
+  const late = await room.client.login('latecomer');
+  await room.client.ask('POST', `${path}/join`, {}, late);
+  const shown = await say('shown', room.token);
+  expect(await nearest('f', began + 5_500, late)).toBe(shown);
+  expect(await nearest('f', began + 3_500, late)).not.toBe(hidden);
+});
+
+test('a room of thousands of state events that are in no timeline is looked through for a time in a few statements', async () => {
+  const room = await talk(3);
+  await store.query(
+    `INSERT INTO pdus (event_id, room_id, type, sender, depth, origin_server_ts, prev_events, auth_events, json, hollow, stored_at)
+     SELECT '$out' || n, $1, 'm.room.member', '@x:far.test', 1, n, '{}', '{}', '{}', false, 0 FROM generate_series(1, 5000) AS n`,
+    [room.roomId],
+  );
+  const url = `/_matrix/client/v1/rooms/${encodeURIComponent(room.roomId)}/timestamp_to_event?dir=f&ts=0`;
+  const look = () => room.client.ask('GET', url, undefined, room.token);
+  expect((await look()).status).toBe(200);
+  expect((await statementsOf(look)).length).toBeLessThanOrEqual(15);
+  await store.query(`DELETE FROM pdus WHERE event_id LIKE '$out%'`);
+});
+
 describe('in a partial room', () => {
   async function partial(...before: readonly EventInTest[]): Promise<PartialRoom> {
     const room = new PartialRoom(store);

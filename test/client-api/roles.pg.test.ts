@@ -7,6 +7,7 @@ import { startClientApi } from './client.ts';
 const { store } = await openTestStore();
 
 const ROOM = '/_matrix/client/v3/rooms/:roomId';
+const V1_ROOM = '/_matrix/client/v1/rooms/:roomId';
 
 /** Of every endpoint about a room what somebody outside is answered, an administrator of the server as well, and what a member is. */
 const TABLE: readonly (readonly [method: string, path: string, outside: number, member: number])[] = [
@@ -18,6 +19,7 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['GET', `${ROOM}/event/:eventId`, 404, 200],
   ['GET', `${ROOM}/context/:eventId`, 403, 200],
   ['GET', `${ROOM}/messages`, 403, 200],
+  ['GET', `${V1_ROOM}/timestamp_to_event`, 403, 200],
   ['GET', `${ROOM}/aliases`, 403, 200],
   ['PUT', `${ROOM}/send/:eventType/:txnId`, 403, 200],
   ['POST', `${ROOM}/receipt/:receiptType/:eventId`, 403, 200],
@@ -37,7 +39,7 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
 const ELSEWHERE = /\/join$/;
 
 test('every endpoint about a room is in the table, or is told elsewhere', () => {
-  const served = USER_ENDPOINTS.filter(({ path }) => path.startsWith(ROOM) && !ELSEWHERE.test(path));
+  const served = USER_ENDPOINTS.filter(({ path }) => (path.startsWith(ROOM) || path.startsWith(V1_ROOM)) && !ELSEWHERE.test(path));
   const known = new Set(TABLE.map(([method, path]) => `${method} ${path}`));
   expect(served.map(({ method, path }) => `${method} ${path}`).filter((name) => !known.has(name))).toEqual([]);
 });
@@ -69,7 +71,7 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
           ? 'm.room.member'
           : 'org.example.state'
         : 'm.room.power_levels';
-    const asked = path.endsWith('/messages') ? '?dir=b' : '';
+    const asked = path.endsWith('/messages') ? '?dir=b' : path.endsWith('/timestamp_to_event') ? '?dir=f&ts=0' : '';
     const url =
       path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent({ ...places, eventType }[name] ?? '')) + asked;
     const whom = path.endsWith('/invite') ? '@guest:here.test' : '@admin:there.test';

@@ -23,6 +23,7 @@ import { startPurging } from '../../rooms/purge/purges.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { createBackfill } from '../../rooms/read/backfill.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
+import { createTimeSearch } from '../../rooms/read/time-search.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
 import { outsideActs } from '../../rooms/invites/outside-acts.ts';
@@ -173,7 +174,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     accounts,
     appServices,
     devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
-    reads: clientReads(rooms, createBackfill(rooms)),
+    reads: clientReads(rooms, { backfill: createBackfill(rooms), search: createTimeSearch(rooms) }),
     directory,
     acts: clientActs(rooms, {
       join: metrics.countJoins(join),

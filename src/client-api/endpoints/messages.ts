@@ -1,7 +1,8 @@
 /**
  * Going through what was said in rooms.
  *
- * Source: https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3roomsroomidmessages and #get_matrixclientv3roomsroomidcontexteventid
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3roomsroomidmessages, #get_matrixclientv3roomsroomidcontexteventid
+ * and #get_matrixclientv1roomsroomidtimestamp_to_event
  */
 import { MatrixError } from '../../http/matrix-error.ts';
 import { type EventFilter, parseFilter } from '../../matrix/client/filter.ts';
@@ -17,6 +18,20 @@ import { clientQueryOf, eventIdOf } from '../room-request.ts';
 const LIMIT_DEFAULT = 10;
 /** More is given in several answers. */
 const LIMIT_MAX = 100;
+
+/** Younger than the forms under which the others are known. */
+export const TIME_ENDPOINTS: readonly UserEndpoint[] = [
+  {
+    method: 'GET',
+    path: '/_matrix/client/v1/rooms/:roomId/timestamp_to_event',
+    answer: async (request, context) => {
+      const direction = directionOf(request) === 'b' ? 'backwards' : 'forwards';
+      const query = { ...clientQueryOf(request, context), at: timeOf(request), direction } as const;
+      const { eventId, at } = await context.reads.eventAtTime(query);
+      return { event_id: eventId, origin_server_ts: at };
+    },
+  },
+];
 
 export const MESSAGES_ENDPOINTS: readonly UserEndpoint[] = (
   [
@@ -71,6 +86,15 @@ export function directionOf(request: UserRequest, otherwise?: 'b' | 'f'): 'b' | 
   const dir = queryText(request, 'dir') ?? otherwise;
   if (dir === 'b' || dir === 'f') return dir;
   throw invalid('dir: expected b or f');
+}
+
+/** Milliseconds since the Unix epoch. */
+function timeOf(request: UserRequest): number {
+  const text = queryText(request, 'ts');
+  if (text === undefined) throw new MatrixError(400, 'M_MISSING_PARAM', 'ts: expected a time');
+  const at = /^-?\d{1,16}$/.test(text) ? Number(text) : NaN;
+  if (Number.isSafeInteger(at)) return at;
+  throw invalid('ts: expected a time in milliseconds since the Unix epoch');
 }
 
 /** `null`: none is given. */

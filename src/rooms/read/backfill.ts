@@ -19,10 +19,10 @@ import { judgeOutliers } from '../judge/judge-outliers.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { inOrderOfComing } from '../judge/order-of-coming.ts';
 import { beginAsking } from '../receive/ask.ts';
-import { type Spending } from '../receive/budgets.ts';
 import { fetchAuthEvents } from '../receive/fetch-auth-events.ts';
 import { type Offered, screenAnswer } from '../receive/offered.ts';
 import { whomToAsk } from '../receive/whom-to-ask.ts';
+import { spendingOf } from './spending.ts';
 
 /** Events that one request asks for. */
 const EVENTS_MAX = 100;
@@ -68,7 +68,7 @@ async function ask(context: RoomsContext, stay: Parameters<Backfill>[0], signal:
   if (wanted.length === 0) return;
 
   const rules = rulesOfJoined(room.roomVersion);
-  const spending = spendingOf(signal);
+  const spending = spendingOf(signal, { requestsMax: REQUESTS_MAX, bytesMax: BYTES_MAX });
   const asking = beginAsking(context, spending);
   const origin = { name: room.joinedVia ?? serverName, isIn: room.joinedVia !== null };
   const reached = new Map<EventId, Offered>();
@@ -105,21 +105,4 @@ async function ask(context: RoomsContext, stay: Parameters<Backfill>[0], signal:
     if ((await lockRoom(tx, roomId)) === undefined) return;
     await addHistory(tx, stay, inTheirOrder.toReversed(), { asked: wanted, now });
   });
-}
-
-function spendingOf(signal: AbortSignal): Spending {
-  let [requests, bytes] = [0, 0];
-  return {
-    signal,
-    mayAsk: () => {
-      if (signal.aborted || requests >= REQUESTS_MAX || bytes >= BYTES_MAX) return false;
-      requests += 1;
-      return true;
-    },
-    received: (_server, came) => {
-      bytes += came;
-    },
-    wasSilent: () => undefined,
-    isSilent: () => false,
-  };
 }

@@ -9,13 +9,15 @@ import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { withoutTaken } from './as-redacted.ts';
 import { type FullStateWaits } from './full-state.ts';
+import { type HistoryContext, seesHistory } from './history-pages.ts';
 import { type SharedLooks } from './shared-looks.ts';
 import { type Reader, type Readers, visibilityAt } from './who-may-read.ts';
 
 const VISIBILITY = 'm.room.history_visibility';
 const MEMBER = 'm.room.member';
 
-interface Reading {
+/** What reading single events takes. */
+export interface EventReading extends Pick<HistoryContext, 'store' | 'clock'> {
   readonly waits: FullStateWaits;
   readonly looks: SharedLooks;
   readonly readers: Readers;
@@ -24,7 +26,7 @@ interface Reading {
 
 /** Waits only where a membership that is not known yet decides. Throws `unknown-event` for whatever is not to be seen. */
 export async function eventForClient(
-  reading: Reading,
+  reading: EventReading,
   query: ClientQuery,
   eventId: EventId,
 ): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
@@ -33,7 +35,7 @@ export async function eventForClient(
   const look = async (): Promise<{ readonly held: HeldEvent; readonly isSeen: boolean | undefined }> => {
     const held = await looks.held({ roomId, eventId });
     if (held?.isShown !== true) throw notFound(eventId);
-    return { held, isSeen: await isSeen(reading, query, eventId, held) };
+    return { held, isSeen: await seesHeld(reading, query, eventId, held) };
   };
   let { held, isSeen: seen } = await look();
   if (seen === undefined) {
@@ -50,16 +52,29 @@ function notFound(eventId: EventId): RoomError {
   return new RoomError('unknown-event', `there is no event ${eventId} here, or it is not to be seen`);
 }
 
-async function isSeen(
-  { looks, readers }: Reading,
+/** Whether a user may see an event; `undefined`: a membership decides that is not known. */
+export async function seesEvent(
+  reading: EventReading,
+  query: ClientQuery,
+  eventId: EventId,
+): Promise<boolean | undefined> {
+  const held = await reading.looks.held({ roomId: query.roomId, eventId });
+  return held?.isShown === true && (await seesHeld(reading, query, eventId, held));
+}
+
+async function seesHeld(
+  reading: EventReading,
   { roomId, userId }: ClientQuery,
   eventId: EventId,
   held: HeldEvent,
 ): Promise<boolean | undefined> {
+  const { looks, readers } = reading;
   const reader = await readers.find(roomId, userId);
   const { position, stateBefore, stateAfter, type, stateKey } = held;
   if (position === null || stateBefore === null || stateAfter === null) {
-    return reader !== undefined && isPlaced(looks, roomId, reader, eventId, held);
+    if (reader === undefined) return false;
+    if (await isPlaced(looks, roomId, reader, eventId, held)) return true;
+    return seesHistory(reading, { query: { roomId, userId }, reader }, eventId);
   }
   const seenFrom = async (state: SnapshotId): Promise<SeenFrom> => {
     const [own] = await looks.entriesAt({ roomId, state, places: [{ type: MEMBER, stateKey: userId }] });

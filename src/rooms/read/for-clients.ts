@@ -12,10 +12,12 @@ import { RoomError } from '../error.ts';
 import { inBatches } from '../in-batches.ts';
 import { redactedPages, withoutTaken } from './as-redacted.ts';
 import { type Backfill } from './backfill.ts';
+import { eventAtTime } from './event-at-time.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
 import { readContext, readMessages } from './messages.ts';
 import { type SharedLooks, createSharedLooks } from './shared-looks.ts';
+import { type TimeSearch } from './time-search.ts';
 import { type Reader, type Readers, createReaders, visibilityAt } from './who-may-read.ts';
 
 const MEMBER = 'm.room.member';
@@ -29,12 +31,19 @@ interface Reading extends WaitContext {
   readonly looks: SharedLooks;
   readonly readers: Readers;
   readonly backfill: Backfill | null;
+  readonly search: TimeSearch | null;
   /** How far a room is, one look for all whose wait ends in the same moment. */
   readonly toldOf: (roomId: RoomId) => Promise<NotReady>;
 }
 
-/** Puts the reads of clients together; `backfill`: asks other servers for what was said before we came, `null`: nobody is asked. One for a process: whoever waits for the same shares its looks. */
-export function clientReads({ store, notifier, clock }: WaitContext, backfill: Backfill | null = null): ClientReads {
+/** How other servers are asked for what was said before we came, and when. */
+export interface AskedOthers {
+  readonly backfill: Backfill;
+  readonly search: TimeSearch;
+}
+
+/** Puts the reads of clients together; `others`: `null`: nobody is asked. One for a process: whoever waits for the same shares its looks. */
+export function clientReads({ store, notifier, clock }: WaitContext, others: AskedOthers | null = null): ClientReads {
   const context = { store, notifier, clock };
   const toldOf = inBatches(
     (roomIds: readonly RoomId[]) => Promise.all(roomIds.map((roomId) => notReady(context, roomId))),
@@ -43,7 +52,8 @@ export function clientReads({ store, notifier, clock }: WaitContext, backfill: B
   const looks = createSharedLooks(store);
   const reading: Reading = {
     ...context,
-    backfill,
+    backfill: others?.backfill ?? null,
+    search: others?.search ?? null,
     waits: fullStateWaits(context),
     looks,
     readers: createReaders(looks),
@@ -75,6 +85,7 @@ export function clientReads({ store, notifier, clock }: WaitContext, backfill: B
       return memberRows(reading, { ...query, membership: 'join', notMembership: null }, state);
     },
     event: (query, eventId) => eventForClient(reading, query, eventId),
+    eventAtTime: (query) => eventAtTime(reading, query),
     messages: async (query) => (await readMessages(reading, query)) ?? toldOf(query.roomId),
     context: async (query) => (await readContext(reading, query)) ?? toldOf(query.roomId),
   };

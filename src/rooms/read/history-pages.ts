@@ -5,20 +5,28 @@
  */
 import { type SeenFrom, historyVisibility, maySee } from '../../matrix/client/history-visibility.ts';
 import { type RoomPoint } from '../../matrix/client/tokens.ts';
+import { type EventId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type Cancellation } from '../../cancellation.ts';
 import { type Clock } from '../../clock.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
-import { type PageSelection, type Stay } from '../../store/journal/timeline-page.ts';
+import { type PageSelection, type Stay, readStays } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
 import { type Store } from '../../store/open-store.ts';
 import { readStateKeys } from '../../store/snapshots/state-keys.ts';
-import { type HistorySign, readHistoryPage, readHistorySigns, readHistoryState } from '../../store/tables/history.ts';
+import {
+  type HistorySign,
+  readHistoryPage,
+  readHistoryPlace,
+  readHistorySigns,
+  readHistoryState,
+} from '../../store/tables/history.ts';
+import { type ClientQuery } from '../client-contract.ts';
 import { type Backfill } from './backfill.ts';
 import { type RoomReading } from './room-reading.ts';
 import { type SharedLooks } from './shared-looks.ts';
-import { visibilityAt } from './who-may-read.ts';
+import { type Reader, visibilityAt } from './who-may-read.ts';
 
 const MEMBER = 'm.room.member';
 const VISIBILITY = 'm.room.history_visibility';
@@ -37,44 +45,53 @@ export interface HistoryRows {
   readonly next: RoomPoint | null;
 }
 
+/** Where in the history of one stay reading begins, and where it ends at the latest; counts as tokens have them. */
+export interface HistorySpan {
+  readonly from: number;
+  /** `null`: nowhere. */
+  readonly until: number | null;
+}
+
 /** Reads back from a place before a stay; asks other servers where what is held ends, if the reader is in the room. */
 export async function readBack(
   context: HistoryContext,
   reading: RoomReading,
   stay: Stay,
-  count: number,
+  { from: count, until }: HistorySpan,
   selection: PageSelection,
 ): Promise<HistoryRows> {
   const { store, clock, backfill } = context;
   const { roomId, signal } = reading.query;
   const before = { roomId, epoch: stay.epoch };
-  let rows = await readHistoryPage(store, stay.epoch, count, selection);
+  let rows = await readHistoryPage(store, stay.epoch, count, selection, until);
   let state = await readHistoryState(store, before, clock.now());
   const isNew = state.last === 0 && state.isWhole;
   const isAsker = backfill !== null && reading.reader.may === 'now' && reading.reader.isJoined;
-  const isLacking = rows.length < selection.limit && (isNew || state.wanted.length > 0);
+  const isHeld = (): boolean => until !== null && until <= state.last;
+  const isLacking = rows.length < selection.limit && !isHeld() && (isNew || state.wanted.length > 0);
   const hasAsked = isAsker && isLacking && reading.mayAsk();
   if (hasAsked) {
     await untilGone(signal, (gone) => backfill({ ...stay, roomId }, gone));
-    rows = await readHistoryPage(store, stay.epoch, count, selection);
+    rows = await readHistoryPage(store, stay.epoch, count, selection, until);
     state = await readHistoryState(store, before, clock.now());
   }
   const seen = await visibleOf(context, reading, stay, rows, state.isWhole && state.last > 0);
   const last = rows.at(-1)?.nth ?? count;
   if (rows.length === selection.limit) return { seen, next: { kind: 'history', epoch: stay.epoch, count: last } };
+  if (isHeld()) return { seen, next: null };
   const isAtEnd = state.isWhole && (state.last > 0 || hasAsked);
   if (!isAsker || isAtEnd) return { seen, next: { kind: 'timeline', position: stay.begun - 1 } };
   return { seen, next: { kind: 'history', epoch: stay.epoch, count: Math.max(count, state.last) } };
 }
 
 /** The network wants a whole signal, which is made only where it is asked. */
-async function untilGone(caller: Cancellation, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+export async function untilGone<Answer>(caller: Cancellation, work: (signal: AbortSignal) => Promise<Answer>): Promise<Answer> {
   const gone = new AbortController();
   const listener = { handleEvent: () => gone.abort() };
   if (caller.aborted) gone.abort();
   caller.addEventListener('abort', listener);
   try {
-    await work(gone.signal);
+    return await work(gone.signal);
   } finally {
     caller.removeEventListener('abort', listener);
   }
@@ -85,22 +102,49 @@ export async function readForth(
   context: HistoryContext,
   reading: RoomReading,
   stay: Stay,
-  count: number,
+  { from: count, until }: HistorySpan,
   selection: PageSelection,
 ): Promise<HistoryRows> {
-  const rows = await readHistoryPage(context.store, stay.epoch, count, selection);
+  const rows = await readHistoryPage(context.store, stay.epoch, count, selection, until);
   const seen = await visibleOf(context, reading, stay, rows, false);
   const last = rows.at(-1);
   if (last === undefined || rows.length < selection.limit) {
-    return { seen, next: { kind: 'timeline', position: stay.begun - 1 } };
+    return { seen, next: until === null ? { kind: 'timeline', position: stay.begun - 1 } : null };
   }
   return { seen, next: { kind: 'history', epoch: stay.epoch, count: last.nth - 1 } };
 }
 
+/** Whether a user may see an event that was said before a stay of ours. */
+export async function seesHistory(
+  context: Pick<HistoryContext, 'store' | 'clock' | 'looks'>,
+  reading: HistoryReader,
+  eventId: EventId,
+): Promise<boolean> {
+  const { store, clock } = context;
+  const { roomId } = reading.query;
+  const place = await readHistoryPlace(store, roomId, eventId);
+  const stay = place && (await readStays(store, roomId)).find(({ epoch }) => epoch === place.epoch);
+  if (stay === undefined) return false;
+  const rows = await readHistoryPage(store, stay.epoch, place.nth, { ...ANY_EVENT, roomId });
+  const { isWhole, last } = await readHistoryState(store, { roomId, epoch: stay.epoch }, clock.now());
+  const seen = await visibleOf(context, reading, stay, rows, isWhole && last > 0);
+  return seen[0]?.eventId === eventId;
+}
+
+const ANY_EVENT = {
+  ...{ direction: 'forwards', limit: 1, types: null, notTypes: [], senders: null, notSenders: [], ignored: [] },
+} as const;
+
+/** Who reads, and which room. */
+export interface HistoryReader {
+  readonly query: Pick<ClientQuery, 'roomId' | 'userId'>;
+  readonly reader: Reader;
+}
+
 /** @param isWhole the history is held to the room's beginning */
 async function visibleOf(
-  { store, looks }: HistoryContext,
-  { query: { roomId, userId }, reader }: RoomReading,
+  { store, looks }: Pick<HistoryContext, 'store' | 'looks'>,
+  { query: { roomId, userId }, reader }: HistoryReader,
   { epoch, joinEventId, begun }: Stay,
   rows: Awaited<ReturnType<typeof readHistoryPage>>,
   isWhole: boolean,

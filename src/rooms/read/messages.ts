@@ -6,6 +6,7 @@
 import { type RoomPoint } from '../../matrix/client/tokens.ts';
 import { readShownPosition } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
+import { readHistoryPlace } from '../../store/tables/history.ts';
 import { type ContextQuery, type EventContext, type EventsPage, type MessagesQuery } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { giveEvents, giveSenders } from './give-events.ts';
@@ -39,16 +40,16 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
   const { roomId, userId, eventId, limit, filter } = query;
   const reader = await context.readers.of(roomId, userId);
   const reading = await beginReading(context, query, reader);
-  const position = await readShownPosition(context.store, roomId, eventId);
-  if (position === undefined) throw notFound(query);
+  const place = await placeOf(context, query);
+  if (place === undefined) throw notFound(query);
   const [half, rest] = [Math.floor(limit / 2), Math.ceil(limit / 2)];
   const beside = { to: null, filter };
   const [own, before, after] = await Promise.all([
     readPage(context, reading, {
-      ...{ from: at(position), to: at(position - 1), direction: 'backwards', limit: 1, filter: ANY },
+      ...{ from: place.after, to: place.before, direction: 'backwards', limit: 1, filter: ANY },
     }),
-    readPage(context, reading, { from: at(position - 1), direction: 'backwards', limit: half, ...beside }),
-    readPage(context, reading, { from: at(position), direction: 'forwards', limit: rest, ...beside }),
+    readPage(context, reading, { from: place.before, direction: 'backwards', limit: half, ...beside }),
+    readPage(context, reading, { from: place.after, direction: 'forwards', limit: rest, ...beside }),
   ]);
   if (own === undefined || before === undefined || after === undefined) return undefined;
   const [event] = own.events;
@@ -62,7 +63,7 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
     event: given[count] ?? {},
     after: given.slice(count + 1),
     start: before.next,
-    end: after.next ?? at(lastOf(after.events, position)),
+    end: after.next ?? lastOf(after.events) ?? place.after,
     state: await sendersOf(context, query, all),
   };
 }
@@ -76,8 +77,23 @@ function at(position: number): RoomPoint {
   return { kind: 'timeline', position };
 }
 
-function lastOf(events: readonly SeenPdu[], otherwise: number): number {
-  return events.at(-1)?.shownAt ?? otherwise;
+/** `undefined`: none of them is of the timeline. */
+function lastOf(events: readonly SeenPdu[]): RoomPoint | undefined {
+  const last = events.at(-1)?.shownAt ?? 0;
+  return last === 0 ? undefined : at(last);
+}
+
+/** The points around an event, in the timeline or before a stay of ours; `undefined`: it is in neither. */
+async function placeOf(
+  { store }: MessagesContext,
+  { roomId, eventId }: Pick<ContextQuery, 'roomId' | 'eventId'>,
+): Promise<{ readonly before: RoomPoint; readonly after: RoomPoint } | undefined> {
+  const position = await readShownPosition(store, roomId, eventId);
+  if (position !== undefined) return { before: at(position - 1), after: at(position) };
+  const held = await readHistoryPlace(store, roomId, eventId);
+  if (held === undefined) return undefined;
+  const point = (count: number): RoomPoint => ({ kind: 'history', epoch: held.epoch, count });
+  return { before: point(held.nth), after: point(held.nth - 1) };
 }
 
 function notFound({ eventId }: Pick<ContextQuery, 'eventId'>): RoomError {

@@ -108,12 +108,14 @@ async function readOn(
     senders: filter.senders as readonly UserId[] | null,
     notSenders: filter.notSenders as readonly UserId[],
   };
+  if (to !== null && !isAhead(stays, direction, at, to)) return NOTHING;
   const end = to?.kind === 'timeline' ? to.position : null;
   if (at.kind === 'history') {
     const stay = stays.find(({ epoch }) => epoch === at.epoch);
     if (stay === undefined) return NOTHING;
     const read = direction === 'backwards' ? readBack : readForth;
-    return { rows: [], ...(await read(context, reading, stay, at.count, selection)) };
+    const until = to?.kind === 'history' && to.epoch === stay.epoch ? to.count : null;
+    return { rows: [], ...(await read(context, reading, stay, { from: at.count, until }, selection)) };
   }
   if (direction === 'backwards') {
     const stay = stays.findLast(({ begun }) => begun <= at.position);
@@ -129,6 +131,19 @@ async function readOn(
   if (rows.length === limit) return { rows, seen: [], next: after(rows) };
   const isOver = stay === undefined || upTo < stay.begun - 1;
   return { rows, seen: [], next: isOver ? null : await lastBefore(context, reading, stay) };
+}
+
+/** Whether the end still lies ahead of a point: what lies before a stay comes after the timeline of the stay before. */
+export function isAhead(stays: readonly Stay[], direction: Direction, at: RoomPoint, end: RoomPoint): boolean {
+  const orderOf = (point: RoomPoint): readonly [number, number] => {
+    if (point.kind === 'timeline') return [point.position, 0];
+    const begun = stays.find(({ epoch }) => epoch === point.epoch)?.begun ?? 0;
+    // The point just before a stay follows what was read of its history in either direction.
+    return [begun - (direction === 'backwards' ? 0.5 : 1.5), -point.count];
+  };
+  const [[one, behind], [other, behindOther]] = [orderOf(at), orderOf(end)];
+  const difference = one - other || behind - behindOther;
+  return direction === 'backwards' ? difference > 0 : difference < 0;
 }
 
 /** The oldest point that is held of what lies before a stay. */

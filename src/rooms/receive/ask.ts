@@ -18,10 +18,10 @@ export interface Asking {
   readonly spending: Spending;
   readonly health: HealthView;
   /**
-   * The event or events that the server answered; `undefined`: nothing of use, nothing may be asked any more, or it is left alone by
+   * What the server answered, an event or events for the most part; `undefined`: nothing of use, nothing may be asked any more, or it is left alone by
    * all rooms, or by this errand since it was silent. Throws for faults of ours only.
    */
-  readonly ask: <Answer extends Uint8Array | readonly Uint8Array[]>(
+  readonly ask: <Answer extends object>(
     server: ServerName,
     request: (options: RequestOptions) => Promise<Answer>,
   ) => Promise<Answer | undefined>;
@@ -67,6 +67,8 @@ export function beginAsking(context: RoomsContext, spending: Spending): Asking {
   };
 }
 
-function bytesOf(answer: Uint8Array | readonly Uint8Array[]): number {
-  return answer instanceof Uint8Array ? answer.length : answer.reduce((sum, { length }) => sum + length, 0);
+/** Of events; what else is asked for is small. */
+function bytesOf(answer: object): number {
+  const events: readonly unknown[] = Array.isArray(answer) ? answer : [answer];
+  return events.reduce<number>((sum, event) => sum + (event instanceof Uint8Array ? event.length : 0), 0);
 }

@@ -6,6 +6,7 @@
 import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { readAuthChainIds } from '../../store/events/auth-events.ts';
+import { type TimePlace, type TimedEvents, readEventsByTime } from '../../store/events/events-by-time.ts';
 import { streamStateBodies } from '../../store/events/pdu-bodies.ts';
 import { readRoomOfEvent } from '../../store/events/pdus.ts';
 import { type ServedEvent, readEventsBefore, readServedEvent } from '../../store/events/served-events.ts';
@@ -20,6 +21,8 @@ import { asVisible, isInRoom } from './may-see.ts';
 /** As the reference implementation has them. */
 const MISSING_MAX = 20;
 const BACKFILL_MAX = 100;
+/** Pages of a room's events by time: what is in no timeline is passed over. */
+const TIME_LOOKS_MAX = 25;
 
 /** Puts the answers of one process together. */
 export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): ResidentAnswers {
@@ -89,6 +92,19 @@ export function residentAnswers({ store }: Pick<RoomsContext, 'store'>): Residen
       if (typeof room === 'string') return room;
       const query = { from, until: [], minDepth: 0, limit: Math.min(limit, BACKFILL_MAX), inclusive: true };
       return asVisible(store, joined, room, (await readEventsBefore(store, roomId, query)).reverse(), server);
+    },
+    eventAtTime: async (roomId, { at, direction }, server) => {
+      const room = await open(roomId, server);
+      if (typeof room === 'string') return room;
+      if (room.partial) return 'partial';
+      let from: TimePlace | null = { at, nid: null };
+      for (let look = 0; look < TIME_LOOKS_MAX && from !== null; look += 1) {
+        const { events, next }: TimedEvents = await readEventsByTime(store, roomId, direction, from, 1);
+        const [found] = events;
+        if (found !== undefined) return { eventId: found.eventId, at: found.at };
+        from = next;
+      }
+      return 'unknown';
     },
   };
 

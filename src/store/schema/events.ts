@@ -49,6 +49,8 @@ export const pdus = pgTable(
   // id names beside, the planner would read the whole of a big room for some of these.
   (table) => [
     index('pdus_in_room').on(sql`hashtext(${table.roomId})`, table.nid),
+    // By the times that their servers say, for who looks for what was said when (events/events-by-time.ts).
+    index('pdus_by_time').on(sql`hashtext(${table.roomId})`, table.originServerTs, table.nid),
     // Redactions by what they take back, as far as a pattern can tell (events/redactions.ts).
     index('pdus_by_redacts')
       .on(table.roomId, sql`substring(${table.json}::text from '"redacts"\\s*:\\s*"([^"\\\\]+)"')`)

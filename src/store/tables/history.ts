@@ -42,28 +42,60 @@ const SHOWN = `
   JOIN outlier_verdicts o ON o.event_nid = p.nid AND o.verdict = 'accepted'
  WHERE h.room_id = $1 AND h.epoch = $2 AND NOT EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)`;
 
-/** Accepted events before a stay: backwards those behind the place `nth`, forwards those up to it. */
+/** Accepted events before a stay: backwards those behind the place `nth`, forwards those up to it; and as far as `until`, where that is given. */
 export async function readHistoryPage(
   sql: Sql,
   epoch: number,
   nth: number,
   { roomId, direction, limit, types, notTypes, senders, notSenders, ignored }: PageSelection,
+  until: number | null = null,
 ): Promise<HistoryPdu[]> {
   type Row = Omit<HistoryPdu, 'key'> & { readonly stateKeyNid: number | null; readonly isMember: boolean };
-  const [bound, order] = direction === 'backwards' ? ['>', 'ASC'] : ['<=', 'DESC'];
+  const [bound, end, order] = direction === 'backwards' ? ['>', '<=', 'ASC'] : ['<=', '>', 'DESC'];
   const rows = await sql.query<Row>(
     `SELECT p.event_id AS "eventId", p.nid, h.nth, p.sender, p.state_key_nid AS "stateKeyNid",
             p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents", p.depth, p.json::text AS json
-       FROM history_events h ${SHOWN} AND h.nth ${bound} $3
+       FROM history_events h ${SHOWN} AND h.nth ${bound} $3 AND ($10::integer IS NULL OR h.nth ${end} $10)
         AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
         AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
         AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
       ORDER BY h.nth ${order} LIMIT $4`,
-    [roomId, epoch, nth, limit, types, notTypes, senders, notSenders, ignored],
+    [roomId, epoch, nth, limit, types, notTypes, senders, notSenders, ignored, until],
   );
   return rows.map(({ stateKeyNid, isMember, ...row }) => {
     return { ...row, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) };
   });
+}
+
+/** Where an event stands before a stay. */
+export interface HistoryPlace {
+  readonly epoch: number;
+  readonly nth: number;
+}
+
+/** `undefined`: it is not there, or is shown in the timeline. */
+export async function readHistoryPlace(
+  sql: Sql,
+  roomId: RoomId,
+  eventId: EventId,
+): Promise<HistoryPlace | undefined> {
+  const [place] = await sql.query<HistoryPlace>(
+    `SELECT h.epoch, h.nth FROM history_events h
+      WHERE h.room_id = $1 AND h.event_id = $2
+        AND NOT EXISTS (SELECT FROM event_states e WHERE e.event_id = h.event_id AND e.room_id = $1)`,
+    [roomId, eventId],
+  );
+  return place;
+}
+
+/** When the oldest event was made that is held of what lies before a stay, as its server says; `null`: none is held. */
+export async function readHistoryBeginning(sql: Sql, { roomId, epoch }: BeforeStay): Promise<number | null> {
+  const [row] = await sql.query<{ at: number }>(
+    `SELECT p.origin_server_ts AS at FROM history_events h JOIN pdus p ON p.event_id = h.event_id AND p.room_id = h.room_id
+      WHERE h.room_id = $1 AND h.epoch = $2 ORDER BY h.nth DESC LIMIT 1`,
+    [roomId, epoch],
+  );
+  return row?.at ?? null;
 }
 
 /** What an event before a stay says of who may see what. */

@@ -1,9 +1,12 @@
 import { expect, test } from 'vitest';
 import { type EventFilter } from '../../../src/matrix/client/filter.ts';
 import { type RoomPoint } from '../../../src/matrix/client/tokens.ts';
+import { type EventId } from '../../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../../src/matrix/pdu.ts';
 import { createBackfill } from '../../../src/rooms/read/backfill.ts';
 import { clientReads } from '../../../src/rooms/read/for-clients.ts';
+import { createTimeSearch } from '../../../src/rooms/read/time-search.ts';
+import { type EndpointName } from '../../../src/simulator/contract.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { type SimulatedStage, digestOf, joinIt, simulatedStage } from '../../support/simulated-stage.ts';
@@ -18,12 +21,21 @@ interface Read {
   readonly end: RoomPoint | null;
 }
 
+function readsOf({ ours: { context } }: SimulatedStage) {
+  return clientReads(context, { backfill: createBackfill(context), search: createTimeSearch(context) });
+}
+
 function reader(here: SimulatedStage) {
-  const { ours, roomId, userId } = here;
-  const reads = clientReads(ours.context, createBackfill(ours.context));
-  return async (from: RoomPoint | null, direction: 'backwards' | 'forwards', limit = 20): Promise<Read> => {
+  const { roomId, userId } = here;
+  const reads = readsOf(here);
+  return async (
+    from: RoomPoint | null,
+    direction: 'backwards' | 'forwards',
+    limit = 20,
+    to: RoomPoint | null = null,
+  ): Promise<Read> => {
     const answer = await reads.messages({
-      ...{ roomId, userId, deviceId: 'A', from, to: null, direction, limit, filter: ALL, isLazy: false },
+      ...{ roomId, userId, deviceId: 'A', from, to, direction, limit, filter: ALL, isLazy: false },
       ...{ waitMs: 0, signal: new AbortController().signal },
     });
     if (!answer.ready) throw new Error(answer.reason);
@@ -31,10 +43,12 @@ function reader(here: SimulatedStage) {
   };
 }
 
-async function backfillsOf({ simulator }: SimulatedStage): Promise<number> {
-  const counts = (await simulator.counts()).filter(({ endpoint }) => endpoint === 'backfill');
+async function requestsOf({ simulator }: SimulatedStage, name: EndpointName): Promise<number> {
+  const counts = (await simulator.counts()).filter(({ endpoint }) => endpoint === name);
   return counts.reduce((sum, { requests }) => sum + requests, 0);
 }
+
+const backfillsOf = (here: SimulatedStage): Promise<number> => requestsOf(here, 'backfill');
 
 test('what lies before our join is asked of other servers when a client reads back so far, and changes nothing else', async () => {
   const here = await simulatedStage({ members: 30, servers: 8, messages: 60 });
@@ -84,6 +98,47 @@ test('what lies before our join is asked of other servers when a client reads ba
   expect(await ours.resync(roomId)).toBe('complete');
   expect(await digestOf(here)).toEqual(await simulator.digest(roomId));
   await expectFoldsRebuilt(ours.context.store);
+});
+
+test('a time from before our join is looked for at other servers, and what lies there is fetched, shown by its id and in its context', async () => {
+  const here = await simulatedStage({ members: 30, servers: 8, messages: 60 });
+  const { ours, roomId, userId } = here;
+  await joinIt(here);
+  const reads = readsOf(here);
+  const query = { roomId, userId, waitMs: 0, signal: new AbortController().signal };
+  const first = await reads.eventAtTime({ ...query, at: 0, direction: 'forwards' });
+  const event = await reads.event(query, first.eventId);
+  if (!event.ready) throw new Error(event.reason);
+  expect(JSON.parse(event.json)).toMatchObject({ type: 'm.room.create' });
+  const asked = await requestsOf(here, 'timestamp_to_event');
+  expect(asked).toBe(1);
+
+  // What is held by now is found without asking.
+  const second = await reads.eventAtTime({ ...query, at: first.at + 1, direction: 'forwards' });
+  expect(second.at).toBeGreaterThan(first.at);
+  expect(await reads.eventAtTime({ ...query, at: second.at, direction: 'backwards' })).toMatchObject({ at: second.at });
+  expect(await requestsOf(here, 'timestamp_to_event')).toBe(asked);
+
+  const [{ id: old } = { id: first.eventId }] = await ours.context.store.query<{ id: EventId }>(
+    `SELECT event_id AS id FROM history_events WHERE room_id = $1 AND nth = 30`,
+    [roomId],
+  );
+  const around = await reads.context({
+    ...{ ...query, deviceId: 'A', eventId: old, limit: 4, filter: ALL, isLazy: false },
+  });
+  if (!around.ready) throw new Error(around.reason);
+  expect(around.event).toMatchObject({ event_id: old });
+  const page = async (from: RoomPoint, direction: 'backwards' | 'forwards', to: RoomPoint | null = null) =>
+    (await reader(here)(from, direction, 5, to)).events.map(({ event_id: id }) => id);
+  const point = (count: number): RoomPoint => ({ kind: 'history', epoch: 1, count });
+  expect(around.before.map(({ event_id: id }) => id)).toEqual((await page(point(30), 'backwards')).slice(0, 2));
+  expect(around.after.map(({ event_id: id }) => id)).toEqual((await page(point(29), 'forwards')).slice(0, 2));
+  expect([around.start, around.end]).toEqual([point(32), point(27)]);
+
+  // A token of the history is an end like any other.
+  expect(await page(point(29), 'backwards', point(30))).toEqual([old]);
+  expect(await page(point(30), 'forwards', point(29))).toEqual([old]);
+  expect(await page(point(30), 'backwards', point(29))).toEqual([]);
 });
 
 test('where no server answers, what is held is given, and reading may be tried again', async () => {

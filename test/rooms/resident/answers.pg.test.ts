@@ -118,6 +118,24 @@ test('what our users said before a server joined is hidden from it where the his
   expect(JSON.stringify(await answers.event(shown, A))).toContain('welcome');
 });
 
+test('the nearest event to a time is told, of a whole room and to servers that are in it', async () => {
+  const { answers, roomId, said, context } = await startHere(true);
+  const rows = await context.store.query<{ id: EventId; at: number }>(
+    `SELECT event_id AS id, origin_server_ts AS at FROM pdus WHERE event_id = ANY ($1::text[])`,
+    [said],
+  );
+  const times = new Map(rows.map(({ id, at }) => [id, at]));
+  const last = said.at(-1)!;
+  const newest = Math.max(...times.values());
+  const told = await answers.eventAtTime(roomId, { at: newest + 1, direction: 'backwards' }, A);
+  expect(told).toEqual({ eventId: expect.stringMatching(/^\$/) as string, at: newest });
+  expect(times.get(last)).toBe(newest);
+  expect(await answers.eventAtTime(roomId, { at: newest + 1, direction: 'forwards' }, A)).toBe('unknown');
+  expect(await answers.eventAtTime(roomId, { at: 0, direction: 'forwards' }, STRANGER)).toBe('not-in-room');
+  const partial = await startHere(false);
+  expect(await partial.answers.eventAtTime(partial.roomId, { at: 0, direction: 'forwards' }, A)).toBe('partial');
+});
+
 test('who is not in the room is told nothing, and nobody of what is not there', async () => {
   const { answers, roomId, said } = await startHere(true);
   const [one] = said as [EventId];
