@@ -28,6 +28,7 @@ import { MESSAGES_ENDPOINTS, TIME_ENDPOINTS } from './endpoints/messages.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
 import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
 import { RECEIPT_ENDPOINTS } from './endpoints/receipts.ts';
+import { RELATION_ENDPOINTS } from './endpoints/relations.ts';
 import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
@@ -94,6 +95,7 @@ export const USER_ENDPOINTS = [
   ...ROOM_ENDPOINTS,
   ...MESSAGES_ENDPOINTS,
   ...TIME_ENDPOINTS,
+  ...RELATION_ENDPOINTS,
   ...SYNC_ENDPOINTS,
   ...ADMIN_ROOM_ENDPOINTS,
   ...ADMIN_LIST_ENDPOINTS,

@@ -60,6 +60,49 @@ export interface ContextQuery extends EventsQuery {
   readonly eventId: EventId;
 }
 
+/** What of an event's relations is summed up beside it. */
+export interface SummedUp {
+  /** `m.relations`; absent: nothing relates to it. */
+  readonly relations?: JsonObject;
+}
+
+export interface RelationsQuery extends Omit<EventsQuery, 'isLazy'> {
+  readonly eventId: EventId;
+  /** `null`: of whatever kind. */
+  readonly relType: string | null;
+  readonly direction: 'backwards' | 'forwards';
+  /** `null`: from the newest on, or going forwards the oldest. */
+  readonly from: RoomPoint | null;
+  readonly to: RoomPoint | null;
+  /** What relates to such an event counts, too. */
+  readonly recurse: boolean;
+}
+
+/** Events in the form of clients. What was taken back is left out: there may be fewer than were read, or none. */
+export interface RelationsPage {
+  readonly events: readonly JsonObject[];
+  /** `null`: it began at the end of what is held. */
+  readonly start: RoomPoint | null;
+  /** `null`: nothing more is held. */
+  readonly end: RoomPoint | null;
+}
+
+export interface ThreadsQuery extends ClientQuery {
+  readonly deviceId: string;
+  readonly limit: number;
+  /** Only those in which the user has spoken, or that he began. */
+  readonly participated: boolean;
+  /** A number that a page before ended with; `null`: none. */
+  readonly before: number | null;
+}
+
+/** The events that threads began with, in the form of clients. */
+export interface ThreadsPage {
+  readonly events: readonly JsonObject[];
+  /** `null`: there are no more. */
+  readonly next: number | null;
+}
+
 export interface TimeQuery extends ClientQuery {
   /** Milliseconds since the Unix epoch. */
   readonly at: number;
@@ -91,11 +134,14 @@ export interface ClientReads {
   /** Those who are joined now; of users who are themselves. */
   joinedMembers(query: ClientQuery): Promise<ClientRows | NotReady>;
   /** Throws `unknown-event` for one that is not held, that counts for nothing, or that the user may not see. */
-  event(query: ClientQuery, eventId: EventId): Promise<({ readonly ready: true } & StateEvent) | NotReady>;
+  event(query: ClientQuery, eventId: EventId): Promise<({ readonly ready: true } & StateEvent & SummedUp) | NotReady>;
   /** Waits only where a membership that is not known decides what he may see. Throws `invalid` for a point that is still to come. */
   messages(query: MessagesQuery): Promise<({ readonly ready: true } & EventsPage) | NotReady>;
   /** As `event`, with what stands beside it. */
   context(query: ContextQuery): Promise<({ readonly ready: true } & EventContext) | NotReady>;
+  /** As `event`: what relates to it. */
+  relations(query: RelationsQuery): Promise<({ readonly ready: true } & RelationsPage) | NotReady>;
+  threads(query: ThreadsQuery): Promise<ThreadsPage>;
   /** The nearest event that the user may see; throws `unknown-event` where there is none. What is not known whether he may is passed over. */
   eventAtTime(query: TimeQuery): Promise<{ readonly eventId: EventId; readonly at: number }>;
 }

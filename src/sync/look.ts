@@ -9,7 +9,9 @@ import { type SyncToken, formatRoomPoint, formatSyncToken } from '../matrix/clie
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
+import { readBundles } from '../store/events/bundles.ts';
 import { readRedacted } from '../store/events/redactions.ts';
+import { type RelatedParent } from '../store/events/relations.ts';
 import { readNumberedUpTo, readResyncs, readSeenRooms } from '../store/journal/seen-by-clients.ts';
 import { readPurgedRooms } from '../store/journal/tombstones.ts';
 import { type SeenPdu } from '../store/journal/visible-events.ts';
@@ -322,6 +324,8 @@ async function readRoomParts(
     spoken.flatMap(({ timeline }) => timeline.flatMap(({ sender, eventId }) => (sender === userId ? [eventId] : []))),
   );
 
+  const relations = await readBundles(tx, spoken.flatMap(parentsIn), userId, now);
+
   const owed: number[] = [];
   const parts = new Map<RoomId, RoomPart>();
   for (const span of spoken) {
@@ -343,7 +347,11 @@ async function readRoomParts(
     for (const key of state.removed) if (key % 2 === 1) sent.addEmpty(device, roomId, key, head);
     const part: RoomPart = {
       timeline: timeline.map((pdu) =>
-        timelineEvent(pdu, now, { transactionId: transactions.get(pdu.eventId), redacted }),
+        timelineEvent(pdu, now, {
+          transactionId: transactions.get(pdu.eventId),
+          redacted,
+          relations: relations.get(pdu.eventId),
+        }),
       ),
       isLimited: isCut || (isNew && section === 'join' && !beginsRoom(timeline)),
       prevBatch: timeline[0] === undefined ? null : prevBatchOf(timeline[0]),
@@ -372,6 +380,12 @@ async function readRoomParts(
     if (tells) parts.set(roomId, part);
   }
   return { parts, owedSince: owed.length === 0 ? null : Math.min(...owed), rest };
+}
+
+/** Events beside which it is summed up what relates to them, as far as the user's response goes. */
+function parentsIn({ roomId, room, timeline, upTo }: SeenSpan): RelatedParent[] {
+  const joinedSince = room.membership === 'join';
+  return timeline.map(({ eventId }) => ({ eventId, roomId, upTo, joinedSince }));
 }
 
 /** The first numbers of all, so many at the most. */

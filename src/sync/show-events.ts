@@ -44,10 +44,18 @@ export async function readVisible(
 export function timelineEvent(
   { eventId, roomId, json, replaced, membership }: SeenPdu,
   now: number,
-  { transactionId, redacted }: { readonly transactionId: string | undefined; readonly redacted: Redacted },
+  {
+    transactionId,
+    redacted,
+    relations,
+  }: {
+    readonly transactionId: string | undefined;
+    readonly redacted: Redacted;
+    readonly relations: JsonObject | undefined;
+  },
 ): JsonObject {
   const was = replaced && { eventId: replaced.eventId, json: redacted.get(replaced.eventId)?.json ?? replaced.json };
-  const about = { replaced: was ?? undefined, membership, transactionId, taken: redacted.get(eventId) };
+  const about = { replaced: was ?? undefined, membership, transactionId, taken: redacted.get(eventId), relations };
   return shownEvent({ eventId, roomId, json, ...about }, now);
 }
 

@@ -1,5 +1,6 @@
 /** What verification takes and gives; no code, so that threads, store and tests share it without sharing anything else. */
 import { type EventId, type KeyId, type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { type Relation } from '../matrix/client/relation.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type EduType } from '../matrix/transactions.ts';
 import { type Refusal } from '../matrix/refusal.ts';
@@ -26,6 +27,8 @@ export interface CheckedPdu {
   readonly authEvents: readonly EventId[];
   /** The content hash did not match: the event is kept redacted until a matching body arrives. */
   readonly hollow: boolean;
+  /** Which event its content says that it relates to; absent: none. */
+  readonly relation?: Relation | undefined;
 }
 
 /** One outcome for each raw event given, in the order given. */

@@ -4,6 +4,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/server-server-api/#checks-performed-on-receipt-of-a-pdu
  */
+import { relationOf } from '../matrix/client/relation.ts';
 import { canonicalJson, canonicalJsonWithout } from '../matrix/json/canonical-json.ts';
 import { EVENT_BYTES_MAX } from '../matrix/event-format.ts';
 import { checkContentHash, signedText } from '../matrix/signing/hashes.ts';
@@ -126,6 +127,7 @@ export function shortened(json: JsonObject, wireBytes: number): string | undefin
 
 function passed(pdu: Pdu, hollow: boolean): ThreadOutcome {
   const membership = pdu.type === 'm.room.member' ? pdu.content['membership'] : undefined;
+  const relation = hollow ? undefined : relationOf(pdu.content);
   return {
     outcome: 'passed',
     pdu: {
@@ -141,6 +143,7 @@ function passed(pdu: Pdu, hollow: boolean): ThreadOutcome {
       prevEvents: pdu.prevEvents,
       authEvents: pdu.authEvents,
       hollow,
+      ...(relation === undefined ? {} : { relation }),
     },
   };
 }

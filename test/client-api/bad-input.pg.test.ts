@@ -47,6 +47,7 @@ interface Row {
 const V3 = '/_matrix/client/v3';
 const RULE = `${V3}/pushrules/global/:kind/:ruleId`;
 const ROOM = `${V3}/rooms/:roomId`;
+const V1_ROOM = '/_matrix/client/v1/rooms/:roomId';
 const ACCOUNT_DATA = `${V3}/user/:userId/account_data/:type`;
 const ROOM_DATA = `${V3}/user/:userId/rooms/:roomId/account_data/:type`;
 const ALIAS = `${V3}/directory/room/:roomAlias`;
@@ -55,6 +56,11 @@ const TAGS = `${V3}/user/:userId/rooms/:roomId/tags`;
 const NO_ROOM = ['roomId !nowhere:here.test', `roomId !${'a'.repeat(43)}`];
 const LONG = 'x'.repeat(300);
 const FUTURE = 's1_900000000';
+/** Of pages of what relates to an event. */
+const PAGE = {
+  ...{ dir: ['x', 'b&dir=b'], from: ['x', FUTURE, 'h1_0_1'], to: ['x'], limit: ['0', 'x', '-1'] },
+  recurse: ['x', '1', 'true&recurse=true'],
+};
 
 const auth = ({ userId }: World): JsonObject => ({
   ...{ type: 'm.login.password', password: PASSWORD, user: userId, session: 'one' },
@@ -145,9 +151,17 @@ const TABLE: Readonly<Record<string, Row>> = {
       ...{ limit: ['0', 'x'], filter: ['{', '[]'] },
     },
   },
-  'GET /_matrix/client/v1/rooms/:roomId/timestamp_to_event': {
+  [`GET ${V1_ROOM}/timestamp_to_event`]: {
     goodQuery: '?dir=f&ts=0',
-    query: { dir: ['', 'x&ts=0', 'f', 'f&ts=', 'f&ts=x', 'f&ts=1.5', `f&ts=${'9'.repeat(30)}`, 'f&ts=1&ts=2', 'b&ts=0'] },
+    query: {
+      dir: ['', 'x&ts=0', 'f', 'f&ts=', 'f&ts=x', 'f&ts=1.5', `f&ts=${'9'.repeat(30)}`, 'f&ts=1&ts=2', 'b&ts=0'],
+    },
+  },
+  [`GET ${V1_ROOM}/relations/:eventId`]: { query: PAGE },
+  [`GET ${V1_ROOM}/relations/:eventId/:relType`]: { query: PAGE },
+  [`GET ${V1_ROOM}/relations/:eventId/:relType/:eventType`]: { query: PAGE },
+  [`GET ${V1_ROOM}/threads`]: {
+    query: { limit: ['0', 'x'], from: ['x', 's1_1', 'r1_'], include: ['x', '', 'all&include=all'] },
   },
   [`GET ${ROOM}/context/:eventId`]: { query: { limit: ['-1', 'x', '1.5'], filter: ['{', '[]', '{"types":1}'] } },
   [`POST ${V3}/logout`]: {},
@@ -492,6 +506,7 @@ async function makeWorld(client: TestClient): Promise<World> {
         eventType: 'm.room.create',
         stateKey: '',
         receiptType: 'm.read',
+        relType: 'm.annotation',
         deleteId: 'd',
         roomAlias: `%23alias-of-${name}:here.test`,
         tag: 'u.tag',

@@ -20,6 +20,10 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['GET', `${ROOM}/context/:eventId`, 403, 200],
   ['GET', `${ROOM}/messages`, 403, 200],
   ['GET', `${V1_ROOM}/timestamp_to_event`, 403, 200],
+  ['GET', `${V1_ROOM}/relations/:eventId`, 403, 200],
+  ['GET', `${V1_ROOM}/relations/:eventId/:relType`, 403, 200],
+  ['GET', `${V1_ROOM}/relations/:eventId/:relType/:eventType`, 403, 200],
+  ['GET', `${V1_ROOM}/threads`, 403, 200],
   ['GET', `${ROOM}/aliases`, 403, 200],
   ['PUT', `${ROOM}/send/:eventType/:txnId`, 403, 200],
   ['POST', `${ROOM}/receipt/:receiptType/:eventId`, 403, 200],
@@ -39,7 +43,9 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
 const ELSEWHERE = /\/join$/;
 
 test('every endpoint about a room is in the table, or is told elsewhere', () => {
-  const served = USER_ENDPOINTS.filter(({ path }) => (path.startsWith(ROOM) || path.startsWith(V1_ROOM)) && !ELSEWHERE.test(path));
+  const served = USER_ENDPOINTS.filter(
+    ({ path }) => (path.startsWith(ROOM) || path.startsWith(V1_ROOM)) && !ELSEWHERE.test(path),
+  );
   const known = new Set(TABLE.map(([method, path]) => `${method} ${path}`));
   expect(served.map(({ method, path }) => `${method} ${path}`).filter((name) => !known.has(name))).toEqual([]);
 });
@@ -61,6 +67,7 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
     stateKey: ME,
     txnId: 'txn',
     receiptType: 'm.read',
+    relType: 'm.annotation',
   };
   const state = (): Promise<unknown> => store.query(`SELECT * FROM rooms WHERE room_id = $1`, [room.roomId]);
   for (const [method, path, outsideStatus, memberStatus] of TABLE) {

@@ -70,7 +70,8 @@ export const ROOM_ENDPOINTS: readonly UserEndpoint[] = (
         if (!answer.ready) throw notReady(answer);
         const event = eventOf(query, answer);
         const age = context.clock.now() - Number(event['origin_server_ts']);
-        return { ...event, unsigned: { ...(event['unsigned'] as JsonObject | undefined), age } };
+        const relations = answer.relations === undefined ? {} : { 'm.relations': answer.relations };
+        return { ...event, unsigned: { ...(event['unsigned'] as JsonObject | undefined), age, ...relations } };
       },
     },
   ] satisfies UserEndpoint[]

@@ -42,11 +42,13 @@ export interface ShownEvent {
   readonly membership?: string | null;
   /** Under which the user's device sent it. */
   readonly transactionId?: string | undefined;
+  /** What is summed up of what relates to it. */
+  readonly relations?: JsonObject | undefined;
 }
 
 /** An event of a timeline in the form of clients. `now`: milliseconds since the Unix epoch. */
 export function shownEvent(shown: ShownEvent, now: number): JsonObject {
-  const { eventId, roomId, json, taken, replaced, membership, transactionId } = shown;
+  const { eventId, roomId, json, taken, replaced, membership, transactionId, relations } = shown;
   const pdu = JSON.parse(taken?.json ?? json) as JsonObject;
   const at = pdu['origin_server_ts'];
   const unsigned: JsonObject = {
@@ -55,6 +57,8 @@ export function shownEvent(shown: ShownEvent, now: number): JsonObject {
     ...(replaced === undefined || replaced.eventId === eventId ? {} : replacedBy(replaced)),
     ...(transactionId === undefined ? {} : { transaction_id: transactionId }),
     ...(taken === undefined ? {} : { redacted_because: taken.because }),
+    // Of what was taken back nothing is summed up.
+    ...(relations === undefined || taken !== undefined ? {} : { 'm.relations': relations }),
   };
   return clientEvent(pdu, { eventId, roomId, unsigned });
 }

@@ -20,6 +20,12 @@ export interface EventFilter {
   readonly containsUrl: boolean | null;
 }
 
+/** Whatever was said. */
+export const ANY_EVENT: EventFilter = {
+  ...{ types: null, notTypes: [], senders: null, notSenders: [], rooms: null, notRooms: new Set<string>() },
+  containsUrl: null,
+};
+
 export interface SyncFilter {
   readonly rooms: Pick<EventFilter, 'rooms' | 'notRooms'>;
   readonly includeLeave: boolean;

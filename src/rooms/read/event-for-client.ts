@@ -1,15 +1,17 @@
 /** One event, if a user may see it. */
 import { type SeenFrom, maySee } from '../../matrix/client/history-visibility.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { readBundles } from '../../store/events/bundles.ts';
 import { type HeldEvent } from '../../store/journal/views.ts';
 import { fromStorable } from '../../store/storable-text.ts';
-import { type ClientQuery } from '../client-contract.ts';
+import { type ClientQuery, type SummedUp } from '../client-contract.ts';
 import { type NotReady, type StateEvent } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { withoutTaken } from './as-redacted.ts';
 import { type FullStateWaits } from './full-state.ts';
-import { type HistoryContext, seesHistory } from './history-pages.ts';
+import { type HistoryContext, seenHistory } from './history-pages.ts';
 import { type SharedLooks } from './shared-looks.ts';
 import { type Reader, type Readers, visibilityAt } from './who-may-read.ts';
 
@@ -29,7 +31,7 @@ export async function eventForClient(
   reading: EventReading,
   query: ClientQuery,
   eventId: EventId,
-): Promise<({ readonly ready: true } & StateEvent) | NotReady> {
+): Promise<({ readonly ready: true } & StateEvent & SummedUp) | NotReady> {
   const { looks, waits } = reading;
   const { roomId } = query;
   const look = async (): Promise<{ readonly held: HeldEvent; readonly isSeen: boolean | undefined }> => {
@@ -45,7 +47,22 @@ export async function eventForClient(
   }
   if (seen !== true) throw notFound(eventId);
   const { json } = held;
-  return { ready: true, ...withoutTaken({ eventId, json }, await looks.redacted({ eventId, roomId, json })) };
+  const taken = await looks.redacted({ eventId, roomId, json });
+  const relations = taken === undefined ? await relationsOf(reading, query, eventId, held) : undefined;
+  return { ready: true, ...withoutTaken({ eventId, json }, taken), ...(relations === undefined ? {} : { relations }) };
+}
+
+/** As far as the user may know of what relates to it. */
+async function relationsOf(
+  { store, clock, readers }: EventReading,
+  { roomId, userId }: ClientQuery,
+  eventId: EventId,
+  { position }: HeldEvent,
+): Promise<JsonObject | undefined> {
+  const reader = await readers.find(roomId, userId);
+  const upTo = reader?.may === 'then' ? reader.left.position : null;
+  const parent = { roomId, eventId, upTo, joinedSince: wasJoinedSince(reader, position ?? 0) };
+  return (await readBundles(store, [parent], userId, clock.now())).get(eventId);
 }
 
 function notFound(eventId: EventId): RoomError {
@@ -74,7 +91,7 @@ async function seesHeld(
   if (position === null || stateBefore === null || stateAfter === null) {
     if (reader === undefined) return false;
     if (await isPlaced(looks, roomId, reader, eventId, held)) return true;
-    return seesHistory(reading, { query: { roomId, userId }, reader }, eventId);
+    return (await seenHistory(reading, { query: { roomId, userId }, reader }, eventId)) !== undefined;
   }
   const seenFrom = async (state: SnapshotId): Promise<SeenFrom> => {
     const [own] = await looks.entriesAt({ roomId, state, places: [{ type: MEMBER, stateKey: userId }] });

@@ -16,6 +16,7 @@ import { eventAtTime } from './event-at-time.ts';
 import { eventForClient } from './event-for-client.ts';
 import { type FullStateWaits, type WaitContext, fullStateWaits, notReady } from './full-state.ts';
 import { readContext, readMessages } from './messages.ts';
+import { readRelations, readThreadRoots } from './relations.ts';
 import { type SharedLooks, createSharedLooks } from './shared-looks.ts';
 import { type TimeSearch } from './time-search.ts';
 import { type Reader, type Readers, createReaders, visibilityAt } from './who-may-read.ts';
@@ -85,6 +86,8 @@ export function clientReads({ store, notifier, clock }: WaitContext, others: Ask
       return memberRows(reading, { ...query, membership: 'join', notMembership: null }, state);
     },
     event: (query, eventId) => eventForClient(reading, query, eventId),
+    relations: async (query) => (await readRelations(reading, query)) ?? toldOf(query.roomId),
+    threads: (query) => readThreadRoots(reading, query),
     eventAtTime: (query) => eventAtTime(reading, query),
     messages: async (query) => (await readMessages(reading, query)) ?? toldOf(query.roomId),
     context: async (query) => (await readContext(reading, query)) ?? toldOf(query.roomId),

@@ -4,6 +4,7 @@ import { type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
 import { type SnapshotId } from '../../resync/events.ts';
+import { readBundles } from '../../store/events/bundles.ts';
 import { readRedacted } from '../../store/events/redactions.ts';
 import { readCitedMembers, readNumbered } from '../../store/journal/seen-by-clients.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
@@ -20,13 +21,17 @@ export interface GivenTo {
   readonly deviceId: string;
   /** Milliseconds since the Unix epoch. */
   readonly now: number;
+  /** What is shown to him later than this position is not told of. */
+  readonly upTo?: number | null;
+  /** He was joined at some time after the events. */
+  readonly joinedSince?: boolean;
 }
 
 /** In their order; the same few statements for however many. */
 export async function giveEvents(
   store: Store,
   events: readonly SeenPdu[],
-  { userId, deviceId, now }: GivenTo,
+  { userId, deviceId, now, upTo = null, joinedSince = true }: GivenTo,
 ): Promise<JsonObject[]> {
   const redacted = await readRedacted(
     store,
@@ -34,9 +39,14 @@ export async function giveEvents(
   );
   const own = events.flatMap(({ sender, eventId }) => (sender === userId ? [eventId] : []));
   const transactions = await readTransactionIds(store, userId, deviceId, own);
+  const parents = events.map(({ eventId, roomId }) => ({ eventId, roomId, upTo, joinedSince }));
+  const relations = await readBundles(store, parents, userId, now);
   return events.map(({ eventId, roomId, json, replaced, membership }) => {
     const was = replaced && { eventId: replaced.eventId, json: redacted.get(replaced.eventId)?.json ?? replaced.json };
-    const about = { taken: redacted.get(eventId), replaced: was ?? undefined, membership };
+    const about = {
+      ...{ taken: redacted.get(eventId), replaced: was ?? undefined, membership },
+      relations: relations.get(eventId),
+    };
     return shownEvent({ eventId, roomId, json, ...about, transactionId: transactions.get(eventId) }, now);
   });
 }

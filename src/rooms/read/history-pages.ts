@@ -85,7 +85,10 @@ export async function readBack(
 }
 
 /** The network wants a whole signal, which is made only where it is asked. */
-export async function untilGone<Answer>(caller: Cancellation, work: (signal: AbortSignal) => Promise<Answer>): Promise<Answer> {
+export async function untilGone<Answer>(
+  caller: Cancellation,
+  work: (signal: AbortSignal) => Promise<Answer>,
+): Promise<Answer> {
   const gone = new AbortController();
   const listener = { handleEvent: () => gone.abort() };
   if (caller.aborted) gone.abort();
@@ -114,21 +117,21 @@ export async function readForth(
   return { seen, next: { kind: 'history', epoch: stay.epoch, count: last.nth - 1 } };
 }
 
-/** Whether a user may see an event that was said before a stay of ours. */
-export async function seesHistory(
+/** An event that was said before a stay of ours, if its reader may see it. */
+export async function seenHistory(
   context: Pick<HistoryContext, 'store' | 'clock' | 'looks'>,
   reading: HistoryReader,
   eventId: EventId,
-): Promise<boolean> {
+): Promise<SeenPdu | undefined> {
   const { store, clock } = context;
   const { roomId } = reading.query;
   const place = await readHistoryPlace(store, roomId, eventId);
   const stay = place && (await readStays(store, roomId)).find(({ epoch }) => epoch === place.epoch);
-  if (stay === undefined) return false;
+  if (stay === undefined) return undefined;
   const rows = await readHistoryPage(store, stay.epoch, place.nth, { ...ANY_EVENT, roomId });
   const { isWhole, last } = await readHistoryState(store, { roomId, epoch: stay.epoch }, clock.now());
   const seen = await visibleOf(context, reading, stay, rows, isWhole && last > 0);
-  return seen[0]?.eventId === eventId;
+  return seen.find((pdu) => pdu.eventId === eventId);
 }
 
 const ANY_EVENT = {

@@ -3,6 +3,7 @@
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#syncing and #get_matrixclientv3roomsroomidcontexteventid
  */
+import { ANY_EVENT } from '../../matrix/client/filter.ts';
 import { type RoomPoint } from '../../matrix/client/tokens.ts';
 import { readShownPosition } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
@@ -10,6 +11,7 @@ import { readHistoryPlace } from '../../store/tables/history.ts';
 import { type ContextQuery, type EventContext, type EventsPage, type MessagesQuery } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { giveEvents, giveSenders } from './give-events.ts';
+import { givenTo } from './given-to.ts';
 import { type PagesContext, readPage } from './room-pages.ts';
 import { beginReading } from './room-reading.ts';
 import { type Readers } from './who-may-read.ts';
@@ -31,7 +33,7 @@ export async function readMessages(context: MessagesContext, query: MessagesQuer
   const page = await readPage(context, reading, { from, to, direction, limit, filter });
   if (page === undefined) return undefined;
   const { store, clock } = context;
-  const events = await giveEvents(store, page.events, { ...query, now: clock.now() });
+  const events = await giveEvents(store, page.events, givenTo({ ...query, now: clock.now() }, reader));
   return { ready: true, events, start: from, end: page.next, state: await sendersOf(context, query, page.events) };
 }
 
@@ -46,7 +48,7 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
   const beside = { to: null, filter };
   const [own, before, after] = await Promise.all([
     readPage(context, reading, {
-      ...{ from: place.after, to: place.before, direction: 'backwards', limit: 1, filter: ANY },
+      ...{ from: place.after, to: place.before, direction: 'backwards', limit: 1, filter: ANY_EVENT },
     }),
     readPage(context, reading, { from: place.before, direction: 'backwards', limit: half, ...beside }),
     readPage(context, reading, { from: place.after, direction: 'forwards', limit: rest, ...beside }),
@@ -55,7 +57,7 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
   const [event] = own.events;
   if (event === undefined) throw notFound(query);
   const all = [...before.events, event, ...after.events];
-  const given = await giveEvents(context.store, all, { ...query, now: context.clock.now() });
+  const given = await giveEvents(context.store, all, givenTo({ ...query, now: context.clock.now() }, reader));
   const count = before.events.length;
   return {
     ready: true,
@@ -67,11 +69,6 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
     state: await sendersOf(context, query, all),
   };
 }
-
-const ANY = {
-  ...{ types: null, notTypes: [], senders: null, notSenders: [], rooms: null, notRooms: new Set<string>() },
-  containsUrl: null,
-};
 
 function at(position: number): RoomPoint {
   return { kind: 'timeline', position };

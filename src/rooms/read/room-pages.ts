@@ -6,7 +6,13 @@ import { type EventFilter, likePattern, passes, passesRoom } from '../../matrix/
 import { type RoomPoint, formatRoomPoint } from '../../matrix/client/tokens.ts';
 import { type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type Direction, type PagedPdu, type Stay, readTimelinePage } from '../../store/journal/timeline-page.ts';
+import {
+  type Direction,
+  type PagedPdu,
+  type RelatedTo,
+  type Stay,
+  readTimelinePage,
+} from '../../store/journal/timeline-page.ts';
 import { type SeenPdu, readVisibleEvents } from '../../store/journal/visible-events.ts';
 import { readHistoryState } from '../../store/tables/history.ts';
 import { RoomError } from '../error.ts';
@@ -30,6 +36,8 @@ export interface PageWish {
   readonly direction: Direction;
   readonly limit: number;
   readonly filter: EventFilter;
+  /** Only what relates to one of these events. */
+  readonly related?: RelatedTo | undefined;
 }
 
 export interface RoomPage {
@@ -95,14 +103,14 @@ const NOTHING: Rows = { rows: [], seen: [], next: null };
 async function readOn(
   context: PagesContext,
   reading: RoomReading,
-  { direction, filter, to }: PageWish,
+  { direction, filter, to, related }: PageWish,
   at: RoomPoint,
   limit: number,
 ): Promise<Rows> {
   const { store } = context;
   const { query, ignored, stays } = reading;
   const selection = {
-    ...{ roomId: query.roomId, direction, limit, ignored },
+    ...{ roomId: query.roomId, direction, limit, ignored, related },
     types: filter.types?.map(likePattern) ?? null,
     notTypes: filter.notTypes.map(likePattern),
     senders: filter.senders as readonly UserId[] | null,

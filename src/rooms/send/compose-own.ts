@@ -9,6 +9,7 @@ import {
   sealEvent,
   unsignedEvent,
 } from '../../matrix/compose.ts';
+import { relationOf } from '../../matrix/client/relation.ts';
 import { membershipOf } from '../../matrix/content.ts';
 import { parsePdu } from '../../matrix/event-format.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
@@ -88,6 +89,7 @@ export function checkedOwn(pdu: Pdu): CheckedPdu {
     membership: type === 'm.room.member' ? (membershipOf(pdu) ?? null) : null,
     json: Buffer.from(canonicalJson(json)),
     hollow: false,
+    relation: relationOf(pdu.content),
   };
 }
 

@@ -41,7 +41,7 @@ const NUMBER = `
 
 const COPY = `
   COPY pdus (nid, event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
-             prev_events, auth_events, hollow, stored_at, json) FROM STDIN`;
+             prev_events, auth_events, hollow, stored_at, relates_to, rel_type, json) FROM STDIN`;
 
 interface NumberedPdu extends PduNumbers {
   readonly pdu: CheckedPdu;
@@ -61,13 +61,18 @@ function escaped(text: string): string {
   return COPY_SPECIAL.test(text) ? text.replace(EACH_COPY_SPECIAL, (found) => COPY_ESCAPES[found] ?? found) : text;
 }
 
+function copied(text: string | null | undefined): string {
+  return text == null ? '\\N' : escaped(storable(text));
+}
+
 /** All columns but the body, which is the last. What anybody else has written may hold anything. */
 function headOf({ pdu, nid, stateKeyNid }: NumberedPdu, now: number): string {
-  const membership = pdu.membership === null ? '\\N' : escaped(storable(pdu.membership));
+  const membership = copied(pdu.membership);
   const names = `${escaped(pdu.eventId)}\t${escaped(pdu.roomId)}\t${stateKeyNid ?? '\\N'}\t${escaped(storable(pdu.type))}`;
   const numbers = `${membership}\t${pdu.depth}\t${pdu.originServerTs}`;
   const parents = `${escaped(textArray(pdu.prevEvents))}\t${escaped(textArray(pdu.authEvents))}`;
-  return `${nid}\t${names}\t${escaped(pdu.sender)}\t${numbers}\t${parents}\t${pdu.hollow}\t${now}\t`;
+  const relation = `${copied(pdu.relation?.relatesTo)}\t${copied(pdu.relation?.relType)}`;
+  return `${nid}\t${names}\t${escaped(pdu.sender)}\t${numbers}\t${parents}\t${pdu.hollow}\t${now}\t${relation}\t`;
 }
 
 /** Most bodies have nothing to escape and never become a string. */

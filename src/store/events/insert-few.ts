@@ -13,11 +13,12 @@ import { storable } from '../storable-text.ts';
 /** The rows of `parametersOf`. */
 const INCOMING = `
   SELECT event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
-         prev_events::text[] AS prev_events, auth_events::text[] AS auth_events, hollow, json::json AS json
+         prev_events::text[] AS prev_events, auth_events::text[] AS auth_events, hollow, json::json AS json,
+         relates_to, rel_type
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-                $9::text[], $10::text[], $11::boolean[], $12::text[])
+                $9::text[], $10::text[], $11::boolean[], $12::text[], $13::text[], $14::text[])
       AS i(event_id, room_id, type, state_key, sender, membership, depth, origin_server_ts,
-           prev_events, auth_events, hollow, json)`;
+           prev_events, auth_events, hollow, json, relates_to, rel_type)`;
 
 /**
  * Interns those state keys of `incoming` that are not yet (`state_key_nid`). `DO UPDATE` gives the number also of a key that
@@ -37,13 +38,13 @@ const INSERT_FEW = `
   WITH incoming AS MATERIALIZED (
     SELECT *, (SELECT k.nid FROM state_keys k WHERE k.type = i.type AND k.state_key = i.state_key) AS state_key_nid
       FROM (${INCOMING}) AS i
-     WHERE ${goesOn('i.room_id', '$13')}
+     WHERE ${goesOn('i.room_id', '$15')}
   ), interned AS (${INTERNED})
   INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
-                    prev_events, auth_events, json, hollow, stored_at)
+                    prev_events, auth_events, json, hollow, stored_at, relates_to, rel_type)
   SELECT i.event_id, i.room_id, coalesce(i.state_key_nid, k.nid), i.type, i.sender, i.membership, i.depth,
          i.origin_server_ts, i.prev_events, i.auth_events, i.json, i.hollow,
-         floor(extract(epoch FROM now()) * 1000)::bigint
+         floor(extract(epoch FROM now()) * 1000)::bigint, i.relates_to, i.rel_type
     FROM incoming i LEFT JOIN interned k ON k.type = i.type AND k.state_key = i.state_key
    ORDER BY i.event_id
   ON CONFLICT (event_id) DO NOTHING
@@ -80,6 +81,8 @@ function parametersOf(pdus: readonly CheckedPdu[]): string[] {
     textArray(pdus.map(({ authEvents }) => textArray(authEvents))),
     booleanArray(pdus.map(({ hollow }) => hollow)),
     textArray(pdus.map(bodyOf)),
+    textArray(pdus.map(({ relation }) => relation?.relatesTo ?? null)),
+    textArray(pdus.map(({ relation }) => (relation === undefined ? null : storable(relation.relType)))),
   ];
 }
 

@@ -37,7 +37,7 @@ export interface RedactedBody {
 /** Redactions of one event that are looked at, one of each sender. */
 const REDACTIONS_MAX = 200;
 /** As the index has it: the first that looks like it; what it says in truth is read from the event. */
-const REDACTS = `substring(p.json::text from '"redacts"\\s*:\\s*"([^"\\\\]+)"')`;
+export const REDACTS = (pdus: string): string => `substring(${pdus}.json::text from '"redacts"\\s*:\\s*"([^"\\\\]+)"')`;
 const PLACES = ['m.room.create', 'm.room.power_levels'].map((type) => ({ type, stateKey: '' }));
 
 interface Redaction {
@@ -75,7 +75,7 @@ export async function readRedacted(
         SELECT DISTINCT ON (p.sender) p.event_id AS "eventId", p.sender, p.json::text AS json,
                encode(e.state_before, 'hex') AS "stateBefore", e.shown_at
           FROM pdus p JOIN event_states e ON e.event_nid = p.nid AND e.shown_at IS NOT NULL
-         WHERE p.type = 'm.room.redaction' AND p.room_id = t.room_id AND ${REDACTS} = t.event_id
+         WHERE p.type = 'm.room.redaction' AND p.room_id = t.room_id AND ${REDACTS('p')} = t.event_id
          ORDER BY p.sender, e.shown_at LIMIT ${REDACTIONS_MAX}) AS s
       ORDER BY s.shown_at`,
     [textArray(given.map(({ eventId }) => eventId)), textArray(given.map(({ roomId }) => roomId))],

@@ -44,6 +44,9 @@ export const pdus = pgTable(
     storedAt: int8().notNull(),
     /** When the body of a hollow one came, milliseconds since the Unix epoch; null: it was never hollow, or is. */
     completedAt: int8(),
+    /** Which event it says that it relates to, and how, as `storable` writes it; null: none. */
+    relatesTo: text('relates_to'),
+    relType: text('rel_type'),
   },
   // For who looks through a room part by part, and says so by the same hash: with the room's id itself, which every look-up by event
   // id names beside, the planner would read the whole of a big room for some of these.
@@ -51,6 +54,13 @@ export const pdus = pgTable(
     index('pdus_in_room').on(sql`hashtext(${table.roomId})`, table.nid),
     // By the times that their servers say, for who looks for what was said when (events/events-by-time.ts).
     index('pdus_by_time').on(sql`hashtext(${table.roomId})`, table.originServerTs, table.nid),
+    // What relates to an event, and threads by their newest events (events/relations.ts).
+    index('pdus_by_relation')
+      .on(table.roomId, table.relatesTo, table.relType, table.nid)
+      .where(sql`${table.relatesTo} IS NOT NULL`),
+    index('pdus_in_threads')
+      .on(table.roomId, table.nid)
+      .where(sql`${table.relType} = 'm.thread'`),
     // Redactions by what they take back, as far as a pattern can tell (events/redactions.ts).
     index('pdus_by_redacts')
       .on(table.roomId, sql`substring(${table.json}::text from '"redacts"\\s*:\\s*"([^"\\\\]+)"')`)

@@ -6,7 +6,7 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { type TrieKey, trieKey } from '../snapshots/snapshot-trie.ts';
-import { type PageSelection } from '../journal/timeline-page.ts';
+import { type PageSelection, relatedAs, relatedValues } from '../journal/timeline-page.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
 
@@ -47,7 +47,7 @@ export async function readHistoryPage(
   sql: Sql,
   epoch: number,
   nth: number,
-  { roomId, direction, limit, types, notTypes, senders, notSenders, ignored }: PageSelection,
+  { roomId, direction, limit, types, notTypes, senders, notSenders, ignored, related }: PageSelection,
   until: number | null = null,
 ): Promise<HistoryPdu[]> {
   type Row = Omit<HistoryPdu, 'key'> & { readonly stateKeyNid: number | null; readonly isMember: boolean };
@@ -55,12 +55,12 @@ export async function readHistoryPage(
   const rows = await sql.query<Row>(
     `SELECT p.event_id AS "eventId", p.nid, h.nth, p.sender, p.state_key_nid AS "stateKeyNid",
             p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents", p.depth, p.json::text AS json
-       FROM history_events h ${SHOWN} AND h.nth ${bound} $3 AND ($10::integer IS NULL OR h.nth ${end} $10)
+       FROM history_events h ${SHOWN} AND h.nth ${bound} $3 AND ($10::integer IS NULL OR h.nth ${end} $10) ${relatedAs(related, 11)}
         AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
         AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
         AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
       ORDER BY h.nth ${order} LIMIT $4`,
-    [roomId, epoch, nth, limit, types, notTypes, senders, notSenders, ignored, until],
+    [roomId, epoch, nth, limit, types, notTypes, senders, notSenders, ignored, until, ...relatedValues(related)],
   );
   return rows.map(({ stateKeyNid, isMember, ...row }) => {
     return { ...row, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) };
@@ -74,11 +74,7 @@ export interface HistoryPlace {
 }
 
 /** `undefined`: it is not there, or is shown in the timeline. */
-export async function readHistoryPlace(
-  sql: Sql,
-  roomId: RoomId,
-  eventId: EventId,
-): Promise<HistoryPlace | undefined> {
+export async function readHistoryPlace(sql: Sql, roomId: RoomId, eventId: EventId): Promise<HistoryPlace | undefined> {
   const [place] = await sql.query<HistoryPlace>(
     `SELECT h.epoch, h.nth FROM history_events h
       WHERE h.room_id = $1 AND h.event_id = $2

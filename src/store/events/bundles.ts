@@ -1,0 +1,109 @@
+/**
+ * What is summed up of an event beside it: the newest edit, its thread, and what refers to it. What was taken back does not count, and what the
+ * user may not see is not shown. Of what lies before our stay that is seen by who sees the event.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#aggregations-of-child-events
+ */
+import { shownEvent } from '../../matrix/client/client-event.ts';
+import { type EventId, type UserId } from '../../matrix/identifiers.ts';
+import { isJsonObject } from '../../matrix/json/strict-json.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
+import { readVisibleEvents } from '../journal/visible-events.ts';
+import { type Sql } from '../open-store.ts';
+import { type GivenBody, type RedactedBody, readRedacted } from './redactions.ts';
+import { type RelatedChildren, type RelatedParent, readBodies, readRelated, readShownPdus } from './relations.ts';
+
+/** What events replaced is not told of here. */
+const NO_BYTES = 0;
+
+interface Bodies {
+  readonly bodies: ReadonlyMap<EventId, GivenBody>;
+  readonly redacted: ReadonlyMap<EventId, RedactedBody>;
+}
+
+/** `m.relations` of those events that have some: one statement where nothing relates to any, a few more otherwise. `now`: milliseconds since the Unix epoch. */
+export async function readBundles(
+  sql: Sql,
+  parents: readonly RelatedParent[],
+  userId: UserId,
+  now: number,
+): Promise<ReadonlyMap<EventId, JsonObject>> {
+  const related = parents.length === 0 ? [] : await readRelated(sql, parents, userId);
+  if (related.length === 0) return new Map();
+  const looked = related.flatMap(({ kind, newest, doubtful }) =>
+    kind === 'm.reference' ? doubtful : [...newest, ...doubtful],
+  );
+  const bodies = await readBodies(sql, [...new Set(looked)]);
+  const read = { bodies, redacted: await readRedacted(sql, [...bodies.values()]) };
+  const latest = new Map(related.map((one) => [one, latestOf(one, read)]));
+  const seen = await seenOf(sql, parents, latest, userId);
+  const bundles = new Map<EventId, JsonObject>();
+  for (const one of related) {
+    const said = summedUp(one, read, seen.get(latest.get(one)?.eventId ?? ('' as EventId)), now);
+    if (said !== undefined) bundles.set(one.parent, { ...bundles.get(one.parent), [one.kind]: said });
+  }
+  return bundles;
+}
+
+/** The newest that was not taken back. */
+function latestOf({ kind, newest }: RelatedChildren, { bodies, redacted }: Bodies): GivenBody | undefined {
+  if (kind === 'm.reference') return undefined;
+  const left = newest.flatMap((eventId) => (redacted.has(eventId) ? [] : (bodies.get(eventId) ?? [])));
+  return left.find((body) => kind !== 'm.replace' || isEdit(body));
+}
+
+/** What replaces the content stands in the event, or is encrypted with it. */
+function isEdit({ json }: GivenBody): boolean {
+  const { type, content } = JSON.parse(json) as JsonObject;
+  return type === 'm.room.encrypted' || (isJsonObject(content) && isJsonObject(content['m.new_content']));
+}
+
+/** Of the latest events those that the user may see. */
+async function seenOf(
+  sql: Sql,
+  parents: readonly RelatedParent[],
+  latest: ReadonlyMap<RelatedChildren, GivenBody | undefined>,
+  userId: UserId,
+): Promise<ReadonlyMap<EventId, GivenBody>> {
+  const joinedSince = new Map(parents.map((parent) => [parent.eventId, parent.joinedSince]));
+  const wanted = [...latest].flatMap(([{ parent }, body]) => (body === undefined ? [] : [{ parent, body }]));
+  const bodies = new Map(wanted.map(({ body }) => [body.eventId, body]));
+  const parentOf = new Map(wanted.map(({ parent, body }) => [body.eventId, parent]));
+  const placed = (
+    await Promise.all(
+      [...new Set(wanted.map(({ body }) => body.roomId))].map((roomId) =>
+        readShownPdus(
+          sql,
+          roomId,
+          wanted.flatMap(({ body }) => (body.roomId === roomId ? [body.eventId] : [])),
+        ),
+      ),
+    )
+  ).flat();
+  const asked = placed.map((pdu) => ({
+    pdu,
+    joinedSince: joinedSince.get(parentOf.get(pdu.eventId) ?? pdu.eventId) ?? false,
+    isPartial: pdu.partial,
+  }));
+  const { seen } = await readVisibleEvents(sql, asked, userId, NO_BYTES);
+  const hidden = new Set(placed.map(({ eventId }) => eventId));
+  for (const { eventId } of seen) hidden.delete(eventId);
+  return new Map([...bodies].filter(([eventId]) => !hidden.has(eventId)));
+}
+
+function summedUp(
+  { kind, count, isParticipant, doubtful, references }: RelatedChildren,
+  { redacted }: Bodies,
+  latest: GivenBody | undefined,
+  now: number,
+): JsonObject | undefined {
+  if (kind === 'm.reference') {
+    const left = references.filter((eventId) => !redacted.has(eventId));
+    return left.length === 0 ? undefined : { chunk: left.map((eventId) => ({ event_id: eventId })) };
+  }
+  if (latest === undefined) return undefined;
+  const event = shownEvent(latest, now);
+  if (kind === 'm.replace') return event;
+  const left = count - doubtful.filter((eventId) => redacted.has(eventId)).length;
+  return { latest_event: event, count: left, current_user_participated: isParticipant };
+}

@@ -1,0 +1,240 @@
+import { expect, test } from 'vitest';
+import { readMigrations } from '../../src/store/migration-files.ts';
+import { openTestStore } from '../support/postgres.ts';
+import { statementsOf } from '../support/statements.ts';
+import { type Answer, type TestClient, startClientApi } from './client.ts';
+
+const V3 = '/_matrix/client/v3';
+const V1 = '/_matrix/client/v1';
+
+const { store } = await openTestStore();
+
+type Event = Readonly<Record<string, unknown>> & { readonly event_id: string };
+type Relations = Readonly<Record<string, Event & Readonly<Record<string, unknown>>>>;
+
+interface Room {
+  readonly client: TestClient;
+  readonly token: string;
+  readonly roomId: string;
+  say(content: object, as?: string, type?: string): Promise<string>;
+  relate(to: string, relType: string, content?: object, as?: string, type?: string): Promise<string>;
+  redact(eventId: string, as?: string): Promise<void>;
+  get(path: string, as?: string): Promise<Answer>;
+  related(path: string, as?: string): Promise<string[]>;
+  relationsOf(eventId: string, as?: string): Promise<Relations | undefined>;
+}
+
+let made = 0;
+
+async function room(body: object = {}): Promise<Room> {
+  const client = await startClientApi(store);
+  const token = await client.login(`author${(made += 1)}`);
+  const created = await client.ask('POST', `${V3}/createRoom`, { preset: 'public_chat', ...body }, token);
+  const roomId = created.body['room_id'] as string;
+  const path = `/rooms/${encodeURIComponent(roomId)}`;
+  let txn = 0;
+  const say: Room['say'] = async (content, as = token, type = 'm.room.message') => {
+    client.clock.at += 1_000;
+    const sent = await client.ask('PUT', `${V3}${path}/send/${type}/t${(txn += 1)}`, content, as);
+    expect([sent.status, sent.body]).toEqual([200, sent.body]);
+    return sent.body['event_id'] as string;
+  };
+  const get: Room['get'] = (rest, as = token) => client.ask('GET', rest.replace('ROOM', path), undefined, as);
+  return {
+    ...{ client, token, roomId, say, get },
+    relate: (to, relType, content = { body: 'x' }, as, type) =>
+      say({ ...content, 'm.relates_to': { rel_type: relType, event_id: to } }, as, type),
+    redact: async (eventId, as = token) => {
+      const url = `${V3}${path}/redact/${encodeURIComponent(eventId)}/r${(txn += 1)}`;
+      expect((await client.ask('PUT', url, {}, as)).status).toBe(200);
+    },
+    related: async (rest, as) => {
+      const { status, body } = await get(`${V1}ROOM/relations/${rest}`, as);
+      expect([status, body]).toEqual([200, body]);
+      return (body['chunk'] as Event[]).map(({ event_id: id }) => id);
+    },
+    relationsOf: async (eventId, as) => {
+      const { body } = await get(`${V3}ROOM/event/${encodeURIComponent(eventId)}`, as);
+      return (body['unsigned'] as Readonly<Record<string, Relations>>)['m.relations'];
+    },
+  };
+}
+
+const encoded = encodeURIComponent;
+
+test('what relates to an event is given by kind and by type, page by page, in either direction', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  const one = await here.relate(root, 'm.thread');
+  const two = await here.relate(root, 'm.annotation', {}, here.token, 'm.reaction');
+  await here.say({ body: 'something else' });
+  const three = await here.relate(root, 'm.thread', { body: 'y' }, here.token, 'm.sticker');
+  const at = encoded(root);
+  expect(await here.related(at)).toEqual([three, two, one]);
+  expect(await here.related(`${at}?dir=f`)).toEqual([one, two, three]);
+  expect(await here.related(`${at}/m.thread`)).toEqual([three, one]);
+  expect(await here.related(`${at}/m.thread/m.sticker`)).toEqual([three]);
+  expect(await here.related(`${at}/m.reference`)).toEqual([]);
+  const first = await here.get(`${V1}ROOM/relations/${at}?limit=2`);
+  expect(await here.related(`${at}?limit=2&from=${String(first.body['next_batch'])}`)).toEqual([one]);
+  const rest = await here.get(`${V1}ROOM/relations/${at}?limit=2&from=${String(first.body['next_batch'])}`);
+  expect(rest.body['next_batch']).toBeUndefined();
+  // A token of /messages or /sync is as good.
+  const sync = await here.client.ask('GET', `${V3}/sync`, undefined, here.token);
+  const four = await here.relate(root, 'm.thread');
+  const since = String(sync.body['next_batch']);
+  expect(await here.related(`${at}?from=${since}`)).toEqual([three, two, one]);
+  expect(await here.related(`${at}?to=${since}`)).toEqual([four]);
+});
+
+test('what relates to what relates to an event is found where that is wanted', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  const child = await here.relate(root, 'm.thread');
+  const grandchild = await here.relate(child, 'm.annotation');
+  const next = await here.relate(grandchild, 'm.reference');
+  const tooFar = await here.relate(next, 'm.reference');
+  expect(await here.related(encoded(root))).toEqual([child]);
+  const answer = await here.get(`${V1}ROOM/relations/${encoded(root)}?recurse=true`);
+  expect((answer.body['chunk'] as Event[]).map(({ event_id: id }) => id)).toEqual([next, grandchild, child]);
+  expect(answer.body['recursion_depth']).toBe(3);
+  expect(await here.related(`${encoded(root)}/m.annotation?recurse=true`)).toEqual([grandchild]);
+  expect(await here.related(encoded(next))).toEqual([tooFar]);
+});
+
+test('a reply, and what names no event or no kind, relates to nothing', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  await here.say({ body: 'x', 'm.relates_to': { 'm.in_reply_to': { event_id: root } } });
+  await here.say({ body: 'x', 'm.relates_to': { event_id: root } });
+  await here.say({ body: 'x', 'm.relates_to': { event_id: root, rel_type: 'x'.repeat(300) } });
+  await here.say({ body: 'x', 'm.relates_to': { event_id: [root], rel_type: 'm.thread' } });
+  await here.say({ body: 'x', 'm.relates_to': root });
+  expect(await here.related(encoded(root))).toEqual([]);
+  expect(await here.relationsOf(root)).toBeUndefined();
+  const odd = await here.relate(root, 'odd\0kind');
+  expect(await here.related(`${encoded(root)}/odd%00kind`)).toEqual([odd]);
+});
+
+test('the newest edit by the author is summed up, and nobody else is taken for him', async () => {
+  const here = await room();
+  const other = await here.client.login(`other${made}`);
+  await here.client.ask('POST', `${V3}/join/${encoded(here.roomId)}`, {}, other);
+  const said = await here.say({ body: 'firts' });
+  const edit = (body: string, as?: string) =>
+    here.relate(said, 'm.replace', { body: `* ${body}`, 'm.new_content': { body } }, as);
+  await edit('first');
+  const second = await edit('second');
+  await edit('a forgery', other);
+  await here.relate(said, 'm.replace', { body: 'without new content' });
+  const relations = await here.relationsOf(said);
+  expect(relations?.['m.replace']).toMatchObject({
+    event_id: second,
+    content: { 'm.new_content': { body: 'second' } },
+    sender: expect.any(String) as string,
+  });
+  expect(await here.relationsOf(second)).toBeUndefined();
+  // An edit that is taken back counts no more.
+  await here.redact(second);
+  expect((await here.relationsOf(said))?.['m.replace']).toMatchObject({
+    content: { 'm.new_content': { body: 'first' } },
+  });
+  expect(await here.related(`${encoded(said)}/m.replace`)).not.toContain(second);
+  await here.redact(said);
+  expect(await here.relationsOf(said)).toBeUndefined();
+});
+
+test('a thread is summed up, wherever its root is given, and listed by who spoke last', async () => {
+  const here = await room();
+  const other = await here.client.login(`reader${made}`);
+  await here.client.ask('POST', `${V3}/join/${encoded(here.roomId)}`, {}, other);
+  const [a, b] = [await here.say({ body: 'a' }), await here.say({ body: 'b' })];
+  await here.relate(a, 'm.thread');
+  await here.relate(b, 'm.thread', { body: 'x' }, other);
+  const last = await here.relate(a, 'm.thread');
+  const taken = await here.relate(a, 'm.thread');
+  await here.redact(taken);
+  const thread = (await here.relationsOf(a))?.['m.thread'];
+  expect(thread).toMatchObject({ count: 2, current_user_participated: true, latest_event: { event_id: last } });
+  expect((await here.relationsOf(a, other))?.['m.thread']).toMatchObject({ current_user_participated: false });
+  expect((await here.relationsOf(b, other))?.['m.thread']).toMatchObject({ count: 1, current_user_participated: true });
+
+  const filter = encoded(JSON.stringify({ room: { timeline: { limit: 50 } } }));
+  const sync = await here.client.ask('GET', `${V3}/sync?filter=${filter}`, undefined, here.token);
+  const joined = (sync.body as { rooms: { join: Record<string, { timeline: { events: Event[] } }> } }).rooms.join;
+  const messages = await here.get(`${V3}ROOM/messages?dir=b&limit=50`);
+  const context = await here.get(`${V3}ROOM/context/${encoded(a)}`);
+  for (const events of [
+    joined[here.roomId]!.timeline.events,
+    messages.body['chunk'] as Event[],
+    [context.body['event'] as Event],
+  ]) {
+    const shown = events.find(({ event_id: id }) => id === a);
+    expect(shown).toMatchObject({ unsigned: { 'm.relations': { 'm.thread': { count: 2 } } } });
+  }
+
+  const threads = async (query = '', as?: string): Promise<readonly [string[], unknown]> => {
+    const { status, body } = await here.get(`${V1}ROOM/threads${query}`, as);
+    expect([status, body]).toEqual([200, body]);
+    return [(body['chunk'] as Event[]).map(({ event_id: id }) => id), body['next_batch']];
+  };
+  expect((await threads())[0]).toEqual([a, b]);
+  await here.relate(b, 'm.thread');
+  expect((await threads())[0]).toEqual([b, a]);
+  const [first, next] = await threads('?limit=1');
+  expect(first).toEqual([b]);
+  expect((await threads(`?limit=1&from=${String(next)}`))[0]).toEqual([a]);
+  expect((await threads('?include=participated', other))[0]).toEqual([b]);
+});
+
+test('references are listed, and nothing is told of what came after one left', async () => {
+  const here = await room();
+  const other = await here.client.login(`leaver${made}`);
+  await here.client.ask('POST', `${V3}/join/${encoded(here.roomId)}`, {}, other);
+  const root = await here.say({ body: 'root' });
+  const first = await here.relate(root, 'm.reference');
+  await here.client.ask('POST', `${V3}/rooms/${encoded(here.roomId)}/leave`, {}, other);
+  const second = await here.relate(root, 'm.reference');
+  const chunk = (...ids: string[]) => ({ chunk: ids.map((id) => ({ event_id: id })) });
+  expect((await here.relationsOf(root))?.['m.reference']).toEqual(chunk(first, second));
+  expect((await here.relationsOf(root, other))?.['m.reference']).toEqual(chunk(first));
+  expect(await here.related(encoded(root), other)).toEqual([first]);
+});
+
+test('a page is summed up in the same few statements, however much relates to its events', async () => {
+  const here = await room();
+  const roots: string[] = [];
+  for (let i = 0; i < 10; i += 1) roots.push(await here.say({ body: `${i}` }));
+  const page = () => here.get(`${V3}ROOM/messages?dir=b&limit=40`);
+  const count = async (): Promise<number> => (await statementsOf(page)).length;
+  await count();
+  await here.relate(roots[0]!, 'm.thread');
+  await count();
+  const few = await count();
+  for (const root of roots) await here.relate(root, 'm.thread');
+  for (const root of roots) await here.relate(root, 'm.replace', { 'm.new_content': {} });
+  expect(await count()).toBeLessThanOrEqual(few);
+});
+
+test('of events from before there were relations they are found in their text', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  const one = await here.say({
+    body: 'x',
+    'm.relates_to': {
+      rel_type: 'm.thread',
+      event_id: root,
+      is_falling_back: true,
+      'm.in_reply_to': { event_id: root },
+    },
+  });
+  const two = await here.relate(root, 'm.annotation', { nul: '\0' });
+  await here.say({ body: 'x', 'm.relates_to': { 'm.in_reply_to': { event_id: root, rel_type: 'm.thread' } } });
+  await store.query(`UPDATE pdus SET relates_to = NULL, rel_type = NULL WHERE room_id = $1`, [here.roomId]);
+  expect(await here.related(encoded(root))).toEqual([]);
+  const update = readMigrations()
+    .flatMap(({ statements }) => statements)
+    .find((statement) => statement.includes('UPDATE "pdus" p SET "relates_to"'));
+  await store.query(update!, []);
+  expect(await here.related(encoded(root))).toEqual([two, one]);
+});
