@@ -15,6 +15,10 @@ import {
   setPasswordHash,
   setProfile,
 } from '../store/tables/users.ts';
+import { deleteProfileFields, readProfileFields } from '../store/tables/profile-fields.ts';
+import { setProfileField } from './profile-fields.ts';
+import { readRoomAccountData } from '../store/tables/account-data.ts';
+import { followRoom } from './follow-room.ts';
 import { accountData, changePushRules, readPushRules, setAccountData } from './account-data.ts';
 import { type AccountsContext } from './context.ts';
 import { type Accounts, type NewUser, type Profile } from './contract.ts';
@@ -86,6 +90,7 @@ export function createAccounts(context: AccountsContext): Accounts {
       await store.inTransaction(async (tx) => {
         if ((await lockUser(tx, userId, 'all')) === undefined) throw notFound(userId);
         await markDeactivated(tx, userId, context.clock.now());
+        await deleteProfileFields(tx, userId);
         await deleteLoginTokens(tx, userId);
         await deleteDevices(tx, userId, { allBut: [] });
       });
@@ -109,7 +114,11 @@ export function createAccounts(context: AccountsContext): Accounts {
       if (profile === undefined) throw notFound(userId);
       return profile;
     },
-    knownProfile: (userId) => knownProfile(store, userId),
+    knownProfile: async (userId) => {
+      const profile = await knownProfile(store, userId);
+      return profile && { ...profile, fields: await readProfileFields(store, userId) };
+    },
+    setProfileField: (userId, name, value) => setProfileField(context, userId, name, value),
     setProfile: async (userId, field, value) => {
       if (value !== null && Buffer.byteLength(value) > PROFILE_BYTES_MAX) {
         throw new AccountError('invalid', `at most ${PROFILE_BYTES_MAX} bytes`);
@@ -124,6 +133,9 @@ export function createAccounts(context: AccountsContext): Accounts {
     uploadSignatures: (userId, signed) => uploadSignatures(context, userId, signed),
     setAccountData: (userId, roomId, type, content) => setAccountData(context, userId, roomId, type, content),
     accountData: (userId, roomId, type) => accountData(context, userId, roomId, type),
+    roomAccountData: async (userId, roomId) =>
+      (await readRoomAccountData(store, userId, roomId)).map(({ type, content }) => ({ type, content })),
+    followRoom: (userId, from, to) => followRoom(context, userId, from, to),
     pushRules: (userId) => readPushRules(store, userId),
     changePushRules: (userId, change) => changePushRules(context, userId, change),
     page: (query) => readUsersPage(store, query),

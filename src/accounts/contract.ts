@@ -2,7 +2,7 @@
 import { type PushRules } from '../matrix/client/default-push-rules.ts';
 import { type PushRuleChanges } from '../matrix/client/push-rules.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
-import { type JsonObject } from '../matrix/pdu.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
 
 /** Who makes a request. */
 export interface Requester {
@@ -49,6 +49,11 @@ export interface Device {
 export interface Profile {
   readonly displayName: string | null;
   readonly avatarUrl: string | null;
+}
+
+/** With what else the user says of himself, by the names of the specification. */
+export interface FullProfile extends Profile {
+  readonly fields: JsonObject;
 }
 
 export interface Account {
@@ -134,9 +139,11 @@ export interface Accounts {
   deleteDevices(userId: UserId, deviceIds: readonly string[]): Promise<void>;
   profile(userId: UserId): Promise<Profile>;
   /** The same; `undefined`: no such user has an account. */
-  knownProfile(userId: UserId): Promise<Profile | undefined>;
+  knownProfile(userId: UserId): Promise<FullProfile | undefined>;
   /** `null`: none from now on. */
   setProfile(userId: UserId, field: keyof Profile, value: string | null): Promise<void>;
+  /** Another field; `undefined`: none from now on. Throws `key-too-large` and `profile-too-large`. */
+  setProfileField(userId: UserId, name: string, value: Json | undefined): Promise<void>;
   /** Keeps a filter for syncs and gives its id: of the same filter the same. */
   saveFilter(userId: UserId, filter: JsonObject): Promise<string>;
   filter(userId: UserId, filterId: string): Promise<JsonObject>;
@@ -150,6 +157,10 @@ export interface Accounts {
   /** Keeps something for the user's clients; `roomId` `null`: of no room. */
   setAccountData(userId: UserId, roomId: RoomId | null, type: string, content: JsonObject): Promise<void>;
   accountData(userId: UserId, roomId: RoomId | null, type: string): Promise<JsonObject>;
+  /** All that is kept of one room, as events. */
+  roomAccountData(userId: UserId, roomId: RoomId): Promise<readonly JsonObject[]>;
+  /** Gives another room what the user keeps of one that it takes the place of: tags, that it is a direct chat, and push rules. */
+  followRoom(userId: UserId, from: RoomId, to: RoomId): Promise<void>;
   /** The more important first. */
   pushRules(userId: UserId): Promise<PushRules>;
   /** `change` gives `undefined` where there is no rule that it is about; it may be asked again. */

@@ -15,6 +15,7 @@
  * - `invalid-signature`: what should have signed it has not;
  * - `missing`: what is needed was not given, and is not known here;
  * - `invalid`: something else that was given cannot be used;
+ * - `key-too-large`, `profile-too-large`: a field's name, or all that a user says of himself, is too long;
  * - `too-many`: more than this server does at a time, or for one user.
  */
 export type AccountErrorKind =
@@ -29,6 +30,8 @@ export type AccountErrorKind =
   | 'invalid-signature'
   | 'missing'
   | 'invalid'
+  | 'key-too-large'
+  | 'profile-too-large'
   | 'too-many';
 
 export class AccountError extends Error {

@@ -20,6 +20,8 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   reserved: [405, 'M_BAD_JSON'],
   'invalid-signature': [400, 'M_INVALID_SIGNATURE'],
   missing: [400, 'M_MISSING_PARAM'],
+  'key-too-large': [400, 'M_KEY_TOO_LARGE'],
+  'profile-too-large': [400, 'M_PROFILE_TOO_LARGE'],
   invalid: [400, 'M_INVALID_PARAM'],
   'too-many': [429, 'M_LIMIT_EXCEEDED'],
 };

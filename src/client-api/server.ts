@@ -17,11 +17,12 @@ import { ADMIN_ROOM_ENDPOINTS } from './endpoints/admin-rooms.ts';
 import { ACCOUNT_DATA_ENDPOINTS } from './endpoints/account-data.ts';
 import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
 import { APP_SERVICE_ENDPOINTS } from './endpoints/app-service.ts';
-import { CREATE_ROOM_ENDPOINTS } from './endpoints/create-room.ts';
+import { CREATE_ROOM_ENDPOINTS, UPGRADE_ENDPOINTS } from './endpoints/create-room.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
 import { DIRECTORY_ENDPOINTS, OPEN_DIRECTORY_ENDPOINTS } from './endpoints/directory.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
 import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
+import { INITIAL_SYNC_ENDPOINTS } from './endpoints/initial-sync.ts';
 import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { MESSAGES_ENDPOINTS, TIME_ENDPOINTS } from './endpoints/messages.ts';
@@ -90,11 +91,13 @@ export const USER_ENDPOINTS = [
   ...TO_DEVICE_ENDPOINTS,
   ...MEMBERSHIP_ENDPOINTS,
   ...CREATE_ROOM_ENDPOINTS,
+  ...UPGRADE_ENDPOINTS,
   ...SEND_ENDPOINTS,
   ...RECEIPT_ENDPOINTS,
   ...ROOM_ENDPOINTS,
   ...MESSAGES_ENDPOINTS,
   ...TIME_ENDPOINTS,
+  ...INITIAL_SYNC_ENDPOINTS,
   ...RELATION_ENDPOINTS,
   ...SYNC_ENDPOINTS,
   ...ADMIN_ROOM_ENDPOINTS,

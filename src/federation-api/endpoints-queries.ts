@@ -4,6 +4,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#querying-for-information and #public-room-directory
  */
 import { MatrixError } from '../http/matrix-error.ts';
+import { ownValue } from '../matrix/content.ts';
 import { domainOf, parseRoomAlias, parseUserId } from '../matrix/identifiers.ts';
 import { isJsonObject, parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
@@ -31,16 +32,18 @@ export const QUERY_ENDPOINTS: readonly SignedEndpoint[] = [
       const userId = parseUserId(query['user_id']);
       if (userId === undefined) throw invalid('user_id: expected a user id');
       const { field } = query;
-      if (field !== undefined && field !== 'displayname' && field !== 'avatar_url') {
-        throw invalid('field: expected displayname or avatar_url');
-      }
+      if (field !== undefined && typeof field !== 'string') throw invalid('field: given more than once');
       const profile = domainOf(userId) === serverName ? await ports.profileOf?.(userId) : undefined;
       if (profile === undefined) throw new MatrixError(404, 'M_NOT_FOUND', `${userId} is no user of this server`);
-      const { displayName, avatarUrl } = profile;
-      return {
-        ...(displayName === null || field === 'avatar_url' ? {} : { displayname: displayName }),
-        ...(avatarUrl === null || field === 'displayname' ? {} : { avatar_url: avatarUrl }),
+      const { displayName, avatarUrl, fields = {} } = profile;
+      const all: JsonObject = {
+        ...fields,
+        ...(displayName === null ? {} : { displayname: displayName }),
+        ...(avatarUrl === null ? {} : { avatar_url: avatarUrl }),
       };
+      if (field === undefined) return all;
+      const value = ownValue(all, field);
+      return value === undefined ? {} : { [field]: value };
     },
   },
   {

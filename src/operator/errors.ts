@@ -42,6 +42,8 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'weak-password': { status: 400, errcode: 'M_WEAK_PASSWORD' },
   'invalid-signature': { status: 400, errcode: 'M_INVALID_SIGNATURE' },
   missing: { status: 400, errcode: 'M_MISSING_PARAM' },
+  'key-too-large': { status: 400, errcode: 'M_KEY_TOO_LARGE' },
+  'profile-too-large': { status: 400, errcode: 'M_PROFILE_TOO_LARGE' },
   'not-found': { status: 404, errcode: 'M_NOT_FOUND' },
   reserved: { status: 403, errcode: 'M_FORBIDDEN' },
   invalid: { status: 400, errcode: 'M_INVALID_PARAM' },

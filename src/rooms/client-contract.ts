@@ -126,6 +126,8 @@ export interface EventContext {
 export interface ClientReads {
   /** Rooms that a user is joined to, partial ones too, in the order of their ids. */
   joinedRooms(userId: UserId): Promise<readonly RoomId[]>;
+  /** Whether he is in; who was, or may look in from outside, is not. Throws `forbidden` for who may read nothing. */
+  isJoined(query: Pick<ClientQuery, 'roomId' | 'userId'>): Promise<boolean>;
   /** The whole state. */
   state(query: ClientQuery): Promise<ClientRows | NotReady>;
   /** What stands in one place of the state. Throws `unknown-event` where nothing does. */
@@ -190,6 +192,17 @@ export interface ClientRoomWish extends RoomWish {
   readonly isListed?: boolean;
 }
 
+/** A room is to be replaced by one of another version. */
+export interface ClientUpgrade {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+  /** What the user's join says besides. */
+  readonly profile: JsonObject;
+  readonly roomVersion: string;
+  /** Of version 12; nothing in older ones. */
+  readonly additionalCreators: readonly UserId[];
+}
+
 /** What a client may say of an event: read, as others may be told or not; and read up to there, which is account data. */
 export type ReadMark = 'm.read' | 'm.read.private' | 'm.fully_read';
 
@@ -204,9 +217,13 @@ export interface ClientActs {
   ): Promise<EventId>;
   redact(from: ClientSender, roomId: RoomId, redacts: EventId, content: JsonObject): Promise<EventId>;
   createRoom(wish: ClientRoomWish): Promise<RoomId>;
+  /** Gives the room that takes the place of the other. Throws `forbidden` for who may not say so. */
+  upgradeRoom(wish: ClientUpgrade): Promise<RoomId>;
   join(request: ClientJoin): Promise<RoomId>;
   /** Of an invite of another server's user his server is waited for. */
   changeMembership(change: MembershipChange): Promise<void>;
+  /** He sees no more of a room that he is out of, until he is in again; `false`: he is in, or about to be. Throws `forbidden` for who never was. */
+  forget(userId: UserId, roomId: RoomId): Promise<boolean>;
   /** Waits for a resident where nobody of this server is in the room. */
   knock(request: ClientJoin): Promise<RoomId>;
   /** Of events that are not here nothing is kept. Throws `forbidden` for who is not joined. */

@@ -39,6 +39,8 @@ export interface AllRoomsQuery {
 export interface RemoteProfile {
   readonly displayName: string | null;
   readonly avatarUrl: string | null;
+  /** What else he says of himself; absent: nothing. */
+  readonly fields?: JsonObject;
 }
 
 export interface Directory {

@@ -7,6 +7,8 @@ export interface Standing {
   readonly membership: string | null;
   readonly memberEventId: string | null;
   readonly partial: boolean;
+  /** He has left it, and wants to see no more of it. */
+  readonly isForgotten?: boolean;
   /** At the token. */
   readonly membershipThen: string | null;
   readonly memberEventIdThen: string | null;
@@ -42,7 +44,11 @@ export function placeOf(room: Standing, { isInitial, isEager, includeLeave }: As
         : { section: membership, isNew: true };
     case null:
     default: {
-      if (isInitial) return includeLeave && membership !== null ? { section: 'leave', isNew: true } : undefined;
+      if (isInitial) {
+        return includeLeave && membership !== null && room.isForgotten !== true
+          ? { section: 'leave', isNew: true }
+          : undefined;
+      }
       const wasThere = then === 'join' || then === 'invite' || then === 'knock';
       return wasThere ? { section: 'leave', isNew: then !== 'join' } : undefined;
     }

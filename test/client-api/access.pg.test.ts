@@ -55,6 +55,8 @@ test("no endpoint lets a user or an administrator at what is another user's", as
     actions: [],
     enabled: true,
     user_id: '@victim:here.test',
+    new_version: '11',
+    VICTIM: 'x',
     room_id: '!victim:elsewhere.test',
     auth: { type: 'm.login.password', password: 'correct horse' },
   };

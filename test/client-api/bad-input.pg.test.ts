@@ -120,6 +120,16 @@ const TABLE: Readonly<Record<string, Row>> = {
   // Nobody but an application service asks that.
   'POST /_matrix/client/v1/appservice/:appserviceId/ping': { status: 403 },
   // Other servers are asked of their users: here nobody can be.
+  [`GET ${V3}/profile/:userId/:keyName`]: { passes: ['userId @far:away.test'] },
+  [`PUT ${V3}/profile/:userId/:keyName`]: {
+    ...{ body: () => ({ 'm.tz': 'Europe/London' }), required: ['m.tz'] },
+  },
+  [`DELETE ${V3}/profile/:userId/:keyName`]: { passes: ['keyName none.such'] },
+  [`POST ${ROOM}/forget`]: { status: 400 },
+  [`POST ${ROOM}/upgrade`]: {
+    ...{ body: ({ other }) => ({ new_version: '12', additional_creators: [other] }), required: ['new_version'] },
+  },
+  [`GET ${ROOM}/initialSync`]: { query: { limit: ['0', 'x'] } },
   [`GET ${V3}/profile/:userId`]: { passes: ['userId @far:away.test'] },
   [`GET ${V3}/profile/:userId/displayname`]: { passes: ['userId @far:away.test'] },
   [`GET ${V3}/profile/:userId/avatar_url`]: { passes: ['userId @far:away.test'] },
@@ -395,6 +405,7 @@ function roomFilter(): JsonObject {
 
 /** What stands in a path where something else is expected: nonsense, what cannot be kept, too long, and what is not there. */
 const BAD_PLACES: Readonly<Record<string, readonly string[]>> = {
+  keyName: [LONG, 'none%00such', 'none.such'],
   roomId: [
     'rubbish',
     '!a%00b:there.test',
@@ -492,6 +503,7 @@ async function makeWorld(client: TestClient): Promise<World> {
   for (const path of [`/user/${userId}`, `/user/${userId}/rooms/${roomId as string}`]) {
     await ask('PUT', `${path}/account_data/org.example`, { is: 'here' });
   }
+  await ask('PUT', `/profile/${userId}/m.tz`, { 'm.tz': 'UTC' });
   await ask('PUT', '/pushrules/global/override/org.example', { actions: [], conditions: [] });
   const { nonce } = (await client.ask('GET', '/_synapse/admin/v1/register')).body;
   return {
@@ -507,6 +519,7 @@ async function makeWorld(client: TestClient): Promise<World> {
         stateKey: '',
         receiptType: 'm.read',
         relType: 'm.annotation',
+        keyName: 'm.tz',
         deleteId: 'd',
         roomAlias: `%23alias-of-${name}:here.test`,
         tag: 'u.tag',

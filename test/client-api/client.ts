@@ -108,6 +108,7 @@ export function actsOf(
   store: Store,
   clock: Clock,
   profiles: Pick<ProfileTeller, 'poke'> = tellProfiles(store, clock),
+  followRoom?: Accounts['followRoom'],
 ): ClientActs {
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
   const outside = {
@@ -119,6 +120,7 @@ export function actsOf(
     join: () => Promise.reject(unknown()),
     outside,
     profileChanged: () => profiles.poke(),
+    ...(followRoom === undefined ? {} : { followRoom }),
   });
 }
 
@@ -149,7 +151,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
       ...{ ...roomsContextOf(store, clock), federation: {} as FederationClient },
       onSaid: () => undefined,
     }),
-    acts: over.acts ?? actsOf(store, clock),
+    acts: over.acts ?? actsOf(store, clock, undefined, (...room) => accounts.followRoom(...room)),
     reads: clientReads({ store, notifier, clock }),
     directory: createDirectory({ serverName: SERVER_NAME, store, clock }),
     sync: createSync({ store, notifier, clock }),

@@ -25,6 +25,9 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['GET', `${V1_ROOM}/relations/:eventId/:relType/:eventType`, 403, 200],
   ['GET', `${V1_ROOM}/threads`, 403, 200],
   ['GET', `${ROOM}/aliases`, 403, 200],
+  ['GET', `${ROOM}/initialSync`, 403, 200],
+  // He is in, and has to leave first.
+  ['POST', `${ROOM}/forget`, 403, 400],
   ['PUT', `${ROOM}/send/:eventType/:txnId`, 403, 200],
   ['POST', `${ROOM}/receipt/:receiptType/:eventId`, 403, 200],
   ['POST', `${ROOM}/read_markers`, 403, 200],
@@ -32,6 +35,7 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['PUT', `${ROOM}/state/:eventType`, 403, 403],
   ['PUT', `${ROOM}/state/:eventType/:stateKey`, 403, 403],
   ['POST', `${ROOM}/kick`, 403, 403],
+  ['POST', `${ROOM}/upgrade`, 403, 403],
   ['POST', `${ROOM}/ban`, 403, 403],
   ['POST', `${ROOM}/unban`, 403, 403],
   // Whoever is in may take back what he said, invite where the room says nothing else, and leave.
@@ -82,7 +86,7 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
     const url =
       path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent({ ...places, eventType }[name] ?? '')) + asked;
     const whom = path.endsWith('/invite') ? '@guest:here.test' : '@admin:there.test';
-    const body = method === 'GET' ? undefined : { user_id: whom, msgtype: 'm.text', body: 'x' };
+    const body = method === 'GET' ? undefined : { user_id: whom, msgtype: 'm.text', body: 'x', new_version: '11' };
     const before = await state();
     const statusOf = async (token?: string) => (await client.ask(method, url, body, token)).status;
     const told = [await statusOf(), await statusOf(outside), await statusOf(admin)];

@@ -531,7 +531,11 @@ describe('of our directories and users other servers', () => {
       ports: {
         ...{ receiveTransaction: never, roomStatus: never, statusOfEventsRoom: never, directory },
         profileOf: (userId) =>
-          Promise.resolve(userId.startsWith('@me:') ? { displayName: 'Me', avatarUrl: 'mxc://a/b' } : undefined),
+          Promise.resolve(
+            userId.startsWith('@me:')
+              ? { displayName: 'Me', avatarUrl: 'mxc://a/b', fields: { 'm.tz': 'UTC' } }
+              : undefined,
+          ),
       },
     });
 
@@ -551,7 +555,11 @@ describe('of our directories and users other servers', () => {
     expect((await signed('GET', `${V1}/query/profile?user_id=${me}`)).body).toEqual({
       displayname: 'Me',
       avatar_url: 'mxc://a/b',
+      'm.tz': 'UTC',
     });
+    const zone = await signed('GET', `${V1}/query/profile?user_id=${me}&field=m.tz`);
+    expect(zone.body).toEqual({ 'm.tz': 'UTC' });
+    expect((await signed('GET', `${V1}/query/profile?user_id=${me}&field=constructor`)).body).toEqual({});
     const field = await signed('GET', `${V1}/query/profile?user_id=${me}&field=displayname`);
     expect(field.body).toEqual({ displayname: 'Me' });
   });
@@ -566,7 +574,7 @@ describe('of our directories and users other servers', () => {
       ['GET', `/query/profile?user_id=${encodeURIComponent(`@none:${OUR_NAME}`)}`, undefined, 404, 'M_NOT_FOUND'],
       ['GET', '/query/profile?user_id=%40me:elsewhere.test', undefined, 404, 'M_NOT_FOUND'],
       [
-        ...(['GET', `/query/profile?field=age&user_id=${encodeURIComponent(`@me:${OUR_NAME}`)}`] as const),
+        ...(['GET', `/query/profile?field=age&field=x&user_id=${encodeURIComponent(`@me:${OUR_NAME}`)}`] as const),
         ...([undefined, 400, 'M_INVALID_PARAM'] as const),
       ],
       ['GET', '/publicRooms?limit=0', undefined, 400, 'M_INVALID_PARAM'],

@@ -180,6 +180,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       join: metrics.countJoins(join),
       outside: outsideActs(rooms),
       profileChanged: () => profiles.poke(),
+      followRoom: (...room) => accounts.followRoom(...room),
     }),
     purges,
     sync: createSync(rooms),

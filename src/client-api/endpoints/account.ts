@@ -67,7 +67,7 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
         'm.room_versions': { default: defaultRoomVersion, available: AVAILABLE },
         'm.set_displayname': { enabled: true },
         'm.set_avatar_url': { enabled: true },
-        'm.profile_fields': { enabled: true, allowed: ['displayname', 'avatar_url'] },
+        'm.profile_fields': { enabled: true },
         'm.3pid_changes': { enabled: false },
         'm.get_login_token': { enabled: true },
       },

@@ -13,7 +13,7 @@ import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { requireFreeAlias } from '../reserved.ts';
 import { takeFor } from '../rate-limits.ts';
-import { profileOf, userIdIn } from '../room-request.ts';
+import { profileOf, roomIdOf, userIdIn } from '../room-request.ts';
 
 const text = z.string({ error: 'a string' });
 const object = z.custom<JsonObject>((value) => isJsonObject(value as JsonObject), { error: 'an object' });
@@ -67,6 +67,28 @@ export const CREATE_ROOM_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3,
       isListed: body.visibility === 'public',
     });
     return { room_id: roomId };
+  },
+} satisfies UserEndpoint);
+
+const upgradeBody = z.object({
+  new_version: text,
+  additional_creators: z.array(text, { error: 'a list of user ids' }).default([]),
+});
+
+/** Source: https://spec.matrix.org/v1.16/client-server-api/#post_matrixclientv3roomsroomidupgrade */
+export const UPGRADE_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
+  method: 'POST',
+  path: '/rooms/:roomId/upgrade',
+  answer: async (request, context) => {
+    const { userId } = request.requester;
+    const roomId = roomIdOf(request);
+    const { new_version: roomVersion, additional_creators: creators } = readMembers(bodyOf(request), upgradeBody);
+    const additionalCreators = creators.map((user) => userIdIn(user, 'additional_creators'));
+    takeFor(context.limiters.joining, request.requester);
+    const profile = await profileOf(request, context);
+    return {
+      replacement_room: await context.acts.upgradeRoom({ roomId, userId, profile, roomVersion, additionalCreators }),
+    };
   },
 } satisfies UserEndpoint);
 

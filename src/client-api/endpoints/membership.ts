@@ -62,6 +62,15 @@ export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
       return {};
     },
   } satisfies UserEndpoint),
+  ...inForms(R0_AND_V3, {
+    method: 'POST',
+    path: '/rooms/:roomId/forget',
+    answer: async (request, { acts }) => {
+      const roomId = roomIdOf(request);
+      if (await acts.forget(request.requester.userId, roomId)) return {};
+      throw new MatrixError(400, 'M_UNKNOWN', 'you are in that room, or invited to it: leave it first');
+    },
+  } satisfies UserEndpoint),
   ...(['kick', 'ban', 'unban', 'invite'] as const).flatMap((act) =>
     inForms(R0_AND_V3, {
       method: 'POST',

@@ -101,7 +101,8 @@ function eventOf({ roomId }: Pick<ClientQuery, 'roomId'>, { eventId, json, redac
   return clientEvent(JSON.parse(json) as JsonObject, { eventId, roomId, ...unsigned });
 }
 
-function eventJson(query: ClientQuery): (row: StateEvent) => string {
+/** A row of a state as its JSON text. */
+export function eventJson(query: ClientQuery): (row: StateEvent) => string {
   return (row) => JSON.stringify(eventOf(query, row));
 }
 

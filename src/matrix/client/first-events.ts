@@ -24,6 +24,10 @@ export interface RoomWish {
   readonly alias: RoomAlias | undefined;
   readonly invite: readonly UserId[];
   readonly isDirect: boolean;
+  /** Whom it keeps out from the beginning. */
+  readonly bans?: readonly UserId[];
+  /** State that is said last, when the creator needs his power no more. */
+  readonly lastState?: RoomWish['initialState'];
 }
 
 const PRESETS = {
@@ -39,7 +43,7 @@ const ABOVE_ADMINISTRATORS = 150;
 
 /** The events in their order, each over the one before. */
 export function firstEvents(wish: RoomWish, rules: RoomVersionRules): Draft[] {
-  const { creator, preset, initialState, name, topic, alias } = wish;
+  const { creator, preset, initialState, name, topic, alias, bans = [], lastState = [] } = wish;
   const state = (type: string, content: JsonObject, stateKey = ''): Draft => {
     return { sender: creator, type, stateKey, content };
   };
@@ -62,7 +66,9 @@ export function firstEvents(wish: RoomWish, rules: RoomVersionRules): Draft[] {
     ...given,
     ...(name === undefined ? [] : [state('m.room.name', { name })]),
     ...(topic === undefined ? [] : [state('m.room.topic', topicContent(topic))]),
+    ...bans.map((userId) => state('m.room.member', { membership: 'ban' }, userId)),
     ...wish.invite.map((userId) => state('m.room.member', inviteContent(wish), userId)),
+    ...lastState.map(({ type, content, stateKey }) => state(type, content, stateKey)),
   ];
 }
 

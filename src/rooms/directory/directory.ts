@@ -142,7 +142,12 @@ export function createDirectory(context: Context): Directory {
       );
       if (answer === undefined) return undefined;
       const text = (name: string): string | null => (typeof answer[name] === 'string' ? answer[name] : null);
-      return { displayName: text('displayname'), avatarUrl: text('avatar_url') };
+      const fields = Object.entries(answer).filter(([name]) => name !== 'displayname' && name !== 'avatar_url');
+      return {
+        displayName: text('displayname'),
+        avatarUrl: text('avatar_url'),
+        fields: Object.fromEntries(fields),
+      };
     },
   };
 }

@@ -62,6 +62,10 @@ export function clientReads({ store, notifier, clock }: WaitContext, others: Ask
   };
   return {
     joinedRooms: (userId) => readJoinedRooms(store, userId),
+    isJoined: async ({ roomId, userId }) => {
+      const reader = await reading.readers.of(roomId, userId);
+      return reader.may === 'now' && reader.isJoined;
+    },
     state: async (query) => {
       const state = await wholeState(reading, query);
       return state === undefined ? toldOf(query.roomId) : stateRows(reading, query, state);

@@ -33,12 +33,13 @@ export function createReaders(looks: SharedLooks): Readers {
   const find: Readers['find'] = async (roomId, userId) => {
     const view = await looks.view({ roomId, userId });
     if (view === undefined || view.epoch === 0 || view.currentState === null) return undefined;
-    const { currentState, membership, membershipEventId, leftBy, isAnybodyIn } = view;
+    const { currentState, membership, membershipEventId, leftBy, isAnybodyIn, isForgotten } = view;
     if (membership === 'join') return { may: 'now', isJoined: true, currentState };
     // What nobody of us is in any more may be closed by now.
     if (isAnybodyIn && (await visibilityAt(looks, roomId, currentState)) === 'world_readable') {
       return { may: 'now', isJoined: false, currentState };
     }
+    if (isForgotten) return undefined;
     // The state may have a membership that came while none of us was there, or none.
     for (const newest of [membershipEventId, leftBy]) {
       const left = newest === null ? undefined : await endOfMembership(looks, roomId, userId, newest);

@@ -25,18 +25,35 @@ import { markRead } from '../read/mark-read.ts';
 import { readRoomPowers } from '../read/room-powers.ts';
 import { changeMembership, sendState } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
+import { followUpgrade } from './follow-upgrade.ts';
+import { forget } from './forget.ts';
 import { comeBack } from './leave-silently.ts';
 import { type SendContext, notThere, sendEvent } from './send-event.ts';
+import { upgradeRoom } from './upgrade-room.ts';
 
 export interface ActsOptions {
   readonly join: (request: JoinRequest) => Promise<JoinedRoom>;
   readonly outside: OutsideActs;
+  /** Gives a room what a user keeps of the one whose place it takes. */
+  readonly followRoom?: (userId: UserId, from: RoomId, to: RoomId) => Promise<void>;
   /** Says that a profile has changed, of which rooms are to be told (tell-profile.ts). */
   readonly profileChanged: () => void;
 }
 
 /** `join`: as it is counted and let in by turns. */
-export function clientActs(context: SendContext, { join, outside, profileChanged }: ActsOptions): ClientActs {
+export function clientActs(context: SendContext, { join, outside, followRoom, profileChanged }: ActsOptions): ClientActs {
+  /** He is in, whatever comes of this. */
+  const follow = async (userId: UserId, roomId: RoomId, known?: RoomId): Promise<void> => {
+    try {
+      const from = known ?? (await followUpgrade(context, userId, roomId));
+      if (from !== undefined) await followRoom?.(userId, from, roomId);
+    } catch (error) {
+      context.logger.warn(
+        { err: error, roomId, userId },
+        'a user could not be followed into the room that replaces his',
+      );
+    }
+  };
   return {
     sendMessage: async ({ userId, deviceId, txnId, originServerTs }, roomId, type, content) => {
       await requireMaySay(context, roomId, userId, { type, content });
@@ -49,13 +66,23 @@ export function clientActs(context: SendContext, { join, outside, profileChanged
     },
     redact: (from, roomId, redacts, content) => redact(context, from, roomId, redacts, content),
     createRoom: (wish) => createAndInvite(context, outside, wish),
-    join: (request) => joinHereOrThere(context, request, join),
+    upgradeRoom: async (wish) => {
+      const successor = await upgradeRoom(context, wish);
+      await follow(wish.userId, successor, wish.roomId);
+      return successor;
+    },
+    join: async (request) => {
+      const roomId = await joinHereOrThere(context, request, join);
+      await follow(request.userId, roomId);
+      return roomId;
+    },
     changeMembership: async (change) => {
       const { act, roomId, userId, sender } = change;
       if (act === 'invite' && domainOf(userId) !== context.serverName) return outside.invite(change);
       if (act === 'leave' && (await outside.decline(roomId, sender))) return;
       return changeMembership(context, change);
     },
+    forget: (userId, roomId) => forget(context, userId, roomId),
     knock: (request) => outside.knock(request),
     markRead: (userId, roomId, marks) => markRead(context.store, userId, roomId, marks),
     profileChanged,

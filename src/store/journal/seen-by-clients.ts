@@ -8,6 +8,7 @@ import { type ResyncState, asResyncState } from '../../resync/state.ts';
 import { type Sql } from '../open-store.ts';
 import { type TrieKey, trieKey } from '../snapshots/snapshot-trie.ts';
 import { int8Array, textArray } from '../sql-values.ts';
+import { isForgotten } from '../tables/forgotten-rooms.ts';
 import { fromStorable } from '../storable-text.ts';
 
 /** A room in which a user of ours has, or had, a membership: as it is, and as it was at a position. */
@@ -31,6 +32,8 @@ export interface SeenRoom {
   readonly wasPartial: boolean;
   /** He had left silently then, so that his client has the room as left, whatever its state said. */
   readonly wasLeftSilently: boolean;
+  /** He has left it, and wants to see no more of it. */
+  readonly isForgotten: boolean;
   /** Of the newest event that is shown. */
   readonly newest: number;
   /** The user has said that he has read what is shown up to here, 0: nothing; and when he said so last. */
@@ -52,6 +55,7 @@ export async function readSeenRooms(
             CASE WHEN m.membership = 'join' AND silent.settled_at IS NULL AND silent.left_at IS NOT NULL THEN silent.left_at
                  ELSE (SELECT shown_at FROM event_states e WHERE e.event_id = m.event_id AND e.room_id = m.room_id) END
               AS "memberShownAt",
+            ${isForgotten('$1', 'm.room_id', 'm.event_id', 'm.left_by')} AS "isForgotten",
             coalesce(silent.left_at <= $2 AND (silent.settled_at IS NULL OR silent.settled_at > $2), false) AS "wasLeftSilently",
             r.members AS joined, r.invited, r.name IS NOT NULL OR r.canonical_alias IS NOT NULL AS "isNamed",
             encode(t.state, 'hex') AS "stateThen", coalesce(t.partial, false) AS "wasPartial",
@@ -59,9 +63,10 @@ export async function readSeenRooms(
                        ORDER BY e.shown_at DESC LIMIT 1), 0) AS newest,
             coalesce(read.up_to, 0) AS "readUpTo", coalesce(read.position, 0) AS "readAt"
        FROM journal_head h
-       LEFT JOIN (SELECT room_id, membership, event_id FROM local_members WHERE user_id = $1
+       LEFT JOIN (SELECT l.room_id, l.membership, l.event_id, f.left_by FROM local_members l
+                    LEFT JOIN former_members f ON f.user_id = $1 AND f.room_id = l.room_id WHERE l.user_id = $1
                   UNION ALL
-                  SELECT f.room_id, NULL, NULL FROM former_members f
+                  SELECT f.room_id, NULL, NULL, f.left_by FROM former_members f
                    WHERE f.user_id = $1 AND NOT EXISTS (SELECT FROM local_members l
                                                          WHERE l.room_id = f.room_id AND l.user_id = $1)) AS m ON true
        LEFT JOIN rooms r ON r.room_id = m.room_id AND r.current_state IS NOT NULL

@@ -3,6 +3,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type SnapshotId } from '../../resync/events.ts';
 import { type Sql } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
+import { isForgotten } from '../tables/forgotten-rooms.ts';
 import { byNumber } from './seen-by-clients.ts';
 import { OWN_MEMBERSHIP } from './silent-leaves.ts';
 
@@ -15,6 +16,10 @@ export interface RoomView {
   readonly membershipEventId: EventId | null;
   /** By which he was last joined no more, in this stay or an earlier one. */
   readonly leftBy: EventId | null;
+  /** He was in it once. */
+  readonly isFormer: boolean;
+  /** He is out, and wants to see no more of it. */
+  readonly isForgotten: boolean;
   /** Whether any user of ours is joined. */
   readonly isAnybodyIn: boolean;
 }
@@ -29,7 +34,8 @@ export interface WantsToRead {
 export async function readRoomViews(sql: Sql, asked: readonly WantsToRead[]): Promise<(RoomView | undefined)[]> {
   const rows = await sql.query<RoomView & { readonly nth: number }>(
     `SELECT a.nth, r.epoch, encode(r.current_state, 'hex') AS "currentState", ${OWN_MEMBERSHIP} AS membership,
-            m.event_id AS "membershipEventId", f.left_by AS "leftBy",
+            m.event_id AS "membershipEventId", f.left_by AS "leftBy", f.user_id IS NOT NULL AS "isFormer",
+            ${isForgotten('a.user_id', 'a.room_id', 'm.event_id', 'f.left_by')} AS "isForgotten",
             EXISTS (SELECT FROM local_members o WHERE o.room_id = r.room_id AND o.membership = 'join') AS "isAnybodyIn"
        FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS a(room_id, user_id, nth)
        JOIN rooms r ON r.room_id = a.room_id

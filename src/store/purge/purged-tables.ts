@@ -23,6 +23,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'local_members' },
   { name: 'silent_leaves' },
   { name: 'former_members' },
+  { name: 'forgotten_rooms' },
   { name: 'outgoing_rooms' },
   { name: 'outgoing_events' },
   { name: 'destination_skips' },

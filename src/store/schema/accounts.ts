@@ -26,6 +26,17 @@ export const untoldProfiles = pgTable('untold_profiles', {
   leasedUntil: int8().notNull().default(0),
 });
 
+/** What users say of themselves besides names and avatars. */
+export const profileFields = pgTable(
+  'profile_fields',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    name: text().notNull(),
+    value: json().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.name] })],
+);
+
 /** Where users are logged in. A session without its device opens nothing. */
 export const devices = pgTable(
   'devices',
@@ -147,6 +158,17 @@ export const accountData = pgTable(
     primaryKey({ columns: [table.userId, table.roomId, table.type] }),
     index('account_data_by_position').on(table.userId, table.position),
   ],
+);
+
+/** Rooms that users want to see no more, by which event they were out of them (tables/forgotten-rooms.ts); empty: none is known. */
+export const forgottenRooms = pgTable(
+  'forgotten_rooms',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    eventId: text('event_id').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.roomId] })],
 );
 
 /** Up to which event of a room a user has read, by what his clients said; of our own users. */

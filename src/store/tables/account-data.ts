@@ -70,6 +70,15 @@ export async function readAccountData(
   return row?.content;
 }
 
+/** All that a user keeps of one room. */
+export async function readRoomAccountData(sql: Sql, userId: UserId, roomId: RoomId): Promise<AccountDataRow[]> {
+  const rows = await sql.query<Row>(
+    `SELECT ${COLUMNS} FROM account_data WHERE user_id = $1 AND room_id = $2 ORDER BY position`,
+    [userId, roomId],
+  );
+  return rows.map(rowOf);
+}
+
 /** All of a user that is so since a position after `since` and up to `upTo`, the oldest first. */
 export async function readAccountDataBetween(
   sql: Sql,

@@ -53,6 +53,11 @@ export async function readAliases(sql: Sql, roomId: RoomId): Promise<RoomAlias[]
   return rows.map(({ alias }) => fromStorable(alias) as RoomAlias);
 }
 
+/** All aliases of ours that mean one room mean another from then on. */
+export async function moveAliases(sql: Sql, from: RoomId, to: RoomId): Promise<void> {
+  await sql.query(`UPDATE room_aliases SET room_id = $2 WHERE room_id = $1`, [from, to]);
+}
+
 /** Takes an alias from its room; it means nothing then. */
 export async function deleteAlias(sql: Sql, alias: RoomAlias): Promise<void> {
   await sql.query(`DELETE FROM room_aliases WHERE alias = $1`, [storable(alias)]);
