@@ -33,6 +33,7 @@ import { RELATION_ENDPOINTS } from './endpoints/relations.ts';
 import { SEND_ENDPOINTS } from './endpoints/send.ts';
 import { ROOM_ENDPOINTS } from './endpoints/room.ts';
 import { OPEN_SESSION_ENDPOINTS, SESSION_ENDPOINTS } from './endpoints/session.ts';
+import { SPACE_ENDPOINTS } from './endpoints/spaces.ts';
 import { SYNC_ENDPOINTS } from './endpoints/sync.ts';
 import { TAG_ENDPOINTS } from './endpoints/tags.ts';
 import { TO_DEVICE_ENDPOINTS } from './endpoints/to-device.ts';
@@ -97,6 +98,7 @@ export const USER_ENDPOINTS = [
   ...ROOM_ENDPOINTS,
   ...MESSAGES_ENDPOINTS,
   ...TIME_ENDPOINTS,
+  ...SPACE_ENDPOINTS,
   ...INITIAL_SYNC_ENDPOINTS,
   ...RELATION_ENDPOINTS,
   ...SYNC_ENDPOINTS,

@@ -5,12 +5,13 @@
  */
 import { MatrixError } from '../http/matrix-error.ts';
 import { ownValue } from '../matrix/content.ts';
-import { domainOf, parseRoomAlias, parseUserId } from '../matrix/identifiers.ts';
+import { domainOf, parseRoomAlias, parseRoomId, parseUserId } from '../matrix/identifiers.ts';
 import { isJsonObject, parseJsonObject } from '../matrix/json/strict-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type PublicRoomsPage, type PublicRoomsQuery } from '../rooms/directory-contract.ts';
 import { type AuthenticatedRequest } from './authenticated.ts';
 import { type SignedContext, type SignedEndpoint } from './endpoint.ts';
+import { refuseByStatus } from './partial-rooms.ts';
 
 const ROOMS_MAX = 100;
 
@@ -59,6 +60,25 @@ export const QUERY_ENDPOINTS: readonly SignedEndpoint[] = [
     method: 'POST',
     path: '/_matrix/federation/v1/publicRooms',
     answer: async (request, context) => roomsOf(context, queryIn(request)),
+  },
+];
+
+/** Source: https://spec.matrix.org/v1.16/server-server-api/#spaces */
+export const SPACE_ENDPOINTS: readonly SignedEndpoint[] = [
+  {
+    method: 'GET',
+    path: '/_matrix/federation/v1/hierarchy/:roomId',
+    answer: async ({ params, query, origin }, context) => {
+      const roomId = parseRoomId(params['roomId']);
+      if (roomId === undefined || roomId.includes('\0')) throw invalid('that is not a room id');
+      const { suggested_only: suggested = 'false' } = query;
+      if (suggested !== 'true' && suggested !== 'false') throw invalid('suggested_only: expected true or false');
+      const status = await context.ports.roomStatus(roomId, origin);
+      if (status === 'absent' || status === 'denied') throw refuseByStatus(status);
+      const answer = await directoryOf(context).hierarchyFor?.(origin, roomId, suggested === 'true');
+      if (answer !== undefined) return answer;
+      throw new MatrixError(404, 'M_NOT_FOUND', 'that room is not here, or not for your server to see');
+    },
   },
 ];
 

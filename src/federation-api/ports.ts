@@ -20,7 +20,7 @@ export interface FederationServerPorts {
   /** What our users have published of their devices. Absent: nothing is handed out. */
   readonly devices?: DeviceAnswers;
   /** Absent: nothing is known of aliases and lists of rooms. */
-  readonly directory?: Pick<Directory, 'ownAlias' | 'publicRooms'>;
+  readonly directory?: Pick<Directory, 'ownAlias' | 'publicRooms'> & Partial<Pick<Directory, 'hierarchyFor'>>;
   /** What a user of ours calls himself; `undefined`: there is none. Absent: nothing is told of users. */
   readonly profileOf?: (userId: UserId) => Promise<RemoteProfile | undefined>;
   /** The status of the room that an event belongs to. */

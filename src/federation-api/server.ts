@@ -21,7 +21,7 @@ import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
 import { INVITE_ENDPOINTS } from './endpoints-invites.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints-memberships.ts';
-import { QUERY_ENDPOINTS } from './endpoints-queries.ts';
+import { QUERY_ENDPOINTS, SPACE_ENDPOINTS } from './endpoints-queries.ts';
 import { translateError } from './errors.ts';
 import { STATE_ENDPOINTS } from './partial-rooms.ts';
 import { type FederationServerPorts } from './ports.ts';
@@ -41,6 +41,7 @@ export const SIGNED_ENDPOINTS: readonly SignedEndpoint[] = [
   ...EVENT_ENDPOINTS,
   ...DEVICE_ENDPOINTS,
   ...QUERY_ENDPOINTS,
+  ...SPACE_ENDPOINTS,
 ];
 
 export interface FederationServerTimeouts {

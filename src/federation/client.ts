@@ -37,6 +37,8 @@ export { type FederationTimeouts } from './requests.ts';
 
 /** Servers of an alias that are worth trying. */
 const DIRECTORY_SERVERS_MAX = 1000;
+/** A space with some hundred rooms; whoever waits for this thread waits while it is read. */
+const HIERARCHY_BYTES_MAX = 512 * 1024;
 /** Of one answer: more than are asked for. */
 const PUBLIC_ROOMS_MAX = 500;
 /** An SRV lookup: two tries of this long, milliseconds. */
@@ -116,6 +118,11 @@ export function createFederationClient(config: FederationClientConfig): Federati
     queryProfile: (destination, userId, options) => {
       const uri = path`/_matrix/federation/v1/query/profile` + `?user_id=${encodeURIComponent(userId)}`;
       return requests.json(destination, { uri }, options);
+    },
+
+    hierarchy: (destination, roomId, suggestedOnly, options) => {
+      const uri = path`/_matrix/federation/v1/hierarchy/${roomId}` + `?suggested_only=${suggestedOnly}`;
+      return requests.json(destination, { uri }, { ...options, bytesMax: HIERARCHY_BYTES_MAX });
     },
 
     async publicRooms(destination, content, options) {

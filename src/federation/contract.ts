@@ -127,6 +127,13 @@ export interface FederationClient {
   queryProfile(destination: ServerName, userId: UserId, options: RequestOptions): Promise<JsonObject>;
   /** What it lists, of any shape; `content`: which rooms, as the specification has it. */
   publicRooms(destination: ServerName, content: JsonObject, options: RequestOptions): Promise<JsonObject>;
+  /** What it says of a room and the rooms that it names, of any shape. */
+  hierarchy(
+    destination: ServerName,
+    roomId: RoomId,
+    suggestedOnly: boolean,
+    options: RequestOptions,
+  ): Promise<JsonObject>;
   queryDirectory(destination: ServerName, alias: RoomAlias, options: RequestOptions): Promise<DirectoryAnswer>;
   /** `versions`: what is offered as `ver`; the answer's version is checked by `readJoinTemplate`. */
   makeJoin(

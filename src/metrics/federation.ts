@@ -74,6 +74,10 @@ export function countRequests(client: FederationClient, instruments: Instruments
       ask('profile', options, client.queryProfile(destination, userId, options)),
     publicRooms: (destination, content, options) =>
       ask('public_rooms', options, client.publicRooms(destination, content, options)),
+    hierarchy: (destination, roomId, suggestedOnly, options) =>
+      ask('hierarchy', options, client.hierarchy(destination, roomId, suggestedOnly, options)),
+    timestampToEvent: (destination, roomId, query, options) =>
+      ask('timestamp_to_event', options, client.timestampToEvent(destination, roomId, query, options)),
     makeJoin: (destination, roomId, userId, versions, options) =>
       ask('make_join', options, client.makeJoin(destination, roomId, userId, versions, options)),
     sendJoin: async (destination, roomId, eventId, event, options) => {

@@ -16,6 +16,8 @@ export type Endpoint =
   | 'directory'
   | 'profile'
   | 'public_rooms'
+  | 'hierarchy'
+  | 'timestamp_to_event'
   | 'make_join'
   | 'send_join'
   | 'make_leave'
@@ -105,6 +107,8 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   directory: { carriesEvents: false },
   profile: { carriesEvents: false },
   public_rooms: { carriesEvents: false },
+  hierarchy: { carriesEvents: false },
+  timestamp_to_event: { carriesEvents: false },
   make_join: { carriesEvents: false },
   send_join: { carriesEvents: true },
   make_leave: { carriesEvents: false },

@@ -43,7 +43,44 @@ export interface RemoteProfile {
   readonly fields?: JsonObject;
 }
 
-export interface Directory {
+export interface HierarchyQuery {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+  /** Steps from the room; `null`: as many as there are. */
+  readonly maxDepth: number | null;
+  readonly suggestedOnly: boolean;
+  readonly limit: number;
+  /** As it was given with another page; `null`: from the beginning. */
+  readonly from: string | null;
+  readonly signal: AbortSignal;
+}
+
+/** Rooms in the form of the specification. */
+export interface HierarchyPage {
+  readonly rooms: readonly JsonObject[];
+  /** `null`: there are no more. */
+  readonly next: string | null;
+}
+
+export interface SummaryQuery {
+  readonly room: RoomId | RoomAlias;
+  readonly userId: UserId;
+  /** Servers to ask. */
+  readonly via: readonly ServerName[];
+  readonly signal: AbortSignal;
+}
+
+/** Rooms as who is not in them may see them: because he may join, or anybody may read. Other servers are asked for ten seconds at the most. */
+export interface Hierarchies {
+  /** A space with what is in it. Throws `forbidden` where it is not for the user to see, `invalid` for a token that is none. */
+  hierarchy(query: HierarchyQuery): Promise<HierarchyPage>;
+  /** One room of ours with the rooms that it names, for another server; `undefined`: it is not for that to see. */
+  hierarchyFor(server: ServerName, roomId: RoomId, suggestedOnly: boolean): Promise<JsonObject | undefined>;
+  /** With the user's membership. Throws `unknown-room`, `unknown-alias` and `no-resident`. */
+  summary(query: SummaryQuery): Promise<JsonObject>;
+}
+
+export interface Directory extends Hierarchies {
   /** What an alias means; its server is asked. Throws `unknown-alias`, or `no-resident` where it could not be asked. */
   alias(alias: RoomAlias, signal: AbortSignal): Promise<AliasAnswer>;
   /** One of ours. Throws `unknown-alias`. */

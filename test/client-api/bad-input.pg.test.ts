@@ -170,6 +170,13 @@ const TABLE: Readonly<Record<string, Row>> = {
   [`GET ${V1_ROOM}/relations/:eventId`]: { query: PAGE },
   [`GET ${V1_ROOM}/relations/:eventId/:relType`]: { query: PAGE },
   [`GET ${V1_ROOM}/relations/:eventId/:relType/:eventType`]: { query: PAGE },
+  [`GET ${V1_ROOM}/hierarchy`]: {
+    query: {
+      ...{ limit: ['0', 'x'], from: ['x', 'y1_1_1_-', 'y1_1_0_3'], suggested_only: ['x', '1'] },
+      max_depth: ['x', '-1', '1&max_depth=1'],
+    },
+  },
+  'GET /_matrix/client/v1/room_summary/:roomIdOrAlias': {},
   [`GET ${V1_ROOM}/threads`]: {
     query: { limit: ['0', 'x'], from: ['x', 's1_1', 'r1_'], include: ['x', '', 'all&include=all'] },
   },

@@ -29,6 +29,7 @@ import { RoomError } from '../error.ts';
 import { type Readers, createReaders } from '../read/who-may-read.ts';
 import { readRoomPowers } from '../read/room-powers.ts';
 import { createSharedLooks } from '../read/shared-looks.ts';
+import { createHierarchies } from './hierarchy.ts';
 import { readPublicRooms } from './read-public-rooms.ts';
 import { readRoomEntries } from './room-entries.ts';
 
@@ -86,6 +87,7 @@ export function createDirectory(context: Context): Directory {
   };
 
   return {
+    ...createHierarchies(context, joined),
     ownAlias,
     alias: async (alias, signal) => {
       if (domainOf(alias) === serverName) return ownAlias(alias);

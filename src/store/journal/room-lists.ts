@@ -33,6 +33,12 @@ const FOUND = `
  WHERE r.epoch > 0 AND ($1::text IS NULL OR r.room_id = $1 OR strpos(lower(r.name), lower($1)) > 0
                         OR strpos(lower(r.canonical_alias), lower($1)) > 0)`;
 
+/** Joined, as far as they are known; `null`: nobody has counted them. */
+export async function readMemberCount(sql: Sql, roomId: RoomId): Promise<number | null> {
+  const [row] = await sql.query<{ members: number | null }>(`SELECT members FROM rooms WHERE room_id = $1`, [roomId]);
+  return row?.members ?? null;
+}
+
 /** One page, and how many there are in all. */
 export async function readRoomList(
   sql: Sql,
