@@ -116,7 +116,8 @@ export interface EventContext {
   readonly after: readonly JsonObject[];
   readonly start: RoomPoint | null;
   readonly end: RoomPoint;
-  readonly state: readonly JsonObject[];
+  /** As it is after the last of the events, to be read; for a lazy client without memberships but of those who sent them. */
+  readonly state: AsyncIterable<readonly JsonObject[]>;
 }
 
 /**
@@ -139,7 +140,7 @@ export interface ClientReads {
   event(query: ClientQuery, eventId: EventId): Promise<({ readonly ready: true } & StateEvent & SummedUp) | NotReady>;
   /** Waits only where a membership that is not known decides what he may see. Throws `invalid` for a point that is still to come. */
   messages(query: MessagesQuery): Promise<({ readonly ready: true } & EventsPage) | NotReady>;
-  /** As `event`, with what stands beside it. */
+  /** As `event`, with what stands beside it; but for a lazy client it waits for the state there. */
   context(query: ContextQuery): Promise<({ readonly ready: true } & EventContext) | NotReady>;
   /** As `event`: what relates to it. */
   relations(query: RelationsQuery): Promise<({ readonly ready: true } & RelationsPage) | NotReady>;

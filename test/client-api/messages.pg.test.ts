@@ -58,7 +58,7 @@ test('a room is read back page by page to its beginning, and forwards again, eac
   expect((all.body['chunk'] as object[])[0]).toMatchObject({ type: 'm.room.create' });
   expect(new Set(back).size).toBe(back.length);
   const first = await room.get('/messages?dir=b&limit=10');
-  expect(first.body['state']).toBeUndefined();
+  expect(first.body['state']).toMatchObject([{ type: 'm.room.member', state_key: '@talker:here.test' }]);
   const back10 = await room.get(`/messages?dir=f&limit=10&from=${String(first.body['end'])}`);
   expect(chunkOf(back10)).toEqual(room.said.slice(-10));
 });
@@ -261,6 +261,26 @@ test('a room of thousands of state events that are in no timeline is looked thro
   expect((await look()).status).toBe(200);
   expect((await statementsOf(look)).length).toBeLessThanOrEqual(15);
   await store.query(`DELETE FROM pdus WHERE event_id LIKE '$out%'`);
+});
+
+test('beside an event the state after the last that is given is told, to lazy clients without the others of its members', async () => {
+  const room = await talk(1);
+  const other = await room.client.login('bystander');
+  await room.client.ask('POST', `${V3}/join/${encodeURIComponent(room.roomId)}`, {}, other);
+  const lazy = encodeURIComponent(JSON.stringify({ lazy_load_members: true }));
+  const stateOf = async (query: string): Promise<string[]> => {
+    const { status, body } = await room.get(`/context/${encodeURIComponent(room.said[0]!)}${query}`);
+    expect([status, body]).toEqual([200, body]);
+    return (body['state'] as { type: string; state_key: string }[]).map((event) => `${event.type} ${event.state_key}`);
+  };
+  const whole = await stateOf('?limit=10');
+  const members = ['m.room.member @bystander:here.test', 'm.room.member @talker:here.test'];
+  expect(whole.filter((place) => place.startsWith('m.room.member')).sort()).toEqual(members);
+  expect(whole).toContain('m.room.create ');
+  expect(await stateOf('?limit=0')).not.toContain(members[0]);
+  const little = await stateOf(`?limit=0&filter=${lazy}`);
+  expect(little.filter((place) => place.startsWith('m.room.member'))).toEqual([members[1]]);
+  expect(little).toContain('m.room.create ');
 });
 
 describe('in a partial room', () => {

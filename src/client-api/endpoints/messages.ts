@@ -4,6 +4,7 @@
  * Source: https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv3roomsroomidmessages, #get_matrixclientv3roomsroomidcontexteventid
  * and #get_matrixclientv1roomsroomidtimestamp_to_event
  */
+import { streamParts } from '../../http/json-stream.ts';
 import { MatrixError } from '../../http/matrix-error.ts';
 import { type EventFilter, parseFilter } from '../../matrix/client/filter.ts';
 import { type RoomPoint, formatRoomPoint, readRoomPoint } from '../../matrix/client/tokens.ts';
@@ -72,10 +73,12 @@ export const MESSAGES_ENDPOINTS: readonly UserEndpoint[] = (
         });
         if (!answer.ready) throw notReady(answer);
         const { before, event, after, start, end, state } = answer;
-        return {
-          ...{ events_before: before, event, events_after: after, state, end: formatRoomPoint(end) },
+        const head = {
+          ...{ events_before: before, event, events_after: after, end: formatRoomPoint(end) },
           ...(start === null ? {} : { start: formatRoomPoint(start) }),
         };
+        const frame = { opening: `${JSON.stringify(head).slice(0, -1)},"state":[`, closing: () => ']}' };
+        return streamParts(frame, state, (row) => JSON.stringify(row));
       },
     },
   ] satisfies UserEndpoint[]

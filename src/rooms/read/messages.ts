@@ -5,6 +5,7 @@
  */
 import { ANY_EVENT } from '../../matrix/client/filter.ts';
 import { type RoomPoint } from '../../matrix/client/tokens.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { readShownPosition } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
 import { readHistoryPlace } from '../../store/tables/history.ts';
@@ -14,6 +15,7 @@ import { giveEvents, giveSenders } from './give-events.ts';
 import { givenTo } from './given-to.ts';
 import { type PagesContext, readPage } from './room-pages.ts';
 import { beginReading } from './room-reading.ts';
+import { stateRows } from './state-rows.ts';
 import { type Readers } from './who-may-read.ts';
 
 export interface MessagesContext extends PagesContext {
@@ -34,12 +36,12 @@ export async function readMessages(context: MessagesContext, query: MessagesQuer
   if (page === undefined) return undefined;
   const { store, clock } = context;
   const events = await giveEvents(store, page.events, givenTo({ ...query, now: clock.now() }, reader));
-  return { ready: true, events, start: from, end: page.next, state: await sendersOf(context, query, page.events) };
+  return { ready: true, events, start: from, end: page.next, state: await sendersOf(context, page.events) };
 }
 
 /** Of the events beside it only what the user may see; the event itself throws `unknown-event` where he may not. */
 export async function readContext(context: MessagesContext, query: ContextQuery): Waited<EventContext> {
-  const { roomId, userId, eventId, limit, filter } = query;
+  const { roomId, userId, limit, filter } = query;
   const reader = await context.readers.of(roomId, userId);
   const reading = await beginReading(context, query, reader);
   const place = await placeOf(context, query);
@@ -57,6 +59,9 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
   const [event] = own.events;
   if (event === undefined) throw notFound(query);
   const all = [...before.events, event, ...after.events];
+  const last = after.events.at(-1) ?? event;
+  const state = await stateAfter(context, query, last, all);
+  if (state === undefined) return undefined;
   const given = await giveEvents(context.store, all, givenTo({ ...query, now: context.clock.now() }, reader));
   const count = before.events.length;
   return {
@@ -66,7 +71,7 @@ export async function readContext(context: MessagesContext, query: ContextQuery)
     after: given.slice(count + 1),
     start: before.next,
     end: after.next ?? lastOf(after.events) ?? place.after,
-    state: await sendersOf(context, query, all),
+    state,
   };
 }
 
@@ -97,15 +102,26 @@ function notFound({ eventId }: Pick<ContextQuery, 'eventId'>): RoomError {
   return new RoomError('unknown-event', `there is no event ${eventId} here, or it is not to be seen`);
 }
 
-/** As they are after the newest of the events. */
-async function sendersOf(
-  { store }: MessagesContext,
-  { isLazy }: Pick<MessagesQuery, 'isLazy'>,
+/** What a client is told of the state after the last of some events; `undefined`: it is not known by the end of the wait. */
+async function stateAfter(
+  { store, waits }: MessagesContext,
+  query: ContextQuery,
+  last: SeenPdu,
   events: readonly SeenPdu[],
-) {
+): Promise<AsyncIterable<readonly JsonObject[]> | undefined> {
+  const { roomId, isLazy } = query;
+  if (isLazy) return stateRows(store, roomId, last.stateAfter, await giveSenders(store, events, last.stateAfter));
+  // What lies before a stay has no states of its own.
+  if (last.shownAt === 0) return stateRows(store, roomId, last.stateAfter, null);
+  const known = await waits.event(roomId, last.eventId, query);
+  return known && stateRows(store, roomId, known.stateAfter, null);
+}
+
+/** As they are after the newest of the events. */
+async function sendersOf({ store }: MessagesContext, events: readonly SeenPdu[]) {
   const newest = events.reduce<SeenPdu | undefined>(
     (best, pdu) => (pdu.shownAt > (best?.shownAt ?? -1) ? pdu : best),
     undefined,
   );
-  return isLazy && newest !== undefined ? giveSenders(store, events, newest.stateAfter) : [];
+  return newest === undefined ? [] : giveSenders(store, events, newest.stateAfter);
 }
