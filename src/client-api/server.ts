@@ -19,7 +19,7 @@ import { ACCOUNT_ENDPOINTS } from './endpoints/account.ts';
 import { APP_SERVICE_ENDPOINTS } from './endpoints/app-service.ts';
 import { CREATE_ROOM_ENDPOINTS, UPGRADE_ENDPOINTS } from './endpoints/create-room.ts';
 import { DEVICE_ENDPOINTS } from './endpoints/device.ts';
-import { DIRECTORY_ENDPOINTS, OPEN_DIRECTORY_ENDPOINTS } from './endpoints/directory.ts';
+import { DIRECTORY_ENDPOINTS, OPEN_DIRECTORY_ENDPOINTS, USER_DIRECTORY_ENDPOINTS } from './endpoints/directory.ts';
 import { DISCOVERY_ENDPOINTS } from './endpoints/discovery.ts';
 import { FILTER_ENDPOINTS } from './endpoints/filter.ts';
 import { INITIAL_SYNC_ENDPOINTS } from './endpoints/initial-sync.ts';
@@ -87,6 +87,7 @@ export const USER_ENDPOINTS = [
   ...ACCOUNT_DATA_ENDPOINTS,
   ...TAG_ENDPOINTS,
   ...DIRECTORY_ENDPOINTS,
+  ...USER_DIRECTORY_ENDPOINTS,
   ...PUSH_RULE_ENDPOINTS,
   ...KEY_ENDPOINTS,
   ...TO_DEVICE_ENDPOINTS,

@@ -80,7 +80,21 @@ export interface Hierarchies {
   summary(query: SummaryQuery): Promise<JsonObject>;
 }
 
+export interface UserSearch {
+  readonly userId: UserId;
+  readonly term: string;
+  readonly limit: number;
+}
+
+export interface FoundUser {
+  readonly userId: UserId;
+  readonly displayName: string | null;
+  readonly avatarUrl: string | null;
+}
+
 export interface Directory extends Hierarchies {
+  /** Users who share a room with the one who asks, or are in one that anybody may find. `isLimited`: there are more. */
+  searchUsers(search: UserSearch): Promise<{ readonly users: readonly FoundUser[]; readonly isLimited: boolean }>;
   /** What an alias means; its server is asked. Throws `unknown-alias`, or `no-resident` where it could not be asked. */
   alias(alias: RoomAlias, signal: AbortSignal): Promise<AliasAnswer>;
   /** One of ours. Throws `unknown-alias`. */

@@ -151,6 +151,9 @@ const TABLE: Readonly<Record<string, Row>> = {
     also: ['filter.generic_search_term null', 'filter.room_types null', 'filter.room_types.0 null'],
     query: { server: ['%00', 'a b'] },
   },
+  [`POST ${V3}/user_directory/search`]: {
+    ...{ body: () => ({ search_term: 'x', limit: 5 }), required: ['search_term'] },
+  },
   [`GET ${TAGS}`]: { passes: NO_ROOM },
   [`PUT ${TAGS}/:tag`]: { body: () => ({ order: 0.5 }), passes: NO_ROOM },
   [`DELETE ${TAGS}/:tag`]: { passes: NO_ROOM },

@@ -23,6 +23,7 @@ import { startPurging } from '../../rooms/purge/purges.ts';
 import { journalReads } from '../../rooms/read/follow-journal.ts';
 import { createBackfill } from '../../rooms/read/backfill.ts';
 import { clientReads } from '../../rooms/read/for-clients.ts';
+import { startUserDirectory } from '../../rooms/directory/user-directory.ts';
 import { createTimeSearch } from '../../rooms/read/time-search.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
@@ -111,6 +112,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   shutdown.add('telling of devices', () => telling.close());
   const profiles = startTellingProfiles(rooms);
   shutdown.add('telling of profiles', () => profiles.close());
+  const users = startUserDirectory(rooms);
+  shutdown.add('directory of users', () => users.close());
   const residents = hearResidents(rooms);
   shutdown.add('residents heard', () => residents.close());
   const receiver = startReceiver(rooms);

@@ -124,6 +124,31 @@ export const DIRECTORY_ENDPOINTS: readonly UserEndpoint[] = (
   ] satisfies UserEndpoint[]
 ).flatMap((endpoint: UserEndpoint) => inForms(R0_AND_V3, endpoint));
 
+const usersBody = z.object({
+  search_term: z.string({ error: 'a string' }),
+  limit: z.int({ error: 'a number' }).min(1, { error: 'a number of at least 1' }).default(10),
+});
+const USERS_MAX = 50;
+
+/** Source: https://spec.matrix.org/v1.16/client-server-api/#user-directory */
+export const USER_DIRECTORY_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
+  method: 'POST',
+  path: '/user_directory/search',
+  answer: async (request, { directory }) => {
+    const { userId } = request.requester;
+    const { search_term: term, limit } = readMembers(bodyOf(request), usersBody);
+    const { users, isLimited } = await directory.searchUsers({ userId, term, limit: Math.min(limit, USERS_MAX) });
+    return {
+      limited: isLimited,
+      results: users.map(({ userId: found, displayName, avatarUrl }) => ({
+        user_id: found,
+        ...(displayName === null ? {} : { display_name: displayName }),
+        ...(avatarUrl === null ? {} : { avatar_url: avatarUrl }),
+      })),
+    };
+  },
+} satisfies UserEndpoint);
+
 function isAdmin(
   { userId }: { readonly userId: Parameters<ClientContext['accounts']['requireAdmin']>[0] },
   { accounts }: ClientContext,

@@ -32,6 +32,7 @@ import { createSharedLooks } from '../read/shared-looks.ts';
 import { createHierarchies } from './hierarchy.ts';
 import { readPublicRooms } from './read-public-rooms.ts';
 import { readRoomEntries } from './room-entries.ts';
+import { searchUsers } from './user-directory.ts';
 
 /** Of a room; whoever joins asks the first of them. */
 const SERVERS_MAX = 500;
@@ -88,6 +89,7 @@ export function createDirectory(context: Context): Directory {
 
   return {
     ...createHierarchies(context, joined),
+    searchUsers: ({ userId, term, limit }) => searchUsers(store, userId, term, limit),
     ownAlias,
     alias: async (alias, signal) => {
       if (domainOf(alias) === serverName) return ownAlias(alias);

@@ -24,6 +24,8 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'silent_leaves' },
   { name: 'former_members' },
   { name: 'forgotten_rooms' },
+  { name: 'directory_rooms' },
+  { name: 'directory_members' },
   { name: 'outgoing_rooms' },
   { name: 'outgoing_events' },
   { name: 'destination_skips' },

@@ -11,4 +11,7 @@ export const hash16 = customType<{ data: string; driverData: Buffer }>({
   fromDriver: (bytes) => bytes.toString('hex'),
 });
 
+/** Written and read by SQL alone. */
+export const tsvector = customType<{ data: string }>({ dataType: () => 'tsvector' });
+
 export const bytea = customType<{ data: Buffer }>({ dataType: () => 'bytea' });

@@ -3,8 +3,8 @@ import { sql } from 'drizzle-orm';
 import { boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomAlias, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type FailureClass } from '../../resync/events.ts';
-import { bytea, hash16, int8 } from './columns.ts';
+import { type FailureClass, type SnapshotId } from '../../resync/events.ts';
+import { bytea, hash16, int8, tsvector } from './columns.ts';
 
 /**
  * How far the running state fetch of a room is, for readers only. Unlogged: drizzle has no word for it, so its migration
@@ -205,6 +205,41 @@ export const stagedRooms = pgTable('staged_rooms', {
   leasedUntil: int8().notNull().default(0),
   /** When somebody last looked whether what its events wait for has come. */
   lookedAt: int8().notNull().default(0),
+});
+
+/** Users who share a room with users of ours, as they are looked for (tables/user-directory.ts). */
+export const directoryUsers = pgTable(
+  'directory_users',
+  {
+    userId: text('user_id').$type<UserId>().primaryKey(),
+    /** As `storable` writes it. */
+    displayName: text(),
+    avatarUrl: text(),
+    /** Of their names, in lower case. */
+    words: tsvector().notNull(),
+  },
+  (table) => [index('directory_users_by_words').using('gin', table.words)],
+);
+
+/** In which rooms they are. */
+export const directoryMembers = pgTable(
+  'directory_members',
+  {
+    userId: text('user_id').$type<UserId>().notNull(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.userId, table.roomId] }),
+    index('directory_members_by_room').on(table.roomId),
+  ],
+);
+
+/** Up to which state rooms are written down there; null: nothing of them is. */
+export const directoryRooms = pgTable('directory_rooms', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  state: hash16().$type<SnapshotId>(),
+  /** Anybody may find who is in it. */
+  isPublic: boolean().notNull().default(false),
 });
 
 /** Answers to transactions of other servers: the same transaction again gets the same answer. */

@@ -77,6 +77,9 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
     ],
     [`INSERT INTO history_events (room_id, epoch, nth, event_id) VALUES ($1, 1, 1, '$h')`, []],
     [`INSERT INTO history_edges (room_id, epoch, event_id) VALUES ($1, 1, '$g')`, []],
+    [`INSERT INTO forgotten_rooms (room_id, user_id, event_id) VALUES ($1, $2, $3)`, [ME, join]],
+    [`INSERT INTO directory_members (room_id, user_id) VALUES ($1, $2)`, [ME]],
+    [`INSERT INTO directory_rooms (room_id) VALUES ($1)`, []],
     [`INSERT INTO listed_rooms (room_id, listed_at) VALUES ($1, 0)`, []],
     [
       `INSERT INTO room_aliases (alias, room_id, creator, created_at) VALUES ('#a${room.number}:here.test', $1, $2, 0)`,

@@ -1,0 +1,175 @@
+/**
+ * Users who share a room with users of ours, and what they call themselves, as they are looked for: a row a user, and a row a user and room. A room is
+ * followed from the state that was written down last to its current one; what is partial is left as it is until it is whole.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#user-directory
+ */
+import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type SnapshotId } from '../../resync/events.ts';
+import { type Sql, type Transaction } from '../open-store.ts';
+import { type TrieDifference } from '../snapshots/compare-tries.ts';
+import { stateKeyNidOf } from '../snapshots/snapshot-trie.ts';
+import { int8Array, textArray } from '../sql-values.ts';
+import { fromStorable, storable } from '../storable-text.ts';
+
+/** A room whose members are written down otherwise than they are. */
+export interface StaleRoom {
+  readonly roomId: RoomId;
+  /** What is written down; `null`: nothing. */
+  readonly from: SnapshotId | null;
+  /** What is to be; `null`: nothing, since nobody of ours is in. */
+  readonly to: SnapshotId | null;
+}
+
+const STALE = `
+  SELECT r.room_id AS "roomId", encode(d.state, 'hex') AS "from", encode(w.state, 'hex') AS "to"
+    FROM rooms r LEFT JOIN directory_rooms d ON d.room_id = r.room_id
+   CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT FROM local_members m WHERE m.room_id = r.room_id AND m.membership = 'join')
+                                   THEN r.current_state END AS state) AS w
+   WHERE w.state IS DISTINCT FROM d.state AND (w.state IS NULL OR NOT r.partial)`;
+
+/** Some such rooms, of `roomIds` where given; else all are gone through. */
+export function readStaleRooms(sql: Sql, roomIds: readonly RoomId[] | null, limit: number): Promise<StaleRoom[]> {
+  if (roomIds === null) return sql.query(`${STALE} ORDER BY r.room_id LIMIT $1`, [limit]);
+  return sql.query(`${STALE} AND r.room_id = ANY ($2::text[]) ORDER BY r.room_id LIMIT $1`, [
+    limit,
+    textArray(roomIds),
+  ]);
+}
+
+/** Rooms in which something was decided between two positions. */
+export async function readRoomsMoved(sql: Sql, after: number, upTo: number): Promise<RoomId[]> {
+  const rows = await sql.query<{ roomId: RoomId }>(
+    `SELECT DISTINCT room_id AS "roomId" FROM journal WHERE position > $1 AND position <= $2`,
+    [after, upTo],
+  );
+  return rows.map(({ roomId }) => roomId);
+}
+
+/** Holds a room until the transaction ends; `undefined`: somebody else is at it, or it is as it should be by now. */
+export async function lockStaleRoom(tx: Transaction, roomId: RoomId): Promise<StaleRoom | undefined> {
+  // Held against a purge, and against nobody who appends.
+  await tx.query(
+    `INSERT INTO directory_rooms (room_id) SELECT room_id FROM rooms WHERE room_id = $1 FOR KEY SHARE ON CONFLICT DO NOTHING`,
+    [roomId],
+  );
+  const held = await tx.query(`SELECT FROM directory_rooms WHERE room_id = $1 FOR UPDATE SKIP LOCKED`, [roomId]);
+  if (held.length === 0) return undefined;
+  const [room] = await tx.query<StaleRoom>(`${STALE} AND r.room_id = $1`, [roomId]);
+  return room;
+}
+
+/** A membership that differs between two states. */
+export interface MovedMember {
+  readonly userId: string;
+  readonly membership: string | null;
+  /** Of its event; `null`: there is none. */
+  readonly json: string | null;
+}
+
+/** Memberships among some differences. */
+export async function readMovedMembers(sql: Sql, differences: readonly TrieDifference[]): Promise<MovedMember[]> {
+  const rows = await sql.query<MovedMember>(
+    `SELECT k.state_key AS "userId", p.membership, CASE WHEN p.membership = 'join' THEN p.json::text END AS json
+       FROM unnest($1::bigint[], $2::bigint[]) AS d(key, after)
+       JOIN state_keys k ON k.nid = d.key AND k.type = 'm.room.member'
+       LEFT JOIN pdus p ON p.nid = d.after`,
+    [int8Array(differences.map(({ key }) => stateKeyNidOf(key))), int8Array(differences.map(({ after }) => after))],
+  );
+  return rows.map((row) => ({ ...row, userId: fromStorable(row.userId) }));
+}
+
+/** A user as he is found. */
+export interface ListedUser {
+  readonly userId: UserId;
+  readonly displayName: string | null;
+  readonly avatarUrl: string | null;
+}
+
+/** `words`: by the beginnings of which he is found. */
+export async function upsertDirectoryMembers(
+  tx: Transaction,
+  roomId: RoomId,
+  users: readonly (ListedUser & { readonly words: readonly string[] })[],
+): Promise<void> {
+  if (users.length === 0) return;
+  const inOrder = users.toSorted((a, b) => (a.userId < b.userId ? -1 : 1));
+  const text = (value: string | null): string | null => (value === null ? null : storable(value));
+  await tx.query(
+    `WITH given AS MATERIALIZED (
+       SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u(user_id, display_name, avatar_url, words)
+     ), named AS (
+       INSERT INTO directory_users AS d (user_id, display_name, avatar_url, words)
+       SELECT user_id, display_name, avatar_url, array_to_tsvector(string_to_array(words, ' ')) FROM given ORDER BY user_id
+       ON CONFLICT (user_id) DO UPDATE SET (display_name, avatar_url, words) = (excluded.display_name, excluded.avatar_url, excluded.words)
+        WHERE (d.display_name, d.avatar_url) IS DISTINCT FROM (excluded.display_name, excluded.avatar_url)
+     )
+     INSERT INTO directory_members (user_id, room_id) SELECT user_id, $1 FROM given ORDER BY user_id ON CONFLICT DO NOTHING`,
+    [
+      roomId,
+      textArray(inOrder.map(({ userId }) => userId)),
+      textArray(inOrder.map(({ displayName }) => text(displayName))),
+      textArray(inOrder.map(({ avatarUrl }) => text(avatarUrl))),
+      textArray(inOrder.map(({ words }) => words.join(' '))),
+    ],
+  );
+}
+
+/** Users who are in no room with anybody of ours any more are gone. `userIds`: `null`: all of the room. */
+export async function deleteDirectoryMembers(
+  tx: Transaction,
+  roomId: RoomId,
+  userIds: readonly string[] | null,
+): Promise<void> {
+  if (userIds?.length === 0) return;
+  await tx.query(
+    `WITH gone AS (
+       DELETE FROM directory_members WHERE room_id = $1 AND ($2::text[] IS NULL OR user_id = ANY ($2::text[])) RETURNING user_id
+     )
+     DELETE FROM directory_users WHERE user_id IN (
+       SELECT g.user_id FROM gone g
+        WHERE NOT EXISTS (SELECT FROM directory_members m WHERE m.user_id = g.user_id AND m.room_id <> $1))`,
+    [roomId, userIds === null ? null : textArray(userIds)],
+  );
+}
+
+/** What is written down is the state. `isPublic`: anybody may find who is in the room. */
+export async function settleDirectoryRoom(
+  tx: Transaction,
+  roomId: RoomId,
+  state: SnapshotId | null,
+  isPublic: boolean,
+): Promise<void> {
+  await tx.query(`UPDATE directory_rooms SET state = decode($2, 'hex'), is_public = $3 WHERE room_id = $1`, [
+    roomId,
+    state,
+    isPublic,
+  ]);
+}
+
+/** Of those whose words begin so; of more only some are looked at. */
+const LOOKED_AT_MAX = 5_000;
+
+/** Those whom a user may find: who are in a room with him, or in one that anybody may find. `beginnings`: of all of which he has a word, in lower case. */
+export async function searchDirectory(
+  sql: Sql,
+  userId: UserId,
+  beginnings: readonly string[],
+  limit: number,
+): Promise<ListedUser[]> {
+  const rows = await sql.query<ListedUser>(
+    `SELECT d.user_id AS "userId", d.display_name AS "displayName", d.avatar_url AS "avatarUrl"
+       FROM (SELECT * FROM directory_users WHERE words @@ $1::tsquery LIMIT ${LOOKED_AT_MAX}) AS d
+      WHERE EXISTS (SELECT FROM directory_members a JOIN directory_rooms r ON r.room_id = a.room_id
+                     WHERE a.user_id = d.user_id
+                       AND (r.is_public OR EXISTS (SELECT FROM local_members m
+                                                    WHERE m.room_id = a.room_id AND m.user_id = $2 AND m.membership = 'join')))
+      ORDER BY d.display_name IS NULL, d.user_id LIMIT $3`,
+    [beginnings.map((word) => `'${word}':*`).join(' & '), userId, limit],
+  );
+  return rows.map((row) => ({
+    ...row,
+    displayName: row.displayName && fromStorable(row.displayName),
+    avatarUrl: row.avatarUrl && fromStorable(row.avatarUrl),
+  }));
+}

@@ -1,0 +1,116 @@
+import { expect, test } from 'vitest';
+import { createFollower } from '../../src/rooms/directory/user-directory.ts';
+import { PartialRoom, member } from '../rooms/resync/partial-room.ts';
+import { openTestStore } from '../support/postgres.ts';
+import { statementsOf } from '../support/statements.ts';
+import { type TestClient, startClientApi } from './client.ts';
+
+const V3 = '/_matrix/client/v3';
+const { store } = await openTestStore();
+const encoded = encodeURIComponent;
+let made = 0;
+
+interface Person {
+  readonly userId: string;
+  readonly token: string;
+}
+
+async function person(client: TestClient, name: string, displayName?: string): Promise<Person> {
+  const called = `${name}${(made += 1)}`;
+  const [userId, token] = [`@${called}:here.test`, await client.login(called)];
+  if (displayName !== undefined) {
+    await client.ask('PUT', `${V3}/profile/${userId}/displayname`, { displayname: displayName }, token);
+  }
+  return { userId, token };
+}
+
+async function found(client: TestClient, term: string, { token }: Person, limit = 10): Promise<string[]> {
+  const body = { search_term: term, limit };
+  const answer = await client.ask('POST', `${V3}/user_directory/search`, body, token);
+  expect([answer.status, answer.body]).toEqual([200, answer.body]);
+  return (answer.body['results'] as { user_id: string }[]).map(({ user_id: id }) => id);
+}
+
+async function room(client: TestClient, { token }: Person, preset: string): Promise<string> {
+  return (await client.ask('POST', `${V3}/createRoom`, { preset }, token)).body['room_id'] as string;
+}
+
+test('users are found by the beginnings of their names, by who is in a room with them, and by anybody in public ones', async () => {
+  const client = await startClientApi(store);
+  const follow = createFollower(store);
+  const [anna, berta, carl] = [
+    await person(client, 'anna', 'Zwölf Boxkämpfer'),
+    await person(client, 'berta'),
+    await person(client, 'carl'),
+  ];
+  const private_ = await room(client, anna, 'private_chat');
+  await client.ask('POST', `${V3}/rooms/${encoded(private_)}/invite`, { user_id: berta.userId }, anna.token);
+  await client.ask('POST', `${V3}/rooms/${encoded(private_)}/join`, {}, berta.token);
+  await follow();
+  for (const term of ['zwö', 'BOX', 'box zw', anna.userId, anna.userId.slice(0, 6), anna.userId.slice(1, 5)]) {
+    expect([term, await found(client, term, berta)]).toEqual([term, [anna.userId]]);
+  }
+  for (const term of ['kämpfer', 'box carl', '', '  ', "'", '\0']) {
+    expect([term, await found(client, term, berta)]).toEqual([term, []]);
+  }
+  expect(await found(client, 'zwölf', carl)).toEqual([]);
+
+  const open = await room(client, anna, 'public_chat');
+  await follow();
+  expect(await found(client, 'zwölf', carl)).toEqual([anna.userId]);
+  await client.ask('PUT', `${V3}/rooms/${encoded(open)}/state/m.room.join_rules/`, { join_rule: 'invite' }, anna.token);
+  await follow();
+  expect(await found(client, 'zwölf', carl)).toEqual([]);
+});
+
+test('a new name is followed, and who shares no room with anybody is gone', async () => {
+  const client = await startClientApi(store);
+  const follow = createFollower(store);
+  const [dora, emil] = [await person(client, 'dora', 'First'), await person(client, 'emil')];
+  const open = await room(client, dora, 'public_chat');
+  await client.ask('POST', `${V3}/rooms/${encoded(open)}/join`, {}, emil.token);
+  await follow();
+  const url = `${V3}/rooms/${encoded(open)}/state/m.room.member/${encoded(dora.userId)}`;
+  const content = { membership: 'join', displayname: 'Second', avatar_url: 'mxc://a/b' };
+  expect((await client.ask('PUT', url, content, dora.token)).status).toBe(200);
+  await follow();
+  expect(await found(client, 'first', emil)).toEqual([]);
+  const answer = await client.ask('POST', `${V3}/user_directory/search`, { search_term: 'second' }, emil.token);
+  expect(answer.body).toEqual({
+    limited: false,
+    results: [{ user_id: dora.userId, display_name: 'Second', avatar_url: 'mxc://a/b' }],
+  });
+  await client.ask('POST', `${V3}/rooms/${encoded(open)}/leave`, {}, dora.token);
+  await follow();
+  expect(await found(client, 'second', emil)).toEqual([]);
+  await client.ask('POST', `${V3}/rooms/${encoded(open)}/leave`, {}, emil.token);
+  await follow();
+  const rows = await store.query(`SELECT FROM directory_users WHERE user_id = ANY ($1::text[])`, [
+    [dora.userId, emil.userId],
+  ]);
+  expect(rows).toEqual([]);
+});
+
+test('the members of a partial room are found once it is whole, by few statements whatever their number', async () => {
+  const partial = new PartialRoom(store);
+  await partial.join();
+  const crowd = Array.from({ length: 50 }, (_, i) =>
+    member(`crowd${i}`, `@crowd${i}:there.test`, 'join', { auth: ['create', 'power', 'rules'] }),
+  );
+  await partial.hold(...crowd);
+  const client = await startClientApi(store);
+  const me = { userId: '@me:here.test', token: await client.login('me') };
+  const follow = createFollower(store);
+  await follow();
+  expect(await found(client, 'crowd', me, 50)).toEqual([]);
+  await partial.fetch('create', 'admin', 'power', 'rules', ...crowd.map(({ id }) => id));
+  await partial.walk();
+  const statements = await statementsOf(follow);
+  expect(statements.length).toBeLessThan(25);
+  expect(await found(client, 'crowd', me, 50)).toHaveLength(50);
+  expect(await found(client, 'crowd7', me)).toEqual(['@crowd7:there.test']);
+  const limited = await client.ask('POST', `${V3}/user_directory/search`, { search_term: 'crowd', limit: 3 }, me.token);
+  expect(limited.body).toMatchObject({ limited: true, results: [{}, {}, {}] });
+  // Nothing has changed since.
+  expect(await statementsOf(follow)).toHaveLength(1);
+});
