@@ -324,7 +324,12 @@ async function readRoomParts(
     spoken.flatMap(({ timeline }) => timeline.flatMap(({ sender, eventId }) => (sender === userId ? [eventId] : []))),
   );
 
-  const relations = await readBundles(tx, spoken.flatMap(parentsIn), userId, now);
+  const relations = await readBundles(
+    tx,
+    spoken.flatMap((span) => parentsIn(span, userId)),
+    userId,
+    now,
+  );
 
   const owed: number[] = [];
   const parts = new Map<RoomId, RoomPart>();
@@ -383,9 +388,9 @@ async function readRoomParts(
 }
 
 /** Events beside which it is summed up what relates to them, as far as the user's response goes. */
-function parentsIn({ roomId, room, timeline, upTo }: SeenSpan): RelatedParent[] {
+function parentsIn({ roomId, room, timeline, upTo }: SeenSpan, userId: UserId): RelatedParent[] {
   const joinedSince = room.membership === 'join';
-  return timeline.map(({ eventId }) => ({ eventId, roomId, upTo, joinedSince }));
+  return timeline.map(({ eventId }) => ({ eventId, roomId, userId, upTo, joinedSince }));
 }
 
 /** The first numbers of all, so many at the most. */

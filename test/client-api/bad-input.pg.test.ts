@@ -172,7 +172,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   },
   [`GET ${V1_ROOM}/relations/:eventId`]: { query: PAGE },
   [`GET ${V1_ROOM}/relations/:eventId/:relType`]: { query: PAGE },
-  [`GET ${V1_ROOM}/relations/:eventId/:relType/:eventType`]: { query: PAGE },
+  [`GET ${V1_ROOM}/relations/:eventId/:relType/:eventType`]: { query: PAGE, passes: ['eventType org.example.none'] },
   [`GET ${V1_ROOM}/hierarchy`]: {
     query: {
       ...{ limit: ['0', 'x'], from: ['x', 'y1_1_1_-', 'y1_1_0_3'], suggested_only: ['x', '1'] },

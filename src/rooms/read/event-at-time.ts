@@ -38,8 +38,9 @@ export async function eventAtTime(reading: TimeReading, query: TimeQuery): Promi
   const stay = mayAsk ? await stayWithGapAt(reading, roomId, at) : undefined;
   if (search === null || stay === undefined) return held ?? none(query);
   const hint = await untilGone(query.signal, (signal) => search(roomId, { at, direction }, signal));
-  if (hint === undefined || (held !== undefined && distance(held, at) <= distance(hint, at)))
+  if (hint === undefined || (held !== undefined && distance(held, at) <= distance(hint, at))) {
     return held ?? none(query);
+  }
   if (!(await isReached(reading, query, stay, hint))) return hint;
   return (await nearestHeld(reading, query)) ?? none(query);
 }

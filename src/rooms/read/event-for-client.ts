@@ -3,7 +3,7 @@ import { type SeenFrom, maySee } from '../../matrix/client/history-visibility.ts
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type SnapshotId } from '../../resync/events.ts';
-import { readBundles } from '../../store/events/bundles.ts';
+import { bundlesOf } from '../../store/events/bundles.ts';
 import { type HeldEvent } from '../../store/journal/views.ts';
 import { fromStorable } from '../../store/storable-text.ts';
 import { type ClientQuery, type SummedUp } from '../client-contract.ts';
@@ -54,15 +54,16 @@ export async function eventForClient(
 
 /** As far as the user may know of what relates to it. */
 async function relationsOf(
-  { store, clock, readers }: EventReading,
+  { store, clock, looks, readers }: EventReading,
   { roomId, userId }: ClientQuery,
   eventId: EventId,
   { position }: HeldEvent,
 ): Promise<JsonObject | undefined> {
   const reader = await readers.find(roomId, userId);
   const upTo = reader?.may === 'then' ? reader.left.position : null;
-  const parent = { roomId, eventId, upTo, joinedSince: wasJoinedSince(reader, position ?? 0) };
-  return (await readBundles(store, [parent], userId, clock.now())).get(eventId);
+  const parent = { roomId, eventId, userId, upTo, joinedSince: wasJoinedSince(reader, position ?? 0) };
+  const related = await looks.related(parent);
+  return (await bundlesOf(store, [parent], related, userId, clock.now())).get(eventId);
 }
 
 function notFound(eventId: EventId): RoomError {

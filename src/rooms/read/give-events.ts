@@ -39,7 +39,7 @@ export async function giveEvents(
   );
   const own = events.flatMap(({ sender, eventId }) => (sender === userId ? [eventId] : []));
   const transactions = await readTransactionIds(store, userId, deviceId, own);
-  const parents = events.map(({ eventId, roomId }) => ({ eventId, roomId, upTo, joinedSince }));
+  const parents = events.map(({ eventId, roomId }) => ({ eventId, roomId, userId, upTo, joinedSince }));
   const relations = await readBundles(store, parents, userId, now);
   return events.map(({ eventId, roomId, json, replaced, membership }) => {
     const was = replaced && { eventId: replaced.eventId, json: redacted.get(replaced.eventId)?.json ?? replaced.json };

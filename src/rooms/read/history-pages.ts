@@ -126,7 +126,8 @@ export async function seenHistory(
   const { store, clock } = context;
   const { roomId } = reading.query;
   const place = await readHistoryPlace(store, roomId, eventId);
-  const stay = place && (await readStays(store, roomId)).find(({ epoch }) => epoch === place.epoch);
+  if (place === undefined) return undefined;
+  const stay = (await readStays(store, roomId)).find(({ epoch }) => epoch === place.epoch);
   if (stay === undefined) return undefined;
   const rows = await readHistoryPage(store, stay.epoch, place.nth, { ...ANY_EVENT, roomId });
   const { isWhole, last } = await readHistoryState(store, { roomId, epoch: stay.epoch }, clock.now());
@@ -134,9 +135,10 @@ export async function seenHistory(
   return seen.find((pdu) => pdu.eventId === eventId);
 }
 
-const ANY_EVENT = {
-  ...{ direction: 'forwards', limit: 1, types: null, notTypes: [], senders: null, notSenders: [], ignored: [] },
-} as const;
+const ANY_EVENT: Omit<PageSelection, 'roomId'> = {
+  ...{ limit: 1, types: null, notTypes: [], senders: null, notSenders: [], ignored: [] },
+  direction: 'forwards',
+};
 
 /** Who reads, and which room. */
 export interface HistoryReader {

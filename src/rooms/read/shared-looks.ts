@@ -8,6 +8,7 @@ import { stateMapKey } from '../../matrix/state-map.ts';
 import { type SnapshotId } from '../../resync/events.ts';
 import { type StoredEventState, readStatesOfEvents } from '../../store/events/event-states.ts';
 import { type GivenBody, type RedactedBody, readRedacted } from '../../store/events/redactions.ts';
+import { type RelatedChildren, type RelatedParent, readRelated } from '../../store/events/relations.ts';
 import { readHead } from '../../store/journal/journal.ts';
 import { type NumberedBody, readNumbered } from '../../store/journal/seen-by-clients.ts';
 import {
@@ -48,6 +49,8 @@ export interface SharedLooks {
   /** What is left of an event that was taken back; `undefined`: it was not. */
   redacted(body: GivenBody): Promise<RedactedBody | undefined>;
   wholeStateAt(asked: { readonly roomId: RoomId; readonly position: number }): Promise<SnapshotId | undefined>;
+  /** What is summed up of an event. */
+  related(asked: RelatedParent): Promise<readonly RelatedChildren[]>;
   /** The newest position. */
   head(): Promise<number>;
 }
@@ -92,6 +95,10 @@ export function createSharedLooks(sql: Sql): SharedLooks {
     wholeStateAt: inBatches(
       (asked: readonly { readonly roomId: RoomId; readonly position: number }[]) => readWholeStatesAt(sql, asked),
       ({ roomId, position }) => `${position} ${roomId}`,
+    ),
+    related: inBatches(
+      (asked: readonly RelatedParent[]) => readRelated(sql, asked),
+      ({ eventId, userId, upTo, joinedSince }) => `${eventId} ${userId} ${upTo ?? ''} ${joinedSince}`,
     ),
     head: () => head('head'),
   };

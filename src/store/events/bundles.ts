@@ -28,7 +28,18 @@ export async function readBundles(
   userId: UserId,
   now: number,
 ): Promise<ReadonlyMap<EventId, JsonObject>> {
-  const related = parents.length === 0 ? [] : await readRelated(sql, parents, userId);
+  const related = parents.length === 0 ? [] : await readRelated(sql, parents);
+  return bundlesOf(sql, parents, related.flat(), userId, now);
+}
+
+/** The same of what is known to relate to them. */
+export async function bundlesOf(
+  sql: Sql,
+  parents: readonly RelatedParent[],
+  related: readonly RelatedChildren[],
+  userId: UserId,
+  now: number,
+): Promise<ReadonlyMap<EventId, JsonObject>> {
   if (related.length === 0) return new Map();
   const looked = related.flatMap(({ kind, newest, doubtful }) =>
     kind === 'm.reference' ? doubtful : [...newest, ...doubtful],

@@ -53,7 +53,9 @@ export interface RelatedParent {
   readonly eventId: EventId;
   /** What is shown later is not told; `null`: all is. */
   readonly upTo: number | null;
-  /** The user was joined at some time after it. */
+  /** For whom. */
+  readonly userId: UserId;
+  /** He was joined at some time after it. */
   readonly joinedSince: boolean;
 }
 
@@ -72,18 +74,18 @@ export interface RelatedChildren {
   readonly references: readonly EventId[];
 }
 
-/** Of all events in one statement. Edits are those that the author of an event made of it, as the specification wants them. */
-export function readRelated(sql: Sql, parents: readonly RelatedParent[], userId: UserId): Promise<RelatedChildren[]> {
-  return sql.query<RelatedChildren>(
+/** In the order of the events, all in one statement. Edits are those that the author of an event made of it, as the specification wants them. */
+export async function readRelated(sql: Sql, parents: readonly RelatedParent[]): Promise<RelatedChildren[][]> {
+  const rows = await sql.query<RelatedChildren & { readonly nth: number }>(
     `WITH asked AS MATERIALIZED (
-       SELECT a.room_id, a.event_id, a.up_to, p.type, p.sender, p.rel_type, p.state_key_nid
-         FROM unnest($1::text[], $2::text[], $3::bigint[]) AS a(room_id, event_id, up_to)
+       SELECT a.nth, a.room_id, a.event_id, a.up_to, a.user_id, p.type, p.sender, p.rel_type, p.state_key_nid
+         FROM unnest($1::text[], $2::text[], $3::bigint[], $5::text[]) WITH ORDINALITY AS a(room_id, event_id, up_to, user_id, nth)
         CROSS JOIN LATERAL (SELECT * FROM pdus WHERE event_id = a.event_id AND room_id = a.room_id OFFSET 0) AS p
      )
-     SELECT a.event_id AS parent, k.kind, c.*
+     SELECT a.nth, a.event_id AS parent, k.kind, c.*
        FROM asked a CROSS JOIN unnest($4::text[]) AS k(kind)
       CROSS JOIN LATERAL (
-        SELECT count(*) AS count, coalesce(bool_or(s.sender = $5), false) OR a.sender = $5 AS "isParticipant",
+        SELECT count(*) AS count, coalesce(bool_or(s.sender = a.user_id), false) OR a.sender = a.user_id AS "isParticipant",
                (array_agg(s.event_id ORDER BY s.rank DESC, s.event_id DESC))[1:${NEWEST_MAX}] AS newest,
                coalesce((array_agg(s.event_id) FILTER (WHERE s.is_doubtful))[1:${DOUBTFUL_MAX}], '{}') AS doubtful,
                CASE WHEN k.kind = 'm.reference' THEN (array_agg(s.event_id ORDER BY s.rank, s.event_id))[1:${REFERENCES_MAX}]
@@ -107,9 +109,12 @@ export function readRelated(sql: Sql, parents: readonly RelatedParent[], userId:
       textArray(parents.map(({ eventId }) => eventId)),
       `{${parents.map(({ upTo }) => upTo ?? 'NULL').join(',')}}`,
       textArray(KINDS),
-      userId,
+      textArray(parents.map(({ userId }) => userId)),
     ],
   );
+  const related: RelatedChildren[][] = parents.map(() => []);
+  for (const { nth, ...row } of rows) related[nth - 1]?.push(row);
+  return related;
 }
 
 /** Where a thread was last spoken in. */

@@ -23,10 +23,10 @@ export interface RelatedTo {
   readonly relType: string | null;
 }
 
-/** The condition on `pdus p`, over the parameter `$n` and the next; said only where it is wanted, since it has an index. */
+/** The condition on `pdus p`, over the room `$1`, the parameter `$n` and the next; said only where it is wanted, since it has an index. */
 export function relatedAs(related: RelatedTo | undefined, n: number): string {
   if (related === undefined) return '';
-  return `AND p.relates_to = ANY ($${n}::text[]) AND ($${n + 1}::text IS NULL OR p.rel_type = $${n + 1})`;
+  return `AND p.room_id = $1 AND p.relates_to = ANY ($${n}::text[]) AND ($${n + 1}::text IS NULL OR p.rel_type = $${n + 1})`;
 }
 
 /** Its parameters. */
@@ -54,7 +54,7 @@ export async function readTimelinePage(
             p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
             p.depth, p.json::text AS json
        FROM event_states e JOIN pdus p ON p.nid = e.event_nid
-      WHERE e.room_id = $1 AND p.room_id = $1 AND e.shown_at > $2 AND e.shown_at <= $3 ${relatedAs(related, 10)}
+      WHERE e.room_id = $1 AND e.shown_at > $2 AND e.shown_at <= $3 ${relatedAs(related, 10)}
         AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
         AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
         AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
