@@ -165,8 +165,6 @@ export function nextSeekAt(sought: number, now: number, jitter: number): number 
 export const GAP_RESIDENTS_AN_ATTEMPT = 3;
 /** Then a gap is given up: some four hours after it opened, and after 24 residents or each of fewer several times. */
 const GAP_ATTEMPTS_MAX = 8;
-/** An attempt that says nothing for so long was cut off; states of big rooms take minutes. */
-export const GAP_ATTEMPT_MS_MAX = 15 * 60_000;
 
 /**
  * What becomes of an event that the state at a gap lacks, in the `attempts`th attempt, where `known` servers are known: as in the

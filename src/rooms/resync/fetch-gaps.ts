@@ -7,9 +7,16 @@ import { type FederationError } from '../../federation/error.ts';
 import { type EventId, type ServerName } from '../../matrix/identifiers.ts';
 import { type ResyncEvent } from '../../resync/events.ts';
 import { gapsEndAt } from '../../resync/next-action.ts';
-import { BEGINS_MAX, GAP_ATTEMPT_MS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
+import { BEGINS_MAX, nextGapAttemptAt } from '../../resync/policy.ts';
 import { type ResyncState } from '../../resync/state.ts';
-import { type Gap, beginGap, readGaps, recordGapFailure, takeBackGapAttempt } from '../../store/events/gaps.ts';
+import {
+  type Gap,
+  beginGap,
+  prolongGaps,
+  readGaps,
+  recordGapFailure,
+  takeBackGapAttempt,
+} from '../../store/events/gaps.ts';
 import { countCorrectionsDue } from '../../store/events/corrections.ts';
 import { append } from '../../store/journal/journal.ts';
 import { lockResync, readResync } from '../../store/journal/rooms.ts';
@@ -40,12 +47,17 @@ const GAPS_AT_ONCE = 6;
 const GAPS_OF_ORIGIN_AT_ONCE = 2;
 /** Of a pass that nobody else's shares places with. */
 const PLACES_OF_PASS = { inAll: GAPS_AT_ONCE, ofServer: GAPS_AT_ONCE } as const;
+/** An attempt of which its pass has said nothing for so long was cut off; states of big rooms take minutes. */
+const LEASE_MS = 30_000;
+const PROLONG_EVERY_MS = LEASE_MS / 3;
 const ABANDONED = `the state at it was begun ${BEGINS_MAX} times, and each time nothing of it was stored before the work ended`;
 
 /** Gaps that are tried in one go, and what else waits for it. */
 interface Pass extends GapPass {
   readonly progress: Progress;
   readonly begunAt: number;
+  /** When it was last said that all that is running is. */
+  prolongedAt: number;
   readonly running: Map<EventId, { readonly origin: ServerName; readonly ended: Promise<unknown> }>;
 }
 
@@ -68,7 +80,17 @@ export async function fetchGaps(
   const cutOff = endAt === null ? NEVER : AbortSignal.timeout(Math.max(0, endAt - begunAt));
   const lanes = createLanes(GAPS_AT_ONCE, progress.signal);
   const late = new AbortController();
-  const pass: Pass = { context, stay, progress, places, begunAt, running: new Map(), isEnding: false, late };
+  const pass: Pass = {
+    context,
+    stay,
+    progress,
+    places,
+    begunAt,
+    prolongedAt: begunAt,
+    running: new Map(),
+    isEnding: false,
+    late,
+  };
   await whileStaying(context, { ...stay, until: 'last-round-begins' }, async (over) => {
     try {
       await tryByTurns(pass, resync.state.phase, lanes, AbortSignal.any([cutOff, over, lanes.signal]));
@@ -85,6 +107,7 @@ async function tryByTurns(pass: Pass, phase: ResyncState['phase'], lanes: Lanes,
   const { running } = pass;
   while (!stop.aborted) {
     pass.progress.heartbeat();
+    await prolong(pass);
     const due = await readDue(pass);
     await endIfWaitedFor(pass, phase, due);
     const next = pass.isEnding ? undefined : nextOf(pass, due);
@@ -142,6 +165,15 @@ async function isOtherwiseWaitedFor(
   return phase === 'complete' && (await countCorrectionsDue(store, roomId)) > 0;
 }
 
+/** What is under way is begun by nobody else. */
+async function prolong(pass: Pass): Promise<void> {
+  const { context, stay, running } = pass;
+  const now = context.clock.now();
+  if (running.size === 0 || now - pass.prolongedAt < PROLONG_EVERY_MS) return;
+  await prolongGaps(context.store, stay.roomId, [...running.keys()], LEASE_MS);
+  pass.prolongedAt = now;
+}
+
 /** Waits until a gap was tried, or for a moment. */
 async function lookAgain({ running }: Pass, stop: AbortSignal): Promise<void> {
   const woken = new AbortController();
@@ -156,7 +188,7 @@ async function tryGap(pass: Pass, gap: Gap, cutOff: AbortSignal): Promise<void> 
   const { store, clock } = context;
   const { roomId } = stay;
   const { eventId } = gap;
-  const begun = await beginGap(store, { roomId, eventId, now: clock.now(), leaseMs: GAP_ATTEMPT_MS_MAX });
+  const begun = await beginGap(store, { roomId, eventId, now: clock.now(), leaseMs: LEASE_MS });
   if (begun === undefined) return;
   if (begun.begins > BEGINS_MAX) return giveUp(context, stay, eventId, ABANDONED);
   const signal = AbortSignal.any([progress.signal, cutOff]);

@@ -82,6 +82,19 @@ export async function beginGap(
   return row;
 }
 
+/** The attempts at these go on: nobody else tries them for `leaseMs` from now. */
+export async function prolongGaps(
+  sql: Sql,
+  roomId: RoomId,
+  eventIds: readonly EventId[],
+  leaseMs: number,
+): Promise<void> {
+  await sql.query(
+    `UPDATE gaps SET begun_until = ${NOW_MS} + $3 WHERE room_id = $1 AND event_id = ANY ($2::text[]) AND begun_until > 0`,
+    [roomId, eventIds, leaseMs],
+  );
+}
+
 /** The attempt has stored something: it is worth to be begun again. */
 export async function forgetGapBegins(sql: Sql, roomId: RoomId, eventId: EventId): Promise<void> {
   await sql.query(`UPDATE gaps SET begins = 0 WHERE room_id = $1 AND event_id = $2`, [roomId, eventId]);

@@ -102,9 +102,9 @@ async function speak(here: ScriptedRejoinder, { room }: SmallRoom, servers: read
   );
 }
 
-/** As when the worker that had begun an attempt is dead for a quarter of an hour, by the database's clock. */
+/** As when the worker that had begun an attempt is dead for half a minute, by the database's clock. */
 async function leasesEnd({ store, wait }: ScriptedRejoinder): Promise<void> {
-  wait(15 * MINUTE);
+  wait(MINUTE / 2);
   await store.query('UPDATE gaps SET begun_until = 0');
 }
 
@@ -512,7 +512,7 @@ describe('a gap', () => {
     await opened(here, small, missing);
     here.changedByHand();
     const { roomId } = small.room;
-    const at = (now: number) => beginGap(here.store, { roomId, eventId: missing, now, leaseMs: 15 * MINUTE });
+    const at = (now: number) => beginGap(here.store, { roomId, eventId: missing, now, leaseMs: MINUTE / 2 });
     const now = here.context.clock.now();
     expect(await at(now - HOUR)).toBeUndefined();
     expect(await at(now)).toEqual({ attempts: 1, begins: 1 });
@@ -520,6 +520,35 @@ describe('a gap', () => {
     expect(await gapsOf(here, small)).toMatchObject([{ isBegun: true, attempts: 1 }]);
     await leasesEnd(here);
     expect(await at(now)).toEqual({ attempts: 2, begins: 2 });
+  });
+
+  test('stays with the worker that tries it for as long as that goes on', async () => {
+    const { small, script, here, missing } = await wholeRoomWithGap();
+    await opened(here, small, missing);
+    let answer: () => void = () => undefined;
+    const asked = new Promise<void>((resolve) => {
+      script.stateIds = async () => {
+        resolve();
+        await new Promise<void>((answered) => (answer = answered));
+        return { state: small.state, chain: [...small.auth, small.aliceJoin] };
+      };
+    });
+    const resync = here.resync();
+    await asked;
+    // As if most of the lease were over.
+    const soon = `floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + 2000`;
+    await here.store.query(`UPDATE gaps SET begun_until = ${soon}`);
+    here.wait(MINUTE / 2);
+    await vi.waitFor(
+      async () => {
+        const rows = await here.store.query(`SELECT FROM gaps WHERE begun_until > ${soon} + 20000`);
+        expect(rows).toHaveLength(1);
+      },
+      { timeout: 10_000 },
+    );
+    answer();
+    expect(await resync).toMatchObject({ phase: 'complete', gapsOpen: 0 });
+    expect(await gapsOf(here, small)).toEqual([]);
   });
 
   test('in a partial room is tried before the walk, once, and keeps the room from nothing', async () => {
