@@ -41,7 +41,10 @@ export interface ActsOptions {
 }
 
 /** `join`: as it is counted and let in by turns. */
-export function clientActs(context: SendContext, { join, outside, followRoom, profileChanged }: ActsOptions): ClientActs {
+export function clientActs(
+  context: SendContext,
+  { join, outside, followRoom, profileChanged }: ActsOptions,
+): ClientActs {
   /** He is in, whatever comes of this. */
   const follow = async (userId: UserId, roomId: RoomId, known?: RoomId): Promise<void> => {
     try {
