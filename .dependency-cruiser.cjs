@@ -186,7 +186,7 @@ module.exports = {
       'client-api-knows-shapes',
       'As the other edges it is given what it calls; it knows neither database nor network, and no other edge.',
       '^src/client-api/',
-      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|app-services|devices|rooms|rooms/purge|sync)/(contract|client-contract|directory-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
+      '^(workflows/|activities/|src/(?!client-api/|http/|matrix/|resync/|(accounts|app-services|devices|edus|rooms|rooms/purge|sync)/(contract|client-contract|directory-contract|error)\\.ts|logging\\.ts|clock\\.ts|invariant\\.ts)|node_modules/(?!(fastify|zod|lru-cache)/))',
     ),
     forbid(
       'sync-asks-nobody',

@@ -16,6 +16,7 @@ import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-ch
 import { forgetDestinations } from '../src/store/tables/destinations.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { forgetEndedOutside } from '../src/store/tables/outside-memberships.ts';
+import { forgetPresence } from '../src/store/tables/presence.ts';
 import { pruneStaged } from '../src/store/tables/staged-pdus.ts';
 import { forgetClientTransactions } from '../src/store/tables/client-transactions.ts';
 import { forgetMessageIds } from '../src/store/tables/to-device.ts';
@@ -40,6 +41,8 @@ const COLLECT_MS_MAX = 5 * 60_000;
 const DESTINATIONS_KEPT_MS = DAY_MS;
 /** A client that has not synced for so long is not told any more that an invite is over; a server has ceased to send it again. */
 const INVITES_KEPT_MS = 30 * DAY_MS;
+/** Of whom nothing is said for so long, nobody is told that he is there. */
+const PRESENCE_KEPT_MS = 7 * DAY_MS;
 const ROWS_A_BATCH = 1_000;
 
 export interface MaintenanceDependencies {
@@ -72,6 +75,7 @@ export async function maintain(
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const messages = await allOf(() => forgetMessageIds(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const sent = await allOf(() => forgetClientTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
+  await allOf(() => forgetPresence(store, now - PRESENCE_KEPT_MS, ROWS_A_BATCH));
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
   const outliers = await forgetOutliers(store, { now, isOver, heartbeat });

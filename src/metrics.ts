@@ -34,6 +34,8 @@ export interface Metrics {
   scrape(): Promise<string>;
   /** For the store, which tells it of every append. */
   readonly onAppended: NonNullable<StoreOptions['onAppended']>;
+  /** For what receives EDUs: how many were dropped of a transaction. */
+  readonly onDroppedEdus: (count: number) => void;
   /** From now on the gauge of partial rooms asks this. */
   watchPartialRooms(count: CountPartialRooms): void;
   /** From now on the gauges of what waits to be judged ask this. */
@@ -103,6 +105,7 @@ export function createMetrics({ version, role, clock, logger }: MetricsOptions):
     },
     onAttempt: countAttempts(instruments),
     onAppended: countJournal(instruments),
+    onDroppedEdus: (count) => instruments.droppedEdus.inc(count),
     watchBacklog: (read) => {
       collectWaiting = collectBacklog(read, clock, logger);
     },

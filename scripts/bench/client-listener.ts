@@ -22,6 +22,7 @@ import { startPurging } from '../../src/rooms/purge/purges.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { createNotifier } from '../../src/store/notify.ts';
 import { openStore } from '../../src/store/open-store.ts';
+import { startPassing } from '../../src/edus/passing.ts';
 import { type Devices } from '../../src/devices/contract.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { type ListenerReport } from './listener-report.ts';
@@ -59,6 +60,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     }),
     // Nobody asks for keys here.
     devices: {} as Devices,
+    passing: startPassing({ ...sending, onSaid: () => undefined }),
     reads: clientReads({ store, notifier, clock: systemClock }),
     directory: createDirectory({ ...sending, serverName: serverName as ServerName }),
     acts: clientActs(sending, {

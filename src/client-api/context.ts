@@ -3,6 +3,7 @@ import { type Accounts, type SecretRegistration } from '../accounts/contract.ts'
 import { type AppServices } from '../app-services/contract.ts';
 import { type Clock } from '../clock.ts';
 import { type Devices } from '../devices/contract.ts';
+import { type Passing } from '../edus/contract.ts';
 import { type Endpoint } from '../http/endpoint.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../rooms/client-contract.ts';
@@ -18,6 +19,7 @@ export interface ClientContext {
   readonly accounts: Accounts;
   readonly appServices: AppServices;
   readonly devices: Devices;
+  readonly passing: Passing;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
   readonly directory: Directory;

@@ -27,6 +27,7 @@ import { KEY_ENDPOINTS } from './endpoints/keys.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints/membership.ts';
 import { MESSAGES_ENDPOINTS, TIME_ENDPOINTS } from './endpoints/messages.ts';
 import { OPEN_PROFILE_ENDPOINTS, PROFILE_ENDPOINTS } from './endpoints/profile.ts';
+import { PRESENCE_ENDPOINTS } from './endpoints/presence.ts';
 import { PUSH_RULE_ENDPOINTS } from './endpoints/push-rules.ts';
 import { RECEIPT_ENDPOINTS } from './endpoints/receipts.ts';
 import { RELATION_ENDPOINTS } from './endpoints/relations.ts';
@@ -37,6 +38,7 @@ import { SPACE_ENDPOINTS } from './endpoints/spaces.ts';
 import { SYNC_ENDPOINTS } from './endpoints/sync.ts';
 import { TAG_ENDPOINTS } from './endpoints/tags.ts';
 import { TO_DEVICE_ENDPOINTS } from './endpoints/to-device.ts';
+import { TYPING_ENDPOINTS } from './endpoints/typing.ts';
 import { translateError } from './errors.ts';
 import { type RateLimits, createRateLimiters } from './rate-limits.ts';
 import { SharedAnswers } from './shared-answers.ts';
@@ -96,6 +98,8 @@ export const USER_ENDPOINTS = [
   ...UPGRADE_ENDPOINTS,
   ...SEND_ENDPOINTS,
   ...RECEIPT_ENDPOINTS,
+  ...TYPING_ENDPOINTS,
+  ...PRESENCE_ENDPOINTS,
   ...ROOM_ENDPOINTS,
   ...MESSAGES_ENDPOINTS,
   ...TIME_ENDPOINTS,

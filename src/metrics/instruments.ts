@@ -311,6 +311,11 @@ export function createInstruments({
       help: 'Events judged for good that got another verdict or other states, since something that they rest on had changed.',
       registers,
     }),
+    droppedEdus: new Counter({
+      name: 'rejoinder_dropped_edus_total',
+      help: 'EDUs of other servers, or single receipts and presences of them, of no form, not theirs to say, or too many.',
+      registers,
+    }),
     fetchedEvents: new Counter({
       name: 'rejoinder_fetched_events_total',
       help: 'Events received in answers of other servers.',

@@ -227,8 +227,16 @@ export interface ClientActs {
   forget(userId: UserId, roomId: RoomId): Promise<boolean>;
   /** Waits for a resident where nobody of this server is in the room. */
   knock(request: ClientJoin): Promise<RoomId>;
-  /** Of events that are not here nothing is kept. Throws `forbidden` for who is not joined. */
-  markRead(userId: UserId, roomId: RoomId, marks: ReadonlyMap<ReadMark, EventId>): Promise<void>;
+  /**
+   * Of events that are not here nothing is kept. `threadId`: of this thread, which is named by its first event, or `main`; null: of the room.
+   * Throws `forbidden` for who is not joined.
+   */
+  markRead(
+    userId: UserId,
+    roomId: RoomId,
+    marks: ReadonlyMap<ReadMark, EventId>,
+    threadId: string | null,
+  ): Promise<void>;
   /** Has the rooms of those whose profiles changed told of it soon; they are told in any case. */
   profileChanged(): void;
 }

@@ -23,6 +23,7 @@ import {
   settleTransaction,
 } from '../store/tables/deliveries.ts';
 import { type SendingContext } from './context.ts';
+import { mergeReceipts } from './merge-receipts.ts';
 import {
   DELIVERY_LEASE_MS,
   EDUS_MAX,
@@ -129,7 +130,7 @@ async function contentOf(
     const read = parseJsonObject(redacted.get(eventId)?.json ?? json);
     return read.ok ? [read.value] : [];
   });
-  const others = await readEdus(store, destination, edus);
+  const others = mergeReceipts(await readEdus(store, destination, edus));
   const content = { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };
   return others.length === 0 ? content : { ...content, edus: others };
 }

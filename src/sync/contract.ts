@@ -3,6 +3,7 @@ import { type Cancellation } from '../cancellation.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type ResyncState } from '../resync/state.ts';
+import { type Presence } from '../store/tables/presence.ts';
 
 export interface SyncRequest {
   readonly userId: UserId;
@@ -33,6 +34,8 @@ export interface RoomPart {
   /** Places that the client knows an event of, and that are empty now. */
   readonly removed: readonly { readonly type: string; readonly stateKey: string }[];
   readonly accountData: readonly JsonObject[];
+  /** Who types, and what was read; of a room that he has left nothing. */
+  readonly ephemeral: readonly JsonObject[];
   readonly summary: RoomCounts | null;
   /** `null`: he is not in the room. */
   readonly unread: UnreadCounts | null;
@@ -68,6 +71,8 @@ export interface SyncAnswer {
   readonly invited: ReadonlyMap<RoomId, readonly JsonObject[]>;
   readonly knocked: ReadonlyMap<RoomId, readonly JsonObject[]>;
   readonly accountData: readonly JsonObject[];
+  /** Who is there of those who share a room with him, and is not what he was. */
+  readonly presence: readonly Presence[];
   /** What devices have sent to this one, the oldest first. */
   readonly toDevice: readonly JsonObject[];
   /** `null`: the client begins, and knows of nobody's devices. */

@@ -29,6 +29,7 @@ import { type SpokenSpan, readSpokenIn, readStateParts } from './read-rooms.ts';
 import { OUT, readOutsideParts } from './outside-rooms.ts';
 import { type RoomSpan, type RoomsQuery, readSpans } from './read-spans.ts';
 import { type RestOfState } from './rest-of-states.ts';
+import { readEphemeral } from './ephemeral.ts';
 import { readDeviceLists } from './device-lists.ts';
 import { type CountedEvents } from './counted-events.ts';
 import { type SentMembers } from './sent-members.ts';
@@ -48,7 +49,9 @@ export interface LookQuery {
 }
 
 export interface Look {
-  readonly answer: Omit<SyncAnswer, 'restOfStates'>;
+  readonly answer: Omit<SyncAnswer, 'restOfStates' | 'presence'>;
+  /** Up to where all is given. */
+  readonly upTo: number;
   /** What of the states it lacks. */
   readonly rest: readonly RestOfState[];
   /** Rooms whose appends may bring something. */
@@ -127,6 +130,7 @@ export async function look(tx: Transaction, query: LookQuery): Promise<Look> {
   const told = [answer.accountData, messages, deviceLists?.changed ?? [], deviceLists?.left ?? []];
   return {
     answer,
+    upTo,
     rest,
     roomIds: rooms.flatMap(({ roomId, membership }) => (membership === 'join' ? [roomId] : [])),
     isEmpty:
@@ -252,6 +256,12 @@ async function readRoomParts(
   const { userId, deviceId, isFullState } = request;
   const { head } = roomsQuery;
   const isOwed = since?.owedSince != null;
+  const joined = spans.filter(({ section }) => section === 'join');
+  const ephemeral = await readEphemeral(
+    tx,
+    joined.map(({ roomId, isNew }) => ({ roomId, after: isNew ? 0 : (since?.position ?? 0) })),
+    { userId, upTo: head, filter: filter.ephemeral, ignored: roomsQuery.ignored },
+  );
   // Nothing has to be looked up of a room in which nothing has happened.
   const active = spans.filter(
     ({ room, roomId, section, isNew, after }) =>
@@ -263,7 +273,8 @@ async function readRoomParts(
       room.state !== room.stateThen ||
       room.partial !== room.wasPartial ||
       room.readAt > (since?.position ?? 0) ||
-      accountData.has(roomId),
+      accountData.has(roomId) ||
+      ephemeral.has(roomId),
   );
   const read = await readSpokenIn(tx, active, roomsQuery);
   const visible = await readVisible(tx, active, read.events, userId);
@@ -363,6 +374,7 @@ async function readRoomParts(
       state: told.map(({ event }) => event),
       removed: [...state.removed].flatMap((key) => places.get(key) ?? []),
       accountData: (accountData.get(roomId) ?? []).filter((event) => passes(filter.roomAccountData, event)),
+      ephemeral: ephemeral.get(roomId) ?? [],
       summary:
         section === 'join' && summarised.has(roomId)
           ? { heroes: heroes.get(roomId) ?? null, joined: room.joined, invited: room.invited }
@@ -381,6 +393,7 @@ async function readRoomParts(
       restIn.has(roomId) ||
       part.removed.length > 0 ||
       part.accountData.length > 0 ||
+      part.ephemeral.length > 0 ||
       (isCut && (limit === 0 || read.cut.has(roomId)));
     if (tells) parts.set(roomId, part);
   }

@@ -13,6 +13,7 @@ const TOLD_BYTES_MAX = 16 * 1024 * 1024;
 /** Nothing is to be told of a room but that the user is out of it. */
 export const OUT: RoomPart = {
   ...{ timeline: [], isLimited: false, prevBatch: null, state: [], removed: [], accountData: [] },
+  ephemeral: [],
   ...{ summary: null, unread: null, resync: null },
 };
 

@@ -7,6 +7,7 @@ import { type SyncContext } from './context.ts';
 import { type Sync, type SyncAnswer, type SyncRequest } from './contract.ts';
 import { SyncError } from './error.ts';
 import { type Look, type LookQuery, look } from './look.ts';
+import { readPresenceFor } from './presence.ts';
 import { CountedEvents } from './counted-events.ts';
 import { readDeviceListsSince } from './device-lists-since.ts';
 import { readRestOfStates } from './rest-of-states.ts';
@@ -47,15 +48,16 @@ async function sync(
   if (since !== null) await deleteToDevice(store, request, since.toDevice ?? since.position);
   const lookOnce = (): Promise<Look> =>
     store.inTransaction((tx) => look(tx, { request, filter, since, now: clock.now(), ...kept }));
-  const answerOf = ({ answer, rest }: Look): SyncAnswer => ({
+  const answerOf = async ({ answer, rest, upTo }: Look): Promise<SyncAnswer> => ({
     ...answer,
+    presence: await readPresenceFor(store, userId, { since: since?.position ?? 0, upTo }, filter.presence),
     restOfStates: rest.length === 0 ? null : readRestOfStates(store, rest, filter),
   });
   if (since === null || request.isFullState) {
     if (filter.state.lazyLoadMembers) return answerOf(await lookOnce());
     const leave = await takeTurn(wholeLooks, userId, signal);
     try {
-      return answerOf(await lookOnce());
+      return await answerOf(await lookOnce());
     } finally {
       leave();
     }

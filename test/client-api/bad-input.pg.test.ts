@@ -343,6 +343,11 @@ const TABLE: Readonly<Record<string, Row>> = {
     body: ({ eventId }) => ({ 'm.read': eventId, 'm.read.private': eventId, 'm.fully_read': eventId }),
     mayBeAbsent: true,
   },
+  [`PUT ${ROOM}/typing/:userId`]: { body: () => ({ typing: true, timeout: 1_000 }), required: ['typing'] },
+  [`GET ${V3}/presence/:userId/status`]: {},
+  [`PUT ${V3}/presence/:userId/status`]: {
+    ...{ body: () => ({ presence: 'online', status_msg: 'so' }), required: ['presence'], also: ['status_msg null'] },
+  },
   [`GET ${ROOM}/state`]: {},
   [`GET ${ROOM}/state/:eventType`]: { query: { format: ['both', '', 'event&format=event'] } },
   [`GET ${ROOM}/state/:eventType/:stateKey`]: { query: { format: ['both'] } },
@@ -540,6 +545,8 @@ async function makeWorld(client: TestClient): Promise<World> {
 
 /** What the database holds, table by table, but for the numbers of places in states: these are given for ever before anything is judged. */
 async function contentsOf(): Promise<Readonly<Record<string, string>>> {
+  // Other servers are told of receipts in the background.
+  await expect.poll(() => store.query(`SELECT FROM receipts WHERE is_untold`), { timeout: 10_000 }).toEqual([]);
   const tables = await store.query<{ name: string }>(
     `SELECT c.oid::regclass::text AS name FROM pg_class c
       WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.relname <> 'state_keys' ORDER BY 1`,

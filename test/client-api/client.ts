@@ -11,6 +11,8 @@ import { type ClientServerOptions, createClientServer } from '../../src/client-a
 import { type Clock } from '../../src/clock.ts';
 import { type Devices } from '../../src/devices/contract.ts';
 import { createDevices } from '../../src/devices/devices.ts';
+import { type Passing } from '../../src/edus/contract.ts';
+import { type RunningPassing, startPassing } from '../../src/edus/passing.ts';
 import { type FederationClient } from '../../src/federation/contract.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { type ClientActs, type ClientReads } from '../../src/rooms/client-contract.ts';
@@ -59,6 +61,8 @@ export interface TestClient {
   readonly url: string;
   /** What its requests wait by. */
   readonly notifier: Notifier;
+  /** What passes in rooms. */
+  readonly passing: RunningPassing;
   readonly clock: TestClock;
   readonly log: readonly string[];
   /** `body`: as JSON, or a string or bytes as they are. */
@@ -77,6 +81,7 @@ export function bareOptions(clock: Clock = new TestClock()): ClientServerOptions
     accounts: {} as Accounts,
     appServices: NO_APP_SERVICES,
     devices: {} as Devices,
+    passing: {} as Passing,
     reads: {} as ClientReads,
     acts: {} as ClientActs,
     directory: {} as ClientServerOptions['directory'],
@@ -137,6 +142,8 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
   const clock = new TestClock();
   const notifier = createNotifier(store);
   onTestFinished(() => notifier.close());
+  const passing = startPassing({ ...roomsContextOf(store, clock), onSaid: () => undefined });
+  onTestFinished(() => passing.close());
   const accounts = createAccounts({
     store,
     clock,
@@ -151,6 +158,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
       ...{ ...roomsContextOf(store, clock), federation: {} as FederationClient },
       onSaid: () => undefined,
     }),
+    passing,
     acts: over.acts ?? actsOf(store, clock, undefined, (...room) => accounts.followRoom(...room)),
     reads: clientReads({ store, notifier, clock }),
     directory: createDirectory({ serverName: SERVER_NAME, store, clock }),
@@ -185,6 +193,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
   return {
     url,
     notifier,
+    passing,
     clock,
     log,
     ask,

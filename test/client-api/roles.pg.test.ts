@@ -31,6 +31,7 @@ const TABLE: readonly (readonly [method: string, path: string, outside: number, 
   ['PUT', `${ROOM}/send/:eventType/:txnId`, 403, 200],
   ['POST', `${ROOM}/receipt/:receiptType/:eventId`, 403, 200],
   ['POST', `${ROOM}/read_markers`, 403, 200],
+  ['PUT', `${ROOM}/typing/:userId`, 403, 200],
   // A member without power.
   ['PUT', `${ROOM}/state/:eventType`, 403, 403],
   ['PUT', `${ROOM}/state/:eventType/:stateKey`, 403, 403],
@@ -69,6 +70,7 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
     roomId: room.roomId,
     eventId: room.id('join'),
     stateKey: ME,
+    userId: ME,
     txnId: 'txn',
     receiptType: 'm.read',
     relType: 'm.annotation',
@@ -86,7 +88,8 @@ test('who is outside of a room, an administrator too, gets nothing of it, and a 
     const url =
       path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent({ ...places, eventType }[name] ?? '')) + asked;
     const whom = path.endsWith('/invite') ? '@guest:here.test' : '@admin:there.test';
-    const body = method === 'GET' ? undefined : { user_id: whom, msgtype: 'm.text', body: 'x', new_version: '11' };
+    const body =
+      method === 'GET' ? undefined : { user_id: whom, msgtype: 'm.text', body: 'x', new_version: '11', typing: true };
     const before = await state();
     const statusOf = async (token?: string) => (await client.ask(method, url, body, token)).status;
     const told = [await statusOf(), await statusOf(outside), await statusOf(admin)];

@@ -580,7 +580,7 @@ test('a sync takes as many statements for thirty rooms as for one, and locks no 
   await cost(roomIds);
   const [one, many] = [await cost(roomIds.slice(0, 1)), await cost(roomIds)];
   expect(many.length).toBeLessThanOrEqual(one.length);
-  expect(many.length).toBeLessThanOrEqual(25);
+  expect(many.length).toBeLessThanOrEqual(27);
   expect(many.filter((text) => /FOR (NO KEY )?(UPDATE|SHARE)|FOR KEY SHARE/.test(text))).toEqual([]);
 });
 

@@ -47,7 +47,7 @@ async function say(room: PartialRoom, after: string, sender: string, ids: readon
 }
 
 const mark = (room: PartialRoom, type: ReadMark, id: string): Promise<void> =>
-  markRead(store, ME as UserId, room.roomId, new Map([[type, room.id(id)]]));
+  markRead({ store, clock: { now: () => 1 } }, ME as UserId, room.roomId, new Map([[type, room.id(id)]]), null);
 
 test('what others have said since one came counts, and what names one counts twice', async () => {
   const room = await wholeRoom();
@@ -121,7 +121,14 @@ test('a mark of how far all is read is account data, and one of an event that is
   const part = (await client.sync()).joined.get(room.roomId)!;
   expect(part.accountData).toEqual([{ type: 'm.fully_read', content: { event_id: room.id('one') } }]);
   expect(part.unread).toEqual({ notified: 1, highlighted: 0 });
-  const outside = markRead(store, '@other:here.test' as UserId, room.roomId, new Map<ReadMark, EventId>());
+  const clock = { now: () => 1 };
+  const outside = markRead(
+    { store, clock },
+    '@other:here.test' as UserId,
+    room.roomId,
+    new Map<ReadMark, EventId>(),
+    null,
+  );
   await expect(outside).rejects.toMatchObject({ kind: 'forbidden' });
 });
 

@@ -8,6 +8,7 @@ import { type Config, type ListenerConfig, loadConfig, requireSetting } from '..
 import { type Environment } from '../../config/sources.ts';
 import { createDevices, deviceAnswers } from '../../devices/devices.ts';
 import { startTellingDevices } from '../../devices/telling.ts';
+import { startPassing } from '../../edus/passing.ts';
 import { receiveEdus } from '../../edus/receive-edus.ts';
 import { createFederationServer } from '../../federation-api/server.ts';
 import { type Logger, createLogger } from '../../logging.ts';
@@ -114,6 +115,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   shutdown.add('telling of profiles', () => profiles.close());
   const users = startUserDirectory(rooms);
   shutdown.add('directory of users', () => users.close());
+  const passing = startPassing({ ...rooms, onSaid: () => sending.poke() });
+  shutdown.add('what passes', () => passing.close());
   const residents = hearResidents(rooms);
   shutdown.add('residents heard', () => residents.close());
   const receiver = startReceiver(rooms);
@@ -142,7 +145,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
           origin,
           transaction.pdus.map(({ roomId }) => roomId),
         );
-        await receiveEdus(rooms, origin, transaction.edus ?? []);
+        await receiveEdus({ ...rooms, passing, onDropped: metrics.onDroppedEdus }, origin, transaction.edus ?? []);
         return receiver.receiveTransaction(origin, txnId, transaction);
       },
     },
@@ -177,6 +180,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     accounts,
     appServices,
     devices: createDevices({ ...rooms, onSaid: () => sending.poke() }),
+    passing,
     reads: clientReads(rooms, { backfill: createBackfill(rooms), search: createTimeSearch(rooms) }),
     directory,
     acts: clientActs(rooms, {

@@ -8,6 +8,7 @@ import { createClientServer } from '../../client-api/server.ts';
 import { type Clock } from '../../clock.ts';
 import { type Devices } from '../../devices/contract.ts';
 import { type Config } from '../../config.ts';
+import { type Passing } from '../../edus/contract.ts';
 import { type Logger } from '../../logging.ts';
 import { type ClientActs, type ClientReads } from '../../rooms/client-contract.ts';
 import { type Sync } from '../../sync/contract.ts';
@@ -18,6 +19,7 @@ export interface ClientServerParts {
   readonly accounts: Accounts;
   readonly appServices: AppServices;
   readonly devices: Devices;
+  readonly passing: Passing;
   readonly reads: ClientReads;
   readonly acts: ClientActs;
   readonly directory: ClientContext['directory'];
@@ -33,6 +35,7 @@ export async function buildClientServer({
   accounts,
   appServices,
   devices,
+  passing,
   reads,
   acts,
   directory,
@@ -53,6 +56,7 @@ export async function buildClientServer({
     accounts,
     appServices,
     devices,
+    passing,
     reads,
     acts,
     directory,

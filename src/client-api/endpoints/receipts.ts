@@ -1,5 +1,5 @@
 /**
- * What a user has read, for his own counts of what he has not.
+ * What a user has read, for his own counts of what he has not, and for others to see.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#receipts and #fully-read-markers
  */
@@ -27,10 +27,10 @@ export const RECEIPT_ENDPOINTS: readonly UserEndpoint[] = [
       if (mark === undefined) {
         throw new MatrixError(400, 'M_INVALID_PARAM', `receiptType: expected one of ${MARKS.join(', ')}`);
       }
-      const { thread_id: thread = 'main' } = readMembers(bodyOrNone(request), receiptBody);
-      // Who has read a thread has not read the room.
-      const marks = thread === 'main' ? [[mark, eventIdOf(request)] as const] : [];
-      await acts.markRead(request.requester.userId, roomIdOf(request), new Map(marks));
+      const { thread_id: threadId } = readMembers(bodyOrNone(request), receiptBody);
+      if (threadId !== undefined) requireThread(mark, threadId);
+      const marks = new Map([[mark, eventIdOf(request)]]);
+      await acts.markRead(request.requester.userId, roomIdOf(request), marks, threadId ?? null);
       return {};
     },
   } satisfies UserEndpoint),
@@ -43,11 +43,19 @@ export const RECEIPT_ENDPOINTS: readonly UserEndpoint[] = [
         const named = body[mark];
         return named === undefined ? [] : [[mark, eventIdIn(named, mark)] as const];
       });
-      await acts.markRead(request.requester.userId, roomIdOf(request), new Map(marks));
+      await acts.markRead(request.requester.userId, roomIdOf(request), new Map(marks), null);
       return {};
     },
   } satisfies UserEndpoint),
 ];
+
+/** Throws a `MatrixError` for what names no thread, or where none can be meant. */
+function requireThread(mark: ReadMark, threadId: string): void {
+  if (mark === 'm.fully_read') {
+    throw new MatrixError(400, 'M_INVALID_PARAM', 'thread_id: a room is fully read as a whole');
+  }
+  if (threadId !== 'main') eventIdIn(threadId, 'thread_id');
+}
 
 function eventIdIn(value: string, name: string): EventId {
   const parsed = parseEventId(value);

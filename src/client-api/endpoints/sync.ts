@@ -8,6 +8,7 @@ import { MatrixError } from '../../http/matrix-error.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type RoomCounts, type RoomPart, type StatePage, type SyncAnswer } from '../../sync/contract.ts';
+import { presenceContent } from '../presence-content.ts';
 import { queryText } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { type UserRequest } from '../client-request.ts';
@@ -42,8 +43,9 @@ export const SYNC_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
       timeoutMs: timeoutOf(request),
       signal: request.caller,
     });
-    if (answer.restOfStates === null) return syncAnswer(answer, stateName);
-    return Readable.from(written(answer, answer.restOfStates, stateName), { objectMode: false });
+    const now = context.clock.now();
+    if (answer.restOfStates === null) return syncAnswer(answer, stateName, now);
+    return Readable.from(written(answer, answer.restOfStates, stateName, now), { objectMode: false });
   },
 } satisfies UserEndpoint);
 
@@ -82,27 +84,32 @@ function nameOfState(request: UserRequest): string {
   return asked?.[1] ?? 'state';
 }
 
-function syncAnswer(answer: SyncAnswer, stateName: string): JsonObject {
+function syncAnswer(answer: SyncAnswer, stateName: string, now: number): JsonObject {
   const { joined, left } = answer;
   const rooms = {
     ...section('join', joined, (part) => ({ ...roomAnswer(part, stateName), ...joinedAnswer(part) })),
     ...section('leave', left, (part) => roomAnswer(part, stateName)),
     ...askedAnswer(answer),
   };
-  return { ...userAnswer(answer), ...(Object.keys(rooms).length === 0 ? {} : { rooms }) };
+  return { ...userAnswer(answer, now), ...(Object.keys(rooms).length === 0 ? {} : { rooms }) };
 }
 
 /** All but the rooms. */
-function userAnswer(answer: SyncAnswer): JsonObject {
-  const { nextBatch, accountData, toDevice, deviceLists, oneTimeKeys, unusedFallbackKeys } = answer;
+function userAnswer(answer: SyncAnswer, now: number): JsonObject {
+  const { nextBatch, accountData, presence, toDevice, deviceLists, oneTimeKeys, unusedFallbackKeys } = answer;
   return {
     next_batch: nextBatch,
     ...(accountData.length === 0 ? {} : { account_data: { events: accountData } }),
+    ...(presence.length === 0 ? {} : { presence: { events: presence.map((one) => presenceEvent(one, now)) } }),
     ...(toDevice.length === 0 ? {} : { to_device: { events: toDevice } }),
     ...deviceListsAnswer(deviceLists),
     device_one_time_keys_count: oneTimeKeys,
     device_unused_fallback_key_types: unusedFallbackKeys,
   };
+}
+
+function presenceEvent({ userId, ...presence }: SyncAnswer['presence'][number], now: number): JsonObject {
+  return { type: 'm.presence', sender: userId, content: presenceContent(presence, now) };
 }
 
 function deviceListsAnswer(lists: SyncAnswer['deviceLists']): JsonObject {
@@ -122,11 +129,12 @@ async function* written(
   answer: SyncAnswer,
   restOfStates: AsyncIterable<StatePage>,
   stateName: string,
+  now: number,
 ): AsyncGenerator<string> {
   const rest = restOfStates[Symbol.asyncIterator]();
   try {
     let page = await rest.next();
-    yield `${openedObject(userAnswer(answer))},"rooms":${openedObject(askedAnswer(answer))}`;
+    yield `${openedObject(userAnswer(answer, now))},"rooms":${openedObject(askedAnswer(answer))}`;
     let before = Object.keys(askedAnswer(answer)).length === 0 ? '' : ',';
     for (const [name, parts] of [['join', answer.joined] as const, ['leave', answer.left] as const]) {
       if (parts.size === 0) continue;
@@ -184,9 +192,9 @@ function statelessAnswer({ timeline, isLimited, prevBatch, removed, accountData 
   };
 }
 
-function joinedAnswer({ summary, unread, resync }: RoomPart): JsonObject {
+function joinedAnswer({ ephemeral, summary, unread, resync }: RoomPart): JsonObject {
   return {
-    ephemeral: { events: [] },
+    ephemeral: { events: ephemeral },
     ...(summary === null ? {} : { summary: summaryAnswer(summary) }),
     ...(unread === null
       ? {}

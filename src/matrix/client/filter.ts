@@ -1,6 +1,5 @@
 /**
- * Filters of a sync, read strictly, and what they let pass. What they may say and this server has nothing of (presence, ephemeral
- * events) is read as strictly, and not kept.
+ * Filters of a sync, read strictly, and what they let pass.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#filtering
  */
@@ -33,6 +32,8 @@ export interface SyncFilter {
   readonly state: EventFilter & { readonly lazyLoadMembers: boolean; readonly includeRedundantMembers: boolean };
   readonly accountData: EventFilter;
   readonly roomAccountData: EventFilter;
+  readonly ephemeral: EventFilter;
+  readonly presence: EventFilter;
 }
 
 /** Events of a room's timeline in one response. */
@@ -80,6 +81,8 @@ export function parseFilter(filter: JsonObject): { readonly ok: true; readonly f
       },
       accountData: eventFilter(objectIn(filter, 'account_data')),
       roomAccountData: eventFilter(objectIn(room, 'account_data')),
+      ephemeral: eventFilter(objectIn(room, 'ephemeral')),
+      presence: eventFilter(objectIn(filter, 'presence')),
     },
   };
 }

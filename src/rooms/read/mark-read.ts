@@ -1,19 +1,25 @@
-/** What a user of ours says he has read. Other servers are not told. */
+/** What a user of ours says he has read. */
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { holdLocalMember } from '../../store/journal/rooms.ts';
 import { readShownAt } from '../../store/journal/seen-by-clients.ts';
-import { type Sql, type Store } from '../../store/open-store.ts';
+import { type Sql } from '../../store/open-store.ts';
 import { upsertAccountData } from '../../store/tables/account-data.ts';
 import { readReceiptPosition, upsertReadReceipt } from '../../store/tables/read-receipts.ts';
+import { upsertThreadReceipt } from '../../store/tables/receipts.ts';
 import { type ReadMark } from '../client-contract.ts';
+import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 
-/** Throws `forbidden` for who is not joined. What is not shown here, or lies before what was said already, changes nothing. */
+/**
+ * Throws `forbidden` for who is not joined. What is not shown here, or lies before what was said already, changes nothing. `threadId`: of a
+ * thread, or of `main` all that is in none; null: of the room. Who has read a thread has not read the room.
+ */
 export async function markRead(
-  store: Store,
+  { store, clock }: Pick<RoomsContext, 'store' | 'clock'>,
   userId: UserId,
   roomId: RoomId,
   marks: ReadonlyMap<ReadMark, EventId>,
+  threadId: string | null,
 ): Promise<void> {
   await requireJoined(store, roomId, userId);
   const shownAt = await readShownAt(store, roomId, [...marks.values()]);
@@ -26,10 +32,19 @@ export async function markRead(
       continue;
     }
     const upTo = shownAt.get(eventId);
-    if (upTo === undefined || upTo <= ((await readReceiptPosition(store, { userId, roomId, type })) ?? 0)) continue;
+    if (upTo === undefined) continue;
+    const read = { userId, roomId, eventId, threadId: threadId ?? '', at: clock.now() };
+    if (threadId !== null && threadId !== 'main') {
+      await store.inTransaction(async (tx) => {
+        await requireJoined(tx, roomId, userId);
+        await upsertThreadReceipt(tx, read, type);
+      });
+      continue;
+    }
+    if (upTo <= ((await readReceiptPosition(store, { userId, roomId, type })) ?? 0)) continue;
     await store.inTransaction(async (tx) => {
       await requireJoined(tx, roomId, userId);
-      await upsertReadReceipt(tx, { userId, roomId, type, eventId, upTo });
+      await upsertReadReceipt(tx, { ...read, type, upTo });
     });
   }
 }

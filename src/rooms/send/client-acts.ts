@@ -87,7 +87,7 @@ export function clientActs(
     },
     forget: (userId, roomId) => forget(context, userId, roomId),
     knock: (request) => outside.knock(request),
-    markRead: (userId, roomId, marks) => markRead(context.store, userId, roomId, marks),
+    markRead: (...read) => markRead(context, ...read),
     profileChanged,
   };
 }

@@ -36,6 +36,8 @@ export interface PositionedWrite {
   readonly name: string;
   /** Writes the rows. It may read `head (base)`: the first position is `base + 1`. */
   readonly text: string;
+  /** Writes rows of another table, as `text` does and with the same values, in the same statement. */
+  readonly besides?: string;
   /** `$3`, `$4`, … of the text, in PostgreSQL's text form. */
   readonly values: readonly (string | null)[];
   readonly count: number;
@@ -50,11 +52,11 @@ export interface PositionedWrite {
  * with the next statement. What else the transaction has to lock is locked before.
  */
 export function takePositions(tx: Transaction, write: PositionedWrite): void {
-  const { name, text, values, count, topics, onTaken } = write;
+  const { name, text, besides, values, count, topics, onTaken } = write;
   tx.queryLast({
     statement: {
       name,
-      text: `WITH ${takingPositions('$1::int')}, written AS (${text})
+      text: `WITH ${takingPositions('$1::int')}, written AS (${text})${besides === undefined ? '' : `, besides AS (${besides})`}
              SELECT base, ${notifying('$1::int', '$2::text[]')} FROM head`,
     },
     values: [String(count), textArray(topics), ...values],

@@ -57,6 +57,8 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'client_transactions' },
   { name: 'account_data' },
   { name: 'read_receipts' },
+  { name: 'receipts' },
+  { name: 'room_typing' },
   { name: 'untold_in_partial_rooms' },
   { name: 'room_aliases' },
   { name: 'listed_rooms' },

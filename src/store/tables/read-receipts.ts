@@ -2,6 +2,7 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { takePositions } from '../journal/positions.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
+import { UPSERT_RECEIPT } from './receipts.ts';
 
 export type ReceiptType = 'm.read' | 'm.read.private';
 
@@ -12,6 +13,10 @@ export interface ReadReceipt {
   readonly eventId: EventId;
   /** From which position on the event is shown. */
   readonly upTo: number;
+  /** As it is told: empty, or `main`. */
+  readonly threadId: string;
+  /** Milliseconds since the Unix epoch. */
+  readonly at: number;
 }
 
 /** Up to which position a room has been read, by receipts of a type; `undefined`: nobody has said. */
@@ -27,22 +32,23 @@ export async function readReceiptPosition(
 }
 
 /**
- * Writes a receipt as the last statement of the transaction, unless one of a later event is there; its user is told. It may be lost when
- * the machine stops within a moment: clients say again what they have read.
+ * Writes a receipt as the last statement of the transaction, unless one of a later event is there; his room is told, or of a private one he
+ * himself. It may be lost when the machine stops within a moment: clients say again what they have read.
  */
 export async function upsertReadReceipt(tx: Transaction, receipt: ReadReceipt): Promise<void> {
-  const { userId, roomId, type, eventId, upTo } = receipt;
+  const { userId, roomId, type, eventId, upTo, threadId, at } = receipt;
   // Whoever takes positions waits until this is committed, and need not wait for the disk.
   await tx.query('SET LOCAL synchronous_commit = off');
   takePositions(tx, {
     name: 'upsert_read_receipt',
     text: `INSERT INTO read_receipts (user_id, room_id, type, event_id, up_to, position)
-           SELECT $3, $4, $5, $6, $7::bigint, head.base + 1 FROM head
+           SELECT $3, $4, $5, $6, $9::bigint, head.base + 1 FROM head
            ON CONFLICT (user_id, room_id, type) DO UPDATE
               SET (event_id, up_to, position) = (excluded.event_id, excluded.up_to, excluded.position)
             WHERE excluded.up_to > read_receipts.up_to`,
-    values: [userId, roomId, type, eventId, String(upTo)],
+    besides: UPSERT_RECEIPT,
+    values: [userId, roomId, type, eventId, threadId, String(at), String(upTo)],
     count: 1,
-    topics: [userId],
+    topics: type === 'm.read' ? [userId, roomId] : [userId],
   });
 }

@@ -69,6 +69,12 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
       `INSERT INTO read_receipts (user_id, room_id, type, event_id, up_to, position) VALUES ($2, $1, 'm.read', $3, 1, 1)`,
       [ME, join],
     ],
+    [
+      `INSERT INTO receipts (room_id, user_id, type, thread_id, event_id, at, position, is_untold)
+       VALUES ($1, $2, 'm.read', '', $3, 1, 1, false)`,
+      [ME, join],
+    ],
+    [`INSERT INTO room_typing (room_id, typists, position) VALUES ($1, '[]', 1)`, []],
     [`INSERT INTO untold_in_partial_rooms (room_id, user_id, since) VALUES ($1, $2, 1)`, [ME]],
     [
       `INSERT INTO outside_memberships (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)

@@ -1,0 +1,55 @@
+/** Of which users another server may say something in rooms: its own who are in them with us. */
+import { type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
+import { stateMapKey } from '../matrix/state-map.ts';
+import { type AclReader } from '../rooms/receive/server-acl.ts';
+import { readJoinedAmong } from '../store/journal/seen-by-clients.ts';
+import { type Sql } from '../store/open-store.ts';
+import { readStates } from '../store/snapshots/many-snapshots.ts';
+import { readStateKeys } from '../store/snapshots/state-keys.ts';
+import { readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
+
+const MEMBER = 'm.room.member';
+
+export interface UserInRoom {
+  readonly roomId: RoomId;
+  readonly userId: UserId;
+}
+
+/**
+ * Those that may be about who is there: rooms that we are in and whose ACL lets the origin take part, and users who are joined to them. Whom
+ * a partial room says nothing of is believed to be where his server is. A fixed number of statements, but for ACLs that are not remembered.
+ */
+export async function amongThose<Said extends UserInRoom>(
+  { store, isAllowed }: { readonly store: Sql; readonly isAllowed: AclReader },
+  origin: ServerName,
+  said: readonly Said[],
+): Promise<Said[]> {
+  if (said.length === 0) return [];
+  const rooms = await readRoomsOfOurs(store, [...new Set(said.map(({ roomId }) => roomId))], origin);
+  const allowed: typeof rooms = [];
+  for (const room of rooms) {
+    if (await isAllowed({ roomId: room.roomId, currentState: room.state }, origin)) allowed.push(room);
+  }
+  if (allowed.length === 0) return [];
+  const users = [...new Set(said.map(({ userId }) => userId))];
+  const keys = await readStateKeys(
+    store,
+    users.map((stateKey) => ({ type: MEMBER, stateKey })),
+  );
+  const selection = { keys: new Set(keys.values()) };
+  const states = await readStates(
+    store,
+    allowed.map(({ roomId, state }) => ({ roomId, state, selection })),
+  );
+  const joined = await readJoinedAmong(
+    store,
+    states.flatMap((state) => [...state.values()]),
+  );
+  const standing = new Map(allowed.map((room, i) => [room.roomId, { ...room, members: states[i] }]));
+  return said.filter(({ roomId, userId }) => {
+    const room = standing.get(roomId);
+    if (room === undefined) return false;
+    const nid = room.members?.get(keys.get(stateMapKey(MEMBER, userId)) ?? -1);
+    return nid === undefined ? room.partial && room.isBelievedIn : joined.has(nid);
+  });
+}

@@ -1,0 +1,81 @@
+/**
+ * What passes in rooms, as clients are told it: who types, and what was read.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#mtyping and #mreceipt
+ */
+import { type EventFilter, passes, passesRoom, passesType } from '../matrix/client/filter.ts';
+import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { type Sql } from '../store/open-store.ts';
+import { type ShownReceipt, readReceiptsSince } from '../store/tables/receipts.ts';
+import { type ToldRoom, readTypingSince } from '../store/tables/typing.ts';
+
+/** Receipts of a response: the newest of each room, and of all rooms together. */
+const RECEIPTS_OF_ROOM_MAX = 500;
+const RECEIPTS_MAX = 20_000;
+
+interface EphemeralQuery {
+  readonly userId: UserId;
+  readonly upTo: number;
+  readonly filter: EventFilter;
+  readonly ignored: readonly UserId[];
+}
+
+/** Of rooms what is new since `after`, 0: all; rooms of which nothing is are absent. Two statements. */
+export async function readEphemeral(
+  sql: Sql,
+  rooms: readonly ToldRoom[],
+  { userId, upTo, filter, ignored }: EphemeralQuery,
+): Promise<ReadonlyMap<RoomId, readonly JsonObject[]>> {
+  const asked = rooms.filter(({ roomId }) => passesRoom(filter, roomId));
+  const isNew = new Set(asked.flatMap(({ roomId, after }) => (after === 0 ? [roomId] : [])));
+  const typing = passesType(filter, 'm.typing') ? await readTypingSince(sql, asked, upTo) : [];
+  const limits = { upTo, limitOfRoom: RECEIPTS_OF_ROOM_MAX, limit: RECEIPTS_MAX };
+  const receipts = passesType(filter, 'm.receipt') ? await readReceiptsSince(sql, userId, asked, limits) : [];
+  const events = new Map<RoomId, JsonObject[]>();
+  const add = (roomId: RoomId, event: JsonObject): void => {
+    if (passes(filter, event)) events.set(roomId, [...(events.get(roomId) ?? []), event]);
+  };
+  for (const { roomId, typists } of typing) {
+    const users = typists.flatMap((typist) => (ignored.includes(typist.userId) ? [] : [typist.userId]));
+    if (users.length > 0 || !isNew.has(roomId)) add(roomId, { type: 'm.typing', content: { user_ids: users } });
+  }
+  const ofRooms = new Map<RoomId, ShownReceipt[]>();
+  for (const receipt of receipts) {
+    if (!ignored.includes(receipt.userId)) {
+      const ofRoom = ofRooms.get(receipt.roomId);
+      if (ofRoom === undefined) ofRooms.set(receipt.roomId, [receipt]);
+      else ofRoom.push(receipt);
+    }
+  }
+  for (const [roomId, ofRoom] of ofRooms) {
+    for (const content of receiptContents(ofRoom)) add(roomId, { type: 'm.receipt', content });
+  }
+  return events;
+}
+
+type Contents = Map<string, Map<string, Map<string, Json>>>;
+
+/** Pure. One content, or as many as a user has receipts of one event, of different threads. */
+export function receiptContents(receipts: readonly ShownReceipt[]): JsonObject[] {
+  const contents: Contents[] = [];
+  const taken = new Map<string, number>();
+  for (const { eventId, type, userId, threadId, at } of receipts) {
+    const place = `${type} ${userId} ${eventId}`;
+    const nth = taken.get(place) ?? 0;
+    taken.set(place, nth + 1);
+    const content: Contents = (contents[nth] ??= new Map());
+    const ofEvent = content.get(eventId) ?? new Map<string, Map<string, Json>>();
+    content.set(eventId, ofEvent);
+    const ofType = ofEvent.get(type) ?? new Map<string, Json>();
+    ofEvent.set(type, ofType.set(userId, { ts: at, ...(threadId === '' ? {} : { thread_id: threadId }) }));
+  }
+  return contents.map((content) =>
+    Object.fromEntries(
+      [...content].map(([eventId, types]) => [
+        eventId,
+        Object.fromEntries([...types].map(([type, users]) => [type, Object.fromEntries(users)])),
+      ]),
+    ),
+  );
+}

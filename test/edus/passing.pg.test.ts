@@ -1,0 +1,324 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { type RunningPassing, startPassing } from '../../src/edus/passing.ts';
+import { receiveEdus } from '../../src/edus/receive-edus.ts';
+import { type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { type JsonObject } from '../../src/matrix/pdu.ts';
+import { markRead } from '../../src/rooms/read/mark-read.ts';
+import { type EduType } from '../../src/matrix/transactions.ts';
+import { type Store } from '../../src/store/open-store.ts';
+import { createNotifier } from '../../src/store/notify.ts';
+import { readEdus, readNextEdus } from '../../src/store/tables/outgoing-edus.ts';
+import { createSync } from '../../src/sync/sync.ts';
+import { type Sync, type SyncAnswer } from '../../src/sync/contract.ts';
+import { TestClock } from '../client-api/client.ts';
+import { silent } from '../federation/tls-server.ts';
+import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
+import { createTestDatabase } from '../support/postgres.ts';
+import { statementsOf } from '../support/statements.ts';
+import { FoldingClient } from '../sync/folding-client.ts';
+
+const THERE = 'there.test' as ServerName;
+const BOB = '@bob:there.test';
+const EVE = '@eve:evil.test';
+const OUR = ME as UserId;
+const AUTH = ['create', 'power', 'rules'];
+const FULL = ['create', 'admin', 'power', 'rules'];
+
+interface Stage {
+  readonly store: Store;
+  readonly room: PartialRoom;
+  readonly passing: RunningPassing;
+  readonly client: FoldingClient;
+  readonly clock: TestClock;
+  readonly sync: Sync;
+  /** What another server sends, taken in and written. */
+  readonly receive: (type: EduType, content: JsonObject, origin?: string) => Promise<void>;
+  readonly events: (answer: SyncAnswer) => readonly JsonObject[];
+}
+
+async function start(isWhole = true): Promise<Stage> {
+  const database = await createTestDatabase();
+  const store = database.openStore({ serverName: 'here.test' });
+  const notifier = createNotifier(store);
+  const clock = new TestClock();
+  const room = new PartialRoom(store);
+  await room.join();
+  if (isWhole) {
+    await room.fetch(...FULL);
+    expect(await room.walk()).toMatchObject({ partial: false });
+  }
+  const context = { serverName: 'here.test' as ServerName, store, clock, logger: silent };
+  const passing = startPassing({ ...context, onSaid: () => undefined });
+  onTestFinished(async () => {
+    await passing.close();
+    await notifier.close();
+    await database.drop();
+  });
+  const sync = createSync({ store, notifier, clock });
+  const client = new FoldingClient(sync, { userId: ME, lazy: true });
+  return {
+    ...{ store, room, passing, client, clock, sync },
+    receive: async (type, content, origin = THERE) => {
+      await receiveEdus({ ...context, passing }, origin as ServerName, [{ type, content }]);
+      await passing.settle();
+    },
+    events: ({ joined }) => joined.get(room.roomId)?.ephemeral ?? [],
+  };
+}
+
+/** What waits for a server, as it would get it, and is taken. */
+async function told(store: Store, now: number, serverName: ServerName = THERE): Promise<JsonObject[]> {
+  const ids = await readNextEdus(store, serverName, { now, limit: 100, bytesMax: 1_000_000 });
+  const edus = await readEdus(store, serverName, ids);
+  await store.query(`DELETE FROM outgoing_edus WHERE server_name = $1`, [serverName]);
+  return edus;
+}
+
+const typing = (room: PartialRoom, user: string, isTyping = true): JsonObject => ({
+  ...{ room_id: room.roomId, user_id: user, typing: isTyping },
+});
+const typingEvent = (...users: string[]): JsonObject => ({ type: 'm.typing', content: { user_ids: users } });
+const receipt = (roomId: RoomId, user: string, eventId: string, data: JsonObject = { ts: 5 }): JsonObject => ({
+  [roomId]: { 'm.read': { [user]: { data, event_ids: [eventId] } } },
+});
+
+test('who types is told, exactly, to who syncs: a long poll is woken when somebody begins, and when he stops', async () => {
+  const { room, passing, client, receive, events } = await start();
+  await client.sync();
+  const woken = client.sync({ timeoutMs: 600_000 });
+  await passing.setTyping(OUR, room.roomId, 20_000);
+  expect(events(await woken)).toEqual([typingEvent(ME)]);
+  await receive('m.typing', typing(room, ADMIN));
+  expect(events(await client.sync())).toEqual([typingEvent(ME, ADMIN)]);
+  const again = client.sync({ timeoutMs: 600_000 });
+  await passing.setTyping(OUR, room.roomId, null);
+  await passing.settle();
+  expect(events(await again)).toEqual([typingEvent(ADMIN)]);
+  expect((await client.sync()).joined.size).toBe(0);
+});
+
+test('who does not say again that he types has stopped, for who syncs and for other servers', async () => {
+  const { room, passing, client, clock, store, events } = await start();
+  await client.sync();
+  await passing.setTyping(OUR, room.roomId, 20_000);
+  await passing.settle();
+  expect(await told(store, clock.at)).toEqual([{ edu_type: 'm.typing', content: typing(room, ME) }]);
+  clock.at += 19_999;
+  await passing.settle();
+  expect(events(await client.sync())).toEqual([typingEvent(ME)]);
+  clock.at += 1;
+  await passing.settle();
+  expect(events(await client.sync())).toEqual([typingEvent()]);
+  expect(await told(store, clock.at)).toEqual([{ edu_type: 'm.typing', content: typing(room, ME, false) }]);
+});
+
+test('however often a user says that he types it is one position, and one EDU', async () => {
+  const { room, passing, clock, store } = await start();
+  const head = async () => (await store.query<{ position: number }>(`SELECT position FROM journal_head`))[0]!.position;
+  const before = await head();
+  for (let i = 0; i < 20; i += 1) await passing.setTyping(OUR, room.roomId, 20_000);
+  await passing.settle();
+  expect(await head()).toBe(before + 1);
+  expect(await told(store, clock.at)).toHaveLength(1);
+});
+
+test('a user types only in rooms that he is in', async () => {
+  const { room, passing } = await start();
+  const stranger = '@stranger:here.test' as UserId;
+  await expect(passing.setTyping(stranger, room.roomId, 1)).rejects.toMatchObject({ kind: 'forbidden' });
+  await expect(passing.setTyping(OUR, '!none:here.test' as RoomId, 1)).rejects.toMatchObject({ kind: 'forbidden' });
+});
+
+test("a server says who types of its own users only, in rooms that they are in, and that its room's ACL lets it into", async () => {
+  const { room, client, receive, events } = await start();
+  await room.push(
+    {
+      ...{ id: 'acl', type: 'm.room.server_acl', sender: ADMIN, stateKey: '' },
+      ...{ content: { allow: ['*'], deny: ['evil.test'] }, prev: ['join'], auth: ['create', 'power', 'admin'] },
+    },
+    member('eve', EVE, 'join', { prev: ['acl'], auth: AUTH }),
+  );
+  await client.sync();
+  for (const content of [
+    typing(room, ME),
+    typing(room, BOB),
+    typing(room, EVE),
+    {},
+    { ...typing(room, ADMIN), typing: 1 },
+  ]) {
+    await receive('m.typing', content);
+  }
+  await receive('m.typing', typing(room, EVE), 'evil.test');
+  await receive('m.typing', { ...typing(room, ADMIN), room_id: '!other:there.test' });
+  await receive('m.receipt', receipt(room.roomId, EVE, '$x'), 'evil.test');
+  await receive('m.receipt', receipt(room.roomId, BOB, '$x'));
+  await receive('m.receipt', receipt(room.roomId, ADMIN, 'rubbish'));
+  await receive('m.receipt', { [room.roomId]: { 'm.read': 'rubbish' }, rubbish: null });
+  expect(events(await client.sync())).toEqual([]);
+});
+
+test('in a partial room whoever may be there types and reads, and the servers said to be in it are told', async () => {
+  const { room, passing, client, receive, events, clock, store } = await start(false);
+  await client.sync();
+  await receive('m.typing', typing(room, ADMIN));
+  await receive('m.receipt', receipt(room.roomId, ADMIN, '$not-held'));
+  await receive('m.typing', typing(room, '@x:elsewhere.test'), 'elsewhere.test');
+  expect(events(await client.sync())).toEqual([
+    typingEvent(ADMIN),
+    { type: 'm.receipt', content: { '$not-held': { 'm.read': { [ADMIN]: { ts: 5 } } } } },
+  ]);
+  await passing.setTyping(OUR, room.roomId, 1_000);
+  await passing.settle();
+  expect(await told(store, clock.at)).toHaveLength(1);
+});
+
+test('what a user reads is told to the room and to its servers, and what he reads in private to himself alone', async () => {
+  const { room, passing, client, clock, store, sync, events } = await start();
+  await room.push(message('one', ADMIN, { prev: ['join'], auth: ['create', 'power', 'admin'] }));
+  await room.push(member('other', '@other:here.test', 'join', { prev: ['one'], auth: AUTH }));
+  const other = new FoldingClient(sync, { userId: '@other:here.test', lazy: true });
+  await client.sync();
+  await other.sync();
+  const read = (type: 'm.read' | 'm.read.private', event: string, thread: string | null = null) =>
+    markRead({ store, clock }, OUR, room.roomId, new Map([[type, room.id(event)]]), thread);
+  await read('m.read.private', 'one');
+  await passing.settle();
+  const mine = { type: 'm.receipt', content: { [room.id('one')]: { 'm.read.private': { [ME]: { ts: clock.at } } } } };
+  expect(events(await client.sync())).toEqual([mine]);
+  expect(events(await other.sync())).toEqual([]);
+  expect(await told(store, clock.at)).toEqual([]);
+
+  await read('m.read', 'one', 'main');
+  await passing.settle();
+  const shown = { [room.id('one')]: { 'm.read': { [ME]: { ts: clock.at, thread_id: 'main' } } } };
+  expect(events(await other.sync())).toEqual([{ type: 'm.receipt', content: shown }]);
+  expect(await told(store, clock.at)).toEqual([
+    {
+      edu_type: 'm.receipt',
+      content: receipt(room.roomId, ME, room.id('one'), { ts: clock.at, thread_id: 'main' }),
+    },
+  ]);
+  // The same again says nothing.
+  await read('m.read', 'one', 'main');
+  await passing.settle();
+  expect(await told(store, clock.at)).toEqual([]);
+  expect((await client.sync()).joined.size + (await client.sync()).joined.size).toBe(1);
+});
+
+test('what is read in a thread is told, and is none of the room: what is unread there stays so', async () => {
+  const { room, passing, client, clock, store, events } = await start();
+  await room.push(message('one', ADMIN, { prev: ['join'], auth: ['create', 'power', 'admin'] }));
+  const { unread } = (await client.sync()).joined.get(room.roomId)!;
+  expect(unread).toMatchObject({ notified: 1 });
+  const root = room.id('one');
+  await markRead({ store, clock }, OUR, room.roomId, new Map([['m.read', root]]), root);
+  await passing.settle();
+  const answer = await client.sync();
+  expect(events(answer)).toEqual([
+    { type: 'm.receipt', content: { [root]: { 'm.read': { [ME]: { ts: clock.at, thread_id: root } } } } },
+  ]);
+  expect(answer.joined.get(room.roomId)!.unread).toMatchObject({ notified: 1 });
+  expect(await told(store, clock.at)).toHaveLength(1);
+});
+
+test('of a user only the last that he has read is kept, of a hundred threads at the most, and a new client gets it', async () => {
+  const { room, receive, store, client, events } = await start();
+  await receive('m.receipt', receipt(room.roomId, ADMIN, '$one'));
+  await receive('m.receipt', receipt(room.roomId, ADMIN, '$two', { ts: 4 }));
+  expect(events(await client.sync())).toEqual([
+    { type: 'm.receipt', content: { $two: { 'm.read': { [ADMIN]: { ts: 4 } } } } },
+  ]);
+  for (let i = 0; i < 105; i += 1) {
+    await receive('m.receipt', receipt(room.roomId, ADMIN, '$x', { ts: i, thread_id: `$thread${i}` }));
+  }
+  const rows = await store.query<{ threadId: string }>(
+    `SELECT thread_id AS "threadId" FROM receipts ORDER BY position`,
+  );
+  expect(rows).toHaveLength(101);
+  expect(rows.at(-1)).toEqual({ threadId: '$thread104' });
+});
+
+test('receipts of many users in one transaction are one position, and are told together', async () => {
+  const { room, receive, client, store, events } = await start();
+  const users = Array.from({ length: 30 }, (_, i) => `@u${i}:there.test`);
+  let before = 'join';
+  for (const [i, user] of users.entries()) {
+    await room.push(member(`u${i}`, user, 'join', { prev: [before], auth: AUTH }));
+    before = `u${i}`;
+  }
+  await client.sync();
+  const [head] = await store.query<{ position: number }>(`SELECT position FROM journal_head`);
+  const read = Object.fromEntries(users.map((user) => [user, { data: { ts: 1 }, event_ids: ['$seen'] }]));
+  await receive('m.receipt', { [room.roomId]: { 'm.read': read } });
+  const [after] = await store.query<{ position: number }>(`SELECT position FROM journal_head`);
+  expect(after!.position).toBe(head!.position + 1);
+  const [event] = events(await client.sync());
+  expect(
+    Object.keys((event!['content'] as Record<string, Record<string, JsonObject>>)['$seen']!['m.read']!),
+  ).toHaveLength(30);
+});
+
+test('presence of who shares a room is told with what is told next, wakes nobody, and is forgotten with the user nobody knows', async () => {
+  const { client, receive, clock, store } = await start();
+  await client.sync();
+  const push = (user: string, presence: string, more: JsonObject = {}) => ({
+    push: [{ user_id: user, presence, last_active_ago: 1_000, currently_active: true, ...more }],
+  });
+  await receive('m.presence', push(ADMIN, 'online', { status_msg: 'at home' }));
+  await receive('m.presence', push(ME, 'online'));
+  await receive('m.presence', push('@unknown:there.test', 'online'));
+  await receive('m.presence', push(ADMIN, 'rubbish'));
+  await receive('m.presence', { push: 'rubbish' });
+  const { presence, joined } = await client.sync();
+  expect([presence, joined.size]).toEqual([
+    [
+      {
+        ...{ userId: ADMIN, presence: 'online', statusMsg: 'at home' },
+        ...{ lastActiveAt: clock.at - 1_000, isCurrentlyActive: true },
+      },
+    ],
+    0,
+  ]);
+  // The same again is nothing new.
+  await receive('m.presence', push(ADMIN, 'online', { status_msg: 'at home' }));
+  expect((await client.sync()).presence).toEqual([]);
+  expect(await store.query(`SELECT user_id AS "userId" FROM presence`)).toEqual([{ userId: ADMIN }]);
+});
+
+test("in a partial room users of the servers said to be in it are believed to be there, and nobody else's", async () => {
+  const { client, receive, passing } = await start(false);
+  await client.sync();
+  const push = (user: string) => ({ push: [{ user_id: user, presence: 'online' }] });
+  await receive('m.presence', push('@derek:there.test'));
+  await receive('m.presence', push('@x:elsewhere.test'), 'elsewhere.test');
+  expect((await client.sync()).presence.map(({ userId }) => userId)).toEqual(['@derek:there.test']);
+  expect(await passing.presenceOf(OUR, '@derek:there.test' as UserId)).toMatchObject({ presence: 'online' });
+  await expect(passing.presenceOf(OUR, '@x:elsewhere.test' as UserId)).rejects.toMatchObject({ kind: 'forbidden' });
+});
+
+test('a user whom another ignores is hidden from him, and what a filter leaves out is not read', async () => {
+  const { client, receive, room, store, events } = await start();
+  await client.sync();
+  await store.query(
+    `INSERT INTO account_data (user_id, room_id, type, content, position) VALUES ($1, '', 'm.ignored_user_list', $2, 0)`,
+    [ME, { ignored_users: { [ADMIN]: {} } }],
+  );
+  await receive('m.typing', typing(room, ADMIN));
+  await receive('m.receipt', receipt(room.roomId, ADMIN, '$one'));
+  expect(events(await client.ask())).toEqual([typingEvent()]);
+  const filter = { room: { ephemeral: { not_types: ['m.typing'] } }, presence: { types: [] } };
+  const statements = await statementsOf(async () => {
+    expect(events(await client.ask({ filter }))).toEqual([]);
+  });
+  expect(statements.filter((text) => text.includes('room_typing'))).toEqual([]);
+});
+
+test('a room that is purged keeps nothing of who typed and read in it, and what comes afterwards is dropped', async () => {
+  const { room, store, passing, receive } = await start();
+  await passing.setTyping(OUR, room.roomId, 20_000);
+  await receive('m.receipt', receipt(room.roomId, ADMIN, '$one'));
+  await store.query(`DELETE FROM local_members`);
+  await store.query(`DELETE FROM receipts`);
+  await receive('m.receipt', receipt(room.roomId, ADMIN, '$two'));
+  expect(await store.query(`SELECT FROM receipts`)).toEqual([]);
+});
