@@ -13,6 +13,7 @@ import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
 import { forgetAwaited } from '../src/store/events/left-out.ts';
 import { forgetLackingAtGaps, forgetUnsought } from '../src/store/events/missing-events.ts';
 import { collectChunks, roomsToCollect } from '../src/store/snapshots/collect-chunks.ts';
+import { forgetCachedDevices } from '../src/store/tables/cached-devices.ts';
 import { forgetDestinations } from '../src/store/tables/destinations.ts';
 import { forgetKeys } from '../src/store/tables/keys.ts';
 import { forgetEndedOutside } from '../src/store/tables/outside-memberships.ts';
@@ -41,6 +42,8 @@ const COLLECT_MS_MAX = 5 * 60_000;
 const DESTINATIONS_KEPT_MS = DAY_MS;
 /** A client that has not synced for so long is not told any more that an invite is over; a server has ceased to send it again. */
 const INVITES_KEPT_MS = 30 * DAY_MS;
+/** Their server is asked once more then: nobody relies for ever on having been told of every change. */
+const DEVICES_KEPT_MS = 30 * DAY_MS;
 /** Of whom nothing is said for so long, nobody is told that he is there. */
 const PRESENCE_KEPT_MS = 7 * DAY_MS;
 const ROWS_A_BATCH = 1_000;
@@ -76,6 +79,7 @@ export async function maintain(
   const messages = await allOf(() => forgetMessageIds(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const sent = await allOf(() => forgetClientTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   await allOf(() => forgetPresence(store, now - PRESENCE_KEPT_MS, ROWS_A_BATCH));
+  await allOf(() => forgetCachedDevices(store, now - DEVICES_KEPT_MS, ROWS_A_BATCH));
   const keys = await allOf(() => forgetKeys(store, now - KEYS_KEPT_MS, ROWS_A_BATCH));
   const staged = isOver() ? 0 : await pruneStaged(store, DROPPED_KEPT_MS);
   const outliers = await forgetOutliers(store, { now, isOver, heartbeat });

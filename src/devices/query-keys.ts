@@ -10,16 +10,25 @@ import { type ServerName, type UserId, domainOf } from '../matrix/identifiers.ts
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type KeyClaim, claimKeys } from '../store/tables/device-keys.ts';
+import { type Tracked, readChangedAt, upsertCachedDevices } from '../store/tables/cached-devices.ts';
 import { type Question, askServers } from './ask-servers.ts';
 import { type DevicesContext } from './context.ts';
 import { type ClaimAnswer, type KeysAnswer, type Patience } from './contract.ts';
+import { readHolding, readTracked } from './tracked-users.ts';
 
 /** Of one server in one request: their devices fit into an answer. */
 const USERS_A_QUESTION = 50;
+/** Users of one server of whom it is asked one by one: by the number that it gives, later changes are put into what it said. */
+const ONE_BY_ONE_MAX = 10;
+/** What is kept of one user; who has published more is asked for each time. */
+const KEPT_BYTES_MAX = 64 * 1024;
 /** Of one server in one request: a key of each fits into an answer, and no key that was given is lost. */
 const CLAIMS_A_QUESTION = 500;
 
-/** What the users have published. Other servers are asked, and what they say is passed on as far as it has the right form. */
+/**
+ * What the users have published. Other servers are asked, and what they say is passed on as far as it has the right form; of users who share a
+ * room with the viewer for certain it is kept, and they are not asked again until it is something else.
+ */
 export async function queryKeys(
   context: DevicesContext,
   viewer: UserId,
@@ -29,29 +38,88 @@ export async function queryKeys(
   const { store, serverName } = context;
   const ours = userIds.filter((userId) => domainOf(userId) === serverName);
   const users = new Map(await readPublishedKeys(store, ours, viewer));
-  const questions = byServer(userIds.filter((userId) => domainOf(userId) !== serverName)).flatMap(
-    ([destination, named]) => inParts(named, USERS_A_QUESTION).map((part) => queryQuestion(context, destination, part)),
+  const others = userIds.filter((userId) => domainOf(userId) !== serverName);
+  const holding = await readHolding(store, others);
+  const asked = others.filter((userId) => !holding.has(userId));
+  const tracked = await readTracked(store, viewer, asked);
+  // Before they are asked: what changes meanwhile may not be in what they say.
+  const changedAt = await readChangedAt(store, [...tracked.keys()]);
+  const questions = byServer(asked).flatMap(([destination, named]) =>
+    questionsTo(context, destination, named, tracked),
   );
   const { answers, failures } = await askServers(context, questions, patience);
-  const theirs = new Map(
-    answers.flatMap(({ keys }) => [...keys].map(([userId, of]) => [userId, publishedBy(userId, of)] as const)),
-  );
+  const said = answers.flatMap(({ keys }) => [...keys]);
+  await keep(context, said, tracked, changedAt);
+  const theirs = new Map([
+    ...[...holding].map(([userId, { keys }]) => [userId, publishedBy(userId, userKeysOf(keys))] as const),
+    ...said.map(([userId, keys]) => [userId, publishedBy(userId, keys)] as const),
+  ]);
   for (const [userId, keys] of await withSignaturesOf(store, viewer, theirs)) users.set(userId, keys);
   // What is said of one user alone may be more than is taken: the others of his server are there.
-  const cut = answers.flatMap(({ asked, keys }) =>
-    asked.filter((userId) => !keys.has(userId)).map((userId) => domainOf(userId)),
+  const cut = answers.flatMap(({ asked: named, keys }) =>
+    named.filter((userId) => !keys.has(userId)).map((userId) => domainOf(userId)),
   );
   return { users, failures: new Map([...failures, ...cut.map((server) => [server, 'too-large'] as const)]) };
 }
 
-function queryQuestion(
+/** Of the users who were asked about, what was said of each. */
+interface SaidKeys {
+  readonly asked: readonly UserId[];
+  readonly keys: ReadonlyMap<UserId, UserKeys>;
+}
+
+/** Few whose devices are kept are asked for one by one, and all others together. */
+function questionsTo(
   { federation }: DevicesContext,
   serverName: ServerName,
   userIds: readonly UserId[],
-): Question<{ readonly asked: readonly UserId[]; readonly keys: ReadonlyMap<UserId, UserKeys> }> {
+  tracked: ReadonlyMap<UserId, Tracked>,
+): Question<SaidKeys>[] {
+  const kept = userIds.filter((userId) => tracked.has(userId));
+  const oneByOne = new Set(kept.length > ONE_BY_ONE_MAX ? [] : kept);
+  const together = userIds.filter((userId) => !oneByOne.has(userId));
+  return [
+    ...[...oneByOne].map((userId): Question<SaidKeys> => ({
+      serverName,
+      ask: async (signal) => ({
+        asked: [userId],
+        keys: new Map([[userId, await federation.userDevices(serverName, userId, { signal })]]),
+      }),
+    })),
+    ...inParts(together, USERS_A_QUESTION).map((part): Question<SaidKeys> => ({
+      serverName,
+      ask: async (signal) => ({ asked: part, keys: await federation.queryKeys(serverName, part, { signal }) }),
+    })),
+  ];
+}
+
+/** Keeps what was said of those of whom every change is told. */
+async function keep(
+  { store, clock }: DevicesContext,
+  said: readonly (readonly [UserId, UserKeys])[],
+  tracked: ReadonlyMap<UserId, Tracked>,
+  changedAt: ReadonlyMap<UserId, number>,
+): Promise<void> {
+  const rows = said.flatMap(([userId, { streamId, devices, masterKey, selfSigningKey }]) => {
+    const by = tracked.get(userId);
+    const keys = {
+      devices,
+      ...(masterKey === undefined ? {} : { masterKey }),
+      ...(selfSigningKey === undefined ? {} : { selfSigningKey }),
+    };
+    if (by === undefined || JSON.stringify(keys).length > KEPT_BYTES_MAX) return [];
+    return [{ ...by, streamId, keys, asOf: changedAt.get(userId) ?? 0 }];
+  });
+  await upsertCachedDevices(store, rows, clock.now());
+}
+
+function userKeysOf({ devices, masterKey, selfSigningKey }: JsonObject): UserKeys {
+  const objectOf = (value: Json | undefined): JsonObject | undefined => (isJsonObject(value) ? value : undefined);
   return {
-    serverName,
-    ask: async (signal) => ({ asked: userIds, keys: await federation.queryKeys(serverName, userIds, { signal }) }),
+    streamId: null,
+    devices: objectOf(devices) ?? {},
+    masterKey: objectOf(masterKey),
+    selfSigningKey: objectOf(selfSigningKey),
   };
 }
 

@@ -1,5 +1,6 @@
 /**
- * That devices of other servers' users are others. Nothing is kept of the devices: whoever wants them asks their server. So an update that is
+ * That devices of other servers' users are others. What is kept of the devices (tracked-users.ts) has the update in it where that builds on
+ * what we were told before, and holds no more otherwise: then whoever wants them next asks their server. So an update that is
  * lost, or comes in another order, costs nobody more than a question. It is noted of whoever has a membership in any event here, and a sync
  * looks who shares a room with its user; whoever is found to share one when a partial room is whole is told as one who came.
  *
@@ -13,8 +14,10 @@ import { type Topic } from '../store/journal/positions.ts';
 import { type Store } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
+import { lockCachedDevices, updateCachedDevices } from '../store/tables/cached-devices.ts';
 import { noteDeviceChanges } from '../store/tables/device-changes.ts';
 import { readOurRooms } from '../store/tables/room-servers.ts';
+import { withUpdates } from './apply-update.ts';
 
 const MEMBER = 'm.room.member';
 /** Rooms that are looked through for whom to wake; of further ones whoever waits looks for himself, a minute later at the most. */
@@ -53,9 +56,16 @@ export async function receiveDeviceLists(
     [...(states[i]?.values() ?? [])].some((nid) => joined.has(nid)) ? [roomId] : [],
   );
   const changes = known.map((userId) => ({ userId, deviceId: '' }));
-  await store.inTransaction((tx) => {
-    noteDeviceChanges(tx, changes, { topics, isOurs: false });
-    return Promise.resolve();
+  await store.inTransaction(async (tx) => {
+    const updated = (await lockCachedDevices(tx, known)).flatMap((row) => {
+      const kept = withUpdates(
+        row,
+        contents.filter(({ user_id: user }) => user === row.userId),
+      );
+      return kept === undefined ? [] : [{ userId: row.userId, ...kept }];
+    });
+    await updateCachedDevices(tx, updated);
+    noteDeviceChanges(tx, changes, { topics, isOurs: false, applied: updated.map(({ userId }) => userId) });
   });
   return dropped;
 }

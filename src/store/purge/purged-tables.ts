@@ -60,6 +60,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'receipts' },
   { name: 'room_typing' },
   { name: 'untold_in_partial_rooms' },
+  { name: 'cached_devices' },
   { name: 'room_aliases' },
   { name: 'listed_rooms' },
   { name: 'journal' },

@@ -1,6 +1,6 @@
 /** Plain tables of what goes between devices, here and on other servers. Times are milliseconds since the Unix epoch. */
 import { sql } from 'drizzle-orm';
-import { bigserial, boolean, index, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
+import { bigserial, boolean, index, integer, json, pgTable, primaryKey, text, unique } from 'drizzle-orm/pg-core';
 import { type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { int8 } from './columns.ts';
@@ -133,4 +133,24 @@ export const untoldInPartialRooms = pgTable(
     since: int8().notNull(),
   },
   (table) => [primaryKey({ columns: [table.roomId, table.userId] })],
+);
+
+/**
+ * What other servers have said of the devices of their users who share a room with somebody here. A row is good while `as_of` is the position of
+ * the user's last change, and the membership is the one by which he shares the room in that stay.
+ */
+export const cachedDevices = pgTable(
+  'cached_devices',
+  {
+    userId: text('user_id').$type<UserId>().primaryKey(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    epoch: integer().notNull(),
+    memberNid: int8().notNull(),
+    /** Of his server's numbers; null: it has not said. */
+    streamId: int8(),
+    keys: json().$type<JsonObject>().notNull(),
+    asOf: int8().notNull(),
+    fetchedAt: int8().notNull(),
+  },
+  (table) => [index('cached_devices_by_room').on(table.roomId), index('cached_devices_by_age').on(table.fetchedAt)],
 );

@@ -14,17 +14,29 @@ export interface DeviceChange {
   readonly deviceId: string;
 }
 
-/**
- * Notes changes, as the last statement of the transaction, each with a position of its own; `topics` are told. `isOurs`: of users of this
- * server, so that others are to be told.
- */
+const RENEW_CACHED = `
+  UPDATE cached_devices d SET as_of = head.base + c.nth
+    FROM head, unnest($3::text[]) WITH ORDINALITY AS c(user_id, nth)
+   WHERE d.user_id = c.user_id AND c.user_id = ANY ($6::text[])`;
+
+/** How changes are noted. */
+export interface NoteOptions {
+  readonly topics: readonly Topic[];
+  /** Of users of this server, so that others are to be told. */
+  readonly isOurs: boolean;
+  /** Of whom what is cached has the change in it already (cached-devices.ts). */
+  readonly applied?: readonly UserId[];
+}
+
+/** Notes changes, as the last statement of the transaction, each with a position of its own; `topics` are told. */
 export function noteDeviceChanges(
   tx: Transaction,
   changes: readonly DeviceChange[],
-  { topics, isOurs }: { readonly topics: readonly Topic[]; readonly isOurs: boolean },
+  { topics, isOurs, applied = [] }: NoteOptions,
 ): void {
+  const isApplied = applied.length > 0;
   takePositions(tx, {
-    name: 'note_device_changes',
+    name: isApplied ? 'note_applied_device_changes' : 'note_device_changes',
     text: `INSERT INTO device_changes (user_id, device_id, position, is_untold)
            SELECT c.user_id, c.device_id, head.base + c.nth, $5::boolean
              FROM head, unnest($3::text[], $4::text[]) WITH ORDINALITY AS c(user_id, device_id, nth)
@@ -33,7 +45,9 @@ export function noteDeviceChanges(
       textArray(changes.map(({ userId }) => userId)),
       textArray(changes.map(({ deviceId }) => storable(deviceId))),
       String(isOurs),
+      ...(isApplied ? [textArray(applied)] : []),
     ],
+    ...(isApplied ? { besides: RENEW_CACHED } : {}),
     count: changes.length,
     topics,
   });

@@ -75,6 +75,11 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
       [ME, join],
     ],
     [`INSERT INTO room_typing (room_id, typists, position) VALUES ($1, '[]', 1)`, []],
+    [
+      `INSERT INTO cached_devices (user_id, room_id, epoch, member_nid, keys, as_of, fetched_at)
+       VALUES ('@user:' || $1, $1, 1, 1, '{}', 1, 1)`,
+      [],
+    ],
     [`INSERT INTO untold_in_partial_rooms (room_id, user_id, since) VALUES ($1, $2, 1)`, [ME]],
     [
       `INSERT INTO outside_memberships (room_id, user_id, membership, position, event_id, room_version, sender, server, event, stripped)
