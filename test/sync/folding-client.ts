@@ -29,9 +29,11 @@ export class FoldingClient {
   readonly #options: FoldingOptions;
   #since: string | undefined;
 
-  constructor(sync: Sync, options: FoldingOptions) {
+  /** `since`: the token that it kept, where it is the same client on another process. */
+  constructor(sync: Sync, options: FoldingOptions, since?: string) {
     this.#sync = sync;
     this.#options = options;
+    this.#since = since;
   }
 
   get token(): string | undefined {
