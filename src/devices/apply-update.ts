@@ -9,14 +9,22 @@ import { type CachedDevices } from '../store/tables/cached-devices.ts';
 
 type Kept = Pick<CachedDevices, 'streamId' | 'keys'>;
 
+/** What is kept of one user; who has published more is asked for each time. */
+const KEPT_CHARS_MAX = 64 * 1024;
+
+/** Whether what a server has said of a user is little enough to be kept. */
+export function isKeepable(keys: JsonObject): boolean {
+  return JSON.stringify(keys).length <= KEPT_CHARS_MAX;
+}
+
 /**
  * The same with the updates in it, in their order; `undefined`: they build on what we were not told, or say nothing of which the server
- * would not have to be asked.
+ * would not have to be asked, or make it more than is kept.
  */
 export function withUpdates(kept: Kept, updates: readonly JsonObject[]): Kept | undefined {
   let now: Kept | undefined = kept;
   for (const update of updates) now = now === undefined ? undefined : withUpdate(now, update);
-  return now;
+  return now !== undefined && isKeepable(now.keys) ? now : undefined;
 }
 
 function withUpdate({ streamId, keys }: Kept, update: JsonObject): Kept | undefined {

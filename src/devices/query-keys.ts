@@ -11,6 +11,7 @@ import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { type KeyClaim, claimKeys } from '../store/tables/device-keys.ts';
 import { type Tracked, readChangedAt, upsertCachedDevices } from '../store/tables/cached-devices.ts';
+import { isKeepable } from './apply-update.ts';
 import { type Question, askServers } from './ask-servers.ts';
 import { type DevicesContext } from './context.ts';
 import { type ClaimAnswer, type KeysAnswer, type Patience } from './contract.ts';
@@ -20,8 +21,6 @@ import { readHolding, readTracked } from './tracked-users.ts';
 const USERS_A_QUESTION = 50;
 /** Users of one server of whom it is asked one by one: by the number that it gives, later changes are put into what it said. */
 const ONE_BY_ONE_MAX = 10;
-/** What is kept of one user; who has published more is asked for each time. */
-const KEPT_BYTES_MAX = 64 * 1024;
 /** Of one server in one request: a key of each fits into an answer, and no key that was given is lost. */
 const CLAIMS_A_QUESTION = 500;
 
@@ -107,7 +106,7 @@ async function keep(
       ...(masterKey === undefined ? {} : { masterKey }),
       ...(selfSigningKey === undefined ? {} : { selfSigningKey }),
     };
-    if (by === undefined || JSON.stringify(keys).length > KEPT_BYTES_MAX) return [];
+    if (by === undefined || !isKeepable(keys)) return [];
     return [{ ...by, streamId, keys, asOf: changedAt.get(userId) ?? 0 }];
   });
   await upsertCachedDevices(store, rows, clock.now());

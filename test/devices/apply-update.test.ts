@@ -43,3 +43,11 @@ test('no device reaches into a prototype', () => {
   const now = withUpdates(kept, [update('__proto__', 6, [5], { keys: { key: 'p' } })]);
   expect(Object.keys(now!.keys['devices'] as JsonObject).sort()).toEqual(['A', '__proto__']);
 });
+
+test('after updates that make it more than is kept of a user the server has to be asked', () => {
+  const half = 'x'.repeat(40 * 1024);
+  const first = withUpdates(kept, [update('B', 6, [5], { keys: { key: half } })]);
+  expect(first).toMatchObject({ streamId: 6 });
+  expect(withUpdates(first!, [update('C', 7, [6], { keys: { key: half } })])).toBeUndefined();
+  expect(withUpdates(first!, [update('B', 7, [6], { keys: { key: half } })])).toMatchObject({ streamId: 7 });
+});
