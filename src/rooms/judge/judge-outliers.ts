@@ -8,6 +8,7 @@ import { type Pdu } from '../../matrix/pdu.ts';
 import { impliedAuthEvents } from '../../matrix/auth/auth-events.ts';
 import { checkOutlier } from '../../matrix/pdu-checks.ts';
 import { type RoomVersionRules } from '../../matrix/room-versions.ts';
+import { CITED } from '../../store/events/auth-events.ts';
 import { lookAgainAt } from '../../store/events/corrections.ts';
 import { awaitInTurn } from '../../store/events/left-out.ts';
 import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
@@ -28,11 +29,17 @@ const RECORDED_AT_A_TIME = 20_000;
 /** Views of cited events that are kept: of these few are cited by most. */
 const VIEWS_MAX = 2_000;
 
+interface JudgedOutliers {
+  readonly outliers?: OutlierTable;
+  readonly areCitedOnly?: boolean;
+}
+
 /**
  * Judges `eventIds`, all of them held, with the auth events that they cite among them. An event that cites an auth event we do not have is left `unjudged`: it is skipped,
  * neither accepted nor refused. Verdicts are stored, and are in the table returned.
  *
- * @param outliers those that have just come in, which are not read again
+ * @param about.outliers those that have just come in, which are not read again
+ * @param about.areCitedOnly nobody but who pushed what cites them has named them; else a resident has
  */
 export async function judgeOutliers(
   sql: Sql,
@@ -40,18 +47,19 @@ export async function judgeOutliers(
   rules: RoomVersionRules,
   eventIds: Iterable<EventId>,
   onProgress: () => void,
-  outliers = new OutlierTable(roomId, rules),
+  { outliers = new OutlierTable(roomId, rules), areCitedOnly = false }: JudgedOutliers = {},
 ): Promise<OutlierTable> {
-  const refused = await readUnread(sql, eventIds, outliers, onProgress);
-  // Who names an event tells more of it than its place in a timeline whose state is not known yet, or guessed.
-  const refusedByGuess = await readStandingOnGuesses(sql, roomId, refused);
+  const refused = await readUnread(sql, eventIds, { outliers, areCitedOnly }, onProgress);
+  // A resident that names an event tells more of it than its place in a timeline whose state is not known yet, or guessed.
+  const refusedByGuess = await readStandingOnGuesses(sql, roomId, areCitedOnly ? [] : refused);
   for (const eventId of refusedByGuess) {
     const row = outliers.ids.rowOf(eventId);
     if (row !== undefined) outliers.judge(row, 'waiting', outliers.authDepthAt(row));
   }
 
   const record = async (verdicts: readonly OutlierVerdict[]): Promise<void> => {
-    for (const eventId of await recordOutlierVerdicts(sql, roomId, verdicts)) outliers.judgedByOthers.add(eventId);
+    const given = areCitedOnly ? verdicts.map(asCited) : verdicts;
+    for (const eventId of await recordOutlierVerdicts(sql, roomId, given)) outliers.judgedByOthers.add(eventId);
     onProgress();
   };
   await record(await refuseOtherCreates(sql, roomId, outliers));
@@ -67,11 +75,15 @@ export async function judgeOutliers(
   return outliers;
 }
 
+function asCited(verdict: OutlierVerdict): OutlierVerdict {
+  return verdict.verdict === 'accepted' ? { ...verdict, rule: CITED } : verdict;
+}
+
 /** Reads what is held and not in the table yet, in pages; gives what stands rejected. */
 async function readUnread(
   sql: Sql,
   eventIds: Iterable<EventId>,
-  outliers: OutlierTable,
+  { outliers, areCitedOnly }: Required<JudgedOutliers>,
   onProgress: () => void,
 ): Promise<EventId[]> {
   const { roomId, rules } = outliers;
@@ -84,8 +96,8 @@ async function readUnread(
   }
   for (const page of inPages(unread(), READ_EVENTS)) {
     for (const row of await readPdus(sql, roomId, page)) {
-      const { verdict, isProvisional, authDepth, nid, stateKeyNid, ...event } = row;
-      const isWaiting = verdict === 'unjudged' || isProvisional;
+      const { verdict, isProvisional, isCitedOnly, authDepth, nid, stateKeyNid, ...event } = row;
+      const isWaiting = verdict === 'unjudged' || isProvisional || (isCitedOnly && !areCitedOnly);
       outliers.put({ event, verdict: isWaiting ? 'waiting' : verdict, authDepth, nid, stateKeyNid });
       if (verdict === 'rejected') refused.push(event.eventId);
     }

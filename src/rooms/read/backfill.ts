@@ -100,7 +100,7 @@ async function ask(context: RoomsContext, stay: Parameters<Backfill>[0], signal:
   const lacking = { roomId, rules, origin: origin.name, isOriginIn: origin.isIn, events: unjudged };
   if (unjudged.length > 0) await fetchAuthEvents(context, lacking, asking);
   const chain = await readAuthChainIds(store, roomId, [...reached.keys()]);
-  await judgeOutliers(store, roomId, rules, [...chain], () => undefined);
+  await judgeOutliers(store, roomId, rules, [...chain], () => undefined, { areCitedOnly: true });
   await withTransaction(store, async (tx) => {
     if ((await lockRoom(tx, roomId)) === undefined) return;
     await addHistory(tx, stay, inTheirOrder.toReversed(), { asked: wanted, now });

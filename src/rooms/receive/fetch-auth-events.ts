@@ -192,7 +192,7 @@ async function judge(
   eventIds: readonly EventId[],
 ): Promise<Set<EventId>> {
   const chain = await readAuthChainIds(store, roomId, eventIds);
-  const judged = await judgeOutliers(store, roomId, rules, [...chain], () => undefined);
+  const judged = await judgeOutliers(store, roomId, rules, [...chain], () => undefined, { areCitedOnly: true });
   const isUnjudged = (eventId: EventId): boolean => {
     const verdict = judged.verdictOf(eventId);
     return verdict !== 'accepted' && verdict !== 'rejected' && !foreign.has(eventId);

@@ -305,7 +305,7 @@ async function judgeWithAuthEvents(
   }
   const sought = new Set<EventId>();
   for (let generation = 0; ; generation += 1) {
-    await judgeOutliers(store, roomId, rules, wanted.all(), progress.heartbeat, outliers);
+    await judgeOutliers(store, roomId, rules, wanted.all(), progress.heartbeat, { outliers });
     // Also for an attempt that fails: the verdicts are stored.
     await addChangedSince(store, roomId, since, { leftOut: [], awaited: [...outliers.judgedByOthers] });
     const absent = lackedForVerdicts(outliers, roots()).filter(

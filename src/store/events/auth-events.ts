@@ -32,6 +32,12 @@ export const VERDICT = `CASE WHEN e.partial THEN coalesce(o.verdict, e.verdict) 
  */
 export const IN_PASSING = 'in-passing';
 
+/**
+ * The rule of an accepted outlier that is known by an event which was pushed and cites it: whoever may push chooses what he cites, and
+ * answers for it himself. A resident that names it as state or auth event takes the place of that.
+ */
+export const CITED = 'cited';
+
 /** What we hold an event to be. */
 export interface Judgement {
   readonly nid: number;

@@ -8,15 +8,15 @@
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
-import { IN_PASSING } from './auth-events.ts';
+import { CITED, IN_PASSING } from './auth-events.ts';
 import { textArray } from '../sql-values.ts';
 
 /**
- * Known beside its place in the timeline (`p`, a row of `pdus`; `$1` is the room): as an outlier that is accepted, or as a join of
- * ours that a resident took.
+ * Known beside its place in the timeline (`p`, a row of `pdus`; `$1` is the room): as an outlier that is accepted and that a resident has
+ * named, or as a join of ours that a resident took. What a pushed event cites its sender has chosen.
  */
 export function isKnownOtherwise(p: string): string {
-  return `(coalesce((SELECT k.verdict = 'accepted' AND k.rule IS DISTINCT FROM '${IN_PASSING}'
+  return `(coalesce((SELECT k.verdict = 'accepted' AND (k.rule IS NULL OR k.rule NOT IN ('${IN_PASSING}', '${CITED}'))
                       FROM outlier_verdicts k WHERE k.event_nid = ${p}.nid), false)
            OR EXISTS (SELECT FROM journal j
                        WHERE j.room_id = $1 AND j.data ->> 'joinEventId' = ${p}.event_id

@@ -6,7 +6,7 @@ import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers
 import { type CheckedPdu } from '../../verification/contract.ts';
 import { type Sql, type Transaction, constraintOf } from '../open-store.ts';
 import { type Verdict } from './event-states.ts';
-import { IN_PASSING, VERDICT } from './auth-events.ts';
+import { CITED, IN_PASSING, VERDICT } from './auth-events.ts';
 import { noteVerdicts } from './corrections.ts';
 import { type PduNumbers, copyPdus } from './copy-pdus.ts';
 import { insertFew } from './insert-few.ts';
@@ -56,6 +56,8 @@ export interface StoredPdu {
   readonly verdict: 'unjudged' | Verdict;
   /** Nothing is known of it but its verdict in the timeline, which is provisional. */
   readonly isProvisional: boolean;
+  /** Nobody but who pushed what cites it has named it. */
+  readonly isCitedOnly: boolean;
   /** Greater than that of every event in its auth chain; `null`: not known. */
   readonly authDepth: number | null;
 }
@@ -65,7 +67,7 @@ export interface OutlierVerdict {
   readonly eventId: EventId;
   readonly verdict: Verdict;
   readonly authDepth: number | null;
-  /** Present when it is rejected, or `IN_PASSING`. */
+  /** Present when it is rejected, or `IN_PASSING` or `CITED`. */
   readonly rule?: string | undefined;
   readonly reason?: string | undefined;
   /** The number of the event, where it is known: then it is not looked up. */
@@ -88,6 +90,7 @@ const RECORD_VERDICTS = `
       FROM given g WHERE g.nid IS NOT NULL ORDER BY g.nid
     ON CONFLICT (event_nid) DO UPDATE SET rule = excluded.rule, reason = excluded.reason, verdict = excluded.verdict
      WHERE outlier_verdicts.rule = '${IN_PASSING}' AND excluded.rule IS DISTINCT FROM '${IN_PASSING}'
+        OR outlier_verdicts.rule = '${CITED}' AND (excluded.rule IS NULL OR excluded.rule NOT IN ('${IN_PASSING}', '${CITED}'))
     RETURNING event_nid, rule IS DISTINCT FROM '${IN_PASSING}' AS is_final
   ), news AS MATERIALIZED (
     SELECT p.event_id, h.position, r.is_final
@@ -254,7 +257,8 @@ const COLUMNS = `
          p.event_id AS "eventId", p.nid, p.room_id AS "roomId", p.json::text AS json, p.type,
          k.state_key AS "stateKey", p.state_key_nid AS "stateKeyNid", p.sender, p.membership, array_to_string(p.prev_events, E'\\n') AS prevs,
          array_to_string(p.auth_events, E'\\n') AS auths, p.hollow, ${VERDICT} AS verdict,
-         e.partial IS TRUE AND (o.verdict IS NULL OR o.rule = '${IN_PASSING}') IS TRUE AS "isProvisional", coalesce(e.auth_depth, o.auth_depth) AS "authDepth"`;
+         e.partial IS TRUE AND (o.verdict IS NULL OR o.rule = '${IN_PASSING}') IS TRUE AS "isProvisional",
+         (o.rule = '${CITED}') IS TRUE AS "isCitedOnly", coalesce(e.auth_depth, o.auth_depth) AS "authDepth"`;
 
 const TABLES = `
          pdus p LEFT JOIN state_keys k ON k.nid = p.state_key_nid LEFT JOIN event_states e ON e.event_nid = p.nid
