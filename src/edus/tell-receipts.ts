@@ -5,7 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/server-server-api/#receipts
  */
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
-import { type ServerName } from '../matrix/identifiers.ts';
+import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-edus.ts';
 import { type Receipt, settleReceipts, takeUntoldReceipts } from '../store/tables/receipts.ts';
 import { readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
@@ -29,14 +29,16 @@ export async function tellReceipts({
     if (untold.length === 0) return false;
     const roomIds = [...new Set(untold.map(({ roomId }) => roomId))];
     const rooms = new Map((await readRoomsOfOurs(tx, roomIds, store.serverName)).map((room) => [room.roomId, room]));
+    const servers = new Map<RoomId, ReadonlySet<ServerName>>();
     const expiresAt = clock.now() + TOLD_WITHIN_MS;
     const edus: OutgoingEdu[] = [];
     const told: typeof untold = [];
     for (const receipt of untold) {
       if (edus.length >= EDUS_AT_ONCE) break;
       const room = rooms.get(receipt.roomId);
-      const servers = room === undefined ? [] : await serversInRoom(tx, joined, room);
-      for (const serverName of servers) edus.push(receiptEdu(serverName, receipt, expiresAt));
+      const inRoom = servers.get(receipt.roomId) ?? (room && (await serversInRoom(tx, joined, room))) ?? new Set();
+      servers.set(receipt.roomId, inRoom);
+      for (const serverName of inRoom) edus.push(receiptEdu(serverName, receipt, expiresAt));
       told.push(receipt);
     }
     await insertOutgoingEdus(tx, edus);
