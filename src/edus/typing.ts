@@ -18,7 +18,7 @@ import { RoomError } from '../rooms/error.ts';
 import { readLocalMember } from '../store/journal/rooms.ts';
 import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-edus.ts';
 import { type RoomOfOurs, holdRoomsOfOurs, readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
-import { lockTyping, readExpiredTyping, writeTyping } from '../store/tables/typing.ts';
+import { forgetExpiredTyping, lockTyping, readExpiredTyping, writeTyping } from '../store/tables/typing.ts';
 import { type RememberingContext } from './context.ts';
 import { Gathering } from './gathering.ts';
 import { serversInRoom } from './servers-in-room.ts';
@@ -108,6 +108,10 @@ export class Typing {
     const now = clock.now();
     const isTold = await store.inTransaction(async (tx) => {
       const rooms = await holdRoomsOfOurs(tx, [...ofRooms.keys()]);
+      const held = new Set(rooms.map(({ roomId }) => roomId));
+      // Nobody is told of rooms that we have left, and what they hold would be looked at for ever.
+      const left = said.flatMap((one) => (one.said === null && !held.has(one.roomId) ? [one.roomId] : []));
+      await forgetExpiredTyping(tx, left, now);
       const before = await lockTyping(
         tx,
         rooms.map(({ roomId }) => roomId),

@@ -122,6 +122,23 @@ test('however often a user says that he types it is one position, and one EDU', 
   expect(await told(store, clock.at)).toHaveLength(1);
 });
 
+test('who typed in rooms that we have left is forgotten, and keeps nobody in our rooms from stopping', async () => {
+  const { room, passing, client, clock, store, events } = await start();
+  await store.query(
+    `INSERT INTO room_typing (room_id, typists, expires_at, position)
+     SELECT '!left' || i || ':there.test', $1::text::json, i, 0 FROM generate_series(1, 600) i`,
+    [JSON.stringify([{ userId: BOB, until: 1, toldAt: 0 }])],
+  );
+  await client.sync();
+  await passing.setTyping(OUR, room.roomId, 20_000);
+  await passing.settle();
+  clock.at += 20_000;
+  await passing.settle();
+  await passing.settle();
+  expect(events(await client.sync())).toEqual([typingEvent()]);
+  expect(await store.query(`SELECT room_id AS "roomId" FROM room_typing`)).toEqual([{ roomId: room.roomId }]);
+});
+
 test('a user types only in rooms that he is in', async () => {
   const { room, passing } = await start();
   const stranger = '@stranger:here.test' as UserId;
@@ -203,6 +220,17 @@ test('what a user reads is told to the room and to its servers, and what he read
   await passing.settle();
   expect(await told(store, clock.at)).toEqual([]);
   expect((await client.sync()).joined.size + (await client.sync()).joined.size).toBe(1);
+});
+
+test('of many receipts in one partial room its servers are read once', async () => {
+  const { room, passing, store, clock } = await start(false);
+  const eventId = room.id('join');
+  for (const thread of ['$a', '$b', '$c']) {
+    await markRead({ store, clock }, OUR, room.roomId, new Map([['m.read', eventId]]), thread);
+  }
+  const statements = await statementsOf(() => passing.settle());
+  expect(statements.filter((text) => text.includes('ResidentsLearned')).length).toBe(1);
+  expect((await told(store, clock.at)).length).toBeGreaterThan(0);
 });
 
 test('what is read in a thread is told, and is none of the room: what is unread there stays so', async () => {

@@ -67,6 +67,16 @@ export async function readExpiredTyping(sql: Sql, now: number, limit: number): P
   return rows.map(({ roomId }) => roomId);
 }
 
+/** Forgets who typed in those of the rooms where nobody does any more by `now`, but for rooms that somebody else writes. */
+export async function forgetExpiredTyping(tx: Transaction, roomIds: readonly RoomId[], now: number): Promise<void> {
+  if (roomIds.length === 0) return;
+  await tx.query(
+    `DELETE FROM room_typing WHERE room_id = ANY (ARRAY(
+       SELECT room_id FROM room_typing WHERE room_id = ANY ($1::text[]) AND expires_at <= $2 FOR UPDATE SKIP LOCKED))`,
+    [roomIds, now],
+  );
+}
+
 /** A room, and what of it has been told: all up to a position. */
 export interface ToldRoom {
   readonly roomId: RoomId;
