@@ -10,7 +10,7 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { RoomError } from '../rooms/error.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
-import { type Presence, countPresence, readPresence, upsertPresence } from '../store/tables/presence.ts';
+import { type Presence, countPresence, readPresence, renewPresence, upsertPresence } from '../store/tables/presence.ts';
 import { isInPartialRoom } from '../store/tables/shared-rooms.ts';
 import { readSharing } from '../store/tables/sharing.ts';
 import { type RememberingContext } from './context.ts';
@@ -53,14 +53,16 @@ export class PresenceOfUsers {
     return pushes.length - taken.length;
   }
 
-  set(userId: UserId, presence: Presence['presence'], statusMsg: string | null): Promise<void> {
+  async set(userId: UserId, presence: Presence['presence'], statusMsg: string | null): Promise<void> {
     const { store, clock } = this.#context;
     const now = clock.now();
     if (statusMsg !== null && statusMsg.length > STATUS_CHARS_MAX) {
       throw new RoomError('invalid', `status_msg: at most ${STATUS_CHARS_MAX} characters`);
     }
     const said = { userId, presence, statusMsg, lastActiveAt: now, isCurrentlyActive: presence === 'online' };
-    return store.inTransaction((tx) => upsertPresence(tx, [said], now));
+    await store.inTransaction(async (tx) => {
+      if (!(await renewPresence(tx, said, now))) await upsertPresence(tx, [said], now);
+    });
   }
 
   async of(viewer: UserId, userId: UserId): Promise<Presence> {

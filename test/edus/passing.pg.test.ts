@@ -249,6 +249,28 @@ test('what is read in a thread is told, and is none of the room: what is unread 
   expect(await told(store, clock.at)).toHaveLength(1);
 });
 
+test('a client that says again what it has read in a thread, or that its user is there, takes no position and tells nobody', async () => {
+  const { room, passing, client, clock, store } = await start();
+  const head = async () => (await store.query<{ position: number }>(`SELECT position FROM journal_head`))[0]!.position;
+  await room.push(message('one', ADMIN, { prev: ['join'], auth: ['create', 'power', 'admin'] }));
+  const say = async (status: string): Promise<void> => {
+    await passing.setPresence(OUR, 'online', status);
+    await markRead({ store, clock }, OUR, room.roomId, new Map([['m.read', room.id('one')]]), room.id('join'));
+    await passing.settle();
+  };
+  await say('here');
+  expect(await told(store, clock.at)).toHaveLength(1);
+  const before = await head();
+  clock.at += 1_000;
+  for (let i = 0; i < 20; i += 1) await say('here');
+  expect(await head()).toBe(before);
+  expect(await told(store, clock.at)).toEqual([]);
+  expect(await passing.presenceOf(OUR, OUR)).toMatchObject({ statusMsg: 'here', lastActiveAt: clock.at });
+  await say('away');
+  expect(await head()).toBe(before + 1);
+  expect((await client.sync()).presence).toMatchObject([{ userId: OUR, statusMsg: 'away' }]);
+});
+
 test('of a user only the last that he has read is kept, of a hundred threads at the most, and a new client gets it', async () => {
   const { room, receive, store, client, events } = await start();
   await receive('m.receipt', receipt(room.roomId, ADMIN, '$one'));

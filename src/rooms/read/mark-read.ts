@@ -5,13 +5,13 @@ import { readShownAt } from '../../store/journal/seen-by-clients.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { upsertAccountData } from '../../store/tables/account-data.ts';
 import { readReceiptPosition, upsertReadReceipt } from '../../store/tables/read-receipts.ts';
-import { upsertThreadReceipt } from '../../store/tables/receipts.ts';
+import { readReceiptEvent, upsertThreadReceipt } from '../../store/tables/receipts.ts';
 import { type ReadMark } from '../client-contract.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 
 /**
- * Throws `forbidden` for who is not joined. What is not shown here, or lies before what was said already, changes nothing. `threadId`: of a
+ * Throws `forbidden` for who is not joined. What is not shown here, was said already, or lies in the room before what was, changes nothing. `threadId`: of a
  * thread, or of `main` all that is in none; null: of the room. Who has read a thread has not read the room.
  */
 export async function markRead(
@@ -35,6 +35,7 @@ export async function markRead(
     if (upTo === undefined) continue;
     const read = { userId, roomId, eventId, threadId: threadId ?? '', at: clock.now() };
     if (threadId !== null && threadId !== 'main') {
+      if ((await readReceiptEvent(store, read, type)) === eventId) continue;
       await store.inTransaction(async (tx) => {
         await requireJoined(tx, roomId, userId);
         await upsertThreadReceipt(tx, read, type);

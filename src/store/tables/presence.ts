@@ -49,6 +49,19 @@ export async function upsertPresence(tx: Transaction, said: readonly Presence[],
   });
 }
 
+/** Where a user says the same as before: notes that he is active, and takes no position. Gives whether he does. */
+export async function renewPresence(tx: Transaction, said: Presence, at: number): Promise<boolean> {
+  const { userId, presence, statusMsg, lastActiveAt, isCurrentlyActive } = said;
+  await tx.query('SET LOCAL synchronous_commit = off');
+  const same = await tx.query(
+    `UPDATE presence SET (last_active_at, said_at) = ($5::bigint, $6::bigint)
+      WHERE user_id = $1 AND (presence, status_msg, currently_active) IS NOT DISTINCT FROM ($2::text, $3::text, $4::boolean)
+     RETURNING 1`,
+    [userId, presence, statusMsg && storable(statusMsg), isCurrentlyActive, lastActiveAt, at],
+  );
+  return same.length > 0;
+}
+
 const COLUMNS = `user_id AS "userId", presence, status_msg AS "statusMsg", last_active_at AS "lastActiveAt",
   currently_active AS "isCurrentlyActive"`;
 

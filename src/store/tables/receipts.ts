@@ -60,6 +60,19 @@ export async function upsertThreadReceipt(
   });
 }
 
+/** The event that a user has read last in a room or a thread of it; `undefined`: nothing is kept of that. */
+export async function readReceiptEvent(
+  sql: Sql,
+  { roomId, userId, threadId }: Pick<Receipt, 'roomId' | 'userId' | 'threadId'>,
+  type: 'm.read' | 'm.read.private',
+): Promise<EventId | undefined> {
+  const [row] = await sql.query<{ eventId: EventId }>(
+    `SELECT event_id AS "eventId" FROM receipts WHERE room_id = $1 AND user_id = $2 AND type = $3 AND thread_id = $4`,
+    [roomId, userId, type, threadId],
+  );
+  return row?.eventId;
+}
+
 /** Writes what users of other servers have read, each named once, as the last statement of the transaction; they share a position. */
 export async function upsertReceived(tx: Transaction, receipts: readonly Receipt[]): Promise<void> {
   await forgetOldThreads(
