@@ -7,21 +7,24 @@
 import { type ServerName, domainOf, parseEventId, parseRoomId, parseUserId } from '../matrix/identifiers.ts';
 import { isJsonObject } from '../matrix/json/strict-json.ts';
 import { type Json, type JsonObject } from '../matrix/pdu.ts';
-import { type Receipt, upsertReceived } from '../store/tables/receipts.ts';
+import { type Transaction } from '../store/open-store.ts';
+import { type Receipt, countReceipts, upsertReceived } from '../store/tables/receipts.ts';
 import { holdRoomsOfOurs } from '../store/tables/shared-rooms.ts';
 import { type RememberingContext } from './context.ts';
 import { Gathering } from './gathering.ts';
-import { amongThose } from './who-is-there.ts';
+import { type SaidOf, amongThose } from './who-is-there.ts';
 
 const EVERY_MS = 1_000;
 /** What waits to be written; more is not taken in. */
 const WAITING_MAX = 20_000;
 /** Of one transaction. */
 const RECEIPTS_MAX = 2_000;
+/** Kept of one server in one room, before users of whom the room says nothing have none taken in any more. */
+const UNSEEN_MAX = 2_000;
 
 export class ReceivedReceipts {
   readonly #context: RememberingContext;
-  readonly #gathering: Gathering<Receipt>;
+  readonly #gathering: Gathering<SaidOf<Receipt>>;
 
   constructor(context: RememberingContext) {
     this.#context = context;
@@ -53,14 +56,34 @@ export class ReceivedReceipts {
     return this.#gathering.close();
   }
 
-  async #write(receipts: readonly Receipt[]): Promise<void> {
+  async #write(receipts: readonly SaidOf<Receipt>[]): Promise<void> {
     await this.#context.store.inTransaction(async (tx) => {
       const rooms = await holdRoomsOfOurs(tx, [...new Set(receipts.map(({ roomId }) => roomId))]);
       const held = new Set(rooms.map(({ roomId }) => roomId));
-      const kept = receipts.filter(({ roomId }) => held.has(roomId));
+      const kept = await fitting(
+        tx,
+        receipts.filter(({ roomId }) => held.has(roomId)),
+      );
       if (kept.length > 0) await upsertReceived(tx, kept);
     });
   }
+}
+
+/** Without those of users of whom nothing is known and for whom there is no room. */
+async function fitting(tx: Transaction, receipts: readonly SaidOf<Receipt>[]): Promise<readonly Receipt[]> {
+  const rooms = new Set(receipts.flatMap(({ roomId, isBelieved }) => (isBelieved ? [roomId] : [])));
+  if (rooms.size === 0) return receipts;
+  const place = (roomId: string, server: string): string => `${server} ${roomId}`;
+  const counts = new Map(
+    (await countReceipts(tx, [...rooms])).map(({ roomId, serverName, count }) => [place(roomId, serverName), count]),
+  );
+  return receipts.filter(({ roomId, userId, isBelieved }) => {
+    if (!isBelieved) return true;
+    const at = place(roomId, domainOf(userId));
+    const count = (counts.get(at) ?? 0) + 1;
+    counts.set(at, count);
+    return count <= UNSEEN_MAX;
+  });
 }
 
 /** What `{room: {'m.read': {user: {data, event_ids}}}}` says, of one kind and of the origin's users. */

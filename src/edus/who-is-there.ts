@@ -15,6 +15,9 @@ export interface UserInRoom {
   readonly userId: UserId;
 }
 
+/** Something said of a user; `isBelieved`: a partial room says nothing of him, so that anybody may be named. */
+export type SaidOf<Said> = Said & { readonly isBelieved: boolean };
+
 /**
  * Those that may be about who is there: rooms that we are in and whose ACL lets the origin take part, and users who are joined to them. Whom
  * a partial room says nothing of is believed to be where his server is. A fixed number of statements, but for ACLs that are not remembered.
@@ -23,7 +26,7 @@ export async function amongThose<Said extends UserInRoom>(
   { store, isAllowed }: { readonly store: Sql; readonly isAllowed: AclReader },
   origin: ServerName,
   said: readonly Said[],
-): Promise<Said[]> {
+): Promise<SaidOf<Said>[]> {
   if (said.length === 0) return [];
   const rooms = await readRoomsOfOurs(store, [...new Set(said.map(({ roomId }) => roomId))], origin);
   const allowed: typeof rooms = [];
@@ -46,10 +49,12 @@ export async function amongThose<Said extends UserInRoom>(
     states.flatMap((state) => [...state.values()]),
   );
   const standing = new Map(allowed.map((room, i) => [room.roomId, { ...room, members: states[i] }]));
-  return said.filter(({ roomId, userId }) => {
-    const room = standing.get(roomId);
-    if (room === undefined) return false;
-    const nid = room.members?.get(keys.get(stateMapKey(MEMBER, userId)) ?? -1);
-    return nid === undefined ? room.partial && room.isBelievedIn : joined.has(nid);
+  return said.flatMap((one) => {
+    const room = standing.get(one.roomId);
+    if (room === undefined) return [];
+    const nid = room.members?.get(keys.get(stateMapKey(MEMBER, one.userId)) ?? -1);
+    const isBelieved = nid === undefined;
+    const isThere = isBelieved ? room.partial && room.isBelievedIn : joined.has(nid);
+    return isThere ? [{ ...one, isBelieved }] : [];
   });
 }

@@ -308,6 +308,32 @@ test('receipts of many users in one transaction are one position, and are told t
   ).toHaveLength(30);
 });
 
+test('in a partial room a server that makes up users fills no more than its part with what they read', async () => {
+  const { room, receive, store } = await start(false);
+  const fill = (server: string, count: number) =>
+    store.query(
+      `INSERT INTO receipts (room_id, user_id, type, thread_id, event_id, at, position, is_untold)
+       SELECT $1, '@filled' || i || ':' || $2, 'm.read', '', '$x', 1, 0, false FROM generate_series(1, $3::int) i`,
+      [room.roomId, server, count],
+    );
+  const count = async () => (await store.query(`SELECT FROM receipts WHERE user_id LIKE '%:there.test'`)).length;
+  const made = (name: string) => ({
+    [room.roomId]: {
+      'm.read': Object.fromEntries(
+        Array.from({ length: 5 }, (_, i) => [`@${name}${i}:there.test`, { data: { ts: 1 }, event_ids: ['$seen'] }]),
+      ),
+    },
+  });
+  await fill('elsewhere.test', 2_000);
+  await fill('there.test', 1_992);
+  await receive('m.receipt', made('a'));
+  expect(await count()).toBe(1_997);
+  await receive('m.receipt', made('b'));
+  expect(await count()).toBe(2_000);
+  await receive('m.receipt', made('c'));
+  expect(await count()).toBe(2_000);
+});
+
 test('presence of who shares a room is told with what is told next, wakes nobody, and is forgotten with the user nobody knows', async () => {
   const { client, receive, clock, store } = await start();
   await client.sync();

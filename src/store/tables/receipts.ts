@@ -1,5 +1,5 @@
 /** The events that users of all servers have read last, as others are told it. */
-import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { takePositions } from '../journal/positions.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { int8Array, textArray } from '../sql-values.ts';
@@ -97,6 +97,18 @@ export async function upsertReceived(tx: Transaction, receipts: readonly Receipt
     count: 1,
     topics: [...new Set(receipts.map(({ roomId }) => roomId))],
   });
+}
+
+/** How many receipts are kept of users of each server in each of the rooms. */
+export function countReceipts(
+  sql: Sql,
+  roomIds: readonly RoomId[],
+): Promise<{ readonly roomId: RoomId; readonly serverName: ServerName; readonly count: number }[]> {
+  return sql.query(
+    `SELECT room_id AS "roomId", substring(user_id FROM position(':' IN user_id) + 1) AS "serverName", count(*) AS count
+       FROM receipts WHERE room_id = ANY ($1::text[]) GROUP BY 1, 2`,
+    [roomIds],
+  );
 }
 
 export interface ShownReceipt extends Receipt {
