@@ -19,7 +19,7 @@ export interface RateLimits {
   readonly loginByAddress: RateLimit | null;
   readonly loginByAccount: RateLimit | null;
   readonly registration: RateLimit | null;
-  /** Of one user: events, and joins with new rooms. */
+  /** Of one user: events with what passes in rooms and presence, and joins with new rooms. */
   readonly sending: RateLimit | null;
   readonly joining: RateLimit | null;
 }

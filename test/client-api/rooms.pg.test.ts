@@ -314,6 +314,24 @@ test('whoever sends or joins too much is told to wait', async () => {
   expect(await alice.put(`/rooms/${roomId}/state/m.room.topic`, { topic: 'x' })).toMatchObject(limited);
 });
 
+test('what is typed, read, and said of presence counts as sent: whoever says too much of it is told to wait', async () => {
+  const one = { perMinute: 1, burst: 1 };
+  const limits = { loginByAddress: null, loginByAccount: null, registration: null, sending: one, joining: null };
+  const client = await startClientApi(store, { rateLimits: limits });
+  const limited = { status: 429, body: { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: expect.any(Number) as number } };
+  for (const [name, say] of [
+    ['typer', (user, room) => user.put(`/rooms/${room}/typing/${user.id}`, { typing: true })],
+    ['reader', (user, room) => user.post(`/rooms/${room}/receipt/m.read/$x`, {})],
+    ['marker', (user, room) => user.post(`/rooms/${room}/read_markers`, { 'm.read': '$x' })],
+    ['present', (user) => user.put(`/presence/${user.id}/status`, { presence: 'online' })],
+  ] satisfies [string, (user: Awaited<ReturnType<typeof userOf>>, room: string) => Promise<unknown>][]) {
+    const user = await userOf(client, name);
+    const roomId = made200(await user.post('/createRoom', {}));
+    expect(await say(user, roomId)).toMatchObject({ status: 200 });
+    expect(await say(user, roomId)).toMatchObject(limited);
+  }
+});
+
 test('a room is made with an alias, by which others come in; one that is taken is refused, and no room is made', async () => {
   const client = await startClientApi(store);
   const [alice, bob] = [await userOf(client, 'alice'), await userOf(client, 'bob')];

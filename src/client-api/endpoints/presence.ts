@@ -9,6 +9,7 @@ import { readBody, requireOwn } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { presenceContent } from '../presence-content.ts';
+import { takeFor } from '../rate-limits.ts';
 import { userIdIn } from '../room-request.ts';
 
 const PATH = '/presence/:userId/status';
@@ -30,9 +31,10 @@ export const PRESENCE_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'PUT',
     path: PATH,
-    answer: async (request, { passing }) => {
+    answer: async (request, { passing, limiters }) => {
       const userId = requireOwn(request);
       const { presence, status_msg: statusMsg = null } = readBody(request, presenceBody);
+      takeFor(limiters.sending, request.requester);
       await passing.setPresence(userId, presence, statusMsg);
       return {};
     },

@@ -10,6 +10,7 @@ import { type ReadMark } from '../../rooms/client-contract.ts';
 import { bodyOrNone, readMembers } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
+import { takeFor } from '../rate-limits.ts';
 import { eventIdOf, roomIdOf } from '../room-request.ts';
 
 const MARKS: readonly ReadMark[] = ['m.read', 'm.read.private', 'm.fully_read'];
@@ -22,7 +23,7 @@ export const RECEIPT_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'POST',
     path: '/rooms/:roomId/receipt/:receiptType/:eventId',
-    answer: async (request, { acts }) => {
+    answer: async (request, { acts, limiters }) => {
       const mark = MARKS.find((name) => name === request.params['receiptType']);
       if (mark === undefined) {
         throw new MatrixError(400, 'M_INVALID_PARAM', `receiptType: expected one of ${MARKS.join(', ')}`);
@@ -30,6 +31,7 @@ export const RECEIPT_ENDPOINTS: readonly UserEndpoint[] = [
       const { thread_id: threadId } = readMembers(bodyOrNone(request), receiptBody);
       if (threadId !== undefined) requireThread(mark, threadId);
       const marks = new Map([[mark, eventIdOf(request)]]);
+      takeFor(limiters.sending, request.requester);
       await acts.markRead(request.requester.userId, roomIdOf(request), marks, threadId ?? null);
       return {};
     },
@@ -37,12 +39,13 @@ export const RECEIPT_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'POST',
     path: '/rooms/:roomId/read_markers',
-    answer: async (request, { acts }) => {
+    answer: async (request, { acts, limiters }) => {
       const body = readMembers(bodyOrNone(request), markersBody);
       const marks = MARKS.flatMap((mark) => {
         const named = body[mark];
         return named === undefined ? [] : [[mark, eventIdIn(named, mark)] as const];
       });
+      takeFor(limiters.sending, request.requester);
       await acts.markRead(request.requester.userId, roomIdOf(request), new Map(marks), null);
       return {};
     },
