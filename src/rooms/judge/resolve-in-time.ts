@@ -5,7 +5,7 @@
  */
 import { onAbort } from '../../on-abort.ts';
 import { resolutionName } from '../../store/snapshots/resolution-cache.ts';
-import { type Resolve, distinctOf, knownOutcome, resolveDistinct } from './resolve.ts';
+import { BRIEF_LIMITS, type Resolve, distinctOf, knownOutcome, resolveDistinct } from './resolve.ts';
 import { Stopped } from './stored-conflicts.ts';
 
 /** It goes on, or another one does: to be asked for again. Nothing is concluded from it. */
@@ -55,12 +55,15 @@ export function resolveWithin(msMax: number) {
   });
 }
 
-/** As `resolveSnapshots`, and given up after about `msMax` milliseconds: for a transaction, in which nothing may go on beside. */
+/**
+ * As `resolveSnapshots`, and given up after about `msMax` milliseconds, or at once where the states differ in much: for a transaction, in
+ * which nothing may go on beside.
+ */
 export function resolveBriefly(msMax: number) {
   return unlessKnown(async (sql, roomId, rules, distinct) => {
     const late = AbortSignal.timeout(msMax);
     try {
-      return await resolveDistinct(sql, roomId, rules, distinct, () => late.aborted);
+      return await resolveDistinct(sql, roomId, rules, distinct, () => late.aborted, BRIEF_LIMITS);
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
       throw new ResolutionTakesLong('its states take long to resolve');

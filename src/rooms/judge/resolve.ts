@@ -10,13 +10,13 @@ import { invariant } from '../../invariant.ts';
 import { readJudgements } from '../../store/events/auth-events.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { isStored } from '../../store/snapshots/chunks.ts';
-import { type TrieConflict } from '../../store/snapshots/compare-tries.ts';
+import { type ComparisonLimits, type TrieConflict } from '../../store/snapshots/compare-tries.ts';
 import { type ResolutionOutcome, resolutionName } from '../../store/snapshots/resolution-cache.ts';
 import { type TrieChange, type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
 import { createSnapshot } from '../../store/snapshots/snapshots.ts';
 import { changePlaces, compareSnapshots } from '../../store/snapshots/snapshots-in-numbers.ts';
 import { JudgedEvents, TooManyEvents, heldToBe } from './judged-events.ts';
-import { resolveStored } from './stored-conflicts.ts';
+import { Stopped, resolveStored } from './stored-conflicts.ts';
 
 /** Far above any real room: the event that needs it waits. Our own limit, so no verdict on anything follows from it. */
 export class ResolutionTooLarge extends Error {
@@ -44,7 +44,9 @@ export type Resolve = (
 /** Distinct states resolved at once; a room has as many as forward extremities that differ. */
 const STATES_MAX = 500;
 /** Some 200 MB. Two states of 100,000 members that have nothing in common come to a tenth of it. */
-const LIMITS = { valuesMax: 2_000_000, chunksMax: 100_000 };
+const LIMITS: ComparisonLimits = { valuesMax: 2_000_000, chunksMax: 100_000 };
+/** Some tenths of a second. Nothing stops a comparison, nor what is read for it, before it is over. */
+export const BRIEF_LIMITS: ComparisonLimits = { valuesMax: 5_000, chunksMax: 2_000 };
 /** Some 300 MB: two states of 100,000 members that have nothing in common, and a half. */
 const EVENTS_MAX = 300_000;
 
@@ -93,6 +95,7 @@ export async function knownOutcome(
  * Resolves, whatever is known already.
  *
  * @param isStopped asked between its parts: whether nobody wants it any more
+ * @param limits of what the states may differ in; beyond other ones than our own it is stopped, and nothing is said of the states
  * @throws ResolutionTooLarge; Stopped
  */
 export async function resolveDistinct(
@@ -101,9 +104,11 @@ export async function resolveDistinct(
   rules: RoomVersionRules,
   distinct: readonly SnapshotId[],
   isStopped: () => boolean,
+  limits = LIMITS,
 ): Promise<SnapshotId> {
   const name = resolutionName(roomId, distinct);
-  const compared = await compareSnapshots(sql, roomId, distinct, LIMITS);
+  const compared = await compareSnapshots(sql, roomId, distinct, limits);
+  if (compared.tooDifferent && limits !== LIMITS) throw new Stopped('the states differ in too much');
   if (compared.tooDifferent) throw tooLarge(sql, name, distinct.length, compared.conflicts.length);
   const { conflicts } = compared;
 
