@@ -11,7 +11,7 @@ import {
 } from '../../matrix/compose.ts';
 import { relationOf } from '../../matrix/client/relation.ts';
 import { membershipOf } from '../../matrix/content.ts';
-import { parsePdu } from '../../matrix/event-format.ts';
+import { PREV_EVENTS_MAX, parsePdu } from '../../matrix/event-format.ts';
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { type JsonObject, type Pdu } from '../../matrix/pdu.ts';
@@ -78,6 +78,13 @@ export async function placeInRoom(
     parents: chooseParents(extremities.flatMap((eventId) => cited.get(eventId) ?? [])),
     authEvents: authIds.map((eventId) => ({ eventId, event: bodyOf(eventId) })),
   };
+}
+
+/** The extremities that a new event will cite, as the room stands. */
+export async function readChosenParents(sql: Sql, { roomId, extremities }: RoomStanding): Promise<EventId[]> {
+  if (extremities.length <= PREV_EVENTS_MAX) return [...extremities];
+  const known = await readGraphParents(sql, roomId, extremities, false);
+  return chooseParents(extremities.flatMap((eventId) => known.get(eventId) ?? [])).map(({ eventId }) => eventId);
 }
 
 /** As it is stored. */

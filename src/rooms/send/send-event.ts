@@ -30,7 +30,7 @@ import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
 import { ringRoom } from '../ring.ts';
-import { checkedOwn, composeOwn, placeInRoom, readContent } from './compose-own.ts';
+import { checkedOwn, composeOwn, placeInRoom, readChosenParents, readContent } from './compose-own.ts';
 
 export type SendContext = Pick<
   RoomsContext,
@@ -104,9 +104,14 @@ export async function prepareGround(
     await internStateKeys(store, [{ type, stateKey }]);
   }
   if (room.extremities.length < 2) return;
+  const rules = rulesOfJoined(room.roomVersion);
   const parents = await readParents(store, roomId, room.extremities);
-  const states = [...parents.values()].map(({ stateAfter }) => stateAfter);
-  await resolveInSteps(store, roomId, rulesOfJoined(room.roomVersion), states);
+  const after = (eventIds: readonly EventId[]) => eventIds.flatMap((id) => parents.get(id)?.stateAfter ?? []);
+  // The state before the event, of the ends that it will cite; and then the state of the room, of those that it will not.
+  const cited = await readChosenParents(store, room);
+  const before = await resolveInSteps(store, roomId, rules, after(cited));
+  const rest = room.extremities.filter((eventId) => !cited.includes(eventId));
+  if (rest.length > 0) await resolveInSteps(store, roomId, rules, [before, ...after(rest)]);
 }
 
 /** Stores and judges an event in a locked room; gives what is to be journalled of it. */

@@ -1,13 +1,15 @@
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { admitEvents } from '../../../src/rooms/judge/admit.ts';
+import { prepareGround, sendEvent } from '../../../src/rooms/send/send-event.ts';
 import { stateOfExtremities } from '../../../src/rooms/resync/state-of-extremities.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
 import { resolutionName } from '../../../src/store/snapshots/resolution-cache.ts';
+import { keyOf } from '../../matrix/sample-event.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { openTestStore } from '../../support/postgres.ts';
 import { statementsOf } from '../../support/statements.ts';
-import { ADMIN, PartialRoom, member, message } from '../resync/partial-room.ts';
+import { ADMIN, ME, PartialRoom, member, message } from '../resync/partial-room.ts';
 
 const THERE = 'there.test' as ServerName;
 const SPEAKER = '@speaker:there.test' as UserId;
@@ -199,6 +201,24 @@ test('an event upon a missed one is judged by the current state alone, also wher
       member('knock', knocker, 'knock', { prev: ['missed'], auth: ['create', 'power', 'z-rules'] }),
     ),
   ).toEqual([softFailed, softFailed]);
+});
+
+test('for an event of ours in a room of many ends nothing is left to be resolved under the lock', async () => {
+  const room = await wholeRoom();
+  const ends = Array.from({ length: 30 }, (_, i) => ({
+    ...{ id: `end-${i}`, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: `${i}` } },
+    ...{ prev: ['join'], auth: AUTH },
+  }));
+  await room.push(...ends);
+  expect((await room.extremities()).length).toBe(30);
+  const context = { ...room.context, signingKey: keyOf(store.serverName) };
+  const said = { sender: ME as UserId, type: 'm.room.message', content: { body: 'x' } };
+  await prepareGround(context, room.roomId, said);
+  const resolutions = vi.spyOn(store.caches.resolutions, 'set').mockClear();
+  onTestFinished(() => resolutions.mockRestore());
+  await sendEvent(context, room.roomId, said);
+  expect(resolutions).not.toHaveBeenCalled();
+  expect((await room.extremities()).length).toBe(11);
 });
 
 describe('where the ends of a room take long to resolve', () => {
