@@ -10,7 +10,7 @@ import { type Sql } from '../store/open-store.ts';
 import { type ShownReceipt, readReceiptsSince } from '../store/tables/receipts.ts';
 import { type ToldRoom, readTypingSince } from '../store/tables/typing.ts';
 
-/** Receipts of a response: the newest of each room, and of all rooms together. */
+/** Receipts of a response: his own, and the newest of others in each room, and of all rooms together. */
 const RECEIPTS_OF_ROOM_MAX = 500;
 const RECEIPTS_MAX = 20_000;
 

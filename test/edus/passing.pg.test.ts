@@ -334,6 +334,20 @@ test('in a partial room a server that makes up users fills no more than its part
   expect(await count()).toBe(2_000);
 });
 
+test('what a client has read itself is told to it, however many others have read since', async () => {
+  const { room, store, clock, client, events } = await start();
+  await markRead({ store, clock }, OUR, room.roomId, new Map([['m.read', room.id('join')]]), null);
+  await store.query(
+    `INSERT INTO receipts (room_id, user_id, type, thread_id, event_id, at, position, is_untold)
+     SELECT $1, '@u' || i || ':there.test', 'm.read', '', '$x', i, position, false FROM journal_head, generate_series(1, 600) i`,
+    [room.roomId],
+  );
+  const [event] = events(await client.sync());
+  const content = event!['content'] as Record<string, { 'm.read': JsonObject }>;
+  expect(content[room.id('join')]).toEqual({ 'm.read': { [ME]: { ts: clock.at } } });
+  expect(Object.keys(content['$x']!['m.read'])).toHaveLength(500);
+});
+
 test('presence of who shares a room is told with what is told next, wakes nobody, and is forgotten with the user nobody knows', async () => {
   const { client, receive, clock, store } = await start();
   await client.sync();

@@ -111,11 +111,16 @@ export function countReceipts(
   );
 }
 
+const SHOWN = `r.room_id AS "roomId", r.user_id AS "userId", r.type, r.thread_id AS "threadId", r.event_id AS "eventId", r.at`;
+
 export interface ShownReceipt extends Receipt {
   readonly type: 'm.read' | 'm.read.private';
 }
 
-/** What a user is told of receipts in rooms up to `upTo`: the newest ones, `limitOfRoom` of each and `limit` of all. */
+/**
+ * What a user is told of receipts in rooms up to `upTo`: all of his own, of which each room has few, and then of others' the newest ones,
+ * `limitOfRoom` of each; `limit` of all.
+ */
 export async function readReceiptsSince(
   sql: Sql,
   userId: UserId,
@@ -124,12 +129,15 @@ export async function readReceiptsSince(
 ): Promise<readonly ShownReceipt[]> {
   if (rooms.length === 0) return [];
   return sql.query<ShownReceipt>(
-    `SELECT r.room_id AS "roomId", r.user_id AS "userId", r.type, r.thread_id AS "threadId", r.event_id AS "eventId", r.at
-       FROM unnest($1::text[], $2::bigint[]) AS i(room_id, after)
-      CROSS JOIN LATERAL (SELECT * FROM receipts o
-                           WHERE o.room_id = i.room_id AND o.position > i.after AND o.position <= $3
-                             AND (o.type = 'm.read' OR o.user_id = $4)
-                           ORDER BY o.position DESC LIMIT $5) AS r
+    `WITH i AS (SELECT * FROM unnest($1::text[], $2::bigint[]) AS i(room_id, after))
+     (SELECT ${SHOWN} FROM i JOIN receipts r
+          ON r.room_id = i.room_id AND r.user_id = $4 AND r.position > i.after AND r.position <= $3)
+     UNION ALL
+     (SELECT ${SHOWN} FROM i
+       CROSS JOIN LATERAL (SELECT * FROM receipts o
+                            WHERE o.room_id = i.room_id AND o.position > i.after AND o.position <= $3
+                              AND o.type = 'm.read' AND o.user_id <> $4
+                            ORDER BY o.position DESC LIMIT $5) AS r)
       LIMIT $6`,
     [
       textArray(rooms.map(({ roomId }) => roomId)),
