@@ -21,7 +21,10 @@ export interface Question<Answer> {
   readonly ask: (signal: AbortSignal) => Promise<Answer>;
 }
 
-/** The answers that came in time, and of the other servers why there is none. */
+/**
+ * The answers that came in time, and of the other servers why there is none. A server is asked one question at a time, and no more when it has
+ * said nothing to one.
+ */
 export async function askServers<Answer>(
   context: DevicesContext,
   questions: readonly Question<Answer>[],
@@ -40,34 +43,48 @@ export async function askServers<Answer>(
     context.store,
     questions.map(({ serverName }) => serverName),
   );
-  // Those that failed the last time are asked when the others have been.
-  const isFailing = ({ serverName }: Question<Answer>): number => (failing.has(serverName) ? 1 : 0);
-  await Promise.all(
-    questions
-      .toSorted((one, other) => isFailing(one) - isFailing(other))
-      .map(({ serverName, ask }) =>
-        limit(async () => {
-          if (ended.aborted) return void failures.set(serverName, 'the server was not asked in time');
-          const silent = AbortSignal.timeout(serverMs);
+  const askOne = async ({ serverName, ask }: Question<Answer>): Promise<'go on' | 'leave it'> => {
+    if (ended.aborted) {
+      failures.set(serverName, 'the server was not asked in time');
+      return 'leave it';
+    }
+    const silent = AbortSignal.timeout(serverMs);
+    try {
+      answers.push(
+        await health.ask(serverName, async () => {
           try {
-            answers.push(
-              await health.ask(serverName, async () => {
-                try {
-                  return await ask(AbortSignal.any([ended, silent]));
-                } catch (error) {
-                  if (ended.aborted || !silent.aborted || error instanceof FederationError) throw error;
-                  // Of who was given less time than that nothing is known.
-                  const isSilence = serverMs === SERVER_MS_MAX;
-                  throw new FederationError(serverName, 'timeout', `no answer in ${serverMs} ms`, { isSilence });
-                }
-              }),
-            );
+            return await ask(AbortSignal.any([ended, silent]));
           } catch (error) {
-            signal.throwIfAborted();
-            if (late.aborted) failures.set(serverName, 'the server did not answer in time');
-            else if (error instanceof FederationError) failures.set(serverName, error.kind);
-            else throw error;
+            if (ended.aborted || !silent.aborted || error instanceof FederationError) throw error;
+            // Of who was given less time than that nothing is known.
+            const isSilence = serverMs === SERVER_MS_MAX;
+            throw new FederationError(serverName, 'timeout', `no answer in ${serverMs} ms`, { isSilence });
           }
+        }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      if (late.aborted) failures.set(serverName, 'the server did not answer in time');
+      else if (error instanceof FederationError) failures.set(serverName, error.kind);
+      else throw error;
+      if (silent.aborted || late.aborted) return 'leave it';
+    }
+    return 'go on';
+  };
+  const ofServers = new Map<ServerName, Question<Answer>[]>();
+  for (const question of questions) {
+    const ofServer = ofServers.get(question.serverName);
+    if (ofServer === undefined) ofServers.set(question.serverName, [question]);
+    else ofServer.push(question);
+  }
+  // Those that failed the last time are asked when the others have been.
+  const isFailing = ([serverName]: readonly [ServerName, unknown]): number => (failing.has(serverName) ? 1 : 0);
+  await Promise.all(
+    [...ofServers]
+      .toSorted((one, other) => isFailing(one) - isFailing(other))
+      .map(([, ofServer]) =>
+        limit(async () => {
+          for (const question of ofServer) if ((await askOne(question)) === 'leave it') return;
         }),
       ),
   );

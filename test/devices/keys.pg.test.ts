@@ -321,6 +321,35 @@ describe('of other servers', () => {
     expect([...failures]).toEqual([['far.test', 'too-large']]);
   });
 
+  test('a server is asked one question at a time, and nothing more when it says nothing', async () => {
+    const [asked, under] = [new Map<string, number>(), new Map<string, number>()];
+    let most = 0;
+    const devices = devicesOf({
+      claimKeys: async (destination, _claims, { signal }) => {
+        asked.set(destination, (asked.get(destination) ?? 0) + 1);
+        under.set(destination, (under.get(destination) ?? 0) + 1);
+        most = Math.max(most, ...under.values());
+        await new Promise<void>((resolve, reject) => {
+          if (destination === 'answering.test') setTimeout(resolve, 1);
+          else signal.addEventListener('abort', () => reject(signal.reason as Error));
+        });
+        under.set(destination, (under.get(destination) ?? 0) - 1);
+        return {};
+      },
+    });
+    const claims = ['@a:answering.test', '@a:mute.test'].flatMap((userId) =>
+      Array.from({ length: 2_000 }, (_, i) => ({
+        ...{ userId: userId as UserId, deviceId: `D${i}`, algorithm: 'signed_curve25519' },
+      })),
+    );
+    const { failures } = await devices.claim(claims, { ...patience, timeoutMs: 2_000 });
+    expect([...asked].sort()).toEqual([
+      ['answering.test', 4],
+      ['mute.test', 1],
+    ]);
+    expect([most, [...failures]]).toEqual([1, [['mute.test', 'timeout']]]);
+  });
+
   test('sixteen that say nothing keep no other from being asked', async () => {
     const devices = devicesOf({
       queryKeys: (destination, userIds, { signal }) =>
