@@ -18,18 +18,22 @@ import {
   readAliasesOfRooms,
   readKnownMembers,
 } from '../store/tables/app-services.ts';
-import { type AppService, isIn } from './registration.ts';
+import { type AppService, beginningsOf, isIn } from './registration.ts';
 
 const MEMBER = 'm.room.member';
 /** Users whose matching is remembered. */
 const USERS_MAX = 50_000;
-/** Users of a service that are looked up in an old state of one room. */
-const LOOKED_UP_MAX = 100;
+/** Users of a service that are looked up together in old states; after them come the next, until one was there. */
+const LOOKED_UP_PAGE = 1_000;
+/** Users of a service that are looked at first, of each room: mostly one of them has been there long, and who else is there does not matter. */
+const FIRST_LOOKED_AT = 50;
 
 /** A service, and what is remembered of matching its expressions. */
 export interface Interested {
   readonly service: AppService;
   readonly isItsUser: (userId: string) => boolean;
+  /** As one of these each of its users' ids begins. */
+  readonly beginnings: readonly string[];
 }
 
 /** Remembers matching for as long as it is held: for one service, in one process. */
@@ -37,6 +41,7 @@ export function interested(service: AppService): Interested {
   const seen = new LRUCache<string, boolean>({ max: USERS_MAX });
   return {
     service,
+    beginnings: beginningsOf(service),
     isItsUser: (userId) => {
       const known = seen.get(userId);
       if (known !== undefined) return known;
@@ -50,7 +55,7 @@ export function interested(service: AppService): Interested {
 /** Those of some events, in their order. A few statements, however many events. */
 export async function ofInterest(
   sql: Sql,
-  { service, isItsUser }: Interested,
+  { service, isItsUser, beginnings }: Interested,
   events: readonly TellableEvent[],
 ): Promise<TellableEvent[]> {
   const wanted = new Set(
@@ -67,19 +72,30 @@ export async function ofInterest(
     const named = new Set(aliases.flatMap(({ roomId, alias }) => (isIn(service, 'aliases', alias) ? [roomId] : [])));
     for (const event of others()) if (named.has(event.roomId)) wanted.add(event);
   }
-  const members = new Map<RoomId, KnownMember[]>();
-  for (const member of await readKnownMembers(sql, roomsOf(others()))) {
-    if (!isItsUser(member.userId)) continue;
-    members.set(member.roomId, [...(members.get(member.roomId) ?? []), member]);
-  }
-  const unsure: { readonly event: TellableEvent; readonly members: readonly KnownMember[] }[] = [];
-  for (const event of others()) {
-    const were = (members.get(event.roomId) ?? []).map((member) => ({ member, was: wasJoined(member, event) }));
-    if (were.some(({ was }) => was === true)) wanted.add(event);
-    else unsure.push({ event, members: were.flatMap(({ member, was }) => (was === undefined ? [member] : [])) });
-  }
-  for (const event of await withMembers(sql, unsure)) wanted.add(event);
+  const unsureOf = async (limit?: number): Promise<Unsure[]> => {
+    const members = new Map<RoomId, KnownMember[]>();
+    for (const member of await readKnownMembers(sql, roomsOf(others()), { beginnings, limit })) {
+      if (!isItsUser(member.userId)) continue;
+      const ofRoom = members.get(member.roomId);
+      if (ofRoom === undefined) members.set(member.roomId, [member]);
+      else ofRoom.push(member);
+    }
+    return others().flatMap((event) => {
+      const were = (members.get(event.roomId) ?? []).map((member) => ({ member, was: wasJoined(member, event) }));
+      if (were.some(({ was }) => was === true)) wanted.add(event);
+      else return { event, members: were.flatMap(({ member, was }) => (was === undefined ? [member] : [])) };
+      return [];
+    });
+  };
+  await unsureOf(FIRST_LOOKED_AT);
+  for (const event of await withMembers(sql, await unsureOf())) wanted.add(event);
   return events.filter((event) => wanted.has(event));
+}
+
+/** An event, and the users of a service of whom only the state before it says whether they were there. */
+interface Unsure {
+  readonly event: TellableEvent;
+  readonly members: readonly KnownMember[];
 }
 
 function roomsOf(events: readonly TellableEvent[]): RoomId[] {
@@ -92,12 +108,20 @@ function wasJoined({ isJoined, since, silentSince }: KnownMember, { position }: 
   return since !== null && since <= position ? isJoined : undefined;
 }
 
-/** Those in whose state one of the users was joined. */
-async function withMembers(
-  sql: Sql,
-  asked: readonly { readonly event: TellableEvent; readonly members: readonly KnownMember[] }[],
-): Promise<TellableEvent[]> {
-  const users = new Set(asked.flatMap(({ members }) => members.slice(0, LOOKED_UP_MAX).map(({ userId }) => userId)));
+/** Those in whose state one of the users was joined. All of them are looked up, however many: what is passed over here is never told. */
+async function withMembers(sql: Sql, asked: readonly Unsure[]): Promise<TellableEvent[]> {
+  const found = new Set<TellableEvent>();
+  let left = asked;
+  for (let from = 0; left.length > 0; from += LOOKED_UP_PAGE) {
+    const page = left.map(({ event, members }) => ({ event, members: members.slice(from, from + LOOKED_UP_PAGE) }));
+    for (const event of await withSomeMembers(sql, page)) found.add(event);
+    left = left.filter(({ event, members }) => members.length > from + LOOKED_UP_PAGE && !found.has(event));
+  }
+  return [...found];
+}
+
+async function withSomeMembers(sql: Sql, asked: readonly Unsure[]): Promise<TellableEvent[]> {
+  const users = new Set(asked.flatMap(({ members }) => members.map(({ userId }) => userId)));
   const keys = await readStateKeys(
     sql,
     [...users].map((stateKey) => ({ type: MEMBER, stateKey })),
@@ -106,7 +130,7 @@ async function withMembers(
   const readOf: TellableEvent[] = [];
   for (const { event, members } of asked) {
     const { roomId, stateBefore: state } = event;
-    const found = members.slice(0, LOOKED_UP_MAX).flatMap(({ userId }) => keys.get(stateMapKey(MEMBER, userId)) ?? []);
+    const found = members.flatMap(({ userId }) => keys.get(stateMapKey(MEMBER, userId)) ?? []);
     if (state === null || found.length === 0) continue;
     reads.push({ roomId, state, selection: { keys: new Set(found) } });
     readOf.push(event);

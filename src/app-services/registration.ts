@@ -124,3 +124,22 @@ export function isIn(
   if (kind === 'users' && id === sender) return true;
   return namespaces[kind].some((one) => (one.isExclusive || !exclusive) && one.pattern.matcher(id).lookingAt());
 }
+
+/** More of them are not worth asking for. */
+const BEGINNINGS_MAX = 50;
+
+/** As one of these the id of each user begins who is in a namespace of the service: `['']` where that says nothing. */
+export function beginningsOf({ namespaces, sender }: Pick<AppService, 'namespaces' | 'sender'>): readonly string[] {
+  const all = new Set([sender, ...namespaces.users.map(({ pattern }) => literalBeginning(pattern.pattern()))]);
+  return all.has('') || all.size > BEGINNINGS_MAX ? [''] : [...all];
+}
+
+/** What everything begins with that an expression matches; less than that where the expression is not a simple one. */
+function literalBeginning(regex: string): string {
+  // Of several branches nothing is common that could be told without reading them all.
+  if (regex.includes('|')) return '';
+  const [whole, literal = ''] = /^\^?((?:[\w@:=/-]|\\[!-/:-@[-`{-~])*)/.exec(regex) ?? [''];
+  const chars = literal.replaceAll(/\\(.)/g, '$1');
+  // What may be repeated no times need not be there.
+  return /^[*?{]/.test(regex.slice(whole.length)) ? chars.slice(0, -1) : chars;
+}

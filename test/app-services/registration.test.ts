@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { type AppService, isIn, readRegistration } from '../../src/app-services/registration.ts';
+import { type AppService, beginningsOf, isIn, readRegistration } from '../../src/app-services/registration.ts';
 import { loadConfig } from '../../src/config.ts';
 import { ConfigError } from '../../src/config/error.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
@@ -110,6 +110,26 @@ test('an expression matches from the beginning of an id on, and the sender is al
     '@irc:here.test',
   ];
   expect(matches.map((userId) => isIn(service, 'users', userId))).toEqual([true, true, true, false, false]);
+});
+
+test('the beginnings of what an expression matches are read from it, and never more than it says', () => {
+  const beginnings = [
+    ['@irc_.*:here\\.test', '@irc_'],
+    ['^@irc\\.x=/-_', '@irc.x=/-_'],
+    ['@irc_*x', '@irc'],
+    ['@irc_?x', '@irc'],
+    ['@irc_{0,2}x', '@irc'],
+    ['@irc_+x', '@irc_'],
+    ['@i[rR]c', '@i'],
+    ['@a\\d', '@a'],
+  ] as const;
+  for (const [regex, beginning] of beginnings) {
+    expect([regex, beginningsOf(withUsers(regex))]).toEqual([regex, ['@bot:here.test', beginning]]);
+  }
+  for (const regex of ['@irc_|@x', '(?i)@irc', '.*', '[@]x', '\\Q@x', '@?x']) {
+    expect([regex, beginningsOf(withUsers(regex))]).toEqual([regex, ['']]);
+  }
+  expect(beginningsOf(withUsers(...Array.from({ length: 60 }, (_, i) => `@x${i}_`)))).toEqual(['']);
 });
 
 test('no expression takes longer than in proportion to the id, whatever it repeats', () => {

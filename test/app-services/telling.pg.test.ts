@@ -164,6 +164,29 @@ test('what was said before a user of a service left is told although it was down
   expect(here.told()).toEqual([...told, left?.id]);
 });
 
+test('what was said while a user of a service was there is told, however many others have come and gone since', async () => {
+  const here = await startHere();
+  here.changedByHand();
+  const first = here.tell();
+  await caughtUp(here);
+  await first.close();
+  await here.join(ME);
+  const { roomId } = here.small.room;
+  const told = [await here.join(GHOST), await here.say('before he left')];
+  await changeMembership(here.context, { roomId, sender: GHOST, act: 'leave', userId: GHOST });
+  // They are looked at before him, in whatever order rows are read.
+  await here.store.query(
+    `INSERT INTO local_members (room_id, user_id, membership, event_id)
+     SELECT room_id, '@ghost_0' || i || ':us.test', membership, event_id FROM local_members, generate_series(1, 2500) AS i
+      WHERE user_id = $1`,
+    [GHOST],
+  );
+  await here.store.query(`UPDATE local_members SET membership = membership WHERE user_id = $1`, [GHOST]);
+  here.tell();
+  await caughtUp(here);
+  expect(here.told().slice(0, 2)).toEqual(told);
+});
+
 test('a service is told of rooms in its namespaces, by id and by alias, and of nothing else', async () => {
   const here = await startHere({ namespaces: { rooms: [{ regex: '!scripted:a\\.test' }] } });
   here.tell();

@@ -126,20 +126,31 @@ export interface KnownMember {
   readonly silentSince: number | null;
 }
 
-/** Of all users of ours. */
-export async function readKnownMembers(sql: Sql, roomIds: readonly RoomId[]): Promise<KnownMember[]> {
+/**
+ * Users of ours whose ids begin as one of `beginnings`. With a `limit` so many of each room at the most, any of those who are in it now;
+ * else all who are or were.
+ */
+export async function readKnownMembers(
+  sql: Sql,
+  roomIds: readonly RoomId[],
+  { beginnings, limit }: { readonly beginnings: readonly string[]; readonly limit?: number | undefined },
+): Promise<KnownMember[]> {
   if (roomIds.length === 0) return [];
   return sql.query(
-    `SELECT m.room_id AS "roomId", m.user_id AS "userId", coalesce(m.membership = 'join', false) AS "isJoined",
+    `SELECT r.room_id AS "roomId", m.user_id AS "userId", coalesce(m.membership = 'join', false) AS "isJoined",
             e.shown_at AS since, s.left_at AS "silentSince"
-       FROM (SELECT room_id, user_id, membership, event_id FROM local_members WHERE room_id = ANY ($1::text[])
-             UNION ALL
-             SELECT f.room_id, f.user_id, NULL, NULL FROM former_members f
-              WHERE f.room_id = ANY ($1::text[]) AND NOT EXISTS (SELECT FROM local_members l
-                                                                  WHERE l.room_id = f.room_id AND l.user_id = f.user_id)) AS m
-       LEFT JOIN event_states e ON e.event_id = m.event_id AND e.room_id = m.room_id
-       LEFT JOIN silent_leaves s ON s.room_id = m.room_id AND s.user_id = m.user_id AND s.settled_at IS NULL`,
-    [textArray(roomIds)],
+       FROM unnest($1::text[]) AS r(room_id) CROSS JOIN LATERAL (
+              SELECT * FROM (
+                SELECT l.user_id, l.membership, l.event_id FROM local_members l
+                 WHERE l.room_id = r.room_id AND l.user_id LIKE ANY ($2::text[]) AND ($3::int IS NULL OR l.membership = 'join')
+                UNION ALL
+                SELECT f.user_id, NULL, NULL FROM former_members f
+                 WHERE f.room_id = r.room_id AND f.user_id LIKE ANY ($2::text[]) AND $3::int IS NULL
+                   AND NOT EXISTS (SELECT FROM local_members l WHERE l.room_id = f.room_id AND l.user_id = f.user_id)) AS u
+               LIMIT $3) AS m
+       LEFT JOIN event_states e ON e.event_id = m.event_id AND e.room_id = r.room_id
+       LEFT JOIN silent_leaves s ON s.room_id = r.room_id AND s.user_id = m.user_id AND s.settled_at IS NULL`,
+    [textArray(roomIds), textArray(beginnings.map((one) => `${one.replaceAll(/[\\%_]/g, '\\$&')}%`)), limit ?? null],
   );
 }
 
