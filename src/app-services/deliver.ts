@@ -52,18 +52,17 @@ export interface DeliverContext {
   readonly onFailure: (serviceId: string) => void;
 }
 
-/** How telling a service ended: nothing is left, there is more, or it did not take what it was sent. */
-export type ToldOutcome = 'done' | 'more' | 'failed';
+/** How telling a service ended: nothing is left, there is more, it did not take what it was sent, or another process tells it by now. */
+export type ToldOutcome = 'done' | 'more' | 'failed' | 'overtaken';
 
 /** Tells a leased service. Aborting the signal leaves a transaction that is under way for the next. */
 export async function tellService(
   context: DeliverContext,
   to: Interested,
-  { sent, failures, transaction: pending }: ServiceDelivery,
+  { lease, sent, failures, transaction: pending }: ServiceDelivery,
   signal: AbortSignal,
 ): Promise<ToldOutcome> {
   const { store } = context;
-  const { id } = to.service;
   let transaction = pending;
   let after = sent;
   for (let step = 0; step < STEPS_IN_A_ROW; step += 1) {
@@ -74,16 +73,16 @@ export async function tellService(
       const wanted = fitting(await ofInterest(store, to, events));
       const last = wanted.isCut ? (wanted.events.at(-1)?.position ?? upTo) : upTo;
       if (wanted.events.length === 0) {
-        await settleService(store, id, last, SERVICE_LEASE_MS);
+        if (!(await settleService(store, lease, last, SERVICE_LEASE_MS))) return 'overtaken';
         after = last;
         continue;
       }
       const positions = wanted.events.map(({ position }) => position);
       transaction = { txnId: randomUUID(), positions, upTo: last, madeAt: context.clock.now() };
-      await recordServiceTransaction(store, id, transaction, SERVICE_LEASE_MS);
+      if (!(await recordServiceTransaction(store, lease, transaction, SERVICE_LEASE_MS))) return 'overtaken';
     }
-    if (!(await send(context, to, transaction, failures, signal))) return 'failed';
-    await settleService(store, id, transaction.upTo, SERVICE_LEASE_MS);
+    if (!(await send(context, to, { lease, failures, transaction }, signal))) return 'failed';
+    if (!(await settleService(store, lease, transaction.upTo, SERVICE_LEASE_MS))) return 'overtaken';
     after = transaction.upTo;
     transaction = undefined;
   }
@@ -107,8 +106,7 @@ function fitting(events: readonly TellableEvent[]): {
 async function send(
   { store, client, clock, random, logger, onFailure }: DeliverContext,
   { service }: Interested,
-  transaction: ServiceTransaction,
-  failures: number,
+  { lease, failures, transaction }: Omit<ServiceDelivery, 'sent'> & { readonly transaction: ServiceTransaction },
   signal: AbortSignal,
 ): Promise<boolean> {
   const { id } = service;
@@ -126,7 +124,7 @@ async function send(
   }
   const at = clock.now();
   const pause = Math.min(PAUSE_FIRST_MS * 2 ** Math.min(failures, 20), PAUSE_LONGEST_MS) * (1 + random() / 5);
-  await postponeService(store, id, { at, retryAt: at + pause });
+  await postponeService(store, lease, { at, retryAt: at + pause });
   onFailure(id);
   const fields = { ...why, service: id, failures, retryInMs: Math.round(pause) };
   logger.warn(fields, 'an application service did not take a transaction; it is sent again');

@@ -57,14 +57,14 @@ export function startTelling(context: DeliverContext, services: readonly AppServ
   };
 
   const tell = async (delivery: ServiceDelivery): Promise<void> => {
-    const { serviceId } = delivery;
-    const to = told.get(serviceId);
+    const { lease } = delivery;
+    const to = told.get(lease.serviceId);
     const before = pokes;
     let isMore = false;
     try {
       isMore = to !== undefined && (await tellService(context, to, delivery, closing.signal)) === 'more';
     } finally {
-      await endServiceLease(store, serviceId);
+      await endServiceLease(store, lease);
     }
     // While it was told, whoever looked found it taken.
     if (isMore || pokes !== before) poke();

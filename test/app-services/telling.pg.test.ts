@@ -6,7 +6,15 @@ import { type EventId, type UserId } from '../../src/matrix/identifiers.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { sendEvent } from '../../src/rooms/send/send-event.ts';
-import { readServiceLags } from '../../src/store/tables/app-services.ts';
+import {
+  type ServiceLease,
+  endServiceLease,
+  leaseServices,
+  postponeService,
+  readServiceLags,
+  recordServiceTransaction,
+  settleService,
+} from '../../src/store/tables/app-services.ts';
 import { endOutside, readOutside, upsertOutside } from '../../src/store/tables/outside-memberships.ts';
 import {
   A,
@@ -186,6 +194,39 @@ test('what was said while a user of a service was there is told, however many ot
   await caughtUp(here);
   expect(here.told().slice(0, 2)).toEqual(told);
 });
+
+test('a process that was suspended past its lease leaves what another has begun', async () => {
+  const here = await startHere();
+  await here.join(GHOST);
+  const nothing = here.tell();
+  await caughtUp(here);
+  await nothing.close();
+  await here.say('one', GHOST);
+  const lease = async () => {
+    await here.store.query(`UPDATE app_services SET leased_until = 0`);
+    const [delivery] = await leaseServices(here.store, ['bridge'], { now: here.context.clock.now(), leaseMs: 60_000 });
+    return delivery!;
+  };
+  const row = () => here.store.query(`SELECT * FROM app_services`);
+  const { lease: first, sent } = await lease();
+  const { lease: second } = await lease();
+  second.until = await movedOn(here, second);
+  const begun = { txnId: 'of the second', positions: [sent + 1], upTo: sent + 1, madeAt: 1 };
+  expect(await recordServiceTransaction(here.store, second, begun, 60_000)).toBe(true);
+  const before = await row();
+  expect(await settleService(here.store, first, sent + 1, 60_000)).toBe(false);
+  expect(await recordServiceTransaction(here.store, first, { ...begun, txnId: 'of the first' }, 60_000)).toBe(false);
+  await postponeService(here.store, first, { at: 1, retryAt: 2 });
+  await endServiceLease(here.store, first);
+  expect(await row()).toEqual(before);
+  expect(await settleService(here.store, second, sent + 1, 60_000)).toBe(true);
+});
+
+/** As 60 seconds later: two leases that are taken within one millisecond never are two at once. */
+async function movedOn({ store }: Here, { serviceId, until }: ServiceLease): Promise<number> {
+  await store.query(`UPDATE app_services SET leased_until = $2 WHERE service_id = $1`, [serviceId, until + 60_000]);
+  return until + 60_000;
+}
 
 test('a service is told of rooms in its namespaces, by id and by alias, and of nothing else', async () => {
   const here = await startHere({ namespaces: { rooms: [{ regex: '!scripted:a\\.test' }] } });

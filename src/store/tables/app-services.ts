@@ -30,8 +30,18 @@ export interface ServiceTransaction {
   readonly madeAt: number;
 }
 
-export interface ServiceDelivery {
+/**
+ * A service that one process tells, until a time. Each lease ends at another time, and so the time is whose it is: whoever was suspended
+ * past his changes nothing of what the next has begun.
+ */
+export interface ServiceLease {
   readonly serviceId: string;
+  /** When it ends, as the database counts; each renewal moves it. */
+  until: number;
+}
+
+export interface ServiceDelivery {
+  readonly lease: ServiceLease;
   readonly sent: number;
   readonly failures: number;
   readonly transaction: ServiceTransaction | undefined;
@@ -44,7 +54,9 @@ export async function leaseServices(
   { now, leaseMs }: { readonly now: number; readonly leaseMs: number },
 ): Promise<ServiceDelivery[]> {
   const rows = await sql.query<
-    Omit<ServiceDelivery, 'transaction'> & {
+    Omit<ServiceDelivery, 'transaction' | 'lease'> & {
+      serviceId: string;
+      leasedUntil: number;
       txnId: string | null;
       txnPositions: readonly number[] | null;
       txnUpTo: number | null;
@@ -54,12 +66,13 @@ export async function leaseServices(
     `UPDATE app_services s SET leased_until = ${NOW_MS} + $3::bigint FROM journal_head h
       WHERE s.service_id = ANY ($1::text[]) AND s.leased_until <= ${NOW_MS} AND s.retry_at <= $2
         AND (s.sent < h.position OR s.txn_id IS NOT NULL)
-     RETURNING s.service_id AS "serviceId", s.sent, s.failures, s.txn_id AS "txnId", s.txn_positions AS "txnPositions",
+     RETURNING s.service_id AS "serviceId", s.leased_until AS "leasedUntil", s.sent, s.failures, s.txn_id AS "txnId", s.txn_positions AS "txnPositions",
                s.txn_up_to AS "txnUpTo", s.txn_made_at AS "txnMadeAt"`,
     [serviceIds, now, leaseMs],
   );
-  return rows.map(({ txnId, txnPositions, txnUpTo, txnMadeAt, ...row }) => ({
+  return rows.map(({ serviceId, leasedUntil, txnId, txnPositions, txnUpTo, txnMadeAt, ...row }) => ({
     ...row,
+    lease: { serviceId, until: leasedUntil },
     transaction:
       txnId === null || txnPositions === null || txnUpTo === null || txnMadeAt === null
         ? undefined
@@ -200,47 +213,57 @@ export async function readToldBodies(
   return { events, outside };
 }
 
-/** Notes a transaction before it is sent: whoever sends it again sends the same. Renews the lease. */
+/** Notes a transaction before it is sent: whoever sends it again sends the same. Renews the lease; `false`: it is another's by now. */
 export async function recordServiceTransaction(
   sql: Sql,
-  serviceId: string,
+  lease: ServiceLease,
   { txnId, positions, upTo, madeAt }: ServiceTransaction,
   leaseMs: number,
-): Promise<void> {
-  await sql.query(
-    `UPDATE app_services SET txn_id = $2, txn_positions = $3::bigint[], txn_up_to = $4, txn_made_at = $5,
-            leased_until = ${NOW_MS} + $6::bigint
-      WHERE service_id = $1`,
-    [serviceId, txnId, int8Array(positions), upTo, madeAt, leaseMs],
+): Promise<boolean> {
+  const rows = await sql.query<{ until: number }>(
+    `UPDATE app_services SET txn_id = $3, txn_positions = $4::bigint[], txn_up_to = $5, txn_made_at = $6, leased_until = ${NOW_MS} + $7::bigint
+      WHERE service_id = $1 AND leased_until = $2 RETURNING leased_until AS until`,
+    [lease.serviceId, lease.until, txnId, int8Array(positions), upTo, madeAt, leaseMs],
   );
+  return renewed(lease, rows);
 }
 
-/** The service has been told up to a position, or nothing up to there is of interest to it. Renews the lease. */
-export async function settleService(sql: Sql, serviceId: string, upTo: number, leaseMs: number): Promise<void> {
-  await sql.query(
-    `UPDATE app_services SET sent = greatest(sent, $2), txn_id = NULL, txn_positions = NULL, txn_up_to = NULL,
-            txn_made_at = NULL, failures = 0, failed_since = NULL, retry_at = 0, leased_until = ${NOW_MS} + $3::bigint
-      WHERE service_id = $1`,
-    [serviceId, upTo, leaseMs],
+/** The service has been told up to a position, or nothing up to there is of interest to it. Renews the lease; `false`: it is another's. */
+export async function settleService(sql: Sql, lease: ServiceLease, upTo: number, leaseMs: number): Promise<boolean> {
+  const rows = await sql.query<{ until: number }>(
+    `UPDATE app_services SET sent = greatest(sent, $3), txn_id = NULL, txn_positions = NULL, txn_up_to = NULL,
+            txn_made_at = NULL, failures = 0, failed_since = NULL, retry_at = 0, leased_until = ${NOW_MS} + $4::bigint
+      WHERE service_id = $1 AND leased_until = $2 RETURNING leased_until AS until`,
+    [lease.serviceId, lease.until, upTo, leaseMs],
   );
+  return renewed(lease, rows);
 }
 
-/** It did not take a transaction; nothing is sent to it before `retryAt`. */
+/** It did not take a transaction; nothing is sent to it before `retryAt`. Not so where it is leased to another by now. */
 export async function postponeService(
   sql: Sql,
-  serviceId: string,
+  lease: ServiceLease,
   { at, retryAt }: { readonly at: number; readonly retryAt: number },
 ): Promise<void> {
   await sql.query(
-    `UPDATE app_services SET failures = failures + 1, failed_since = coalesce(failed_since, $2::bigint), retry_at = $3
-      WHERE service_id = $1`,
-    [serviceId, at, Math.ceil(retryAt)],
+    `UPDATE app_services SET failures = failures + 1, failed_since = coalesce(failed_since, $3::bigint), retry_at = $4
+      WHERE service_id = $1 AND leased_until = $2`,
+    [lease.serviceId, lease.until, at, Math.ceil(retryAt)],
   );
 }
 
-/** Gives a service back. */
-export async function endServiceLease(sql: Sql, serviceId: string): Promise<void> {
-  await sql.query(`UPDATE app_services SET leased_until = 0 WHERE service_id = $1`, [serviceId]);
+/** Gives a service back, unless it is another's by now. */
+export async function endServiceLease(sql: Sql, { serviceId, until }: ServiceLease): Promise<void> {
+  await sql.query(`UPDATE app_services SET leased_until = 0 WHERE service_id = $1 AND leased_until = $2`, [
+    serviceId,
+    until,
+  ]);
+}
+
+function renewed(lease: ServiceLease, [row]: readonly { readonly until: number }[]): boolean {
+  if (row === undefined) return false;
+  lease.until = row.until;
+  return true;
 }
 
 /** It is heard from again: what it has not taken is tried at once. */
