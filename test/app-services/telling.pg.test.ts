@@ -69,8 +69,8 @@ async function startHere(changes: Readonly<Record<string, unknown>> = {}): Promi
 }
 
 /** It has been told all there is. */
-const caughtUp = (here: Here): Promise<void> =>
-  vi.waitFor(async () => expect((await readServiceLags(here.store, ['bridge']))[0]?.positions).toBe(0), {
+const caughtUp = (here: Here, id = 'bridge'): Promise<void> =>
+  vi.waitFor(async () => expect((await readServiceLags(here.store, [id]))[0]?.positions).toBe(0), {
     timeout: 20_000,
   });
 
@@ -246,6 +246,7 @@ test('a service is told of rooms in its namespaces, by id and by alias, and of n
   const before = here.remote.events().length;
   await here.say('not for the named one');
   await soon(() => expect(here.remote.events()).toHaveLength(before + 1));
+  await caughtUp(here, 'named');
   await here.store.query(
     `INSERT INTO room_aliases (alias, room_id, creator, created_at) VALUES ('#x:us.test', $1, $2, 1)`,
     [here.small.room.roomId, ME],
