@@ -3,20 +3,15 @@
  * are those who were seen joining; whoever was there before, as far as anything says so, is not until the room is whole.
  */
 import { type UserId } from '../matrix/identifiers.ts';
-import { stateMapKey } from '../matrix/state-map.ts';
-import { readJoinedAmong } from '../store/journal/seen-by-clients.ts';
 import { type Sql } from '../store/open-store.ts';
 import { readStates } from '../store/snapshots/many-snapshots.ts';
-import { readStateKeys } from '../store/snapshots/state-keys.ts';
 import {
   type CachedDevices,
   type Tracked,
   readCachedDevices,
   readSeenJoining,
 } from '../store/tables/cached-devices.ts';
-import { readRoomsOfUsers } from '../store/tables/told-device-lists.ts';
-
-const MEMBER = 'm.room.member';
+import { readMemberKeys, readRoomsBeside } from '../store/tables/sharing.ts';
 
 /** By user, a membership by which he shares a room with `viewer`; of others nothing is known here. The statements do not grow. */
 export async function readTracked(
@@ -24,24 +19,13 @@ export async function readTracked(
   viewer: UserId,
   userIds: readonly UserId[],
 ): Promise<ReadonlyMap<UserId, Tracked>> {
-  const rooms = userIds.length === 0 ? [] : await readRoomsOfUsers(sql, [viewer]);
-  const keys = await readMemberKeys(sql, userIds);
-  if (rooms.length === 0 || keys.size === 0) return new Map();
-  const selection = { keys: new Set(keys.values()) };
-  const states = await readStates(
-    sql,
-    rooms.map(({ roomId, state }) => ({ roomId, state, selection })),
-  );
-  const joined = await readJoinedAmong(
-    sql,
-    states.flatMap((state) => [...state.values()]),
-  );
-  const inPartial = states.flatMap((state, i) => (rooms[i]?.partial === true ? [...state.values()] : []));
+  const { rooms, joined } = await readRoomsBeside(sql, viewer, userIds);
+  const inPartial = rooms.flatMap(({ partial, memberships }) => (partial ? [...memberships.values()] : []));
   const seen = await readSeenJoining(sql, inPartial);
   const tracked = new Map<UserId, Tracked>();
-  for (const [userId, key] of keys) {
-    for (const [i, { roomId, epoch, partial }] of rooms.entries()) {
-      const memberNid = states[i]?.get(key);
+  for (const userId of userIds) {
+    for (const { roomId, epoch, partial, memberships } of rooms) {
+      const memberNid = memberships.get(userId);
       if (memberNid === undefined || !joined.has(memberNid) || (partial && !seen.has(memberNid))) continue;
       tracked.set(userId, { userId, roomId, epoch, memberNid });
       break;
@@ -69,18 +53,5 @@ export async function readHolding(sql: Sql, userIds: readonly UserId[]): Promise
     cached.flatMap((row, i) =>
       [...(states[i]?.values() ?? [])].includes(row.memberNid) ? [[row.userId, row] as const] : [],
     ),
-  );
-}
-
-async function readMemberKeys(sql: Sql, userIds: readonly UserId[]): Promise<ReadonlyMap<UserId, number>> {
-  const keys = await readStateKeys(
-    sql,
-    userIds.map((stateKey) => ({ type: MEMBER, stateKey })),
-  );
-  return new Map(
-    userIds.flatMap((userId) => {
-      const key = keys.get(stateMapKey(MEMBER, userId));
-      return key === undefined ? [] : [[userId, key] as const];
-    }),
   );
 }
