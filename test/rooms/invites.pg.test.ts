@@ -6,6 +6,7 @@ import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { signEvent, verifyEventSignature } from '../../src/matrix/signing/signatures.ts';
 import { eventIdOf } from '../../src/matrix/signing/hashes.ts';
 import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
+import { endInvites } from '../../src/rooms/invites/end-invites.ts';
 import { checkToldOfRoom, toldOfRoom } from '../../src/rooms/invites/told-of-room.ts';
 import { finishStaleJoins } from '../../src/rooms/join/finish-joins.ts';
 import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
@@ -14,7 +15,7 @@ import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { readEventStates } from '../../src/store/events/event-states.ts';
 import { readStanding } from '../../src/store/journal/rooms.ts';
-import { claimDueIntent } from '../../src/store/tables/intents.ts';
+import { claimDueIntent, readJoinIntents, readOpenKnocks } from '../../src/store/tables/intents.ts';
 import {
   endOutside,
   readOutside,
@@ -360,7 +361,8 @@ async function startKnocking() {
     here.wait(10 * 60_000);
     return finishStaleJoins(knocking, signal);
   };
-  return { ...here, knock, sent, script, finish, held: () => readOutside(here.store, roomId, ME) };
+  const decline = () => outsideActs(knocking).decline(roomId, ME);
+  return { ...here, knock, decline, sent, script, finish, held: () => readOutside(here.store, roomId, ME) };
 }
 
 test('a knock whose answer is lost is sent again in the background, and the same one is found', async () => {
@@ -482,4 +484,52 @@ test('a user of another server is invited once his server has signed, and not wh
     kind: 'forbidden',
   });
   expect(handed).toHaveLength(asked);
+});
+
+test('an invite that answers a knock before the resident does stays', async () => {
+  const here = await startKnocking();
+  here.script.answer = async () => {
+    await receiveInvite(here.context, here.handed());
+    return [NAME];
+  };
+  await here.knock();
+  expect(await here.held()).toMatchObject({ membership: 'invite', eventId: here.invited });
+  expect(await here.finish()).toBe(0);
+});
+
+test('a knock that is refused before its answer comes is over, and so it stays', async () => {
+  const here = await startKnocking();
+  here.script.answer = async () => {
+    const { room, small } = here;
+    const [knock] = await readOpenKnocks(here.store, [here.roomId]);
+    const graph = { prev: [small.message], auth: [...small.auth, small.aliceJoin, knock!.eventId] };
+    const refused = room.make(ALICE, 'm.room.member', ME, { membership: 'leave' }, graph);
+    const pdus = [{ roomId: here.roomId, raw: Buffer.from(JSON.stringify(room.events.get(refused))) }];
+    expect(await endInvites(here.context, B, pdus, signal)).toEqual([]);
+    expect(await endInvites(here.context, A, pdus, signal)).toEqual([refused]);
+    return [NAME];
+  };
+  await here.knock();
+  expect(await here.held()).toMatchObject({ membership: 'leave' });
+});
+
+test('a knock whose fate is unclear can be taken back, and the resident is told, also of one that is taken later', async () => {
+  const here = await startKnocking();
+  here.script.answer = () => Promise.reject(new FederationError(A, 'timeout', 'silence'));
+  await expect(here.knock()).rejects.toBeInstanceOf(Error);
+  expect(await here.decline()).toBe(true);
+  expect(await readJoinIntents(here.store, here.roomId, ME)).toMatchObject([{ what: 'leave', eventId: here.sent[0] }]);
+  const sent = here.sent.length;
+  await here.finish();
+  expect(here.sent).toHaveLength(sent);
+  expect(await here.held()).toBeUndefined();
+  await here.store.query('DELETE FROM join_intents');
+  expect(await here.decline()).toBe(false);
+  here.script.answer = async () => {
+    expect(await here.decline()).toBe(true);
+    return [NAME];
+  };
+  await here.knock();
+  expect(await here.held()).toBeUndefined();
+  expect(await readJoinIntents(here.store, here.roomId, ME)).toMatchObject([{ what: 'leave' }]);
 });

@@ -6,14 +6,17 @@
  */
 import { FederationError, isRefusal, oneLine } from '../../federation/error.ts';
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import {
   type JoinIntent,
   deleteJoinIntent,
   deleteKnockIntents,
+  readJoinIntents,
   recordJoinIntent,
   releaseIntent,
 } from '../../store/tables/intents.ts';
-import { endOutside, readOutside } from '../../store/tables/outside-memberships.ts';
+import { type Sql } from '../../store/open-store.ts';
+import { type OutsideMembership, endOutside, readOutside } from '../../store/tables/outside-memberships.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { leaveThrough } from '../join/leave-again.ts';
@@ -25,11 +28,9 @@ const RETRY_MS = 60_000;
 /** `false`: there is nothing to decline. */
 export async function decline(context: RoomsContext, roomId: RoomId, userId: UserId): Promise<boolean> {
   const { store, clock, logger } = context;
-  const outside = await readOutside(store, roomId, userId);
-  if (outside === undefined) return false;
-  if (outside.membership === 'leave') return true;
-  // What may have knocked for him is not to do so again.
-  await deleteKnockIntents(store, roomId, userId);
+  const held = await readOutside(store, roomId, userId);
+  const outside = held === undefined || held.membership === 'leave' ? await unclearKnock(store, roomId, userId) : held;
+  if (outside === undefined) return held !== undefined;
   const { eventId, event, roomVersion, server: resident } = outside;
   const createdAt = clock.now();
   const notBefore = createdAt + RETRY_MS;
@@ -37,9 +38,13 @@ export async function decline(context: RoomsContext, roomId: RoomId, userId: Use
     ...{ what: 'leave', roomId, userId, eventId, event, roomVersion, resident, via: [], createdAt },
     ...{ attempts: 0, notBefore, lastReason: null },
   };
-  // Recorded first: a process that is killed over it leaves it to the background.
-  const isMine = await recordJoinIntent(store, intent);
-  await endOutside(store, outside);
+  // Recorded first: a process that is killed over it leaves it to the background. What may have knocked for him is not to do so again.
+  const isMine = await store.inTransaction(async (tx) => {
+    await deleteKnockIntents(tx, roomId, userId);
+    const isRecorded = await recordJoinIntent(tx, intent);
+    await endOutside(tx, { roomId, userId, eventId });
+    return isRecorded;
+  });
   if (!isMine) return true;
   try {
     await leaveThrough(context, intent, resident, AbortSignal.timeout(TELLING_MS_MAX));
@@ -53,4 +58,12 @@ export async function decline(context: RoomsContext, roomId: RoomId, userId: Use
   }
   await deleteJoinIntent(store, eventId);
   return true;
+}
+
+type Declined = Pick<OutsideMembership, 'eventId' | 'roomVersion' | 'server'> & { readonly event: JsonObject };
+
+/** A knock whose answer has not come: it may have been taken. */
+async function unclearKnock(store: Sql, roomId: RoomId, userId: UserId): Promise<Declined | undefined> {
+  const knock = (await readJoinIntents(store, roomId, userId)).findLast(({ what }) => what === 'knock');
+  return knock && { ...knock, server: knock.resident };
 }

@@ -6,7 +6,14 @@
  */
 import { type EventId, type RoomId, type ServerName, domainOf } from '../../matrix/identifiers.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
-import { type OutsideMembership, endOutside, readOpenOutside } from '../../store/tables/outside-memberships.ts';
+import { deleteKnockIntent, readOpenKnocks } from '../../store/tables/intents.ts';
+import {
+  type OutsideMembership,
+  endOutside,
+  readOpenOutside,
+  readOutside,
+  upsertOutside,
+} from '../../store/tables/outside-memberships.ts';
 import { type RoomsContext } from '../context.ts';
 import { type ReceivedTransaction } from '../contract.ts';
 import { checkEvents, passed } from '../judge/check-events.ts';
@@ -24,7 +31,7 @@ export async function endInvites(
   signal: AbortSignal,
 ): Promise<EventId[]> {
   const roomIds = [...new Set(pdus.map(({ roomId }) => roomId))];
-  const open = await readOpenOutside(context.store, roomIds);
+  const open = await readOpen(context.store, roomIds);
   if (open.length === 0) return [];
   const ended: EventId[] = [];
   for (const roomId of roomIds) {
@@ -35,11 +42,33 @@ export async function endInvites(
   return ended;
 }
 
+/** Of a knock the answer may not have come yet, and yet it is refused. */
+interface Open extends OutsideMembership {
+  readonly isUnderWay?: boolean;
+}
+
+async function readOpen(store: EndContext['store'], roomIds: readonly RoomId[]): Promise<readonly Open[]> {
+  const underWay = (await readOpenKnocks(store, roomIds)).map(
+    ({ roomId, userId, eventId, roomVersion, resident: server }) =>
+      ({
+        roomId,
+        userId,
+        membership: 'knock',
+        eventId,
+        roomVersion,
+        sender: userId,
+        server,
+        isUnderWay: true,
+      }) as const,
+  );
+  return [...(await readOpenOutside(store, roomIds)), ...underWay];
+}
+
 async function endInRoom(
   context: EndContext,
   origin: ServerName,
   roomId: RoomId,
-  open: readonly OutsideMembership[],
+  open: readonly Open[],
   events: readonly Uint8Array[],
   signal: AbortSignal,
 ): Promise<EventId[]> {
@@ -51,8 +80,20 @@ async function endInRoom(
     if (type !== 'm.room.member' || (membership !== 'leave' && membership !== 'ban')) continue;
     const over = open.find((row) => row.userId === stateKey && authEvents.includes(row.eventId));
     if (over?.server !== origin || domainOf(sender) !== origin) continue;
-    await endOutside(context.store, over);
+    if (over.isUnderWay === true) await refuseKnock(context.store, over, eventId);
+    else await endOutside(context.store, over);
     ended.push(eventId);
   }
   return ended;
+}
+
+/** Written as the event that refuses it: whoever gets the knock's answer finds that something has come in between. */
+async function refuseKnock(store: EndContext['store'], knock: Open, refusal: EventId): Promise<void> {
+  const { roomId, userId, eventId, roomVersion, sender, server } = knock;
+  await store.inTransaction(async (tx) => {
+    if (!(await deleteKnockIntent(tx, eventId))) return endOutside(tx, knock);
+    const held = await readOutside(tx, roomId, userId);
+    const row = { roomId, userId, membership: 'leave', eventId: refusal, roomVersion, sender, server } as const;
+    await upsertOutside(tx, row, '{}', '[]', held?.membership === 'leave' ? held.eventId : refusal);
+  });
 }

@@ -11,14 +11,22 @@ import { type EventId } from '../../matrix/identifiers.ts';
 import { type Json, type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { isAnybodyIn } from '../../store/journal/rooms.ts';
-import { type JoinIntent, deleteJoinIntent, deleteJoinIntents } from '../../store/tables/intents.ts';
+import {
+  type JoinIntent,
+  deleteJoinIntent,
+  deleteJoinIntents,
+  deleteKnockIntent,
+  recordJoinIntent,
+} from '../../store/tables/intents.ts';
 import { readOutside, upsertOutside } from '../../store/tables/outside-memberships.ts';
 import { type RoomsContext } from '../context.ts';
 import { checkToldOfRoom } from './told-of-room.ts';
 
 /** Sends it, and keeps what the resident tells of the room. @throws FederationError; what the signal is aborted with */
 export async function sendKnock(context: RoomsContext, intent: JoinIntent, signal: AbortSignal): Promise<void> {
-  await keepKnock(context, intent, await sent(context, intent, signal), signal);
+  // What comes while it is under way answers it, and stays.
+  const held = await readOutside(context.store, intent.roomId, intent.userId);
+  await keepKnock(context, intent, await sent(context, intent, signal), signal, held?.eventId ?? intent.eventId);
 }
 
 /**
@@ -48,14 +56,18 @@ function sent(
   return federation.sendKnock(resident, roomId, eventId, event, { signal });
 }
 
-/** With all that was recorded of the user in the room, which is settled by it. `over`: what may be there, and is replaced; absent: anything. */
+/**
+ * With all that was recorded of the user in the room, which is settled by it. `over`: what may be there, and is replaced. A knock that the
+ * user took back, or the room refused, while it was under way is none any more; the resident, who took it, is told by the background.
+ */
 async function keepKnock(
   context: RoomsContext,
-  { roomId, userId, eventId, event, roomVersion, resident: server }: JoinIntent,
+  intent: JoinIntent,
   told: Json | undefined,
   signal: AbortSignal,
-  over?: EventId,
+  over: EventId,
 ): Promise<void> {
+  const { roomId, userId, eventId, event, roomVersion, resident: server } = intent;
   const rules = roomVersionRules(roomVersion);
   invariant(rules !== undefined, 'a knock of a version that we speak was sent');
   const { kept } = await checkToldOfRoom(context, rules, { roomId, told: told ?? null, signal }).catch(
@@ -67,7 +79,12 @@ async function keepKnock(
   );
   const row = { roomId, userId, membership: 'knock', eventId, roomVersion, sender: userId, server } as const;
   await context.store.inTransaction(async (tx) => {
-    await deleteJoinIntents(tx, roomId, userId);
-    await upsertOutside(tx, row, canonicalJson(event), JSON.stringify(kept), over);
+    if (await deleteKnockIntent(tx, eventId)) {
+      await deleteJoinIntents(tx, roomId, userId);
+      return upsertOutside(tx, row, canonicalJson(event), JSON.stringify(kept), over);
+    }
+    const held = await readOutside(tx, roomId, userId);
+    if (held !== undefined && held.membership !== 'leave') return;
+    await recordJoinIntent(tx, { ...intent, what: 'leave', notBefore: context.clock.now(), attempts: 0 });
   });
 }

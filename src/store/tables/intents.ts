@@ -4,7 +4,7 @@
  * finished. One that a resident accepted and we cannot use becomes an intent to leave. Whoever works on an intent claims it;
  * claims end by PostgreSQL's clock, which is the same for all processes.
  */
-import { and, asc, eq, sql as expression, lte } from 'drizzle-orm';
+import { and, asc, eq, sql as expression, inArray, lte } from 'drizzle-orm';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { canonicalJson } from '../../matrix/json/canonical-json.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
@@ -169,6 +169,24 @@ export async function deleteJoinIntents(sql: Sql, roomId: RoomId, userId: UserId
 /** Knocks of the user that may be out are forgotten: he takes back what he said. */
 export async function deleteKnockIntents(sql: Sql, roomId: RoomId, userId: UserId): Promise<void> {
   await sql.db.delete(joinIntents).where(and(ofUser(roomId, userId), eq(joinIntents.what, 'knock')));
+}
+
+/** A knock is settled; `false`: it was before, or the user has taken it back. */
+export async function deleteKnockIntent(sql: Sql, eventId: EventId): Promise<boolean> {
+  const gone = await sql.db
+    .delete(joinIntents)
+    .where(and(eq(joinIntents.eventId, eventId), eq(joinIntents.what, 'knock')))
+    .returning({ eventId: joinIntents.eventId });
+  return gone.length > 0;
+}
+
+/** Knocks at some rooms that may be out, of all users. */
+export async function readOpenKnocks(sql: Sql, roomIds: readonly RoomId[]): Promise<JoinIntent[]> {
+  const rows = await sql.db
+    .select(columns)
+    .from(joinIntents)
+    .where(and(inArray(joinIntents.roomId, [...roomIds]), eq(joinIntents.what, 'knock')));
+  return rows.map(intentOf);
 }
 
 /** Until the transaction ends nobody else looks for claims on this user's intents, or makes any, and no purge of the room begins. */

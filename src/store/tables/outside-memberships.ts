@@ -78,7 +78,10 @@ export async function upsertOutside(
 }
 
 /** It is over, if it still is what `eventId` made it; its user is told. Of what it was no more is kept than that. */
-export async function endOutside(sql: Sql, { roomId, userId, eventId }: OutsideMembership): Promise<void> {
+export async function endOutside(
+  sql: Sql,
+  { roomId, userId, eventId }: Pick<OutsideMembership, 'roomId' | 'userId' | 'eventId'>,
+): Promise<void> {
   await writeWithPosition(sql, {
     name: 'end_outside_membership',
     text: `UPDATE outside_memberships SET membership = 'leave', position = head.base + 1, event = '{}', stripped = '[]',
