@@ -8,14 +8,21 @@ import { type Sql } from '../../store/open-store.ts';
 export class GuessedStates {
   readonly #sql: Sql;
   readonly #roomId: RoomId;
+  readonly #events: readonly EventId[];
   readonly #stored: readonly EventId[];
-  /** Stored parents after which the state is guessed; read for the first event of which it matters. */
+  /** Those of the batch that are known otherwise than by it; read for the first event of which it matters. */
+  #known: Promise<ReadonlySet<EventId>> | undefined;
+  /** Stored parents after which the state is guessed; read for the first of these: it may be all that came since. */
   #guessed: Promise<ReadonlySet<EventId>> | undefined;
 
-  /** @param stored parents of the batch that are in the timeline, or anchors */
-  constructor(sql: Sql, roomId: RoomId, stored: readonly EventId[]) {
+  /**
+   * @param events of the batch
+   * @param stored parents of the batch that are in the timeline, or anchors
+   */
+  constructor(sql: Sql, roomId: RoomId, events: readonly EventId[], stored: readonly EventId[]) {
     this.#sql = sql;
     this.#roomId = roomId;
+    this.#events = events;
     this.#stored = stored;
   }
 
@@ -30,6 +37,8 @@ export class GuessedStates {
     prevEventsOf: (id: EventId) => readonly EventId[] | undefined,
     isKnown: boolean,
   ): Promise<boolean> {
+    this.#known ??= readKnownOtherwise(this.#sql, this.#roomId, this.#events);
+    if (!isKnown && !(await this.#known).has(eventId)) return false;
     this.#guessed ??= readStandingOnGuesses(this.#sql, this.#roomId, this.#stored);
     const standing = new Map(Array.from(await this.#guessed, (id) => [id, true]));
     const stands = (id: EventId): boolean => {
@@ -40,7 +49,6 @@ export class GuessedStates {
       standing.set(id, isGuess);
       return isGuess;
     };
-    if (!prevEvents.some(stands)) return false;
-    return isKnown || (await readKnownOtherwise(this.#sql, this.#roomId, [eventId])).has(eventId);
+    return prevEvents.some(stands);
   }
 }

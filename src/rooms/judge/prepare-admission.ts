@@ -295,7 +295,8 @@ class Batch {
   }
 
   #isSpared(event: Pdu): Promise<boolean> {
-    this.#guessed ??= new GuessedStates(this.#sql, this.#room.roomId, [...this.#given.parents.keys()]);
+    const ids = this.#given.events.map(({ eventId }) => eventId);
+    this.#guessed ??= new GuessedStates(this.#sql, this.#room.roomId, ids, [...this.#given.parents.keys()]);
     const prevEventsOf = (id: EventId): readonly EventId[] | undefined => this.#judged.get(id)?.event.prevEvents;
     return this.#guessed.spare(event, prevEventsOf, this.#given.isJoin === true);
   }

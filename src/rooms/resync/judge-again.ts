@@ -75,7 +75,8 @@ export async function judgeAgain(
   const parents = await readParents(sql, roomId, [...cited]);
   const readSpared = async (): Promise<ReadonlySet<EventId>> => {
     const ids = partial.map(({ eventId }) => eventId);
-    return readKnownOtherwise(sql, roomId, [...(await readStandingOnGuesses(sql, roomId, ids))]);
+    // Of these there are few, most often none: what stands on a guess may be all that came since.
+    return readStandingOnGuesses(sql, roomId, [...(await readKnownOtherwise(sql, roomId, ids))]);
   };
   return new Batch(sql, roomId, rules, { loaded, parents, readSpared }).judge(partial, judging);
 }
