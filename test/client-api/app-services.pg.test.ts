@@ -140,7 +140,7 @@ test('a service logs its users in, and nobody by their passwords, for they have 
   expect((await api.ask('GET', `${V3}/login`)).body['flows']).toContainEqual({ type: 'm.login.application_service' });
 });
 
-test('what a service sends is of the time that it says, and what others send is not', async () => {
+test('what a service sends is of the time that it says unless that is yet to come, and what others send is not', async () => {
   const api = await startBridged();
   await api.ghost('ghost_ts');
   const as = `?user_id=@ghost_ts:here.test`;
@@ -165,6 +165,12 @@ test('what a service sends is of the time that it says, and what others send is 
       400,
       'M_INVALID_PARAM',
     ]);
+  }
+  const [soon, later] = [api.clock.now() + 60_000, api.clock.now() + 3_600_000];
+  expect(await at('/send/m.room.message/5', AS, `user_id=@ghost_ts:here.test&ts=${soon}`)).toBe(soon);
+  for (const path of ['/send/m.room.message/6', '/state/m.custom/']) {
+    const refused = await at(path, AS, `user_id=@ghost_ts:here.test&ts=${later}`);
+    expect(refused).toEqual([400, 'M_INVALID_PARAM']);
   }
   const alice = await api.login('alice_ts');
   await api.ask('POST', `${room}/join`, {}, alice);
