@@ -3,7 +3,7 @@ import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { startTellingProfiles } from '../../src/rooms/send/tell-profile.ts';
 import { lockRoom, readJoinedRooms } from '../../src/store/journal/rooms.ts';
 import { withTransaction } from '../../src/store/open-store.ts';
-import { leaseUntoldProfiles } from '../../src/store/tables/untold-profiles.ts';
+import { leaseUntoldProfiles, settleUntoldProfile } from '../../src/store/tables/untold-profiles.ts';
 import { openTestStore } from '../support/postgres.ts';
 import { SERVER_NAME, TestClock, actsOf, roomsContextOf, startClientApi } from './client.ts';
 
@@ -77,6 +77,19 @@ test('who ends between two rooms leaves the second one to the next, and nothing 
   startTeller();
   await vi.waitFor(async () => expect(await untold()).toBe(0), { timeout: 10_000 });
   for (const roomId of rooms) expect(await calledIn(roomId)).toEqual([null, 'A name']);
+});
+
+test('who was overtaken does not take a later change for told', async () => {
+  const { userId, call } = await userInRooms();
+  await call('Early');
+  const [early] = await leaseUntoldProfiles(store, { limit: 10, leaseMs: 0 });
+  const [again] = await leaseUntoldProfiles(store, { limit: 10, leaseMs: 0 });
+  expect(again).toEqual(early);
+  expect(await settleUntoldProfile(store, again!)).toBe(true);
+  await call('Late');
+  expect(await settleUntoldProfile(store, early!)).toBe(false);
+  expect(await untold()).toBe(1);
+  await store.query('DELETE FROM untold_profiles WHERE user_id = $1', [userId]);
 });
 
 test('what a killed process was at is left alone for its time, and is told then', async () => {

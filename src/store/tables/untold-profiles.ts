@@ -5,15 +5,15 @@ import { NOW_MS } from '../sql-values.ts';
 
 export interface UntoldProfile {
   readonly userId: UserId;
-  /** Another one with each change. */
+  /** Another one with each change, also where it was told of the one before. */
   readonly version: number;
 }
 
 /** Notes that a profile has changed; in the transaction of the change. */
 export async function noteUntoldProfile(sql: Sql, userId: UserId): Promise<void> {
   await sql.query(
-    `INSERT INTO untold_profiles (user_id) VALUES ($1)
-     ON CONFLICT (user_id) DO UPDATE SET version = untold_profiles.version + 1`,
+    `INSERT INTO untold_profiles (user_id, version) VALUES ($1, ${NOW_MS})
+     ON CONFLICT (user_id) DO UPDATE SET version = greatest(untold_profiles.version + 1, excluded.version)`,
     [userId],
   );
 }
