@@ -32,10 +32,18 @@ export interface AppService {
 }
 
 /** Longer ones are a mistake, or are to be cut into several. */
-const PATTERN_CHARS_MAX = 2_000;
+const PATTERN_CHARS_MAX = 512;
+/** Instructions that an expression is compiled into: `(.?){1000}` is short, and each character of an id is held against 4,000 of them. */
+const PATTERN_SIZE_MAX = 1_000;
+/** Of all expressions of a service, each of which an id may be held against. */
+const PATTERNS_SIZE_MAX = 20_000;
 const NAMESPACES_MAX = 1_000;
+const ID_CHARS_MAX = 255;
+const URL_EXPECTED = 'a URL such as http://localhost:9000, or null';
 
 const text = (expected: string) => z.string({ error: expected }).min(1, { error: expected });
+/** Without what PostgreSQL does not keep, and nobody could read in a log. */
+const name = (expected: string) => text(expected).regex(/^[^\p{Cc}\p{Cs}]+$/u, { error: expected });
 const token = (expected: string) => text(expected).regex(/^[\x21-\x7e]+$/, { error: expected });
 const onOff = z.boolean({ error: 'true or false' });
 
@@ -47,7 +55,11 @@ const namespace = z
   .looseObject({ exclusive: onOff.default(false), regex: pattern }, { error: 'regex, and exclusive: true or false' })
   .transform(({ exclusive, regex }, context) => {
     try {
-      return { isExclusive: exclusive, pattern: RE2JS.compile(regex) };
+      const compiled = RE2JS.compile(regex);
+      if (compiled.programSize() <= PATTERN_SIZE_MAX) return { isExclusive: exclusive, pattern: compiled };
+      const message = 'a regular expression with smaller numbers of repetitions';
+      context.addIssue({ code: 'custom', path: ['regex'], message });
+      return z.NEVER;
     } catch (error) {
       const why = error instanceof Error ? error.message.replace(/^error parsing regexp: /, '') : 'not readable';
       const message = `a regular expression in the syntax of RE2, without look-arounds and back-references (${why})`;
@@ -61,15 +73,21 @@ const listOfNamespaces = z
   .nullish()
   .transform((list) => list ?? []);
 
+function sizeOf(namespaces: readonly Namespace[]): number {
+  return namespaces.reduce((sum, one) => sum + one.pattern.programSize(), 0);
+}
+
+/** As the base of an address to which paths are appended. */
+function isBase(url: string): boolean {
+  if (!/^[^\s\p{Cc}\p{Cs}?#]+$/u.test(url) || !URL.canParse(url)) return false;
+  const { protocol, username, password } = new URL(url);
+  return ['http:', 'https:'].includes(protocol) && username === '' && password === '';
+}
+
 /** Members that are not here are let pass: files are written for several servers. Of `receive_ephemeral` nothing comes yet. */
 const registrationSchema = z.looseObject({
-  id: text('a name that no other service has'),
-  url: z
-    .string({ error: 'a URL such as http://localhost:9000, or null' })
-    .refine((value) => URL.canParse(value) && ['http:', 'https:'].includes(new URL(value).protocol), {
-      error: 'a URL such as http://localhost:9000, or null',
-    })
-    .nullable(),
+  id: name('a name that no other service has').max(ID_CHARS_MAX, { error: `at most ${ID_CHARS_MAX} characters` }),
+  url: z.string({ error: URL_EXPECTED }).refine(isBase, { error: URL_EXPECTED }).nullable(),
   as_token: token('a secret of visible characters'),
   hs_token: token('a secret of visible characters'),
   sender_localpart: text('the local part of a user id'),
@@ -104,6 +122,10 @@ export function readRegistration(tree: unknown, serverName: ServerName): ReadReg
     return { ok: false, problems: [{ path: ['sender_localpart'], expected: 'a name of a-z, 0-9 and . _ = - / +' }] };
   }
   const { users, aliases, rooms } = of;
+  if (sizeOf([...users, ...aliases, ...rooms]) > PATTERNS_SIZE_MAX) {
+    const expected = 'fewer or simpler regular expressions, all together';
+    return { ok: false, problems: [{ path: ['namespaces'], expected }] };
+  }
   return {
     ok: true,
     service: {

@@ -17,7 +17,7 @@ export function readRegistrations(files: readonly string[], serverName: ServerNa
   const problems: ConfigProblem[] = [];
   const services: { readonly service: AppService; readonly file: string }[] = [];
   for (const file of files) {
-    const source = readFileSource(file);
+    const source = readFileSource(file, 'id: irc');
     if ('expected' in source) {
       problems.push({
         key: '',
@@ -34,7 +34,7 @@ export function readRegistrations(files: readonly string[], serverName: ServerNa
             (at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key],
             source.tree,
           );
-          const shown = value !== undefined && SECRETS.includes(path[0] ?? '') ? '********' : value;
+          const shown = isSecret(path[0], value) ? '********' : value;
           return { key: path.map(String).join('.'), value: shown, expected, where: source.whereIs(path) };
         }),
       );
@@ -51,4 +51,10 @@ export function readRegistrations(files: readonly string[], serverName: ServerNa
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return services.map(({ service }) => service);
+}
+
+/** A URL with an @ may have a password before it. */
+function isSecret(key: PropertyKey | undefined, value: unknown): boolean {
+  if (key === 'url') return typeof value === 'string' && value.includes('@');
+  return key !== undefined && value !== undefined && SECRETS.includes(key);
 }

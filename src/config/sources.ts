@@ -70,8 +70,8 @@ export function baseDirectory(file: string | undefined): string {
   return file === undefined ? resolve('.') : dirname(file);
 }
 
-/** Reads a configuration file in YAML, or says what is wrong with it and where. */
-export function readFileSource(file: string): Source | SourceProblem {
+/** Reads a configuration file in YAML, or says what is wrong with it and where. `example`: a line of such a file. */
+export function readFileSource(file: string, example = 'server_name: example.org'): Source | SourceProblem {
   let body: string;
   try {
     body = readFileSync(file, 'utf8');
@@ -94,7 +94,7 @@ export function readFileSource(file: string): Source | SourceProblem {
     return { expected: 'YAML without aliases', where: file };
   }
   if (tree !== null && (typeof tree !== 'object' || Array.isArray(tree))) {
-    return { expected: 'keys with values, such as "server_name: example.org"', where: `${file}:1` };
+    return { expected: `keys with values, such as "${example}"`, where: `${file}:1` };
   }
   return {
     tree: withEmptySections((tree ?? {}) as Tree, ''),

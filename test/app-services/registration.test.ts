@@ -79,6 +79,61 @@ test('a bad registration is a problem of the configuration that says where it is
   expect(secret).toBe('irc.yaml:4: as_token: expected a secret of visible characters, found "********"');
 });
 
+test('names and addresses that could not be kept or asked are refused, with what was expected and without passwords', async () => {
+  for (const id of ['"a\\0b"', '"a\\nb"', '"\\x7f"', '"\\ud800"', 'x'.repeat(256)]) {
+    const [problem] = await problemsOf({ 'irc.yaml': REGISTRATION.replace('id: irc', `id: ${id}`) });
+    expect([id, problem]).toEqual([id, expect.stringMatching(/^irc\.yaml:2: id: expected (a name|at most 255)/)]);
+  }
+  for (const [member, text] of [
+    ['as_token', 'the-token-of-the-service'],
+    ['hs_token', 'the-token-of-the-server'],
+    ['sender_localpart', 'ircbot'],
+  ] as const) {
+    const [problem] = await problemsOf({ 'irc.yaml': REGISTRATION.replace(text, '"a\\0b"') });
+    expect(problem).toMatch(new RegExp(`^irc\\.yaml:\\d: ${member}: expected a `));
+  }
+  const withUrl = (url: string) => problemsOf({ 'irc.yaml': REGISTRATION.replace('http://localhost:9000/', url) });
+  const bad = [
+    'http://a b',
+    '" http://a"',
+    '"http://a\\0"',
+    '"http://a\\tb"',
+    'http://a?x=1',
+    '"http://a#x"',
+    'http://a?',
+  ];
+  for (const url of bad) {
+    expect([url, await withUrl(url)]).toEqual([url, [expect.stringMatching(/^irc\.yaml:3: url: expected a URL such/)]]);
+  }
+  expect(await withUrl('http://me:hidden@a')).toEqual([
+    'irc.yaml:3: url: expected a URL such as http://localhost:9000, or null, found "********"',
+  ]);
+  expect(await withUrl('http://[::1]:9000/bridge/')).toEqual([]);
+});
+
+test('a file that holds no registration but a list or a text is told what one looks like', async () => {
+  for (const text of ['- id: irc', 'irc']) {
+    expect(await problemsOf({ 'irc.yaml': text })).toEqual([
+      'irc.yaml:1: expected the registration of an application service: keys with values, such as "id: irc"',
+    ]);
+  }
+});
+
+test('expressions that are long, or large when their repetitions are written out, are refused alone and together', async () => {
+  const withRegex = (...regexes: readonly string[]) => {
+    const users = JSON.stringify(regexes.map((regex) => ({ regex })));
+    return problemsOf({ 'irc.yaml': REGISTRATION.replace(/namespaces:[^]*/, `namespaces: { users: ${users} }`) });
+  };
+  const [large] = await withRegex('@x', '(.?){1000}');
+  expect(large).toContain(
+    'namespaces.users.1.regex: expected a regular expression with smaller numbers of repetitions',
+  );
+  expect((await withRegex('x'.repeat(513)))[0]).toContain('expected a regular expression of at most 512 characters');
+  const [many] = await withRegex(...Array.from({ length: 50 }, () => '(.?){200}'));
+  expect(many).toContain('namespaces: expected fewer or simpler regular expressions, all together');
+  expect(await withRegex('(.?){200}', '@[a-z]{1,64}_irc:here\\.test', 'x'.repeat(512))).toEqual([]);
+});
+
 test('a file that is not there is named, and so are two services with one id, token or sender', async () => {
   const { folder } = await loaded({});
   const settings = { server_name: HERE, app_service_config_files: ['none.yaml'] };
