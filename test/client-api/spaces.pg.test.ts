@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
 import { FederationError } from '../../src/federation/error.ts';
 import { type FederationClient } from '../../src/federation/client.ts';
-import { type RoomId, type ServerName } from '../../src/matrix/identifiers.ts';
+import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { createDirectory } from '../../src/rooms/directory/directory.ts';
+import { upsertOutside } from '../../src/store/tables/outside-memberships.ts';
 import { openTestStore } from '../support/postgres.ts';
 import { type TestClient, startClientApi } from './client.ts';
 
@@ -187,6 +188,40 @@ test('what is on other servers is asked of them, and a server that says nothing 
   // What was said is believed for a while.
   await here.walk(top);
   expect(asked.filter((one) => one.startsWith('far.test'))).toHaveLength(1);
+});
+
+test('what another server tells ours is for those users whom the room lets in, or who are invited', async () => {
+  const name = `${made}`;
+  const club = { id: '' };
+  const far = (local: string) => `!${local}${name}:far.test` as RoomId;
+  const [restricted, closed, asked] = [far('restricted'), far('closed'), far('asked')];
+  const summaryOf = (roomId: RoomId): JsonObject =>
+    roomId === restricted
+      ? { room_id: roomId, join_rule: 'restricted', allowed_room_ids: [club.id, '!nul\0:far.test'] }
+      : { room_id: roomId, join_rule: roomId === asked ? 'knock' : 'invite' };
+  const hierarchy: Hierarchy = (_server, roomId) => Promise.resolve({ room: summaryOf(roomId), children: [] });
+  const here = await stage(hierarchy);
+  const guest = `guest${made}`;
+  const other = await here.client.login(guest);
+  club.id = await here.room({ preset: 'private_chat' });
+  const top = await here.room(SPACE);
+  for (const child of [restricted, closed, asked]) await here.put(top, child, { via: ['far.test'] });
+  const look = async (roomId: string, as: string): Promise<number> => {
+    const url = `${V1}/room_summary/${encoded(roomId)}?via=far.test`;
+    return (await here.client.ask('GET', url, undefined, as)).status;
+  };
+  expect((await here.walk(top)).ids).toEqual([top, restricted, asked]);
+  // The same answers, kept by now, for who is in no such room.
+  expect((await here.walk(top, '', other)).ids).toEqual([top, asked]);
+  expect([await look(restricted, here.token), await look(restricted, other)]).toEqual([200, 404]);
+  expect([await look(closed, here.token), await look(closed, other), await look(asked, other)]).toEqual([
+    404, 404, 200,
+  ]);
+  const invite = { roomId: closed, userId: `@${guest}:here.test` as UserId, membership: 'invite' as const };
+  const by = { roomVersion: '11', sender: '@x:far.test' as UserId, server: 'far.test' as ServerName };
+  await upsertOutside(store, { ...invite, ...by, eventId: `$${name}` as EventId }, '{}', '[]');
+  expect((await here.walk(top, '', other)).ids).toEqual([top, closed, asked]);
+  expect(await look(closed, other)).toBe(200);
 });
 
 test('a space without end is walked for a bounded number of requests', async () => {

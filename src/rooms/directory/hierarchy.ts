@@ -19,7 +19,7 @@ import { type RoomsContext } from '../context.ts';
 import { type Hierarchies, type HierarchyPage, type HierarchyQuery } from '../directory-contract.ts';
 import { RoomError } from '../error.ts';
 import { resolveAlias } from '../aliases.ts';
-import { type RoomSummary, type SpaceChild, childrenOf, suggestedOf, summaryFor } from './summaries.ts';
+import { type RoomSummary, type SpaceChild, childrenOf, mayLookAfar, suggestedOf, summaryFor } from './summaries.ts';
 
 /** All that a request waits for other servers, one of them, and how many are asked; milliseconds. */
 const WAIT_MS_MAX = 10_000;
@@ -106,8 +106,14 @@ export function createHierarchies(context: Context, joined: JoinedServers): Hier
     const isMore = open.some((child) => !seen.has(child.roomId)) && seen.size < ROOMS_MAX;
     return { rooms, next: isMore ? tokenOf(query, given) : null };
 
-    /** A space is asked about itself; of another room what its space's server said will do. */
+    /** As far as it is for the user. */
     async function remote(child: SpaceChild): Promise<RoomSummary | undefined> {
+      const said = await saidOf(child);
+      return said !== undefined && (await mayLookAfar(store, said, userId)) ? said : undefined;
+    }
+
+    /** A space is asked about itself; of another room what its space's server said will do. */
+    async function saidOf(child: SpaceChild): Promise<RoomSummary | undefined> {
       const hint = hints.get(child.roomId);
       if (hint !== undefined && hint.entry['room_type'] !== 'm.space') return hint;
       const answer = await ask(child, suggestedOnly, asking);
@@ -140,7 +146,11 @@ export function createHierarchies(context: Context, joined: JoinedServers): Hier
       let asked = 0;
       const asking = { signal, mayAsk: () => !signal.aborted && (asked += 1) <= SERVERS_MAX };
       const summary = own === 'absent' ? (await ask(place, false, asking))?.room : own;
-      if (summary === undefined || summary === 'hidden') {
+      const isHidden =
+        summary === undefined ||
+        summary === 'hidden' ||
+        (own === 'absent' && !(await mayLookAfar(store, summary, userId)));
+      if (isHidden) {
         throw new RoomError('unknown-room', `nothing is known of ${room}, or it is not for ${userId} to see`);
       }
       const membership = (await readLocalMember(store, place.roomId, userId)) ?? 'leave';
@@ -201,11 +211,11 @@ const TEXTS = [
 ];
 
 function readSummary(said: JsonObject): RoomSummary | undefined {
-  const roomId = parseRoomId(said['room_id']);
-  if (roomId === undefined || roomId.includes('\0')) return undefined;
+  const roomId = storableId(said['room_id']);
+  if (roomId === undefined) return undefined;
   const texts = TEXTS.flatMap((name) => (typeof said[name] === 'string' ? [[name, said[name]] as const] : []));
   const { num_joined_members: members, allowed_room_ids: allowed, children_state: events } = said;
-  const ids = Array.isArray(allowed) ? (allowed as readonly Json[]).flatMap((id) => parseRoomId(id) ?? []) : null;
+  const ids = Array.isArray(allowed) ? (allowed as readonly Json[]).flatMap((id) => storableId(id) ?? []) : null;
   return {
     roomId,
     entry: {
@@ -218,6 +228,12 @@ function readSummary(said: JsonObject): RoomSummary | undefined {
     },
     ...childrenOf(Array.isArray(events) ? (events as readonly Json[]).filter(isObject) : []),
   };
+}
+
+/** One that may be looked for in the store. */
+function storableId(value: Json | undefined): RoomId | undefined {
+  const roomId = parseRoomId(value);
+  return roomId?.includes('\0') === true ? undefined : roomId;
 }
 
 function isObject(value: Json): value is JsonObject {

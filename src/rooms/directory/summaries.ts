@@ -11,6 +11,7 @@ import { readMemberCount } from '../../store/journal/room-lists.ts';
 import { type RoomStanding, isInAny, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { type Store } from '../../store/open-store.ts';
 import { type JoinedServers } from '../../store/snapshots/joined-servers.ts';
+import { readOutside } from '../../store/tables/outside-memberships.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { type RoomContents, readRoomContents } from '../read/room-contents.ts';
 import { isInRoom } from '../resident/may-see.ts';
@@ -103,6 +104,23 @@ async function mayLook(
     if (standing !== undefined && (await isInRoom(store, joined, standing, onlooker.server))) return true;
   }
   return false;
+}
+
+/** Of the rooms that another server says to let somebody in; as many are looked at. */
+const ALLOWED_MAX = 100;
+
+/**
+ * Whether a user may see what another server said of a room. It is said to our server, which may be in it by others of ours, or be let in by
+ * rooms that others of ours are in. Without a join rule a room is public.
+ *
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#get_matrixclientv1roomsroomidhierarchy
+ */
+export async function mayLookAfar(store: Store, { roomId, entry }: RoomSummary, userId: UserId): Promise<boolean> {
+  const { join_rule: rule = 'public', world_readable: isReadable, allowed_room_ids: ids } = entry;
+  if (isReadable === true || rule === 'public' || rule === 'knock' || rule === 'knock_restricted') return true;
+  const allowed = Array.isArray(ids) ? (ids as readonly RoomId[]).slice(0, ALLOWED_MAX) : [];
+  if (allowed.length > 0 && (await isInAny(store, userId, allowed))) return true;
+  return (await readOutside(store, roomId, userId))?.membership === 'invite';
 }
 
 /** Events of type `m.space.child` in their order, as they are told, and what they name. Source: https://spec.matrix.org/v1.16/client-server-api/#ordering-of-children-within-a-space */
