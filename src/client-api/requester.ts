@@ -6,6 +6,7 @@ import { type AppServices, type KnownService } from '../app-services/contract.ts
 import { MatrixError } from '../http/matrix-error.ts';
 import { parseUserId } from '../matrix/identifiers.ts';
 import { type ClientRequester, UserRequest } from './client-request.ts';
+import { requireUntaken } from './reserved.ts';
 
 type Askers = {
   readonly accounts: Pick<Accounts, 'authenticate' | 'knownProfile' | 'device'>;
@@ -50,13 +51,14 @@ export function requireUser(
 async function actingFor(
   service: KnownService,
   query: Readonly<Record<string, unknown>>,
-  { accounts }: Askers,
+  { accounts, appServices }: Askers,
 ): Promise<ClientRequester> {
   const named = query['user_id'];
   const userId = named === undefined ? service.sender : parseUserId(named);
   if (userId === undefined || !service.isOwnUser(userId)) {
     throw new MatrixError(403, 'M_FORBIDDEN', 'user_id: that user is not in a namespace of this application service');
   }
+  requireUntaken(userId, { appServices }, service);
   if ((await accounts.knownProfile(userId)) === undefined) {
     throw new MatrixError(403, 'M_FORBIDDEN', `user_id: ${userId} has no account`);
   }

@@ -36,3 +36,9 @@ export function requireFreeName(
     throw new MatrixError(400, 'M_EXCLUSIVE', 'an application service has reserved that name');
   }
 }
+
+/** Throws where another service than this one, which would act as the user, has reserved him: a wide namespace reaches over others. */
+export function requireUntaken(userId: UserId, { appServices }: Services, service: KnownService): void {
+  if (!appServices.isUserTaken(userId, service)) return;
+  throw new MatrixError(403, 'M_EXCLUSIVE', 'another application service has reserved that user');
+}

@@ -86,6 +86,27 @@ test('a service acts as itself, or as the user of its namespace whom it names, a
   expect(codeOf(await whoami(api, '', 'as-secreT'))).toEqual([401, 'M_UNKNOWN_TOKEN']);
 });
 
+test('a service with a wide namespace acts as and logs in nobody whom another has reserved, nor its sender', async () => {
+  const api = await startBridged({ namespaces: { users: [{ exclusive: false, regex: '@.*' }] } });
+  const theirs = { type: 'm.login.application_service', username: 'other_x' };
+  expect((await api.ask('POST', `${V3}/register`, theirs, 'other-secret')).status).toBe(200);
+  await api.user('alice_wide');
+  const login = (user: string): Promise<Answer> =>
+    api.ask(
+      'POST',
+      `${V3}/login`,
+      { type: 'm.login.application_service', identifier: { type: 'm.id.user', user } },
+      AS,
+    );
+  for (const user of ['@other_x:here.test', '@otherbot:here.test']) {
+    expect([user, codeOf(await whoami(api, `?user_id=${user}`))]).toEqual([user, [403, 'M_EXCLUSIVE']]);
+    expect([user, codeOf(await login(user))]).toEqual([user, [403, 'M_EXCLUSIVE']]);
+  }
+  expect((await whoami(api, '?user_id=@other_x:here.test', 'other-secret')).body['user_id']).toBe('@other_x:here.test');
+  expect((await whoami(api, '?user_id=@alice_wide:here.test')).body['user_id']).toBe('@alice_wide:here.test');
+  expect((await login('alice_wide')).status).toBe(200);
+});
+
 test('a service names a device of its user, and one that is not there is refused', async () => {
   const api = await startBridged();
   const body = { type: 'm.login.application_service', username: 'ghost_device', device_id: 'LINK' };

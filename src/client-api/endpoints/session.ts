@@ -16,7 +16,7 @@ import { requireDummy, requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { sourceOf } from '../rate-limits.ts';
 import { tokenOf } from '../requester.ts';
-import { requireFreeName } from '../reserved.ts';
+import { requireFreeName, requireUntaken } from '../reserved.ts';
 
 const text = z.string({ error: 'a string' });
 const flag = z.boolean({ error: 'true or false' });
@@ -165,6 +165,7 @@ async function logInForService(
   if (userId === undefined || !service.isOwnUser(userId)) {
     throw new MatrixError(403, 'M_EXCLUSIVE', 'that user is not in a namespace of this application service');
   }
+  requireUntaken(userId, context, service);
   if ((await context.accounts.knownProfile(userId)) === undefined) {
     throw new MatrixError(403, 'M_FORBIDDEN', `${userId} has no account`);
   }
