@@ -7,10 +7,10 @@ import { type AppServices, type KnownService, type PingOutcome } from './contrac
 import { type ServiceClient, ServiceError } from './ask-service.ts';
 import { type AppService, type NamespaceKind, isIn } from './registration.ts';
 
-/** Somebody waits for the answer: whoever looks for a room or a user. */
+/** Somebody waits for the answer of all services: whoever looks for a room or a user. */
 const QUERY_MS_MAX = 10_000;
 const PING_MS_MAX = 30_000;
-/** Questions under way, of all services: who asks for names that nobody has does not keep more connections open than this. */
+/** Questions under way, of each service: who asks for names that nobody has does not keep more connections open, nor keep others from theirs. */
 const QUERIES_MAX = 50;
 /** Of an answer that is shown to whoever pings. */
 const SHOWN_CHARS_MAX = 1_000;
@@ -63,25 +63,48 @@ function hashOf(token: string): string {
 
 const PATHS = { users: '/_matrix/app/v1/users/', aliases: '/_matrix/app/v1/rooms/' } as const;
 
-/** Source: https://spec.matrix.org/v1.16/application-service-api/#querying */
-function createQueries({ services, client, logger }: AppServicesContext) {
-  let underWay = 0;
-  return async (kind: keyof typeof PATHS, id: string): Promise<boolean> => {
-    for (const service of services) {
-      if (service.url === null || !isIn(service, kind, id) || underWay >= QUERIES_MAX) continue;
-      underWay += 1;
-      try {
-        const path = `${PATHS[kind]}${encodeURIComponent(id)}`;
-        const { status } = await client.ask(service, { method: 'GET', path, timeoutMs: QUERY_MS_MAX });
-        if (status === 200) return true;
-      } catch (error) {
-        if (!(error instanceof ServiceError)) throw error;
-        logger.warn({ err: error, service: service.id }, 'an application service could not be asked for a name');
-      } finally {
-        underWay -= 1;
-      }
+/**
+ * Whoever asks for the same name meanwhile shares the answer. Of services that could have it one is asked after the other, each for its
+ * share of the time that is left, so that one that hangs leaves some to the next.
+ *
+ * Source: https://spec.matrix.org/v1.16/application-service-api/#querying
+ */
+function createQueries({ services, client, clock, logger }: AppServicesContext) {
+  const underWay = new Map<string, number>();
+  const shared = new Map<string, Promise<boolean>>();
+  const count = (id: string, by: number): void => void underWay.set(id, (underWay.get(id) ?? 0) + by);
+
+  const ask = async (service: AppService, path: string, timeoutMs: number): Promise<boolean> => {
+    if ((underWay.get(service.id) ?? 0) >= QUERIES_MAX) return false;
+    count(service.id, 1);
+    try {
+      return (await client.ask(service, { method: 'GET', path, timeoutMs })).status === 200;
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error;
+      logger.warn({ err: error, service: service.id }, 'an application service could not be asked for a name');
+      return false;
+    } finally {
+      count(service.id, -1);
+    }
+  };
+
+  const askAll = async (kind: keyof typeof PATHS, id: string): Promise<boolean> => {
+    const until = clock.now() + QUERY_MS_MAX;
+    const asked = services.filter((service) => service.url !== null && isIn(service, kind, id));
+    for (const [i, service] of asked.entries()) {
+      const leftMs = Math.min(QUERY_MS_MAX, until - clock.now());
+      if (leftMs <= 0) return false;
+      const timeoutMs = Math.ceil(leftMs / (asked.length - i));
+      if (await ask(service, `${PATHS[kind]}${encodeURIComponent(id)}`, timeoutMs)) return true;
     }
     return false;
+  };
+
+  return (kind: keyof typeof PATHS, id: string): Promise<boolean> => {
+    const key = `${PATHS[kind]}${id}`;
+    const answer = shared.get(key) ?? askAll(kind, id).finally(() => shared.delete(key));
+    shared.set(key, answer);
+    return answer;
   };
 }
 
