@@ -47,7 +47,10 @@ export class ClientRequest implements OpenRequest {
   }
 }
 
-/** Who makes a request. `deviceId` is empty where an application service names none. */
+/** Of who acts by no device; no device is called so. */
+export const NO_DEVICE = '';
+
+/** Who makes a request. `deviceId` is `NO_DEVICE` where an application service names none. */
 export interface ClientRequester extends Requester {
   /** The application service that acts as the user. */
   readonly service?: KnownService;
@@ -61,6 +64,12 @@ export class UserRequest extends ClientRequest {
     super(request, reply);
     this.requester = requester;
   }
+}
+
+/** Who asks, for what only a device can do; throws a `MatrixError` where an application service names none. */
+export function deviceOf({ requester }: Pick<UserRequest, 'requester'>): ClientRequester {
+  if (requester.deviceId !== NO_DEVICE) return requester;
+  throw new MatrixError(400, 'M_MISSING_PARAM', 'device_id: expected the device of the user by which this is done');
 }
 
 /**

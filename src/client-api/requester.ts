@@ -5,7 +5,7 @@ import { AccountError } from '../accounts/error.ts';
 import { type AppServices, type KnownService } from '../app-services/contract.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { parseUserId } from '../matrix/identifiers.ts';
-import { type ClientRequester, UserRequest } from './client-request.ts';
+import { type ClientRequester, NO_DEVICE, UserRequest } from './client-request.ts';
 import { requireUntaken } from './reserved.ts';
 
 type Askers = {
@@ -70,9 +70,6 @@ async function actingFor(
   // Source: https://github.com/matrix-org/matrix-spec-proposals/pull/4326
   throw new MatrixError(400, 'M_UNKNOWN_DEVICE', `device_id: ${userId} has no such device`);
 }
-
-/** Of who acts by no device; no device is called so. */
-const NO_DEVICE = '';
 
 async function hasDevice(accounts: Askers['accounts'], ...device: Parameters<Accounts['device']>): Promise<boolean> {
   try {

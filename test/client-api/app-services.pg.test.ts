@@ -117,6 +117,23 @@ test('a service names a device of its user, and one that is not there is refused
   expect(codeOf(await whoami(api, as('NONE')))).toEqual([400, 'M_UNKNOWN_DEVICE']);
 });
 
+test('what only a device can do is refused to a service that names none, which is told so, and done where it names one', async () => {
+  const api = await startBridged();
+  const body = { type: 'm.login.application_service', username: 'ghost_keys', device_id: 'LINK' };
+  expect((await api.ask('POST', `${V3}/register`, body, AS)).status).toBe(200);
+  for (const [method, path, content] of [
+    ['POST', '/keys/upload', {}],
+    ['PUT', '/sendToDevice/m.custom/1', { messages: {} }],
+  ] as const) {
+    const ask = (device: string): Promise<Answer> =>
+      api.ask(method, `${V3}${path}?user_id=@ghost_keys:here.test${device}`, content, AS);
+    const refused = await ask('');
+    expect([path, codeOf(refused)]).toEqual([path, [400, 'M_MISSING_PARAM']]);
+    expect(refused.body['error']).toMatch(/^device_id: /);
+    expect([path, (await ask('&device_id=LINK')).status]).toEqual([path, 200]);
+  }
+});
+
 test('names that a service has reserved are for it alone, and it gets no others', async () => {
   const api = await startBridged();
   const auth = { type: 'm.login.dummy' };

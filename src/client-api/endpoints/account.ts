@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
-import { bodyOf, readMembers } from '../client-request.ts';
+import { NO_DEVICE, bodyOf, readMembers } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
@@ -29,7 +29,7 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
     path: '/account/whoami',
     answer: ({ requester: { userId, deviceId } }) => ({
       user_id: userId,
-      ...(deviceId === '' ? {} : { device_id: deviceId }),
+      ...(deviceId === NO_DEVICE ? {} : { device_id: deviceId }),
       is_guest: false,
     }),
   } satisfies UserEndpoint),

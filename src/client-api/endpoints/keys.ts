@@ -9,7 +9,7 @@ import { type KeyClaim } from '../../devices/contract.ts';
 import { type ServerName, type UserId } from '../../matrix/identifiers.ts';
 import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { type Json, type JsonObject } from '../../matrix/pdu.ts';
-import { type UserRequest, bodyOf, queryText } from '../client-request.ts';
+import { type UserRequest, bodyOf, deviceOf, queryText } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
@@ -28,8 +28,8 @@ export const KEY_ENDPOINTS: readonly UserEndpoint[] = [
     method: 'POST',
     path: '/keys/upload',
     answer: async (request, { accounts }) => {
-      const body = bodyOf(request);
-      const counts = await accounts.uploadKeys(request.requester, {
+      const [device, body] = [deviceOf(request), bodyOf(request)];
+      const counts = await accounts.uploadKeys(device, {
         deviceKeys: objectOf(body, 'device_keys'),
         oneTimeKeys: objectOf(body, 'one_time_keys') ?? {},
         fallbackKeys: objectOf(body, 'fallback_keys') ?? {},

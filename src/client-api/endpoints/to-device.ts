@@ -6,7 +6,7 @@
 import { MatrixError } from '../../http/matrix-error.ts';
 import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { bodyOf } from '../client-request.ts';
+import { bodyOf, deviceOf } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
 import { txnIdOf } from '../room-request.ts';
@@ -15,7 +15,7 @@ export const TO_DEVICE_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
   method: 'PUT',
   path: '/sendToDevice/:eventType/:txnId',
   answer: async (request, { devices }) => {
-    const { messages } = bodyOf(request);
+    const [device, { messages }] = [deviceOf(request), bodyOf(request)];
     if (!isJsonObject(messages)) throw new MatrixError(400, 'M_MISSING_PARAM', 'messages: expected an object');
     const type = request.params['eventType'] ?? '';
     const to = Object.fromEntries(
@@ -25,7 +25,7 @@ export const TO_DEVICE_ENDPOINTS: readonly UserEndpoint[] = inForms(R0_AND_V3, {
         throw new MatrixError(400, 'M_BAD_JSON', `messages.${user}: expected contents by device id`);
       }),
     );
-    await devices.send(request.requester, { type, txnId: txnIdOf(request) }, to);
+    await devices.send(device, { type, txnId: txnIdOf(request) }, to);
     return {};
   },
 } satisfies UserEndpoint);
