@@ -254,6 +254,31 @@ test('a room is told of by its id or its alias, with what the user is in it', as
   expect((await look('!nowhere:far.test', other)).status).toBe(404);
 });
 
+test('what other servers said is kept up to a size, and no answer that is too big for itself', async () => {
+  let asked = 0;
+  const big = new Set<RoomId>();
+  const hierarchy: Hierarchy = (_server, roomId) => {
+    asked += 1;
+    const stuffed = { room_id: '!unnamed:far.test', topic: 'x'.repeat((big.has(roomId) ? 260 : 250) * 1024) };
+    return Promise.resolve({ room: { room_id: roomId }, children: [stuffed] });
+  };
+  const here = await stage(hierarchy);
+  const look = async (roomId: RoomId): Promise<number> => {
+    const url = `${V1}/room_summary/${encoded(roomId)}?via=far.test`;
+    expect((await here.client.ask('GET', url, undefined, here.token)).status).toBe(200);
+    return asked;
+  };
+  const [small, tooBig] = ['!small:far.test' as RoomId, '!big:far.test' as RoomId];
+  big.add(tooBig);
+  expect([await look(small), await look(small)]).toEqual([1, 1]);
+  expect([await look(tooBig), await look(tooBig)]).toEqual([2, 3]);
+  // 16 MiB are 65 of them.
+  for (let i = 0; i < 64; i += 1) await look(`!n${i}:far.test` as RoomId);
+  expect([asked, await look(small)]).toEqual([67, 67]);
+  for (let i = 64; i < 129; i += 1) await look(`!n${i}:far.test` as RoomId);
+  expect([asked, await look(small)]).toEqual([132, 133]);
+});
+
 test('another server is told of a space and of the rooms in it that it may see', async () => {
   const here = await stage();
   const top = await here.room(SPACE);

@@ -31,6 +31,9 @@ const SERVERS_MAX = 3;
 const ROOMS_MAX = 1_000;
 /** What others said, and how long it is believed: pages of one walk follow each other. */
 const KEPT_MAX = 200;
+/** In all, and of one answer; more is asked for anew. */
+const KEPT_BYTES_MAX = 16 * 1024 * 1024;
+const KEPT_ANSWER_BYTES_MAX = 256 * 1024;
 const KEPT_MS = 300_000;
 const TOKEN = /^y1_(0|[1-9]\d{0,5})_([01])_(\d{1,6}|-)$/;
 
@@ -45,7 +48,10 @@ interface Told {
 /** One for a process. Without `federation` nobody is asked. */
 export function createHierarchies(context: Context, joined: JoinedServers): Hierarchies {
   const { store, serverName } = context;
-  const told = new LRUCache<string, Told>({ max: KEPT_MAX, ttl: KEPT_MS });
+  const told = new LRUCache<string, Told>({
+    ...{ max: KEPT_MAX, ttl: KEPT_MS },
+    ...{ maxSize: KEPT_BYTES_MAX, maxEntrySize: KEPT_ANSWER_BYTES_MAX },
+  });
 
   const ask = async (
     { roomId, via }: SpaceChild,
@@ -60,9 +66,10 @@ export function createHierarchies(context: Context, joined: JoinedServers): Hier
       if (federation === undefined || !mayAsk()) return undefined;
       const within = AbortSignal.any([signal, AbortSignal.timeout(SERVER_MS_MAX)]);
       try {
-        const answer = readTold(await federation.hierarchy(server, roomId, suggestedOnly, { signal: within }), roomId);
+        const said = await federation.hierarchy(server, roomId, suggestedOnly, { signal: within });
+        const answer = readTold(said, roomId);
         if (answer === undefined) continue;
-        told.set(name, answer);
+        told.set(name, answer, { size: Buffer.byteLength(JSON.stringify(said)) });
         return answer;
       } catch (error) {
         if (!(error instanceof FederationError) && !within.aborted) throw error;
