@@ -205,6 +205,24 @@ describe('a room that is upgraded', () => {
     expect((await here.ask('GET', `${at}/state/m.room.tombstone/`)).status).toBe(404);
   });
 
+  test('keeps its aliases and its place on the list where it cannot say where it has gone', async () => {
+    const here = await stage({ room_alias_name: 'kept-alias', visibility: 'public' });
+    const at = `/rooms/${encoded(here.roomId)}`;
+    const listed = async (): Promise<readonly unknown[]> => {
+      const rows = await store.query<{ room_id: string }>('SELECT room_id FROM listed_rooms');
+      const alias = await here.ask('GET', `/directory/room/${encoded('#kept-alias:here.test')}`);
+      return [alias.body['room_id'], rows.some((row) => row.room_id === here.roomId), rows.length];
+    };
+    const before = await listed();
+    expect(before.slice(0, 2)).toEqual([here.roomId, true]);
+    await store.query(`ALTER TABLE pdus ADD CONSTRAINT no_tombstone CHECK (type <> 'm.room.tombstone') NOT VALID`);
+    const { status } = await here.ask('POST', `${at}/upgrade`, { new_version: '11' });
+    await store.query('ALTER TABLE pdus DROP CONSTRAINT no_tombstone');
+    expect([status, await listed()]).toEqual([500, before]);
+    expect((await here.ask('POST', `${at}/upgrade`, { new_version: '11' })).status).toBe(200);
+    expect((await listed()).slice(1)).toEqual([false, before[2]]);
+  });
+
   test('may be a space, whose rooms go with it', async () => {
     const here = await stage({ creation_content: { type: 'm.space' } });
     const at = `/rooms/${encoded(here.roomId)}`;

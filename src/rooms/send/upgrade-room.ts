@@ -17,7 +17,6 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { openStateBodies } from '../../store/events/pdu-bodies.ts';
 import { type RoomStanding, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
-import { isRoomListed } from '../../store/tables/listed-rooms.ts';
 import { type ClientUpgrade } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { type RoomContents, readRoomContents } from '../read/room-contents.ts';
@@ -46,10 +45,11 @@ export async function upgradeRoom(context: SendContext, wish: ClientUpgrade): Pr
   if (room === undefined || (await readLocalMember(store, roomId, userId)) !== 'join') throw notThere(roomId);
   const old = await requirePower(context, room, userId);
   const successor = await makeSuccessor(context, room, old, wish);
-  await moveDirectory(context, roomId, successor);
   const say = (type: string, content: JsonObject): Promise<unknown> =>
     sendState(context, roomId, { sender: userId, type, stateKey: '', content });
   await say(TOMBSTONE, { body: 'This room has been replaced', replacement_room: successor });
+  // Not before the old room names the new one: else a refused tombstone would leave it without its aliases.
+  await moveDirectory(context, roomId, successor);
   const quiet = quietLevels(old.contentOf(POWER));
   const last = [
     ...(old.has(ALIAS) ? [[ALIAS, {}] as const] : []),
@@ -110,7 +110,7 @@ async function makeSuccessor(
     lastState: levels.last === null ? [] : [{ type: POWER, stateKey: '', content: levels.last }],
     bans: await readBans(context, room),
     ...{ name: undefined, topic: undefined, alias: undefined, invite: [], isDirect: false },
-    isListed: await isRoomListed(context.store, roomId),
+    isListed: false,
   });
 }
 
