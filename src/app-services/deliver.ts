@@ -131,6 +131,9 @@ async function send(
   return false;
 }
 
+/** Where the room's stripped state stands: https://spec.matrix.org/v1.16/client-server-api/#mroommember */
+const STRIPPED_MEMBERS = { invite: 'invite_room_state', knock: 'knock_room_state' } as const;
+
 /** What was taken back since is told as the redaction leaves it. */
 async function contentOf(store: Store, { positions, madeAt }: ServiceTransaction): Promise<JsonObject[]> {
   const { events, outside } = await readToldBodies(store, positions);
@@ -146,10 +149,10 @@ async function contentOf(store: Store, { positions, madeAt }: ServiceTransaction
     const about = { replaced: before ?? undefined, taken: redacted.get(eventId) };
     return { at: shownAt, event: shownEvent({ eventId, roomId, json, ...about }, madeAt) };
   });
-  const invites = outside.flatMap(({ position: at, roomId, eventId, json, stripped }) => {
+  const asking = outside.flatMap(({ position: at, roomId, eventId, json, membership, stripped }) => {
     const read = parseJsonObject(json);
-    const unsigned = { invite_room_state: [...stripped] };
+    const unsigned = { [STRIPPED_MEMBERS[membership]]: [...stripped] };
     return read.ok ? [{ at, event: clientEvent(read.value, { eventId, roomId, unsigned }) }] : [];
   });
-  return [...told, ...invites].toSorted((one, other) => one.at - other.at).map(({ event }) => event);
+  return [...told, ...asking].toSorted((one, other) => one.at - other.at).map(({ event }) => event);
 }

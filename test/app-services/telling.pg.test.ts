@@ -256,21 +256,13 @@ test('a service is told of rooms in its namespaces, by id and by alias, and of n
   await soon(() => expect(here.remote.events()).toHaveLength(before + 3));
 });
 
-test('an invite to a room that nobody of us is in is told with what the room is, and one that is over before that is not', async () => {
+test('an invite to a room that nobody of us is in, or a knock at one, is told with what the room is, and one that is over before that is not', async () => {
   const here = await startHere();
   here.changedByHand();
   const { room } = here.small;
-  const invite = (userId: UserId, eventId: string) => {
-    const event = { type: 'm.room.member', state_key: userId, sender: ALICE, content: { membership: 'invite' } };
-    const row = {
-      roomId: room.roomId,
-      userId,
-      membership: 'invite',
-      eventId,
-      roomVersion: '11',
-      sender: ALICE,
-      server: A,
-    };
+  const invite = (userId: UserId, eventId: string, membership = 'invite') => {
+    const event = { type: 'm.room.member', state_key: userId, sender: ALICE, content: { membership } };
+    const row = { roomId: room.roomId, userId, membership, eventId, roomVersion: '11', sender: ALICE, server: A };
     const name = { type: 'm.room.name', state_key: '', sender: ALICE, content: { name: 'Theirs' } };
     return upsertOutside(here.store, row as never, JSON.stringify(event), JSON.stringify([name]));
   };
@@ -283,6 +275,12 @@ test('an invite to a room that nobody of us is in is told with what the room is,
     ...{ room_id: room.roomId, state_key: GHOST, content: { membership: 'invite' } },
     unsigned: { invite_room_state: [{ type: 'm.room.name' }] },
   });
+  await invite(`@ghost_3:${US}` as UserId, '$knock', 'knock');
+  await soon(() => expect(here.told()).toEqual(['$ghost', '$knock']));
+  expect(here.remote.events()[1]).toMatchObject({ content: { membership: 'knock' } });
+  expect(here.remote.events()[1]!['unsigned']).toEqual({
+    knock_room_state: [expect.objectContaining({ type: 'm.room.name' })],
+  });
   here.remote.answer = () => 500;
   await invite(`@ghost_2:${US}` as UserId, '$late');
   await soon(() => expect(here.failures).toHaveLength(1));
@@ -290,7 +288,7 @@ test('an invite to a room that nobody of us is in is told with what the room is,
   here.remote.answer = () => 200;
   here.wait(2_000);
   await caughtUp(here);
-  expect(here.told()).toEqual(['$ghost']);
+  expect(here.told()).toEqual(['$ghost', '$knock']);
 });
 
 test('an event is told as its redaction leaves it', async () => {

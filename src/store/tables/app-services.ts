@@ -184,6 +184,8 @@ export interface ToldOutside {
   readonly roomId: RoomId;
   readonly eventId: EventId;
   readonly json: string;
+  readonly membership: 'invite' | 'knock';
+  /** Of the room, as whoever is invited or knocks is told it. */
   readonly stripped: readonly JsonObject[];
 }
 
@@ -203,7 +205,7 @@ export async function readToldBodies(
     [int8Array(positions)],
   );
   const outside = await sql.query<ToldOutside>(
-    `SELECT position, room_id AS "roomId", event_id AS "eventId", event::text AS json, stripped
+    `SELECT position, room_id AS "roomId", event_id AS "eventId", event::text AS json, membership, stripped
        FROM outside_memberships WHERE position = ANY ($1::bigint[]) AND membership <> 'leave'`,
     [int8Array(positions)],
   );
