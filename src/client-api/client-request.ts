@@ -47,10 +47,7 @@ export class ClientRequest implements OpenRequest {
   }
 }
 
-/** Of who acts by no device; no device is called so. */
-export const NO_DEVICE = '';
-
-/** Who makes a request. `deviceId` is `NO_DEVICE` where an application service names none. */
+/** Who makes a request. `deviceId` is `noDeviceOf(service)` where an application service names none. */
 export interface ClientRequester extends Requester {
   /** The application service that acts as the user. */
   readonly service?: KnownService;
@@ -66,9 +63,22 @@ export class UserRequest extends ClientRequest {
   }
 }
 
+/**
+ * Of a service that acts by no device. No device is called so, and no other service's is: what they send as the same user is apart, as
+ * the specification has transaction ids of a device or, without one, of a token.
+ */
+export function noDeviceOf({ id }: Pick<KnownService, 'id'>): string {
+  return `\u0001${id}`;
+}
+
+/** Whether one of the user's devices asks: always, but for an application service that names none. */
+export function isByDevice({ deviceId, service }: ClientRequester): boolean {
+  return service === undefined || deviceId !== noDeviceOf(service);
+}
+
 /** Who asks, for what only a device can do; throws a `MatrixError` where an application service names none. */
 export function deviceOf({ requester }: Pick<UserRequest, 'requester'>): ClientRequester {
-  if (requester.deviceId !== NO_DEVICE) return requester;
+  if (isByDevice(requester)) return requester;
   throw new MatrixError(400, 'M_MISSING_PARAM', 'device_id: expected the device of the user by which this is done');
 }
 

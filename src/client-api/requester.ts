@@ -5,7 +5,7 @@ import { AccountError } from '../accounts/error.ts';
 import { type AppServices, type KnownService } from '../app-services/contract.ts';
 import { MatrixError } from '../http/matrix-error.ts';
 import { parseUserId } from '../matrix/identifiers.ts';
-import { type ClientRequester, NO_DEVICE, UserRequest } from './client-request.ts';
+import { type ClientRequester, UserRequest, noDeviceOf } from './client-request.ts';
 import { requireUntaken } from './reserved.ts';
 
 type Askers = {
@@ -63,7 +63,7 @@ async function actingFor(
     throw new MatrixError(403, 'M_FORBIDDEN', `user_id: ${userId} has no account`);
   }
   const deviceId = query['device_id'] ?? query['org.matrix.msc3202.device_id'];
-  if (deviceId === undefined) return { userId, deviceId: NO_DEVICE, service };
+  if (deviceId === undefined) return { userId, deviceId: noDeviceOf(service), service };
   if (typeof deviceId === 'string' && (await hasDevice(accounts, userId, deviceId))) {
     return { userId, deviceId, service };
   }

@@ -33,7 +33,7 @@ async function startBridged(changes: Readonly<Record<string, unknown>> = {}, ove
   const bridge = serviceOf(SERVER_NAME, { url: remote.url, namespaces, ...changes });
   const other = serviceOf(SERVER_NAME, {
     ...{ id: 'other', as_token: 'other-secret', sender_localpart: 'otherbot' },
-    namespaces: { users: [{ exclusive: true, regex: '@other_' }] },
+    namespaces: { users: [{ exclusive: true, regex: '@other_' }, { regex: '@otherwise_' }] },
   });
   const client = createServiceClient('tests');
   onTestFinished(() => client.close());
@@ -132,6 +132,33 @@ test('what only a device can do is refused to a service that names none, which i
     expect(refused.body['error']).toMatch(/^device_id: /);
     expect([path, (await ask('&device_id=LINK')).status]).toEqual([path, 200]);
   }
+});
+
+test('two services that act as one user without a device have their transaction ids apart, and each its own once', async () => {
+  const api = await startBridged({ namespaces: { users: [{ exclusive: false, regex: '@otherwise_' }] } });
+  const both = await api.ask(
+    'POST',
+    `${V3}/register`,
+    { type: 'm.login.application_service', username: 'otherwise_x' },
+    AS,
+  );
+  expect(both.status).toBe(200);
+  const as = '?user_id=@otherwise_x:here.test';
+  const { body } = await api.ask('POST', `${V3}/createRoom${as}`, {}, AS);
+  const room = `${V3}/rooms/${encodeURIComponent(body['room_id'] as string)}`;
+  const send = async (token: string): Promise<unknown> =>
+    (await api.ask('PUT', `${room}/send/m.room.message/one${as}`, { body: 'x' }, token)).body['event_id'];
+  const sent = [await send(AS), await send('other-secret'), await send(AS), await send('other-secret')];
+  expect(sent).toEqual([sent[0], sent[1], sent[0], sent[1]]);
+  expect(sent[0]).toMatch(/^\$/);
+  expect(sent[1]).toMatch(/^\$/);
+  expect(sent[1]).not.toBe(sent[0]);
+  const read = await api.ask('GET', `${room}/messages${as}&dir=b&limit=2`, undefined, 'other-secret');
+  const chunk = read.body['chunk'] as { event_id: string; unsigned?: { transaction_id?: string } }[];
+  expect(chunk.map(({ event_id: id, unsigned }) => [id, unsigned?.transaction_id])).toEqual([
+    [sent[1], 'one'],
+    [sent[0], undefined],
+  ]);
 });
 
 test('names that a service has reserved are for it alone, and it gets no others', async () => {

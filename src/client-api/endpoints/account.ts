@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { ROOM_VERSIONS } from '../../matrix/room-versions.ts';
-import { NO_DEVICE, bodyOf, readMembers } from '../client-request.ts';
+import { bodyOf, isByDevice, readMembers } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
@@ -27,9 +27,9 @@ export const ACCOUNT_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'GET',
     path: '/account/whoami',
-    answer: ({ requester: { userId, deviceId } }) => ({
-      user_id: userId,
-      ...(deviceId === NO_DEVICE ? {} : { device_id: deviceId }),
+    answer: ({ requester }) => ({
+      user_id: requester.userId,
+      ...(isByDevice(requester) ? { device_id: requester.deviceId } : {}),
       is_guest: false,
     }),
   } satisfies UserEndpoint),
