@@ -187,6 +187,45 @@ test('a thread is summed up, wherever its root is given, and listed by who spoke
   expect((await threads('?include=participated', other))[0]).toEqual([b]);
 });
 
+test('of those whom a user ignores nothing is summed up, and their threads are not listed', async () => {
+  const here = await room();
+  const [rude, name] = [await here.client.login(`rude${made}`), `@rude${made}:here.test`];
+  const reader = await here.client.login(`ignorer${made}`);
+  for (const as of [rude, reader]) await here.client.ask('POST', `${V3}/join/${encoded(here.roomId)}`, {}, as);
+  const [a, b] = [await here.say({ body: 'a' }), await here.say({ body: 'b' })];
+  const theirs = await here.say({ body: 'c' }, rude);
+  const kind = await here.relate(a, 'm.thread');
+  await here.relate(b, 'm.thread');
+  await here.relate(theirs, 'm.thread');
+  const last = await here.relate(a, 'm.thread', { body: 'rude' }, rude);
+  const reference = await here.relate(b, 'm.reference', { body: 'rude' }, rude);
+  const only = await here.say({ body: 'd' });
+  await here.relate(only, 'm.thread', { body: 'rude' }, rude);
+  const threads = async (as: string): Promise<string[]> =>
+    ((await here.get(`${V1}ROOM/threads`, as)).body['chunk'] as Event[]).map(({ event_id: id }) => id);
+  const sums = async (as: string) => [
+    (await here.relationsOf(a, as))?.['m.thread'],
+    (await here.relationsOf(b, as))?.['m.reference'],
+    await here.relationsOf(only, as),
+  ];
+  const all = [
+    { count: 2, latest_event: { event_id: last } },
+    { chunk: [{ event_id: reference }] },
+    { 'm.thread': {} },
+  ];
+  expect(await sums(reader)).toMatchObject(all);
+  expect(await threads(reader)).toEqual([only, a, theirs, b]);
+  const me = `@ignorer${made}:here.test`;
+  const url = `${V3}/user/${me}/account_data/m.ignored_user_list`;
+  const list = { ignored_users: { [name]: {}, '@nul\0:x': {} } };
+  expect((await here.client.ask('PUT', url, list, reader)).status).toBe(200);
+  const left = await sums(reader);
+  expect(left).toMatchObject([{ count: 1, latest_event: { event_id: kind } }, undefined, undefined]);
+  expect(await threads(reader)).toEqual([b, a]);
+  expect(await sums(here.token)).toMatchObject(all);
+  expect(await threads(here.token)).toEqual([only, a, theirs, b]);
+});
+
 test('references are listed, and nothing is told of what came after one left', async () => {
   const here = await room();
   const other = await here.client.login(`leaver${made}`);

@@ -71,7 +71,8 @@ export async function readThreadRoots(context: RelationsContext, query: ThreadsQ
   const roots: SeenPdu[] = [];
   let next = query.before;
   for (let look = 0; look < THREAD_LOOKS_MAX && roots.length < limit && (look === 0 || next !== null); look += 1) {
-    const wish = { roomId, before: next, upTo, participant: participated ? userId : null, limit: limit - roots.length };
+    const participant = participated ? userId : null;
+    const wish = { roomId, userId, before: next, upTo, participant, limit: limit - roots.length };
     const found = await readThreads(store, wish);
     const ids = found.threads.map(({ root }) => root);
     const seen = await seenEvents(context, query, reader, ids);

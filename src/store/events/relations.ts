@@ -25,6 +25,13 @@ const REFERENCES_MAX = 100;
 export const KINDS = ['m.replace', 'm.thread', 'm.reference'] as const;
 export type Kind = (typeof KINDS)[number];
 
+/** The text of what a user keeps of whom he ignores. As text: as JSON a NUL in it, which is his to write, would be an error. */
+const IGNORING = (userId: string): string =>
+  `(SELECT d.content::text FROM account_data d WHERE d.user_id = ${userId} AND d.room_id = '' AND d.type = 'm.ignored_user_list')`;
+/** Whether such a text names who sent an event; what changes the state is shown of anybody. */
+const IS_IGNORED = (row: string, ignoring: string): string =>
+  `(${ignoring} IS NOT NULL AND ${row}.state_key_nid IS NULL AND strpos(${ignoring}, to_json(${row}.sender)::text) > 0)`;
+
 /** What relates to an event, and what relates to that, `depthMax` steps far: the event itself first. */
 export async function readFollowingRelations(
   sql: Sql,
@@ -74,11 +81,12 @@ export interface RelatedChildren {
   readonly references: readonly EventId[];
 }
 
-/** In the order of the events, all in one statement. Edits are those that the author of an event made of it, as the specification wants them. */
+/** In the order of the events, all in one statement, without what those sent whom the user ignores. Edits are those that the author of an event made of it, as the specification wants them. */
 export async function readRelated(sql: Sql, parents: readonly RelatedParent[]): Promise<RelatedChildren[][]> {
   const rows = await sql.query<RelatedChildren & { readonly nth: number }>(
     `WITH asked AS MATERIALIZED (
-       SELECT a.nth, a.room_id, a.event_id, a.up_to, a.user_id, p.type, p.sender, p.rel_type, p.state_key_nid
+       SELECT a.nth, a.room_id, a.event_id, a.up_to, a.user_id, p.type, p.sender, p.rel_type, p.state_key_nid,
+              ${IGNORING('a.user_id')} AS ignoring
          FROM unnest($1::text[], $2::text[], $3::bigint[], $5::text[]) WITH ORDINALITY AS a(room_id, event_id, up_to, user_id, nth)
         CROSS JOIN LATERAL (SELECT * FROM pdus WHERE event_id = a.event_id AND room_id = a.room_id OFFSET 0) AS p
      )
@@ -99,6 +107,7 @@ export async function readRelated(sql: Sql, parents: readonly RelatedParent[]): 
                    AND CASE WHEN e.event_nid IS NOT NULL THEN e.shown_at <= coalesce(a.up_to, e.shown_at)
                             ELSE EXISTS (SELECT FROM history_events h JOIN outlier_verdicts o ON o.event_nid = p.nid
                                           WHERE h.room_id = p.room_id AND h.event_id = p.event_id AND o.verdict = 'accepted') END
+                   AND (k.kind = 'm.replace' OR NOT ${IS_IGNORED('p', 'a.ignoring')})
                    AND (k.kind <> 'm.replace' OR (p.sender = a.sender AND p.type = a.type AND p.state_key_nid IS NULL))
                  ORDER BY p.nid DESC LIMIT ${CHILDREN_MAX}) AS s) AS c
       WHERE c.count > 0
@@ -125,6 +134,8 @@ export interface ThreadEnd {
 
 export interface ThreadsQuery {
   readonly roomId: RoomId;
+  /** For whom: nothing is told of what those sent whom he ignores. */
+  readonly userId: UserId;
   /** Exclusive; `null`: from the newest on. */
   readonly before: number | null;
   /** As `RelatedParent`. */
@@ -143,24 +154,28 @@ const SPOKEN_MAX = 5_000;
  */
 export async function readThreads(
   sql: Sql,
-  { roomId, before, upTo, participant, limit }: ThreadsQuery,
+  { roomId, userId, before, upTo, participant, limit }: ThreadsQuery,
 ): Promise<{ readonly threads: readonly ThreadEnd[]; readonly next: number | null }> {
+  const isIgnored = (row: string): string => IS_IGNORED(row, '(SELECT said FROM ignoring)');
   const shown = (row: string): string =>
-    `EXISTS (SELECT FROM event_states e WHERE e.event_nid = ${row}.nid AND e.shown_at <= coalesce($3::bigint, e.shown_at))`;
+    `NOT ${isIgnored(row)}
+     AND EXISTS (SELECT FROM event_states e WHERE e.event_nid = ${row}.nid AND e.shown_at <= coalesce($3::bigint, e.shown_at))`;
   const rows = await sql.query<ThreadEnd & { readonly isEnd: boolean }>(
-    `SELECT p.relates_to AS root, p.nid,
+    `WITH ignoring AS MATERIALIZED (SELECT ${IGNORING('$5')} AS said)
+     SELECT p.relates_to AS root, p.nid,
             ${shown('p')}
+            AND NOT EXISTS (SELECT FROM pdus r WHERE r.event_id = p.relates_to AND r.room_id = $1 AND ${isIgnored('r')})
             AND NOT EXISTS (SELECT FROM pdus s WHERE s.room_id = $1 AND s.relates_to = p.relates_to AND s.rel_type = 'm.thread'
                                AND s.nid > p.nid AND ${shown('s')})
             AND ($4::text IS NULL
                  OR EXISTS (SELECT FROM pdus r WHERE r.event_id = p.relates_to AND r.room_id = $1 AND r.sender = $4)
                  OR EXISTS (SELECT FROM pdus s WHERE s.room_id = $1 AND s.relates_to = p.relates_to AND s.rel_type = 'm.thread'
                                AND s.sender = $4 AND ${shown('s')})) AS "isEnd"
-       FROM (SELECT nid, relates_to FROM pdus
+       FROM (SELECT nid, relates_to, sender, state_key_nid FROM pdus
               WHERE room_id = $1 AND rel_type = 'm.thread' AND ($2::bigint IS NULL OR nid < $2)
               ORDER BY nid DESC LIMIT ${SPOKEN_MAX}) AS p
       ORDER BY p.nid DESC`,
-    [roomId, before, upTo, participant],
+    [roomId, before, upTo, participant, userId],
   );
   const threads = rows.filter(({ isEnd }) => isEnd).slice(0, limit);
   const isMore = threads.length === limit || rows.length === SPOKEN_MAX;
