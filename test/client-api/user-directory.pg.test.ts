@@ -91,6 +91,29 @@ test('a new name is followed, and who shares no room with anybody is gone', asyn
   expect(rows).toEqual([]);
 });
 
+test('what a user calls himself in a private room is told to no stranger who finds him by a public one', async () => {
+  const client = await startClientApi(store);
+  const follow = createFollower(store);
+  const [hugo, stranger] = [await person(client, 'hugo', 'Openly'), await person(client, 'stranger')];
+  const called = async (roomId: string, displayname: string): Promise<void> => {
+    const url = `${V3}/rooms/${encoded(roomId)}/state/m.room.member/${encoded(hugo.userId)}`;
+    const content = { membership: 'join', displayname };
+    expect((await client.ask('PUT', url, content, hugo.token)).status).toBe(200);
+    await follow();
+  };
+  const hidden = await room(client, hugo, 'private_chat');
+  await called(hidden, 'Secretly');
+  expect(await found(client, 'secretly', hugo)).toEqual([hugo.userId]);
+  const open = await room(client, hugo, 'public_chat');
+  await follow();
+  expect(await found(client, 'openly', stranger)).toEqual([hugo.userId]);
+  await called(hidden, 'Hiddenly');
+  for (const term of ['secretly', 'hiddenly']) expect(await found(client, term, stranger)).toEqual([]);
+  expect(await found(client, 'openly', stranger)).toEqual([hugo.userId]);
+  await called(open, 'Publicly');
+  expect(await found(client, 'publicly', stranger)).toEqual([hugo.userId]);
+});
+
 test('the members of a partial room are found once it is whole, by few statements whatever their number', async () => {
   const partial = new PartialRoom(store);
   await partial.join();

@@ -98,31 +98,39 @@ async function followRoom(tx: Transaction, roomId: RoomId): Promise<boolean> {
     await settleDirectoryRoom(tx, roomId, null, false);
     return true;
   }
-  for await (const differences of streamDifferences(tx, roomId, room.from, room.to)) {
-    for (let start = 0; start < differences.length; start += MEMBERS_AT_A_TIME) {
-      await writeDown(tx, roomId, await readMovedMembers(tx, differences.slice(start, start + MEMBERS_AT_A_TIME)));
-    }
-  }
   const said = await readRoomContents(tx, roomId, room.to, { places: OPEN_TO_ALL });
   const isPublic =
     said.contentOf('m.room.join_rules')['join_rule'] === 'public' ||
     said.contentOf('m.room.history_visibility')['history_visibility'] === 'world_readable';
+  for await (const differences of streamDifferences(tx, roomId, room.from, room.to)) {
+    for (let start = 0; start < differences.length; start += MEMBERS_AT_A_TIME) {
+      await writeDown(
+        tx,
+        { roomId, isPublic },
+        await readMovedMembers(tx, differences.slice(start, start + MEMBERS_AT_A_TIME)),
+      );
+    }
+  }
   await settleDirectoryRoom(tx, roomId, room.to, isPublic);
   return true;
 }
 
-async function writeDown(tx: Transaction, roomId: RoomId, moved: readonly MovedMember[]): Promise<void> {
+async function writeDown(
+  tx: Transaction,
+  room: { readonly roomId: RoomId; readonly isPublic: boolean },
+  moved: readonly MovedMember[],
+): Promise<void> {
   const known = moved.filter(({ userId }) => parseUserId(userId) !== undefined && !userId.includes('\0'));
   const joined = known.filter(({ membership }) => membership === 'join');
   const gone = known.filter(({ membership }) => membership !== 'join');
   await deleteDirectoryMembers(
     tx,
-    roomId,
+    room.roomId,
     gone.map(({ userId }) => userId),
   );
   await upsertDirectoryMembers(
     tx,
-    roomId,
+    room,
     joined.map((member) => {
       const user = listed(member);
       return { ...user, words: wordsOf(user) };

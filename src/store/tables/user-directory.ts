@@ -86,10 +86,13 @@ export interface ListedUser {
   readonly avatarUrl: string | null;
 }
 
-/** `words`: by the beginnings of which he is found. */
+/**
+ * `words`: by the beginnings of which he is found. What somebody calls himself in a room that is not public takes no place of a name while
+ * he is in one that is: there strangers find him.
+ */
 export async function upsertDirectoryMembers(
   tx: Transaction,
-  roomId: RoomId,
+  { roomId, isPublic }: { readonly roomId: RoomId; readonly isPublic: boolean },
   users: readonly (ListedUser & { readonly words: readonly string[] })[],
 ): Promise<void> {
   if (users.length === 0) return;
@@ -103,6 +106,8 @@ export async function upsertDirectoryMembers(
        SELECT user_id, display_name, avatar_url, array_to_tsvector(string_to_array(words, ' ')) FROM given ORDER BY user_id
        ON CONFLICT (user_id) DO UPDATE SET (display_name, avatar_url, words) = (excluded.display_name, excluded.avatar_url, excluded.words)
         WHERE (d.display_name, d.avatar_url) IS DISTINCT FROM (excluded.display_name, excluded.avatar_url)
+          AND ($6 OR NOT EXISTS (SELECT FROM directory_members m JOIN directory_rooms r ON r.room_id = m.room_id
+                                  WHERE m.user_id = d.user_id AND r.is_public AND r.room_id <> $1))
      )
      INSERT INTO directory_members (user_id, room_id) SELECT user_id, $1 FROM given ORDER BY user_id ON CONFLICT DO NOTHING`,
     [
@@ -111,6 +116,7 @@ export async function upsertDirectoryMembers(
       textArray(inOrder.map(({ displayName }) => text(displayName))),
       textArray(inOrder.map(({ avatarUrl }) => text(avatarUrl))),
       textArray(inOrder.map(({ words }) => words.join(' '))),
+      isPublic,
     ],
   );
 }
