@@ -134,6 +134,10 @@ test('the members of a partial room are found once it is whole, by few statement
   expect(await found(client, 'crowd7', me)).toEqual(['@crowd7:there.test']);
   const limited = await client.ask('POST', `${V3}/user_directory/search`, { search_term: 'crowd', limit: 3 }, me.token);
   expect(limited.body).toMatchObject({ limited: true, results: [{}, {}, {}] });
+  // The server is looked for before so many are given.
+  await store.query(`UPDATE directory_users SET user_id = '@crowd9:where.test' WHERE user_id = '@crowd9:there.test'`);
+  await store.query(`UPDATE directory_members SET user_id = '@crowd9:where.test' WHERE user_id = '@crowd9:there.test'`);
+  expect(await found(client, '@crowd:where', me, 1)).toEqual(['@crowd9:where.test']);
   // Nothing has changed since.
   expect(await statementsOf(follow)).toHaveLength(1);
 });

@@ -173,9 +173,6 @@ export async function searchUsers(
   const [, localPart, server] = /^@([^:]*)(?::(.*))?$/.exec(term.trim()) ?? [];
   const beginnings = wordsIn(localPart ?? term);
   if (beginnings.length === 0) return { users: [], isLimited: false };
-  const found = await searchDirectory(store, userId, beginnings, limit + 1);
-  const users = found.filter(
-    (user) => server === undefined || user.userId.slice(user.userId.indexOf(':') + 1).startsWith(server),
-  );
-  return { users: users.slice(0, limit), isLimited: found.length > limit };
+  const users = await searchDirectory(store, userId, { beginnings, server: server ?? '' }, limit + 1);
+  return { users: users.slice(0, limit), isLimited: users.length > limit };
 }

@@ -156,22 +156,22 @@ export async function settleDirectoryRoom(
 /** Of those whose words begin so; of more only some are looked at. */
 const LOOKED_AT_MAX = 5_000;
 
-/** Those whom a user may find: who are in a room with him, or in one that anybody may find. `beginnings`: of all of which he has a word, in lower case. */
+/** Those whom a user may find: who are in a room with him, or in one that anybody may find. `beginnings`: of all of which he has a word, in lower case. `server`: how the name of his begins. */
 export async function searchDirectory(
   sql: Sql,
   userId: UserId,
-  beginnings: readonly string[],
+  { beginnings, server }: { readonly beginnings: readonly string[]; readonly server: string },
   limit: number,
 ): Promise<ListedUser[]> {
   const rows = await sql.query<ListedUser>(
     `SELECT d.user_id AS "userId", d.display_name AS "displayName", d.avatar_url AS "avatarUrl"
-       FROM (SELECT * FROM directory_users WHERE words @@ $1::tsquery LIMIT ${LOOKED_AT_MAX}) AS d
+       FROM (SELECT * FROM directory_users WHERE words @@ $1::tsquery AND starts_with(substr(user_id, strpos(user_id, ':') + 1), $4) LIMIT ${LOOKED_AT_MAX}) AS d
       WHERE EXISTS (SELECT FROM directory_members a JOIN directory_rooms r ON r.room_id = a.room_id
                      WHERE a.user_id = d.user_id
                        AND (r.is_public OR EXISTS (SELECT FROM local_members m
                                                     WHERE m.room_id = a.room_id AND m.user_id = $2 AND m.membership = 'join')))
       ORDER BY d.display_name IS NULL, d.user_id LIMIT $3`,
-    [beginnings.map((word) => `'${word}':*`).join(' & '), userId, limit],
+    [beginnings.map((word) => `'${word}':*`).join(' & '), userId, limit, storable(server)],
   );
   return rows.map((row) => ({
     ...row,
