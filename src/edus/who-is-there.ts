@@ -1,14 +1,9 @@
 /** Of which users another server may say something in rooms: its own who are in them with us. */
 import { type RoomId, type ServerName, type UserId } from '../matrix/identifiers.ts';
-import { stateMapKey } from '../matrix/state-map.ts';
 import { type AclReader } from '../rooms/receive/server-acl.ts';
-import { readJoinedAmong } from '../store/journal/seen-by-clients.ts';
 import { type Sql } from '../store/open-store.ts';
-import { readStates } from '../store/snapshots/many-snapshots.ts';
-import { readStateKeys } from '../store/snapshots/state-keys.ts';
 import { readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
-
-const MEMBER = 'm.room.member';
+import { readMemberships } from '../store/tables/sharing.ts';
 
 export interface UserInRoom {
   readonly roomId: RoomId;
@@ -35,24 +30,12 @@ export async function amongThose<Said extends UserInRoom>(
   }
   if (allowed.length === 0) return [];
   const users = [...new Set(said.map(({ userId }) => userId))];
-  const keys = await readStateKeys(
-    store,
-    users.map((stateKey) => ({ type: MEMBER, stateKey })),
-  );
-  const selection = { keys: new Set(keys.values()) };
-  const states = await readStates(
-    store,
-    allowed.map(({ roomId, state }) => ({ roomId, state, selection })),
-  );
-  const joined = await readJoinedAmong(
-    store,
-    states.flatMap((state) => [...state.values()]),
-  );
-  const standing = new Map(allowed.map((room, i) => [room.roomId, { ...room, members: states[i] }]));
+  const { ofRooms, joined } = await readMemberships(store, allowed, users);
+  const standing = new Map(allowed.map((room, i) => [room.roomId, { ...room, members: ofRooms[i] }]));
   return said.flatMap((one) => {
     const room = standing.get(one.roomId);
     if (room === undefined) return [];
-    const nid = room.members?.get(keys.get(stateMapKey(MEMBER, one.userId)) ?? -1);
+    const nid = room.members?.get(one.userId);
     const isBelieved = nid === undefined;
     const isThere = isBelieved ? room.partial && room.isBelievedIn : joined.has(nid);
     return isThere ? [{ ...one, isBelieved }] : [];

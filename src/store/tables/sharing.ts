@@ -1,6 +1,7 @@
 /** With whom a user of this server shares a room, as far as it is known. */
 import { type RoomId, type UserId, domainOf } from '../../matrix/identifiers.ts';
 import { stateMapKey } from '../../matrix/state-map.ts';
+import { type SnapshotId } from '../../resync/events.ts';
 import { readJoinedAmong } from '../journal/seen-by-clients.ts';
 import { type Sql } from '../open-store.ts';
 import { readStates } from '../snapshots/many-snapshots.ts';
@@ -24,7 +25,23 @@ export async function readRoomsBeside(
   userIds: readonly UserId[],
 ): Promise<{ readonly rooms: readonly RoomBeside[]; readonly joined: ReadonlySet<number> }> {
   const rooms = userIds.length === 0 ? [] : await readRoomsOfUsers(sql, [viewer]);
-  if (rooms.length === 0) return { rooms: [], joined: new Set() };
+  const { ofRooms, joined } = await readMemberships(sql, rooms, userIds);
+  return {
+    rooms: rooms.map(({ roomId, epoch, partial }, i) => ({
+      ...{ roomId, epoch, partial },
+      memberships: ofRooms[i] ?? new Map<UserId, number>(),
+    })),
+    joined,
+  };
+}
+
+/** What the states of rooms say of users, for each room, and which of these memberships are joins. The statements do not grow. */
+export async function readMemberships(
+  sql: Sql,
+  rooms: readonly { readonly roomId: RoomId; readonly state: SnapshotId }[],
+  userIds: readonly UserId[],
+): Promise<{ readonly ofRooms: readonly ReadonlyMap<UserId, number>[]; readonly joined: ReadonlySet<number> }> {
+  if (rooms.length === 0 || userIds.length === 0) return { ofRooms: rooms.map(() => new Map()), joined: new Set() };
   const keys = await readMemberKeys(sql, userIds);
   const selection = { keys: new Set(keys.values()) };
   const states = await readStates(
@@ -35,20 +52,14 @@ export async function readRoomsBeside(
     sql,
     states.flatMap((state) => [...state.values()]),
   );
-  const membershipsIn = (state: ReadonlyMap<number, number> | undefined): ReadonlyMap<UserId, number> =>
+  const membershipsIn = (state: ReadonlyMap<number, number>): ReadonlyMap<UserId, number> =>
     new Map(
       [...keys].flatMap(([userId, key]) => {
-        const nid = state?.get(key);
+        const nid = state.get(key);
         return nid === undefined ? [] : [[userId, nid] as const];
       }),
     );
-  return {
-    rooms: rooms.map(({ roomId, epoch, partial }, i) => ({
-      ...{ roomId, epoch, partial },
-      memberships: membershipsIn(states[i]),
-    })),
-    joined,
-  };
+  return { ofRooms: states.map(membershipsIn), joined };
 }
 
 /** The places of users in states; of whom no state says anything there is none. */
