@@ -1,4 +1,5 @@
 /** The loop that writes down what other servers are to be told of devices. Any number of processes run it: each takes what no other is at. */
+import { startRepeating } from '../repeating.ts';
 import { JoinedServers } from '../store/snapshots/joined-servers.ts';
 import { type DevicesContext } from './context.ts';
 import { tellDeviceLists } from './tell-device-lists.ts';
@@ -9,23 +10,12 @@ const POLL_MS = 1_000;
 /** Starts at once; `close` ends it after what it is at. */
 export function startTellingDevices(context: DevicesContext): { close(): Promise<void> } {
   const joined = new JoinedServers();
-  let running: Promise<void> | undefined;
-  let isClosing = false;
-  const tell = async (): Promise<void> => {
-    try {
-      while (!isClosing && (await tellDeviceLists(context, joined))) context.onSaid();
-    } catch (error) {
-      context.logger.warn({ err: error }, 'other servers could not be told of devices; it is tried again');
-    }
+  const tell = async (isClosing: () => boolean): Promise<void> => {
+    while (!isClosing() && (await tellDeviceLists(context, joined))) context.onSaid();
   };
-  const timer = setInterval(() => {
-    running ??= tell().finally(() => (running = undefined));
-  }, POLL_MS);
-  return {
-    close: async () => {
-      isClosing = true;
-      clearInterval(timer);
-      await running;
-    },
-  };
+  return startRepeating(tell, {
+    everyMs: POLL_MS,
+    onFailed: (error) =>
+      context.logger.warn({ err: error }, 'other servers could not be told of devices; it is tried again'),
+  });
 }

@@ -2,6 +2,7 @@
  * What passes in rooms, in one process: who types, who has read what, who is there. A loop looks who types no more, and tells other servers
  * what was read. Any number of processes run it.
  */
+import { startRepeating } from '../repeating.ts';
 import { createAclReader } from '../rooms/receive/server-acl.ts';
 import { JoinedServers } from '../store/snapshots/joined-servers.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
@@ -35,18 +36,14 @@ export function startPassing(given: PassingContext): RunningPassing {
   const typing = new Typing(context);
   const receipts = new ReceivedReceipts(context);
   const presence = new PresenceOfUsers(context);
-  let isClosing = false;
-  let running: Promise<void> | undefined;
-  const look = async (): Promise<void> => {
-    try {
-      await typing.expire();
-      while (!isClosing && (await tellReceipts(context))) given.onSaid();
-    } catch (error) {
-      given.logger.warn({ err: error }, 'what passes in rooms could not be told; it is tried again');
-    }
+  const look = async (isClosing: () => boolean): Promise<void> => {
+    await typing.expire();
+    while (!isClosing() && (await tellReceipts(context))) given.onSaid();
   };
-  const lookOnce = (): Promise<void> => (running ??= look().finally(() => (running = undefined)));
-  const timer = setInterval(() => void lookOnce(), POLL_MS);
+  const looking = startRepeating(look, {
+    everyMs: POLL_MS,
+    onFailed: (error) => given.logger.warn({ err: error }, 'what passes in rooms could not be told; it is tried again'),
+  });
   const each = [typing, receipts, presence];
   return {
     setTyping: (...said) => typing.set(...said),
@@ -56,13 +53,11 @@ export function startPassing(given: PassingContext): RunningPassing {
     receiveReceipts: (...said) => receipts.receive(...said),
     receivePresence: (...said) => presence.receive(...said),
     settle: async () => {
-      await lookOnce();
+      await looking.run();
       await Promise.all(each.map((one) => one.settle()));
     },
     close: async () => {
-      isClosing = true;
-      clearInterval(timer);
-      await running;
+      await looking.close();
       await Promise.all(each.map((one) => one.close()));
     },
   };

@@ -21,6 +21,7 @@ import {
   settleDirectoryRoom,
   upsertDirectoryMembers,
 } from '../../store/tables/user-directory.ts';
+import { startRepeating } from '../../repeating.ts';
 import { type RoomsContext } from '../context.ts';
 import { readRoomContents } from '../read/room-contents.ts';
 
@@ -40,29 +41,16 @@ const OPEN_TO_ALL = ['m.room.join_rules', 'm.room.history_visibility'].map((type
 export function startUserDirectory({ store, logger }: Pick<RoomsContext, 'store' | 'logger'>): {
   close(): Promise<void>;
 } {
-  const follow = createFollower(store, () => isClosing);
-  let running: Promise<void> | undefined;
-  let isClosing = false;
-  const timer = setInterval(() => {
-    running ??= follow()
-      .catch((error: unknown) =>
-        logger.warn({ err: error }, 'the directory of users could not be kept; it is tried again'),
-      )
-      .finally(() => (running = undefined));
-  }, POLL_MS);
-  return {
-    close: async () => {
-      isClosing = true;
-      clearInterval(timer);
-      await running;
-    },
-  };
+  return startRepeating(createFollower(store), {
+    everyMs: POLL_MS,
+    onFailed: (error) => logger.warn({ err: error }, 'the directory of users could not be kept; it is tried again'),
+  });
 }
 
 /** Brings all rooms up to date; the first time all are looked at, and then those in which something was decided since. */
-export function createFollower(store: Store, isClosing: () => boolean = () => false): () => Promise<void> {
+export function createFollower(store: Store): (isClosing?: () => boolean) => Promise<void> {
   let followedTo: number | null = null;
-  return async () => {
+  return async (isClosing = () => false) => {
     const head = await readHead(store);
     if (head === followedTo) return;
     const moved = followedTo === null ? null : await readRoomsMoved(store, followedTo, head);
