@@ -11,7 +11,6 @@ import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Transaction } from '../store/open-store.ts';
 import { type JoinedServers } from '../store/snapshots/joined-servers.ts';
-import { readServersOfStays } from '../store/tables/deliveries.ts';
 import {
   CROSS_SIGNING,
   type UntoldChange,
@@ -20,6 +19,7 @@ import {
   settleUntoldChanges,
 } from '../store/tables/device-changes.ts';
 import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-edus.ts';
+import { serversInRoom } from '../store/tables/servers-in-room.ts';
 import {
   noteUntoldInRooms,
   readChangesSince,
@@ -57,13 +57,11 @@ async function tellChanges(tx: Transaction, joined: JoinedServers): Promise<bool
   if (changes.length === 0) return false;
   const rooms = await readRoomsOfUsers(tx, [...new Set(changes.map(({ userId }) => userId))]);
   const servers = new Map<UserId, Set<ServerName>>();
-  for (const { userId, roomId, state, partial, epoch } of rooms) {
+  for (const room of rooms) {
+    const { userId } = room;
     const told = servers.get(userId) ?? new Set();
     servers.set(userId, told);
-    for (const server of await joined.of(tx, roomId, state)) told.add(server);
-    if (!partial) continue;
-    const said = await readServersOfStays(tx, roomId, [epoch]);
-    for (const server of said.get(epoch) ?? []) told.add(server);
+    for (const server of await serversInRoom(tx, joined, room)) told.add(server);
   }
   await enqueue(tx, changes, servers);
   const since = new Map<UserId, number>();

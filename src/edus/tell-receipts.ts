@@ -10,7 +10,7 @@ import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-e
 import { type Receipt, settleReceipts, takeUntoldReceipts } from '../store/tables/receipts.ts';
 import { readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
 import { type RememberingContext } from './context.ts';
-import { serversInRoom } from './servers-in-room.ts';
+import { serversInRoom } from '../store/tables/servers-in-room.ts';
 
 /** In one transaction, and as many for servers as come with the last of them. */
 const RECEIPTS_AT_ONCE = 200;

@@ -21,7 +21,7 @@ import { type RoomOfOurs, holdRoomsOfOurs, readRoomsOfOurs } from '../store/tabl
 import { forgetExpiredTyping, lockTyping, readExpiredTyping, writeTyping } from '../store/tables/typing.ts';
 import { type RememberingContext } from './context.ts';
 import { Gathering } from './gathering.ts';
-import { serversInRoom } from './servers-in-room.ts';
+import { serversInRoom } from '../store/tables/servers-in-room.ts';
 import { TYPES_MS_MAX, type TypingSaid, type TypingToTell, typingNow } from './typists.ts';
 import { amongThose } from './who-is-there.ts';
 
