@@ -8,6 +8,7 @@ import { type ServerResponse, createServer } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { createAccounts } from '../../src/accounts/accounts.ts';
 import { createAppServices } from '../../src/app-services/app-services.ts';
+import { createMatching } from '../../src/app-services/matching.ts';
 import { createServiceClient } from '../../src/app-services/ask-service.ts';
 import { createPasswords } from '../../src/accounts/passwords.ts';
 import { createClientServer } from '../../src/client-api/server.ts';
@@ -57,6 +58,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     accounts,
     appServices: createAppServices({
       ...{ ...sending, services: [], client: createServiceClient('bench'), retry: () => undefined },
+      matching: createMatching([]),
     }),
     // Nobody asks for keys here.
     devices: {} as Devices,

@@ -5,7 +5,8 @@ import { type Logger } from '../logging.ts';
 import { type RoomAlias, type ServerName, type UserId, domainOf } from '../matrix/identifiers.ts';
 import { type AppServices, type KnownService, type PingOutcome } from './contract.ts';
 import { type ServiceClient, ServiceError } from './ask-service.ts';
-import { type AppService, type NamespaceKind, isIn } from './registration.ts';
+import { type Matching } from './matching.ts';
+import { type AppService } from './registration.ts';
 
 /** Somebody waits for the answer of all services: whoever looks for a room or a user. */
 const QUERY_MS_MAX = 10_000;
@@ -18,6 +19,7 @@ const SHOWN_CHARS_MAX = 1_000;
 export interface AppServicesContext {
   readonly serverName: ServerName;
   readonly services: readonly AppService[];
+  readonly matching: Matching;
   readonly client: ServiceClient;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -27,21 +29,20 @@ export interface AppServicesContext {
 
 /** Puts them together for the edges. */
 export function createAppServices(context: AppServicesContext): AppServices {
-  const { services, serverName } = context;
-  const known = new Map(services.map((service) => [service.id, asKnown(service)]));
+  const { services, serverName, matching } = context;
+  const known = new Map(services.map((service) => [service.id, asKnown(service, matching)]));
   // By hashes, so that how long a look takes says nothing of a token.
   const byToken = new Map(services.map(({ asToken, id }) => [hashOf(asToken), known.get(id)]));
-  const isTaken = (kind: NamespaceKind, id: string, by?: KnownService): boolean =>
-    services.some((service) => service.id !== by?.id && isIn(service, kind, id, { exclusive: true }));
   const query = createQueries(context);
   return {
     ofToken: (token) => byToken.get(hashOf(token)),
-    isUserTaken: (userId, by) => isTaken('users', userId, by),
-    isAliasTaken: (alias, by) => isTaken('aliases', alias, by),
+    isUserTaken: (userId, by) => matching.isTaken('users', userId, by?.id),
+    isAliasTaken: (alias, by) => matching.isTaken('aliases', alias, by?.id),
     provideUser: (userId) => query('users', userId),
     provideAlias: (alias) => query('aliases', alias),
     mayProvideAlias: (alias) =>
-      domainOf(alias) === serverName && services.some((one) => one.url !== null && isIn(one, 'aliases', alias)),
+      domainOf(alias) === serverName &&
+      services.some(({ id, url }) => url !== null && matching.isIn(id, 'aliases', alias)),
     ping: async ({ id }, txnId) => {
       const service = services.find((one) => one.id === id);
       return service === undefined ? { outcome: 'no-url' } : ping(context, service, txnId);
@@ -49,11 +50,11 @@ export function createAppServices(context: AppServicesContext): AppServices {
   };
 }
 
-function asKnown(service: AppService): KnownService {
+function asKnown(service: AppService, matching: Matching): KnownService {
   return {
     ...{ id: service.id, sender: service.sender, isRateLimited: service.isRateLimited },
-    isOwnUser: (userId: UserId) => isIn(service, 'users', userId),
-    isOwnAlias: (alias: RoomAlias) => isIn(service, 'aliases', alias),
+    isOwnUser: (userId: UserId) => matching.isIn(service.id, 'users', userId),
+    isOwnAlias: (alias: RoomAlias) => matching.isIn(service.id, 'aliases', alias),
   };
 }
 
@@ -69,7 +70,7 @@ const PATHS = { users: '/_matrix/app/v1/users/', aliases: '/_matrix/app/v1/rooms
  *
  * Source: https://spec.matrix.org/v1.16/application-service-api/#querying
  */
-function createQueries({ services, client, clock, logger }: AppServicesContext) {
+function createQueries({ services, matching, client, clock, logger }: AppServicesContext) {
   const underWay = new Map<string, number>();
   const shared = new Map<string, Promise<boolean>>();
   const count = (id: string, by: number): void => void underWay.set(id, (underWay.get(id) ?? 0) + by);
@@ -90,7 +91,7 @@ function createQueries({ services, client, clock, logger }: AppServicesContext) 
 
   const askAll = async (kind: keyof typeof PATHS, id: string): Promise<boolean> => {
     const until = clock.now() + QUERY_MS_MAX;
-    const asked = services.filter((service) => service.url !== null && isIn(service, kind, id));
+    const asked = services.filter((service) => service.url !== null && matching.isIn(service.id, kind, id));
     for (const [i, service] of asked.entries()) {
       const leftMs = Math.min(QUERY_MS_MAX, until - clock.now());
       if (leftMs <= 0) return false;

@@ -5,7 +5,6 @@
  *
  * Source: https://spec.matrix.org/v1.16/application-service-api/#registration
  */
-import { LRUCache } from 'lru-cache';
 import { type RoomId } from '../matrix/identifiers.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { readJoinedAmong } from '../store/journal/seen-by-clients.ts';
@@ -17,65 +16,59 @@ import {
   type TellableEvent,
   readAliasesOfRooms,
   readKnownMembers,
-} from '../store/tables/app-services.ts';
-import { type AppService, beginningsOf, isIn } from './registration.ts';
+} from '../store/tables/tellable-events.ts';
+import { type Matching } from './matching.ts';
+import { type AppService, type NamespaceKind, beginningsOf } from './registration.ts';
 
 const MEMBER = 'm.room.member';
-/** Users whose matching is remembered. */
-const USERS_MAX = 50_000;
 /** Users of a service that are looked up together in old states; after them come the next, until one was there. */
 const LOOKED_UP_PAGE = 1_000;
 /** Users of a service that are looked at first, of each room: mostly one of them has been there long, and who else is there does not matter. */
 const FIRST_LOOKED_AT = 50;
+/** More users of ours than any room has. */
+const ALL_OF_ROOM = 1_000_000;
 
-/** A service, and what is remembered of matching its expressions. */
+/** A service, and what is in its namespaces. */
 export interface Interested {
   readonly service: AppService;
-  readonly isItsUser: (userId: string) => boolean;
+  readonly isIts: (kind: NamespaceKind, id: string) => boolean;
   /** As one of these each of its users' ids begins. */
   readonly beginnings: readonly string[];
 }
 
-/** Remembers matching for as long as it is held: for one service, in one process. */
-export function interested(service: AppService): Interested {
-  const seen = new LRUCache<string, boolean>({ max: USERS_MAX });
+/** `beginnings` are read once: make it once for a service. */
+export function interested(service: AppService, matching: Matching): Interested {
   return {
     service,
     beginnings: beginningsOf(service),
-    isItsUser: (userId) => {
-      const known = seen.get(userId);
-      if (known !== undefined) return known;
-      const is = isIn(service, 'users', userId);
-      seen.set(userId, is);
-      return is;
-    },
+    isIts: (kind, id) => matching.isIn(service.id, kind, id),
   };
 }
 
 /** Those of some events, in their order. A few statements, however many events. */
 export async function ofInterest(
   sql: Sql,
-  { service, isItsUser, beginnings }: Interested,
+  { service, isIts, beginnings }: Interested,
   events: readonly TellableEvent[],
 ): Promise<TellableEvent[]> {
   const wanted = new Set(
     events.filter(
       ({ roomId, sender, type, stateKey }) =>
-        isItsUser(sender) ||
-        (type === MEMBER && stateKey !== null && isItsUser(stateKey)) ||
-        isIn(service, 'rooms', roomId),
+        isIts('users', sender) ||
+        (type === MEMBER && stateKey !== null && isIts('users', stateKey)) ||
+        isIts('rooms', roomId),
     ),
   );
   const others = (): TellableEvent[] => events.filter((event) => event.stateBefore !== null && !wanted.has(event));
   if (service.namespaces.aliases.length > 0) {
     const aliases = await readAliasesOfRooms(sql, roomsOf(others()));
-    const named = new Set(aliases.flatMap(({ roomId, alias }) => (isIn(service, 'aliases', alias) ? [roomId] : [])));
+    const named = new Set(aliases.flatMap(({ roomId, alias }) => (isIts('aliases', alias) ? [roomId] : [])));
     for (const event of others()) if (named.has(event.roomId)) wanted.add(event);
   }
   const unsureOf = async (limit?: number): Promise<Unsure[]> => {
     const members = new Map<RoomId, KnownMember[]>();
     for (const member of await readKnownMembers(sql, roomsOf(others()), { beginnings, limit })) {
-      if (!isItsUser(member.userId)) continue;
+      if (!isIts('users', member.userId)) continue;
       const ofRoom = members.get(member.roomId);
       if (ofRoom === undefined) members.set(member.roomId, [member]);
       else ofRoom.push(member);
@@ -90,6 +83,27 @@ export async function ofInterest(
   await unsureOf(FIRST_LOOKED_AT);
   for (const event of await withMembers(sql, await unsureOf())) wanted.add(event);
   return events.filter((event) => wanted.has(event));
+}
+
+/** Those of the rooms that are in its namespaces, or that one of its users is in now. A few statements, however many rooms. */
+export async function roomsOfInterest(
+  sql: Sql,
+  { service, isIts, beginnings }: Interested,
+  roomIds: readonly RoomId[],
+): Promise<ReadonlySet<RoomId>> {
+  const wanted = new Set(roomIds.filter((roomId) => isIts('rooms', roomId)));
+  const others = (): RoomId[] => roomIds.filter((roomId) => !wanted.has(roomId));
+  if (service.namespaces.aliases.length > 0) {
+    for (const { roomId, alias } of await readAliasesOfRooms(sql, others())) {
+      if (isIts('aliases', alias)) wanted.add(roomId);
+    }
+  }
+  for (const limit of [FIRST_LOOKED_AT, ALL_OF_ROOM]) {
+    for (const { roomId, userId } of await readKnownMembers(sql, others(), { beginnings, limit })) {
+      if (isIts('users', userId)) wanted.add(roomId);
+    }
+  }
+  return wanted;
 }
 
 /** An event, and the users of a service of whom only the state before it says whether they were there. */

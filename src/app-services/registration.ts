@@ -29,14 +29,16 @@ export interface AppService {
   readonly namespaces: Readonly<Record<NamespaceKind, readonly Namespace[]>>;
   /** Whether its users, all but `sender`, are held by the limits on what users send. */
   readonly isRateLimited: boolean;
+  /** Members of a transaction in which it wants to be told what passes in rooms: the specification's, and that of before; none: it does not. */
+  readonly ephemeralKeys: readonly ('ephemeral' | 'de.sorunome.msc2409.ephemeral')[];
 }
 
 /** Longer ones are a mistake, or are to be cut into several. */
 const PATTERN_CHARS_MAX = 512;
 /** Instructions that an expression is compiled into: `(.?){1000}` is short, and each character of an id is held against 4,000 of them. */
 const PATTERN_SIZE_MAX = 1_000;
-/** Of all expressions of a service, each of which an id may be held against. */
-const PATTERNS_SIZE_MAX = 20_000;
+/** Of all expressions of all services together, each of which an id may be held against. */
+export const PATTERNS_SIZE_MAX = 20_000;
 const NAMESPACES_MAX = 1_000;
 const ID_CHARS_MAX = 255;
 const URL_EXPECTED = 'a URL such as http://localhost:9000, or null';
@@ -73,8 +75,9 @@ const listOfNamespaces = z
   .nullish()
   .transform((list) => list ?? []);
 
-function sizeOf(namespaces: readonly Namespace[]): number {
-  return namespaces.reduce((sum, one) => sum + one.pattern.programSize(), 0);
+/** Instructions of all its expressions. */
+export function sizeOf({ namespaces: { users, aliases, rooms } }: Pick<AppService, 'namespaces'>): number {
+  return [...users, ...aliases, ...rooms].reduce((sum, one) => sum + one.pattern.programSize(), 0);
 }
 
 /** As the base of an address to which paths are appended. */
@@ -84,7 +87,7 @@ function isBase(url: string): boolean {
   return ['http:', 'https:'].includes(protocol) && username === '' && password === '';
 }
 
-/** Members that are not here are let pass: files are written for several servers. Of `receive_ephemeral` nothing comes yet. */
+/** Members that are not here are let pass: files are written for several servers. */
 const registrationSchema = z.looseObject({
   id: name('a name that no other service has').max(ID_CHARS_MAX, { error: `at most ${ID_CHARS_MAX} characters` }),
   url: z.string({ error: URL_EXPECTED }).refine(isBase, { error: URL_EXPECTED }).nullable(),
@@ -97,6 +100,8 @@ const registrationSchema = z.looseObject({
   ),
   rate_limited: onOff.default(true),
   receive_ephemeral: onOff.default(false),
+  // Source: https://github.com/matrix-org/matrix-spec-proposals/pull/2409
+  'de.sorunome.msc2409.push_ephemeral': onOff.default(false),
 });
 
 /** What is wrong with a registration: where in it, in words that complete "expected …". */
@@ -122,29 +127,36 @@ export function readRegistration(tree: unknown, serverName: ServerName): ReadReg
     return { ok: false, problems: [{ path: ['sender_localpart'], expected: 'a name of a-z, 0-9 and . _ = - / +' }] };
   }
   const { users, aliases, rooms } = of;
-  if (sizeOf([...users, ...aliases, ...rooms]) > PATTERNS_SIZE_MAX) {
-    const expected = 'fewer or simpler regular expressions, all together';
-    return { ok: false, problems: [{ path: ['namespaces'], expected }] };
-  }
   return {
     ok: true,
     service: {
       ...{ id, asToken, hsToken, sender, namespaces: { users, aliases, rooms } },
       url: url === null ? null : url.replace(/\/+$/, ''),
       isRateLimited: rest.rate_limited,
+      ephemeralKeys: [
+        ...(rest.receive_ephemeral ? ['ephemeral' as const] : []),
+        ...(rest['de.sorunome.msc2409.push_ephemeral'] ? ['de.sorunome.msc2409.ephemeral' as const] : []),
+      ],
     },
   };
 }
 
-/** Whether an id is in a namespace of the service; with `exclusive` in one that nobody else may have ids in. Ids have at most 255 bytes. */
-export function isIn(
+export type NamespaceMatch = 'exclusive' | 'shared' | null;
+
+/** How an id is in a service's namespaces: in one that nobody else may have ids in, or in others; `null`: in none. Ids have at most 255 bytes. */
+export function matchOf(
   { namespaces, sender }: Pick<AppService, 'namespaces' | 'sender'>,
   kind: NamespaceKind,
   id: string,
-  { exclusive = false }: { readonly exclusive?: boolean } = {},
-): boolean {
-  if (kind === 'users' && id === sender) return true;
-  return namespaces[kind].some((one) => (one.isExclusive || !exclusive) && one.pattern.matcher(id).lookingAt());
+): NamespaceMatch {
+  if (kind === 'users' && id === sender) return 'exclusive';
+  let found: NamespaceMatch = null;
+  for (const { isExclusive, pattern } of namespaces[kind]) {
+    if ((found !== null && !isExclusive) || !pattern.matcher(id).lookingAt()) continue;
+    if (isExclusive) return 'exclusive';
+    found = 'shared';
+  }
+  return found;
 }
 
 /** More of them are not worth asking for. */

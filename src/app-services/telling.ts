@@ -1,39 +1,56 @@
 /**
- * The loop that tells application services what happens. Any number of processes run it: each service is leased to one at a time, so a
- * killed process loses nothing, and what it had begun is done by another when its lease ends.
+ * The loop that tells application services what happens. Any number of processes run it. Each looks what there is to tell, and remembers up to
+ * where there was nothing; a transaction is leased to one at a time, so a killed process loses nothing, and what it had begun is done by
+ * another when its lease ends.
  */
 import {
-  type ServiceDelivery,
-  endServiceLease,
+  type NothingFor,
+  type ServiceState,
   ensureServices,
-  leaseServices,
+  noteNothing,
+  readServices,
   retryService,
 } from '../store/tables/app-services.ts';
-import { type DeliverContext, SERVICE_LEASE_MS, tellService } from './deliver.ts';
+import { type DeliverContext, type PageReader, createPageReader, tellService } from './deliver.ts';
 import { interested } from './interest.ts';
+import { type Matching } from './matching.ts';
 import { type AppService } from './registration.ts';
 
-/** How long what another process wrote waits here at the most, and what was paused. */
+/** How long what another process wrote waits here at the most, what passes in rooms, and what was paused. */
 const POLL_MS = 1_000;
 /** How long what this one wrote does: what happens meanwhile is told with it, and a busy server looks no more often. */
 const GATHER_MS = 20;
+/** How often, and after how many positions, it is written down that there was nothing to tell: who starts looks at no more again. */
+const NOTE_MS = 300_000;
+const NOTE_POSITIONS = 10_000;
 
 export interface Telling {
   /** Something happened. */
   poke(): void;
   /** A service is heard from again. */
   retry(serviceId: string): void;
+  /** Up to where nothing else is of interest to services, as far as this process has looked. */
+  readonly looked: ReadonlyMap<string, number>;
   /** Ends what is under way; it is sent again by the next. */
   close(): Promise<void>;
 }
 
 /** Starts at once, and takes over what was left. Services that want to be told nothing are let be. */
-export function startTelling(context: DeliverContext, services: readonly AppService[]): Telling {
-  const told = new Map(services.flatMap((one) => (one.url === null ? [] : [[one.id, interested(one)] as const])));
+export function startTelling(
+  context: DeliverContext & { readonly matching: Matching },
+  services: readonly AppService[],
+): Telling {
+  const { store, clock, logger, matching } = context;
+  const told = new Map(
+    services.flatMap((one) => (one.url === null ? [] : [[one.id, interested(one, matching)] as const])),
+  );
   const ids = [...told.keys()];
   const closing = new AbortController();
   const runs = new Set<Promise<void>>();
-  const { store, clock, logger } = context;
+  const looked = new Map<string, number>();
+  /** Services that are told by this process just now. */
+  const busy = new Set<string>();
+  let notedAt = clock.now();
   let isReady = false;
   let pokes = 0;
   let gathering: NodeJS.Timeout | undefined;
@@ -52,21 +69,43 @@ export function startTelling(context: DeliverContext, services: readonly AppServ
   const look = async (): Promise<void> => {
     if (!isReady) await ensureServices(store, ids);
     isReady = true;
-    const due = await leaseServices(store, ids, { now: clock.now(), leaseMs: SERVICE_LEASE_MS });
-    for (const delivery of due) run(() => tell(delivery));
+    const { head, services: states } = await readServices(store, ids);
+    const readPage = createPageReader(store);
+    const idle: NothingFor[] = [];
+    for (const state of states) {
+      const { serviceId, sent, isFree, retryAt, transaction } = state;
+      const upTo = Math.max(sent, looked.get(serviceId) ?? 0);
+      looked.set(serviceId, upTo);
+      if (busy.has(serviceId) || !isFree) continue;
+      if (transaction === undefined && upTo > sent) idle.push({ serviceId, sent, upTo });
+      if (transaction === undefined ? upTo < head : retryAt <= clock.now()) run(() => tell(state, readPage));
+    }
+    await note(idle);
   };
 
-  const tell = async (delivery: ServiceDelivery): Promise<void> => {
-    const { lease } = delivery;
-    const to = told.get(lease.serviceId);
+  const note = async (idle: readonly NothingFor[]): Promise<void> => {
+    const isDue = clock.now() - notedAt >= NOTE_MS || idle.some(({ sent, upTo }) => upTo - sent >= NOTE_POSITIONS);
+    if (!isDue || idle.length === 0) return;
+    notedAt = clock.now();
+    await noteNothing(store, idle);
+  };
+
+  const tell = async (state: ServiceState, readPage: PageReader): Promise<void> => {
+    const { serviceId } = state;
+    const to = told.get(serviceId);
+    if (to === undefined) return;
     const before = pokes;
     let isMore = false;
+    busy.add(serviceId);
     try {
-      isMore = to !== undefined && (await tellService(context, to, delivery, closing.signal)) === 'more';
+      const from = { ...state, looked: looked.get(serviceId) ?? state.sent, readPage };
+      const { outcome, looked: upTo } = await tellService(context, to, from, closing.signal);
+      looked.set(serviceId, Math.max(upTo, looked.get(serviceId) ?? 0));
+      isMore = outcome === 'more' || outcome === 'overtaken';
     } finally {
-      await endServiceLease(store, lease);
+      busy.delete(serviceId);
     }
-    // While it was told, whoever looked found it taken.
+    // While it was told, whoever looked let it be.
     if (isMore || pokes !== before) poke();
   };
 
@@ -83,6 +122,7 @@ export function startTelling(context: DeliverContext, services: readonly AppServ
   poke();
   return {
     poke,
+    looked,
     retry: (serviceId) => {
       run(async () => {
         await retryService(store, serviceId);

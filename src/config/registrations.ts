@@ -1,5 +1,5 @@
 /** Reads the registration files of application services; what is wrong in any of them is named with file and line. */
-import { type AppService, readRegistration } from '../app-services/registration.ts';
+import { type AppService, PATTERNS_SIZE_MAX, readRegistration, sizeOf } from '../app-services/registration.ts';
 import { type ServerName } from '../matrix/identifiers.ts';
 import { ConfigError, type ConfigProblem } from './error.ts';
 import { readFileSource } from './sources.ts';
@@ -16,6 +16,7 @@ const UNIQUE = [
 export function readRegistrations(files: readonly string[], serverName: ServerName): AppService[] {
   const problems: ConfigProblem[] = [];
   const services: { readonly service: AppService; readonly file: string }[] = [];
+  let size = 0;
   for (const file of files) {
     const source = readFileSource(file, 'id: irc');
     if ('expected' in source) {
@@ -48,6 +49,12 @@ export function readRegistrations(files: readonly string[], serverName: ServerNa
       problems.push({ key, value, expected: `another one than ${other.file} has`, where: source.whereIs([key]) });
     }
     services.push({ service, file });
+    size += sizeOf(service);
+    if (size > PATTERNS_SIZE_MAX && size - sizeOf(service) <= PATTERNS_SIZE_MAX) {
+      const expected = 'fewer or simpler regular expressions, those of all application services together';
+      const value = `${size} instructions of at most ${PATTERNS_SIZE_MAX}`;
+      problems.push({ key: 'namespaces', value, expected, where: source.whereIs(['namespaces']) });
+    }
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return services.map(({ service }) => service);

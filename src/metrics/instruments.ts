@@ -417,7 +417,7 @@ function lagGauges(collectLags: InstrumentSources['collectLags'], registers: Reg
   return {
     serviceLag: gauge(
       'rejoinder_app_service_lag_entries',
-      'Positions that an application service has not been told of, of interest to it or not.',
+      'Positions that an application service has not been told of, and of which it is not known that they do not concern it.',
       'positions',
     ),
     serviceLagAge: gauge(

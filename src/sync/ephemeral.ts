@@ -5,7 +5,8 @@
  */
 import { type EventFilter, passes, passesRoom, passesType } from '../matrix/client/filter.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
-import { type Json, type JsonObject } from '../matrix/pdu.ts';
+import { receiptContents } from '../matrix/client/receipts.ts';
+import { type JsonObject } from '../matrix/pdu.ts';
 import { type Sql } from '../store/open-store.ts';
 import { type ShownReceipt, readReceiptsSince } from '../store/tables/receipts.ts';
 import { type ToldRoom, readTypingSince } from '../store/tables/typing.ts';
@@ -52,30 +53,4 @@ export async function readEphemeral(
     for (const content of receiptContents(ofRoom)) add(roomId, { type: 'm.receipt', content });
   }
   return events;
-}
-
-type Contents = Map<string, Map<string, Map<string, Json>>>;
-
-/** Pure. One content, or as many as a user has receipts of one event, of different threads. */
-export function receiptContents(receipts: readonly ShownReceipt[]): JsonObject[] {
-  const contents: Contents[] = [];
-  const taken = new Map<string, number>();
-  for (const { eventId, type, userId, threadId, at } of receipts) {
-    const place = `${type} ${userId} ${eventId}`;
-    const nth = taken.get(place) ?? 0;
-    taken.set(place, nth + 1);
-    const content: Contents = (contents[nth] ??= new Map());
-    const ofEvent = content.get(eventId) ?? new Map<string, Map<string, Json>>();
-    content.set(eventId, ofEvent);
-    const ofType = ofEvent.get(type) ?? new Map<string, Json>();
-    ofEvent.set(type, ofType.set(userId, { ts: at, ...(threadId === '' ? {} : { thread_id: threadId }) }));
-  }
-  return contents.map((content) =>
-    Object.fromEntries(
-      [...content].map(([eventId, types]) => [
-        eventId,
-        Object.fromEntries([...types].map(([type, users]) => [type, Object.fromEntries(users)])),
-      ]),
-    ),
-  );
 }

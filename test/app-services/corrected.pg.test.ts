@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { createServiceClient } from '../../src/app-services/ask-service.ts';
-import { startTelling } from '../../src/app-services/telling.ts';
+import { createMatching } from '../../src/app-services/matching.ts';
+import { type Telling, startTelling } from '../../src/app-services/telling.ts';
 import { systemClock } from '../../src/clock.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
 import { readHead } from '../../src/store/journal/journal.ts';
@@ -20,17 +21,19 @@ test('an event that a correction accepts is told when it is shown, and one that 
   const remote = await startTestService();
   const client = createServiceClient('tests');
   onTestFinished(() => client.close());
+  let telling: Telling | undefined;
   const start = async (): Promise<() => Promise<void>> => {
     const users = [{ regex: ME }];
     const service = serviceOf(HERE, { url: remote.url, namespaces: { users } });
     const context = { store, client, clock: systemClock, random: Math.random, logger: silent };
-    const telling = startTelling({ ...context, onFailure: () => undefined }, [service]);
-    onTestFinished(() => telling.close());
+    telling = startTelling({ ...context, matching: createMatching([service]), onFailure: () => undefined }, [service]);
+    const started = telling;
+    onTestFinished(() => started.close());
     await caughtUp();
-    return () => telling.close();
+    return () => started.close();
   };
   const caughtUp = (): Promise<void> =>
-    vi.waitFor(async () => expect((await readServiceLags(store, ['bridge']))[0]?.positions).toBe(0), {
+    vi.waitFor(async () => expect((await readServiceLags(store, ['bridge'], telling!.looked))[0]?.positions).toBe(0), {
       timeout: 20_000,
     });
   const stop = await start();

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { createAppServices } from '../../src/app-services/app-services.ts';
 import { ServiceError, type ServiceRequest } from '../../src/app-services/ask-service.ts';
 import { type AppServices } from '../../src/app-services/contract.ts';
+import { createMatching } from '../../src/app-services/matching.ts';
 import { type AppService } from '../../src/app-services/registration.ts';
 import { type RoomAlias, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
 import { silent } from '../federation/tls-server.ts';
@@ -24,7 +25,8 @@ function servicesOf(prefixes: Readonly<Record<string, string>>, answering: Answe
     }),
     close: () => Promise.resolve(),
   };
-  const context = { serverName: HERE, services, client, clock: { now }, logger: silent };
+  const matching = createMatching(services);
+  const context = { serverName: HERE, services, matching, client, clock: { now }, logger: silent };
   return createAppServices({ ...context, retry: () => undefined });
 }
 

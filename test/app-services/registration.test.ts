@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { type AppService, beginningsOf, isIn, readRegistration } from '../../src/app-services/registration.ts';
+import { type AppService, beginningsOf, matchOf, readRegistration } from '../../src/app-services/registration.ts';
 import { loadConfig } from '../../src/config.ts';
 import { ConfigError } from '../../src/config/error.ts';
 import { type ServerName } from '../../src/matrix/identifiers.ts';
@@ -55,6 +55,7 @@ test('a registration is read from its file, and members that are for other serve
   expect(service).toMatchObject({
     ...{ id: 'irc', url: 'http://localhost:9000', asToken: 'the-token-of-the-service' },
     ...{ hsToken: 'the-token-of-the-server', sender: '@ircbot:here.test', isRateLimited: false },
+    ephemeralKeys: ['de.sorunome.msc2409.ephemeral'],
   });
   expect(service!.namespaces.users.map(({ isExclusive }) => isExclusive)).toEqual([true, false]);
 });
@@ -129,9 +130,24 @@ test('expressions that are long, or large when their repetitions are written out
     'namespaces.users.1.regex: expected a regular expression with smaller numbers of repetitions',
   );
   expect((await withRegex('x'.repeat(513)))[0]).toContain('expected a regular expression of at most 512 characters');
+  const together =
+    'namespaces: expected fewer or simpler regular expressions, those of all application services together';
   const [many] = await withRegex(...Array.from({ length: 50 }, () => '(.?){200}'));
-  expect(many).toContain('namespaces: expected fewer or simpler regular expressions, all together');
+  expect(many).toContain(together);
   expect(await withRegex('(.?){200}', '@[a-z]{1,64}_irc:here\\.test', 'x'.repeat(512))).toEqual([]);
+});
+
+test('the expressions of all services together are bounded, since each new id is held against all of them', async () => {
+  const users = JSON.stringify(Array.from({ length: 20 }, () => ({ regex: '(.?){200}' })));
+  const named = (id: string): string =>
+    REGISTRATION.replace(/namespaces:[^]*/, `namespaces: { users: ${users} }`)
+      .replace('id: irc', `id: ${id}`)
+      .replace('ircbot', `${id}bot`)
+      .replace('the-token-of-the-service', `${id}-token`);
+  expect(await problemsOf({ 'a.yaml': named('a') })).toEqual([]);
+  expect(await problemsOf({ 'a.yaml': named('a'), 'b.yaml': named('b'), 'c.yaml': named('c') })).toEqual([
+    expect.stringMatching(/^b\.yaml:\d+: namespaces: expected fewer or simpler regular expressions, those of all /),
+  ]);
 });
 
 test('a file that is not there is named, and so are two services with one id, token or sender', async () => {
@@ -164,7 +180,7 @@ test('an expression matches from the beginning of an id on, and the sender is al
     '@x@irc_:here.test',
     '@irc:here.test',
   ];
-  expect(matches.map((userId) => isIn(service, 'users', userId))).toEqual([true, true, true, false, false]);
+  expect(matches.map((userId) => matchOf(service, 'users', userId) !== null)).toEqual([true, true, true, false, false]);
 });
 
 test('the beginnings of what an expression matches are read from it, and never more than it says', () => {
@@ -190,6 +206,6 @@ test('the beginnings of what an expression matches are read from it, and never m
 test('no expression takes longer than in proportion to the id, whatever it repeats', () => {
   const service = withUsers('@(a+)+$', '@(a|a)*b', '@(.*)*(.*)*(.*)*x');
   const since = performance.now();
-  for (let i = 0; i < 100; i += 1) expect(isIn(service, 'users', `@${'a'.repeat(253)}!`)).toBe(false);
+  for (let i = 0; i < 100; i += 1) expect(matchOf(service, 'users', `@${'a'.repeat(253)}!`)).toBeNull();
   expect(performance.now() - since).toBeLessThan(2_000);
 });

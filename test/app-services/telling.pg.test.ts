@@ -1,19 +1,21 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { createServiceClient } from '../../src/app-services/ask-service.ts';
+import { createMatching } from '../../src/app-services/matching.ts';
 import { type AppService } from '../../src/app-services/registration.ts';
+import { createSteering } from '../../src/app-services/steering.ts';
 import { type Telling, startTelling } from '../../src/app-services/telling.ts';
 import { type EventId, type UserId } from '../../src/matrix/identifiers.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { changeMembership } from '../../src/rooms/send/change-membership.ts';
 import { sendEvent } from '../../src/rooms/send/send-event.ts';
 import {
-  type ServiceLease,
-  endServiceLease,
-  leaseServices,
-  postponeService,
+  beginTransaction,
+  endLease,
+  leaseTransaction,
+  postponeTransaction,
   readServiceLags,
-  recordServiceTransaction,
-  settleService,
+  readServices,
+  settleTransaction,
 } from '../../src/store/tables/app-services.ts';
 import { endOutside, readOutside, upsertOutside } from '../../src/store/tables/outside-memberships.ts';
 import {
@@ -40,6 +42,8 @@ interface Here extends ScriptedRejoinder {
   readonly say: (body: string, sender?: UserId) => Promise<EventId>;
   /** Ids of what the service was told, in order. */
   readonly told: () => unknown[];
+  readonly looked: () => ReadonlyMap<string, number>;
+  readonly steering: () => ReturnType<typeof createSteering>;
 }
 
 async function startHere(changes: Readonly<Record<string, unknown>> = {}): Promise<Here> {
@@ -57,7 +61,10 @@ async function startHere(changes: Readonly<Record<string, unknown>> = {}): Promi
     ...here,
     ...{ small, remote, service, failures },
     tell: (other = service) => {
-      const telling = startTelling({ ...context, client, onFailure: (id) => failures.push(id) }, [other]);
+      const telling = startTelling(
+        { ...context, client, matching: createMatching([other]), onFailure: (id) => failures.push(id) },
+        [other],
+      );
       tellings.push(telling);
       onTestFinished(() => telling.close());
       return telling;
@@ -65,12 +72,24 @@ async function startHere(changes: Readonly<Record<string, unknown>> = {}): Promi
     say: (body, sender = ME) =>
       sendEvent(context, small.room.roomId, { sender, type: 'm.room.message', content: { body } }),
     told: () => remote.events().map((event) => event['event_id']),
+    looked: () => lookedOf(tellings),
+    steering: () =>
+      createSteering({
+        ...context,
+        services: [service],
+        looked: lookedOf(tellings),
+        poke: () => tellings.forEach((telling) => telling.poke()),
+      }),
   };
 }
 
+/** How far each service was looked for, by whoever did last. */
+const lookedOf = (tellings: readonly Telling[]): ReadonlyMap<string, number> =>
+  new Map(tellings.flatMap(({ looked }) => [...looked]));
+
 /** It has been told all there is. */
 const caughtUp = (here: Here, id = 'bridge'): Promise<void> =>
-  vi.waitFor(async () => expect((await readServiceLags(here.store, [id]))[0]?.positions).toBe(0), {
+  vi.waitFor(async () => expect((await readServiceLags(here.store, [id], here.looked()))[0]?.positions).toBe(0), {
     timeout: 20_000,
   });
 
@@ -202,31 +221,30 @@ test('a process that was suspended past its lease leaves what another has begun'
   await caughtUp(here);
   await nothing.close();
   await here.say('one', GHOST);
-  const lease = async () => {
-    await here.store.query(`UPDATE app_services SET leased_until = 0`);
-    const [delivery] = await leaseServices(here.store, ['bridge'], { now: here.context.clock.now(), leaseMs: 60_000 });
-    return delivery!;
-  };
-  const row = () => here.store.query(`SELECT * FROM app_services`);
-  const { lease: first, sent } = await lease();
-  const { lease: second } = await lease();
-  second.until = await movedOn(here, second);
-  const begun = { txnId: 'of the second', positions: [sent + 1], upTo: sent + 1, madeAt: 1 };
-  expect(await recordServiceTransaction(here.store, second, begun, 60_000)).toBe(true);
+  const { store } = here;
+  const stateOf = async () => (await readServices(store, ['bridge'])).services[0]!;
+  const row = () => store.query(`SELECT * FROM app_services`);
+  const { sent } = await stateOf();
+  const service = { serviceId: 'bridge', sent };
+  const ofOne = { txnId: 'one', positions: [sent + 1], ephemeral: [], upTo: sent + 1, madeAt: 1 };
+  const now = here.context.clock.now();
+  const first = (await beginTransaction(store, service, ofOne, 60_000))!;
+  // Nobody else begins another, or takes this one, while it lasts.
+  expect(await beginTransaction(store, service, { ...ofOne, txnId: 'two' }, 60_000)).toBeUndefined();
+  expect(await leaseTransaction(store, first, { now, leaseMs: 60_000 })).toBeUndefined();
+  // It has ended; as 60 seconds later, for two leases that are taken within one millisecond never are two at once.
+  await store.query(`UPDATE app_services SET leased_until = 0`);
+  const second = (await leaseTransaction(store, first, { now, leaseMs: 120_000 }))!;
   const before = await row();
-  expect(await settleService(here.store, first, sent + 1, 60_000)).toBe(false);
-  expect(await recordServiceTransaction(here.store, first, { ...begun, txnId: 'of the first' }, 60_000)).toBe(false);
-  await postponeService(here.store, first, { at: 1, retryAt: 2 });
-  await endServiceLease(here.store, first);
+  expect(await settleTransaction(store, first)).toBe(false);
+  await postponeTransaction(store, first, { at: 1, retryAt: 2, failure: 'late' });
+  await endLease(store, first);
   expect(await row()).toEqual(before);
-  expect(await settleService(here.store, second, sent + 1, 60_000)).toBe(true);
+  expect(await settleTransaction(store, second)).toBe(true);
+  // Whoever looked before that begins nothing that was told.
+  expect(await beginTransaction(store, service, ofOne, 60_000)).toBeUndefined();
+  expect(await stateOf()).toMatchObject({ sent: sent + 1, transaction: undefined });
 });
-
-/** As 60 seconds later: two leases that are taken within one millisecond never are two at once. */
-async function movedOn({ store }: Here, { serviceId, until }: ServiceLease): Promise<number> {
-  await store.query(`UPDATE app_services SET leased_until = $2 WHERE service_id = $1`, [serviceId, until + 60_000]);
-  return until + 60_000;
-}
 
 test('a service is told of rooms in its namespaces, by id and by alias, and of nothing else', async () => {
   const here = await startHere({ namespaces: { rooms: [{ regex: '!scripted:a\\.test' }] } });
@@ -242,7 +260,7 @@ test('a service is told of rooms in its namespaces, by id and by alias, and of n
   const other = { ...serviceOf(US, { id: 'other', url: here.remote.url }) };
   here.tell(named);
   here.tell(other);
-  await vi.waitFor(async () => expect(await readServiceLags(here.store, ['named', 'other'])).toHaveLength(2));
+  await vi.waitFor(async () => expect((await readServices(here.store, ['named', 'other'])).services).toHaveLength(2));
   const before = here.remote.events().length;
   await here.say('not for the named one');
   await soon(() => expect(here.remote.events()).toHaveLength(before + 1));
@@ -319,4 +337,148 @@ test('many events are told a hundred at a time, and a service that wants nothing
   await soon(() => expect(here.told()).toEqual(ids));
   const sizes = here.remote.asked.map(({ body }) => (JSON.parse(body) as { events: unknown[] }).events.length);
   expect(sizes).toEqual([100, 21]);
+});
+
+test('what does not concern a service costs no write', async () => {
+  const here = await startHere({ namespaces: {} });
+  const first = here.tell();
+  await caughtUp(here);
+  const row = () => here.store.query(`SELECT xmin::text, s.* FROM app_services s`);
+  const before = await row();
+  await here.join(ME);
+  for (let i = 0; i < 5; i += 1) await here.say(`${i}`);
+  await caughtUp(here);
+  expect(await row()).toEqual(before);
+  // It is written down now and then, so that whoever starts looks at little again.
+  here.wait(300_000);
+  first.poke();
+  await vi.waitFor(async () => expect(await row()).not.toEqual(before), { timeout: 20_000 });
+  const { head, services } = await readServices(here.store, ['bridge']);
+  expect(services[0]).toMatchObject({ sent: head, transaction: undefined });
+  expect(here.remote.asked).toEqual([]);
+});
+
+test('a transaction that a service refuses is seen by operators, and what comes after it is told when they skip it', async () => {
+  const here = await startHere();
+  here.remote.answer = () => 400;
+  here.tell();
+  await caughtUp(here);
+  const joined = await here.join(GHOST);
+  await soon(() => expect(here.failures).toEqual(['bridge']));
+  const steering = here.steering();
+  const failing = async () =>
+    vi.waitFor(async () => {
+      const [status] = await steering.list();
+      expect(status).toMatchObject({ id: 'bridge', state: 'failing', lastFailure: 'it answered 400: {}' });
+      return status!;
+    });
+  const { transaction, position, ...status } = await failing();
+  expect(status).toMatchObject({ failures: 1, failedSince: expect.any(Number), oldestAt: expect.any(Number) });
+  expect(status.retryAt).toBeGreaterThan(here.context.clock.now());
+  expect(transaction).toMatchObject({ events: 1, ephemeral: 0 });
+  const said = await here.say('after it', GHOST);
+  const by = { by: 'a test', reason: 'it is poison' };
+  expect(await steering.skip('bridge', 'another', by)).toEqual({ outcome: 'other', waiting: transaction!.txnId });
+  expect(await steering.skip('unknown', transaction!.txnId, by)).toEqual({ outcome: 'unknown' });
+  expect(await steering.retry('unknown', by)).toBe(false);
+  // It is sent at once when they say so.
+  expect(await steering.retry('bridge', by)).toBe(true);
+  await soon(() => expect(here.failures).toHaveLength(2));
+  here.remote.answer = () => 200;
+  const { roomId } = here.small.room;
+  const skipped = await steering.skip('bridge', transaction!.txnId, by);
+  expect(skipped).toEqual({ outcome: 'skipped', events: [{ eventId: joined, roomId }] });
+  expect(await steering.skip('bridge', transaction!.txnId, by)).not.toMatchObject({ outcome: 'skipped' });
+  await soon(() => expect(here.told()).toEqual([said]));
+  await caughtUp(here);
+  const [after] = await steering.list();
+  expect(after).toMatchObject({ state: 'up-to-date', failures: 0, lastFailure: null, transaction: null, lag: 0 });
+  expect(after!.position).toBeGreaterThan(position!);
+});
+
+test('all that waits for a service is given up at once, and a service that is registered no more is seen', async () => {
+  const here = await startHere();
+  here.remote.answer = () => 500;
+  here.tell();
+  await caughtUp(here);
+  await here.join(GHOST);
+  await here.say('not told', GHOST);
+  await soon(() => expect(here.failures).toHaveLength(1));
+  await vi.waitFor(async () => expect((await readServices(here.store, null)).services[0]?.isFree).toBe(true));
+  const steering = here.steering();
+  expect(await steering.skipAll('unknown', { by: 'a test' })).toBeUndefined();
+  here.remote.answer = () => 200;
+  const skipped = await steering.skipAll('bridge', { by: 'a test' });
+  expect(skipped!.upTo).toBeGreaterThan(skipped!.after);
+  const said = await here.say('told', GHOST);
+  await soon(() => expect(here.told()).toEqual([said]));
+  await here.store.query(`UPDATE app_services SET service_id = 'gone'`);
+  expect(await steering.list()).toMatchObject([
+    { id: 'bridge', position: null },
+    { id: 'gone', state: 'unregistered', url: null },
+  ]);
+});
+
+test('services that want to be are told what passes in their rooms, by the name that they know it under, and nothing of other rooms', async () => {
+  const here = await startHere({ receive_ephemeral: true, 'de.sorunome.msc2409.push_ephemeral': true });
+  here.tell();
+  await caughtUp(here);
+  const { roomId } = here.small.room;
+  await here.join(ME);
+  const passes = async (room: string, user: UserId): Promise<void> => {
+    const typists = JSON.stringify([{ userId: user, until: 1, toldAt: 0 }]);
+    const receipts: [UserId, string, string][] = [
+      [user, 'm.read', '$read'],
+      [user, 'm.read.private', '$private'],
+      [GHOST, 'm.read.private', '$own'],
+    ];
+    await here.store.inTransaction(async (tx) => {
+      const [head] = await tx.query<{ position: number }>(
+        'UPDATE journal_head SET position = position + 1 RETURNING position',
+      );
+      const { position } = head!;
+      await tx.query(`INSERT INTO room_typing (room_id, typists, position) VALUES ($1, $2, $3)`, [
+        room,
+        typists,
+        position,
+      ]);
+      for (const [userId, type, eventId] of receipts) {
+        await tx.query(
+          `INSERT INTO receipts (room_id, user_id, type, thread_id, event_id, at, position, is_untold)
+           VALUES ($1, $2, $3, '', $4, 7, $5, false)`,
+          [room, userId, type, eventId, position],
+        );
+      }
+      await tx.query(
+        `INSERT INTO presence (user_id, server_name, presence, currently_active, said_at, position) VALUES ($1, 'x', 'online', true, 1, $2)`,
+        [room === roomId ? user : `@stranger:${A}`, position],
+      );
+      await tx.query(`INSERT INTO directory_members (user_id, room_id) VALUES ($1, $2)`, [user, room]);
+    });
+  };
+  here.changedByHand();
+  // Nobody of the service is in the room yet, nor ever in the other one.
+  await passes('!other:a.test', ALICE);
+  await caughtUp(here);
+  expect(here.remote.asked).toEqual([]);
+  const joined = await here.join(GHOST);
+  await soon(() => expect(here.told()).toEqual([joined]));
+  await passes(roomId, ALICE);
+  const body = await vi.waitFor(
+    () => {
+      const [, one] = here.remote.asked;
+      expect(one).toBeDefined();
+      return JSON.parse(one!.body) as Record<string, unknown>;
+    },
+    { timeout: 20_000 },
+  );
+  const ephemeral = [
+    { type: 'm.typing', room_id: roomId, content: { user_ids: [ALICE] } },
+    {
+      ...{ type: 'm.receipt', room_id: roomId },
+      content: { $read: { 'm.read': { [ALICE]: { ts: 7 } } }, $own: { 'm.read.private': { [GHOST]: { ts: 7 } } } },
+    },
+    { type: 'm.presence', sender: ALICE, content: { presence: 'online', currently_active: true } },
+  ];
+  expect(body).toEqual({ events: [], ephemeral, 'de.sorunome.msc2409.ephemeral': ephemeral });
 });

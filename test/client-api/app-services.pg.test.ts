@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto';
 import { type AddressInfo, createServer } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { createAppServices } from '../../src/app-services/app-services.ts';
+import { createMatching } from '../../src/app-services/matching.ts';
 import { createServiceClient } from '../../src/app-services/ask-service.ts';
 import { providingAliases } from '../../src/app-services/provide-aliases.ts';
 import { createDirectory } from '../../src/rooms/directory/directory.ts';
@@ -41,6 +42,7 @@ async function startBridged(changes: Readonly<Record<string, unknown>> = {}, ove
   const retried: string[] = [];
   const appServices = createAppServices({
     ...{ serverName: SERVER_NAME, services: [bridge, other], client, clock, logger: silent },
+    matching: createMatching([bridge, other]),
     retry: (id) => void retried.push(id),
   });
   const directory = providingAliases(createDirectory({ serverName: SERVER_NAME, store, clock }), appServices);

@@ -1,7 +1,9 @@
 /** Application services as the configuration registers them: their users, what they may do, and the loop that tells them. */
 import { createAppServices } from '../../app-services/app-services.ts';
 import { createServiceClient } from '../../app-services/ask-service.ts';
-import { type AppServices } from '../../app-services/contract.ts';
+import { type AppServices, type ServiceSteering } from '../../app-services/contract.ts';
+import { createMatching } from '../../app-services/matching.ts';
+import { createSteering } from '../../app-services/steering.ts';
 import { startTelling } from '../../app-services/telling.ts';
 import { type Accounts } from '../../accounts/contract.ts';
 import { AccountError } from '../../accounts/error.ts';
@@ -28,20 +30,30 @@ export async function startAppServices({
   accounts,
   metrics,
   shutdown,
-}: AppServicesParts): Promise<{ readonly appServices: AppServices; readonly poke: () => void }> {
+}: AppServicesParts): Promise<{
+  readonly appServices: AppServices;
+  readonly steering: ServiceSteering;
+  readonly poke: () => void;
+}> {
   const { store, clock, random, logger, serverName } = rooms;
   const services = config.appServices;
   for (const { sender } of services) await ensureAccount(accounts, sender);
-  const told = services.flatMap(({ id, url }) => (url === null ? [] : [id]));
-  metrics.watchAppServices(told, () => readServiceLags(store, told));
   const client = createServiceClient(`Rejoinder/${version}`);
   shutdown.add('client of application services', () => client.close());
+  const matching = createMatching(services);
   const onFailure = (id: string): void => metrics.onServiceFailure(id);
-  const telling = startTelling({ store, client, clock, random, logger, onFailure }, services);
+  const telling = startTelling({ store, client, clock, random, logger, matching, onFailure }, services);
   shutdown.add('telling of application services', () => telling.close());
+  const { looked } = telling;
+  const poke = (): void => telling.poke();
+  const told = services.flatMap(({ id, url }) => (url === null ? [] : [id]));
+  metrics.watchAppServices(told, () => readServiceLags(store, told, looked));
   const retry = (id: string): void => telling.retry(id);
-  const appServices = createAppServices({ serverName, services, client, clock, logger, retry });
-  return { appServices, poke: () => telling.poke() };
+  return {
+    appServices: createAppServices({ serverName, services, matching, client, clock, logger, retry }),
+    steering: createSteering({ store, logger, services, looked, poke }),
+    poke,
+  };
 }
 
 async function ensureAccount(accounts: AppServicesParts['accounts'], name: string): Promise<void> {

@@ -8,7 +8,7 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { readBody, requireOwn } from '../client-request.ts';
 import { type UserEndpoint } from '../context.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
-import { presenceContent } from '../presence-content.ts';
+import { presenceContent } from '../../matrix/client/presence.ts';
 import { takeFor } from '../rate-limits.ts';
 import { userIdIn } from '../room-request.ts';
 

@@ -8,7 +8,7 @@ import { MatrixError } from '../../http/matrix-error.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type RoomCounts, type RoomPart, type StatePage, type SyncAnswer } from '../../sync/contract.ts';
-import { presenceContent } from '../presence-content.ts';
+import { presenceContent } from '../../matrix/client/presence.ts';
 import { queryText } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
 import { type UserRequest } from '../client-request.ts';

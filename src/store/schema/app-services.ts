@@ -1,5 +1,6 @@
 /** Application services, as far as this server keeps something of them: how far each has been told. Times are milliseconds. */
-import { integer, pgTable, text } from 'drizzle-orm/pg-core';
+import { integer, json, pgTable, text } from 'drizzle-orm/pg-core';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { int8 } from './columns.ts';
 
 export const appServices = pgTable('app_services', {
@@ -12,10 +13,14 @@ export const appServices = pgTable('app_services', {
   failures: integer().notNull(),
   failedSince: int8(),
   retryAt: int8().notNull(),
+  /** How the last of them failed for people; null: none did since the service took one. */
+  lastFailure: text(),
   /** The transaction that is under way or was not taken: it is sent again as it was. */
   txnId: text(),
   /** Where what it holds is shown, and up to where the service has been told when it is taken. */
   txnPositions: int8().array(),
+  /** What passed in rooms meanwhile, as it is sent; null: nothing. */
+  txnEphemeral: json().$type<readonly JsonObject[]>(),
   txnUpTo: int8(),
   /** When it was made: how old its events are is told as of then. */
   txnMadeAt: int8(),

@@ -32,6 +32,7 @@ export const roomTyping = pgTable(
     index('room_typing_expiring')
       .on(table.expiresAt)
       .where(sql`expires_at IS NOT NULL`),
+    index('room_typing_by_position').on(table.position),
   ],
 );
 
@@ -55,6 +56,7 @@ export const receipts = pgTable(
   (table) => [
     primaryKey({ columns: [table.roomId, table.userId, table.type, table.threadId] }),
     index('receipts_by_position').on(table.roomId, table.position),
+    index('receipts_of_all_rooms').on(table.position),
     index('receipts_untold')
       .on(table.position)
       .where(sql`is_untold`),

@@ -99,6 +99,18 @@ export async function upsertReceived(tx: Transaction, receipts: readonly Receipt
   });
 }
 
+/** Receipts of all rooms and users that are of a span of positions: `limit` at the most, the newest. */
+export function readNewestReceipts(
+  sql: Sql,
+  { since, upTo }: { readonly since: number; readonly upTo: number },
+  limit: number,
+): Promise<ShownReceipt[]> {
+  return sql.query(
+    `SELECT ${SHOWN} FROM receipts r WHERE r.position > $1 AND r.position <= $2 ORDER BY r.position DESC LIMIT $3`,
+    [since, upTo, limit],
+  );
+}
+
 /** How many receipts are kept of users of each server in each of the rooms. */
 export function countReceipts(
   sql: Sql,

@@ -96,3 +96,15 @@ export async function readTypingSince(
     [textArray(rooms.map(({ roomId }) => roomId)), int8Array(rooms.map(({ after }) => after)), upTo],
   );
 }
+
+/** Who types where that changed in a span of positions: `limit` rooms at the most, the newest. */
+export function readNewestTyping(
+  sql: Sql,
+  { since, upTo }: { readonly since: number; readonly upTo: number },
+  limit: number,
+): Promise<RoomTyping[]> {
+  return sql.query(
+    `SELECT room_id AS "roomId", typists FROM room_typing WHERE position > $1 AND position <= $2 ORDER BY position DESC LIMIT $3`,
+    [since, upTo, limit],
+  );
+}

@@ -179,3 +179,17 @@ export async function searchDirectory(
     avatarUrl: row.avatarUrl && fromStorable(row.avatarUrl),
   }));
 }
+
+/** Rooms that users are in, as far as they are whole: `limit` of each at the most. */
+export async function readListedRooms(
+  sql: Sql,
+  userIds: readonly UserId[],
+  limit: number,
+): Promise<{ readonly userId: UserId; readonly roomId: RoomId }[]> {
+  if (userIds.length === 0) return [];
+  return sql.query(
+    `SELECT u.user_id AS "userId", m.room_id AS "roomId" FROM unnest($1::text[]) AS u(user_id)
+      CROSS JOIN LATERAL (SELECT room_id FROM directory_members d WHERE d.user_id = u.user_id LIMIT $2) AS m`,
+    [textArray(userIds), limit],
+  );
+}
