@@ -8,6 +8,7 @@ import { addInspectCommands } from './inspect.ts';
 import { addJournalCommands } from './journal.ts';
 import { type Output, printable } from './output.ts';
 import { addRoomCommands } from './rooms.ts';
+import { addServiceCommands } from './services.ts';
 import { addUserCommands } from './users.ts';
 
 export interface ProgramContext {
@@ -120,6 +121,7 @@ function createProgram({ env, output, version, self, listenForStop }: ProgramCon
   addJournalCommands(program, { client, clientOptions, listenForStop, output });
 
   addUserCommands(program, { client, clientOptions, output });
+  addServiceCommands(program, { client, clientOptions, output });
 
   program
     .command('up')

@@ -313,3 +313,40 @@ export const purgePlanAnswer = z.object({
 
 /** Whose account was made or changed. */
 export const changedUserAnswer = z.object({ user_id: z.string() });
+
+/** How application services stand. */
+export const servicesAnswer = z.object({
+  services: z.array(
+    z.object({
+      id: z.string(),
+      url: z.string().nullable(),
+      state: z.string().describe('up-to-date, telling, failing, not-told (it has no url) or unregistered.'),
+      position: z.number().nullable().describe('It has been told up to here; null: it never was told anything.'),
+      lag: z.number().describe('Positions that it has not been told of, and that may concern it.'),
+      oldest_at: z.string().nullable().describe('When the first of them was made.'),
+      failures: z.number().describe('Transactions that it did not take, in a row.'),
+      failing_since: z.string().nullable(),
+      last_failure: z.string().nullable(),
+      next_try_at: z.string().nullable(),
+      transaction: z
+        .object({ id: z.string(), events: z.number(), ephemeral: z.number(), made_at: z.string() })
+        .nullable()
+        .describe('What waits to be taken, and keeps the rest waiting.'),
+    }),
+  ),
+});
+
+/** `POST /services/{service}/retry`. */
+export const retriedServiceAnswer = z.object({ service: z.string() });
+
+/** `POST /services/{service}/skip`: of one transaction its events, of everything the positions between which nothing is told. */
+export const skippedServiceAnswer = z.object({
+  service: z.string(),
+  skipped: z.union([
+    z.object({
+      transaction: z.string(),
+      events: z.array(z.object({ event_id: z.string(), room_id: z.string() })),
+    }),
+    z.object({ after: z.number(), up_to: z.number() }),
+  ]),
+});

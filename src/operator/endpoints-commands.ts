@@ -10,7 +10,7 @@ import { invalidParam } from './errors.ts';
 import { parseRetryRooms, retryRoomsBody } from './requests.ts';
 
 /** Who decides where nobody is named. */
-const DEFAULT_BY = 'the operator API';
+export const DEFAULT_BY = 'the operator API';
 
 const COMMANDS: readonly OperatorEndpoint[] = (Object.keys(COMMAND_BODIES) as CommandName[]).map((name) => ({
   method: 'POST',

@@ -12,6 +12,7 @@ const PARAMETERS: Readonly<Record<string, string>> = {
   room: 'Room id or alias, percent-encoded.',
   event: 'Event id, percent-encoded.',
   purge: 'The name of a purge, as it was answered.',
+  service: 'The id of an application service, percent-encoded.',
   user: 'User id, percent-encoded, or local part.',
 };
 

@@ -1,5 +1,6 @@
 /** What the operator API needs of rooms and users; `src/rooms` and `src/accounts` implement it, and tests do so with a few lines. */
 import { type Accounts } from '../accounts/contract.ts';
+import { type ServiceSteering } from '../app-services/contract.ts';
 import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
 import { type RoomCommand } from '../resync/commands.ts';
 import { type Directed } from '../resync/operator-events.ts';
@@ -24,4 +25,5 @@ export interface OperatorPorts extends RoomReads {
   readonly purges: Pick<Purges, 'plan' | 'request' | 'status'>;
   /** Failures are thrown as `AccountError`. */
   readonly users: Pick<Accounts, 'list' | 'createUser' | 'setPassword' | 'deactivate'>;
+  readonly services: ServiceSteering;
 }

@@ -184,6 +184,31 @@ export function parseStateQuery(
   return { waitMs: Math.min(wait, waitMaxMs), members: members === 'true', at };
 }
 
+/** The application service of a path; a NUL, which no id of one holds, is left out. */
+export function parseServiceParameter(text: string): string {
+  return text.replaceAll('\0', '');
+}
+
+/** Of which transaction an application service is not to be told. */
+export const skipServiceBody = said
+  .extend({
+    transaction: z.string({ error: 'the id of the transaction' }).max(255).optional().describe('The one that waits.'),
+    everything: z.literal(true, { error: 'true' }).optional().describe('All that waits, in place of a transaction.'),
+  })
+  .refine(({ transaction, everything }) => (transaction === undefined) === (everything !== undefined), {
+    error: 'transaction, or everything: true',
+  });
+
+/** `transaction` absent: everything is to be skipped. Throws a `MatrixError`. */
+export function parseSkipService(body: unknown): z.output<typeof skipServiceBody> {
+  return parse(skipServiceBody, body ?? {}, 'body');
+}
+
+/** Whose decision it is, and why. Throws a `MatrixError`. */
+export function parseSaid(body: unknown): z.output<typeof said> {
+  return parse(said, body ?? {}, 'body');
+}
+
 /** How a room is to be purged. */
 export const purgeBody = z.strictObject(
   {

@@ -16,6 +16,7 @@ import { COMMAND_ENDPOINTS } from './endpoints-commands.ts';
 import { JOURNAL_ENDPOINTS } from './endpoints-journal.ts';
 import { withDescription } from './openapi.ts';
 import { PURGE_ENDPOINTS } from './endpoints-purges.ts';
+import { SERVICE_ENDPOINTS } from './endpoints-services.ts';
 import { USER_ENDPOINTS } from './endpoints-users.ts';
 import { translateError } from './errors.ts';
 
@@ -45,6 +46,7 @@ export const OPERATOR_ENDPOINTS = withDescription([
   ...PURGE_ENDPOINTS,
   ...JOURNAL_ENDPOINTS,
   ...USER_ENDPOINTS,
+  ...SERVICE_ENDPOINTS,
 ]);
 
 /** The server, not yet listening. */

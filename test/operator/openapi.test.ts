@@ -27,7 +27,13 @@ const described = async (): Promise<{ body: Record<string, unknown>; paths: Path
   return { body, paths: body['paths'] as Paths };
 };
 
-const PARAMETERS: Readonly<Record<string, string>> = { purge: 'p1', room: WHOLE, event: '$event', user: 'alice' };
+const PARAMETERS: Readonly<Record<string, string>> = {
+  purge: 'p1',
+  room: WHOLE,
+  event: '$event',
+  user: 'alice',
+  service: 'irc',
+};
 
 test('it is served with the version of the server, behind the token', async () => {
   const { body } = await described();

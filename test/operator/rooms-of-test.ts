@@ -221,6 +221,12 @@ export function portsOfTest(over: Partial<OperatorPorts> = {}): OperatorPorts {
       setPassword: () => Promise.resolve(),
       deactivate: () => Promise.resolve(),
     },
+    services: {
+      list: () => Promise.resolve([]),
+      retry: () => Promise.resolve(false),
+      skip: () => Promise.resolve({ outcome: 'unknown' }),
+      skipAll: () => Promise.resolve(undefined),
+    },
     ...over,
   };
 }

@@ -101,7 +101,14 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     passwords: createPasswords(),
     accessTokenMs: config.clientApi.accessTokenLifetimeMs,
   });
-  const { appServices, poke } = await startAppServices({ config, version, rooms, accounts, metrics, shutdown });
+  const { appServices, steering, poke } = await startAppServices({
+    config,
+    version,
+    rooms,
+    accounts,
+    metrics,
+    shutdown,
+  });
   started.tellServices = poke;
   const directory = providingAliases(createDirectory(rooms), appServices);
   const { provideUser } = appServices;
@@ -171,6 +178,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       journal: metrics.countJournalReaders(journalReads(rooms)),
       purges,
       users: accounts,
+      services: steering,
     },
     logger,
     clock: systemClock,
