@@ -332,3 +332,21 @@ test('a service pings itself through us, and is told why where it does not hear 
   const answer = await unreachable.ask('POST', '/_matrix/client/v1/appservice/bridge/ping', {}, AS);
   expect(codeOf(answer)).toEqual([502, 'M_CONNECTION_FAILED']);
 });
+
+test('a service logs out a device that it names, and its own token by none; all sessions of its user end when it says so', async () => {
+  const api = await startBridged();
+  const body = { type: 'm.login.application_service', username: 'ghost_out', device_id: 'LINK' };
+  const { access_token: token } = (await api.ask('POST', `${V3}/register`, body, AS)).body as { access_token: string };
+  const out = (query: string, path = '/logout'): Promise<Answer> =>
+    api.ask('POST', `${V3}${path}?user_id=@ghost_out:here.test${query}`, {}, AS);
+  expect(codeOf(await out(''))).toEqual([400, 'M_MISSING_PARAM']);
+  expect((await whoami(api, '', token)).status).toBe(200);
+  expect((await out('&device_id=LINK')).status).toBe(200);
+  expect(codeOf(await whoami(api, '', token))).toEqual([401, 'M_UNKNOWN_TOKEN']);
+  expect(codeOf(await out('&device_id=LINK'))).toEqual([400, 'M_UNKNOWN_DEVICE']);
+  const login = { type: body.type, identifier: { type: 'm.id.user', user: 'ghost_out' } };
+  const again = (await api.ask('POST', `${V3}/login`, login, AS)).body as { access_token: string };
+  expect((await out('', '/logout/all')).status).toBe(200);
+  expect(codeOf(await whoami(api, '', again.access_token))).toEqual([401, 'M_UNKNOWN_TOKEN']);
+  expect((await whoami(api, '')).status).toBe(200);
+});

@@ -10,7 +10,7 @@ import { MatrixError } from '../../http/matrix-error.ts';
 import { unrecognized } from '../../http/endpoint.ts';
 import { parseUserId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type ClientRequest, bodyOf, queryText, readBody, readMembers } from '../client-request.ts';
+import { type ClientRequest, bodyOf, deviceOf, queryText, readBody, readMembers } from '../client-request.ts';
 import { type ClientContext, type OpenEndpoint, type UserEndpoint } from '../context.ts';
 import { requireDummy, requirePassword } from '../interactive.ts';
 import { R0_AND_V3, inForms } from '../paths.ts';
@@ -102,8 +102,9 @@ export const SESSION_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
     method: 'POST',
     path: '/logout',
-    answer: async ({ requester }, { accounts }) => {
-      await accounts.logOut(requester);
+    answer: async (request, { accounts }) => {
+      // The token of an application service ends with its registration: what can be ended is a device that it names.
+      await accounts.logOut(deviceOf(request));
       return {};
     },
   } satisfies UserEndpoint),
