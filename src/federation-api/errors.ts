@@ -26,6 +26,10 @@ const ROOM_ERROR_ANSWERS: Readonly<Partial<Record<RoomErrorKind, ErrorAnswer>>> 
   malformed: [400, 'M_BAD_JSON'],
   'too-large': [413, 'M_TOO_LARGE'],
   busy: [503, 'M_UNKNOWN'],
+  // The server of whom an exchanged invite is for does not sign it.
+  'no-resident': [502, 'M_UNKNOWN'],
+  'unusable-answer': [502, 'M_UNKNOWN'],
+  'unsupported-version': [400, 'M_INCOMPATIBLE_ROOM_VERSION'],
 };
 
 /** What other servers are answered where a use case failed; `undefined`: it is a fault of ours. */

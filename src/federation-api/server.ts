@@ -19,10 +19,11 @@ import { type SignedEndpoint } from './endpoint.ts';
 import { DEVICE_ENDPOINTS } from './endpoints-devices.ts';
 import { EVENT_ENDPOINTS } from './endpoints-events.ts';
 import { KEY_ENDPOINTS, createKeyAnswers } from './endpoints-keys.ts';
-import { INVITE_ENDPOINTS } from './endpoints-invites.ts';
+import { INVITE_ENDPOINTS, OPEN_INVITE_ENDPOINTS } from './endpoints-invites.ts';
 import { MEMBERSHIP_ENDPOINTS } from './endpoints-memberships.ts';
 import { QUERY_ENDPOINTS, SPACE_ENDPOINTS } from './endpoints-queries.ts';
 import { translateError } from './errors.ts';
+import { takeOpenBodies } from './open-bodies.ts';
 import { STATE_ENDPOINTS } from './partial-rooms.ts';
 import { type FederationServerPorts } from './ports.ts';
 import { SEND_ENDPOINTS, TRANSACTION_BYTES_MAX, createTransactionHandler } from './send-transaction.ts';
@@ -92,6 +93,10 @@ export function createFederationServer(options: FederationServerOptions): Fastif
 
   const keys = createKeyAnswers(serverName, signingKey, options.oldSigningKeys ?? [], clock);
   addEndpoints(app, KEY_ENDPOINTS, openRequest, { keys, version: options.version });
+  void app.register((open, _options, done) => {
+    addEndpoints(open, OPEN_INVITE_ENDPOINTS, takeOpenBodies(open, closing.signal).of, { ports });
+    done();
+  });
   void app.register((signed, _options, done) => {
     const authenticator = { ourselves: serverName, resolveKeys: options.resolveKeys, clock };
     // Bodies stay bytes: what is signed is the JSON, and what is stored are the bytes.
@@ -105,6 +110,6 @@ export function createFederationServer(options: FederationServerOptions): Fastif
     addEndpoints(signed, SIGNED_ENDPOINTS, checked.of, { ports, takeTransaction, serverName, now: () => clock.now() });
     done();
   });
-  refuseOtherMethods(app, [...KEY_ENDPOINTS, ...SIGNED_ENDPOINTS]);
+  refuseOtherMethods(app, [...KEY_ENDPOINTS, ...OPEN_INVITE_ENDPOINTS, ...SIGNED_ENDPOINTS]);
   return app;
 }

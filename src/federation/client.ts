@@ -18,6 +18,7 @@ import { type FederationClient } from './contract.ts';
 import { type ResolveSrv, createDiscovery } from './discovery.ts';
 import { deviceRequests } from './device-requests.ts';
 import { eventRequests } from './event-requests.ts';
+import { askIdentityServer } from './identity-server.ts';
 import { membershipRequests } from './membership-requests.ts';
 import { readSmall, readString } from './small-values.ts';
 import {
@@ -144,6 +145,8 @@ export function createFederationClient(config: FederationClientConfig): Federati
       });
       return { chunk, ...Object.fromEntries(told) };
     },
+
+    askIdentityServer: (ask, options) => askIdentityServer({ agent, userAgent, clock, timeouts }, ask, options),
 
     ...membershipRequests(requests),
     ...eventRequests(requests),

@@ -122,7 +122,26 @@ export interface UserKeys {
   readonly selfSigningKey: JsonObject | undefined;
 }
 
+/** A request to a web server that is no homeserver, as identity servers are. */
+export interface IdentityAsk {
+  readonly method: 'GET' | 'POST';
+  /** Whatever somebody wrote: what is not https, or has a name and password in it, is refused. */
+  readonly url: string;
+  readonly content?: JsonObject;
+  /** Sent as `Authorization: Bearer …`. */
+  readonly token?: string;
+}
+
 export interface FederationClient {
+  /** What it answers, of any shape. No redirect is followed. */
+  askIdentityServer(ask: IdentityAsk, options: RequestOptions): Promise<JsonObject>;
+  /** Hands a resident an invite by a third-party identifier that is bound by now; done when it has made the invite. */
+  exchangeThirdPartyInvite(
+    destination: ServerName,
+    roomId: RoomId,
+    content: JsonObject,
+    options: RequestOptions,
+  ): Promise<void>;
   /** What it says of a user of its own, of any shape. */
   queryProfile(destination: ServerName, userId: UserId, options: RequestOptions): Promise<JsonObject>;
   /** What it lists, of any shape; `content`: which rooms, as the specification has it. */

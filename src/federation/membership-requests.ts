@@ -14,7 +14,14 @@ import { readSmall, readStrings } from './small-values.ts';
 
 type MembershipRequests = Pick<
   FederationClient,
-  'makeJoin' | 'sendJoin' | 'makeLeave' | 'sendLeave' | 'makeKnock' | 'sendKnock' | 'sendInvite'
+  | 'makeJoin'
+  | 'sendJoin'
+  | 'makeLeave'
+  | 'sendLeave'
+  | 'makeKnock'
+  | 'sendKnock'
+  | 'sendInvite'
+  | 'exchangeThirdPartyInvite'
 >;
 
 /** Room versions that the first version of the endpoint for invites knows. */
@@ -55,6 +62,13 @@ export function membershipRequests(requests: Requests): MembershipRequests {
         return put(path`/_matrix/federation/v1/invite/${roomId}/${eventId}`, content, true);
       }
     },
+
+    exchangeThirdPartyInvite: (destination, roomId, content, options) =>
+      requests.done(
+        destination,
+        { method: 'PUT', uri: path`/_matrix/federation/v1/exchange_third_party_invite/${roomId}`, content },
+        options,
+      ),
 
     async sendJoin(destination, roomId, eventId, event, options) {
       const uri = path`/_matrix/federation/v2/send_join/${roomId}/${eventId}` + `?omit_members=${options.omitMembers}`;

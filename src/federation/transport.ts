@@ -196,7 +196,8 @@ async function readError(
   return errorOfAnswer(destination, what, answer.statusCode, body, [retryAfter ?? []].flat()[0], now);
 }
 
-function toFederationError(
+/** The error that anything thrown while asking a server stands for. */
+export function toFederationError(
   serverName: ServerName,
   what: string,
   error: unknown,

@@ -95,6 +95,13 @@ export function countRequests(client: FederationClient, instruments: Instruments
       ask('make_knock', options, client.makeKnock(destination, roomId, userId, versions, options)),
     sendKnock: (destination, roomId, eventId, event, options) =>
       ask('send_knock', options, client.sendKnock(destination, roomId, eventId, event, options)),
+    exchangeThirdPartyInvite: (destination, roomId, content, options) =>
+      ask(
+        'exchange_third_party_invite',
+        options,
+        client.exchangeThirdPartyInvite(destination, roomId, content, options),
+      ),
+    askIdentityServer: (what, options) => ask('identity_server', options, client.askIdentityServer(what, options)),
     sendInvite: (destination, roomId, eventId, invite, options) =>
       ask('invite', options, client.sendInvite(destination, roomId, eventId, invite, options)),
     sendLeave: (destination, roomId, eventId, event, options) =>

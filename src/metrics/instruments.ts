@@ -24,6 +24,8 @@ export type Endpoint =
   | 'make_knock'
   | 'send_knock'
   | 'invite'
+  | 'exchange_third_party_invite'
+  | 'identity_server'
   | 'send_leave'
   | 'state_ids'
   | 'state'
@@ -115,6 +117,8 @@ const ENDPOINTS: Readonly<Record<Endpoint, { readonly carriesEvents: boolean }>>
   make_knock: { carriesEvents: false },
   send_knock: { carriesEvents: false },
   invite: { carriesEvents: false },
+  exchange_third_party_invite: { carriesEvents: false },
+  identity_server: { carriesEvents: false },
   send_leave: { carriesEvents: false },
   state_ids: { carriesEvents: false },
   state: { carriesEvents: true },

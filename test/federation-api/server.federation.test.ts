@@ -6,7 +6,7 @@ import { TRANSACTION_BYTES_MAX } from '../../src/federation-api/send-transaction
 import { systemClock } from '../../src/clock.ts';
 import { readKeyAnswer } from '../../src/federation/key-answer.ts';
 import { authorizationOf } from '../../src/federation/request-auth.ts';
-import { type HandedInvite } from '../../src/rooms/invites/contract.ts';
+import { type BoundIdentifier, type HandedInvite, type ThirdPartyInvite } from '../../src/rooms/invites/contract.ts';
 import { type ResidentMemberships } from '../../src/rooms/resident-contract.ts';
 import { RoomError } from '../../src/rooms/error.ts';
 import { ResidentError } from '../../src/rooms/resident-error.ts';
@@ -479,6 +479,8 @@ describe('invites of our users', () => {
         handed.push(invite);
         return Promise.resolve(signed);
       },
+      exchangeInvite: never,
+      boundIdentifier: never,
     };
     const roomStatus = (): Promise<RoomStatus> => Promise.resolve('absent');
     return start({ ports: { receiveTransaction: never, statusOfEventsRoom: never, roomStatus, invites } });
@@ -508,6 +510,87 @@ describe('invites of our users', () => {
       const nowhere = path(version).replace(encodeURIComponent(ROOM), 'room');
       expect(await ask('PUT', nowhere, { room_version: '11', event: {} })).toMatchObject({ status: 400 });
     }
+  });
+});
+
+describe('invites by third-party identifiers', () => {
+  const exchanged: ThirdPartyInvite[] = [];
+  const bound: BoundIdentifier[] = [];
+  const never = () => Promise.reject(new Error('nobody asks for that'));
+  const started = (status: RoomStatus = 'full') => {
+    const invites = {
+      receiveInvite: never,
+      exchangeInvite: (invite: ThirdPartyInvite) => Promise.resolve(void exchanged.push(invite)),
+      boundIdentifier: (one: BoundIdentifier) => Promise.resolve(void bound.push(one)),
+    };
+    const roomStatus = (): Promise<RoomStatus> => Promise.resolve(status);
+    return start({ ports: { receiveTransaction: never, statusOfEventsRoom: never, roomStatus, invites } });
+  };
+  const path = `/_matrix/federation/v1/exchange_third_party_invite/${encodeURIComponent(ROOM)}`;
+  const userId = `@bob:${origin}`;
+  const block = { mxid: userId, token: 't', signatures: {} };
+  const invite = {
+    ...{ type: 'm.room.member', room_id: ROOM, sender: '@alice:ours.test', state_key: userId },
+    content: { membership: 'invite', third_party_invite: { display_name: 'b', signed: block } },
+  };
+
+  test('are exchanged for users of the server that asks, and refused in any other form', async () => {
+    const { signed: ask } = await started();
+    expect(await ask('PUT', path, invite)).toEqual({ status: 200, body: {} });
+    expect(exchanged).toMatchObject([{ roomId: ROOM, sender: '@alice:ours.test', userId, signed: block }]);
+    const theirs = await ask('PUT', path, { ...invite, state_key: '@bob:elsewhere.test' });
+    expect(theirs).toMatchObject({ status: 403, body: { errcode: 'M_FORBIDDEN' } });
+    for (const changes of [
+      { room_id: '!other:ours.test' },
+      { type: 'm.room.name' },
+      { sender: 7 },
+      { content: { membership: 'join', third_party_invite: { signed: block } } },
+      { content: { membership: 'invite' } },
+    ]) {
+      expect([changes, await ask('PUT', path, { ...invite, ...changes })]).toMatchObject([
+        changes,
+        { status: 400, body: { errcode: 'M_BAD_JSON' } },
+      ]);
+    }
+    expect(exchanged).toHaveLength(1);
+  });
+
+  test('are not exchanged for a server that the room denies', async () => {
+    const { signed: ask } = await started('denied');
+    expect(await ask('PUT', path, invite)).toMatchObject({ status: 403 });
+  });
+
+  test('that waited are told by whoever says so, unsigned, a bounded number of them', async () => {
+    const { ask } = await started();
+    const tell = (body: unknown) => {
+      const text = typeof body === 'string' ? body : JSON.stringify(body);
+      return ask('PUT', '/_matrix/federation/v1/3pid/onbind', {}, text);
+    };
+    const waited = {
+      medium: 'email',
+      address: 'a',
+      mxid: userId,
+      room_id: ROOM,
+      sender: '@alice:x.test',
+      signed: block,
+    };
+    expect(await tell({ medium: 'email', address: 'a', mxid: userId, invites: [waited] })).toEqual({
+      status: 200,
+      body: {},
+    });
+    expect(bound).toMatchObject([{ userId, invites: [{ roomId: ROOM, sender: '@alice:x.test', signed: block }] }]);
+    for (const [body, status] of [
+      ['no', 400],
+      [{ mxid: 'bob', invites: [] }, 400],
+      [{ mxid: userId, invites: {} }, 400],
+      [{ mxid: userId, invites: [7] }, 400],
+      [{ mxid: userId, invites: [{ ...waited, signed: { ...block, mxid: '@eve:x.test' } }] }, 400],
+      [{ mxid: userId, invites: Array.from({ length: 51 }, () => waited) }, 400],
+      ['x'.repeat(65 * 1024), 413],
+    ] as const) {
+      expect((await tell(body)).status).toBe(status);
+    }
+    expect(bound).toHaveLength(1);
   });
 });
 

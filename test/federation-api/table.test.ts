@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { KEY_ENDPOINTS } from '../../src/federation-api/endpoints-keys.ts';
+import { OPEN_INVITE_ENDPOINTS } from '../../src/federation-api/endpoints-invites.ts';
 import { SIGNED_ENDPOINTS, createFederationServer } from '../../src/federation-api/server.ts';
 import { OUR_NAME, ourKey, silent } from '../federation/tls-server.ts';
 import { expectReasonsInChapters, readEndpointRows, shapeOf } from '../support/endpoint-tables.ts';
@@ -11,7 +12,7 @@ test('the page of the federation API lists each endpoint once, and those that ar
   const page = await readEndpointRows(PAGE);
   expect(page.length).toBeGreaterThan(35);
   expect(new Set(page.map(shapeOf)).size).toBe(page.length);
-  const served = [...KEY_ENDPOINTS, ...SIGNED_ENDPOINTS].map(shapeOf);
+  const served = [...KEY_ENDPOINTS, ...OPEN_INVITE_ENDPOINTS, ...SIGNED_ENDPOINTS].map(shapeOf);
   expect(served.sort()).toEqual(
     page
       .filter(({ there }) => there)
@@ -24,7 +25,7 @@ test('the page says of each chapter that lacks something what it lacks, and why'
   await expectReasonsInChapters(PAGE);
 });
 
-test('what the page says is not there is unrecognized, and what is there wants a signature, but for keys and versions', async () => {
+test('what the page says is not there is unrecognized, and what is there wants a signature, but for keys, versions and what identity servers tell', async () => {
   const never = () => Promise.reject(new Error('nobody asks here'));
   const app = createFederationServer({
     ...{ serverName: OUR_NAME, signingKey: ourKey, clock: systemClock, logger: silent, version: '1' },
@@ -35,13 +36,15 @@ test('what the page says is not there is unrecognized, and what is there wants a
   onTestFinished(() => app.close());
   const address = await app.listen({ port: 0, host: '127.0.0.1' });
   const open = new Set(KEY_ENDPOINTS.map(shapeOf));
+  const takesBodies = new Set(OPEN_INVITE_ENDPOINTS.map(shapeOf));
   for (const row of await readEndpointRows(PAGE)) {
     const { method, path, there } = row;
     const url = path.replace(/\{\w+\}/g, 'something');
     const response = await fetch(`${address}${url}`, { method });
-    const expected = there ? (open.has(shapeOf(row)) ? [200] : [401]) : [404, 405];
+    const isBody = takesBodies.has(shapeOf(row));
+    const expected = there ? (open.has(shapeOf(row)) ? [200] : [isBody ? 400 : 401]) : [404, 405];
     expect([method, url, expected]).toEqual([method, url, expect.arrayContaining([response.status])]);
-    const errcode = there ? 'M_UNAUTHORIZED' : 'M_UNRECOGNIZED';
+    const errcode = isBody ? 'M_NOT_JSON' : there ? 'M_UNAUTHORIZED' : 'M_UNRECOGNIZED';
     const answer = await response.json();
     if (response.status !== 200) {
       expect([url, answer]).toEqual([url, expect.objectContaining({ errcode })]);

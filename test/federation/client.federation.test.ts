@@ -668,6 +668,60 @@ describe('inviting', () => {
   });
 });
 
+describe('identity servers', () => {
+  const askOf = (name: string, url = `https://${name}/_matrix/identity/v2/lookup?a=b`) =>
+    ({ method: 'POST', url }) as const;
+
+  test('are asked by their URL, unsigned, with the token that is theirs', async () => {
+    const server = await startTlsServer(answering({ mappings: {} }));
+    const client = await testClient();
+    const ask = { ...askOf(server.name), content: { algorithm: 'sha256' }, token: 'secret' };
+    expect(await client.askIdentityServer(ask, options)).toEqual({ mappings: {} });
+    const [{ url, method, headers, body }] = server.received as [(typeof server.received)[0]];
+    expect([method, url, body]).toEqual(['POST', '/_matrix/identity/v2/lookup?a=b', '{"algorithm":"sha256"}']);
+    expect(headers).toMatchObject({ authorization: 'Bearer secret', 'content-type': 'application/json' });
+  });
+
+  test('are not asked where an address is not allowed, or the URL is none of https', async () => {
+    const server = await startTlsServer(answering({}));
+    const client = await testClient({ addresses: {} });
+    for (const url of [
+      `https://${server.name}/`,
+      'http://id.test/',
+      'https://me:secret@id.test/',
+      'file:///etc/passwd',
+      'no',
+    ]) {
+      const failure = await failureOf(client.askIdentityServer(askOf(server.name, url), options));
+      expect([url, failure]).toMatchObject([url, { kind: 'refused-by-policy' }]);
+    }
+    expect(server.received).toEqual([]);
+  });
+
+  test.each([
+    ['a redirect', 302, '', 'malformed'],
+    ['a refusal', 403, '{"errcode":"M_FORBIDDEN"}', 'forbidden'],
+    ['a list', 200, '[]', 'malformed'],
+    ['no JSON', 200, '{', 'malformed'],
+    ['a long one', 200, `{"a":"${'x'.repeat(70_000)}"}`, 'too-large'],
+  ])('that answer %s are of no use', async (_what, status, body, kind) => {
+    const server = await startTlsServer((_request, response) => {
+      response.writeHead(status, { location: '/elsewhere' }).end(body);
+    });
+    const client = await testClient();
+    expect(await failureOf(client.askIdentityServer(askOf(server.name), options))).toMatchObject({ kind });
+    expect(server.received).toHaveLength(1);
+  });
+});
+
+test('a resident is handed an invite by a third-party identifier', async () => {
+  const server = await startTlsServer(answering({}));
+  const client = await testClient();
+  await client.exchangeThirdPartyInvite(server.name, '!room:remote.test' as RoomId, { type: 'm.room.member' }, options);
+  expect(paths(server)).toEqual(['PUT v1/exchange_third_party_invite/!room%3Aremote.test']);
+  expect(server.received[0]?.body).toBe('{"type":"m.room.member"}');
+});
+
 test('a notary is asked for many servers at once', async () => {
   const server = await startTlsServer(answering({ server_keys: [{ server_name: 'a.test' }, 5] }));
   const client = await testClient();

@@ -17,7 +17,7 @@ import { type RoomReads } from '../../src/rooms/contract.ts';
 import { operatorReads } from '../../src/rooms/read/for-operators.ts';
 import { createDirectory } from '../../src/rooms/directory/directory.ts';
 import { residentAnswers } from '../../src/rooms/resident/answers.ts';
-import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
+import { inviteReceiver } from '../../src/rooms/invites/invite-receiver.ts';
 import { residentMemberships } from '../../src/rooms/resident/memberships.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { readBacklog } from '../../src/store/tables/staged-reads.ts';
@@ -113,7 +113,7 @@ export async function startTestRejoinder(
       resident: residentAnswers(context),
       memberships: residentMemberships(context),
       directory: createDirectory(context),
-      invites: { receiveInvite: (invite) => receiveInvite(context, invite) },
+      invites: inviteReceiver(context),
       devices: deviceAnswers(context),
       receiveTransaction: async (origin, txnId, transaction) => {
         await receiveEdus(context, origin, transaction.edus ?? []);

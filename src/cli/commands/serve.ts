@@ -28,8 +28,8 @@ import { startUserDirectory } from '../../rooms/directory/user-directory.ts';
 import { createTimeSearch } from '../../rooms/read/time-search.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
+import { inviteReceiver } from '../../rooms/invites/invite-receiver.ts';
 import { outsideActs } from '../../rooms/invites/outside-acts.ts';
-import { receiveInvite } from '../../rooms/invites/receive-invite.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
 import { startTellingProfiles } from '../../rooms/send/tell-profile.ts';
@@ -144,7 +144,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
         const known = await accounts.knownProfile(userId);
         return known ?? ((await provideUser(userId)) ? accounts.knownProfile(userId) : undefined);
       },
-      invites: { receiveInvite: (invite) => receiveInvite({ ...rooms, provideUser }, invite) },
+      invites: inviteReceiver({ ...rooms, provideUser }),
       devices: deviceAnswers(rooms),
       receiveTransaction: async (origin, txnId, transaction) => {
         sending.heardFrom(origin);

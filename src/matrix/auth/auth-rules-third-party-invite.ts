@@ -38,45 +38,59 @@ export function authoriseThirdPartyInvite(event: Pdu, target: string, state: Aut
     return refuse('invite-third-party-sender', `${event.sender} did not send the third-party invite.`);
   }
   // 4.4.1.7. A signature matches a public key of that event: allow. 4.4.1.8. Otherwise, reject.
-  return isSignedByOneOf(publicKeysOf(announced), signed, signatures)
+  return signerOf(announced, signed) !== undefined
     ? ALLOWED
     : refuse('invite-third-party-signature', 'No key of the third-party invite verifies the signed block.');
 }
 
+/** A key that an m.room.third_party_invite names. */
+export interface InviteKey {
+  /** As it is written there. */
+  readonly publicKey: string;
+  /** Where its identity server says whether it is good still: whatever the sender of that event wrote. */
+  readonly validityUrl: Json | undefined;
+}
+
+interface PreparedKey extends InviteKey {
+  readonly bytes: Buffer;
+}
+
 /** `public_key`, then those of `public_keys`; `undefined` in the place of one that is not a key. */
-function publicKeysOf({ content }: Pdu): (Buffer | undefined)[] {
-  const keys = Object.hasOwn(content, 'public_key') ? [ownValue(content, 'public_key')] : [];
+function publicKeysOf({ content }: Pick<Pdu, 'content'>): (PreparedKey | undefined)[] {
+  const keys: (JsonObject | undefined)[] = Object.hasOwn(content, 'public_key') ? [content] : [];
   const listed = Object.hasOwn(content, 'public_keys') ? ownValue(content, 'public_keys') : [];
   if (Array.isArray(listed)) {
-    for (const entry of listed as readonly Json[]) {
-      keys.push(isJsonObject(entry) ? ownValue(entry, 'public_key') : undefined);
-    }
+    for (const entry of listed as readonly Json[]) keys.push(isJsonObject(entry) ? entry : undefined);
   } else if (typeof listed !== 'string' && !isJsonObject(listed)) {
     // Strings and objects Synapse walks, and finds no key in them; on the rest it fails before it looks at any key.
     return [];
   }
-  return keys.map((key) => {
-    if (typeof key !== 'string') return undefined;
-    const bytes = Buffer.from(key, 'base64');
-    return bytes.length === PUBLIC_KEY_BYTES ? bytes : undefined;
+  return keys.map((named) => {
+    const publicKey = named === undefined ? undefined : ownValue(named, 'public_key');
+    if (named === undefined || typeof publicKey !== 'string') return undefined;
+    const bytes = Buffer.from(publicKey, 'base64');
+    if (bytes.length !== PUBLIC_KEY_BYTES) return undefined;
+    return { publicKey, validityUrl: ownValue(named, 'key_validity_url'), bytes };
   });
 }
 
 /**
- * Synapse tries, for each key, only the first ed25519 signature (servers and key ids in canonical order), and fails on the
- * first key that is not one; the spec would try them all. We agree with Synapse: an invite it refuses is not in its rooms.
+ * The key of an m.room.third_party_invite by which a block is signed; `undefined`: by none. Synapse tries, for each key, only the first
+ * ed25519 signature (servers and key ids in canonical order), and fails on the first key that is not one; the spec would try them all. We
+ * agree with Synapse: an invite it refuses is not in its rooms.
  */
-function isSignedByOneOf(keys: readonly (Buffer | undefined)[], signed: JsonObject, signatures: JsonObject): boolean {
-  const first = firstEd25519Signature(signatures);
-  if (first === undefined) return false;
+export function signerOf(announced: Pick<Pdu, 'content'>, signed: JsonObject): InviteKey | undefined {
+  const signatures = ownValue(signed, 'signatures');
+  const first = isJsonObject(signatures) ? firstEd25519Signature(signatures) : undefined;
+  if (first === undefined) return undefined;
   const message = Buffer.from(canonicalJsonWithout(signed, UNSIGNED_KEYS), 'utf8');
-  for (const key of keys) {
-    if (key === undefined) return false;
-    const prepared = prepareKey(key);
+  for (const key of publicKeysOf(announced)) {
+    if (key === undefined) return undefined;
+    const prepared = prepareKey(key.bytes);
     if (prepared === undefined || typeof first !== 'string') continue;
-    if (verifyWith(prepared, message, Buffer.from(first, 'base64'))) return true;
+    if (verifyWith(prepared, message, Buffer.from(first, 'base64'))) return key;
   }
-  return false;
+  return undefined;
 }
 
 function firstEd25519Signature(signatures: JsonObject): Json | undefined {

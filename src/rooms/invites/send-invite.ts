@@ -39,16 +39,20 @@ const KINDS: Readonly<Partial<Record<FailureClass, RoomErrorKind>>> = {
   'too-large': 'unusable-answer',
 };
 
-export type Invitation = Pick<MembershipChange, 'roomId' | 'sender' | 'userId' | 'reason' | 'isDirect'>;
+export interface Invitation extends Pick<MembershipChange, 'roomId' | 'sender' | 'userId' | 'reason' | 'isDirect'> {
+  /** By which the room's rules see that he has bound the identifier that was invited. */
+  readonly thirdPartyInvite?: JsonObject;
+}
 
 /** @throws RoomError `forbidden` where the room's rules or the invited user's server refuse it, `no-resident` where that is not reached */
 export async function sendInvite(context: RoomsContext, invitation: Invitation): Promise<void> {
   const { store } = context;
-  const { roomId, sender, userId, reason, isDirect } = invitation;
+  const { roomId, sender, userId, reason, isDirect, thirdPartyInvite } = invitation;
   const content: JsonObject = {
     membership: 'invite',
     ...(reason === undefined ? {} : { reason }),
     ...(isDirect === true ? { is_direct: true } : {}),
+    ...(thirdPartyInvite === undefined ? {} : { third_party_invite: thirdPartyInvite }),
   };
   const draft: Draft = { sender, type: 'm.room.member', stateKey: userId, content };
   const room = await readStanding(store, roomId);
