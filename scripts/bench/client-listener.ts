@@ -69,6 +69,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
       join: () => Promise.reject(new Error('nobody joins here')),
       outside: {
         invite: () => Promise.reject(new Error('nobody is elsewhere')),
+        inviteByIdentifier: () => Promise.reject(new Error('nobody is invited here')),
         decline: () => Promise.resolve(false),
         knock: () => Promise.reject(new Error('nobody knocks here')),
       },

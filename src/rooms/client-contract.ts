@@ -176,6 +176,20 @@ export interface MembershipChange {
   readonly isDirect?: boolean | undefined;
 }
 
+/** An invite of whoever has a third-party identifier. */
+export interface IdentifierInvite {
+  readonly roomId: RoomId;
+  readonly sender: UserId;
+  /** The identity server that knows whose it is. */
+  readonly idServer: ServerName;
+  readonly idAccessToken: string;
+  /** Such as `email` with `alice@example.org`. */
+  readonly medium: string;
+  readonly address: string;
+  readonly reason?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
 export interface ClientJoin {
   readonly room: RoomId | RoomAlias;
   readonly userId: UserId;
@@ -223,6 +237,8 @@ export interface ClientActs {
   join(request: ClientJoin): Promise<RoomId>;
   /** Of an invite of another server's user his server is waited for. */
   changeMembership(change: MembershipChange): Promise<void>;
+  /** The identity server is waited for, and the server of whom it names. */
+  inviteByIdentifier(invite: IdentifierInvite): Promise<void>;
   /** He sees no more of a room that he is out of, until he is in again; `false`: he is in, or about to be. Throws `forbidden` for who never was. */
   forget(userId: UserId, roomId: RoomId): Promise<boolean>;
   /** Waits for a resident where nobody of this server is in the room. */

@@ -118,6 +118,7 @@ export function actsOf(
   const unknown = (): RoomError => new RoomError('unknown-room', 'nobody is known who could be asked');
   const outside = {
     invite: () => Promise.reject(unknown()),
+    inviteByIdentifier: () => Promise.reject(unknown()),
     decline: () => Promise.resolve(false),
     knock: () => Promise.reject(unknown()),
   };

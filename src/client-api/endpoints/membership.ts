@@ -6,7 +6,7 @@
  */
 import { z } from 'zod';
 import { MatrixError } from '../../http/matrix-error.ts';
-import { type RoomAlias, type RoomId, parseRoomAlias, parseRoomId } from '../../matrix/identifiers.ts';
+import { type RoomAlias, type RoomId, parseRoomAlias, parseRoomId, parseServerName } from '../../matrix/identifiers.ts';
 import { type MembershipChange } from '../../rooms/client-contract.ts';
 import { type UserRequest, bodyOf, bodyOrNone, readMembers } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
@@ -20,6 +20,34 @@ const ownBody = z.object({ reason });
 const INSISTS = 'org.rejoinder.force';
 const leaveBody = z.object({ reason, [INSISTS]: z.boolean({ error: 'true or false' }).default(false) });
 const changeBody = z.object({ reason, user_id: z.string({ error: 'a user id' }) });
+/** Longer ones nobody has. */
+const ADDRESS_CHARS_MAX = 500;
+const identifierText = (what: string) =>
+  z
+    .string({ error: what })
+    .regex(/^[^\s\p{Cc}\p{Cs}]+$/u, { error: what })
+    .max(ADDRESS_CHARS_MAX, { error: what });
+
+/** Source: https://spec.matrix.org/v1.16/client-server-api/#thirdparty_post_matrixclientv3roomsroomidinvite */
+const identifierBody = z
+  .object({
+    reason,
+    id_server: z.string({ error: 'the name of an identity server' }).transform((text, context) => {
+      const name = parseServerName(text);
+      if (name !== undefined) return name;
+      context.addIssue({ code: 'custom', message: 'the name of an identity server' });
+      return z.NEVER;
+    }),
+    id_access_token: z
+      .string({ error: 'a token of the identity server' })
+      .regex(/^[\x21-\x7e]{1,1000}$/, { error: 'a token of the identity server' }),
+    medium: z.enum(['email', 'msisdn'], { error: 'email or msisdn' }),
+    address: identifierText('an address'),
+  })
+  .transform(({ address, ...rest }) => ({
+    ...rest,
+    address: rest.medium === 'email' ? address.toLowerCase() : address,
+  }));
 
 export const MEMBERSHIP_ENDPOINTS: readonly UserEndpoint[] = [
   ...inForms(R0_AND_V3, {
@@ -109,7 +137,14 @@ async function change(
 ): Promise<Record<string, never>> {
   const sender = request.requester.userId;
   const roomId = roomIdOf(request);
-  const body = readMembers(bodyOf(request), changeBody);
+  const given = bodyOf(request);
+  if (act === 'invite' && given['user_id'] === undefined && given['medium'] !== undefined) {
+    const { id_server: idServer, id_access_token: idAccessToken, ...invited } = readMembers(given, identifierBody);
+    takeFor(limiters.sending, request.requester);
+    await acts.inviteByIdentifier({ roomId, sender, idServer, idAccessToken, ...invited, signal: request.signal });
+    return {};
+  }
+  const body = readMembers(given, changeBody);
   const userId = userIdIn(body.user_id, 'user_id');
   takeFor(limiters.sending, request.requester);
   await acts.changeMembership({ roomId, sender, act, userId, reason: body.reason });

@@ -15,7 +15,13 @@ import { type JsonObject } from '../../matrix/pdu.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { readLocalMember, readStanding } from '../../store/journal/rooms.ts';
 import { readAlias } from '../../store/tables/room-aliases.ts';
-import { type ClientActs, type ClientJoin, type ClientRoomWish, type ClientSender } from '../client-contract.ts';
+import {
+  type ClientActs,
+  type ClientJoin,
+  type ClientRoomWish,
+  type ClientSender,
+  type MembershipChange,
+} from '../client-contract.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
 import { type OutsideActs } from '../invites/outside-acts.ts';
@@ -57,6 +63,12 @@ export function clientActs(
       );
     }
   };
+  const change = async (wanted: MembershipChange): Promise<void> => {
+    const { act, roomId, userId, sender } = wanted;
+    if (act === 'invite' && domainOf(userId) !== context.serverName) return outside.invite(wanted);
+    if (act === 'leave' && (await outside.decline(roomId, sender))) return;
+    return changeMembership(context, wanted);
+  };
   return {
     sendMessage: async ({ userId, deviceId, txnId, originServerTs }, roomId, type, content) => {
       await requireMaySay(context, roomId, userId, { type, content });
@@ -79,11 +91,11 @@ export function clientActs(
       await follow(request.userId, roomId);
       return roomId;
     },
-    changeMembership: async (change) => {
-      const { act, roomId, userId, sender } = change;
-      if (act === 'invite' && domainOf(userId) !== context.serverName) return outside.invite(change);
-      if (act === 'leave' && (await outside.decline(roomId, sender))) return;
-      return changeMembership(context, change);
+    changeMembership: change,
+    inviteByIdentifier: async (invite) => {
+      const { roomId, sender, reason } = invite;
+      const userId = await outside.inviteByIdentifier(invite);
+      if (userId !== undefined) await change({ roomId, sender, act: 'invite', userId, reason });
     },
     forget: (userId, roomId) => forget(context, userId, roomId),
     knock: (request) => outside.knock(request),
