@@ -4,11 +4,12 @@
  * that prove nothing and that nothing needs, what states lacked that nobody asks for any more or that was awaited for
  * too long, chunks of states that nothing names. Never the journal, but of rooms that are purged: purges that are due,
  * and those that were cut off, come first. Before the rest, what older versions left undone in whole rooms is opened
- * again.
+ * again, and what their events relate to is written down.
  */
 import { purgeLeft, resumePurges } from '../src/rooms/purge/purges.ts';
 import { type SendContext } from '../src/rooms/send/send-event.ts';
 import { reopenAnchors } from '../src/rooms/resync/reopen-anchors.ts';
+import { readRelations } from '../src/store/events/read-relations.ts';
 import { forgetOutliers } from '../src/store/events/forget-outliers.ts';
 import { forgetAwaited } from '../src/store/events/left-out.ts';
 import { forgetLackingAtGaps, forgetUnsought } from '../src/store/events/missing-events.ts';
@@ -75,6 +76,7 @@ export async function maintain(
   heartbeat();
   const reopened = await reopenAnchors({ store, clock }, isOver);
   heartbeat();
+  await readRelations(store, { isOver, heartbeat });
   const transactions = await allOf(() => forgetTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const messages = await allOf(() => forgetMessageIds(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));
   const sent = await allOf(() => forgetClientTransactions(store, now - TRANSACTIONS_KEPT_MS, ROWS_A_BATCH));

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readMigrations } from '../../src/store/migration-files.ts';
+import { readRelations } from '../../src/store/events/read-relations.ts';
 import { openTestStore } from '../support/postgres.ts';
 import { statementsOf } from '../support/statements.ts';
 import { type Answer, type TestClient, startClientApi } from './client.ts';
@@ -255,25 +255,46 @@ test('a page is summed up in the same few statements, however much relates to it
   expect(await count()).toBeLessThanOrEqual(few);
 });
 
-test('of events from before there were relations they are found in their text', async () => {
+/** As the maintenance does. */
+const readLeft = (): Promise<number> => readRelations(store, { isOver: () => false, heartbeat: () => undefined });
+
+test('of events from before there were relations they are found in what their content says, and nowhere else', async () => {
   const here = await room();
   const root = await here.say({ body: 'root' });
+  const relation = { rel_type: 'm.thread', event_id: root };
   const one = await here.say({
     body: 'x',
-    'm.relates_to': {
-      rel_type: 'm.thread',
-      event_id: root,
-      is_falling_back: true,
-      'm.in_reply_to': { event_id: root },
-    },
+    'm.relates_to': { ...relation, is_falling_back: true, 'm.in_reply_to': { event_id: root } },
   });
   const two = await here.relate(root, 'm.annotation', { nul: '\0' });
   await here.say({ body: 'x', 'm.relates_to': { 'm.in_reply_to': { event_id: root, rel_type: 'm.thread' } } });
+  const edit = await here.relate(two, 'm.replace', { 'm.new_content': { 'm.relates_to': relation } });
+  const nested = await here.say({ body: 'x', other: { 'm.relates_to': relation } });
+  const wrong = `UPDATE pdus SET relates_to = $2, rel_type = 'm.thread' WHERE event_id = ANY ($1)`;
   await store.query(`UPDATE pdus SET relates_to = NULL, rel_type = NULL WHERE room_id = $1`, [here.roomId]);
-  expect(await here.related(encoded(root))).toEqual([]);
-  const update = readMigrations()
-    .flatMap(({ statements }) => statements)
-    .find((statement) => statement.includes('UPDATE "pdus" p SET "relates_to"'));
-  await store.query(update!, []);
+  // As it was taken from the text.
+  await store.query(wrong, [[edit, nested], root]);
+  await store.query(`INSERT INTO unread_relations (up_to) SELECT max(nid) FROM pdus`, []);
+  expect(await readLeft()).toBeGreaterThan(5);
   expect(await here.related(encoded(root))).toEqual([two, one]);
+  expect(await here.related(encoded(two))).toEqual([edit]);
+  expect(await store.query(`SELECT FROM unread_relations`)).toEqual([]);
+  expect(await readLeft()).toBe(0);
+});
+
+test('what an older program stores is read too, also into what was stored without its body', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  const [stored, completed] = [await here.relate(root, 'm.thread'), await here.relate(root, 'm.thread')];
+  const set = (values: string, eventId: string) =>
+    store.query(`UPDATE pdus SET ${values} WHERE event_id = $1`, [eventId]);
+  await set(`relates_to = NULL, rel_type = NULL, relation_unread = DEFAULT`, stored);
+  await set(`relates_to = NULL, rel_type = NULL, hollow = true`, completed);
+  await store.query(`INSERT INTO unread_relations (up_to) SELECT max(nid) FROM pdus`, []);
+  await readLeft();
+  expect(await here.related(encoded(root))).toEqual([stored]);
+  // An older program knows of no other columns.
+  await set(`hollow = false`, completed);
+  expect(await readLeft()).toBe(1);
+  expect(await here.related(encoded(root))).toEqual([completed, stored]);
 });

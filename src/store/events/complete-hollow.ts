@@ -33,7 +33,8 @@ export function completeHollow(incoming: string): string {
   return `
   WITH completed AS (
     UPDATE pdus p
-       SET json = i.json, hollow = false, completed_at = ${NOW_MS}, relates_to = i.relates_to, rel_type = i.rel_type
+       SET json = i.json, hollow = false, completed_at = ${NOW_MS}, relates_to = i.relates_to, rel_type = i.rel_type,
+           relation_unread = NULL
       FROM (SELECT p.nid, i.json, i.relates_to, i.rel_type
               FROM (${incoming}) AS i JOIN pdus p ON p.event_id = i.event_id
               LEFT JOIN state_keys k ON k.nid = p.state_key_nid

@@ -41,7 +41,7 @@ const NUMBER = `
 
 const COPY = `
   COPY pdus (nid, event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
-             prev_events, auth_events, hollow, stored_at, relates_to, rel_type, json) FROM STDIN`;
+             prev_events, auth_events, hollow, stored_at, relates_to, rel_type, relation_unread, json) FROM STDIN`;
 
 interface NumberedPdu extends PduNumbers {
   readonly pdu: CheckedPdu;
@@ -72,7 +72,7 @@ function headOf({ pdu, nid, stateKeyNid }: NumberedPdu, now: number): string {
   const numbers = `${membership}\t${pdu.depth}\t${pdu.originServerTs}`;
   const parents = `${escaped(textArray(pdu.prevEvents))}\t${escaped(textArray(pdu.authEvents))}`;
   const relation = `${copied(pdu.relation?.relatesTo)}\t${copied(pdu.relation?.relType)}`;
-  return `${nid}\t${names}\t${escaped(pdu.sender)}\t${numbers}\t${parents}\t${pdu.hollow}\t${now}\t${relation}\t`;
+  return `${nid}\t${names}\t${escaped(pdu.sender)}\t${numbers}\t${parents}\t${pdu.hollow}\t${now}\t${relation}\t${pdu.hollow ? 'true' : '\\N'}\t`;
 }
 
 /** Most bodies have nothing to escape and never become a string. */

@@ -41,10 +41,10 @@ const INSERT_FEW = `
      WHERE ${goesOn('i.room_id', '$15')}
   ), interned AS (${INTERNED})
   INSERT INTO pdus (event_id, room_id, state_key_nid, type, sender, membership, depth, origin_server_ts,
-                    prev_events, auth_events, json, hollow, stored_at, relates_to, rel_type)
+                    prev_events, auth_events, json, hollow, stored_at, relates_to, rel_type, relation_unread)
   SELECT i.event_id, i.room_id, coalesce(i.state_key_nid, k.nid), i.type, i.sender, i.membership, i.depth,
          i.origin_server_ts, i.prev_events, i.auth_events, i.json, i.hollow,
-         floor(extract(epoch FROM now()) * 1000)::bigint, i.relates_to, i.rel_type
+         floor(extract(epoch FROM now()) * 1000)::bigint, i.relates_to, i.rel_type, nullif(i.hollow, false)
     FROM incoming i LEFT JOIN interned k ON k.type = i.type AND k.state_key = i.state_key
    ORDER BY i.event_id
   ON CONFLICT (event_id) DO NOTHING

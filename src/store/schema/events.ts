@@ -47,6 +47,11 @@ export const pdus = pgTable(
     /** Which event it says that it relates to, and how, as `storable` writes it; null: none. */
     relatesTo: text('relates_to'),
     relType: text('rel_type'),
+    /**
+     * Whoever stored it knew of no relations: so the default has it, for programs that write no such column. Also where it is hollow, which such a
+     * program may complete. Null: what it relates to is written, or is among what `unread_relations` leads through.
+     */
+    relationUnread: boolean('relation_unread').default(true),
   },
   // For who looks through a room part by part, and says so by the same hash: with the room's id itself, which every look-up by event
   // id names beside, the planner would read the whole of a big room for some of these.
@@ -61,12 +66,22 @@ export const pdus = pgTable(
     index('pdus_in_threads')
       .on(table.roomId, table.nid)
       .where(sql`${table.relType} = 'm.thread'`),
+    // What programs stored that know of no relations (events/read-relations.ts).
+    index('pdus_relation_unread')
+      .on(table.nid)
+      .where(sql`${table.relationUnread} AND NOT ${table.hollow}`),
     // Redactions by what they take back, as far as a pattern can tell (events/redactions.ts).
     index('pdus_by_redacts')
       .on(table.roomId, sql`substring(${table.json}::text from '"redacts"\\s*:\\s*"([^"\\\\]+)"')`)
       .where(sql`${table.type} = 'm.room.redaction'`),
   ],
 );
+
+/** Of what was stored before events had relations: how far they are written, and up to where. The row goes when they all are. */
+export const unreadRelations = pgTable('unread_relations', {
+  upTo: int8().primaryKey(),
+  readTo: int8().notNull().default(0),
+});
 
 /**
  * Verdicts on events that were fetched as state or auth chain, by their own auth events alone; in the timeline that of
