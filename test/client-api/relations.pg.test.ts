@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
+import { type RoomId } from '../../src/matrix/identifiers.ts';
 import { readRelations } from '../../src/store/events/read-relations.ts';
+import { SCANNED_MAX, readTimelinePage } from '../../src/store/journal/timeline-page.ts';
 import { openTestStore } from '../support/postgres.ts';
 import { statementsOf } from '../support/statements.ts';
 import { type Answer, type TestClient, startClientApi } from './client.ts';
@@ -298,3 +300,109 @@ test('what an older program stores is read too, also into what was stored withou
   expect(await readLeft()).toBe(1);
   expect(await here.related(encoded(root))).toEqual([completed, stored]);
 });
+
+test('a thread whose newest replies were taken back is summed up by those that were not', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  const replies: string[] = [];
+  for (let i = 0; i < 12; i += 1) replies.push(await here.relate(root, 'm.thread'));
+  for (const reply of replies.slice(4)) await here.redact(reply);
+  const last = { event_id: replies[3] };
+  expect((await here.relationsOf(root))?.['m.thread']).toMatchObject({ count: 4, latest_event: last });
+  for (const reply of replies.slice(0, 4)) await here.redact(reply);
+  expect(await here.relationsOf(root)).toBeUndefined();
+});
+
+test('who has no power to take back replies changes nothing of a thread', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  await here.relate(root, 'm.thread');
+  const last = await here.relate(root, 'm.thread');
+  // As another server's user may say it: it is accepted, and takes nothing back.
+  const redaction = await here.say({ body: 'x' });
+  await here.redact(last);
+  await store.query(
+    `UPDATE pdus SET sender = '@stranger:elsewhere.test' WHERE type = 'm.room.redaction' AND room_id = $1`,
+    [here.roomId],
+  );
+  expect(redaction).not.toBe(last);
+  expect((await here.relationsOf(root))?.['m.thread']).toMatchObject({ count: 2, latest_event: { event_id: last } });
+});
+
+test('more than a look goes through is read on, and none is left out or given twice', async () => {
+  const here = await room();
+  const root = await here.say({ body: 'root' });
+  const odd = await here.relate(root, 'm.annotation', {}, here.token, 'm.odd');
+  const early = await here.relate(root, 'm.thread');
+  await crowd(here.roomId, early, SCANNED_MAX + 100);
+  const last = await here.relate(root, 'm.thread');
+  const at = encoded(root);
+  for (const dir of ['b', 'f'] as const) {
+    expect(await here.related(`${at}/m.thread?dir=${dir}`)).toEqual(dir === 'b' ? [last, early] : [early, last]);
+    expect(await here.related(`${at}/m.annotation/m.odd?dir=${dir}`)).toEqual([odd]);
+    const filter = encoded(JSON.stringify({ types: ['m.odd'] }));
+    const messages = await here.get(`${V3}ROOM/messages?dir=${dir}&limit=1&filter=${filter}`);
+    expect((messages.body['chunk'] as Event[]).map(({ event_id: id }) => id)).toEqual([odd]);
+    const found: string[] = [];
+    for (let from: string | undefined = ''; from !== undefined && found.length < 2 * SCANNED_MAX;) {
+      const page = await here.get(
+        `${V1}ROOM/relations/${at}?limit=100&dir=${dir}${from === '' ? '' : `&from=${from}`}`,
+      );
+      found.push(...(page.body['chunk'] as Event[]).map(({ event_id: id }) => id));
+      from = page.body['next_batch'] as string | undefined;
+    }
+    expect([found.length, new Set(found).size]).toEqual([SCANNED_MAX + 103, SCANNED_MAX + 103]);
+  }
+  // One look goes so far, and says how far it was.
+  const [first] = await store.query<{ at: number }>(`SELECT shown_at AS at FROM event_states WHERE event_id = $1`, [
+    early,
+  ]);
+  const any = { types: ['m.odd'], notTypes: [], senders: null, notSenders: [], ignored: [] };
+  const selection = { ...any, roomId: here.roomId as RoomId, limit: 1 };
+  const span = { after: first!.at, upTo: first!.at + SCANNED_MAX + 50 };
+  expect(await readTimelinePage(store, { ...selection, direction: 'forwards' }, span)).toEqual({
+    rows: [],
+    scannedTo: first!.at + SCANNED_MAX,
+  });
+  expect(await readTimelinePage(store, { ...selection, direction: 'backwards' }, span)).toEqual({
+    rows: [],
+    scannedTo: first!.at + 51,
+  });
+});
+
+test('a thread of more than a look goes through is listed once, and threads behind it after it', async () => {
+  const here = await room();
+  const [a, b] = [await here.say({ body: 'a' }), await here.say({ body: 'b' })];
+  await here.relate(a, 'm.thread');
+  const like = await here.relate(b, 'm.thread');
+  await crowd(here.roomId, like, 5_100, 'm.thread');
+  const roots: string[] = [];
+  for (let from: string | undefined = ''; from !== undefined && roots.length < 5;) {
+    const page = await here.get(`${V1}ROOM/threads?limit=1${from === '' ? '' : `&from=${from}`}`);
+    roots.push(...(page.body['chunk'] as Event[]).map(({ event_id: id }) => id));
+    from = page.body['next_batch'] as string | undefined;
+  }
+  expect(roots).toEqual([b, a]);
+  expect((await here.relationsOf(b))?.['m.thread']).toMatchObject({ count: 5_101 });
+});
+
+let crowds = 0;
+
+/** Stores events that are like one of a room, as if they had come after it. */
+async function crowd(roomId: string, like: string, count: number, relType = 'm.annotation'): Promise<void> {
+  const nth = (crowds += 1);
+  await store.query(
+    `WITH made AS (
+       INSERT INTO pdus (event_id, room_id, type, sender, depth, origin_server_ts, prev_events, auth_events, json, hollow, stored_at,
+                         relates_to, rel_type)
+       SELECT '$crowd' || $4 || '_' || g, room_id, type, sender, depth, origin_server_ts, prev_events, auth_events, json, hollow, stored_at,
+              relates_to, $5
+         FROM pdus CROSS JOIN generate_series(1, $3::integer) AS g WHERE room_id = $1 AND event_id = $2 RETURNING nid, event_id
+     ), moved AS (UPDATE journal_head SET position = position + $3 RETURNING position - $3 AS head)
+     INSERT INTO event_states (event_nid, event_id, room_id, epoch, position, state_before, state_after, verdict, soft_failed, partial, shown_at)
+     SELECT m.nid, m.event_id, e.room_id, e.epoch, v.head + row_number() OVER (ORDER BY m.nid), e.state_before, e.state_after, e.verdict,
+            e.soft_failed, e.partial, v.head + row_number() OVER (ORDER BY m.nid)
+       FROM made m CROSS JOIN moved v CROSS JOIN event_states e WHERE e.event_id = $2`,
+    [roomId, like, count, String(nth), relType],
+  );
+}

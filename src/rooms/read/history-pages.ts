@@ -11,7 +11,7 @@ import { stateMapKey } from '../../matrix/state-map.ts';
 import { type Cancellation } from '../../cancellation.ts';
 import { type Clock } from '../../clock.ts';
 import { readEventStates } from '../../store/events/event-states.ts';
-import { type PageSelection, type Stay, readStays } from '../../store/journal/timeline-page.ts';
+import { type PageSelection, SCANNED_MAX, type Stay, readStays } from '../../store/journal/timeline-page.ts';
 import { type SeenPdu } from '../../store/journal/visible-events.ts';
 import { type Store } from '../../store/open-store.ts';
 import { readStateKeys } from '../../store/snapshots/state-keys.ts';
@@ -68,7 +68,10 @@ export async function readBack(
   const isNew = state.last === 0 && state.isWhole;
   const isAsker = backfill !== null && reading.reader.may === 'now' && reading.reader.isJoined;
   const isHeld = (): boolean => until !== null && until <= state.last;
-  const isLacking = rows.length < selection.limit && !isHeld() && (isNew || state.wanted.length > 0);
+  const scannedTo = count + SCANNED_MAX;
+  const isScanned = (): boolean =>
+    rows.length < selection.limit && scannedTo < Math.min(state.last, until ?? state.last);
+  const isLacking = rows.length < selection.limit && !isScanned() && !isHeld() && (isNew || state.wanted.length > 0);
   const hasAsked = isAsker && isLacking && reading.mayAsk();
   if (hasAsked) {
     await untilGone(signal, (gone) => backfill({ ...stay, roomId }, gone));
@@ -78,6 +81,7 @@ export async function readBack(
   const seen = await visibleOf(context, reading, stay, rows, state.isWhole && state.last > 0);
   const last = rows.at(-1)?.nth ?? count;
   if (rows.length === selection.limit) return { seen, next: { kind: 'history', epoch: stay.epoch, count: last } };
+  if (isScanned()) return { seen, next: { kind: 'history', epoch: stay.epoch, count: scannedTo } };
   if (isHeld()) return { seen, next: null };
   const isAtEnd = state.isWhole && (state.last > 0 || hasAsked);
   if (!isAsker || isAtEnd) return { seen, next: { kind: 'timeline', position: stay.begun - 1 } };
@@ -112,6 +116,8 @@ export async function readForth(
   const seen = await visibleOf(context, reading, stay, rows, false);
   const last = rows.at(-1);
   if (last === undefined || rows.length < selection.limit) {
+    const scannedTo = count - SCANNED_MAX;
+    if (scannedTo > (until ?? 0)) return { seen, next: { kind: 'history', epoch: stay.epoch, count: scannedTo } };
     return { seen, next: until === null ? { kind: 'timeline', position: stay.begun - 1 } : null };
   }
   return { seen, next: { kind: 'history', epoch: stay.epoch, count: last.nth - 1 } };

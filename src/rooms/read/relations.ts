@@ -7,7 +7,8 @@ import { type RoomPoint } from '../../matrix/client/tokens.ts';
 import { type EventId } from '../../matrix/identifiers.ts';
 import { isJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { readFollowingRelations, readShownPdus, readThreads } from '../../store/events/relations.ts';
+import { readFollowingRelations, readRelatedNids, readShownPdus } from '../../store/events/relations.ts';
+import { readThreads } from '../../store/events/threads.ts';
 import { type SeenPdu, readVisibleEvents } from '../../store/journal/visible-events.ts';
 import { type RelationsPage, type RelationsQuery, type ThreadsPage, type ThreadsQuery } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
@@ -44,17 +45,17 @@ export async function readRelations(
   const from: RoomPoint = query.from ?? { kind: 'timeline', position: direction === 'backwards' ? head : 0 };
   if (from.kind === 'timeline' && from.position > head) throw new RoomError('invalid', 'from: a token from the future');
   const eventIds = query.recurse ? await readFollowingRelations(store, roomId, eventId, RECURSION_DEPTH) : [eventId];
-  const wish = { from, to, direction, limit, filter, related: { eventIds, relType } };
+  const nids = await readRelatedNids(store, roomId, eventIds, relType);
+  const wish = { from, to, direction, limit, filter, related: { eventIds, relType, nids } };
   const page = await readPage(context, reading, wish);
   if (page === undefined) return undefined;
   const events = await giveEvents(store, page.events, givenTo({ ...query, now: clock.now() }, reader));
   // Where nothing more is held nothing more is given, whoever may have it.
-  const isOver = page.next === null || (page.next.kind === 'history' && page.events.length < limit);
   return {
     ready: true,
     events: events.filter((event) => !wasTaken(event)),
     start: query.from === null ? null : from,
-    end: isOver ? null : page.next,
+    end: page.isAllHeld ? null : page.next,
   };
 }
 
@@ -88,7 +89,10 @@ async function seenEvents(
   reader: Reader,
   eventIds: readonly EventId[],
 ): Promise<ReadonlyMap<EventId, SeenPdu>> {
-  const placed = await readShownPdus(context.store, roomId, eventIds);
+  const placed = await readShownPdus(
+    context.store,
+    eventIds.map((eventId) => ({ roomId, eventId })),
+  );
   const joinedSince = (position: number): boolean =>
     reader.may === 'now' ? reader.isJoined : position <= reader.left.position;
   const asked = placed.map((pdu) => ({ pdu, joinedSince: joinedSince(pdu.shownAt), isPartial: pdu.partial }));

@@ -44,6 +44,8 @@ export interface RoomPage {
   readonly events: readonly SeenPdu[];
   /** Where it goes on; `null`: nothing more is there to be seen. */
   readonly next: RoomPoint | null;
+  /** Nothing more is held, though others may have it. */
+  readonly isAllHeld: boolean;
 }
 
 /** `undefined`: a membership decides that is not known by the end of the wait. */
@@ -55,7 +57,7 @@ export async function readPage(
   const { roomId, waitMs, signal } = reading.query;
   const events: SeenPdu[] = [];
   let at: RoomPoint | null = within(reading, wish.from);
-  if (!passesRoom(wish.filter, roomId)) return { events, next: null };
+  if (!passesRoom(wish.filter, roomId)) return { events, next: null, isAllHeld: true };
   for (let round = 0; round < ROUNDS_MAX && at !== null && events.length < wish.limit; round += 1) {
     let { rows, seen, next } = await readOn(context, reading, wish, at, wish.limit - events.length);
     let visible = await visibleOf(context, reading, rows);
@@ -70,10 +72,10 @@ export async function readPage(
     }
     events.push(...[...visible.seen, ...seen].filter(({ json }) => isWanted(wish.filter, json)));
     // Where nobody has what lies there, it may be had another time.
-    if (next !== null && isSame(at, next)) break;
+    if (next !== null && isSame(at, next)) return { events, next, isAllHeld: true };
     at = next;
   }
-  return { events, next: at };
+  return { events, next: at, isAllHeld: at === null };
 }
 
 /** Of one whose stay ended before the state at it was known nobody will ever know who may see it: it is left out, and the others are shown. */
@@ -128,15 +130,17 @@ async function readOn(
   if (direction === 'backwards') {
     const stay = stays.findLast(({ begun }) => begun <= at.position);
     const first = Math.max(end ?? 0, (stay?.begun ?? 1) - 1);
-    const rows = await readTimelinePage(store, selection, { after: first, upTo: at.position });
+    const { rows, scannedTo } = await readTimelinePage(store, selection, { after: first, upTo: at.position });
     if (rows.length === limit) return { rows, seen: [], next: before(rows) };
+    if (scannedTo !== null) return { rows, seen: [], next: { kind: 'timeline', position: scannedTo - 1 } };
     const isOver = stay === undefined || (end !== null && end >= stay.begun - 1);
     return { rows, seen: [], next: isOver ? null : { kind: 'history', epoch: stay.epoch, count: 0 } };
   }
   const stay = stays.find(({ begun }) => begun > at.position + 1);
   const upTo = Math.min(end ?? Number.MAX_SAFE_INTEGER, lastFor(reading), (stay?.begun ?? Number.MAX_SAFE_INTEGER) - 1);
-  const rows = await readTimelinePage(store, selection, { after: at.position, upTo });
+  const { rows, scannedTo } = await readTimelinePage(store, selection, { after: at.position, upTo });
   if (rows.length === limit) return { rows, seen: [], next: after(rows) };
+  if (scannedTo !== null) return { rows, seen: [], next: { kind: 'timeline', position: scannedTo } };
   const isOver = stay === undefined || upTo < stay.begun - 1;
   return { rows, seen: [], next: isOver ? null : await lastBefore(context, reading, stay) };
 }

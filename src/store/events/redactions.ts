@@ -40,14 +40,30 @@ const REDACTIONS_MAX = 200;
 export const REDACTS = (pdus: string): string => `substring(${pdus}.json::text from '"redacts"\\s*:\\s*"([^"\\\\]+)"')`;
 const PLACES = ['m.room.create', 'm.room.power_levels'].map((type) => ({ type, stateKey: '' }));
 
+/** Of one event, as they were stored: of who floods an event with redactions that count for nothing more are not looked at. */
+const SCANNED_MAX = 10_000;
+/** Bodies that are read for one event, one after the other while they do not say what they look like. */
+const BODIES_MAX = 20;
+
+/** An event that looks as if it took another back. */
 interface Redaction {
   readonly target: EventId;
+  /** `null`: the event is gone meanwhile. */
+  readonly author: UserId | null;
+  readonly nid: number;
   readonly eventId: EventId;
   readonly roomId: RoomId;
   readonly roomVersion: string;
   readonly sender: UserId;
-  readonly json: string;
   readonly stateBefore: SnapshotId;
+}
+
+/** One that does. */
+interface Effective {
+  readonly rules: RoomVersionRules;
+  readonly event: JsonObject;
+  readonly eventId: EventId;
+  readonly roomId: RoomId;
 }
 
 /** Whether the room has a redaction of anything, good or not. */
@@ -65,42 +81,70 @@ export async function readRedacted(
   events: readonly GivenBody[],
 ): Promise<ReadonlyMap<EventId, RedactedBody>> {
   const bodies = new Map(events.map((event) => [event.eventId, event]));
-  if (bodies.size === 0) return new Map();
-  const given = [...bodies.values()];
+  const redacted = new Map<EventId, RedactedBody>();
+  for (const [target, { rules, event, eventId, roomId }] of await readEffective(sql, [...bodies.values()])) {
+    const body = JSON.parse(bodies.get(target)?.json ?? '{}') as JsonObject;
+    const because = clientEvent(event, { eventId, roomId });
+    redacted.set(target, { json: JSON.stringify(redact(body, rules)), because });
+  }
+  return redacted;
+}
+
+/** The same, where the events themselves are not wanted. */
+export async function readTaken(
+  sql: Sql,
+  events: readonly Pick<GivenBody, 'eventId' | 'roomId'>[],
+): Promise<ReadonlySet<EventId>> {
+  return new Set((await readEffective(sql, events)).keys());
+}
+
+/** What takes each of some events back: of those who may the first whose event says so. No body is read of who may not. */
+async function readEffective(
+  sql: Sql,
+  events: readonly Pick<GivenBody, 'eventId' | 'roomId'>[],
+): Promise<ReadonlyMap<EventId, Effective>> {
+  const effective = new Map<EventId, Effective>();
+  if (events.length === 0) return effective;
   const rows = await sql.query<Redaction>(
-    `SELECT t.event_id AS target, t.room_id AS "roomId", r.room_version AS "roomVersion", s.*
+    `SELECT t.event_id AS target, t.room_id AS "roomId", r.room_version AS "roomVersion",
+            (SELECT a.sender FROM pdus a WHERE a.event_id = t.event_id) AS author, s.*
        FROM unnest($1::text[], $2::text[]) AS t(event_id, room_id)
        JOIN rooms r ON r.room_id = t.room_id
       CROSS JOIN LATERAL (
-        SELECT DISTINCT ON (p.sender) p.event_id AS "eventId", p.sender, p.json::text AS json,
-               encode(e.state_before, 'hex') AS "stateBefore", e.shown_at
-          FROM pdus p JOIN event_states e ON e.event_nid = p.nid AND e.shown_at IS NOT NULL
-         WHERE p.type = 'm.room.redaction' AND p.room_id = t.room_id AND ${REDACTS('p')} = t.event_id
+        SELECT DISTINCT ON (p.sender) p.nid, p.event_id AS "eventId", p.sender, encode(e.state_before, 'hex') AS "stateBefore", e.shown_at
+          FROM (SELECT nid, event_id, sender FROM pdus p
+                 WHERE p.type = 'm.room.redaction' AND p.room_id = t.room_id AND ${REDACTS('p')} = t.event_id LIMIT ${SCANNED_MAX}) AS p
+          JOIN event_states e ON e.event_nid = p.nid AND e.shown_at IS NOT NULL
          ORDER BY p.sender, e.shown_at LIMIT ${REDACTIONS_MAX}) AS s
       ORDER BY s.shown_at`,
-    [textArray(given.map(({ eventId }) => eventId)), textArray(given.map(({ roomId }) => roomId))],
+    [textArray(events.map(({ eventId }) => eventId)), textArray(events.map(({ roomId }) => roomId))],
   );
   const named = rows.flatMap((row) => {
     const rules = roomVersionRules(row.roomVersion);
-    const redaction = JSON.parse(row.json) as JsonObject;
-    const body = bodies.get(row.target);
-    if (rules === undefined || body === undefined || redactsOf(redaction, rules) !== row.target) return [];
-    return [{ ...row, rules, redaction, event: JSON.parse(body.json) as JsonObject }];
+    return rules === undefined || row.author === null ? [] : [{ ...row, author: row.author, rules }];
   });
-  const isFree = ({ rules, event, sender }: (typeof named)[number]): boolean =>
-    rules.redactionsJudgedByAuthRules || domainOf(event['sender'] as UserId) === domainOf(sender);
+  const isFree = ({ rules, author, sender }: (typeof named)[number]): boolean =>
+    rules.redactionsJudgedByAuthRules || domainOf(author) === domainOf(sender);
   const allowed = await withPower(
     sql,
     named.filter((one) => !isFree(one)),
   );
-  const redacted = new Map<EventId, RedactedBody>();
-  for (const one of named) {
-    if (redacted.has(one.target) || !(isFree(one) || allowed.has(one.eventId))) continue;
-    const { eventId, roomId, redaction, event, rules } = one;
-    const because = clientEvent(redaction, { eventId, roomId });
-    redacted.set(one.target, { json: JSON.stringify(redact(event, rules)), because });
+  let left = named.filter((one) => isFree(one) || allowed.has(one.eventId));
+  for (let round = 0; round < BODIES_MAX && left.length > 0; round += 1) {
+    // The first of each event: nearly all say what they look like.
+    const first = [...new Map(left.toReversed().map((one) => [one.target, one])).values()];
+    const bodies = await readNumbered(
+      sql,
+      first.map(({ nid }) => nid),
+    );
+    for (const { target, nid, rules, eventId, roomId } of first) {
+      const event = JSON.parse(bodies.get(nid)?.json ?? '{}') as JsonObject;
+      if (redactsOf(event, rules) === target) effective.set(target, { rules, event, eventId, roomId });
+    }
+    const read = new Set(first);
+    left = left.filter((one) => !read.has(one) && !effective.has(one.target));
   }
-  return redacted;
+  return effective;
 }
 
 /** As the room's version has it: a name elsewhere counts for nothing. */

@@ -2,7 +2,7 @@
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
 import { trieKey } from '../snapshots/snapshot-trie.ts';
-import { textArray } from '../sql-values.ts';
+import { int8Array, textArray } from '../sql-values.ts';
 import { storable } from '../storable-text.ts';
 import { type ShownPdu, type TimelineSelection } from './seen-by-clients.ts';
 
@@ -21,23 +21,36 @@ export interface RelatedTo {
   readonly eventIds: readonly EventId[];
   /** `null`: in whatever way. */
   readonly relType: string | null;
+  /** All that does, by number; `null`: it is too much, and is looked for among all that was said. */
+  readonly nids: readonly number[] | null;
 }
 
-/** The condition on `pdus p`, over the room `$1`, the parameter `$n` and the next; said only where it is wanted, since it has an index. */
+/** Events that one statement looks through where only some of them are wanted: who filters must not have a whole room read for a page. */
+export const SCANNED_MAX = 5_000;
+
+/** The condition on `pdus p`, with the parameters `$n` and, where there are two, the next. */
 export function relatedAs(related: RelatedTo | undefined, n: number): string {
   if (related === undefined) return '';
-  return `AND p.room_id = $1 AND p.relates_to = ANY ($${n}::text[]) AND ($${n + 1}::text IS NULL OR p.rel_type = $${n + 1})`;
+  if (related.nids !== null) return `AND p.nid = ANY ($${n}::bigint[])`;
+  return `AND p.relates_to = ANY ($${n}::text[]) ${related.relType === null ? '' : `AND p.rel_type = $${n + 1}`}`;
 }
 
 /** Its parameters. */
-export function relatedValues(related: RelatedTo | undefined): (string | null)[] {
+export function relatedValues(related: RelatedTo | undefined): string[] {
   if (related === undefined) return [];
-  return [textArray(related.eventIds), related.relType === null ? null : storable(related.relType)];
+  if (related.nids !== null) return [int8Array(related.nids)];
+  return [textArray(related.eventIds), ...(related.relType === null ? [] : [storable(related.relType)])];
 }
 
 /** An event of a page, with whether the states at it are provisional. */
 export interface PagedPdu extends ShownPdu {
   readonly partial: boolean;
+}
+
+export interface TimelinePage {
+  readonly rows: readonly PagedPdu[];
+  /** Position of the last event that was looked at, where it was not looked at all; `null`: there is nothing else in the span. */
+  readonly scannedTo: number | null;
 }
 
 type Row = Omit<PagedPdu, 'key'> & { readonly stateKeyNid: number | null; readonly isMember: boolean };
@@ -47,23 +60,42 @@ export async function readTimelinePage(
   sql: Sql,
   { roomId, direction, limit, types, notTypes, senders, notSenders, ignored, related }: PageSelection,
   { after, upTo }: { readonly after: number; readonly upTo: number },
-): Promise<PagedPdu[]> {
-  const rows = await sql.query<Row>(
-    `SELECT e.room_id AS "roomId", e.event_id AS "eventId", e.event_nid AS nid, e.shown_at AS "shownAt",
-            encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter", e.partial, p.sender,
-            p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
-            p.depth, p.json::text AS json
-       FROM event_states e JOIN pdus p ON p.nid = e.event_nid
-      WHERE e.room_id = $1 AND e.shown_at > $2 AND e.shown_at <= $3 ${relatedAs(related, 10)}
-        AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
-        AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
-        AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
-      ORDER BY e.shown_at ${direction === 'backwards' ? 'DESC' : 'ASC'} LIMIT $4`,
+): Promise<TimelinePage> {
+  const isAny = [types ?? [], notTypes, senders ?? [], notSenders, ignored].every(({ length }) => length === 0);
+  const isListed = related !== undefined && related.nids !== null;
+  const [order, within] = direction === 'backwards' ? ['DESC', '>='] : ['ASC', '<='];
+  const edgeAt =
+    isListed || (related === undefined && isAny)
+      ? 'NULL::bigint'
+      : `(SELECT shown_at FROM event_states WHERE room_id = $1 AND shown_at > $2 AND shown_at <= $3
+           ORDER BY shown_at ${order} OFFSET ${SCANNED_MAX - 1} LIMIT 1)`;
+  const listed = `(SELECT s.* FROM unnest($10::bigint[]) AS n(nid)
+                    CROSS JOIN LATERAL (SELECT * FROM event_states WHERE event_nid = n.nid OFFSET 0) AS s) AS e`;
+  const rows = await sql.query<{ readonly edge: number | null } & (Row | { readonly roomId: null })>(
+    `WITH edge AS MATERIALIZED (SELECT ${edgeAt} AS at)
+     SELECT edge.at AS edge, page.* FROM edge LEFT JOIN LATERAL (
+       SELECT e.room_id AS "roomId", e.event_id AS "eventId", e.event_nid AS nid, e.shown_at AS "shownAt",
+              encode(e.state_before, 'hex') AS "stateBefore", encode(e.state_after, 'hex') AS "stateAfter", e.partial, p.sender,
+              p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
+              p.depth, p.json::text AS json
+         FROM ${isListed ? listed : 'event_states e'} CROSS JOIN LATERAL (SELECT * FROM pdus WHERE nid = e.event_nid OFFSET 0) AS p
+        WHERE e.room_id = $1 AND e.shown_at > $2 AND e.shown_at <= $3 ${relatedAs(related, 10)}
+          AND (edge.at IS NULL OR e.shown_at ${within} edge.at)
+          AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
+          AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
+          AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
+        ORDER BY e.shown_at ${order} LIMIT $4) AS page ON true
+      ORDER BY page."shownAt" ${order}`,
     [roomId, after, upTo, limit, types, notTypes, senders, notSenders, ignored, ...relatedValues(related)],
   );
-  return rows.map(({ stateKeyNid, isMember, ...row }) => {
-    return { ...row, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) };
+  let scannedTo: number | null = null;
+  const found = rows.flatMap(({ edge, ...row }) => {
+    scannedTo = edge;
+    if (row.roomId === null) return [];
+    const { stateKeyNid, isMember, ...pdu } = row;
+    return [{ ...pdu, key: stateKeyNid === null ? null : trieKey(stateKeyNid, isMember) }];
   });
+  return { rows: found, scannedTo };
 }
 
 /** From which position on an event is shown; `undefined`: it is not. */

@@ -6,7 +6,7 @@
 import { type EventId, type RoomId, type UserId } from '../../matrix/identifiers.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { type TrieKey, trieKey } from '../snapshots/snapshot-trie.ts';
-import { type PageSelection, relatedAs, relatedValues } from '../journal/timeline-page.ts';
+import { type PageSelection, SCANNED_MAX, relatedAs, relatedValues } from '../journal/timeline-page.ts';
 import { int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
 
@@ -42,7 +42,10 @@ const SHOWN = `
   JOIN outlier_verdicts o ON o.event_nid = p.nid AND o.verdict = 'accepted'
  WHERE h.room_id = $1 AND h.epoch = $2 AND NOT EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid)`;
 
-/** Accepted events before a stay: backwards those behind the place `nth`, forwards those up to it; and as far as `until`, where that is given. */
+/**
+ * Accepted events before a stay: backwards those behind the place `nth`, forwards those up to it; and as far as `until`, where that is given. It
+ * looks through `SCANNED_MAX` places.
+ */
 export async function readHistoryPage(
   sql: Sql,
   epoch: number,
@@ -51,11 +54,17 @@ export async function readHistoryPage(
   until: number | null = null,
 ): Promise<HistoryPdu[]> {
   type Row = Omit<HistoryPdu, 'key'> & { readonly stateKeyNid: number | null; readonly isMember: boolean };
-  const [bound, end, order] = direction === 'backwards' ? ['>', '<=', 'ASC'] : ['<=', '>', 'DESC'];
+  const [span, order] =
+    direction === 'backwards'
+      ? [`nth > $3 AND nth <= $3 + ${SCANNED_MAX} AND ($10::integer IS NULL OR nth <= $10)`, 'ASC']
+      : [`nth <= $3 AND nth > $3 - ${SCANNED_MAX} AND ($10::integer IS NULL OR nth > $10)`, 'DESC'];
   const rows = await sql.query<Row>(
     `SELECT p.event_id AS "eventId", p.nid, h.nth, p.sender, p.state_key_nid AS "stateKeyNid",
             p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents", p.depth, p.json::text AS json
-       FROM history_events h ${SHOWN} AND h.nth ${bound} $3 AND ($10::integer IS NULL OR h.nth ${end} $10) ${relatedAs(related, 11)}
+       FROM (SELECT * FROM history_events WHERE room_id = $1 AND epoch = $2 AND ${span} ORDER BY nth ${order} LIMIT ${SCANNED_MAX}) AS h
+      CROSS JOIN LATERAL (SELECT * FROM pdus WHERE event_id = h.event_id AND room_id = h.room_id OFFSET 0) AS p
+      CROSS JOIN LATERAL (SELECT FROM outlier_verdicts WHERE event_nid = p.nid AND verdict = 'accepted' OFFSET 0) AS o
+      WHERE NOT EXISTS (SELECT FROM event_states e WHERE e.event_nid = p.nid) ${relatedAs(related, 11)}
         AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
         AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
         AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
