@@ -9,7 +9,8 @@ import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
 import { endInvites } from '../../src/rooms/invites/end-invites.ts';
 import { checkToldOfRoom, toldOfRoom } from '../../src/rooms/invites/told-of-room.ts';
 import { finishStaleJoins } from '../../src/rooms/join/finish-joins.ts';
-import { outsideActs } from '../../src/rooms/invites/outside-acts.ts';
+import { resumeFirstInvites } from '../../src/rooms/invites/first-invites.ts';
+import { type OutsideActs, outsideActs } from '../../src/rooms/invites/outside-acts.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
 import { createSync } from '../../src/sync/sync.ts';
@@ -441,6 +442,61 @@ test('a room is there at once although the server of somebody who is invited say
   expect(await members()).toBe(0);
   answer();
   await vi.waitFor(async () => expect(await members()).toBe(1), { timeout: 20_000 });
+});
+
+test('what a killed process leaves of the invites that a room begins with another goes on with, once each', async () => {
+  const here = await hostRoom('11');
+  const asked: string[] = [];
+  const silence: OutsideActs = { ...outsideActs(here.context), invite: () => new Promise(() => undefined) };
+  const working = outsideActs({
+    ...here.context,
+    federation: {
+      sendInvite: (_server: ServerName, _room: RoomId, _id: EventId, { event }: { event: JsonObject }) => {
+        asked.push(event['state_key'] as string);
+        return event['state_key'] === `@refused:${B}`
+          ? Promise.reject(new FederationError(B, 'forbidden', 'no'))
+          : Promise.resolve(signEvent(event, here.rules, B, keyOf(B)));
+      },
+    } as unknown as FederationClient,
+  });
+  const actsOf = (outside: OutsideActs) =>
+    clientActs(here.context, {
+      join: () => Promise.reject(new Error('nobody joins')),
+      outside,
+      profileChanged: () => undefined,
+    });
+  const wish = {
+    ...{ creator: ME, profile: {}, preset: 'private_chat' as const, creationContent: {}, powerLevelOverride: {} },
+    ...{ initialState: [], name: undefined, topic: undefined, alias: undefined, isDirect: true, roomVersion: '11' },
+  };
+  const [bob, refused] = [`@bob:${B}` as UserId, `@refused:${B}` as UserId];
+  const left = async () => (await here.store.query('SELECT FROM first_invites')).length;
+  await actsOf(working).createRoom({ ...wish, invite: [bob, refused] });
+  expect(await left()).toBe(0);
+  const roomId = await actsOf(silence).createRoom({ ...wish, invite: [bob, refused] });
+  expect(await left()).toBe(2);
+  asked.length = 0;
+  // Somebody is at them.
+  await resumeFirstInvites(here.context, working);
+  expect([asked, await left()]).toEqual([[], 2]);
+  await here.store.query('UPDATE first_invites SET leased_until = 0');
+  await resumeFirstInvites(here.context, working);
+  expect([asked.toSorted(), await left()]).toEqual([[bob, refused], 0]);
+  const invites = await here.store.query<{ json: string }>(
+    `SELECT json::text AS json FROM pdus WHERE room_id = $1 AND membership = 'invite'`,
+    [roomId],
+  );
+  expect(invites.map(({ json }) => JSON.parse(json) as JsonObject)).toMatchObject([
+    { state_key: bob, content: { is_direct: true } },
+  ]);
+  // As if it had ended before it could say so.
+  await here.store.query(`INSERT INTO first_invites (room_id, user_id, sender, is_direct) VALUES ($1, $2, $3, true)`, [
+    roomId,
+    bob,
+    ME,
+  ]);
+  await resumeFirstInvites(here.context, working);
+  expect([asked.length, await left()]).toEqual([2, 0]);
 });
 
 test('a user of another server is invited once his server has signed, and not where it does not, or the rules refuse it', async () => {

@@ -29,6 +29,7 @@ import { createTimeSearch } from '../../rooms/read/time-search.ts';
 import { operatorReads } from '../../rooms/read/for-operators.ts';
 import { residentAnswers } from '../../rooms/resident/answers.ts';
 import { inviteReceiver } from '../../rooms/invites/invite-receiver.ts';
+import { startFirstInvites } from '../../rooms/invites/first-invites.ts';
 import { outsideActs } from '../../rooms/invites/outside-acts.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
@@ -120,6 +121,9 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   shutdown.add('telling of devices', () => telling.close());
   const profiles = startTellingProfiles(rooms);
   shutdown.add('telling of profiles', () => profiles.close());
+  const outside = outsideActs(rooms);
+  const invites = startFirstInvites(rooms, outside);
+  shutdown.add('invites to new rooms', () => invites.close());
   const users = startUserDirectory(rooms);
   shutdown.add('directory of users', () => users.close());
   const passing = startPassing({ ...rooms, onSaid: () => sending.poke() });
@@ -193,7 +197,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     directory,
     acts: clientActs(rooms, {
       join: metrics.countJoins(join),
-      outside: outsideActs(rooms),
+      outside,
       profileChanged: () => profiles.poke(),
       followRoom: (...room) => accounts.followRoom(...room),
     }),

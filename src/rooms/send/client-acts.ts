@@ -1,5 +1,4 @@
 /** What users of this server do in rooms, put together for the edge that they come through. */
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Draft, redaction } from '../../matrix/compose.ts';
 import { atLeast } from '../../matrix/auth/power-levels.ts';
 import {
@@ -24,6 +23,7 @@ import {
 } from '../client-contract.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
+import { sendFirstInvites } from '../invites/first-invites.ts';
 import { type OutsideActs } from '../invites/outside-acts.ts';
 import { joinLocally } from '../join/join-locally.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
@@ -106,31 +106,24 @@ export function clientActs(
 
 /** Invites that a new room begins with of users of other servers. */
 const INVITED_ELSEWHERE_MAX = 50;
-/** Until whoever makes the room is told of it; invites that have no answer by then go on, for as long as any other waits for one. */
-const INVITED_ELSEWHERE_MS_MAX = 3_000;
 
 /** Users of other servers are invited when the room is there; it stays, whether their servers take the invites or not. */
 async function createAndInvite(context: SendContext, outside: OutsideActs, wish: ClientRoomWish): Promise<RoomId> {
   const ours = wish.invite.filter((userId) => domainOf(userId) === context.serverName);
-  const others = wish.invite.filter((userId) => domainOf(userId) !== context.serverName);
+  const others = [...new Set(wish.invite.filter((userId) => domainOf(userId) !== context.serverName))];
   if (others.length > INVITED_ELSEWHERE_MAX) {
     throw new RoomError(
       'invalid',
       `a room begins with ${INVITED_ELSEWHERE_MAX} invites of other servers' users at the most`,
     );
   }
-  const roomId = await createRoom(context, { ...wish, invite: ours });
+  const roomId = await createRoom(context, { ...wish, invite: ours }, others);
   const { creator: sender, isDirect } = wish;
-  const invited = Promise.all(
-    others.map((userId) =>
-      outside
-        .invite({ roomId, sender, userId, isDirect })
-        .catch((error: unknown) =>
-          context.logger.warn({ err: error, roomId, userId }, 'a user could not be invited to a new room'),
-        ),
-    ),
+  await sendFirstInvites(
+    context,
+    outside,
+    others.map((userId) => ({ roomId, userId, sender, isDirect })),
   );
-  await Promise.race([invited, delay(INVITED_ELSEWHERE_MS_MAX, undefined, { ref: false })]);
   return roomId;
 }
 

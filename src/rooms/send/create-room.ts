@@ -13,10 +13,12 @@ import { append } from '../../store/journal/journal.ts';
 import { createRoom as createRoomRow, openEpoch } from '../../store/journal/rooms.ts';
 import { withTransaction } from '../../store/open-store.ts';
 import { internStateKeys } from '../../store/snapshots/state-keys.ts';
+import { insertFirstInvites } from '../../store/tables/first-invites.ts';
 import { listRoom } from '../../store/tables/listed-rooms.ts';
 import { insertAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientRoomWish } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
+import { FIRST_INVITES_LEASE_MS } from '../invites/first-invites.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { checkedOwn, composeOwn } from './compose-own.ts';
 import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
@@ -24,8 +26,15 @@ import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
 /** Of a room: each is judged, and appended with the others. */
 const FIRST_EVENTS_MAX = 200;
 
-/** @throws RoomError `alias-in-use`, `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events */
-export async function createRoom(context: SendContext, wish: ClientRoomWish): Promise<RoomId> {
+/**
+ * @param invitedElsewhere users of other servers who are to be invited when the room is there; noted with it (first-invites.ts)
+ * @throws RoomError `alias-in-use`, `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events
+ */
+export async function createRoom(
+  context: SendContext,
+  wish: ClientRoomWish,
+  invitedElsewhere: readonly UserId[] = [],
+): Promise<RoomId> {
   const rules = roomVersionRules(wish.roomVersion);
   if (rules === undefined) throw new RoomError('unsupported-version', `there is no room version ${wish.roomVersion}`);
   const objection = objectionTo(wish);
@@ -60,6 +69,8 @@ export async function createRoom(context: SendContext, wish: ClientRoomWish): Pr
     roomVersion: rules.version,
     alias: wish.alias,
     isListed: wish.isListed === true,
+    invitedElsewhere,
+    isDirect: wish.isDirect,
   });
   return roomId;
 }
@@ -72,11 +83,13 @@ interface NewRoom {
   readonly roomVersion: string;
   readonly alias: RoomAlias | undefined;
   readonly isListed: boolean;
+  readonly invitedElsewhere: readonly UserId[];
+  readonly isDirect: boolean;
 }
 
 async function open(
   context: SendContext,
-  { roomId, create, events, creator, roomVersion, alias, isListed }: NewRoom,
+  { roomId, create, events, creator, roomVersion, alias, isListed, invitedElsewhere, isDirect }: NewRoom,
 ): Promise<void> {
   const { store, clock } = context;
   const eventIds = events.map(({ eventId }) => eventId);
@@ -102,6 +115,7 @@ async function open(
       throw new RoomError('alias-in-use', `${alias} means another room already`);
     }
     if (isListed) await listRoom(tx, roomId, at);
+    await insertFirstInvites(tx, { roomId, sender: creator, isDirect }, invitedElsewhere, FIRST_INVITES_LEASE_MS);
     await append(tx, room, [created, ...entries.map(asOutgoing)]);
   });
 }

@@ -33,6 +33,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'staged_pdus' },
   { name: 'staged_rooms' },
   { name: 'join_intents' },
+  { name: 'first_invites' },
   { name: 'outside_memberships' },
   { name: 'gaps' },
   { name: 'correction_causes' },

@@ -305,6 +305,20 @@ export const listedRooms = pgTable('listed_rooms', {
   listedAt: int8().notNull(),
 });
 
+/** Users of other servers whom a new room begins with, until they are invited, or cannot be. */
+export const firstInvites = pgTable(
+  'first_invites',
+  {
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    userId: text('user_id').$type<UserId>().notNull(),
+    sender: text().$type<UserId>().notNull(),
+    isDirect: boolean('is_direct').notNull(),
+    /** Somebody is at it until then. */
+    leasedUntil: int8().notNull().default(0),
+  },
+  (table) => [primaryKey({ columns: [table.roomId, table.userId] })],
+);
+
 /**
  * Rooms that are being purged, and how far that is (src/rooms/purge/). While there is a row, nobody joins the room; it goes with the entry
  * that says that all is done.

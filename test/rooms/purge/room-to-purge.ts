@@ -90,6 +90,10 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
     [`INSERT INTO history_edges (room_id, epoch, event_id) VALUES ($1, 1, '$g')`, []],
     [`INSERT INTO forgotten_rooms (room_id, user_id, event_id) VALUES ($1, $2, $3)`, [ME, join]],
     [`INSERT INTO directory_members (room_id, user_id) VALUES ($1, $2)`, [ME]],
+    [
+      `INSERT INTO first_invites (room_id, user_id, sender, is_direct) VALUES ($1, '@first:there.test', $2, false)`,
+      [ME],
+    ],
     [`INSERT INTO directory_rooms (room_id) VALUES ($1)`, []],
     [`INSERT INTO listed_rooms (room_id, listed_at) VALUES ($1, 0)`, []],
     [
