@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { createFollower } from '../../src/rooms/directory/user-directory.ts';
 import { PartialRoom, member } from '../rooms/resync/partial-room.ts';
 import { openTestStore } from '../support/postgres.ts';
@@ -70,10 +70,17 @@ test('a new name is followed, and who shares no room with anybody is gone', asyn
   const open = await room(client, dora, 'public_chat');
   await client.ask('POST', `${V3}/rooms/${encoded(open)}/join`, {}, emil.token);
   await follow();
-  const url = `${V3}/rooms/${encoded(open)}/state/m.room.member/${encoded(dora.userId)}`;
-  const content = { membership: 'join', displayname: 'Second', avatar_url: 'mxc://a/b' };
-  expect((await client.ask('PUT', url, content, dora.token)).status).toBe(200);
-  await follow();
+  const profile = `${V3}/profile/${dora.userId}`;
+  for (const [field, value] of [
+    ['displayname', 'Second'],
+    ['avatar_url', 'mxc://a/b'],
+  ] as const) {
+    expect((await client.ask('PUT', `${profile}/${field}`, { [field]: value }, dora.token)).status).toBe(200);
+  }
+  await vi.waitFor(async () => {
+    await follow();
+    expect(await found(client, 'second', emil)).toEqual([dora.userId]);
+  });
   expect(await found(client, 'first', emil)).toEqual([]);
   const answer = await client.ask('POST', `${V3}/user_directory/search`, { search_term: 'second' }, emil.token);
   expect(answer.body).toEqual({
@@ -85,33 +92,80 @@ test('a new name is followed, and who shares no room with anybody is gone', asyn
   expect(await found(client, 'second', emil)).toEqual([]);
   await client.ask('POST', `${V3}/rooms/${encoded(open)}/leave`, {}, emil.token);
   await follow();
-  const rows = await store.query(`SELECT FROM directory_users WHERE user_id = ANY ($1::text[])`, [
+  const rows = await store.query(`SELECT FROM directory_members WHERE user_id = ANY ($1::text[])`, [
     [dora.userId, emil.userId],
   ]);
   expect(rows).toEqual([]);
 });
 
-test('what a user calls himself in a private room is told to no stranger who finds him by a public one', async () => {
+test('what a user of ours calls himself in one room only is told to nobody who looks for him', async () => {
   const client = await startClientApi(store);
   const follow = createFollower(store);
   const [hugo, stranger] = [await person(client, 'hugo', 'Openly'), await person(client, 'stranger')];
-  const called = async (roomId: string, displayname: string): Promise<void> => {
+  for (const preset of ['private_chat', 'public_chat']) {
+    const roomId = await room(client, hugo, preset);
     const url = `${V3}/rooms/${encoded(roomId)}/state/m.room.member/${encoded(hugo.userId)}`;
-    const content = { membership: 'join', displayname };
+    const content = { membership: 'join', displayname: 'Secretly' };
     expect((await client.ask('PUT', url, content, hugo.token)).status).toBe(200);
     await follow();
+    for (const by of [hugo, stranger]) expect(await found(client, 'secretly', by)).toEqual([]);
+    expect(await found(client, 'openly', hugo)).toEqual([hugo.userId]);
+    expect(await found(client, 'openly', stranger)).toEqual(preset === 'public_chat' ? [hugo.userId] : []);
+  }
+});
+
+test('what a user of another server calls himself in a room is told to who is in it, or to all where all may find it', async () => {
+  const client = await startClientApi(store);
+  const follow = createFollower(store);
+  const [ida, jens, kai] = [await person(client, 'ida'), await person(client, 'jens'), await person(client, 'kai')];
+  const far = `@far${made}:there.test`;
+  const called = async (by: Person, preset: string, name: string): Promise<void> => {
+    const roomId = await room(client, by, preset);
+    await follow();
+    await store.query(
+      `INSERT INTO directory_members (user_id, room_id, display_name, words) VALUES ($1, $2, $3, array_to_tsvector(ARRAY[lower($3)]))`,
+      [far, roomId, name],
+    );
   };
-  const hidden = await room(client, hugo, 'private_chat');
-  await called(hidden, 'Secretly');
-  expect(await found(client, 'secretly', hugo)).toEqual([hugo.userId]);
-  const open = await room(client, hugo, 'public_chat');
+  const names = async (term: string, { token }: Person): Promise<unknown> => {
+    const { body } = await client.ask('POST', `${V3}/user_directory/search`, { search_term: term }, token);
+    return (body['results'] as { display_name: string }[]).map(({ display_name: name }) => name);
+  };
+  await called(ida, 'private_chat', 'Alpha');
+  await called(jens, 'private_chat', 'Alphabet');
+  expect([await names('alp', ida), await names('alp', jens)]).toEqual([['Alpha'], ['Alphabet']]);
+  expect([await names('alphabet', ida), await names('alp', kai)]).toEqual([[], []]);
+  await called(jens, 'public_chat', 'Alphonse');
+  for (const by of [ida, jens, kai]) expect(await names('alp', by)).toEqual(['Alphonse']);
+});
+
+test('a room that cannot be read keeps no other from being listed, and is listed once it can', async () => {
+  const client = await startClientApi(store);
+  const [lea, other] = [await person(client, 'lea'), await person(client, 'other')];
+  const rooms = [await room(client, lea, 'public_chat'), await room(client, other, 'public_chat')];
+  const [broken = '', whole = ''] = rooms.toSorted();
+  const [inBroken, inWhole] = broken === rooms[0] ? [lea, other] : [other, lea];
+  const set = (state: string | null) =>
+    store.query(`UPDATE rooms SET current_state = decode($2, 'hex') WHERE room_id = $1`, [broken, state]);
+  const [is] = await store.query<{ state: string }>(
+    `SELECT encode(current_state, 'hex') AS state FROM rooms WHERE room_id = $1`,
+    [broken],
+  );
+  await set('00'.repeat(16));
+  const failed: string[] = [];
+  const follow = createFollower(store, (roomId) => failed.push(roomId));
+  expect(whole > broken).toBe(true);
   await follow();
-  expect(await found(client, 'openly', stranger)).toEqual([hugo.userId]);
-  await called(hidden, 'Hiddenly');
-  for (const term of ['secretly', 'hiddenly']) expect(await found(client, term, stranger)).toEqual([]);
-  expect(await found(client, 'openly', stranger)).toEqual([hugo.userId]);
-  await called(open, 'Publicly');
-  expect(await found(client, 'publicly', stranger)).toEqual([hugo.userId]);
+  const name = ({ userId }: Person): string => userId.slice(1, userId.indexOf(':'));
+  expect(await found(client, name(inWhole), inBroken)).toEqual([inWhole.userId]);
+  expect(await found(client, name(inBroken), inWhole)).toEqual([]);
+  for (let pass = 0; pass < 10; pass += 1) await follow();
+  // Less and less often.
+  expect(failed).toEqual(Array.from({ length: 5 }, () => broken).slice(0, failed.length));
+  expect(failed.length).toBeLessThan(6);
+  await set(is!.state);
+  for (let pass = 0; pass < 16; pass += 1) await follow();
+  expect(await found(client, name(inBroken), inWhole)).toEqual([inBroken.userId]);
 });
 
 test('the members of a partial room are found once it is whole, by few statements whatever their number', async () => {
@@ -135,7 +189,6 @@ test('the members of a partial room are found once it is whole, by few statement
   const limited = await client.ask('POST', `${V3}/user_directory/search`, { search_term: 'crowd', limit: 3 }, me.token);
   expect(limited.body).toMatchObject({ limited: true, results: [{}, {}, {}] });
   // The server is looked for before so many are given.
-  await store.query(`UPDATE directory_users SET user_id = '@crowd9:where.test' WHERE user_id = '@crowd9:there.test'`);
   await store.query(`UPDATE directory_members SET user_id = '@crowd9:where.test' WHERE user_id = '@crowd9:there.test'`);
   expect(await found(client, '@crowd:where', me, 1)).toEqual(['@crowd9:where.test']);
   // Nothing has changed since.

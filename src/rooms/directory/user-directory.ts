@@ -15,6 +15,7 @@ import {
   deleteDirectoryMembers,
   lockStaleRoom,
   readMovedMembers,
+  readOwnNames,
   readRoomsMoved,
   readStaleRooms,
   searchDirectory,
@@ -41,41 +42,72 @@ const OPEN_TO_ALL = ['m.room.join_rules', 'm.room.history_visibility'].map((type
 export function startUserDirectory({ store, logger }: Pick<RoomsContext, 'store' | 'logger'>): {
   close(): Promise<void>;
 } {
-  return startRepeating(createFollower(store), {
+  const onFailed = (roomId: RoomId, error: unknown): void =>
+    logger.warn({ err: error, roomId }, 'the members of a room could not be listed; it is tried again later');
+  return startRepeating(createFollower(store, onFailed), {
     everyMs: POLL_MS,
     onFailed: (error) => logger.warn({ err: error }, 'the directory of users could not be kept; it is tried again'),
   });
 }
 
-/** Brings all rooms up to date; the first time all are looked at, and then those in which something was decided since. */
-export function createFollower(store: Store): (isClosing?: () => boolean) => Promise<void> {
-  let followedTo: number | null = null;
-  return async (isClosing = () => false) => {
-    const head = await readHead(store);
-    if (head === followedTo) return;
-    const moved = followedTo === null ? null : await readRoomsMoved(store, followedTo, head);
-    for (let isMore = moved === null || moved.length > 0; isMore && !isClosing();) {
-      const stale = await readStaleRooms(store, moved, ROOMS_AT_A_TIME);
-      const followed = await followAll(
-        store,
-        stale.map(({ roomId }) => roomId),
-        isClosing,
-      );
-      // What another process is at is looked at again: it may end before its work does.
-      if (stale.length > 0 && followed === 0) return;
-      isMore = stale.length > 0;
-    }
-    if (!isClosing()) followedTo = head;
-  };
+/** Passes after which a room that failed is looked at again: twice as many each time, up to so many. */
+const PASSES_MAX = 600;
+
+/** A room that could not be followed, or that another process was at. */
+interface Later {
+  /** Of which pass it is. */
+  readonly due: number;
+  readonly failures: number;
 }
 
-async function followAll(store: Store, roomIds: readonly RoomId[], isClosing: () => boolean): Promise<number> {
-  let followed = 0;
-  for (const roomId of roomIds) {
-    if (isClosing()) break;
-    followed += Number(await withTransaction(store, (tx) => followRoom(tx, roomId)));
-  }
-  return followed;
+/**
+ * Brings all rooms up to date; the first time all are looked at, and then those in which something was decided since. A room that fails keeps no
+ * other waiting: it is tried again later, each time later than the last.
+ */
+export function createFollower(
+  store: Store,
+  onFailed: (roomId: RoomId, error: unknown) => void = () => undefined,
+): (isClosing?: () => boolean) => Promise<void> {
+  let followedTo: number | null = null;
+  let pass = 0;
+  const later = new Map<RoomId, Later>();
+  const follow = async (roomId: RoomId): Promise<void> => {
+    const failures = later.get(roomId)?.failures ?? 0;
+    try {
+      const isFollowed = await withTransaction(store, (tx) => followRoom(tx, roomId));
+      // What another process is at is looked at again: it may end before its work does.
+      if (isFollowed) later.delete(roomId);
+      else later.set(roomId, { due: pass + 1, failures });
+    } catch (error) {
+      onFailed(roomId, error);
+      later.set(roomId, { due: pass + Math.min(2 ** failures, PASSES_MAX), failures: failures + 1 });
+    }
+  };
+  return async (isClosing = () => false) => {
+    pass += 1;
+    const head = await readHead(store);
+    const due = [...later].flatMap(([roomId, at]) => (at.due <= pass ? [roomId] : []));
+    if (head === followedTo && due.length === 0) return;
+    const moved = followedTo === null ? null : head === followedTo ? [] : await readRoomsMoved(store, followedTo, head);
+    const isResting = (roomId: RoomId): boolean => (later.get(roomId)?.due ?? 0) > pass;
+    const among = moved && [...new Set([...moved.filter((roomId) => !isResting(roomId)), ...due])];
+    const gone = new Set(due);
+    let after: RoomId | '' = '';
+    for (let isMore = among === null || among.length > 0; isMore && !isClosing();) {
+      const stale: readonly RoomId[] = await readStaleRooms(store, among, { after, limit: ROOMS_AT_A_TIME });
+      for (const roomId of stale) {
+        if (isClosing()) break;
+        gone.delete(roomId);
+        if (!isResting(roomId)) await follow(roomId);
+      }
+      after = stale.at(-1) ?? after;
+      isMore = stale.length === ROOMS_AT_A_TIME;
+    }
+    if (isClosing()) return;
+    // They are as they should be by now.
+    for (const roomId of gone) later.delete(roomId);
+    followedTo = head;
+  };
 }
 
 async function followRoom(tx: Transaction, roomId: RoomId): Promise<boolean> {
@@ -92,35 +124,32 @@ async function followRoom(tx: Transaction, roomId: RoomId): Promise<boolean> {
     said.contentOf('m.room.history_visibility')['history_visibility'] === 'world_readable';
   for await (const differences of streamDifferences(tx, roomId, room.from, room.to)) {
     for (let start = 0; start < differences.length; start += MEMBERS_AT_A_TIME) {
-      await writeDown(
-        tx,
-        { roomId, isPublic },
-        await readMovedMembers(tx, differences.slice(start, start + MEMBERS_AT_A_TIME)),
-      );
+      await writeDown(tx, roomId, await readMovedMembers(tx, differences.slice(start, start + MEMBERS_AT_A_TIME)));
     }
   }
   await settleDirectoryRoom(tx, roomId, room.to, isPublic);
   return true;
 }
 
-async function writeDown(
-  tx: Transaction,
-  room: { readonly roomId: RoomId; readonly isPublic: boolean },
-  moved: readonly MovedMember[],
-): Promise<void> {
+async function writeDown(tx: Transaction, roomId: RoomId, moved: readonly MovedMember[]): Promise<void> {
   const known = moved.filter(({ userId }) => parseUserId(userId) !== undefined && !userId.includes('\0'));
   const joined = known.filter(({ membership }) => membership === 'join');
   const gone = known.filter(({ membership }) => membership !== 'join');
   await deleteDirectoryMembers(
     tx,
-    room.roomId,
+    roomId,
     gone.map(({ userId }) => userId),
+  );
+  const own = await readOwnNames(
+    tx,
+    joined.map(({ userId }) => userId as UserId),
   );
   await upsertDirectoryMembers(
     tx,
-    room,
+    roomId,
     joined.map((member) => {
-      const user = listed(member);
+      // What one of ours calls himself in one room only is told to nobody who looks for him.
+      const user = own.get(member.userId as UserId) ?? listed(member);
       return { ...user, words: wordsOf(user) };
     }),
   );

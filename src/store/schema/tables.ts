@@ -207,7 +207,7 @@ export const stagedRooms = pgTable('staged_rooms', {
   lookedAt: int8().notNull().default(0),
 });
 
-/** Users who share a room with users of ours, as they are looked for (tables/user-directory.ts). */
+/** As programs of before keep users who are looked for; nothing else reads it, and a later release drops it. */
 export const directoryUsers = pgTable(
   'directory_users',
   {
@@ -221,23 +221,32 @@ export const directoryUsers = pgTable(
   (table) => [index('directory_users_by_words').using('gin', table.words)],
 );
 
-/** In which rooms they are. */
+/** Users who share a room with users of ours, as they are looked for, and what they are called there (tables/user-directory.ts). */
 export const directoryMembers = pgTable(
   'directory_members',
   {
     userId: text('user_id').$type<UserId>().notNull(),
     roomId: text('room_id').$type<RoomId>().notNull(),
+    /** As `storable` writes it. */
+    displayName: text(),
+    avatarUrl: text(),
+    /** Of their names, in lower case; null: a program of before wrote it, and it is yet to be read. */
+    words: tsvector(),
   },
   (table) => [
     primaryKey({ columns: [table.userId, table.roomId] }),
     index('directory_members_by_room').on(table.roomId),
+    index('directory_members_by_words').using('gin', table.words),
   ],
 );
 
 /** Up to which state rooms are written down there; null: nothing of them is. */
 export const directoryRooms = pgTable('directory_rooms', {
   roomId: text('room_id').$type<RoomId>().primaryKey(),
+  /** What programs of before have written down, without names; a later release drops it. */
   state: hash16().$type<SnapshotId>(),
+  /** With names. */
+  namedState: hash16().$type<SnapshotId>(),
   /** Anybody may find who is in it. */
   isPublic: boolean().notNull().default(false),
 });

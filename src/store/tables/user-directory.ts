@@ -1,6 +1,7 @@
 /**
- * Users who share a room with users of ours, and what they call themselves, as they are looked for: a row a user, and a row a user and room. A room is
- * followed from the state that was written down last to its current one; what is partial is left as it is until it is whole.
+ * Users who share a room with users of ours, as they are looked for: a row a user and room, with what he calls himself there, so that nobody finds
+ * him by a name that only others are told, and no two rooms write the same row. A room is followed from the state that was written down last to its
+ * current one; what is partial is left as it is until it is whole.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#user-directory
  */
@@ -22,19 +23,25 @@ export interface StaleRoom {
 }
 
 const STALE = `
-  SELECT r.room_id AS "roomId", encode(d.state, 'hex') AS "from", encode(w.state, 'hex') AS "to"
+  SELECT r.room_id AS "roomId", encode(d.named_state, 'hex') AS "from", encode(w.state, 'hex') AS "to"
     FROM rooms r LEFT JOIN directory_rooms d ON d.room_id = r.room_id
    CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT FROM local_members m WHERE m.room_id = r.room_id AND m.membership = 'join')
                                    THEN r.current_state END AS state) AS w
-   WHERE w.state IS DISTINCT FROM d.state AND (w.state IS NULL OR NOT r.partial)`;
+   WHERE w.state IS DISTINCT FROM d.named_state AND (w.state IS NULL OR NOT r.partial)`;
 
-/** Some such rooms, of `roomIds` where given; else all are gone through. */
-export function readStaleRooms(sql: Sql, roomIds: readonly RoomId[] | null, limit: number): Promise<StaleRoom[]> {
-  if (roomIds === null) return sql.query(`${STALE} ORDER BY r.room_id LIMIT $1`, [limit]);
-  return sql.query(`${STALE} AND r.room_id = ANY ($2::text[]) ORDER BY r.room_id LIMIT $1`, [
+/** Some such rooms behind another, of `roomIds` where given; else all are gone through. */
+export async function readStaleRooms(
+  sql: Sql,
+  roomIds: readonly RoomId[] | null,
+  { after, limit }: { readonly after: RoomId | ''; readonly limit: number },
+): Promise<RoomId[]> {
+  const among = roomIds === null ? '' : 'AND r.room_id = ANY ($3::text[])';
+  const rows = await sql.query<StaleRoom>(`${STALE} AND r.room_id > $2 ${among} ORDER BY r.room_id LIMIT $1`, [
     limit,
-    textArray(roomIds),
+    after,
+    ...(roomIds === null ? [] : [textArray(roomIds)]),
   ]);
+  return rows.map(({ roomId }) => roomId);
 }
 
 /** Rooms in which something was decided between two positions. */
@@ -86,42 +93,41 @@ export interface ListedUser {
   readonly avatarUrl: string | null;
 }
 
-/**
- * `words`: by the beginnings of which he is found. What somebody calls himself in a room that is not public takes no place of a name while
- * he is in one that is: there strangers find him.
- */
+/** As the users of ours among some call themselves everywhere. */
+export async function readOwnNames(sql: Sql, userIds: readonly UserId[]): Promise<ReadonlyMap<UserId, ListedUser>> {
+  const rows = await sql.query<ListedUser>(
+    `SELECT user_id AS "userId", display_name AS "displayName", avatar_url AS "avatarUrl" FROM users WHERE user_id = ANY ($1::text[])`,
+    [textArray(userIds)],
+  );
+  return new Map(rows.map((row) => [row.userId, asListed(row)]));
+}
+
+/** `words`: by the beginnings of which he is found. */
 export async function upsertDirectoryMembers(
   tx: Transaction,
-  { roomId, isPublic }: { readonly roomId: RoomId; readonly isPublic: boolean },
+  roomId: RoomId,
   users: readonly (ListedUser & { readonly words: readonly string[] })[],
 ): Promise<void> {
   if (users.length === 0) return;
   const inOrder = users.toSorted((a, b) => (a.userId < b.userId ? -1 : 1));
   const text = (value: string | null): string | null => (value === null ? null : storable(value));
   await tx.query(
-    `WITH given AS MATERIALIZED (
-       SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u(user_id, display_name, avatar_url, words)
-     ), named AS (
-       INSERT INTO directory_users AS d (user_id, display_name, avatar_url, words)
-       SELECT user_id, display_name, avatar_url, array_to_tsvector(string_to_array(words, ' ')) FROM given ORDER BY user_id
-       ON CONFLICT (user_id) DO UPDATE SET (display_name, avatar_url, words) = (excluded.display_name, excluded.avatar_url, excluded.words)
-        WHERE (d.display_name, d.avatar_url) IS DISTINCT FROM (excluded.display_name, excluded.avatar_url)
-          AND ($6 OR NOT EXISTS (SELECT FROM directory_members m JOIN directory_rooms r ON r.room_id = m.room_id
-                                  WHERE m.user_id = d.user_id AND r.is_public AND r.room_id <> $1))
-     )
-     INSERT INTO directory_members (user_id, room_id) SELECT user_id, $1 FROM given ORDER BY user_id ON CONFLICT DO NOTHING`,
+    `INSERT INTO directory_members (user_id, room_id, display_name, avatar_url, words)
+     SELECT user_id, $1, display_name, avatar_url, array_to_tsvector(string_to_array(words, ' '))
+       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u(user_id, display_name, avatar_url, words) ORDER BY user_id
+     ON CONFLICT (user_id, room_id) DO UPDATE
+        SET (display_name, avatar_url, words) = (excluded.display_name, excluded.avatar_url, excluded.words)`,
     [
       roomId,
       textArray(inOrder.map(({ userId }) => userId)),
       textArray(inOrder.map(({ displayName }) => text(displayName))),
       textArray(inOrder.map(({ avatarUrl }) => text(avatarUrl))),
       textArray(inOrder.map(({ words }) => words.join(' '))),
-      isPublic,
     ],
   );
 }
 
-/** Users who are in no room with anybody of ours any more are gone. `userIds`: `null`: all of the room. */
+/** Users who are not in the room any more. `userIds`: `null`: all of the room. */
 export async function deleteDirectoryMembers(
   tx: Transaction,
   roomId: RoomId,
@@ -129,12 +135,7 @@ export async function deleteDirectoryMembers(
 ): Promise<void> {
   if (userIds?.length === 0) return;
   await tx.query(
-    `WITH gone AS (
-       DELETE FROM directory_members WHERE room_id = $1 AND ($2::text[] IS NULL OR user_id = ANY ($2::text[])) RETURNING user_id
-     )
-     DELETE FROM directory_users WHERE user_id IN (
-       SELECT g.user_id FROM gone g
-        WHERE NOT EXISTS (SELECT FROM directory_members m WHERE m.user_id = g.user_id AND m.room_id <> $1))`,
+    `DELETE FROM directory_members WHERE room_id = $1 AND ($2::text[] IS NULL OR user_id = ANY ($2::text[]))`,
     [roomId, userIds === null ? null : textArray(userIds)],
   );
 }
@@ -146,17 +147,20 @@ export async function settleDirectoryRoom(
   state: SnapshotId | null,
   isPublic: boolean,
 ): Promise<void> {
-  await tx.query(`UPDATE directory_rooms SET state = decode($2, 'hex'), is_public = $3 WHERE room_id = $1`, [
+  await tx.query(`UPDATE directory_rooms SET named_state = decode($2, 'hex'), is_public = $3 WHERE room_id = $1`, [
     roomId,
     state,
     isPublic,
   ]);
 }
 
-/** Of those whose words begin so; of more only some are looked at. */
-const LOOKED_AT_MAX = 5_000;
+/** Memberships of those whose words begin so; of more only some are looked at. */
+const LOOKED_AT_MAX = 10_000;
 
-/** Those whom a user may find: who are in a room with him, or in one that anybody may find. `beginnings`: of all of which he has a word, in lower case. `server`: how the name of his begins. */
+/**
+ * Those whom a user may find: who are in a room with him, or in one that anybody may find, by what they are called there; who is found by both, and
+ * users of ours, as everybody may know them. `beginnings`: of all of which he has a word, in lower case. `server`: how the name of his begins.
+ */
 export async function searchDirectory(
   sql: Sql,
   userId: UserId,
@@ -164,20 +168,31 @@ export async function searchDirectory(
   limit: number,
 ): Promise<ListedUser[]> {
   const rows = await sql.query<ListedUser>(
-    `SELECT d.user_id AS "userId", d.display_name AS "displayName", d.avatar_url AS "avatarUrl"
-       FROM (SELECT * FROM directory_users WHERE words @@ $1::tsquery AND starts_with(substr(user_id, strpos(user_id, ':') + 1), $4) LIMIT ${LOOKED_AT_MAX}) AS d
-      WHERE EXISTS (SELECT FROM directory_members a JOIN directory_rooms r ON r.room_id = a.room_id
-                     WHERE a.user_id = d.user_id
-                       AND (r.is_public OR EXISTS (SELECT FROM local_members m
-                                                    WHERE m.room_id = a.room_id AND m.user_id = $2 AND m.membership = 'join')))
-      ORDER BY d.display_name IS NULL, d.user_id LIMIT $3`,
+    `WITH shared AS MATERIALIZED (SELECT room_id FROM local_members WHERE user_id = $2 AND membership = 'join'),
+     found AS (
+       SELECT DISTINCT ON (m.user_id) m.* FROM (
+         SELECT m.user_id, m.display_name, m.avatar_url, r.is_public, m.room_id
+           FROM directory_members m JOIN directory_rooms r ON r.room_id = m.room_id
+          WHERE m.words @@ $1::tsquery AND starts_with(substr(m.user_id, strpos(m.user_id, ':') + 1), $4)
+            AND (r.is_public OR m.room_id IN (SELECT room_id FROM shared)) LIMIT ${LOOKED_AT_MAX}) AS m
+        ORDER BY m.user_id, m.is_public DESC, m.room_id
+     )
+     SELECT f.user_id AS "userId",
+            CASE WHEN u.user_id IS NULL THEN f.display_name ELSE u.display_name END AS "displayName",
+            CASE WHEN u.user_id IS NULL THEN f.avatar_url ELSE u.avatar_url END AS "avatarUrl"
+       FROM found f LEFT JOIN users u ON u.user_id = f.user_id
+      ORDER BY CASE WHEN u.user_id IS NULL THEN f.display_name ELSE u.display_name END IS NULL, f.user_id LIMIT $3`,
     [beginnings.map((word) => `'${word}':*`).join(' & '), userId, limit, storable(server)],
   );
-  return rows.map((row) => ({
-    ...row,
-    displayName: row.displayName && fromStorable(row.displayName),
-    avatarUrl: row.avatarUrl && fromStorable(row.avatarUrl),
-  }));
+  return rows.map(asListed);
+}
+
+function asListed({ userId, displayName, avatarUrl }: ListedUser): ListedUser {
+  return {
+    userId,
+    displayName: displayName && fromStorable(displayName),
+    avatarUrl: avatarUrl && fromStorable(avatarUrl),
+  };
 }
 
 /** Rooms that users are in, as far as they are whole: `limit` of each at the most. */
