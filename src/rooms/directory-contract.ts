@@ -72,11 +72,11 @@ export interface SummaryQuery {
 
 /** Rooms as who is not in them may see them: because he may join, or anybody may read. Other servers are asked for ten seconds at the most. */
 export interface Hierarchies {
-  /** A space with what is in it. Throws `forbidden` where it is not for the user to see, `invalid` for a token that is none. */
+  /** A space with what is in it. Throws `forbidden` where it is not for the user to see, `invalid` for a token that is none, `too-many`. */
   hierarchy(query: HierarchyQuery): Promise<HierarchyPage>;
-  /** One room of ours with the rooms that it names, for another server; `undefined`: it is not for that to see. */
+  /** One room of ours with the rooms that it names, for another server; `undefined`: it is not for that to see. Throws `busy`. */
   hierarchyFor(server: ServerName, roomId: RoomId, suggestedOnly: boolean): Promise<JsonObject | undefined>;
-  /** With the user's membership. Throws `unknown-room`, `unknown-alias` and `no-resident`. */
+  /** With the user's membership. Throws `unknown-room`, `unknown-alias`, `no-resident` and `too-many`. */
   summary(query: SummaryQuery): Promise<JsonObject>;
 }
 

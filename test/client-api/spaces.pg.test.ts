@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { FederationError } from '../../src/federation/error.ts';
 import { type FederationClient } from '../../src/federation/client.ts';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
@@ -188,6 +188,49 @@ test('what is on other servers is asked of them, and a server that says nothing 
   // What was said is believed for a while.
   await here.walk(top);
   expect(asked.filter((one) => one.startsWith('far.test'))).toHaveLength(1);
+});
+
+test('a page goes on where the one before ended, whatever other servers say by then', async () => {
+  let isUp = false;
+  const hierarchy: Hierarchy = (server, roomId) =>
+    server === 'far.test' || isUp
+      ? Promise.resolve({ room: { room_id: roomId, name: roomId }, children: [] })
+      : Promise.reject(new FederationError(server, 'timeout', 'it is down'));
+  const here = await stage(hierarchy);
+  const top = await here.room(SPACE);
+  const far = (local: string): string => `!${local}${made}:far.test`;
+  await here.put(top, `!late${made}:down.test`, { via: ['down.test'] });
+  for (const local of ['one', 'two', 'three']) await here.put(top, far(local), { via: ['far.test'] });
+  const first = await here.walk(top, '?limit=2');
+  expect(first.ids).toEqual([top, far('one')]);
+  isUp = true;
+  const second = await here.walk(top, `?limit=1&from=${first.next}`);
+  expect(second.ids).toEqual([far('two')]);
+  // Asked once more it is the same page, and the walk goes on behind it.
+  expect(await here.walk(top, `?limit=1&from=${first.next}`)).toEqual(second);
+  expect((await here.walk(top, `?from=${second.next}`)).ids).toEqual([far('three')]);
+});
+
+test('who looks at many spaces at a time is told to wait, and nobody else is', async () => {
+  let answer = (): void => undefined;
+  const silence = new Promise<void>((resolve) => (answer = resolve));
+  let asked = 0;
+  const hierarchy: Hierarchy = async (_server, roomId) => {
+    asked += 1;
+    await silence;
+    return { room: { room_id: roomId }, children: [] };
+  };
+  const here = await stage(hierarchy);
+  const other = await here.client.login(`patient${made}`);
+  const look = (nth: number, as: string) =>
+    here.client.ask('GET', `${V1}/room_summary/${encoded(`!r${nth}:far.test`)}?via=far.test`, undefined, as);
+  const waiting = [1, 2, 3].map((nth) => look(nth, here.token));
+  await vi.waitFor(() => expect(asked).toBe(3));
+  expect(await look(4, here.token)).toMatchObject({ status: 429, body: { errcode: 'M_LIMIT_EXCEEDED' } });
+  const others = look(5, other);
+  await vi.waitFor(() => expect(asked).toBe(4));
+  answer();
+  for (const one of [...waiting, others]) expect((await one).status).toBe(200);
 });
 
 test('what another server tells ours is for those users whom the room lets in, or who are invited', async () => {

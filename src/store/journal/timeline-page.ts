@@ -63,7 +63,11 @@ export async function readTimelinePage(
 ): Promise<TimelinePage> {
   const isAny = [types ?? [], notTypes, senders ?? [], notSenders, ignored].every(({ length }) => length === 0);
   const isListed = related !== undefined && related.nids !== null;
-  const [order, within] = direction === 'backwards' ? ['DESC', '>='] : ['ASC', '<='];
+  // As conditions of the index, so that nothing beyond is looked at.
+  const [order, span] =
+    direction === 'backwards'
+      ? ['DESC', 'e.shown_at >= coalesce(edge.at, $2::bigint + 1) AND e.shown_at <= $3']
+      : ['ASC', 'e.shown_at > $2 AND e.shown_at <= coalesce(edge.at, $3::bigint)'];
   const edgeAt =
     isListed || (related === undefined && isAny)
       ? 'NULL::bigint'
@@ -79,8 +83,7 @@ export async function readTimelinePage(
               p.state_key_nid AS "stateKeyNid", p.type = 'm.room.member' AS "isMember", p.auth_events AS "authEvents",
               p.depth, p.json::text AS json
          FROM ${isListed ? listed : 'event_states e'} CROSS JOIN LATERAL (SELECT * FROM pdus WHERE nid = e.event_nid OFFSET 0) AS p
-        WHERE e.room_id = $1 AND e.shown_at > $2 AND e.shown_at <= $3 ${relatedAs(related, 10)}
-          AND (edge.at IS NULL OR e.shown_at ${within} edge.at)
+        WHERE e.room_id = $1 AND ${span} ${relatedAs(related, 10)}
           AND ($5::text[] IS NULL OR p.type LIKE ANY ($5)) AND NOT p.type LIKE ANY ($6::text[])
           AND ($7::text[] IS NULL OR p.sender = ANY ($7)) AND NOT p.sender = ANY ($8::text[])
           AND (p.state_key_nid IS NOT NULL OR NOT p.sender = ANY ($9::text[]))
