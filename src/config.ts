@@ -86,6 +86,7 @@ export interface Config {
     readonly defaultRoomVersion: string;
     /** Of those that can be refreshed. */
     readonly accessTokenLifetimeMs: number;
+    readonly devicesPerUserMax: number;
     /** How long a request may wait for a room to become whole. */
     readonly stateWaitMaxMs: number;
     /** Whether strangers may register. */
@@ -344,6 +345,7 @@ function clientApi(settings: Settings['client_api']): Config['clientApi'] {
     publicBaseUrl: settings.public_base_url ?? null,
     defaultRoomVersion: settings.default_room_version,
     accessTokenLifetimeMs: milliseconds(settings.access_token_lifetime),
+    devicesPerUserMax: settings.devices_per_user_max,
     stateWaitMaxMs: milliseconds(settings.state_wait_max),
     isRegistrationOpen: settings.registration === 'open',
     registrationSharedSecret: settings.registration_shared_secret ?? null,

@@ -44,6 +44,7 @@ async function startClients(): Promise<() => Omit<ListenerReport, 'heapBytes' | 
     clock: systemClock,
     passwords: createPasswords(),
     accessTokenMs: WAIT_MS,
+    devicesMax: 1_000,
   });
   const logger = createLogger({ level: 'warn' });
   const sending = {

@@ -9,4 +9,6 @@ export interface AccountsContext {
   readonly passwords: Passwords;
   /** How long an access token opens the door that can be refreshed, milliseconds. */
   readonly accessTokenMs: number;
+  /** Of one user. Whoever has so many logs in on those alone. */
+  readonly devicesMax: number;
 }

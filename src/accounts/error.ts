@@ -7,6 +7,7 @@
  * - `unknown-token`: the token opens nothing; with `softLogout` the client may get another one without losing what it has;
  * - `forbidden`: name and password do not belong together, or this is not to be done by this user;
  * - `deactivated`: the account is closed for good;
+ * - `too-many-devices`: the user has as many as he may have;
  * - `user-in-use`: somebody has that name, or had it;
  * - `invalid-username`: the name breaks the grammar, or is of another server;
  * - `weak-password`: the password is too short or too long;
@@ -22,6 +23,7 @@ export type AccountErrorKind =
   | 'unknown-token'
   | 'forbidden'
   | 'deactivated'
+  | 'too-many-devices'
   | 'user-in-use'
   | 'invalid-username'
   | 'weak-password'

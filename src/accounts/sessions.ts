@@ -6,7 +6,7 @@
  */
 import { type UserId } from '../matrix/identifiers.ts';
 import { type Transaction } from '../store/open-store.ts';
-import { deleteDevices, lockDevice, touchDevice, upsertDevice } from '../store/tables/devices.ts';
+import { countDevices, deleteDevices, lockDevice, touchDevice, upsertDevice } from '../store/tables/devices.ts';
 import {
   type SessionRow,
   deleteFollowers,
@@ -73,7 +73,8 @@ export async function logInByToken(context: AccountsContext, loginToken: string,
 }
 
 /**
- * Logs a user in. A device that is logged in already loses its old tokens.
+ * Logs a user in. A device that is logged in already loses its old tokens. Throws `too-many-devices` for one more than there may be: none is
+ * logged out for another's sake.
  *
  * @param passwordHash what the password was checked against: it may have been changed since; absent: none was asked for
  */
@@ -84,14 +85,23 @@ export async function startSession(
   passwordHash?: string | null,
 ): Promise<Login> {
   const deviceId = wanted === undefined ? makeDeviceId() : requireDeviceId(wanted);
+  const { devicesMax } = context;
   return context.store.inTransaction(async (tx) => {
-    const user = await lockUser(tx, userId, 'share');
+    // Of two that log in at once one is counted before the other.
+    const user = await lockUser(tx, userId, 'all');
     if (user === undefined) throw new AccountError('deactivated', 'this account is closed');
     if (passwordHash !== undefined && user.passwordHash !== passwordHash) {
       throw new AccountError('forbidden', 'the password was changed meanwhile');
     }
     const createdAt = context.clock.now();
-    await upsertDevice(tx, { userId, deviceId, displayName: displayName ?? null, createdAt, lastSeenAddress: address });
+    const device = { userId, deviceId, displayName: displayName ?? null, createdAt, lastSeenAddress: address };
+    const isNew = await upsertDevice(tx, device);
+    if (isNew && (await countDevices(tx, userId, devicesMax + 1)) > devicesMax) {
+      throw new AccountError(
+        'too-many-devices',
+        `${userId} has ${devicesMax} devices, as many as a user may have: log one of them out first`,
+      );
+    }
     await deleteSessions(tx, userId, deviceId);
     return { userId, deviceId, ...(await giveTokens(context, tx, { userId, deviceId }, refreshable, null)) };
   });

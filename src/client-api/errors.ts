@@ -13,6 +13,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'unknown-token': [401, 'M_UNKNOWN_TOKEN'],
   forbidden: [403, 'M_FORBIDDEN'],
   deactivated: [403, 'M_USER_DEACTIVATED'],
+  'too-many-devices': [403, 'M_FORBIDDEN'],
   'user-in-use': [400, 'M_USER_IN_USE'],
   'invalid-username': [400, 'M_INVALID_USERNAME'],
   'weak-password': [400, 'M_WEAK_PASSWORD'],

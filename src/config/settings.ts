@@ -132,6 +132,7 @@ export const settingsSchema = section({
     public_base_url: url('a URL such as https://matrix.example.org', ['http:', 'https:']).optional(),
     default_room_version: z.enum(ROOM_VERSIONS, { error: `one of ${ROOM_VERSIONS.join(', ')}` }).default('11'),
     access_token_lifetime: duration.default('5m'),
+    devices_per_user_max: z.int({ error: 'a number of devices, 1 to 100000' }).min(1).max(100_000).default(1_000),
     state_wait_max: duration.default('5m'),
     registration: z.enum(['closed', 'open'], { error: 'closed or open' }).default('closed'),
     registration_shared_secret: text('at least 16 characters', (value) => value.length >= 16).optional(),

@@ -37,6 +37,7 @@ const ACCOUNT_ERROR_ANSWERS: Readonly<Record<AccountErrorKind, ErrorAnswer>> = {
   'unknown-token': { status: 403, errcode: 'M_FORBIDDEN' },
   forbidden: { status: 403, errcode: 'M_FORBIDDEN' },
   deactivated: { status: 403, errcode: 'M_USER_DEACTIVATED' },
+  'too-many-devices': { status: 403, errcode: 'M_FORBIDDEN' },
   'user-in-use': { status: 400, errcode: 'M_USER_IN_USE' },
   'invalid-username': { status: 400, errcode: 'M_INVALID_USERNAME' },
   'weak-password': { status: 400, errcode: 'M_WEAK_PASSWORD' },

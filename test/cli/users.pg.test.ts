@@ -22,6 +22,7 @@ beforeEach(async () => {
     clock: systemClock,
     passwords: createPasswords({ ln: 1, r: 1, p: 1 }),
     accessTokenMs: 300_000,
+    devicesMax: 1_000,
   });
   server = await startServer(portsOfTest({ users: accounts }));
 });

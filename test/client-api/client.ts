@@ -150,6 +150,7 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
     clock,
     passwords: createPasswords({ ln: 1, r: 1, p: 1 }),
     accessTokenMs: 300_000,
+    devicesMax: 1_000,
   });
   const app = createClientServer({
     ...bareOptions(clock),

@@ -243,6 +243,25 @@ describe('logging in', () => {
     expect((await whoami(client, body['access_token'])).status).toBe(200);
   });
 
+  test('on more devices than a user may have is refused, until one is logged out; the others go on', async () => {
+    const client = await startClientApi(store);
+    await client.user('gatherer', { deviceId: 'FIRST' });
+    await store.query(
+      `INSERT INTO devices (user_id, device_id, display_name, created_at, last_seen_at, last_seen_address)
+       SELECT '@gatherer:here.test', 'OLD' || n, NULL, 1, 1, NULL FROM generate_series(1, 998) AS n`,
+    );
+    // Of two who come at once for the last place one gets it.
+    const both = await Promise.all(['ONE', 'TWO'].map((id) => logIn(client, 'gatherer', { device_id: id })));
+    expect(both.map(({ status }) => status).sort()).toEqual([200, 403]);
+    expect(both.find(({ status }) => status === 403)?.body).toMatchObject({ errcode: 'M_FORBIDDEN' });
+    const again = await logIn(client, 'gatherer', { device_id: 'OLD5' });
+    expect(again.status).toBe(200);
+    expect((await logIn(client, 'gatherer')).status).toBe(403);
+    await client.ask('POST', '/_matrix/client/v3/logout', {}, String(again.body['access_token']));
+    expect((await logIn(client, 'gatherer')).status).toBe(200);
+    expect(await store.query(`SELECT FROM devices WHERE user_id = '@gatherer:here.test'`)).toHaveLength(1_000);
+  });
+
   test('is counted by address and by account, where there are limits', async () => {
     const limit = { perMinute: 60, burst: 2 };
     const byAccount = { loginByAddress: null, loginByAccount: limit, registration: null, sending: null, joining: null };

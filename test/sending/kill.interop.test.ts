@@ -33,7 +33,7 @@ test('a transaction that a process was killed over is sent by another under the 
     member('remote', '@user:remote.test', 'join', { prev: ['join'], auth: ['create', 'power', 'rules'] }),
   );
   const passwords = createPasswords({ ln: 1, r: 1, p: 1 });
-  const accounts = createAccounts({ store, clock: systemClock, passwords, accessTokenMs: 300_000 });
+  const accounts = createAccounts({ store, clock: systemClock, passwords, accessTokenMs: 300_000, devicesMax: 1_000 });
   const userId = await accounts.createUser({ name: 'me', password: 'correct horse', isAdmin: false });
   const session = { deviceId: 'DEVICE', refreshable: false, address: '192.0.2.1' };
   const { accessToken } = await accounts.startSession(userId, session);

@@ -101,6 +101,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
     clock: systemClock,
     passwords: createPasswords(),
     accessTokenMs: config.clientApi.accessTokenLifetimeMs,
+    devicesMax: config.clientApi.devicesPerUserMax,
   });
   const { appServices, steering, poke } = await startAppServices({
     config,

@@ -21,19 +21,21 @@ function deviceOf(row: DeviceRow): DeviceRow {
   return { ...row, displayName: row.displayName && fromStorable(row.displayName) };
 }
 
-/** Makes a device, or locks the one that is there, whose name stays. Until the transaction ends it cannot be deleted. */
+/** Makes a device, or locks the one that is there, whose name stays; gives whether it is new. Until the transaction ends it cannot be deleted. */
 export async function upsertDevice(
   tx: Transaction,
   device: Pick<DeviceRow, 'userId' | 'deviceId' | 'displayName' | 'createdAt' | 'lastSeenAddress'>,
-): Promise<void> {
+): Promise<boolean> {
   const { userId, deviceId, displayName, createdAt, lastSeenAddress } = device;
-  await tx.query(
+  const [row] = await tx.query<{ isNew: boolean }>(
     `INSERT INTO devices (user_id, device_id, display_name, created_at, last_seen_at, last_seen_address)
      VALUES ($1, $2, $3, $4, $4, $5)
      ON CONFLICT (user_id, device_id) DO UPDATE
-        SET (last_seen_at, last_seen_address) = (excluded.last_seen_at, excluded.last_seen_address)`,
+        SET (last_seen_at, last_seen_address) = (excluded.last_seen_at, excluded.last_seen_address)
+     RETURNING xmax = 0 AS "isNew"`,
     [userId, deviceId, displayName && storable(displayName), createdAt, lastSeenAddress],
   );
+  return row?.isNew === true;
 }
 
 /** Whether it is there; it cannot be deleted until the transaction ends. */
@@ -43,6 +45,15 @@ export async function lockDevice(tx: Transaction, userId: UserId, deviceId: stri
     deviceId,
   ]);
   return rows.length > 0;
+}
+
+/** How many a user has, counted up to `countMax`. */
+export async function countDevices(sql: Sql, userId: UserId, countMax: number): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `SELECT count(*) AS count FROM (SELECT FROM devices WHERE user_id = $1 LIMIT $2) AS counted`,
+    [userId, countMax],
+  );
+  return row?.count ?? 0;
 }
 
 /** In the order in which they were made. */
