@@ -22,13 +22,14 @@ export interface Question<Answer> {
 }
 
 /**
- * The answers that came in time, and of the other servers why there is none. A server is asked one question at a time, and no more when it has
- * said nothing to one.
+ * The answers that came in time, and of the other servers why there is none. A server is asked `atOnce` questions at a time, and no more when it
+ * has said nothing to one.
  */
 export async function askServers<Answer>(
   context: DevicesContext,
   questions: readonly Question<Answer>[],
   { timeoutMs, signal }: Patience,
+  atOnce = 1,
 ): Promise<{ readonly answers: readonly Answer[]; readonly failures: ReadonlyMap<ServerName, string> }> {
   const answers: Answer[] = [];
   const failures = new Map<ServerName, string>();
@@ -77,16 +78,21 @@ export async function askServers<Answer>(
     if (ofServer === undefined) ofServers.set(question.serverName, [question]);
     else ofServer.push(question);
   }
+  const askAll = async (ofServer: readonly Question<Answer>[]): Promise<void> => {
+    const left = [...ofServer];
+    const work = async (): Promise<void> => {
+      for (let question = left.shift(); question !== undefined; question = left.shift()) {
+        if ((await askOne(question)) === 'leave it') left.length = 0;
+      }
+    };
+    await Promise.all(Array.from({ length: atOnce }, work));
+  };
   // Those that failed the last time are asked when the others have been.
   const isFailing = ([serverName]: readonly [ServerName, unknown]): number => (failing.has(serverName) ? 1 : 0);
   await Promise.all(
     [...ofServers]
       .toSorted((one, other) => isFailing(one) - isFailing(other))
-      .map(([, ofServer]) =>
-        limit(async () => {
-          for (const question of ofServer) if ((await askOne(question)) === 'leave it') return;
-        }),
-      ),
+      .map(([, ofServer]) => limit(() => askAll(ofServer))),
   );
   signal.throwIfAborted();
   return { answers, failures };

@@ -21,6 +21,8 @@ import { readHolding, readTracked } from './tracked-users.ts';
 const USERS_A_QUESTION = 50;
 /** Users of one server of whom it is asked one by one: by the number that it gives, later changes are put into what it said. */
 const ONE_BY_ONE_MAX = 10;
+/** Questions about users that one server is asked at a time; a claim takes keys away, and is answered before the next. */
+const QUESTIONS_AT_ONCE = 4;
 /** Of one server in one request: a key of each fits into an answer, and no key that was given is lost. */
 const CLAIMS_A_QUESTION = 500;
 
@@ -46,7 +48,7 @@ export async function queryKeys(
   const questions = byServer(asked).flatMap(([destination, named]) =>
     questionsTo(context, destination, named, tracked),
   );
-  const { answers, failures } = await askServers(context, questions, patience);
+  const { answers, failures } = await askServers(context, questions, patience, QUESTIONS_AT_ONCE);
   const said = answers.flatMap(({ keys }) => [...keys]);
   await keep(context, said, tracked, changedAt);
   const theirs = new Map([

@@ -39,9 +39,11 @@ class Servers {
         await this.meanwhile();
         return keys;
       },
-      queryKeys: (server, userIds) => {
+      queryKeys: async (server, userIds) => {
         this.asked.push(`${server} ${userIds.length}`);
-        return Promise.resolve(new Map(userIds.map((userId) => [userId, keysOf(userId, null)])));
+        const keys = new Map(userIds.map((userId) => [userId, keysOf(userId, null)] as const));
+        await this.meanwhile();
+        return keys;
       },
     };
     return client as FederationClient;
@@ -204,3 +206,29 @@ test('many of one server are asked for together and kept as well, in as many sta
   expect(await cost(users)).toBeLessThan(many);
   expect(servers.asked).toEqual([BOB, 'there.test 30']);
 });
+
+test('of many whom we share no room with their server is asked for fifty at a time, four times at once and no more', async () => {
+  const { servers, query } = await start();
+  const users = Array.from({ length: 480 }, (_, i) => `@far${i}:away.test`);
+  const atOnce: number[] = [];
+  let [begun, open] = [0, 0];
+  let release: () => void = () => undefined;
+  servers.meanwhile = async () => {
+    [begun, open] = [begun + 1, open + 1];
+    atOnce.push(open);
+    // Whoever asks one after the other never gets here.
+    if (begun % 4 === 0 || begun === 10) release();
+    else await new Promise<void>((resolve) => (release = chain(release, resolve)));
+    open -= 1;
+  };
+  expect(Object.keys(await query(...users))).toHaveLength(480);
+  expect(servers.asked).toEqual([...Array<string>(9).fill('away.test 50'), 'away.test 30']);
+  expect(Math.max(...atOnce)).toBe(4);
+});
+
+function chain(first: () => void, then: () => void): () => void {
+  return () => {
+    first();
+    then();
+  };
+}
