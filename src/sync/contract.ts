@@ -1,6 +1,6 @@
 /** What a sync is asked and what it gives, in shapes; no code. Throws `SyncError`. */
 import { type Cancellation } from '../cancellation.ts';
-import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type ResyncState } from '../resync/state.ts';
 import { type Presence } from '../store/tables/presence.ts';
@@ -38,7 +38,7 @@ export interface RoomPart {
   readonly ephemeral: readonly JsonObject[];
   readonly summary: RoomCounts | null;
   /** `null`: he is not in the room. */
-  readonly unread: UnreadCounts | null;
+  readonly unread: RoomUnread | null;
   /** How far it is, or what it lacks; `null`: the room is whole. */
   readonly resync: ResyncState | null;
 }
@@ -47,6 +47,12 @@ export interface RoomPart {
 export interface UnreadCounts {
   readonly notified: number;
   readonly highlighted: number;
+}
+
+/** The same of a room: of all in it, or of what is in no thread where threads are counted apart. */
+export interface RoomUnread extends UnreadCounts {
+  /** By the first event of each thread in which there are any; `null`: they are not counted apart. */
+  readonly threads: ReadonlyMap<EventId, UnreadCounts> | null;
 }
 
 export interface RoomCounts {

@@ -3,11 +3,11 @@
  * forgotten is counted once more.
  */
 import { LRUCache } from 'lru-cache';
-import { type RoomId, type UserId } from '../matrix/identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../matrix/identifiers.ts';
 import { type PushRules } from '../matrix/client/default-push-rules.ts';
 import { type UnreadCounts } from './contract.ts';
 
-/** Rooms of users, some 200 bytes each; and users, whose rules are some kilobytes each. */
+/** Rooms of users, some 200 bytes each, and as much a thread; and users, whose rules are some kilobytes each. */
 const ROOMS_MAX = 50_000;
 const USERS_MAX = 2_000;
 
@@ -15,6 +15,9 @@ export interface Counted extends UnreadCounts {
   /** What is shown after one position and up to the other is counted. */
   readonly from: number;
   readonly upTo: number;
+  /** Of threads, where they are counted apart, and what was read of each as that was counted. */
+  readonly threads: ReadonlyMap<EventId, UnreadCounts> | null;
+  readonly threadsRead: string;
   /** A room that has become whole is counted anew: events may have come and gone. */
   readonly partial: boolean;
 }
@@ -33,11 +36,16 @@ export class CountedEvents {
     return this.#numbers;
   }
 
-  get(user: number, roomId: RoomId): Counted | undefined {
-    return this.#rooms.get(`${user} ${roomId}`);
+  /** `byThread`: threads apart. */
+  get(user: number, roomId: RoomId, byThread: boolean): Counted | undefined {
+    return this.#rooms.get(placeOf(user, roomId, byThread));
   }
 
   set(user: number, roomId: RoomId, counted: Counted): void {
-    this.#rooms.set(`${user} ${roomId}`, counted);
+    this.#rooms.set(placeOf(user, roomId, counted.threads !== null), counted);
   }
+}
+
+function placeOf(user: number, roomId: RoomId, byThread: boolean): string {
+  return `${user} ${byThread ? 'threads' : 'all'} ${roomId}`;
 }

@@ -1,8 +1,9 @@
 /**
  * How many events of a room a user has not read, of those that his push rules notify him of and nobody has taken back. He has
- * read what his clients said he has, and what was shown before he came or spoke last.
+ * read what his clients said he has, and what was shown before he came or spoke last. Where threads are counted apart (unread-threads.ts), that
+ * is so of each thread and of what is in none.
  *
- * Source: https://spec.matrix.org/v1.16/client-server-api/#receiving-notifications
+ * Source: https://spec.matrix.org/v1.16/client-server-api/#receiving-notifications and #threading
  */
 import { readPushRules } from '../accounts/account-data.ts';
 import { atLeast, levelAt, powerLevelsOf } from '../matrix/auth/power-levels.ts';
@@ -26,11 +27,12 @@ import { type Transaction } from '../store/open-store.ts';
 import { type StateRead, readStates } from '../store/snapshots/many-snapshots.ts';
 import { type TrieKey } from '../store/snapshots/snapshot-trie.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
-import { type UnreadCounts } from './contract.ts';
+import { type RoomUnread } from './contract.ts';
 import { type Counted, type CountedEvents } from './counted-events.ts';
 import { TIMELINE_BYTES } from './read-rooms.ts';
 import { type RoomSpan, type RoomsQuery } from './read-spans.ts';
 import { stateEvent } from './show-events.ts';
+import { type ReadInRoom, UnreadTally, readInRooms } from './unread-threads.ts';
 
 /** No client shows more than that there are many. */
 const UNREAD_MAX = 100;
@@ -38,7 +40,6 @@ const UNREAD_MAX = 100;
 const EVENTS_MAX = 10_000;
 const NOTIFICATION_LEVEL_DEFAULT = 50;
 
-const NONE: UnreadCounts = { notified: 0, highlighted: 0 };
 const NO_FACTS: Omit<PushFacts, 'joined'> = { displayName: null, mayNotify: () => false };
 
 const REDACTION = 'm.room.redaction';
@@ -49,49 +50,53 @@ const POWER = { type: 'm.room.power_levels', stateKey: '' } as const;
 export async function readUnread(
   tx: Transaction,
   spans: readonly RoomSpan[],
-  { userId, head, ignored }: Pick<RoomsQuery, 'userId' | 'head' | 'ignored'>,
+  { userId, head, ignored, filter }: Pick<RoomsQuery, 'userId' | 'head' | 'ignored' | 'filter'>,
   counted: CountedEvents,
-): Promise<ReadonlyMap<RoomId, UnreadCounts>> {
+): Promise<ReadonlyMap<RoomId, RoomUnread>> {
   const joined = spans.filter(({ section }) => section === 'join');
   if (joined.length === 0) return new Map();
   const rules = await readPushRules(tx, userId);
   const user = counted.numberOf(userId, rules, ignored);
-  const known = new Map(joined.map(({ roomId, room }) => [roomId, before(room, counted.get(user, roomId), head)]));
-  const behind = joined.flatMap(({ roomId, room }) => {
-    const { upTo: after = 0 } = known.get(roomId) ?? {};
-    return room.newest > after ? [{ roomId, room, after, upTo: head }] : [];
+  const byThread = filter.timeline.countsThreads;
+  const read = await readInRooms(tx, userId, joined, byThread);
+  const rooms = joined.map(({ roomId, room }) => {
+    const readIn = read(roomId);
+    return { roomId, room, readIn, known: before(room, readIn, counted.get(user, roomId, byThread), head) };
   });
+  const known = new Map<RoomId, Counted>(rooms.map((one) => [one.roomId, one.known]));
+  const behind = rooms.flatMap(({ roomId, room, readIn, known: { upTo: after } }) =>
+    room.newest > after ? [{ roomId, room, readIn, after, upTo: head }] : [],
+  );
   const events = await readBehind(tx, behind, ignored);
   // Of what is taken back now some was counted before.
   const toRecount = behind.filter(
-    ({ roomId, room, after }) => after > room.readUpTo && events.get(roomId)?.some(isRedaction) === true,
+    ({ roomId, readIn, after }) => after > readIn.from && events.get(roomId)?.some(isRedaction) === true,
   );
-  const recounted = toRecount.map((span) => ({ ...span, after: span.room.readUpTo }));
-  for (const { roomId, room } of toRecount) known.set(roomId, before(room, undefined, head));
+  const recounted = toRecount.map((span) => ({ ...span, after: span.readIn.from }));
+  for (const { roomId, room, readIn } of toRecount) known.set(roomId, before(room, readIn, undefined, head));
   for (const [roomId, pdus] of await readBehind(tx, recounted, ignored)) events.set(roomId, pdus);
   const redacted = await readRedacted(tx, [...events.values()].flat());
   const { factsOf, isActive } = await readAround(tx, behind, events, userId);
   const ask = askPushRules(rules);
-  for (const { roomId, room } of behind) {
+  for (const { roomId, room, readIn } of behind) {
     const facts = { ...factsOf(roomId), joined: room.joined };
-    let { notified, highlighted } = known.get(roomId) ?? NONE;
+    const tally = new UnreadTally(readIn, known.get(roomId));
     for (const pdu of events.get(roomId) ?? []) {
       if (pdu.sender === userId) {
-        if (isActive(pdu)) [notified, highlighted] = [0, 0];
-        continue;
+        if (isActive(pdu)) tally.speak(stateEvent(pdu, roomId));
+      } else if (!redacted.has(pdu.eventId)) {
+        const event = stateEvent(pdu, roomId);
+        const notice = ask(event, facts);
+        if (notice.isNotified) tally.count(pdu, event, notice.isHighlighted);
       }
-      if (redacted.has(pdu.eventId)) continue;
-      const notice = ask(stateEvent(pdu, roomId), facts);
-      if (!notice.isNotified) continue;
-      notified += 1;
-      if (notice.isHighlighted) highlighted += 1;
     }
-    const counts = { notified: Math.min(notified, UNREAD_MAX), highlighted: Math.min(highlighted, UNREAD_MAX) };
-    const now = { from: room.readUpTo, upTo: head, partial: room.partial, ...counts };
+    const now = { ...countedOf(room, readIn), upTo: head, ...tally.counts(UNREAD_MAX) };
     known.set(roomId, now);
     counted.set(user, roomId, now);
   }
-  return new Map(Array.from(known, ([roomId, { notified, highlighted }]) => [roomId, { notified, highlighted }]));
+  return new Map(
+    Array.from(known, ([roomId, { notified, highlighted, threads }]) => [roomId, { notified, highlighted, threads }]),
+  );
 }
 
 /** The newest events of each span. */
@@ -112,9 +117,23 @@ function isRedaction({ json }: ShownPdu): boolean {
 }
 
 /** What is counted already; of a room of which something else was read meanwhile, nothing. */
-function before({ readUpTo: from, partial }: SeenRoom, counted: Counted | undefined, head: number): Counted {
-  const isGood = counted !== undefined && counted.from === from && counted.partial === partial && counted.upTo <= head;
-  return isGood ? counted : { from, upTo: from, partial, ...NONE };
+function before(room: SeenRoom, readIn: ReadInRoom, counted: Counted | undefined, head: number): Counted {
+  const nothing = countedOf(room, readIn);
+  const isGood =
+    counted !== undefined &&
+    counted.from === nothing.from &&
+    counted.partial === nothing.partial &&
+    counted.threadsRead === nothing.threadsRead &&
+    counted.upTo <= head;
+  return isGood ? counted : nothing;
+}
+
+/** Of a room of which nothing is counted yet. */
+function countedOf({ readUpTo, partial }: SeenRoom, { from, threads, said }: ReadInRoom): Counted {
+  return {
+    ...{ from: readUpTo, upTo: from, partial, notified: 0, highlighted: 0 },
+    ...{ threads: threads === null ? null : new Map(), threadsRead: said },
+  };
 }
 
 interface Around {

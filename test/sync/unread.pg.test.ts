@@ -26,8 +26,14 @@ const BY_ME = { auth: ['create', 'power', 'join'] };
 const newSync = (): Sync => createSync({ store, notifier, clock: { now: () => 5_000 } });
 const clientIn = (room: PartialRoom, options: Partial<FoldingOptions> = {}): FoldingClient =>
   new FoldingClient(sync, { userId: ME, rooms: [room.roomId], ...options });
-const unread = async (client: FoldingClient, room: PartialRoom) =>
+const allUnread = async (client: FoldingClient, room: PartialRoom) =>
   (await client.sync()).joined.get(room.roomId)?.unread ?? null;
+/** Of a client that does not count threads apart. */
+const unread = async (client: FoldingClient, room: PartialRoom) => {
+  const { threads, ...counts } = (await allUnread(client, room)) ?? { threads: undefined };
+  expect(threads ?? null).toBeNull();
+  return threads === undefined ? null : counts;
+};
 
 async function wholeRoom(): Promise<PartialRoom> {
   const room = new PartialRoom(store);
@@ -46,8 +52,14 @@ async function say(room: PartialRoom, after: string, sender: string, ids: readon
   }
 }
 
-const mark = (room: PartialRoom, type: ReadMark, id: string): Promise<void> =>
-  markRead({ store, clock: { now: () => 1 } }, ME as UserId, room.roomId, new Map([[type, room.id(id)]]), null);
+const mark = (room: PartialRoom, type: ReadMark, id: string, thread: string | null = null): Promise<void> =>
+  markRead({ store, clock: { now: () => 1 } }, ME as UserId, room.roomId, new Map([[type, room.id(id)]]), thread);
+
+const BY_THREAD = { timeline: { unread_thread_notifications: true } };
+const inThread = (room: PartialRoom, root: string, body = 'x'): JsonObject => ({
+  ...{ body, msgtype: 'm.text' },
+  'm.relates_to': { rel_type: 'm.thread', event_id: room.id(root) },
+});
 
 test('what others have said since one came counts, and what names one counts twice', async () => {
   const room = await wholeRoom();
@@ -101,7 +113,7 @@ test('a receipt is told to other devices at once, and never goes back', async ()
   expect(await unread(client, room)).toEqual({ notified: 3, highlighted: 0 });
   const woken = client.sync({ timeoutMs: 600_000 });
   await mark(room, 'm.read', 'two');
-  expect((await woken).joined.get(room.roomId)?.unread).toEqual({ notified: 1, highlighted: 0 });
+  expect((await woken).joined.get(room.roomId)?.unread).toMatchObject({ notified: 1, highlighted: 0 });
   await mark(room, 'm.read.private', 'one');
   await mark(room, 'm.read', 'one');
   expect(await unread(clientIn(room), room)).toEqual({ notified: 1, highlighted: 0 });
@@ -120,7 +132,7 @@ test('a mark of how far all is read is account data, and one of an event that is
   await mark(room, 'm.fully_read', 'one');
   const part = (await client.sync()).joined.get(room.roomId)!;
   expect(part.accountData).toEqual([{ type: 'm.fully_read', content: { event_id: room.id('one') } }]);
-  expect(part.unread).toEqual({ notified: 1, highlighted: 0 });
+  expect(part.unread).toMatchObject({ notified: 1, highlighted: 0 });
   const clock = { now: () => 1 };
   const outside = markRead(
     { store, clock },
@@ -153,4 +165,84 @@ test('counting goes on from what was counted, in as many statements for twenty r
   const [one, many] = [await cost(rooms.slice(0, 1), 'first', 'warm'), await cost(rooms, 'second', 'first')];
   expect(many).toBeLessThanOrEqual(one);
   expect(many).toBeLessThanOrEqual(25);
+});
+
+test('threads are counted apart for who asks for that, and in the room otherwise', async () => {
+  const room = await wholeRoom();
+  await say(room, 'join', ADMIN, ['root', 'main']);
+  await say(room, 'main', ADMIN, ['t1', 't2'], inThread(room, 'root'));
+  await say(room, 't2', ADMIN, ['t3'], inThread(room, 'root', 'me?'));
+  await say(room, 't3', ADMIN, ['u1'], inThread(room, 'main'));
+  expect(await unread(clientIn(room), room)).toEqual({ notified: 6, highlighted: 1 });
+  const client = clientIn(room, BY_THREAD);
+  const counts = (thread1: number, main: number, thread2: number) => {
+    const ofThread = (root: string, notified: number, highlighted: number) =>
+      notified === 0 ? [] : [[room.id(root), { notified, highlighted }] as const];
+    const threads = new Map([...ofThread('root', thread1, thread1 === 0 ? 0 : 1), ...ofThread('main', thread2, 0)]);
+    return { notified: main, highlighted: 0, threads };
+  };
+  expect(await allUnread(client, room)).toEqual(counts(3, 2, 1));
+  // What is read of the main timeline is read of no thread, and the other way round.
+  await mark(room, 'm.read', 'main', 'main');
+  expect(await allUnread(client, room)).toEqual(counts(3, 0, 1));
+  await mark(room, 'm.read', 't1', room.id('root'));
+  expect(await allUnread(client, room)).toEqual(counts(2, 0, 1));
+  await mark(room, 'm.read.private', 'u1', room.id('main'));
+  expect(await allUnread(client, room)).toEqual(counts(2, 0, 0));
+  sync = newSync();
+  expect(await allUnread(clientIn(room, BY_THREAD), room)).toEqual(counts(2, 0, 0));
+  await say(room, 'u1', ADMIN, ['later']);
+  await say(room, 'later', ADMIN, ['u2'], inThread(room, 'main'));
+  expect(await allUnread(client, room)).toEqual(counts(2, 1, 1));
+  // Who speaks in a thread has read that.
+  await say(room, 'u2', ME, ['own'], inThread(room, 'root'));
+  expect(await allUnread(client, room)).toEqual(counts(0, 1, 1));
+  // And what is read of the room is read of all.
+  await mark(room, 'm.read', 'own');
+  expect(await allUnread(client, room)).toEqual(counts(0, 0, 0));
+});
+
+test('what is taken back in a thread counts no more, and what others relate to an event without a thread is in none', async () => {
+  const room = await wholeRoom();
+  await say(room, 'join', ADMIN, ['root']);
+  const client = clientIn(room, BY_THREAD);
+  await say(room, 'root', ADMIN, ['t1', 't2'], inThread(room, 'root'));
+  for (const [id, after, relation] of [
+    ['odd1', 't2', 'rubbish'],
+    ['odd2', 'odd1', { rel_type: 'm.thread' }],
+    ['odd3', 'odd2', { rel_type: 'm.thread', event_id: 'rubbish' }],
+    ['odd4', 'odd3', { rel_type: 'm.reference', event_id: room.id('t1') }],
+  ] as const) {
+    await say(room, after, ADMIN, [id], { body: 'x', msgtype: 'm.text', 'm.relates_to': relation });
+  }
+  expect(await allUnread(client, room)).toEqual({
+    ...{ notified: 5, highlighted: 0 },
+    threads: new Map([[room.id('root'), { notified: 2, highlighted: 0 }]]),
+  });
+  await room.push({
+    ...message('back', ADMIN, { prev: ['odd4'], ...BY_ADMIN }),
+    ...{ type: 'm.room.redaction', redacts: 't1' },
+  });
+  expect(await allUnread(client, room)).toEqual({
+    ...{ notified: 5, highlighted: 0 },
+    threads: new Map([[room.id('root'), { notified: 1, highlighted: 0 }]]),
+  });
+});
+
+test('threads are counted in as many statements for twenty rooms as for one, and in one more than without', async () => {
+  const rooms = await Promise.all(Array.from({ length: 20 }, () => wholeRoom()));
+  for (const room of rooms) await say(room, 'join', ADMIN, ['root']);
+  let after = 'root';
+  const cost = async (of: readonly PartialRoom[], options: Partial<FoldingOptions>): Promise<number> => {
+    const client = new FoldingClient(sync, { userId: ME, rooms: of.map(({ roomId }) => roomId), ...options });
+    await client.catchUp();
+    const id = `${after}x`;
+    for (const room of rooms) await say(room, after, ADMIN, [id], inThread(room, 'root'));
+    after = id;
+    return (await statementsOf(() => client.sync())).length;
+  };
+  await cost(rooms, BY_THREAD);
+  const one = await cost(rooms.slice(0, 1), BY_THREAD);
+  expect(await cost(rooms, BY_THREAD)).toBe(one);
+  expect(await cost(rooms, {})).toBe(one - 1);
 });

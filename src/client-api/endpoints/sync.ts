@@ -7,7 +7,13 @@ import { Readable } from 'node:stream';
 import { MatrixError } from '../../http/matrix-error.ts';
 import { parseJsonObject } from '../../matrix/json/strict-json.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
-import { type RoomCounts, type RoomPart, type StatePage, type SyncAnswer } from '../../sync/contract.ts';
+import {
+  type RoomCounts,
+  type RoomPart,
+  type StatePage,
+  type SyncAnswer,
+  type UnreadCounts,
+} from '../../sync/contract.ts';
 import { presenceContent } from '../../matrix/client/presence.ts';
 import { queryText } from '../client-request.ts';
 import { type ClientContext, type UserEndpoint } from '../context.ts';
@@ -199,13 +205,21 @@ function joinedAnswer({ ephemeral, summary, unread, resync }: RoomPart): JsonObj
     ...(unread === null
       ? {}
       : {
-          unread_notifications: {
-            notification_count: unread.notified,
-            highlight_count: unread.highlighted,
-          },
+          unread_notifications: countsAnswer(unread),
+          ...(unread.threads === null
+            ? {}
+            : {
+                unread_thread_notifications: Object.fromEntries(
+                  Array.from(unread.threads, ([thread, counts]) => [thread, countsAnswer(counts)]),
+                ),
+              }),
         }),
     ...(resync === null ? {} : { [PROGRESS]: progressOf(resync) }),
   };
+}
+
+function countsAnswer({ notified, highlighted }: UnreadCounts): JsonObject {
+  return { notification_count: notified, highlight_count: highlighted };
 }
 
 function summaryAnswer({ heroes, joined, invited }: RoomCounts): JsonObject {

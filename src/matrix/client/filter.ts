@@ -28,7 +28,8 @@ export const ANY_EVENT: EventFilter = {
 export interface SyncFilter {
   readonly rooms: Pick<EventFilter, 'rooms' | 'notRooms'>;
   readonly includeLeave: boolean;
-  readonly timeline: EventFilter & { readonly limit: number };
+  /** `countsThreads`: what is unread is counted by thread. */
+  readonly timeline: EventFilter & { readonly limit: number; readonly countsThreads: boolean };
   readonly state: EventFilter & { readonly lazyLoadMembers: boolean; readonly includeRedundantMembers: boolean };
   readonly accountData: EventFilter;
   readonly roomAccountData: EventFilter;
@@ -73,6 +74,7 @@ export function parseFilter(filter: JsonObject): { readonly ok: true; readonly f
       timeline: {
         ...eventFilter(timeline),
         limit: Math.min(Number(valueIn(timeline, 'limit') ?? LIMIT_DEFAULT), LIMIT_MAX),
+        countsThreads: valueIn(timeline, 'unread_thread_notifications') === true,
       },
       state: {
         ...eventFilter(state),

@@ -73,6 +73,25 @@ export async function readReceiptEvent(
   return row?.eventId;
 }
 
+/** Up to where a user has read a room: of everything in it, and of threads, `main` among them. */
+export interface ThreadRead {
+  readonly roomId: RoomId;
+  /** As in `Receipt`. */
+  readonly threadId: string;
+  /** From which position on the event is shown. */
+  readonly upTo: number;
+}
+
+/** What is kept of what a user has read in rooms, in public or in private, as far as the events are shown. */
+export function readThreadsRead(sql: Sql, userId: UserId, roomIds: readonly RoomId[]): Promise<ThreadRead[]> {
+  return sql.query<ThreadRead>(
+    `SELECT r.room_id AS "roomId", r.thread_id AS "threadId", max(e.shown_at) AS "upTo"
+       FROM receipts r JOIN event_states e ON e.event_id = r.event_id AND e.room_id = r.room_id AND e.shown_at IS NOT NULL
+      WHERE r.room_id = ANY ($1::text[]) AND r.user_id = $2 GROUP BY 1, 2 ORDER BY 1, 2`,
+    [textArray(roomIds), userId],
+  );
+}
+
 /** Writes what users of other servers have read, each named once, as the last statement of the transaction; they share a position. */
 export async function upsertReceived(tx: Transaction, receipts: readonly Receipt[]): Promise<void> {
   await forgetOldThreads(
