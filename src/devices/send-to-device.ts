@@ -134,7 +134,6 @@ function edusOf(given: readonly Given[], sender: UserId, type: string): Outgoing
     ofServer.map((messages) => ({
       serverName,
       key: null,
-      expiresAt: null,
       edu: canonicalJson({
         edu_type: 'm.direct_to_device',
         content: { sender, type, message_id: randomUUID().replaceAll('-', ''), messages: byUser(messages) },

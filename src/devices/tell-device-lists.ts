@@ -139,7 +139,7 @@ function eduOf(
           edu_type: 'm.device_list_update',
           content: deviceContent(userId, deviceId, published, position, before),
         };
-  return { serverName, key: `devices ${userId} ${deviceId}`, edu: canonicalJson(edu), expiresAt: null };
+  return { serverName, key: `devices ${userId} ${deviceId}`, edu: canonicalJson(edu) };
 }
 
 function signingKeyContent(userId: UserId, published: PublishedKeys | undefined): JsonObject {

@@ -6,15 +6,14 @@
  */
 import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { type RoomId, type ServerName } from '../matrix/identifiers.ts';
-import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-edus.ts';
+import { type PassingEdu, insertPassing } from '../store/tables/outgoing-passing.ts';
 import { type Receipt, settleReceipts, takeUntoldReceipts } from '../store/tables/receipts.ts';
-import { readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
+import { holdRoomsOfOurs } from '../store/tables/shared-rooms.ts';
 import { type RememberingContext } from './context.ts';
 import { serversInRoom } from '../store/tables/servers-in-room.ts';
 
-/** In one transaction, and as many for servers as come with the last of them. */
+/** In one transaction. */
 const RECEIPTS_AT_ONCE = 200;
-const EDUS_AT_ONCE = 5_000;
 /** Whoever does not take anything for so long is told of what is read then. */
 const TOLD_WITHIN_MS = 3_600_000;
 
@@ -27,36 +26,23 @@ export async function tellReceipts({
   return store.inTransaction(async (tx) => {
     const untold = await takeUntoldReceipts(tx, RECEIPTS_AT_ONCE);
     if (untold.length === 0) return false;
-    const roomIds = [...new Set(untold.map(({ roomId }) => roomId))];
-    const rooms = new Map((await readRoomsOfOurs(tx, roomIds, store.serverName)).map((room) => [room.roomId, room]));
+    const rooms = await holdRoomsOfOurs(tx, [...new Set(untold.map(({ roomId }) => roomId))]);
     const servers = new Map<RoomId, ReadonlySet<ServerName>>();
-    const expiresAt = clock.now() + TOLD_WITHIN_MS;
-    const edus: OutgoingEdu[] = [];
-    const told: typeof untold = [];
-    for (const receipt of untold) {
-      if (edus.length >= EDUS_AT_ONCE) break;
-      const room = rooms.get(receipt.roomId);
-      const inRoom = servers.get(receipt.roomId) ?? (room && (await serversInRoom(tx, joined, room))) ?? new Set();
-      servers.set(receipt.roomId, inRoom);
-      for (const serverName of inRoom) edus.push(receiptEdu(serverName, receipt, expiresAt));
-      told.push(receipt);
-    }
-    await insertOutgoingEdus(tx, edus);
-    await settleReceipts(tx, told);
+    for (const room of rooms) servers.set(room.roomId, await serversInRoom(tx, joined, room));
+    const now = clock.now();
+    const edus = untold.map((receipt) => receiptEdu(receipt, now + TOLD_WITHIN_MS));
+    await insertPassing(tx, edus, servers, now);
+    await settleReceipts(tx, untold);
     return true;
   });
 }
 
-function receiptEdu(
-  serverName: ServerName,
-  { roomId, userId, threadId, eventId, at }: Receipt,
-  expiresAt: number,
-): OutgoingEdu {
+function receiptEdu({ roomId, userId, threadId, eventId, at }: Receipt, expiresAt: number): PassingEdu {
   const data = { ts: at, ...(threadId === '' ? {} : { thread_id: threadId }) };
   const content = { [roomId]: { 'm.read': { [userId]: { data, event_ids: [eventId] } } } };
   return {
-    serverName,
-    key: `receipt ${roomId} ${userId} ${threadId}`,
+    roomId,
+    key: `receipt ${userId} ${threadId}`,
     edu: canonicalJson({ edu_type: 'm.receipt', content }),
     expiresAt,
   };

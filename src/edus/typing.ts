@@ -16,7 +16,7 @@ import { canonicalJson } from '../matrix/json/canonical-json.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { RoomError } from '../rooms/error.ts';
 import { readLocalMember } from '../store/journal/rooms.ts';
-import { type OutgoingEdu, insertOutgoingEdus } from '../store/tables/outgoing-edus.ts';
+import { type PassingEdu, insertPassing } from '../store/tables/outgoing-passing.ts';
 import { type RoomOfOurs, holdRoomsOfOurs, readRoomsOfOurs } from '../store/tables/shared-rooms.ts';
 import { forgetExpiredTyping, lockTyping, readExpiredTyping, writeTyping } from '../store/tables/typing.ts';
 import { type RememberingContext } from './context.ts';
@@ -119,10 +119,8 @@ export class Typing {
       const after = before.map(({ roomId, typists }) => {
         return { roomId, ...typingNow(typists, ofRooms.get(roomId) ?? [], { now, serverName }) };
       });
-      const edus = after.flatMap(({ roomId, toTell }) =>
-        toTell.flatMap((one) => [...(servers.get(roomId) ?? [])].map((server) => typingEdu(server, roomId, one, now))),
-      );
-      await insertOutgoingEdus(tx, edus);
+      const edus = after.flatMap(({ roomId, toTell }) => toTell.map((one) => typingEdu(roomId, one, now)));
+      await insertPassing(tx, edus, servers, now);
       await writeTyping(
         tx,
         after,
@@ -145,16 +143,11 @@ export class Typing {
   }
 }
 
-function typingEdu(
-  serverName: ServerName,
-  roomId: RoomId,
-  { userId, isTyping }: TypingToTell,
-  now: number,
-): OutgoingEdu {
+function typingEdu(roomId: RoomId, { userId, isTyping }: TypingToTell, now: number): PassingEdu {
   const content = { room_id: roomId, user_id: userId, typing: isTyping };
   return {
-    serverName,
-    key: `typing ${roomId} ${userId}`,
+    roomId,
+    key: `typing ${userId}`,
     edu: canonicalJson({ edu_type: 'm.typing', content }),
     expiresAt: now + TYPES_MS_MAX,
   };

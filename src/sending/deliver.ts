@@ -12,6 +12,7 @@ import { type HealthView, viewHealth } from '../rooms/resync/destination-health.
 import { readRedacted } from '../store/events/redactions.ts';
 import { withTransaction } from '../store/open-store.ts';
 import { deleteExpiredEdus, readEdus, readNextEdus } from '../store/tables/outgoing-edus.ts';
+import { readNextPassing, readPassing, settlePassing } from '../store/tables/outgoing-passing.ts';
 import {
   type Carried,
   type Delivery,
@@ -67,8 +68,9 @@ interface Transaction extends Carried {
   readonly txnId: string;
 }
 
-function pendingOf({ txnId, txnPositions, txnEdus }: Delivery): Transaction | undefined {
-  return txnId === null || txnPositions === null ? undefined : { txnId, positions: txnPositions, edus: txnEdus ?? [] };
+function pendingOf({ txnId, txnPositions, txnEdus, txnPassing }: Delivery): Transaction | undefined {
+  if (txnId === null || txnPositions === null) return undefined;
+  return { txnId, positions: txnPositions, edus: txnEdus ?? [], passing: txnPassing };
 }
 
 /** Chooses what is sent next and writes it down; `undefined`: nothing is owed. */
@@ -78,11 +80,18 @@ async function beginTransaction(
 ): Promise<Transaction | undefined> {
   const { serverName } = standing;
   const next = await readOwedEvents(store, serverName, PDUS_MAX + 1, false);
-  const edus = await readNextEdus(store, serverName, { now: clock.now(), limit: EDUS_MAX, bytesMax: EDU_BYTES_MAX });
-  if (next.length === 0 && edus.length === 0) return undefined;
+  const now = clock.now();
+  const edus = await readNextEdus(store, serverName, { now, limit: EDUS_MAX, bytesMax: EDU_BYTES_MAX });
+  const passing = await readNextPassing(store, serverName, { now, limit: EDUS_MAX - edus.length });
+  if (next.length + edus.length + passing.count === 0) {
+    // What was owed says nothing any more.
+    if (passing.upTo !== null) await settlePassing(store, serverName, passing.upTo);
+    return undefined;
+  }
   const isNewest = nextDelivery(standing, next.length) === 'newest';
   const chosen = isNewest ? await readOwedEvents(store, serverName, PDUS_MAX, true) : next.slice(0, PDUS_MAX);
-  const transaction = { txnId: randomUUID(), positions: chosen.map(({ position }) => position), edus };
+  const positions = chosen.map(({ position }) => position);
+  const transaction = { txnId: randomUUID(), positions, edus, passing: passing.upTo };
   await recordTransaction(store, serverName, transaction.txnId, transaction, DELIVERY_LEASE_MS);
   return transaction;
 }
@@ -122,7 +131,7 @@ async function send(
 async function contentOf(
   { store, clock, serverName }: SendingContext,
   destination: ServerName,
-  { positions, edus }: Carried,
+  { positions, edus, passing }: Carried,
 ): Promise<JsonObject> {
   const said = await readOutgoingBodies(store, positions);
   const redacted = await readRedacted(store, said);
@@ -130,7 +139,11 @@ async function contentOf(
     const read = parseJsonObject(redacted.get(eventId)?.json ?? json);
     return read.ok ? [read.value] : [];
   });
-  const others = mergeReceipts(await readEdus(store, destination, edus));
-  const content = { origin: serverName satisfies ServerName, origin_server_ts: clock.now(), pdus };
+  const now = clock.now();
+  const others = [
+    ...(await readEdus(store, destination, edus)),
+    ...(passing === null ? [] : mergeReceipts(await readPassing(store, destination, now, passing))),
+  ];
+  const content = { origin: serverName satisfies ServerName, origin_server_ts: now, pdus };
   return others.length === 0 ? content : { ...content, edus: others };
 }

@@ -1,86 +1,14 @@
-import { expect, onTestFinished, test } from 'vitest';
-import { type RunningPassing, startPassing } from '../../src/edus/passing.ts';
-import { receiveEdus } from '../../src/edus/receive-edus.ts';
-import { type RoomId, type ServerName, type UserId } from '../../src/matrix/identifiers.ts';
+import { expect, test } from 'vitest';
+import { type RoomId, type UserId } from '../../src/matrix/identifiers.ts';
 import { type JsonObject } from '../../src/matrix/pdu.ts';
 import { markRead } from '../../src/rooms/read/mark-read.ts';
-import { type EduType } from '../../src/matrix/transactions.ts';
-import { type Store } from '../../src/store/open-store.ts';
-import { createNotifier } from '../../src/store/notify.ts';
-import { readEdus, readNextEdus } from '../../src/store/tables/outgoing-edus.ts';
-import { createSync } from '../../src/sync/sync.ts';
-import { type Sync, type SyncAnswer } from '../../src/sync/contract.ts';
-import { TestClock } from '../client-api/client.ts';
-import { silent } from '../federation/tls-server.ts';
-import { ADMIN, ME, PartialRoom, member, message } from '../rooms/resync/partial-room.ts';
-import { createTestDatabase } from '../support/postgres.ts';
+import { ADMIN, ME, member, message } from '../rooms/resync/partial-room.ts';
 import { statementsOf } from '../support/statements.ts';
 import { FoldingClient } from '../sync/folding-client.ts';
+import { AUTH, OUR, receipt, start, told, typing, typingEvent } from './passing-stage.ts';
 
-const THERE = 'there.test' as ServerName;
 const BOB = '@bob:there.test';
 const EVE = '@eve:evil.test';
-const OUR = ME as UserId;
-const AUTH = ['create', 'power', 'rules'];
-const FULL = ['create', 'admin', 'power', 'rules'];
-
-interface Stage {
-  readonly store: Store;
-  readonly room: PartialRoom;
-  readonly passing: RunningPassing;
-  readonly client: FoldingClient;
-  readonly clock: TestClock;
-  readonly sync: Sync;
-  /** What another server sends, taken in and written. */
-  readonly receive: (type: EduType, content: JsonObject, origin?: string) => Promise<void>;
-  readonly events: (answer: SyncAnswer) => readonly JsonObject[];
-}
-
-async function start(isWhole = true): Promise<Stage> {
-  const database = await createTestDatabase();
-  const store = database.openStore({ serverName: 'here.test' });
-  const notifier = createNotifier(store);
-  const clock = new TestClock();
-  const room = new PartialRoom(store);
-  await room.join();
-  if (isWhole) {
-    await room.fetch(...FULL);
-    expect(await room.walk()).toMatchObject({ partial: false });
-  }
-  const context = { serverName: 'here.test' as ServerName, store, clock, logger: silent };
-  const passing = startPassing({ ...context, onSaid: () => undefined });
-  onTestFinished(async () => {
-    await passing.close();
-    await notifier.close();
-    await database.drop();
-  });
-  const sync = createSync({ store, notifier, clock });
-  const client = new FoldingClient(sync, { userId: ME, lazy: true });
-  return {
-    ...{ store, room, passing, client, clock, sync },
-    receive: async (type, content, origin = THERE) => {
-      await receiveEdus({ ...context, passing }, origin as ServerName, [{ type, content }]);
-      await passing.settle();
-    },
-    events: ({ joined }) => joined.get(room.roomId)?.ephemeral ?? [],
-  };
-}
-
-/** What waits for a server, as it would get it, and is taken. */
-async function told(store: Store, now: number, serverName: ServerName = THERE): Promise<JsonObject[]> {
-  const ids = await readNextEdus(store, serverName, { now, limit: 100, bytesMax: 1_000_000 });
-  const edus = await readEdus(store, serverName, ids);
-  await store.query(`DELETE FROM outgoing_edus WHERE server_name = $1`, [serverName]);
-  return edus;
-}
-
-const typing = (room: PartialRoom, user: string, isTyping = true): JsonObject => ({
-  ...{ room_id: room.roomId, user_id: user, typing: isTyping },
-});
-const typingEvent = (...users: string[]): JsonObject => ({ type: 'm.typing', content: { user_ids: users } });
-const receipt = (roomId: RoomId, user: string, eventId: string, data: JsonObject = { ts: 5 }): JsonObject => ({
-  [roomId]: { 'm.read': { [user]: { data, event_ids: [eventId] } } },
-});
 
 test('who types is told, exactly, to who syncs: a long poll is woken when somebody begins, and when he stops', async () => {
   const { room, passing, client, receive, events } = await start();
@@ -346,44 +274,6 @@ test('what a client has read itself is told to it, however many others have read
   const content = event!['content'] as Record<string, { 'm.read': JsonObject }>;
   expect(content[room.id('join')]).toEqual({ 'm.read': { [ME]: { ts: clock.at } } });
   expect(Object.keys(content['$x']!['m.read'])).toHaveLength(500);
-});
-
-test('presence of who shares a room is told with what is told next, wakes nobody, and is forgotten with the user nobody knows', async () => {
-  const { client, receive, clock, store } = await start();
-  await client.sync();
-  const push = (user: string, presence: string, more: JsonObject = {}) => ({
-    push: [{ user_id: user, presence, last_active_ago: 1_000, currently_active: true, ...more }],
-  });
-  await receive('m.presence', push(ADMIN, 'online', { status_msg: 'at home' }));
-  await receive('m.presence', push(ME, 'online'));
-  await receive('m.presence', push('@unknown:there.test', 'online'));
-  await receive('m.presence', push(ADMIN, 'rubbish'));
-  await receive('m.presence', { push: 'rubbish' });
-  const { presence, joined } = await client.sync();
-  expect([presence, joined.size]).toEqual([
-    [
-      {
-        ...{ userId: ADMIN, presence: 'online', statusMsg: 'at home' },
-        ...{ lastActiveAt: clock.at - 1_000, isCurrentlyActive: true },
-      },
-    ],
-    0,
-  ]);
-  // The same again is nothing new.
-  await receive('m.presence', push(ADMIN, 'online', { status_msg: 'at home' }));
-  expect((await client.sync()).presence).toEqual([]);
-  expect(await store.query(`SELECT user_id AS "userId" FROM presence`)).toEqual([{ userId: ADMIN }]);
-});
-
-test("in a partial room users of the servers said to be in it are believed to be there, and nobody else's", async () => {
-  const { client, receive, passing } = await start(false);
-  await client.sync();
-  const push = (user: string) => ({ push: [{ user_id: user, presence: 'online' }] });
-  await receive('m.presence', push('@derek:there.test'));
-  await receive('m.presence', push('@x:elsewhere.test'), 'elsewhere.test');
-  expect((await client.sync()).presence.map(({ userId }) => userId)).toEqual(['@derek:there.test']);
-  expect(await passing.presenceOf(OUR, '@derek:there.test' as UserId)).toMatchObject({ presence: 'online' });
-  await expect(passing.presenceOf(OUR, '@x:elsewhere.test' as UserId)).rejects.toMatchObject({ kind: 'forbidden' });
 });
 
 test('a user whom another ignores is hidden from him, and what a filter leaves out is not read', async () => {

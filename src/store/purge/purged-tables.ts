@@ -28,6 +28,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'directory_members' },
   { name: 'outgoing_rooms' },
   { name: 'outgoing_events' },
+  { name: 'outgoing_passing' },
   { name: 'destination_skips' },
   { name: 'destination_rooms' },
   { name: 'staged_pdus' },

@@ -1,7 +1,8 @@
 /** What our users sent. Times are milliseconds since the Unix epoch. */
 import { sql } from 'drizzle-orm';
-import { index, integer, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { bigserial, index, integer, json, pgTable, primaryKey, text, uniqueIndex } from 'drizzle-orm/pg-core';
 import { type EventId, type RoomId, type ServerName, type UserId } from '../../matrix/identifiers.ts';
+import { type JsonObject } from '../../matrix/pdu.ts';
 import { int8 } from './columns.ts';
 
 /**
@@ -55,7 +56,28 @@ export const outgoingRooms = pgTable(
   ],
 );
 
-/** What of a room's `outgoing_events` a server is to get: those after `sent`, up to `owed`. */
+/**
+ * What passes in rooms, for all servers in each: a row for whatever is said, in the order of the numbers, which is that of the commits.
+ */
+export const outgoingPassing = pgTable(
+  'outgoing_passing',
+  {
+    id: bigserial({ mode: 'number' }).notNull(),
+    roomId: text('room_id').$type<RoomId>().notNull(),
+    /** What it is about: one that says the same anew takes its place, under a new number. */
+    key: text().notNull(),
+    edu: json().$type<JsonObject>().notNull(),
+    /** From when on it says nothing any more. */
+    expiresAt: int8().notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.roomId, table.key] }),
+    uniqueIndex('outgoing_passing_by_id').on(table.id),
+    index('outgoing_passing_by_age').on(table.expiresAt),
+  ],
+);
+
+/** What of a room's `outgoing_events` a server is to get: those after `sent`, up to `owed`; and the same of its `outgoing_passing`. */
 export const destinationRooms = pgTable(
   'destination_rooms',
   {
@@ -63,12 +85,17 @@ export const destinationRooms = pgTable(
     roomId: text('room_id').$type<RoomId>().notNull(),
     sent: int8().notNull(),
     owed: int8().notNull(),
+    passingSent: int8().notNull().default(0),
+    passingOwed: int8().notNull().default(0),
   },
   (table) => [
     primaryKey({ columns: [table.serverName, table.roomId] }),
     index('destination_rooms_due')
       .on(table.serverName)
       .where(sql`sent < owed`),
+    index('destination_rooms_due_passing')
+      .on(table.serverName)
+      .where(sql`passing_sent < passing_owed`),
     index('destination_rooms_by_room').on(table.roomId),
   ],
 );
@@ -106,4 +133,6 @@ export const deliveries = pgTable('deliveries', {
   txnPositions: int8().array(),
   /** Of `outgoing_edus`; null: it holds none. */
   txnEdus: int8().array(),
+  /** Up to which number it holds what passes in the server's rooms; null: nothing of it. */
+  txnPassing: int8(),
 });

@@ -10,6 +10,7 @@ import { type Sql, type Transaction } from '../open-store.ts';
 import { NOW_MS, int8Array, textArray } from '../sql-values.ts';
 import { fromStorable } from '../storable-text.ts';
 import { deleteEdus } from './outgoing-edus.ts';
+import { settlePassing } from './outgoing-passing.ts';
 
 /** A room in which something was said that is not shared out. */
 export interface OutgoingRoom {
@@ -169,6 +170,7 @@ export interface Delivery {
   readonly txnId: string | null;
   readonly txnPositions: readonly number[] | null;
   readonly txnEdus: readonly number[] | null;
+  readonly txnPassing: number | null;
 }
 
 export interface LeaseDeliveries {
@@ -188,10 +190,12 @@ export async function leaseDeliveries(sql: Sql, { now, leaseMs, limit, server }:
         SELECT server_name FROM deliveries f
          WHERE leased_until <= ${NOW_MS} AND ($2::bigint IS NULL OR retry_at <= $2) AND ($4::text IS NULL OR server_name = $4)
            AND (EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = f.server_name AND r.sent < r.owed)
+                OR EXISTS (SELECT FROM destination_rooms r
+                            WHERE r.server_name = f.server_name AND r.passing_sent < r.passing_owed)
                 OR EXISTS (SELECT FROM outgoing_edus e WHERE e.server_name = f.server_name))
          ORDER BY retry_at LIMIT $3 FOR UPDATE SKIP LOCKED)
      RETURNING server_name AS "serverName", failures, failed_since AS "failedSince", txn_id AS "txnId",
-               txn_positions AS "txnPositions", txn_edus AS "txnEdus"`,
+               txn_positions AS "txnPositions", txn_edus AS "txnEdus", txn_passing AS "txnPassing"`,
     [leaseMs, now ?? null, limit, server ?? null],
   );
 }
@@ -247,10 +251,11 @@ export async function readOutgoingBodies(sql: Sql, positions: readonly number[])
   );
 }
 
-/** What a transaction carries: events by their positions, and EDUs by their numbers. */
+/** What a transaction carries: events by their positions, EDUs by their numbers, and what passes in rooms up to a number; null: nothing of it. */
 export interface Carried {
   readonly positions: readonly number[];
   readonly edus: readonly number[];
+  readonly passing: number | null;
 }
 
 /** Notes a transaction before it is sent: whoever sends it again sends the same. Renews the lease. */
@@ -258,14 +263,14 @@ export async function recordTransaction(
   sql: Sql,
   serverName: ServerName,
   txnId: string,
-  { positions, edus }: Carried,
+  { positions, edus, passing }: Carried,
   leaseMs: number,
 ): Promise<void> {
   await sql.query(
-    `UPDATE deliveries SET txn_id = $2, txn_positions = $3::bigint[], txn_edus = $5::bigint[],
+    `UPDATE deliveries SET txn_id = $2, txn_positions = $3::bigint[], txn_edus = $5::bigint[], txn_passing = $6::bigint,
             leased_until = ${NOW_MS} + $4::bigint
       WHERE server_name = $1`,
-    [serverName, txnId, int8Array(positions), leaseMs, int8Array(edus)],
+    [serverName, txnId, int8Array(positions), leaseMs, int8Array(edus), passing],
   );
 }
 
@@ -277,9 +282,10 @@ const FORGET_SKIPS = `DELETE FROM destination_skips s USING settled
 export async function settleTransaction(
   tx: Transaction,
   serverName: ServerName,
-  { positions, edus }: Carried,
+  { positions, edus, passing }: Carried,
 ): Promise<void> {
   await deleteEdus(tx, serverName, edus);
+  if (passing !== null) await settlePassing(tx, serverName, passing);
   await tx.query(
     `WITH settled AS (
        UPDATE destination_rooms r SET sent = greatest(r.sent, s.position)
@@ -290,7 +296,7 @@ export async function settleTransaction(
     [serverName, int8Array(positions)],
   );
   await tx.query(
-    `UPDATE deliveries SET txn_id = NULL, txn_positions = NULL, txn_edus = NULL, failures = 0, failed_since = NULL, retry_at = 0
+    `UPDATE deliveries SET txn_id = NULL, txn_positions = NULL, txn_edus = NULL, txn_passing = NULL, failures = 0, failed_since = NULL, retry_at = 0
       WHERE server_name = $1`,
     [serverName],
   );

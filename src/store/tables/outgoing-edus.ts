@@ -1,4 +1,7 @@
-/** EDUs that other servers are to get; they travel with the events of the same transactions (deliveries.ts). */
+/**
+ * EDUs that are for one server each; they travel with the events of the same transactions (deliveries.ts). What passes in a room is for all
+ * of its servers (outgoing-passing.ts).
+ */
 import { type ServerName } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
@@ -10,17 +13,27 @@ export interface OutgoingEdu {
   readonly key: string | null;
   /** JSON: `{edu_type, content}`. */
   readonly edu: string;
-  /** Milliseconds since the Unix epoch; null: it is sent however late. */
-  readonly expiresAt: number | null;
 }
 
 /** Of one server what counts each, and what may go before more of it is refused. */
 const EDUS_OF_SERVER_MAX = 20_000;
 
 /**
+ * Notes that these servers get something. One that was never reached has its turn after those that take what they get, whose `retry_at`
+ * is 0.
+ */
+export async function noteDestinations(tx: Transaction, servers: readonly ServerName[]): Promise<void> {
+  await tx.query(
+    `INSERT INTO deliveries (server_name, leased_until, failures, retry_at)
+     SELECT name, 0, 0, 1 FROM unnest($1::text[]) AS name ON CONFLICT DO NOTHING`,
+    [servers.toSorted()],
+  );
+}
+
+/**
  * Writes down what servers are to get. A server that is behind by so many gets none of those that count each: gives how many were left
- * out. What expires is left out, too, for who has not taken anything for a while. `unreachedUntil`: when what never expires does all the
- * same for a server with which no room is shared, and which is not known to take anything, milliseconds since the Unix epoch.
+ * out. `unreachedUntil`: when it expires for a server with which no room is shared, and which is not known to take anything, milliseconds
+ * since the Unix epoch; null: never.
  */
 export async function insertOutgoingEdus(
   tx: Transaction,
@@ -28,31 +41,24 @@ export async function insertOutgoingEdus(
   unreachedUntil: number | null = null,
 ): Promise<number> {
   if (edus.length === 0) return 0;
-  const servers = [...new Set(edus.map(({ serverName }) => serverName))].sort();
-  // One that was never reached has its turn after those that take what they get, whose `retry_at` is 0.
-  await tx.query(
-    `INSERT INTO deliveries (server_name, leased_until, failures, retry_at)
-     SELECT name, 0, 0, 1 FROM unnest($1::text[]) AS name ON CONFLICT DO NOTHING`,
-    [servers],
-  );
+  const servers = [...new Set(edus.map(({ serverName }) => serverName))];
+  await noteDestinations(tx, servers);
   // One of a key at the most may be in a statement.
   const last = new Map(edus.map((edu, i) => [edu.key === null ? i : `${edu.serverName} ${edu.key}`, edu]));
   const rows = [...last.values()];
   const [row] = await tx.query<{ written: number }>(
     `WITH behind AS (
-       SELECT name FROM unnest($5::text[]) AS name
-        WHERE EXISTS (SELECT FROM outgoing_edus o WHERE o.server_name = name OFFSET $6 LIMIT 1)
+       SELECT name FROM unnest($4::text[]) AS name
+        WHERE EXISTS (SELECT FROM outgoing_edus o WHERE o.server_name = name OFFSET $5 LIMIT 1)
      ), written AS (
        INSERT INTO outgoing_edus AS o (server_name, key, edu, expires_at)
        SELECT e.server_name, e.key, e.edu::json,
-              CASE WHEN e.expires_at IS NULL AND d.retry_at > 0
+              CASE WHEN d.retry_at > 0
                         AND NOT EXISTS (SELECT FROM destination_rooms r WHERE r.server_name = e.server_name)
-                   THEN $7::bigint ELSE e.expires_at END
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY
-              AS e(server_name, key, edu, expires_at, nth)
+                   THEN $6::bigint END
+         FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS e(server_name, key, edu, nth)
          JOIN deliveries d ON d.server_name = e.server_name
-        WHERE (e.key IS NOT NULL OR NOT e.server_name IN (SELECT name FROM behind))
-          AND (e.expires_at IS NULL OR d.failed_since IS NULL)
+        WHERE e.key IS NOT NULL OR NOT e.server_name IN (SELECT name FROM behind)
         ORDER BY e.nth
        ON CONFLICT (server_name, key) DO UPDATE
           SET (id, edu, expires_at) = (nextval('outgoing_edus_id_seq'), excluded.edu, excluded.expires_at)
@@ -63,7 +69,6 @@ export async function insertOutgoingEdus(
       textArray(rows.map(({ serverName }) => serverName)),
       textArray(rows.map(({ key }) => key)),
       textArray(rows.map(({ edu }) => edu)),
-      int8Array(rows.map(({ expiresAt }) => expiresAt)),
       servers,
       EDUS_OF_SERVER_MAX,
       unreachedUntil,

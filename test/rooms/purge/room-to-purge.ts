@@ -29,6 +29,7 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
     [`INSERT INTO silent_leaves (room_id, user_id, left_at, settled_at) VALUES ($1, '@former:here.test', 1, 2)`, []],
     [`INSERT INTO outgoing_rooms (room_id, position, shared_out, leased_until) VALUES ($1, 5, 5, 0)`, []],
     [`INSERT INTO outgoing_events (position, room_id, event_id) VALUES (-${room.number}, $1, $2)`, [said]],
+    [`INSERT INTO outgoing_passing (room_id, key, edu, expires_at) VALUES ($1, 'typing', '{}', 0)`, []],
     [`INSERT INTO destination_skips (server_name, room_id, after, up_to) VALUES ('there.test', $1, 1, 2)`, []],
     [`INSERT INTO destination_rooms (server_name, room_id, sent, owed) VALUES ('there.test', $1, 5, 5)`, []],
     [
