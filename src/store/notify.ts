@@ -7,6 +7,7 @@
 import pg from 'pg';
 import { type Cancellation, errorOf } from '../cancellation.ts';
 import { NOTIFY_CHANNEL, type Topic } from './journal/positions.ts';
+import { NOTE_RECOVERY } from './journal/recoveries.ts';
 import { type Store, type StoreLogger } from './open-store.ts';
 import { Watch } from './watch.ts';
 
@@ -202,7 +203,8 @@ class ListenConnection {
     });
     try {
       await client.connect();
-      await client.query(`LISTEN ${NOTIFY_CHANNEL}`);
+      // PostgreSQL may have crashed: then this connection was lost, too.
+      await client.query(`LISTEN ${NOTIFY_CHANNEL}; ${NOTE_RECOVERY}`);
       this.#pauseMs = FIRST_RECONNECT_MS;
       this.isUp = true;
       // What was sent before LISTEN took effect is not delivered: everybody looks once.

@@ -1,15 +1,17 @@
 /**
  * The one counter: whatever a client can see has a position from the row of `journal_head`, entries of the journal and rows
  * of plain tables alike. Positions rise in the order of commits, so whoever has seen what there is up to one has missed
- * nothing before it. None is given twice; a reader of one table meets gaps, where others took theirs.
+ * nothing before it. None is given twice, also where a crash of PostgreSQL has lost some (recoveries.ts); a reader of one table meets gaps,
+ * where others took theirs.
  *
  * They are taken with a transaction's last statement, which travels in one message with COMMIT, and which tells those who
  * wait for what it writes about: they look for themselves (notify.ts).
  */
 import { invariant } from '../../invariant.ts';
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
-import { type Transaction } from '../open-store.ts';
+import { type Sql, type Transaction } from '../open-store.ts';
 import { textArray } from '../sql-values.ts';
+import { LEAVING_OUT } from './recoveries.ts';
 
 /** The channel on which `position topic` is sent, the last position of what was written. */
 export const NOTIFY_CHANNEL = 'rejoinder';
@@ -22,12 +24,22 @@ export type Topic = RoomId | UserId;
  * COMMIT all others who take some wait.
  */
 export function takingPositions(count: string): string {
-  return `head AS (UPDATE journal_head SET position = position + ${count} RETURNING position - ${count} AS base)`;
+  return `head AS (UPDATE journal_head SET position = position + ${LEAVING_OUT} + ${count} RETURNING position - ${count} AS base)`;
 }
 
 /** A column of `head` that notifies of `topics`, an array in SQL. */
 export function notifying(count: string, topics: string): string {
   return `(SELECT count(pg_notify('${NOTIFY_CHANNEL}', (head.base + ${count}) || ' ' || topic)) FROM unnest(${topics}) AS topic)`;
+}
+
+/** Tells those who wait for these topics to look, for what was written before. */
+export async function tellTopics(sql: Sql, topics: readonly Topic[]): Promise<void> {
+  if (topics.length === 0) return;
+  await sql.query(
+    `SELECT count(pg_notify('${NOTIFY_CHANNEL}', head.position || ' ' || topic)) AS told
+       FROM journal_head head, unnest($1::text[]) AS topic`,
+    [textArray(topics)],
+  );
 }
 
 /** A write of rows that have positions. */

@@ -1,6 +1,6 @@
 /**
  * Plain tables of what passes in rooms: who types, who has read what, who is there. Times are milliseconds since the Unix epoch. Who types
- * and who is there are unlogged: PostgreSQL empties them after a crash, and it is said again. Drizzle has no word for that, so their
+ * and who is there are unlogged: PostgreSQL empties them after a crash, and it is said again (journal/recoveries.ts). Drizzle has no word for that, so their
  * migration says it.
  */
 import { sql } from 'drizzle-orm';

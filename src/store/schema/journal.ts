@@ -10,6 +10,16 @@ export const journalHead = pgTable(
   (table) => [check('journal_head_is_one_row', sql`${table.only}`)],
 );
 
+/**
+ * One row: where `journal_head` stood when PostgreSQL had started again after a crash. Unlogged, so that it is gone after the next one
+ * (src/store/journal/recoveries.ts). Drizzle has no word for that, so its migration says it.
+ */
+export const lastRecovery = pgTable(
+  'last_recovery',
+  { only: boolean().primaryKey().default(true), position: int8().notNull() },
+  (table) => [check('last_recovery_is_one_row', sql`${table.only}`)],
+);
+
 export const journal = pgTable(
   'journal',
   {

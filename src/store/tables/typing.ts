@@ -83,7 +83,10 @@ export interface ToldRoom {
   readonly after: number;
 }
 
-/** Who types in those of the rooms where that changed since, up to `upTo`; where nobody has typed yet the room is absent. */
+/**
+ * Who types in those of the rooms where that changed since, up to `upTo`; where nobody has typed yet the room is absent. To whom was told
+ * something before PostgreSQL crashed it is told of all rooms: of who typed then nothing is known.
+ */
 export async function readTypingSince(
   sql: Sql,
   rooms: readonly ToldRoom[],
@@ -91,8 +94,10 @@ export async function readTypingSince(
 ): Promise<readonly RoomTyping[]> {
   if (rooms.length === 0) return [];
   return sql.query<RoomTyping>(
-    `SELECT t.room_id AS "roomId", t.typists FROM unnest($1::text[], $2::bigint[]) AS i(room_id, after)
-       JOIN room_typing t ON t.room_id = i.room_id AND t.position > i.after AND t.position <= $3`,
+    `SELECT i.room_id AS "roomId", coalesce(t.typists, '[]'::json) AS typists
+       FROM unnest($1::text[], $2::bigint[]) AS i(room_id, after) LEFT JOIN room_typing t ON t.room_id = i.room_id
+      WHERE t.position > i.after AND t.position <= $3
+         OR i.after BETWEEN 1 AND (SELECT position - 1 FROM last_recovery)`,
     [textArray(rooms.map(({ roomId }) => roomId)), int8Array(rooms.map(({ after }) => after)), upTo],
   );
 }
