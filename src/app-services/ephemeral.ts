@@ -32,7 +32,7 @@ export async function readEphemeral(
   const receipts = (await readNewestReceipts(sql, span, LOOKED_AT_MAX)).filter(
     ({ type, userId }) => type === 'm.read' || to.isIts('users', userId),
   );
-  const presence = await readPresenceSince(sql, span, PRESENCE_MAX);
+  const presence = (await readPresenceSince(sql, span, PRESENCE_MAX)).map((said) => said.presence);
   if (typing.length + receipts.length + presence.length === 0) return [];
   const others = presence.flatMap(({ userId }) => (to.isIts('users', userId) ? [] : [userId]));
   const beside = await readListedRooms(sql, others, ROOMS_OF_USER_MAX);

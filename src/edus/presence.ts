@@ -1,6 +1,7 @@
 /**
  * Whether users are there: those of other servers as these say, our own as they say themselves, here alone (docs/POLICIES.md says why). It is
- * written every few seconds at the most by each process, the last of each user, and wakes nobody.
+ * written every few seconds at the most by each process, the last of each user; and as often those are woken who share a room with somebody
+ * of whom something else is said.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#presence and https://spec.matrix.org/v1.16/server-server-api/#presence
  */
@@ -10,13 +11,19 @@ import { type Json, type JsonObject } from '../matrix/pdu.ts';
 import { stateMapKey } from '../matrix/state-map.ts';
 import { RoomError } from '../rooms/error.ts';
 import { readStateKeys } from '../store/snapshots/state-keys.ts';
-import { type Presence, countPresence, readPresence, renewPresence, upsertPresence } from '../store/tables/presence.ts';
+import { type Presence, countPresence, readPresence, upsertPresence } from '../store/tables/presence.ts';
 import { isInPartialRoom } from '../store/tables/shared-rooms.ts';
 import { readSharing } from '../store/tables/sharing.ts';
+import { tellTopics } from '../store/journal/positions.ts';
+import { readRoomsShowing } from './rooms-showing.ts';
 import { type RememberingContext } from './context.ts';
 import { Gathering } from './gathering.ts';
 
 const EVERY_MS = 2_000;
+/** A sync that is woken looks through its rooms. */
+const WAKE_EVERY_MS = 5_000;
+/** Of whom at a time others are told at once; of more with what they are told next. */
+const WAKING_MAX = 2_000;
 /** What waits to be written; more is not taken in. */
 const WAITING_MAX = 20_000;
 /** Of one transaction. */
@@ -29,6 +36,7 @@ const MEMBER = 'm.room.member';
 export class PresenceOfUsers {
   readonly #context: RememberingContext;
   readonly #gathering: Gathering<Presence>;
+  readonly #waking: Gathering<UserId>;
 
   constructor(context: RememberingContext) {
     this.#context = context;
@@ -36,8 +44,14 @@ export class PresenceOfUsers {
     this.#gathering = new Gathering({
       everyMs: EVERY_MS,
       itemsMax: WAITING_MAX,
-      handOn: (said) => store.inTransaction((tx) => upsertPresence(tx, said, clock.now())),
+      handOn: (said) => this.#write(said, clock.now()),
       onFailed: (error) => logger.warn({ err: error }, 'who is there could not be written'),
+    });
+    this.#waking = new Gathering({
+      everyMs: WAKE_EVERY_MS,
+      itemsMax: WAKING_MAX,
+      handOn: async (userIds) => tellTopics(store, await readRoomsShowing(store, userIds)),
+      onFailed: (error) => logger.warn({ err: error }, 'who is there is told with what is told next'),
     });
   }
 
@@ -54,15 +68,14 @@ export class PresenceOfUsers {
   }
 
   async set(userId: UserId, presence: Presence['presence'], statusMsg: string | null): Promise<void> {
-    const { store, clock } = this.#context;
-    const now = clock.now();
+    const now = this.#context.clock.now();
     if (statusMsg !== null && statusMsg.length > STATUS_CHARS_MAX) {
       throw new RoomError('invalid', `status_msg: at most ${STATUS_CHARS_MAX} characters`);
     }
-    const said = { userId, presence, statusMsg, lastActiveAt: now, isCurrentlyActive: presence === 'online' };
-    await store.inTransaction(async (tx) => {
-      if (!(await renewPresence(tx, said, now))) await upsertPresence(tx, [said], now);
-    });
+    await this.#write(
+      [{ userId, presence, statusMsg, lastActiveAt: now, isCurrentlyActive: presence === 'online' }],
+      now,
+    );
   }
 
   async of(viewer: UserId, userId: UserId): Promise<Presence> {
@@ -80,12 +93,19 @@ export class PresenceOfUsers {
     return (await readPresence(store, userId)) ?? unsaid;
   }
 
-  settle(): Promise<void> {
-    return this.#gathering.settle();
+  async settle(): Promise<void> {
+    await this.#gathering.settle();
+    await this.#waking.settle();
   }
 
-  close(): Promise<void> {
-    return this.#gathering.close();
+  async close(): Promise<void> {
+    await this.#gathering.close();
+    await this.#waking.close();
+  }
+
+  async #write(said: readonly Presence[], now: number): Promise<void> {
+    const changed = await this.#context.store.inTransaction((tx) => upsertPresence(tx, said, now));
+    for (const userId of changed) this.#waking.put(userId, userId);
   }
 
   /** Those of whom some membership was seen; and others as long as there are few, where the server is in a room whose members we do not know. */

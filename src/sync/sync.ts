@@ -48,10 +48,12 @@ async function sync(
   if (since !== null) await deleteToDevice(store, request, since.toDevice ?? since.position);
   const lookOnce = (): Promise<Look> =>
     store.inTransaction((tx) => look(tx, { request, filter, since, now: clock.now(), ...kept }));
-  const answerOf = async ({ answer, rest, upTo }: Look): Promise<SyncAnswer> => ({
-    ...answer,
-    presence: await readPresenceFor(store, userId, { since: since?.position ?? 0, upTo }, filter.presence),
-    restOfStates: rest.length === 0 ? null : readRestOfStates(store, rest, filter),
+  const presenceIn = ({ upTo }: Look): Promise<SyncAnswer['presence']> =>
+    readPresenceFor(store, userId, { since: since?.position ?? 0, upTo }, filter.presence);
+  const answerOf = async (looked: Look, presence?: SyncAnswer['presence']): Promise<SyncAnswer> => ({
+    ...looked.answer,
+    presence: presence ?? (await presenceIn(looked)),
+    restOfStates: looked.rest.length === 0 ? null : readRestOfStates(store, looked.rest, filter),
   });
   if (since === null || request.isFullState) {
     if (filter.state.lazyLoadMembers) return answerOf(await lookOnce());
@@ -68,17 +70,21 @@ async function sync(
   for (;;) {
     const topics = new Set<Topic>([userId, ...(await readJoinedRooms(store, userId))]);
     let last: Look | undefined;
+    let presence: SyncAnswer['presence'] | undefined;
     const isOver = await notifier.waitForAny(
       [...topics],
       async () => {
         last = await lookOnce();
+        presence = undefined;
         if (!last.isEmpty) return true;
+        presence = await presenceIn(last);
+        if (presence.length > 0) return true;
         // He is in a room of which nothing is heard yet.
         return last.roomIds.every((roomId) => topics.has(roomId)) ? undefined : false;
       },
       { signal, timeoutMs: Math.max(0, deadline - clock.now()), pollMs: POLL_MS },
     );
-    if (last !== undefined && isOver !== false) return answerOf(last);
-    if (clock.now() >= deadline) return answerOf(last ?? (await lookOnce()));
+    if (last !== undefined && isOver !== false) return answerOf(last, presence);
+    if (clock.now() >= deadline) return answerOf(last ?? (await lookOnce()), presence);
   }
 }

@@ -124,6 +124,7 @@ export interface SharedRoom {
   readonly serverName: ServerName;
   readonly roomId: RoomId;
   readonly currentState: SnapshotId | null;
+  readonly partial: boolean;
 }
 
 /** Rooms that somebody of ours is in and each of the servers is believed to be in, up to `limit` for each. */
@@ -131,7 +132,7 @@ export function readSharedRooms(sql: Sql, serverNames: readonly ServerName[], li
   return sql.query(
     `SELECT i.name AS "serverName", shared.*
        FROM unnest($1::text[]) AS i(name) CROSS JOIN LATERAL (
-         SELECT r.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState"
+         SELECT r.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState", r.partial
            FROM room_servers s JOIN rooms r ON r.room_id = s.room_id
           WHERE s.server_name = i.name
             AND EXISTS (SELECT FROM local_members m WHERE m.room_id = s.room_id AND m.membership = 'join')
@@ -145,7 +146,7 @@ export function readOurRooms(
   sql: Sql,
   serverName: ServerName,
   limit: number,
-): Promise<Omit<SharedRoom, 'serverName'>[]> {
+): Promise<Pick<SharedRoom, 'roomId' | 'currentState'>[]> {
   return sql.query(
     `SELECT r.room_id AS "roomId", encode(r.current_state, 'hex') AS "currentState" FROM rooms r
       WHERE EXISTS (SELECT FROM local_members m WHERE m.room_id = r.room_id AND m.membership = 'join')
