@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { PartialRoom } from '../rooms/resync/partial-room.ts';
 import { openTestStore } from '../support/postgres.ts';
-import { type Answer, type TestClient, startClientApi } from './client.ts';
+import { resumeUpgrades } from '../../src/rooms/send/finish-upgrades.ts';
+import { type Answer, type TestClient, roomsContextOf, startClientApi } from './client.ts';
 
 const V3 = '/_matrix/client/v3';
 const { store } = await openTestStore();
@@ -222,6 +223,40 @@ describe('a room that is upgraded', () => {
     expect((await here.ask('POST', `${at}/upgrade`, { new_version: '11' })).status).toBe(200);
     expect((await listed()).slice(1)).toEqual([false, before[2]]);
   });
+
+  test.each(['m.room.tombstone', 'm.room.canonical_alias'])(
+    'is finished by another process where one ends before it has said %s',
+    async (type) => {
+      const alias = `left-at-${type}`;
+      const here = await stage({ room_alias_name: alias });
+      const at = `/rooms/${encoded(here.roomId)}`;
+      await here.ask('PUT', `/user/${here.userId}/rooms/${encoded(here.roomId)}/tags/u.x`, {});
+      const roomsBefore = (await store.query('SELECT FROM rooms')).length;
+      // Nothing of the old room can be stored, as if the process had ended there.
+      await store.query(
+        `ALTER TABLE pdus ADD CONSTRAINT ended CHECK (type <> '${type}' OR room_id <> '${here.roomId}') NOT VALID`,
+      );
+      const { status } = await here.ask('POST', `${at}/upgrade`, { new_version: '11' });
+      await store.query('ALTER TABLE pdus DROP CONSTRAINT ended');
+      expect(status).toBe(500);
+      const context = roomsContextOf(store, here.client.clock);
+      const followed: string[][] = [];
+      const follow = (...room: string[]): Promise<void> => Promise.resolve(void followed.push(room));
+      // Somebody is at it.
+      await resumeUpgrades(context, follow);
+      expect(followed).toEqual([]);
+      await store.query('UPDATE room_upgrades SET leased_until = 0');
+      await resumeUpgrades(context, follow);
+      const successor = (await contentOf(here, here.roomId, 'm.room.tombstone'))['replacement_room'] as string;
+      expect(followed).toEqual([[here.userId, here.roomId, successor]]);
+      const directory = await here.ask('GET', `/directory/room/${encoded(`#${alias}:here.test`)}`);
+      expect(directory.body['room_id']).toBe(successor);
+      expect(await contentOf(here, here.roomId, 'm.room.canonical_alias')).toEqual({});
+      expect(await contentOf(here, here.roomId, 'm.room.power_levels')).toMatchObject({ events_default: 50 });
+      expect((await store.query('SELECT FROM rooms')).length).toBe(roomsBefore + 1);
+      expect(await store.query('SELECT FROM room_upgrades')).toEqual([]);
+    },
+  );
 
   test('may be a space, whose rooms go with it', async () => {
     const here = await stage({ creation_content: { type: 'm.space' } });

@@ -33,6 +33,7 @@ import { startFirstInvites } from '../../rooms/invites/first-invites.ts';
 import { outsideActs } from '../../rooms/invites/outside-acts.ts';
 import { residentMemberships } from '../../rooms/resident/memberships.ts';
 import { clientActs } from '../../rooms/send/client-acts.ts';
+import { startFinishingUpgrades } from '../../rooms/send/finish-upgrades.ts';
 import { startTellingProfiles } from '../../rooms/send/tell-profile.ts';
 import { hearResidents } from '../../rooms/resync/residents-heard.ts';
 import { startReceiver } from '../../rooms/receive/receive.ts';
@@ -125,6 +126,8 @@ async function startServing(config: Config, version: string, logger: Logger, shu
   const outside = outsideActs(rooms);
   const invites = startFirstInvites(rooms, outside);
   shutdown.add('invites to new rooms', () => invites.close());
+  const upgrades = startFinishingUpgrades(rooms, (...room) => accounts.followRoom(...room));
+  shutdown.add('upgrades of rooms', () => upgrades.close());
   const users = startUserDirectory(rooms);
   shutdown.add('directory of users', () => users.close());
   const passing = startPassing({ ...rooms, onSaid: () => sending.poke() });

@@ -13,6 +13,7 @@ import {
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { readPdus } from '../../store/events/pdus.ts';
 import { readLocalMember, readStanding } from '../../store/journal/rooms.ts';
+import { insertFirstInvites } from '../../store/tables/first-invites.ts';
 import { readAlias } from '../../store/tables/room-aliases.ts';
 import {
   type ClientActs,
@@ -23,7 +24,7 @@ import {
 } from '../client-contract.ts';
 import { type JoinRequest, type JoinedRoom } from '../contract.ts';
 import { RoomError } from '../error.ts';
-import { sendFirstInvites } from '../invites/first-invites.ts';
+import { FIRST_INVITES_LEASE_MS, sendFirstInvites } from '../invites/first-invites.ts';
 import { type OutsideActs } from '../invites/outside-acts.ts';
 import { joinLocally } from '../join/join-locally.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
@@ -117,8 +118,10 @@ async function createAndInvite(context: SendContext, outside: OutsideActs, wish:
       `a room begins with ${INVITED_ELSEWHERE_MAX} invites of other servers' users at the most`,
     );
   }
-  const roomId = await createRoom(context, { ...wish, invite: ours }, others);
   const { creator: sender, isDirect } = wish;
+  const roomId = await createRoom(context, { ...wish, invite: ours }, (tx, room) =>
+    insertFirstInvites(tx, { roomId: room, sender, isDirect }, others, FIRST_INVITES_LEASE_MS),
+  );
   await sendFirstInvites(
     context,
     outside,

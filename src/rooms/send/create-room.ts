@@ -11,14 +11,12 @@ import { type ResyncEvent } from '../../resync/events.ts';
 import { insertPdus } from '../../store/events/pdus.ts';
 import { append } from '../../store/journal/journal.ts';
 import { createRoom as createRoomRow, openEpoch } from '../../store/journal/rooms.ts';
-import { withTransaction } from '../../store/open-store.ts';
+import { type Transaction, withTransaction } from '../../store/open-store.ts';
 import { internStateKeys } from '../../store/snapshots/state-keys.ts';
-import { insertFirstInvites } from '../../store/tables/first-invites.ts';
 import { listRoom } from '../../store/tables/listed-rooms.ts';
 import { insertAlias } from '../../store/tables/room-aliases.ts';
 import { type ClientRoomWish } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
-import { FIRST_INVITES_LEASE_MS } from '../invites/first-invites.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { checkedOwn, composeOwn } from './compose-own.ts';
 import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
@@ -26,14 +24,16 @@ import { type SendContext, asOutgoing, requireAccepted } from './send-event.ts';
 /** Of a room: each is judged, and appended with the others. */
 const FIRST_EVENTS_MAX = 200;
 
+export type AlsoWrite = (tx: Transaction, roomId: RoomId) => Promise<void>;
+
 /**
- * @param invitedElsewhere users of other servers who are to be invited when the room is there; noted with it (first-invites.ts)
+ * @param alsoWrite what is to be durable with the room
  * @throws RoomError `alias-in-use`, `unsupported-version`, `invalid`, `malformed`, `too-large`; `forbidden` where the rules refuse one of the events
  */
 export async function createRoom(
   context: SendContext,
   wish: ClientRoomWish,
-  invitedElsewhere: readonly UserId[] = [],
+  alsoWrite: AlsoWrite = () => Promise.resolve(),
 ): Promise<RoomId> {
   const rules = roomVersionRules(wish.roomVersion);
   if (rules === undefined) throw new RoomError('unsupported-version', `there is no room version ${wish.roomVersion}`);
@@ -69,8 +69,7 @@ export async function createRoom(
     roomVersion: rules.version,
     alias: wish.alias,
     isListed: wish.isListed === true,
-    invitedElsewhere,
-    isDirect: wish.isDirect,
+    alsoWrite,
   });
   return roomId;
 }
@@ -83,13 +82,12 @@ interface NewRoom {
   readonly roomVersion: string;
   readonly alias: RoomAlias | undefined;
   readonly isListed: boolean;
-  readonly invitedElsewhere: readonly UserId[];
-  readonly isDirect: boolean;
+  readonly alsoWrite: AlsoWrite;
 }
 
 async function open(
   context: SendContext,
-  { roomId, create, events, creator, roomVersion, alias, isListed, invitedElsewhere, isDirect }: NewRoom,
+  { roomId, create, events, creator, roomVersion, alias, isListed, alsoWrite }: NewRoom,
 ): Promise<void> {
   const { store, clock } = context;
   const eventIds = events.map(({ eventId }) => eventId);
@@ -115,7 +113,7 @@ async function open(
       throw new RoomError('alias-in-use', `${alias} means another room already`);
     }
     if (isListed) await listRoom(tx, roomId, at);
-    await insertFirstInvites(tx, { roomId, sender: creator, isDirect }, invitedElsewhere, FIRST_INVITES_LEASE_MS);
+    await alsoWrite(tx, roomId);
     await append(tx, room, [created, ...entries.map(asOutgoing)]);
   });
 }

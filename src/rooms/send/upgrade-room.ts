@@ -1,29 +1,22 @@
 /**
  * Puts another room, of another version, in the place of one: it is made with what of the old one's state goes with it, our aliases and our
- * list mean it from then on, and the old room says where it has gone, and is quiet. What is known of a partial room is carried.
+ * list mean it from then on, and the old room says where it has gone, and is quiet (finish-upgrades.ts). What is known of a partial room is carried.
  *
  * Source: https://spec.matrix.org/v1.16/client-server-api/#room-upgrades
  */
 import { atLeast } from '../../matrix/auth/power-levels.ts';
-import {
-  CARRIED_TYPES,
-  carriedJoinRules,
-  carriedLevels,
-  quietLevels,
-  successorContent,
-} from '../../matrix/client/upgraded-room.ts';
+import { CARRIED_TYPES, carriedJoinRules, carriedLevels, successorContent } from '../../matrix/client/upgraded-room.ts';
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
-import { type JsonObject } from '../../matrix/pdu.ts';
 import { roomVersionRules } from '../../matrix/room-versions.ts';
 import { openStateBodies } from '../../store/events/pdu-bodies.ts';
 import { type RoomStanding, readLocalMember, readStanding } from '../../store/journal/rooms.ts';
-import { type ClientUpgrade } from '../client-contract.ts';
+import { insertRoomUpgrade } from '../../store/tables/room-upgrades.ts';
+import { type ClientRoomWish, type ClientUpgrade } from '../client-contract.ts';
 import { RoomError } from '../error.ts';
 import { type RoomContents, readRoomContents } from '../read/room-contents.ts';
 import { readRoomPowers } from '../read/room-powers.ts';
-import { sendState } from './change-membership.ts';
 import { createRoom } from './create-room.ts';
-import { moveDirectory } from './move-directory.ts';
+import { UPGRADE_LEASE_MS, finishUpgrade } from './finish-upgrades.ts';
 import { type SendContext, notThere } from './send-event.ts';
 
 const TOMBSTONE = 'm.room.tombstone';
@@ -45,22 +38,7 @@ export async function upgradeRoom(context: SendContext, wish: ClientUpgrade): Pr
   if (room === undefined || (await readLocalMember(store, roomId, userId)) !== 'join') throw notThere(roomId);
   const old = await requirePower(context, room, userId);
   const successor = await makeSuccessor(context, room, old, wish);
-  const say = (type: string, content: JsonObject): Promise<unknown> =>
-    sendState(context, roomId, { sender: userId, type, stateKey: '', content });
-  await say(TOMBSTONE, { body: 'This room has been replaced', replacement_room: successor });
-  // Not before the old room names the new one: else a refused tombstone would leave it without its aliases.
-  await moveDirectory(context, roomId, successor);
-  const quiet = quietLevels(old.contentOf(POWER));
-  const last = [
-    ...(old.has(ALIAS) ? [[ALIAS, {}] as const] : []),
-    ...(quiet === undefined ? [] : [[POWER, quiet] as const]),
-  ];
-  for (const [type, content] of last) {
-    await say(type, content).catch((error: unknown) => {
-      if (!(error instanceof RoomError)) throw error;
-      context.logger.info({ err: error, roomId, type }, 'an upgraded room could not be left as it should be');
-    });
-  }
+  await finishUpgrade(context, { roomId, successor, userId });
   return successor;
 }
 
@@ -95,7 +73,7 @@ async function makeSuccessor(
   const isSpace = create['type'] === 'm.space';
   const children = isSpace ? old.ofType('m.space.child').slice(0, CHILDREN_MAX) : [];
   const from = { roomId, lastEventId: room.extremities[0] };
-  return createRoom(context, {
+  const wish: ClientRoomWish = {
     creator: userId,
     profile,
     preset: 'private_chat',
@@ -111,7 +89,10 @@ async function makeSuccessor(
     bans: await readBans(context, room),
     ...{ name: undefined, topic: undefined, alias: undefined, invite: [], isDirect: false },
     isListed: false,
-  });
+  };
+  return createRoom(context, wish, (tx, successor) =>
+    insertRoomUpgrade(tx, { roomId, successor, userId }, UPGRADE_LEASE_MS),
+  );
 }
 
 /** As far as they are known. */

@@ -35,6 +35,7 @@ export const PURGED_TABLES: readonly PurgedTable[] = [
   { name: 'staged_rooms' },
   { name: 'join_intents' },
   { name: 'first_invites' },
+  { name: 'room_upgrades' },
   { name: 'outside_memberships' },
   { name: 'gaps' },
   { name: 'correction_causes' },

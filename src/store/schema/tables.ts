@@ -328,6 +328,15 @@ export const firstInvites = pgTable(
   (table) => [primaryKey({ columns: [table.roomId, table.userId] })],
 );
 
+/** Rooms of which another one takes the place, until all is done that belongs to it. */
+export const roomUpgrades = pgTable('room_upgrades', {
+  roomId: text('room_id').$type<RoomId>().primaryKey(),
+  successor: text().$type<RoomId>().notNull(),
+  userId: text('user_id').$type<UserId>().notNull(),
+  /** Somebody is at it until then. */
+  leasedUntil: int8().notNull().default(0),
+});
+
 /**
  * Rooms that are being purged, and how far that is (src/rooms/purge/). While there is a row, nobody joins the room; it goes with the entry
  * that says that all is done.

@@ -95,6 +95,7 @@ export async function roomToPurge(store: Store): Promise<PartialRoom> {
       `INSERT INTO first_invites (room_id, user_id, sender, is_direct) VALUES ($1, '@first:there.test', $2, false)`,
       [ME],
     ],
+    [`INSERT INTO room_upgrades (room_id, successor, user_id) VALUES ($1, '!next:here.test', $2)`, [ME]],
     [`INSERT INTO directory_rooms (room_id) VALUES ($1)`, []],
     [`INSERT INTO listed_rooms (room_id, listed_at) VALUES ($1, 0)`, []],
     [
