@@ -4,19 +4,25 @@
  * the plain line `N passed, N failed`; a check counts as one.
  */
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pythonWithSynapse } from '../src/launch/synapse-install.ts';
 import { findTemporal } from '../src/launch/temporal-binary.ts';
+import { seededRandom } from '../src/simulator/seeded-random.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const isBuildMachine = process.env['CI'] === 'true';
 
 /** In the order in which a failure says most; names are those of vitest.config.ts. */
 const SUITES = ['unit', 'pg', 'workflow', 'federation', 'interop', 'simulation', 'differential'] as const;
+
+const CLIENT_API_TESTS = 'test/client-api';
+/** Of its files whose tests run at two listeners too. */
+const LISTENER_FILES = 4;
 
 interface Part {
   readonly name: string;
@@ -35,9 +41,17 @@ interface Finished {
 }
 
 /** Runs a command, passing its output on; resolves with the exit code, never rejects. */
-async function run(command: string, args: readonly string[]): Promise<Finished> {
+async function run(
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Finished> {
   const start = performance.now();
-  const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString();
@@ -113,11 +127,20 @@ interface Report {
   }[];
 }
 
-async function suite(name: (typeof SUITES)[number], folder: string): Promise<Part> {
+interface SuiteOptions {
+  /** Of vitest.config.ts. */
+  readonly project: string;
+  /** All of them when absent. */
+  readonly files?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+async function suite(name: string, folder: string, { project, files = [], env = {} }: SuiteOptions): Promise<Part> {
   heading(name);
   const file = join(folder, `${name}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-  const { code, seconds } = await run('npx', ['--no-install', 'vitest', 'run', '--project', name, ...reporters]);
+  const args = ['--no-install', 'vitest', 'run', '--project', project, ...reporters, ...files];
+  const { code, seconds } = await run('npx', args, env);
   const text = await readFile(file, 'utf8').catch(() => undefined);
   if (text === undefined) return { name, seconds, passed: 0, failed: 1, skipped: 0, remark: 'vitest gave no report' };
   const report = JSON.parse(text) as Report;
@@ -136,6 +159,23 @@ async function suite(name: (typeof SUITES)[number], folder: string): Promise<Par
   }
   if (remark !== undefined) failed += 1;
   return { name, seconds, passed, failed, skipped, ...(remark === undefined ? {} : { remark }) };
+}
+
+/** Some of the tests of the client API once more, at two processes that are asked in turn; `npm run test:full` runs all. */
+async function atTwoListeners(folder: string): Promise<Part> {
+  const files = (await readdir(join(root, CLIENT_API_TESTS))).filter((file) => file.endsWith('.pg.test.ts')).sort();
+  const seed = Number(process.env['REJOINDER_TEST_SEED'] ?? randomInt(1_000_000));
+  seededRandom(seed, 'two listeners').shuffle(files);
+  const sample = files.slice(0, LISTENER_FILES);
+  const part = await suite('two listeners', folder, {
+    ...{
+      project: 'pg',
+      files: sample.map((file) => join(CLIENT_API_TESTS, file)),
+      env: { REJOINDER_TESTS_LISTENERS: '2' },
+    },
+  });
+  console.log(`${sample.join(', ')}: ${sample.length} of ${files.length} files, REJOINDER_TEST_SEED=${seed}`);
+  return part;
 }
 
 function printTable(parts: readonly Part[]): void {
@@ -157,7 +197,8 @@ const parts: Part[] = [
   await check('boundaries', 'boundaries', modulesSeen),
   await prepare(),
 ];
-for (const name of SUITES) parts.push(await suite(name, reports));
+for (const name of SUITES) parts.push(await suite(name, reports, { project: name }));
+parts.push(await atTwoListeners(reports));
 await rm(reports, { recursive: true, force: true });
 
 printTable(parts);

@@ -571,7 +571,7 @@ test('every endpoint is in the table', () => {
 
 test.each(endpoints.map(({ method, path }) => [method, path] as const))('%s %s', async (method, path) => {
   const row = TABLE[`${method} ${path}`] ?? {};
-  const client = await startClientApi(store);
+  const client = await startClientApi(store, {}, 1);
   const world = await makeWorld(client);
   const wrong: unknown[] = [];
   const places = placesFor(method, path, world);
@@ -723,7 +723,7 @@ test.each([
 });
 
 test('ten megabytes of a filter are refused, in a body and in a query, and others are answered', async () => {
-  const client = await startClientApi(store);
+  const client = await startClientApi(store, {}, 1);
   const { token, userId } = await makeWorld(client);
   const before = await contentsOf();
   const filter = JSON.stringify({ room: { rooms: Array.from({ length: 1_000_000 }, (_, i) => `!${i}:b`) } });

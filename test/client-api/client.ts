@@ -28,11 +28,15 @@ import { clientReads } from '../../src/rooms/read/for-clients.ts';
 import { type Notifier, createNotifier } from '../../src/store/notify.ts';
 import { type Sync } from '../../src/sync/contract.ts';
 import { createSync } from '../../src/sync/sync.ts';
-import { type Store } from '../../src/store/open-store.ts';
+import { type Store, openStore } from '../../src/store/open-store.ts';
+import { startTakingTurns } from '../support/taking-turns.ts';
 
 export const SERVER_NAME = 'here.test' as ServerName;
 export const SECRET = 'a secret that is shared with tests';
 export const PASSWORD = 'correct horse';
+
+/** How many processes the clients of a test meet. */
+export const LISTENERS = Number(process.env['REJOINDER_TESTS_LISTENERS'] ?? 1);
 
 /** Where none is registered. */
 const NO_APP_SERVICES: AppServices = {
@@ -130,6 +134,22 @@ export function actsOf(
   });
 }
 
+/** Over connections of its own, as another process has it; until the test is over. */
+function anotherStore({ serverName, connection }: Store): Store {
+  const store = openStore({
+    ...{ serverName, databaseUrl: connection.connectionString!, poolSizeMax: 3, applicationName: 'another listener' },
+  });
+  onTestFinished(() => store.close());
+  return store;
+}
+
+/** Until the test is over. */
+async function inTurn(ports: readonly number[]): Promise<number> {
+  const { port, stop } = await startTakingTurns(ports);
+  onTestFinished(stop);
+  return port;
+}
+
 /** Until the test is over. */
 function tellProfiles(store: Store, clock: Clock): ProfileTeller {
   const teller = startTellingProfiles(roomsContextOf(store, clock));
@@ -137,10 +157,8 @@ function tellProfiles(store: Store, clock: Clock): ProfileTeller {
   return teller;
 }
 
-/** Listens until the test is over. Passwords are hashed for no cost. */
-export async function startClientApi(store: Store, over: Partial<ClientServerOptions> = {}): Promise<TestClient> {
-  const log: string[] = [];
-  const clock = new TestClock();
+/** As one process listens, with nothing that another has in memory. */
+async function listen(store: Store, clock: Clock, log: string[], over: Partial<ClientServerOptions>) {
   const notifier = createNotifier(store);
   onTestFinished(() => notifier.close());
   const passing = startPassing({ ...roomsContextOf(store, clock), onSaid: () => undefined });
@@ -172,7 +190,34 @@ export async function startClientApi(store: Store, over: Partial<ClientServerOpt
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   onTestFinished(() => app.close());
-  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`;
+  return { notifier, passing, accounts, port: (app.server.address() as AddressInfo).port };
+}
+
+/**
+ * Listens until the test is over, as so many processes would, each over connections of its own, that are asked in turn. `listeners`: 1
+ * where a test looks at one process, or at what a proxy has a word in. Passwords are hashed for no cost.
+ */
+export async function startClientApi(
+  store: Store,
+  over: Partial<ClientServerOptions> = {},
+  listeners = LISTENERS,
+): Promise<TestClient> {
+  const log: string[] = [];
+  const clock = new TestClock();
+  const first = await listen(store, clock, log, over);
+  const { passing, accounts } = first;
+  const all = [first];
+  // Each process counts for itself who says too much.
+  const wanted = over.rateLimits === undefined ? listeners : 1;
+  while (all.length < wanted) all.push(await listen(anotherStore(store), clock, log, over));
+  const ports = all.map(({ port }) => port);
+  const url = `http://127.0.0.1:${ports.length === 1 ? first.port : await inTurn(ports)}`;
+  const notifier: TestClient['notifier'] = {
+    ...first.notifier,
+    get waiting() {
+      return all.reduce((sum, { notifier: { waiting } }) => sum + waiting, 0);
+    },
+  };
 
   const ask: TestClient['ask'] = async (method, path, body, token, headers = {}) => {
     const isRaw = typeof body === 'string' || body instanceof Uint8Array;

@@ -20,8 +20,8 @@ function elsewhere(answers: Partial<FederationClient>) {
   return { directory: createDirectory({ serverName: SERVER_NAME, store, clock, federation }) };
 }
 
-async function start(over: Parameters<typeof startClientApi>[1] = {}) {
-  const client = await startClientApi(store, over);
+async function start(over: Parameters<typeof startClientApi>[1] = {}, listeners?: number) {
+  const client = await startClientApi(store, over, listeners);
   return { client, alice: await client.login('alice'), bob: await client.login('bob') };
 }
 
@@ -180,7 +180,7 @@ describe('the list of rooms', () => {
   });
 
   test('costs as many statements for many rooms as for few', async () => {
-    const { client, alice } = await start();
+    const { client, alice } = await start({}, 1);
     const page = () =>
       statementsOf(() => ownDirectory.publicRooms({ limit: 50, since: null, search: null, roomTypes: null }));
     const rooms = [await makeRoom(client, alice, { visibility: 'public' })];

@@ -180,7 +180,7 @@ test('what completes the room after a look and before its answer is not lost to 
   await room.hold(member('bob', BOB, 'join', { auth: JOIN }));
   const its = database.openStore();
   // Lost it would be found by the wait's last look.
-  const client = await startClientApi(its, { stateWaitMaxMs: 600_000 });
+  const client = await startClientApi(its, { stateWaitMaxMs: 600_000 }, 1);
   const token = await client.login('me');
   const held = holdAnswer(its, 'LEFT JOIN resyncs');
   const answer = client.ask('GET', pathOf(room, `/state/m.room.member/${BOB}`), undefined, token);

@@ -21,6 +21,7 @@ import {
 } from '../support/processes.ts';
 import { SIMULATOR_SEED } from '../support/simulator.ts';
 import { startTestSynapse, whySynapseIsMissing } from '../support/synapse.ts';
+import { type TakingTurns, startTakingTurns } from '../support/taking-turns.ts';
 import { type TcpGate, startTcpGate } from '../support/tcp-gate.ts';
 
 const SOON = { timeout: 20_000, interval: 100 };
@@ -133,11 +134,13 @@ async function real(): Promise<Peer> {
 
 const LAZILY = { way: 'lazily', isLazy: true };
 const EAGERLY = { way: 'eagerly', isLazy: false };
-const HEARS = { hearing: 'hears', isDeaf: false };
-const CANNOT_HEAR = { hearing: 'cannot hear', isDeaf: true };
+const HEARS = { place: 'a process that hears of commits', isDeaf: false };
+const CANNOT_HEAR = { place: 'a process that cannot hear of commits', isDeaf: true };
+const IN_TURN = { place: 'two processes that are asked in turn', isDeaf: false };
+type Place = typeof HEARS;
 /** Who the other servers are makes no difference to how a process hears of commits: among one kind of them is enough. */
 const PEERS = [
-  { servers: 'simulated servers', startPeer: simulated, processes: [HEARS, CANNOT_HEAR], missing: undefined },
+  { servers: 'simulated servers', startPeer: simulated, processes: [IN_TURN, CANNOT_HEAR], missing: undefined },
   { servers: 'a real Synapse', startPeer: real, processes: [HEARS], missing: await whySynapseIsMissing() },
 ];
 
@@ -148,6 +151,7 @@ for (const { servers, startPeer, processes, missing } of PEERS) {
     let gate: TcpGate;
     let hearing: ServeChild;
     let deaf: ServeChild;
+    let turns: TakingTurns;
     beforeAll(async () => {
       peer = await startPeer();
       rejoinder = await startProcesses(peer);
@@ -155,18 +159,25 @@ for (const { servers, startPeer, processes, missing } of PEERS) {
       gate = await startTcpGate(database.host);
       const throughGate = new URL(rejoinder.databaseUrl);
       throughGate.host = gate.address;
-      await Promise.all([rejoinder.serve(), rejoinder.worker()]);
+      const [first] = await Promise.all([rejoinder.serve(), ...[1, 2, 3].map(() => rejoinder.worker())]);
       hearing = await rejoinder.serve({ beside: { databaseUrl: rejoinder.databaseUrl } });
+      turns = await startTakingTurns([first, hearing].map(({ clientUrl }) => Number(new URL(clientUrl).port)));
       if (!processes.includes(CANNOT_HEAR)) return;
       deaf = await rejoinder.serve({ beside: { databaseUrl: throughGate.href } });
       // It has listened once, and never will again.
       await eventually('it is cut off', () => Promise.resolve(gate.deafen() > 0 ? true : undefined));
     });
     afterAll(async () => {
+      turns.stop();
       await rejoinder.stop();
       await gate.stop();
       await peer.stop();
     });
+
+    const urlOf = (place: Place): string => {
+      if (place.place === IN_TURN.place) return `http://127.0.0.1:${turns.port}`;
+      return (place.isDeaf ? deaf : hearing).clientUrl;
+    };
 
     /** Made anew for each test, as its users are. */
     let users = 0;
@@ -180,10 +191,10 @@ for (const { servers, startPeer, processes, missing } of PEERS) {
     describe.each(LIBRARIES)('$library', ({ start }) => {
       const livesIn = processes.flatMap((process) => [LAZILY, EAGERLY].map((way) => ({ ...way, ...process })));
       test.each(livesIn)(
-        'registers, joins, syncs $way, talks, asks for the members and leaves, at a process that $hearing of commits',
-        async ({ isLazy, isDeaf }) => {
+        'registers, joins, syncs $way, talks, asks for the members and leaves, at $place',
+        async ({ isLazy, ...place }) => {
           const room = await peer.room();
-          const client = await start((isDeaf ? deaf : hearing).clientUrl, newName(), isLazy);
+          const client = await start(urlOf(place), newName(), isLazy);
           const state = await hold();
           const roomId = await client.join(room.alias);
           expect(roomId).toBe(room.roomId);
@@ -221,10 +232,10 @@ for (const { servers, startPeer, processes, missing } of PEERS) {
       // Whoever waits for /members waits the same, however he syncs.
       const leavesFrom = processes.map((process) => ({ ...(process.isDeaf ? EAGERLY : LAZILY), ...process }));
       test.each(leavesFrom)(
-        'that syncs $way leaves while the room is partial, and whoever waits for its members is told them as of the leave, at a process that $hearing of commits',
-        async ({ isLazy, isDeaf }) => {
+        'that syncs $way leaves while the room is partial, and whoever waits for its members is told them as of the leave, at $place',
+        async ({ isLazy, ...place }) => {
           const room = await peer.room();
-          const client = await start((isDeaf ? deaf : hearing).clientUrl, newName(), isLazy);
+          const client = await start(urlOf(place), newName(), isLazy);
           const state = await hold();
           const roomId = await client.join(room.alias);
           const said = await client.say(roomId, 'hello, and goodbye');
