@@ -134,13 +134,13 @@ class Batch {
     if (event.prevEvents.length === 0 && this.#ends.current !== null) {
       return { outcome: 'placeless', reason: 'it has no prev_events, and the room has begun' };
     }
-    if (this.#isOnCycle(event)) return this.#refuseOnCycle(event);
-    const missingParents = event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
+    const isOnCycle = this.#isOnCycle(event);
+    const missingParents = isOnCycle ? [] : event.prevEvents.filter((id) => this.#stateAfter(id) === undefined);
     if (missingParents.length > 0) {
       return { outcome: 'waits', missingParents, missingAuthEvents: this.#missingAuthEvents(event) };
     }
     try {
-      return await this.#judge(event);
+      return isOnCycle ? await this.#refuseOnCycle(event) : await this.#judge(event);
     } catch (error) {
       if (error instanceof ResolutionTakesLong) return { outcome: 'unresolved', reason: error.message };
       if (!(error instanceof ResolutionTooLarge)) throw error;

@@ -1,7 +1,10 @@
 /** Events that are their own ancestors, as they may be where senders choose ids: nothing waits for them for ever. */
 import { afterAll, expect, test } from 'vitest';
 import { type ServerName } from '../../../src/matrix/identifiers.ts';
+import { admitEvents } from '../../../src/rooms/judge/admit.ts';
+import { createCaches } from '../../../src/store/caches.ts';
 import { readRoom } from '../../../src/store/journal/rooms.ts';
+import { resolutionName } from '../../../src/store/snapshots/resolution-cache.ts';
 import { stagePdus } from '../../../src/store/tables/staged-pdus.ts';
 import { expectFoldsRebuilt } from '../../support/folds.ts';
 import { openTestStore } from '../../support/postgres.ts';
@@ -38,6 +41,25 @@ test.each(['1', '2'])(
     expect(await room.extremities()).toEqual([room.id('after'), room.id('join')].sort());
   },
 );
+
+test('whose circle builds on states that take long to resolve wait for these, and nothing beside them does', async () => {
+  const room = await wholeRoom('1');
+  const topic = (id: string) => ({
+    ...{ id, type: 'm.room.topic', stateKey: '', sender: ADMIN, content: { topic: id }, prev: ['join'], ...OF_ADMIN },
+  });
+  await room.push(topic('left'), topic('right'));
+  const states = await Promise.all(['left', 'right'].map((name) => room.state(...KNOWN, 'join', name)));
+  await room.insert(said('first', 'left', 'right', 'second'), said('second', 'first'));
+  // As another process is that is at it.
+  const { longResolution, ...caches } = createCaches();
+  longResolution.name = resolutionName(room.roomId, states.sort());
+  const context = { ...room.context, store: { ...store, caches: { ...caches, longResolution } } };
+  const ids = [room.id('first'), room.id('second')];
+  const outcomes = async () => [...(await admitEvents(context, room.roomId, ids, { msMax: 60_000 })).values()];
+  expect(new Set((await outcomes()).map(({ outcome }) => outcome))).toContain('unresolved');
+  longResolution.name = null;
+  expect(await outcomes()).toMatchObject([{ verdict: 'rejected' }, { verdict: 'rejected' }]);
+});
 
 test.each(['1', '2'])(
   'that come one turn after the other are refused when the last of them does, in version %s',
