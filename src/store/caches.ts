@@ -24,6 +24,8 @@ export interface Caches {
   readonly resolutions: ResolutionCache;
   /** What is resolved for longer than anybody waits for it, by its `resolutionName`: one at a time. */
   readonly longResolution: { name: string | null };
+  /** What is resolved for all who want it at once, by its `resolutionName`, until it is over. Never rejects. */
+  readonly resolving: Map<string, Promise<void>>;
   /** By the name of what was to be resolved (`resolutionName`): in how many places the states differ, as far as counted. */
   readonly tooLarge: LRUCache<string, number>;
 }
@@ -39,6 +41,7 @@ export function createCaches(): Caches {
     authEvents: new AuthEventCache(),
     resolutions: new ResolutionCache(),
     longResolution: { name: null },
+    resolving: new Map(),
     tooLarge: new LRUCache({ max: TOO_LARGE_MAX, ttl: TOO_LARGE_MS_MAX }),
   };
 }

@@ -14,6 +14,7 @@ import { type RoomVersionRules } from '../../matrix/room-versions.ts';
 import { type Signature, signaturesOf, verifyEventSignature } from '../../matrix/signing/signatures.ts';
 import { eventIdOf } from '../../matrix/signing/hashes.ts';
 import { type FailureClass } from '../../resync/events.ts';
+import { insertPdus } from '../../store/events/pdus.ts';
 import { type RoomStanding, lockRoom, readStanding } from '../../store/journal/rooms.ts';
 import { readSilentLeaves } from '../../store/journal/silent-leaves.ts';
 import { type Sql, withTransaction } from '../../store/open-store.ts';
@@ -24,9 +25,11 @@ import { RoomError, type RoomErrorKind } from '../error.ts';
 import { appendTakenIn } from '../judge/append-taken-in.ts';
 import { authStateOf } from '../judge/auth-state.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { judgeAhead, resolvingOutside } from '../judge/outside-the-lock.ts';
+import { resolveTogether } from '../judge/resolve.ts';
 import { readStateForServer } from '../read/stripped-state.ts';
 import { ringRoom } from '../ring.ts';
-import { composeOwn, placeInRoom } from '../send/compose-own.ts';
+import { checkedOwn, composeOwn, placeInRoom } from '../send/compose-own.ts';
 import { notThere, prepareGround, takeInPdu } from '../send/send-event.ts';
 
 /** Of the whole of it: the invited user's server is waited for. */
@@ -65,11 +68,16 @@ export async function sendInvite(context: RoomsContext, invitation: Invitation):
   const verdict = authoriseAgainstState(pdu, state, rules);
   if (!verdict.ok) throw new RoomError('forbidden', `${verdict.reason} (${verdict.rule})`);
   const signed = await countersigned(context, room, rules, pdu, domainOf(userId));
-  const ringsFor = await withTransaction(store, async (tx) => {
-    const locked = await lockRoom(tx, roomId);
-    if (locked?.isAnybodyIn !== true) throw notThere(roomId);
-    await requireThere(tx, locked, sender);
-    return appendTakenIn(tx, locked, await takeInPdu(tx, locked, signed), context);
+  const takeIn = (): Promise<string | undefined> =>
+    withTransaction(store, async (tx) => {
+      const locked = await lockRoom(tx, roomId);
+      if (locked?.isAnybodyIn !== true) throw notThere(roomId);
+      await requireThere(tx, locked, sender);
+      return appendTakenIn(tx, locked, await takeInPdu(tx, locked, signed), context);
+    });
+  const ringsFor = await resolvingOutside(takeIn, async () => {
+    await insertPdus(store, [checkedOwn(signed)]);
+    await judgeAhead(store, roomId, signed.eventId, resolveTogether);
   });
   if (ringsFor !== undefined) await ringRoom(context, roomId, ringsFor);
 }

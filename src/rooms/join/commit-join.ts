@@ -13,11 +13,14 @@ import { deleteJoinIntents } from '../../store/tables/intents.ts';
 import { deleteOutside } from '../../store/tables/outside-memberships.ts';
 import { append } from '../../store/journal/journal.ts';
 import { type Transaction, withTransaction } from '../../store/open-store.ts';
-import { type LockedRoom, createRoom, openEpoch, readResync } from '../../store/journal/rooms.ts';
+import { type LockedRoom, createRoom, openEpoch, readResync, readStanding } from '../../store/journal/rooms.ts';
 import { countMembers, readSnapshot } from '../../store/snapshots/snapshots.ts';
 import { type Admission } from '../judge/admission.ts';
 import { readCreateEventId } from '../judge/judge-outliers.ts';
+import { RESOLVED_UNDER_LOCK_MS_MAX, requireResolved, resolvingOutside } from '../judge/outside-the-lock.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
+import { resolveBriefly } from '../judge/resolve-in-time.ts';
+import { resolveTogether } from '../judge/resolve.ts';
 import { type RoomsContext } from '../context.ts';
 import { RoomError } from '../error.ts';
 import { type SentJoin, type TakenJoinAnswer, otherRoom } from './join-answer.ts';
@@ -53,9 +56,29 @@ const KEPT_OUT: ReadonlySet<string> = new Set([
  *
  * @returns `became-whole` when the room became whole while the resident answered: a whole room never becomes partial again,
  * so the whole state is wanted now.
- * @throws RoomError `forbidden` when the room keeps the user out, `unusable-answer` when the state does not let us in
+ * @throws RoomError `forbidden` when the room keeps the user out, `unusable-answer` when the state does not let us in, `busy` where what
+ *   the ends of the room resolve to with it takes long again and again
  */
-export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Promise<CommittedJoin | 'became-whole'> {
+export function commitJoin(context: RoomsContext, join: AnsweredJoin): Promise<CommittedJoin | 'became-whole'> {
+  return resolvingOutside(
+    () => commitLocked(context, join),
+    () => judgeAhead(context, join),
+  );
+}
+
+/** Judges the join as it will be under the lock, for the states that are at hand then; nothing else comes of it. */
+async function judgeAhead({ store }: RoomsContext, join: AnsweredJoin): Promise<void> {
+  const { roomId, eventId, template } = join;
+  const room = await readStanding(store, roomId);
+  if (room === undefined) return;
+  const staying = room.epoch > 0 && room.isAnybodyIn;
+  const { unknown } = placeOf(join, await readParents(store, roomId, template.prevEventIds), staying);
+  const opened = staying ? room : { ...room, extremities: [] };
+  await prepareAdmission(store, opened, [eventId], { join: { anchors: unknown }, resolve: resolveTogether });
+}
+
+/** @throws ResolutionTakesLong; RoomError */
+async function commitLocked(context: RoomsContext, join: AnsweredJoin): Promise<CommittedJoin | 'became-whole'> {
   const { roomId, eventId, userId, template, answer } = join;
   const { membersOmitted } = answer;
   return withTransaction(context.store, async (tx) => {
@@ -88,7 +111,9 @@ export async function commitJoin(context: RoomsContext, join: AnsweredJoin): Pro
 
     const { admissions, entries } = await prepareAdmission(tx, room, [eventId], {
       join: { anchors: place.unknown },
+      resolve: resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX),
     });
+    requireResolved(admissions.get(eventId));
     const [entry] = entries;
     if (entry?.type !== 'PduAccepted') throw notLetIn(join, admissions.get(eventId), entry);
     const joinedBy = await joinIn(tx, join, entry.currentState);

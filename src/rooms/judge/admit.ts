@@ -13,6 +13,7 @@ import { type RoomsContext } from '../context.ts';
 import { ringRoom } from '../ring.ts';
 import { type Admission } from './admission.ts';
 import { appendTakenIn } from './append-taken-in.ts';
+import { RESOLVED_UNDER_LOCK_MS_MAX } from './outside-the-lock.ts';
 import { resolveBriefly, resolveWithin } from './resolve-in-time.ts';
 import { resolveSnapshots } from './resolve.ts';
 import { type PreparedAdmission, prepareAdmission } from './prepare-admission.ts';
@@ -52,9 +53,8 @@ export async function admitEvents(
   const { store, clock } = context;
   const until = clock.now() + msMax;
   const isOver = (): boolean => clock.now() >= until;
-  const isBounded = Number.isFinite(msMax);
-  const resolve = isBounded ? resolveWithin(msMax) : resolveSnapshots;
-  const underLock = isBounded ? resolveBriefly(msMax) : resolveSnapshots;
+  const resolve = Number.isFinite(msMax) ? resolveWithin(msMax) : resolveSnapshots;
+  const underLock = resolveBriefly(Math.min(msMax, RESOLVED_UNDER_LOCK_MS_MAX));
   invariant(eventIds.length <= ADMITTED_AT_ONCE_MAX, 'events are admitted some at a time');
   for (let i = 0; i < PREPARED_MAX; i += 1) {
     signal?.throwIfAborted();

@@ -56,14 +56,16 @@ export function resolveWithin(msMax: number) {
 }
 
 /**
- * As `resolveSnapshots`, and given up after about `msMax` milliseconds, or at once where the states differ in much: for a transaction, in
- * which nothing may go on beside.
+ * As `resolveSnapshots`, and given up where the states differ in much, or about `msMax` milliseconds after the first that it resolves: for
+ * a transaction, in which nothing may go on beside. Whoever is told that it takes long lets the lock go, and resolves them without it.
  */
 export function resolveBriefly(msMax: number) {
+  let late: AbortSignal | undefined;
   return unlessKnown(async (sql, roomId, rules, distinct) => {
-    const late = AbortSignal.timeout(msMax);
+    const deadline = (late ??= AbortSignal.timeout(msMax));
     try {
-      return await resolveDistinct(sql, roomId, rules, distinct, () => late.aborted, BRIEF_LIMITS);
+      if (deadline.aborted) throw new Stopped('the time is over');
+      return await resolveDistinct(sql, roomId, rules, distinct, () => deadline.aborted, BRIEF_LIMITS);
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
       throw new ResolutionTakesLong('its states take long to resolve');

@@ -66,6 +66,39 @@ export async function resolveSnapshots(
   return (await knownOutcome(sql, roomId, distinct)) ?? resolveDistinct(sql, roomId, rules, distinct, () => false);
 }
 
+/**
+ * As `resolveSnapshots`, where many may want the same: one of them resolves it, and the others wait. Not for a transaction, which holds what
+ * others wait for.
+ *
+ * @throws ResolutionTooLarge
+ */
+export async function resolveTogether(
+  sql: Sql,
+  roomId: RoomId,
+  rules: RoomVersionRules,
+  snapshots: readonly SnapshotId[],
+): Promise<SnapshotId> {
+  const distinct = distinctOf(snapshots);
+  const name = resolutionName(roomId, distinct);
+  const { resolving } = sql.caches;
+  for (;;) {
+    // Verdicts may have changed since somebody else began.
+    const known = await knownOutcome(sql, roomId, distinct);
+    if (known !== undefined) return known;
+    const byAnother = resolving.get(name);
+    if (byAnother === undefined) break;
+    await byAnother;
+  }
+  const resolved = resolveDistinct(sql, roomId, rules, distinct, () => false);
+  const over = resolved.then(
+    () => undefined,
+    () => undefined,
+  );
+  resolving.set(name, over);
+  void over.then(() => resolving.delete(name));
+  return resolved;
+}
+
 /** As resolutions are named by them. */
 export function distinctOf(snapshots: readonly SnapshotId[]): SnapshotId[] {
   return [...new Set(snapshots)].sort();

@@ -26,6 +26,12 @@ import { type Admission } from '../judge/admission.ts';
 import { appendTakenIn } from '../judge/append-taken-in.ts';
 import { authStateOf } from '../judge/auth-state.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import {
+  RESOLVED_UNDER_LOCK_MS_MAX,
+  judgeAhead,
+  requireResolved,
+  resolvingOutside,
+} from '../judge/outside-the-lock.ts';
 import { prepareAdmission } from '../judge/prepare-admission.ts';
 import { ResolutionTakesLong, resolveBriefly, resolveWithin } from '../judge/resolve-in-time.ts';
 import { ResolutionTooLarge } from '../judge/resolve.ts';
@@ -44,8 +50,6 @@ export interface TakenMembership {
 
 /** Until the states that its parents lead to are resolved; who sends the event chooses them. */
 const RESOLVED_MS_MAX = 5_000;
-/** The same under the room's lock, of what the room comes to with it: everybody else waits for that. */
-const RESOLVED_UNDER_LOCK_MS_MAX = 1_000;
 
 /** Idempotent while the membership lasts. @throws ResidentError; RoomError as `sendEvent` does */
 export async function takeMembership(context: RoomsContext, sent: SentMembership): Promise<TakenMembership> {
@@ -54,8 +58,24 @@ export async function takeMembership(context: RoomsContext, sent: SentMembership
   const standing = requireWhole(await readStanding(store, roomId));
   const pdu = await checkSent(context, standing, sent);
   if ((await readEventStates(store, roomId, [eventId])).size === 0) await prepare(store, standing, pdu);
-  const resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
-  const taken = await withTransaction(store, async (tx) => {
+  const taken = await resolvingOutside(
+    () => takeLocked(context, pdu),
+    async () => {
+      await insertPdus(store, [pdu]);
+      await judgeAhead(store, roomId, eventId, resolveWithin(RESOLVED_MS_MAX));
+    },
+  );
+  if (taken.ringsFor !== undefined) await ringRoom(context, roomId, taken.ringsFor);
+  return { pdu, stateBefore: taken.stateBefore, roomVersion: standing.roomVersion };
+}
+
+/** @throws ResolutionTakesLong; ResidentError; RoomError */
+function takeLocked(
+  context: RoomsContext,
+  pdu: CheckedPdu,
+): Promise<{ readonly stateBefore: SnapshotId; readonly ringsFor: string | undefined }> {
+  const { roomId, eventId } = pdu;
+  return withTransaction(context.store, async (tx) => {
     const room = requireWhole(await lockRoom(tx, roomId));
     const known = (await readEventStates(tx, roomId, [eventId])).get(eventId);
     if (known !== undefined) {
@@ -65,7 +85,9 @@ export async function takeMembership(context: RoomsContext, sent: SentMembership
     }
     const { alreadyHeld } = await insertPdus(tx, [pdu]);
     if (alreadyHeld > 0) await requireSame(tx, pdu);
+    const resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
     const { admissions, entries } = await prepareAdmission(tx, room, [eventId], { resolve });
+    requireResolved(admissions.get(eventId));
     requireAdmitted(admissions.get(eventId), entries);
     const own = entries.find((entry) => entry.type === 'PduAccepted' && entry.eventId === eventId);
     if (own?.type !== 'PduAccepted') throw new ResidentError('busy', 'the room cannot take the event now');
@@ -74,8 +96,6 @@ export async function takeMembership(context: RoomsContext, sent: SentMembership
       ringsFor: await appendTakenIn(tx, room, entries.map(asOutgoing), context),
     };
   });
-  if (taken.ringsFor !== undefined) await ringRoom(context, roomId, taken.ringsFor);
-  return { pdu, stateBefore: taken.stateBefore, roomVersion: standing.roomVersion };
 }
 
 /**

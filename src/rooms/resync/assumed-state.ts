@@ -12,16 +12,18 @@ import { type Sql } from '../../store/open-store.ts';
 import { type TrieChange, type TrieKey } from '../../store/snapshots/snapshot-trie.ts';
 import { changePlaces, lookUpPlaces } from '../../store/snapshots/snapshots-in-numbers.ts';
 import { loadAuthEvents } from '../judge/auth-events.ts';
+import { type Resolve } from '../judge/resolve.ts';
 import { stateOfExtremities } from './state-of-extremities.ts';
 
-/** The state to assume, where all events that are still partial build on gaps. */
+/** The state to assume, where all events that are still partial build on gaps. `resolve`: as for `stateOfExtremities`. */
 export async function assumedState(
   sql: Sql,
   roomId: RoomId,
   rules: RoomVersionRules,
   extremities: readonly EventId[],
+  resolve?: Resolve,
 ): Promise<SnapshotId> {
-  const state = await stateOfExtremities(sql, roomId, extremities);
+  const state = await stateOfExtremities(sql, roomId, extremities, resolve);
   const nids = await readRestingOnPartial(sql, roomId);
   const unknown = await loadAuthEvents(sql, roomId, rules, { nids });
   const keys = new Set(unknown.flatMap(({ key }) => key ?? []));

@@ -2,7 +2,8 @@
  * The end of a walk: check 6 is replayed for what was taken in while the room was partial, the current state is worked out
  * again from the full states of the extremities, and the resync is closed. Both are done outside the room's lock, as far as
  * the timeline goes by then. What the replay finds is appended in batches, with how far it came, so that whoever takes the room up
- * after a crash goes on there; the completion is appended when nothing has come since.
+ * after a crash goes on there; the completion is appended when nothing has come since. Under the lock no states are resolved that take
+ * long to (src/rooms/judge/resolve-in-time.ts): nothing is completed then, and they are resolved outside first.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type ResyncEvent, type SnapshotId, type TimelineEvent } from '../../resync/events.ts';
@@ -27,6 +28,9 @@ import {
 import { type Sql, type Transaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { RESOLVED_UNDER_LOCK_MS_MAX } from '../judge/outside-the-lock.ts';
+import { ResolutionTakesLong, resolveBriefly } from '../judge/resolve-in-time.ts';
+import { type Resolve } from '../judge/resolve.ts';
 import { Check6Replay } from './replay-check-6.ts';
 import { stateOfExtremities } from './state-of-extremities.ts';
 
@@ -44,7 +48,7 @@ const BATCH_MS_MAX = 5_000;
 interface Tip {
   readonly extremities: readonly EventId[];
   readonly state: SnapshotId;
-  /** For which it holds: a replay that goes on though its verdicts are of before stands on states of before, too. */
+  /** For which it holds. */
   readonly stateVersion: number;
 }
 
@@ -87,11 +91,18 @@ export class Completion {
    * first.
    */
   async prepare(sql: Sql, before: Before): Promise<boolean> {
-    if (this.#isReplayed) {
-      this.#replay = await this.#replayFor(sql, before);
-      return this.#catchUp(sql, this.#replay, { msMax: BATCH_MS_MAX, eventsMax: BATCH_EVENTS_MAX });
-    }
     this.#tip = undefined;
+    if (this.#isReplayed) {
+      const replay = await this.#replayFor(sql, before);
+      this.#replay = replay;
+      if (!(await this.#catchUp(sql, replay, { msMax: BATCH_MS_MAX, eventsMax: BATCH_EVENTS_MAX }))) return false;
+      if (replay.stateVersion === before.stateVersion) {
+        this.#tip = await tipOf(sql, replay);
+        return true;
+      }
+      // One that goes on though its verdicts are of before stands on states of before, too.
+      if (replay.check6.findings.length > 0) return false;
+    }
     const standing = await readStanding(sql, this.#roomId);
     // A provisional state becomes another one, and nothing tells the tip.
     if (standing === undefined || (await countPartial(sql, this.#roomId)) > 0) return true;
@@ -116,15 +127,11 @@ export class Completion {
   }
 
   /** Whether it is at the end of the timeline. */
-  async #catchUp(sql: Sql, { check6, stateVersion }: Replay, { msMax, eventsMax }: CatchUpLimits): Promise<boolean> {
+  #catchUp(sql: Sql, { check6 }: Replay, { msMax, eventsMax, resolve }: CatchUpLimits): Promise<boolean> {
     const { clock } = this.#context;
     const until = clock.now() + msMax;
     const isTimeUp = (): boolean => clock.now() >= until;
-    const isAtEnd = await check6.catchUp(sql, { onEvent: this.#heartbeat, isTimeUp, eventsMax });
-    if (isAtEnd) {
-      this.#tip = { extremities: check6.extremities, state: await check6.currentState(sql), stateVersion };
-    }
-    return isAtEnd;
+    return check6.catchUp(sql, { onEvent: this.#heartbeat, isTimeUp, eventsMax, resolve });
   }
 
   /** Appends what the replay has found, and how far it is, to a room that is as it was before. */
@@ -148,6 +155,9 @@ export class Completion {
    * Completes a room in which nothing is partial, where everything is worked out, or can be in `msMax`. Joins of ours that the
    * full state refuses have failed; where they leave nobody of us in the room, the stay ends. By a verdict that is still to be
    * corrected neither is so: whoever brings corrections all the time gets a whole room, which tells it when they are through.
+   *
+   * @returns `false`: there is more to be worked out, outside
+   * @throws ResolutionTakesLong as `false`, where something was appended by then, which has to be undone
    */
   async append(tx: Transaction, stay: LockedResync, msMax: number): Promise<boolean> {
     let { room } = stay;
@@ -155,16 +165,23 @@ export class Completion {
     if (this.#isReplayed && (replay === undefined || !holds(replay, room.stateVersion))) return false;
     // Where the transaction is undone, so is what a replay has seen in it.
     this.#replay = undefined;
-    if (replay !== undefined && !(await this.#catchUp(tx, replay, { msMax, eventsMax: BATCH_EVENTS_MAX }))) {
-      this.#replay = replay;
-      return false;
+    const resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
+    let currentState: SnapshotId | undefined;
+    let isBegun = false;
+    try {
+      if (replay === undefined || (await this.#catchUpLocked(tx, room, replay, { msMax, resolve }))) {
+        const findings = replay?.check6.findings ?? [];
+        if (findings.length > 0) {
+          isBegun = true;
+          await append(tx, room, findings);
+          room = await relock(tx, this.#roomId);
+        }
+        currentState = await this.#stateOf(tx, room, msMax > 0 || isBegun ? resolve : undefined);
+      }
+    } catch (error) {
+      if (isBegun || !(error instanceof ResolutionTakesLong)) throw error;
+      sayHeldUp(this.#context, this.#roomId);
     }
-    const findings = replay?.check6.findings ?? [];
-    if (findings.length > 0) {
-      await append(tx, room, findings);
-      room = await relock(tx, this.#roomId);
-    }
-    const currentState = await this.#stateOf(tx, room, msMax > 0 || findings.length > 0);
     if (currentState === undefined) {
       this.#replay = replay;
       return false;
@@ -173,17 +190,33 @@ export class Completion {
     return true;
   }
 
-  /** As it was worked out before; where the room stands elsewhere, it is worked out now if that is worth the lock. */
+  /** @throws ResolutionTakesLong */
+  async #catchUpLocked(
+    tx: Transaction,
+    { stateVersion }: LockedRoom,
+    replay: Replay,
+    limits: Pick<CatchUpLimits, 'msMax' | 'resolve'>,
+  ): Promise<boolean> {
+    if (!(await this.#catchUp(tx, replay, { ...limits, eventsMax: BATCH_EVENTS_MAX }))) return false;
+    if (replay.stateVersion === stateVersion) this.#tip = await tipOf(tx, replay, limits.resolve);
+    return true;
+  }
+
+  /**
+   * As it was worked out before; where the room stands elsewhere, it is worked out now if that is worth the lock.
+   *
+   * @throws ResolutionTakesLong
+   */
   async #stateOf(
     tx: Transaction,
     { extremities, stateVersion }: LockedRoom,
-    mayResolve: boolean,
+    resolve: Resolve | undefined,
   ): Promise<SnapshotId | undefined> {
     const tip = this.#tip?.stateVersion === stateVersion ? this.#tip : undefined;
     const known = new Set(tip?.extremities);
     const stands = known.size === extremities.length && extremities.every((eventId) => known.has(eventId));
     if (stands && tip !== undefined) return tip.state;
-    return mayResolve ? stateOfExtremities(tx, this.#roomId, extremities) : undefined;
+    return resolve && stateOfExtremities(tx, this.#roomId, extremities, resolve);
   }
 
   async #close(
@@ -205,9 +238,20 @@ export class Completion {
   }
 }
 
+/** For operators: whoever does that to a room again and again keeps it from its end. */
+export function sayHeldUp({ logger }: Pick<RoomsContext, 'logger'>, roomId: RoomId): void {
+  logger.warn({ roomId }, 'states of a room take long to resolve: its walk goes on without its lock');
+}
+
 interface CatchUpLimits {
   readonly msMax: number;
   readonly eventsMax: number;
+  readonly resolve?: Resolve;
+}
+
+/** After what a replay has gone through, all of which is by its version. @throws what `resolve` does */
+async function tipOf(sql: Sql, { check6, stateVersion }: Replay, resolve?: Resolve): Promise<Tip> {
+  return { extremities: check6.extremities, state: await check6.currentState(sql, resolve), stateVersion };
 }
 
 /** Whether what a replay has passed is as it was, or it was begun often enough. */

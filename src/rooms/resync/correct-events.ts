@@ -33,6 +33,8 @@ import { withTransaction } from '../../store/open-store.ts';
 import { wakeTooLarge } from '../../store/tables/staged-pdus.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { RESOLVED_UNDER_LOCK_MS_MAX } from '../judge/outside-the-lock.ts';
+import { ResolutionTakesLong, resolveBriefly } from '../judge/resolve-in-time.ts';
 import { appendCurrentState } from './complete-walk.ts';
 import { correctAnchors } from './correct-anchors.ts';
 import { correctOutliers } from './correct-outliers.ts';
@@ -47,7 +49,7 @@ const CAUSES_A_STEP = 200;
 const TARGETS_A_STEP = 200;
 /** What has waited for this long has its turn. */
 const OVERDUE_MS = 60_000;
-/** In a room where something always comes in between, the current state is worked out under the lock after so many tries. */
+/** In a room where something always comes in between, the current state is worked out under the lock after so many tries, if it is brief. */
 const RESOLUTIONS_TRIED_MAX = 5;
 
 interface StepsLimit {
@@ -190,7 +192,7 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
   const standing = await readStanding(store, roomId);
   if (standing === undefined) return true;
   const decided = standing.partial ? null : await stateOfExtremities(store, roomId, standing.extremities);
-  return withTransaction(store, async (tx) => {
+  const isDone = withTransaction(store, async (tx) => {
     const stay = await lockResync(tx, roomId, epoch);
     if (stay === undefined) return true;
     const { room } = stay;
@@ -203,7 +205,10 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
     await settleCurrentState(tx, roomId);
     await wakeTooLarge(tx, roomId);
     if (room.partial) return true;
-    const currentState = stands && decided !== null ? decided : await stateOfExtremities(tx, roomId, room.extremities);
+    const currentState =
+      stands && decided !== null
+        ? decided
+        : await stateOfExtremities(tx, roomId, room.extremities, resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX));
     // A join of ours may have turned with what it rested on: as at the completion, it has failed.
     const at = clock.now();
     const isOther = currentState !== room.currentState;
@@ -214,6 +219,11 @@ async function correctCurrentState(correcting: Correcting, tried: number): Promi
       ...(end === undefined ? [] : [end]),
     ]);
     return true;
+  });
+  return isDone.catch((error: unknown) => {
+    // It stays due, and is resolved outside again.
+    if (error instanceof ResolutionTakesLong) return false;
+    throw error;
   });
 }
 

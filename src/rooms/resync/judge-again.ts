@@ -20,11 +20,15 @@ import { type BatchState, BatchStates } from '../judge/batch-states.ts';
 import { type LoadedPdus, loadPdus } from '../judge/load-pdus.ts';
 import { circleOf, parentsOf } from '../judge/circle.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
+import { ResolutionTakesLong } from '../judge/resolve-in-time.ts';
+import { type Resolve, resolveSnapshots } from '../judge/resolve.ts';
 
 type UnPartialStated = Extract<TimelineEvent, { type: 'EventUnPartialStated' }>;
 
 export interface JudgedBatch {
   readonly timeline: readonly UnPartialStated[];
+  /** It ends before an event whose states take longer to resolve than `Judging.resolve` waits for. */
+  readonly isCutShort: boolean;
 }
 
 export interface Judging {
@@ -34,6 +38,8 @@ export interface Judging {
   readonly onEvent: () => void;
   /** Ends the batch after the event that is being judged. */
   readonly isTimeUp: () => boolean;
+  /** How states are resolved; absent: `resolveSnapshots`. */
+  readonly resolve?: Resolve | undefined;
 }
 
 interface Decided {
@@ -78,7 +84,7 @@ export async function judgeAgain(
     // Of these there are few, most often none: what stands on a guess may be all that came since.
     return readStandingOnGuesses(sql, roomId, [...(await readKnownOtherwise(sql, roomId, ids))]);
   };
-  return new Batch(sql, roomId, rules, { loaded, parents, readSpared }).judge(partial, judging);
+  return new Batch(sql, roomId, rules, { loaded, parents, readSpared }, judging.resolve).judge(partial, judging);
 }
 
 class Batch {
@@ -93,18 +99,21 @@ class Batch {
   #spared: Promise<ReadonlySet<EventId>> | undefined;
   #hasFlipped = false;
 
-  constructor(sql: Sql, roomId: RoomId, rules: RoomVersionRules, given: Given) {
+  constructor(sql: Sql, roomId: RoomId, rules: RoomVersionRules, given: Given, resolve: Resolve = resolveSnapshots) {
     this.#sql = sql;
     this.#roomId = roomId;
     this.#rules = rules;
     this.#given = given;
-    this.#states = new BatchStates(sql, roomId, rules, resolveInSteps);
+    const inSteps: typeof resolveInSteps = (...[tx, room, by, snapshots, known]) =>
+      resolveInSteps(tx, room, by, snapshots, known, resolve);
+    this.#states = new BatchStates(sql, roomId, rules, inSteps);
   }
 
   async judge(
     partial: readonly StoredEventState[],
     { refusesUnlisted, onEvent, isTimeUp }: Judging,
   ): Promise<JudgedBatch> {
+    let isCutShort = false;
     const listed = new Map(partial.map(({ eventId, prevEvents }) => [eventId, prevEvents]));
     const prevEventsOf = (id: EventId): readonly EventId[] | undefined => listed.get(id);
     for (const [i, event] of partial.entries()) {
@@ -122,10 +131,16 @@ class Batch {
       const states = new Set(parents.flatMap((prev) => this.#stateAfter(prev) ?? []));
       // Resolution reads verdicts from the database, and one of those that were reversed here is not there yet.
       if (states.size > 1 && this.#hasFlipped) break;
-      if (refusal !== undefined) await this.#refuseAt(event, refusal, states);
-      else await this.#judgeBy(await this.#states.resolve(states), event, partial.slice(i + 1));
+      try {
+        if (refusal !== undefined) await this.#refuseAt(event, refusal, states);
+        else await this.#judgeBy(await this.#states.resolve(states), event, partial.slice(i + 1));
+      } catch (error) {
+        if (!(error instanceof ResolutionTakesLong)) throw error;
+        isCutShort = true;
+        break;
+      }
     }
-    return { timeline: await this.#entries() };
+    return { timeline: await this.#entries(), isCutShort };
   }
 
   /** Events of the timeline that this one cites and stands before, or that are not listed. */

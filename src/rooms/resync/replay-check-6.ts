@@ -27,6 +27,7 @@ import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { authStatesOf } from '../judge/auth-state.ts';
 import { loadPdus } from '../judge/load-pdus.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
+import { type Resolve, resolveSnapshots } from '../judge/resolve.ts';
 import { OrderedExtremities } from './ordered-extremities.ts';
 
 /** Events read at a time. */
@@ -61,6 +62,8 @@ export interface ReplayProgress {
   readonly isTimeUp: () => boolean;
   /** Events judged at most. */
   readonly eventsMax: number;
+  /** How states are resolved; absent: `resolveSnapshots`. */
+  readonly resolve?: Resolve | undefined;
 }
 
 export class Check6Replay {
@@ -106,14 +109,18 @@ export class Check6Replay {
     return this.#extremities.eventIds;
   }
 
-  /** The current state after all events that were gone through. */
-  async currentState(sql: Sql): Promise<SnapshotId> {
+  /** The current state after all events that were gone through. @throws what `resolve` does */
+  async currentState(sql: Sql, resolve?: Resolve): Promise<SnapshotId> {
     const states = this.#ends();
     const key = states.join();
     if (this.#resolved?.states !== key) {
-      this.#resolved = { states: key, state: await resolveInSteps(sql, this.#roomId, this.#rules, states) };
+      this.#resolved = { states: key, state: await this.#resolve(sql, states, resolve) };
     }
     return this.#resolved.state;
+  }
+
+  #resolve(sql: Sql, states: readonly SnapshotId[], resolve: Resolve = resolveSnapshots): Promise<SnapshotId> {
+    return resolveInSteps(sql, this.#roomId, this.#rules, states, new Map(), resolve);
   }
 
   /** The states that lead to the current one. */
@@ -122,8 +129,12 @@ export class Check6Replay {
     return states.length === 0 ? [this.#start.stateAfter] : states;
   }
 
-  /** Goes through what has come since; `false` when the time was up, or events enough were judged, before its end. */
-  async catchUp(sql: Sql, { onEvent, isTimeUp, eventsMax }: ReplayProgress): Promise<boolean> {
+  /**
+   * Goes through what has come since; `false` when the time was up, or events enough were judged, before its end.
+   *
+   * @throws what `resolve` does; it goes on with the same event then
+   */
+  async catchUp(sql: Sql, { onEvent, isTimeUp, eventsMax, resolve }: ReplayProgress): Promise<boolean> {
     for (let judged = 0; ;) {
       const read = await readTimelineSince(sql, this.#roomId, this.#position, PAGE_EVENTS);
       const partial = read.findIndex((event) => event.partial);
@@ -142,7 +153,7 @@ export class Check6Replay {
           if (judged >= eventsMax || isTimeUp()) return false;
           judged += 1;
           onEvent();
-          const refused = isAccepted ? await this.#refusal(sql, event, page, i) : undefined;
+          const refused = isAccepted ? await this.#refusal(sql, event, page, i, resolve) : undefined;
           this.#note(event, refused);
           this.#extremities.take({ ...event, isSolid: isAccepted && refused === undefined });
         }
@@ -163,17 +174,21 @@ export class Check6Replay {
   }
 
   /** The `i`th event of a page, where check 6 refuses it. Whatever we sent stays as it is: others have it from us. */
-  async #refusal(sql: Sql, event: OrderedEvent, page: Page, i: number): Promise<SoftFailed | undefined> {
+  async #refusal(
+    sql: Sql,
+    event: OrderedEvent,
+    page: Page,
+    i: number,
+    resolve: Resolve | undefined,
+  ): Promise<SoftFailed | undefined> {
     if (domainOf(event.sender) === sql.serverName) return undefined;
-    const current = await this.currentState(sql);
+    const current = await this.currentState(sql, resolve);
     const { stateBefore, isBeyondGap, eventId } = event;
     // Check 5 was passed by the very same state.
     const isPassed = (state: SnapshotId): boolean => stateBefore === state && !page.guessed.has(eventId);
     if (isPassed(current)) return undefined;
     // The state before it is one more end of the room, beside the others: what these resolve to may resolve with it to something else.
-    const state = isBeyondGap
-      ? await resolveInSteps(sql, this.#roomId, this.#rules, [...this.#ends(), stateBefore])
-      : current;
+    const state = isBeyondGap ? await this.#resolve(sql, [...this.#ends(), stateBefore], resolve) : current;
     if (isPassed(state)) return undefined;
     page.pdus ??= (await loadPdus(sql, this.#roomId, this.#rules, idsOf(page.events.slice(i)))).pdus;
     const pdu = page.pdus.get(eventId);

@@ -7,12 +7,18 @@ import { type LockedRoom, readRoom } from '../../store/journal/rooms.ts';
 import { type Sql } from '../../store/open-store.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
+import { type Resolve, resolveSnapshots } from '../judge/resolve.ts';
 
-/** The resolution of the full states after the extremities; where none has one, the state at the join. */
+/**
+ * The resolution of the full states after the extremities; where none has one, the state at the join.
+ *
+ * @param resolve under a room's lock one that is given up where it takes long (`resolveBriefly`)
+ */
 export async function stateOfExtremities(
   sql: Sql,
   roomId: RoomId,
   extremities: LockedRoom['extremities'],
+  resolve: Resolve = resolveSnapshots,
 ): Promise<SnapshotId> {
   const room = await readRoom(sql, roomId);
   invariant(room !== undefined, 'the row of a room stays');
@@ -27,5 +33,7 @@ export async function stateOfExtremities(
     roomId,
     rulesOfJoined(roomVersion),
     states.map(({ stateAfter }) => stateAfter),
+    new Map(),
+    resolve,
   );
 }

@@ -4,7 +4,8 @@
  * phase or other extremities make it void, and it is worked out again.
  *
  * In a busy room events come while a batch is judged, and build on partial ones. Where so many come that the walk gets no
- * nearer to its end, a batch is judged under the lock, for a short time: whoever brings more waits meanwhile, and it ends.
+ * nearer to its end, a batch is judged under the lock, for a short time: whoever brings more waits meanwhile, and it ends. States that
+ * take long to resolve are none of that time: the lock is let go, and the next round is made outside.
  * Corrections take turns with the batches, for a short time each; a walk that has nothing else left waits some turns for them.
  */
 import { type RoomId } from '../../matrix/identifiers.ts';
@@ -17,8 +18,11 @@ import { type LockedResync, type ResyncRow, lockResync, readResync, readStanding
 import { type Sql, type Transaction, withTransaction } from '../../store/open-store.ts';
 import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
+import { RESOLVED_UNDER_LOCK_MS_MAX } from '../judge/outside-the-lock.ts';
+import { ResolutionTakesLong, resolveBriefly } from '../judge/resolve-in-time.ts';
+import { type Resolve } from '../judge/resolve.ts';
 import { assumedState } from './assumed-state.ts';
-import { Completion } from './complete-walk.ts';
+import { Completion, sayHeldUp } from './complete-walk.ts';
 import { correctBetweenBatches } from './correct-events.ts';
 import { type JudgedBatch, judgeAgain } from './judge-again.ts';
 
@@ -50,6 +54,8 @@ interface Walk {
   vainRounds: number;
   /** Turns for which its end has waited for corrections. */
   turnsWaited: number;
+  /** The lock was let go, since states take long to resolve: they are resolved outside first. */
+  isHeldUp: boolean;
 }
 
 /**
@@ -65,13 +71,13 @@ export async function walkPartialEvents(
   const completion = new Completion(context, roomId, progress.heartbeat);
   const walk: Walk = {
     ...{ context, roomId, epoch, progress, completion },
-    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0, turnsWaited: 0 },
+    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0, turnsWaited: 0, isHeldUp: false },
   };
   for (let isOver = false; !isOver;) {
     progress.signal.throwIfAborted();
     progress.heartbeat();
     if (await waitsForCorrections(walk)) continue;
-    isOver = walk.vainRounds < VAIN_ROUNDS_MAX ? await walkOn(walk) : await walkUnderLock(walk);
+    isOver = walk.vainRounds < VAIN_ROUNDS_MAX || walk.isHeldUp ? await walkOn(walk) : await walkUnderLock(walk);
   }
 }
 
@@ -92,8 +98,9 @@ async function waitsForCorrections(walk: Walk): Promise<boolean> {
 
 /** One batch, one assumption about gaps, or the completion; true: there is nothing left to do in this stay. */
 async function walkOn(walk: Walk): Promise<boolean> {
-  const { context, roomId, epoch } = walk;
+  const { context, roomId, epoch, isHeldUp } = walk;
   const { store } = context;
+  walk.isHeldUp = false;
   const before = await readResync(store, roomId);
   if (before?.epoch !== epoch || before.state.phase !== 'walking') return true;
   const events = await readPartialEvents(store, roomId, BATCH_EVENTS_MAX);
@@ -104,12 +111,24 @@ async function walkOn(walk: Walk): Promise<boolean> {
     return false;
   }
 
-  const judged = await judge(walk, store, before.state.roomVersion, events, BATCH_MS_MAX);
+  const { roomVersion } = before.state;
+  const judged = await judge(walk, store, roomVersion, events, { msMax: BATCH_MS_MAX });
   // What is left waits for gaps, or for each other: a cycle that is longer than a batch.
-  if (judged.timeline.length === 0) return (await assumeGaps(walk, before)) ? false : walkUnderLock(walk);
+  if (judged.timeline.length === 0) {
+    if (await assumeGaps(walk, before)) return false;
+    // Nothing is concluded from it: the states are at hand then.
+    if (isHeldUp) await judge(walk, store, roomVersion, events, { msMax: BATCH_MS_MAX, refusesUnlisted: true });
+    return walkUnderLock(walk);
+  }
   const left = await withWalkingRoom(walk, before.stateVersion, (tx, { room }) => appendJudged(walk, tx, room, judged));
   if (left === undefined) walk.vainRounds += 1;
   return false;
+}
+
+interface JudgingLimits {
+  readonly msMax: number;
+  readonly refusesUnlisted?: boolean;
+  readonly resolve?: Resolve;
 }
 
 function judge(
@@ -117,12 +136,11 @@ function judge(
   sql: Sql,
   roomVersion: string | null,
   events: Parameters<typeof judgeAgain>[3],
-  msMax: number,
-  refusesUnlisted = false,
+  { msMax, refusesUnlisted = false, resolve }: JudgingLimits,
 ): Promise<JudgedBatch> {
   const until = clock.now() + msMax;
   const isTimeUp = (): boolean => clock.now() >= until;
-  const judging = { refusesUnlisted, onEvent: progress.heartbeat, isTimeUp };
+  const judging = { refusesUnlisted, onEvent: progress.heartbeat, isTimeUp, resolve };
   return judgeAgain(sql, roomId, rulesOfJoined(roomVersion ?? ''), events, judging);
 }
 
@@ -151,18 +169,33 @@ function countRound(walk: Walk, left: number): void {
   walk.fewestLeft = Math.min(walk.fewestLeft, left);
 }
 
-/** Runs `work` under the room's lock, unless what was read before it no longer holds: then nothing happens. */
+/**
+ * Runs `work` under the room's lock, unless what was read before it no longer holds: then nothing happens, and neither where states take
+ * long to resolve.
+ */
 async function withWalkingRoom<Result>(
-  { context, roomId, epoch }: Walk,
+  walk: Walk,
   stateVersion: number | undefined,
   work: (tx: Transaction, stay: LockedResync) => Promise<Result>,
 ): Promise<Result | undefined> {
-  return withTransaction(context.store, async (tx) => {
-    const stay = await lockResync(tx, roomId, epoch);
-    if (stay?.resync.phase !== 'walking') return undefined;
-    if (stateVersion !== undefined && stay.room.stateVersion !== stateVersion) return undefined;
-    return work(tx, stay);
-  });
+  const { context, roomId, epoch } = walk;
+  try {
+    return await withTransaction(context.store, async (tx) => {
+      const stay = await lockResync(tx, roomId, epoch);
+      if (stay?.resync.phase !== 'walking') return undefined;
+      if (stateVersion !== undefined && stay.room.stateVersion !== stateVersion) return undefined;
+      return work(tx, stay);
+    });
+  } catch (error) {
+    if (!(error instanceof ResolutionTakesLong)) throw error;
+    holdUp(walk);
+    return undefined;
+  }
+}
+
+function holdUp(walk: Walk): void {
+  walk.isHeldUp = true;
+  sayHeldUp(walk.context, walk.roomId);
 }
 
 /**
@@ -175,24 +208,29 @@ async function assumeGaps(walk: Walk, { stateVersion, state }: ResyncRow): Promi
   if ((await readPartialAnchors(store, roomId)).length === 0) return false;
   const { extremities = [] } = (await readStanding(store, roomId)) ?? {};
   const assumed = await assumedState(store, roomId, rulesOfJoined(state.roomVersion ?? ''), extremities);
-  await withWalkingRoom(walk, stateVersion, (tx, stay) => appendAssumed(walk, tx, stay, assumed));
+  await withWalkingRoom(walk, stateVersion, (tx, stay) =>
+    appendAssumed(walk, tx, stay, () => Promise.resolve(assumed)),
+  );
   return true;
 }
 
-/** Whether there was a gap to assume something of. */
+/** Whether there was a gap to assume something of. @throws what `assume` does, and nothing is appended */
 async function appendAssumed(
   { context, roomId }: Walk,
   tx: Transaction,
-  { room, resync }: LockedResync,
-  assumed?: SnapshotId,
+  { room }: LockedResync,
+  assume: () => Promise<SnapshotId>,
 ): Promise<boolean> {
   // A walking room has fetched all that its joins want: anchors that are partial now are those of gaps.
   const eventIds = await readPartialAnchors(tx, roomId);
   if (eventIds.length === 0) return false;
-  const rules = rulesOfJoined(resync.roomVersion ?? '');
-  const state = assumed ?? (await assumedState(tx, roomId, rules, room.extremities));
-  await append(tx, room, [{ type: 'GapsAssumed', eventIds, assumedState: state, at: context.clock.now() }]);
+  await append(tx, room, [{ type: 'GapsAssumed', eventIds, assumedState: await assume(), at: context.clock.now() }]);
   return true;
+}
+
+/** What stands for the state at gaps in a locked room. @throws ResolutionTakesLong */
+function assumeLocked(tx: Transaction, { room, resync }: LockedResync, resolve: Resolve): () => Promise<SnapshotId> {
+  return () => assumedState(tx, room.roomId, rulesOfJoined(resync.roomVersion ?? ''), room.extremities, resolve);
 }
 
 /**
@@ -256,11 +294,13 @@ async function walkUnderLock(walk: Walk): Promise<boolean> {
       return completeUnderLock(walk, tx);
     }
     const { roomVersion } = stay.resync;
-    let judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX);
-    if (judged.timeline.length === 0) {
-      if (await appendAssumed(walk, tx, stay)) return false;
-      judged = await judge(walk, tx, roomVersion, events, LOCKED_MS_MAX, true);
+    const resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
+    let judged = await judge(walk, tx, roomVersion, events, { msMax: LOCKED_MS_MAX, resolve });
+    if (judged.timeline.length === 0 && !judged.isCutShort) {
+      if (await appendAssumed(walk, tx, stay, assumeLocked(tx, stay, resolve))) return false;
+      judged = await judge(walk, tx, roomVersion, events, { msMax: LOCKED_MS_MAX, refusesUnlisted: true, resolve });
     }
+    if (judged.isCutShort) holdUp(walk);
     return (await appendJudged(walk, tx, stay.room, judged)) === 0 && completeUnderLock(walk, tx);
   });
   return isDone === true;
@@ -272,6 +312,7 @@ async function completeUnderLock(walk: Walk, tx: Transaction): Promise<boolean> 
   if (!(await mayComplete(walk, tx))) return false;
   const judged = await lockResync(tx, roomId, epoch);
   if (judged === undefined) return false;
-  const stay = (await appendAssumed(walk, tx, judged)) ? await lockResync(tx, roomId, epoch) : judged;
+  const assume = assumeLocked(tx, judged, resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX));
+  const stay = (await appendAssumed(walk, tx, judged, assume)) ? await lockResync(tx, roomId, epoch) : judged;
   return stay !== undefined && completion.append(tx, stay, LOCKED_MS_MAX);
 }
