@@ -1,6 +1,6 @@
 /**
- * `npm run test:mutation:resync -- [--runs N] [--only WORDS] [--lanes L]`: puts faults into a temporary copy of the project, one at a
- * time (mutation/resync-mutants.ts), and plays simulated rooms until one differs from the oracle: first the seed that is written
+ * `npm run test:mutation:resync -- [--runs N] [--only WORDS] [--lanes L]`, `npm run test:mutation:devices`: puts faults into a temporary copy
+ * of the project, one at a time (mutation/resync-mutants.ts, mutation/device-mutants.ts), and plays simulated rooms until one differs from the oracle: first the seed that is written
  * down for the fault, then all from 1 on; or the test that is written down for it. A seed that differs without the fault, too, finds nothing. L faults are tried side by side.
  * Prints a table of the faults, each with the seed that finds it and the first difference. Exits 1 if one survived N runs: then either generator or comparison has
  * a hole.
@@ -16,6 +16,7 @@ import { type Ran } from '../test/simulation/run-plan.ts';
 import { runSeries } from '../test/simulation/series.ts';
 import { buildCopy, builtPath, builtSource } from './mutation/build-copy.ts';
 import { PROJECT, copyProject } from './mutation/copy-project.ts';
+import { DEVICE_MUTANTS } from './mutation/device-mutants.ts';
 import { type FindingTest, RESYNC_MUTANTS, type ResyncMutant, applied } from './mutation/resync-mutants.ts';
 
 /** Characters of a difference that are shown. */
@@ -29,7 +30,9 @@ const { values } = parseArgs({
   },
 });
 const [runs, lanes] = [values.runs, values.lanes].map(Number) as [number, number];
-const mutants = RESYNC_MUTANTS.filter(({ name, kind }) => `${kind}: ${name}`.includes(values.only));
+const mutants = [...RESYNC_MUTANTS, ...DEVICE_MUTANTS].filter(({ name, kind }) =>
+  `${kind}: ${name}`.includes(values.only),
+);
 if (mutants.length === 0 || ![runs, lanes].every((value) => Number.isSafeInteger(value) && value > 0)) {
   console.error('usage: npm run test:mutation:resync -- [--runs N] [--lanes L] [--only WORDS]');
   process.exit(2);
@@ -121,8 +124,8 @@ async function work(copy: string): Promise<void> {
 }
 
 try {
-  const copies = Array.from({ length: Math.min(lanes, mutants.length) }, (_, i) => join(folder, `broken-${i}`));
-  await buildCopy(sound);
+  const copies = Array.from({ length: Math.min(lanes, left.length) }, (_, i) => join(folder, `broken-${i}`));
+  if (copies.length > 0) await buildCopy(sound);
   for (const copy of copies) await cp(sound, copy, { recursive: true, verbatimSymlinks: true });
   console.log('| kind | fault | found by |\n| --- | --- | --- |');
   await Promise.all(copies.map(work));

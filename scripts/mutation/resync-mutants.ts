@@ -5,7 +5,17 @@
  */
 
 export interface ResyncMutant {
-  readonly kind: 'walk' | 'judging again' | 'correction' | 'fold' | 'admission' | 'check 6' | 'completion' | 'journal';
+  readonly kind:
+    | 'walk'
+    | 'judging again'
+    | 'correction'
+    | 'fold'
+    | 'admission'
+    | 'check 6'
+    | 'completion'
+    | 'journal'
+    | 'to device'
+    | 'device lists';
   /** What the fault does, in words. */
   readonly name: string;
   readonly file: string;

@@ -1,6 +1,6 @@
 /**
  * A play, made from a seed, of messages to devices and of device lists: our server with its users in a room that is partial at first, and
- * three others, over a network that loses what is sent and what is answered. Our process dies at commits, before or after they took effect,
+ * four others, one of which is wrongly believed to be in the room, over a network that loses what is sent and what is answered. Our process dies at commits, before or after they took effect,
  * and another goes on. Whatever was said has to be there once in the end, and everybody has to know whose devices are others.
  */
 import { noteOwnDeviceChanges } from '../../src/store/tables/device-changes.ts';
@@ -24,14 +24,17 @@ import { type Notifier } from '../../src/store/notify.ts';
 import { createSync } from '../../src/sync/sync.ts';
 import { roomsContextOf } from '../client-api/client.ts';
 import { type Random, createRandom } from '../differential/random.ts';
-import { ME, PartialRoom, member } from '../rooms/resync/partial-room.ts';
+import { ADMIN, ME, PartialRoom, member } from '../rooms/resync/partial-room.ts';
 import { Activity, Crash, type FragileStore, openFragileStore } from '../simulation/fragile-store.ts';
 import { type Connections } from '../simulation/connections.ts';
 import { FoldingClient } from '../sync/folding-client.ts';
 import { PlayedServer } from './played-server.ts';
 
 const AUTH = ['create', 'power', 'rules'];
-const FULL = ['create', 'admin', 'power', 'rules', 'late'];
+const BY_ME = ['create', 'power', 'join'];
+const FULL = ['create', 'admin', 'power', 'rules', 'late', 'ban'];
+/** Was banned before we came, and is seen joining while nobody here knows of that. */
+const GONE = '@user:gone.test' as UserId;
 const STEPS = 150;
 const OURS = 'here.test' as ServerName;
 const DEVICE = 'DEVICE';
@@ -40,7 +43,7 @@ const NOBODY_STOPS = new AbortController().signal;
 export interface Played {
   /** In words; empty: as it should be. */
   readonly differences: readonly string[];
-  readonly counts: Readonly<Record<'deaths' | 'lost' | 'messages' | 'changes' | 'asked', number>>;
+  readonly counts: Readonly<Record<'deaths' | 'lost' | 'messages' | 'changes' | 'asked' | 'returns', number>>;
 }
 
 export class DevicesPlay {
@@ -52,23 +55,29 @@ export class DevicesPlay {
   readonly #servers: readonly PlayedServer[];
   readonly #activity = new Activity();
   readonly #clock = { at: 1_700_000_000_000, now: (): number => this.#clock.at };
-  readonly #counts = { deaths: 0, lost: 0, messages: 0, changes: 0, asked: 0 };
+  readonly #counts = { deaths: 0, lost: 0, messages: 0, changes: 0, asked: 0, returns: 0 };
   /** What our client has got of messages, in order, by sender; and what it knows of others' devices. */
   readonly #got: { readonly sender: string; readonly n: unknown }[] = [];
   readonly #known = new Map<string, readonly string[]>();
   #fragile!: FragileStore;
   #client!: FoldingClient;
   #isCalm = false;
+  /** In every second play no device changes any more once the room is whole: what was missed by then is told by nothing that comes later. */
+  readonly #isQuietOnceWhole: boolean;
+  #isAllSaid = false;
   #said = 0;
 
   /** `store` never dies: it looks at what has become of it. */
   constructor(seed: number, store: Store, databaseUrl: string, connections: Connections) {
     this.#random = createRandom(seed);
+    this.#isQuietOnceWhole = seed % 2 === 0;
     this.#store = store;
     this.#databaseUrl = databaseUrl;
     this.#connections = connections;
     this.#room = new PartialRoom(store);
-    this.#servers = ['there.test', 'seen.test', 'late.test'].map((name) => new PlayedServer(name as ServerName));
+    this.#servers = ['there.test', 'seen.test', 'late.test', 'gone.test'].map(
+      (name) => new PlayedServer(name as ServerName),
+    );
   }
 
   async run(): Promise<Played> {
@@ -77,6 +86,11 @@ export class DevicesPlay {
     await room.hold(member('late', '@user:late.test', 'join', { auth: AUTH }));
     await room.push(member('seen', '@user:seen.test', 'join', { prev: ['join'], auth: AUTH }));
     await room.push(member('user', '@user:there.test', 'join', { prev: ['seen'], auth: AUTH }));
+    await room.hold(
+      member('once', GONE, 'join', { auth: AUTH }),
+      member('ban', GONE, 'ban', { sender: ADMIN, auth: ['create', 'power', 'admin'] }),
+    );
+    await room.push(member('gone', GONE, 'join', { prev: ['user'], auth: [...AUTH, 'once'] }));
     const userId = ME as UserId;
     await insertUser(this.#store, { userId, passwordHash: null, isAdmin: false, createdAt: 0 });
     await this.#store.inTransaction((tx) =>
@@ -86,8 +100,15 @@ export class DevicesPlay {
     for (const server of this.#servers) {
       server.learn(await deviceAnswers({ store: this.#store }).devicesOf(ME as UserId));
     }
+    // It sees the three who were seen joining, and asks for their devices when it comes to that.
+    await this.#client.sync();
     const wholeAt = this.#random.integer(STEPS);
+    // In some plays the last of us leaves while it is partial, and comes again before it is whole.
+    const leavesAt = wholeAt > 1 && this.#random.chance(0.5) ? this.#random.integer(wholeAt - 1) : STEPS;
+    const returnsAt = leavesAt + 1 + this.#random.integer(Math.max(1, wholeAt - leavesAt - 1));
     for (let step = 0; step < STEPS; step += 1) {
+      if (step === leavesAt) await room.push(member('bye', ME, 'leave', { prev: ['gone'], auth: BY_ME }));
+      if (step === returnsAt) await this.#comeBack();
       if (step === wholeAt) await this.#becomeWhole();
       if (this.#random.chance(0.1)) {
         this.#fragile.arm(1 + this.#random.integer(8), this.#random.pick(['before', 'after']));
@@ -99,8 +120,21 @@ export class DevicesPlay {
   }
 
   async #becomeWhole(): Promise<void> {
-    await this.#room.fetch(...FULL);
-    await this.#room.walk();
+    this.#isAllSaid = this.#isQuietOnceWhole;
+    if (this.#counts.returns === 0) {
+      await this.#room.fetch(...FULL);
+      await this.#room.walk();
+    } else {
+      await this.#room.fetchAgain(...FULL, 'seen', 'user');
+      await this.#room.walk(this.#store, 2);
+    }
+  }
+
+  /** As nobody was in a room with us meanwhile nobody was told anything, and who is in this one asks for all. */
+  async #comeBack(): Promise<void> {
+    await this.#room.joinAgain();
+    this.#counts.returns += 1;
+    for (const server of this.#servers) server.lacksDevices = true;
   }
 
   /** A process begins, where another has died or none was. */
@@ -179,6 +213,7 @@ export class DevicesPlay {
         this.#counts.messages += 1;
         return;
       case 1:
+        if (this.#isAllSaid) return;
         server.changeDevice(`D${this.#random.integer(3)}`, this.#random.chance(0.3));
         this.#counts.changes += 1;
         return;
@@ -187,7 +222,7 @@ export class DevicesPlay {
       case 3:
         return this.#write();
       case 4:
-        return this.#changeOurs();
+        return this.#isAllSaid ? undefined : this.#changeOurs();
       case 5:
         return this.#send();
       case 6:
@@ -258,7 +293,10 @@ export class DevicesPlay {
       this.#got.push({ sender: sender as string, n: (content as JsonObject)['n'] });
     }
     const { changed = [], left = [] } = answer.deviceLists ?? {};
-    for (const user of left) this.#known.delete(user);
+    for (const user of left) {
+      this.#known.delete(user);
+      this.#stale.delete(user);
+    }
     for (const user of changed) this.#stale.add(user);
     const asked = [...this.#stale].filter((user) => user !== ME);
     if (asked.length === 0) return;
@@ -270,7 +308,7 @@ export class DevicesPlay {
       this.#known.set(user, describeDevices(Object.fromEntries(devices)));
     }
   }
-  readonly #stale = new Set<UserId>(['@user:there.test', '@user:seen.test'] as UserId[]);
+  readonly #stale = new Set<UserId>(['@user:there.test' as UserId, '@user:seen.test' as UserId, GONE]);
 
   /** All goes well from now on, and goes on until there is nothing left to do. */
   async #calmDown(): Promise<void> {
@@ -303,14 +341,19 @@ export class DevicesPlay {
     const truth = await deviceAnswers({ store: this.#store }).devicesOf(ME as UserId);
     for (const server of this.#servers) {
       same(`${server.name} got messages`, server.got, server.expected);
+      same(`${server.name} was told again`, server.toldAgain, []);
+      const fromThere = this.#got.flatMap(({ sender, n }) => (sender.endsWith(`:${server.name}`) ? [n] : []));
+      same(`we got messages of ${server.name}`, fromThere, server.written);
+      const user = `@user:${server.name}` as UserId;
+      if (user === GONE) {
+        same(`${user} is out of sight`, [this.#known.has(user), this.#stale.has(user)], [false, false]);
+        continue;
+      }
       same(
         `${server.name} knows of our devices`,
         server.knows,
         describeDevices(Object.fromEntries(truth?.devices ?? [])),
       );
-      const fromThere = this.#got.flatMap(({ sender, n }) => (sender.endsWith(`:${server.name}`) ? [n] : []));
-      same(`we got messages of ${server.name}`, fromThere, server.written);
-      const user = `@user:${server.name}`;
       same(`we know of the devices of ${user}`, this.#known.get(user), describeDevices(server.devicesOf(user).devices));
     }
     same(

@@ -13,6 +13,9 @@ export class PlayedServer {
   readonly got: number[] = [];
   readonly expected: number[] = [];
   readonly written: number[] = [];
+  /** Changes that it was told of once more, in another transaction. */
+  readonly toldAgain: number[] = [];
+  #toldUpTo = 0;
   /** It was told something that builds on what it was not told. */
   lacksDevices = false;
   readonly #seen = new Set<string>();
@@ -88,6 +91,8 @@ export class PlayedServer {
 
   #hear({ device_id: deviceId, stream_id: streamId, prev_id: before, keys, deleted }: JsonObject): void {
     if (typeof deviceId !== 'string' || typeof streamId !== 'number') throw new Error('an update of no device');
+    if (streamId <= this.#toldUpTo) this.toldAgain.push(streamId);
+    this.#toldUpTo = Math.max(this.#toldUpTo, streamId);
     if (streamId <= this.#ours.streamId) return;
     const isNext = Array.isArray(before) && (before as readonly Json[]).includes(this.#ours.streamId);
     if (!isNext) {
