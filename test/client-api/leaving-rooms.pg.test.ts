@@ -258,6 +258,20 @@ describe('a room that is upgraded', () => {
     },
   );
 
+  test('may be upgraded again, and names the room that took its place last', async () => {
+    const here = await stage();
+    const at = `/rooms/${encoded(here.roomId)}`;
+    // Of who names no room nobody was quicker.
+    await here.ask('PUT', `${at}/state/m.room.tombstone/`, { body: 'gone', replacement_room: '' });
+    for (const version of ['10', '11']) {
+      const { status, body } = await here.ask('POST', `${at}/upgrade`, { new_version: version });
+      expect(status).toBe(200);
+      const { replacement_room: named } = await contentOf(here, here.roomId, 'm.room.tombstone');
+      expect(named).toBe(body['replacement_room']);
+    }
+    expect(await store.query('SELECT FROM room_upgrades')).toEqual([]);
+  });
+
   test('may be a space, whose rooms go with it', async () => {
     const here = await stage({ creation_content: { type: 'm.space' } });
     const at = `/rooms/${encoded(here.roomId)}`;

@@ -5,7 +5,7 @@
  * Source: https://spec.matrix.org/v1.16/client-server-api/#server-behaviour-18
  */
 import { quietLevels } from '../../matrix/client/upgraded-room.ts';
-import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type RoomId, type UserId, parseRoomId } from '../../matrix/identifiers.ts';
 import { type JsonObject } from '../../matrix/pdu.ts';
 import { type RoomUpgrade, deleteRoomUpgrade, leaseRoomUpgrades } from '../../store/tables/room-upgrades.ts';
 import { readStanding } from '../../store/journal/rooms.ts';
@@ -25,25 +25,35 @@ export const UPGRADE_LEASE_MS = 180_000;
 const POLL_MS = 15_000;
 const AT_ONCE = 10;
 
-/** The row is leased to us, and goes with this. @throws RoomError where the old room may not say where it has gone: nothing has changed then */
-export async function finishUpgrade(context: SendContext, upgrade: RoomUpgrade): Promise<void> {
-  try {
-    await takeSteps(context, upgrade);
-  } catch (error) {
-    // Our own trouble keeps it for another time.
-    if (error instanceof RoomError) await deleteRoomUpgrade(context.store, upgrade);
+/**
+ * The row is leased to us, and goes with this. Gives the room that has taken the old one's place: another one where somebody was quicker.
+ *
+ * @param before the room that had taken its place when this began, which counts no more
+ * @throws RoomError where the old room may not say where it has gone: nothing has changed then
+ */
+export async function finishUpgrade(context: SendContext, upgrade: RoomUpgrade, before?: RoomId): Promise<RoomId> {
+  const { store } = context;
+  // Our own trouble keeps it for another time.
+  const successor = await takeSteps(context, upgrade, before).catch(async (error: unknown) => {
+    if (error instanceof RoomError) await deleteRoomUpgrade(store, upgrade);
     throw error;
-  }
-  await deleteRoomUpgrade(context.store, upgrade);
+  });
+  await deleteRoomUpgrade(store, upgrade);
+  return successor;
 }
 
-async function takeSteps(context: SendContext, { roomId, successor, userId }: RoomUpgrade): Promise<void> {
+async function takeSteps(
+  context: SendContext,
+  { roomId, successor, userId }: RoomUpgrade,
+  before: RoomId | undefined,
+): Promise<RoomId> {
   const say = (type: string, content: JsonObject): Promise<unknown> =>
     sendState(context, roomId, { sender: userId, type, stateKey: '', content });
   const old = await contentsOf(context, roomId);
-  const named = old?.contentOf(TOMBSTONE)['replacement_room'];
+  if (old === undefined) return successor;
+  const named = successorNamedIn(old);
   // Somebody was quicker.
-  if (old === undefined || (typeof named === 'string' && named !== successor)) return;
+  if (named !== undefined && named !== successor && named !== before) return named;
   if (named !== successor) {
     await say(TOMBSTONE, { body: 'This room has been replaced', replacement_room: successor });
   }
@@ -60,6 +70,12 @@ async function takeSteps(context: SendContext, { roomId, successor, userId }: Ro
       context.logger.info({ err: error, roomId, type }, 'an upgraded room could not be left as it should be');
     });
   }
+  return successor;
+}
+
+/** The room that a room says to have taken its place. */
+export function successorNamedIn(room: RoomContents): RoomId | undefined {
+  return parseRoomId(room.contentOf(TOMBSTONE)['replacement_room']);
 }
 
 /** `undefined`: nobody of us is in it any more. */
@@ -84,8 +100,7 @@ export async function resumeUpgrades(
     for (const upgrade of upgrades) {
       const { userId, roomId, successor } = upgrade;
       try {
-        await finishUpgrade(context, upgrade);
-        await followRoom(userId, roomId, successor);
+        await followRoom(userId, roomId, await finishUpgrade(context, upgrade));
       } catch (error) {
         context.logger.warn({ err: error, roomId, successor }, 'an upgrade of a room could not be finished');
       }

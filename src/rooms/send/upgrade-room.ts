@@ -16,7 +16,7 @@ import { RoomError } from '../error.ts';
 import { type RoomContents, readRoomContents } from '../read/room-contents.ts';
 import { readRoomPowers } from '../read/room-powers.ts';
 import { createRoom } from './create-room.ts';
-import { UPGRADE_LEASE_MS, finishUpgrade } from './finish-upgrades.ts';
+import { UPGRADE_LEASE_MS, finishUpgrade, successorNamedIn } from './finish-upgrades.ts';
 import { type SendContext, notThere } from './send-event.ts';
 
 const TOMBSTONE = 'm.room.tombstone';
@@ -38,8 +38,7 @@ export async function upgradeRoom(context: SendContext, wish: ClientUpgrade): Pr
   if (room === undefined || (await readLocalMember(store, roomId, userId)) !== 'join') throw notThere(roomId);
   const old = await requirePower(context, room, userId);
   const successor = await makeSuccessor(context, room, old, wish);
-  await finishUpgrade(context, { roomId, successor, userId });
-  return successor;
+  return finishUpgrade(context, { roomId, successor, userId }, successorNamedIn(old));
 }
 
 async function requirePower({ store }: SendContext, room: RoomStanding, userId: UserId): Promise<RoomContents> {
@@ -49,7 +48,7 @@ async function requirePower({ store }: SendContext, room: RoomStanding, userId: 
   if (!atLeast(levels.ofUser(userId), levels.toSend(TOMBSTONE, true))) {
     throw new RoomError('forbidden', `${userId} may not put another room in the place of ${roomId}`);
   }
-  const places = ['m.room.create', POWER, ALIAS, ...CARRIED_TYPES].map((type) => ({ type, stateKey: '' }));
+  const places = ['m.room.create', POWER, ALIAS, TOMBSTONE, ...CARRIED_TYPES].map((type) => ({ type, stateKey: '' }));
   return readRoomContents(store, roomId, currentState, { places, types: ['m.space.child'] });
 }
 
