@@ -3,6 +3,8 @@
 export interface Repeating {
   /** Does it now, unless it is under way; resolves when it is done. Never rejects. */
   run(): Promise<void>;
+  /** `close` was called: what it rests on may end at any time. */
+  isClosing(): boolean;
   /** Ends after what is under way. */
   close(): Promise<void>;
 }
@@ -21,6 +23,7 @@ export function startRepeating(
   const timer = setInterval(() => void run(), everyMs);
   return {
     run,
+    isClosing: () => isClosing,
     close: async () => {
       isClosing = true;
       clearInterval(timer);

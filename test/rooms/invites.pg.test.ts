@@ -9,7 +9,7 @@ import { receiveInvite } from '../../src/rooms/invites/receive-invite.ts';
 import { endInvites } from '../../src/rooms/invites/end-invites.ts';
 import { checkToldOfRoom, toldOfRoom } from '../../src/rooms/invites/told-of-room.ts';
 import { finishStaleJoins } from '../../src/rooms/join/finish-joins.ts';
-import { resumeFirstInvites } from '../../src/rooms/invites/first-invites.ts';
+import { resumeFirstInvites, startFirstInvites } from '../../src/rooms/invites/first-invites.ts';
 import { type OutsideActs, outsideActs } from '../../src/rooms/invites/outside-acts.ts';
 import { clientActs } from '../../src/rooms/send/client-acts.ts';
 import { startReceiver } from '../../src/rooms/receive/receive.ts';
@@ -497,6 +497,39 @@ test('what a killed process leaves of the invites that a room begins with anothe
   ]);
   await resumeFirstInvites(here.context, working);
   expect([asked.length, await left()]).toEqual([2, 0]);
+});
+
+test('whom a process that ends does not reach of those that a room begins with another process invites', async () => {
+  const here = await hostRoom('11');
+  let hangUp: (() => void) | undefined;
+  const federation = {
+    sendInvite: () =>
+      new Promise((_, reject) => {
+        hangUp = () => reject(new FederationError(B, 'unreachable', 'the client was destroyed'));
+      }),
+  } as unknown as FederationClient;
+  const outside = outsideActs({ ...here.context, federation });
+  const invites = startFirstInvites(here.context, outside);
+  const acts = clientActs(here.context, {
+    join: () => Promise.reject(new Error('nobody joins')),
+    ...{ outside, profileChanged: () => undefined, isClosing: () => invites.isClosing() },
+  });
+  const left = async () => (await here.store.query('SELECT FROM first_invites')).length;
+  const invited = async (end: () => Promise<void>): Promise<number> => {
+    const made = acts.createRoom({
+      ...{ creator: ME, profile: {}, preset: 'private_chat', creationContent: {}, powerLevelOverride: {} },
+      ...{ initialState: [], name: undefined, topic: undefined, alias: undefined, isDirect: true, roomVersion: '11' },
+      invite: [`@bob:${B}` as UserId],
+    });
+    await vi.waitFor(() => expect(hangUp).toBeDefined());
+    await end();
+    hangUp?.();
+    hangUp = undefined;
+    await made;
+    return left();
+  };
+  expect(await invited(() => Promise.resolve())).toBe(0);
+  expect(await invited(() => invites.close())).toBe(1);
 });
 
 test('a user of another server is invited once his server has signed, and not where it does not, or the rules refuse it', async () => {

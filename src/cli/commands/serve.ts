@@ -203,6 +203,7 @@ async function startServing(config: Config, version: string, logger: Logger, shu
       join: metrics.countJoins(join),
       outside,
       profileChanged: () => profiles.poke(),
+      isClosing: () => invites.isClosing(),
       followRoom: (...room) => accounts.followRoom(...room),
     }),
     purges,

@@ -1,6 +1,7 @@
 /**
  * Invites users of other servers to a room that was just made. Whoever makes it is kept waiting for a while only; what is left then goes on, and
- * what a process leaves when it ends another goes on with. A server that refuses an invite, or is not reached, is not asked again.
+ * what a process leaves when it ends another goes on with. A server that refuses an invite, or is not reached, is not asked again; one that is
+ * not reached by a process that ends says nothing by that.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
@@ -27,16 +28,22 @@ export async function sendFirstInvites(
   context: Context,
   outside: Invite,
   invites: readonly FirstInvite[],
+  isClosing: () => boolean,
 ): Promise<void> {
-  const sent = Promise.all(invites.map((invite) => send(context, outside, invite)));
+  const sent = Promise.all(invites.map((invite) => send(context, outside, invite, isClosing)));
   await Promise.race([sent, delay(ANSWERED_MS_MAX, undefined, { ref: false })]);
 }
 
-/** Never rejects: what our own trouble keeps from being sent stays a row. */
-async function send({ store, logger }: Context, outside: Invite, invite: FirstInvite): Promise<void> {
+/** Never rejects: what our own trouble keeps from being sent stays a row, and that the process ends is ours. */
+async function send(
+  { store, logger }: Context,
+  outside: Invite,
+  invite: FirstInvite,
+  isClosing: () => boolean,
+): Promise<void> {
   try {
     await outside.invite(invite).catch((error: unknown) => {
-      if (!(error instanceof RoomError)) throw error;
+      if (!(error instanceof RoomError) || (error.kind === 'no-resident' && isClosing())) throw error;
       logger.warn({ err: error, ...invite }, 'a user could not be invited to a new room');
     });
     await deleteFirstInvite(store, invite);
@@ -52,7 +59,7 @@ export async function resumeFirstInvites(context: Context, outside: Invite, isCl
     await Promise.all(
       invites.map(async (invite) => {
         if (await isSettled(context, invite)) await deleteFirstInvite(context.store, invite);
-        else await send(context, outside, invite);
+        else await send(context, outside, invite, isClosing);
       }),
     );
     isMore = invites.length === AT_ONCE;

@@ -45,12 +45,14 @@ export interface ActsOptions {
   readonly followRoom?: (userId: UserId, from: RoomId, to: RoomId) => Promise<void>;
   /** Says that a profile has changed, of which rooms are to be told (tell-profile.ts). */
   readonly profileChanged: () => void;
+  /** The process ends: who is not reached by now is asked again by another. */
+  readonly isClosing?: () => boolean;
 }
 
 /** `join`: as it is counted and let in by turns. */
 export function clientActs(
   context: SendContext,
-  { join, outside, followRoom, profileChanged }: ActsOptions,
+  { join, outside, followRoom, profileChanged, isClosing = () => false }: ActsOptions,
 ): ClientActs {
   /** He is in, whatever comes of this. */
   const follow = async (userId: UserId, roomId: RoomId, known?: RoomId): Promise<void> => {
@@ -81,7 +83,7 @@ export function clientActs(
       return sendState(context, roomId, { sender, type, stateKey, content, originServerTs });
     },
     redact: (from, roomId, redacts, content) => redact(context, from, roomId, redacts, content),
-    createRoom: (wish) => createAndInvite(context, outside, wish),
+    createRoom: (wish) => createAndInvite(context, { outside, isClosing }, wish),
     upgradeRoom: async (wish) => {
       const successor = await upgradeRoom(context, wish);
       await follow(wish.userId, successor, wish.roomId);
@@ -109,7 +111,11 @@ export function clientActs(
 const INVITED_ELSEWHERE_MAX = 50;
 
 /** Users of other servers are invited when the room is there; it stays, whether their servers take the invites or not. */
-async function createAndInvite(context: SendContext, outside: OutsideActs, wish: ClientRoomWish): Promise<RoomId> {
+async function createAndInvite(
+  context: SendContext,
+  { outside, isClosing }: Required<Pick<ActsOptions, 'outside' | 'isClosing'>>,
+  wish: ClientRoomWish,
+): Promise<RoomId> {
   const ours = wish.invite.filter((userId) => domainOf(userId) === context.serverName);
   const others = [...new Set(wish.invite.filter((userId) => domainOf(userId) !== context.serverName))];
   if (others.length > INVITED_ELSEWHERE_MAX) {
@@ -126,6 +132,7 @@ async function createAndInvite(context: SendContext, outside: OutsideActs, wish:
     context,
     outside,
     others.map((userId) => ({ roomId, userId, sender, isDirect })),
+    isClosing,
   );
   return roomId;
 }
