@@ -75,6 +75,20 @@ test('who has bound the identifier that a user of ours invited is invited, by wh
   expect(here.asked).toHaveLength(1);
 });
 
+test('an invite of ours says what the identity server has signed, and nothing that whoever asks for it put beside that', async () => {
+  const here = await startInvited();
+  await here.announce();
+  const signed = blockFor(BOB);
+  const others = {
+    'z.test': { 'ed25519:x': 'anything' },
+    [ID]: { ...(signed['signatures'] as Record<string, JsonObject>)[ID], more: 'x' },
+  };
+  await here.exchange({ signed: { ...signed, unsigned: { words: 'of a stranger' }, signatures: others } });
+  expect(await here.invitesOf(BOB)).toEqual([
+    { membership: 'invite', third_party_invite: { display_name: 'b…@x', signed } },
+  ]);
+});
+
 test('nobody is invited by what no key of the room verifies, and no identity server is asked about it', async () => {
   const here = await startInvited();
   await here.announce();

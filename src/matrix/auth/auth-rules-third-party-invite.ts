@@ -44,15 +44,21 @@ export function authoriseThirdPartyInvite(event: Pdu, target: string, state: Aut
 }
 
 /** A key that an m.room.third_party_invite names. */
-export interface InviteKey {
+interface AnnouncedKey {
   /** As it is written there. */
   readonly publicKey: string;
   /** Where its identity server says whether it is good still: whatever the sender of that event wrote. */
   readonly validityUrl: Json | undefined;
 }
 
-interface PreparedKey extends InviteKey {
+interface PreparedKey extends AnnouncedKey {
   readonly bytes: Buffer;
+}
+
+/** One of them that has signed a block. */
+export interface Signer extends AnnouncedKey {
+  /** The block as far as it is signed, with that signature alone: all else in it may be of anybody who had it in hand. */
+  readonly signed: JsonObject;
 }
 
 /** `public_key`, then those of `public_keys`; `undefined` in the place of one that is not a key. */
@@ -79,7 +85,7 @@ function publicKeysOf({ content }: Pick<Pdu, 'content'>): (PreparedKey | undefin
  * ed25519 signature (servers and key ids in canonical order), and fails on the first key that is not one; the spec would try them all. We
  * agree with Synapse: an invite it refuses is not in its rooms.
  */
-export function signerOf(announced: Pick<Pdu, 'content'>, signed: JsonObject): InviteKey | undefined {
+export function signerOf(announced: Pick<Pdu, 'content'>, signed: JsonObject): Signer | undefined {
   const signatures = ownValue(signed, 'signatures');
   const first = isJsonObject(signatures) ? firstEd25519Signature(signatures) : undefined;
   if (first === undefined) return undefined;
@@ -87,20 +93,30 @@ export function signerOf(announced: Pick<Pdu, 'content'>, signed: JsonObject): I
   for (const key of publicKeysOf(announced)) {
     if (key === undefined) return undefined;
     const prepared = prepareKey(key.bytes);
-    if (prepared === undefined || typeof first !== 'string') continue;
-    if (verifyWith(prepared, message, Buffer.from(first, 'base64'))) return key;
+    const { server, keyId, signature } = first;
+    if (prepared === undefined || typeof signature !== 'string') continue;
+    if (!verifyWith(prepared, message, Buffer.from(signature, 'base64'))) continue;
+    const covered = Object.fromEntries(Object.entries(signed).filter(([name]) => !UNSIGNED_KEYS.has(name)));
+    return { ...key, signed: { ...covered, signatures: { [server]: { [keyId]: signature } } } };
   }
   return undefined;
 }
 
-function firstEd25519Signature(signatures: JsonObject): Json | undefined {
+interface NamedSignature {
+  readonly server: string;
+  readonly keyId: string;
+  readonly signature: Json;
+}
+
+function firstEd25519Signature(signatures: JsonObject): NamedSignature | undefined {
   for (const server of Object.keys(signatures).sort()) {
     const block = ownValue(signatures, server);
     if (!isJsonObject(block)) return undefined;
     const keyId = Object.keys(block)
       .sort()
       .find((id) => id.startsWith('ed25519:'));
-    if (keyId !== undefined) return ownValue(block, keyId);
+    const signature = keyId === undefined ? undefined : ownValue(block, keyId);
+    if (keyId !== undefined && signature !== undefined) return { server, keyId, signature };
   }
   return undefined;
 }

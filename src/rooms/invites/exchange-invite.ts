@@ -60,13 +60,14 @@ export async function exchangeInvite(context: RoomsContext, invite: ThirdPartyIn
   const key = signerOf(announced, signed);
   if (key === undefined) throw forbidden('no key of the third-party invite verifies the signed block');
   await requireValid(context, key, signal);
-  // What the invited is called is what the one who invited said, and nobody else.
+  // What the invited is called is what the one who invited said, and nobody else; and of the block no more than the identity server said.
   const displayName = ownString(announced.content, 'display_name') ?? '';
-  const content = { membership: 'invite', third_party_invite: { display_name: displayName, signed } };
+  const thirdPartyInvite = { display_name: displayName, signed: key.signed };
+  const content = { membership: 'invite', third_party_invite: thirdPartyInvite };
   if (domainOf(userId) === serverName) {
     await sendEvent(context, roomId, { sender, type: 'm.room.member', stateKey: userId, content });
   } else {
-    await sendInvite(context, { roomId, sender, userId, thirdPartyInvite: content.third_party_invite });
+    await sendInvite(context, { roomId, sender, userId, thirdPartyInvite });
   }
 }
 
