@@ -12,7 +12,7 @@ import { type HealthView, viewHealth } from '../rooms/resync/destination-health.
 import { readRedacted } from '../store/events/redactions.ts';
 import { withTransaction } from '../store/open-store.ts';
 import { deleteExpiredEdus, readEdus, readNextEdus } from '../store/tables/outgoing-edus.ts';
-import { readNextPassing, readPassing, settlePassing } from '../store/tables/outgoing-passing.ts';
+import { readNextPassing, readPassing, settleExpiredPassing, settlePassing } from '../store/tables/outgoing-passing.ts';
 import {
   type Carried,
   type Delivery,
@@ -118,6 +118,7 @@ async function send(
       await postponeDelivery(store, serverName, { at, retryAt: at + pause, counts: isAsked });
       // One that never takes anything has no more waiting than what is still to be said, be it in a transaction already.
       await deleteExpiredEdus(store, serverName, at);
+      await settleExpiredPassing(store, serverName, at);
       logger.debug({ err: error, serverName, failures, retryInMs: pause }, 'a server did not take a transaction');
       return false;
     }

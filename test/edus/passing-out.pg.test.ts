@@ -144,6 +144,27 @@ test('what says nothing any more is not sent, and is owed to nobody', async () =
   expect(await rows(store, 'outgoing_passing')).toBe(1);
 });
 
+test('a server that takes nothing is not asked again for what says nothing any more', async () => {
+  const { clock, type, send, taken, lost, edusOf } = await start();
+  lost.add('s3.test');
+  await type();
+  await send();
+  expect(taken.get('s3.test')).toHaveLength(1);
+  for (let i = 0; i < 5; i += 1) {
+    clock.at += 2 * 3_600_000;
+    await send();
+  }
+  // It cannot be known when it is asked first after that.
+  expect(taken.get('s3.test')?.length).toBeLessThanOrEqual(2);
+  expect(await send()).toEqual([]);
+  // Nor does it have to be sent an event before it is told of what is said then.
+  lost.clear();
+  await type();
+  await send();
+  expect(taken.get('s3.test')?.at(-1)?.edus).toEqual(edusOf('s4.test').slice(-1));
+  expect(taken.get('s3.test')?.at(-1)?.edus).toHaveLength(1);
+});
+
 test('of more than is kept the oldest is forgotten, and of more than a transaction holds the rest comes with the next', async () => {
   const { store, room, clock, type, send, taken } = await start();
   await store.query(

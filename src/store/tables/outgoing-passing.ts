@@ -25,8 +25,8 @@ const FORGOTTEN_AT_ONCE = 5_000;
 const OWED_AT_ONCE = 20_000;
 
 /**
- * Writes down what the servers of rooms are to get, of whom those get nothing that have not taken anything for a while. From here to COMMIT
- * all others who do wait: the numbers follow the order of commits.
+ * Writes down what the servers of rooms are to get, of whom those get nothing that have not taken what they were sent and are not to be tried
+ * again yet. From here to COMMIT all others who do wait: the numbers follow the order of commits.
  *
  * @param now milliseconds since the Unix epoch
  */
@@ -70,25 +70,33 @@ export async function insertPassing(
   const owed = rooms.flatMap((roomId) =>
     [...(servers.get(roomId) ?? [])].map((serverName) => ({ serverName, roomId })),
   );
-  for (let i = 0; i < owed.length; i += OWED_AT_ONCE) await owe(tx, owed.slice(i, i + OWED_AT_ONCE), { after, upTo });
+  for (let i = 0; i < owed.length; i += OWED_AT_ONCE) {
+    await owe(tx, owed.slice(i, i + OWED_AT_ONCE), { after, upTo, now });
+  }
 }
 
 /** Of a room in which nothing has the numbers in between nothing is owed by them. */
 async function owe(
   tx: Transaction,
   owed: readonly { readonly serverName: ServerName; readonly roomId: RoomId }[],
-  { after, upTo }: { readonly after: number; readonly upTo: number },
+  { after, upTo, now }: { readonly after: number; readonly upTo: number; readonly now: number },
 ): Promise<void> {
   await tx.query(
     `INSERT INTO destination_rooms AS d (server_name, room_id, sent, owed, passing_sent, passing_owed)
      SELECT o.server_name, o.room_id, 0, 0, $3::bigint, $4::bigint
        FROM unnest($1::text[], $2::text[]) AS o(server_name, room_id)
-       JOIN deliveries s ON s.server_name = o.server_name AND s.failed_since IS NULL
+       JOIN deliveries s ON s.server_name = o.server_name AND (s.failed_since IS NULL OR s.retry_at <= $5::bigint)
       ORDER BY o.server_name, o.room_id
      ON CONFLICT (server_name, room_id) DO UPDATE
         SET passing_sent = CASE WHEN d.passing_sent < d.passing_owed THEN d.passing_sent ELSE excluded.passing_sent END,
             passing_owed = excluded.passing_owed`,
-    [textArray(owed.map(({ serverName }) => serverName)), textArray(owed.map(({ roomId }) => roomId)), after, upTo],
+    [
+      textArray(owed.map(({ serverName }) => serverName)),
+      textArray(owed.map(({ roomId }) => roomId)),
+      after,
+      upTo,
+      now,
+    ],
   );
 }
 
@@ -137,4 +145,10 @@ export async function settlePassing(sql: Sql, serverName: ServerName, upTo: numb
       WHERE r.server_name = $1 AND r.room_id = due.room_id`,
     [serverName, upTo],
   );
+}
+
+/** Nothing is owed any more of what passed to a server for which none of it says anything by `now`, milliseconds since the Unix epoch. */
+export async function settleExpiredPassing(sql: Sql, serverName: ServerName, now: number): Promise<void> {
+  const { upTo, count } = await readNextPassing(sql, serverName, { now, limit: 1 });
+  if (count === 0 && upTo !== null) await settlePassing(sql, serverName, upTo);
 }
