@@ -82,6 +82,16 @@ export class Completion {
     if (this.#replay?.stateVersion === stateVersion) this.#replay.stateVersion += flips;
   }
 
+  /** For what the replay holds, if there is one: for `undone`. */
+  get replayedVersion(): number | undefined {
+    return this.#replay?.stateVersion;
+  }
+
+  /** A transaction was undone, and what it has reversed with it: the replay holds for what it held for before. */
+  undone(replayedVersion: number | undefined): void {
+    if (this.#replay !== undefined && replayedVersion !== undefined) this.#replay.stateVersion = replayedVersion;
+  }
+
   get #isReplayed(): boolean {
     return this.#context.policy.retroSoftFail !== false;
   }

@@ -171,14 +171,15 @@ function countRound(walk: Walk, left: number): void {
 
 /**
  * Runs `work` under the room's lock, unless what was read before it no longer holds: then nothing happens, and neither where states take
- * long to resolve.
+ * long to resolve: what was counted by then is as it was before.
  */
 async function withWalkingRoom<Result>(
   walk: Walk,
   stateVersion: number | undefined,
   work: (tx: Transaction, stay: LockedResync) => Promise<Result>,
 ): Promise<Result | undefined> {
-  const { context, roomId, epoch } = walk;
+  const { context, roomId, epoch, completion, fewestLeft, vainRounds } = walk;
+  const { replayedVersion } = completion;
   try {
     return await withTransaction(context.store, async (tx) => {
       const stay = await lockResync(tx, roomId, epoch);
@@ -188,6 +189,8 @@ async function withWalkingRoom<Result>(
     });
   } catch (error) {
     if (!(error instanceof ResolutionTakesLong)) throw error;
+    Object.assign(walk, { fewestLeft, vainRounds });
+    completion.undone(replayedVersion);
     holdUp(walk);
     return undefined;
   }

@@ -1,7 +1,7 @@
 /** Under a room's lock no states are resolved that take long to: here, none that are not at hand. */
 import pg from 'pg';
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type UserId } from '../../../src/matrix/identifiers.ts';
+import { type ServerName, type UserId } from '../../../src/matrix/identifiers.ts';
 import { resolvingOutside } from '../../../src/rooms/judge/outside-the-lock.ts';
 import { ResolutionTakesLong } from '../../../src/rooms/judge/resolve-in-time.ts';
 import { correctSome } from '../../../src/rooms/resync/correct-events.ts';
@@ -166,6 +166,42 @@ describe('a room that is walked while somebody speaks all the time', () => {
     expect(resolved).toMatchObject({ held: 0 });
     expect(await room.extremities()).toHaveLength(9);
     await expectResolved(room);
+  });
+
+  test('counts no verdict as reversed where that was undone: the replay of check 6 sees what turns below it then', async () => {
+    const [bob, eve] = ['@bob:there.test', '@eve:there.test'];
+    const room = new PartialRoom(store, '10');
+    await room.join();
+    await room.hold(member('bob', bob, 'join', { auth: AUTH }), member('eve', eve, 'join', { auth: AUTH }));
+    await room.fetch(...KNOWN, 'bob');
+    const banned = { sender: ADMIN, prev: ['join'], auth: [...AUTH, 'bob'] };
+    await room.push(member('ban', bob, 'ban', banned));
+    await room.push(message('evading', bob, { prev: ['join'], auth: ['create', 'power', 'bob'] }));
+    const gap = { eventIds: [room.id('gap')], origin: 'there.test' as ServerName };
+    const assumedState = await room.state(...KNOWN, 'bob');
+    const undone = vi.fn();
+    Object.assign(room.context, { logger: { warn: undone } });
+    await room.journal({ type: 'GapOpened', ...gap, assumedState, at: 3 });
+    let isTurned = false;
+    let last = 'join';
+    const ours = speaking(20, async (time) => {
+      if (undone.mock.calls.length === 0) {
+        const eves = { prev: [last], auth: ['create', 'power', 'eve'] };
+        last = `said-${time}`;
+        await room.push(message(last, ADMIN, { prev: eves.prev, auth: AUTH }), topic(`topic-${time}`, eves.prev[0]));
+        // The full state does not have her.
+        await room.push(message(`late-${time}`, eve, eves));
+      } else if (!isTurned) {
+        isTurned = true;
+        const { stateBefore } = (await room.event('ban'))!;
+        const refused = { was: 'accepted', is: 'rejected', rule: 'late', reason: 'late', cause: 1 } as const;
+        const states = { stateBefore, stateAfter: stateBefore };
+        await room.journal({ type: 'VerdictChanged', eventId: room.id('ban'), ...refused, ...states });
+      }
+    });
+    expect(await room.walk(ours)).toMatchObject({ partial: false, resync: { phase: 'complete' } });
+    expect(isTurned).toBe(true);
+    expect(await room.event('evading')).toMatchObject({ verdict: 'accepted', softFailed: false });
   });
 
   test('is judged outside of the lock where what came has states that are to be resolved', async () => {
