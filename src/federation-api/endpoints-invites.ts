@@ -84,7 +84,7 @@ export const OPEN_INVITE_ENDPOINTS: readonly Endpoint<OpenBodyRequest, OpenInvit
       if (listed.length > BOUND_INVITES_MAX) throw invalid(`invites: expected ${BOUND_INVITES_MAX} at the most`);
       const bound = (listed as readonly Json[]).map((invite) => boundInvite(invite, userId));
       if (invites === undefined) throw refuseByStatus('full');
-      await invites.boundIdentifier({ userId, invites: bound, signal: request.ended });
+      await invites.boundIdentifier({ sentFrom: request.ip, userId, invites: bound, signal: request.ended });
       return {};
     },
   },

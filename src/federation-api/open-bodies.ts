@@ -7,6 +7,8 @@ import { takeBodies } from '../http/take-bodies.ts';
 export interface OpenBodyRequest extends OpenRequest {
   /** The body as received; empty where there is none. */
   readonly raw: Uint8Array;
+  /** The caller's address. */
+  readonly ip: string;
   /** Aborted when the caller has gone, or the server closes. */
   readonly ended: AbortSignal;
 }
@@ -26,6 +28,7 @@ export function takeOpenBodies(
   return {
     of: (request, reply) => ({
       ...openRequest(request),
+      ip: request.ip,
       raw: request.body instanceof Uint8Array ? request.body : new Uint8Array(),
       ended: AbortSignal.any([closing, goneSignal(reply)]),
     }),

@@ -578,7 +578,9 @@ describe('invites by third-party identifiers', () => {
       status: 200,
       body: {},
     });
-    expect(bound).toMatchObject([{ userId, invites: [{ roomId: ROOM, sender: '@alice:x.test', signed: block }] }]);
+    expect(bound).toMatchObject([
+      { sentFrom: '127.0.0.1', userId, invites: [{ roomId: ROOM, sender: '@alice:x.test', signed: block }] },
+    ]);
     for (const [body, status] of [
       ['no', 400],
       [{ mxid: 'bob', invites: [] }, 400],

@@ -128,7 +128,7 @@ test('what an identity server tells of a user of ours has his invites made: by u
   const theirs = { roomId: '!theirs:a.test' as RoomId, sender: CAROL, signed: blockFor(userId, 'theirs') };
   const ours = { roomId: here.roomId, sender: ME, signed: blockFor(userId) };
   const wrong = { ...ours, signed: blockFor(userId, 'none') };
-  const bound = { userId, invites: [wrong, theirs, ours], signal };
+  const bound = { sentFrom: '192.0.2.1', userId, invites: [wrong, theirs, ours], signal };
   await expect(here.receiver.boundIdentifier(bound)).rejects.toMatchObject({ kind: 'forbidden' });
   await insertUser(here.store, { userId, passwordHash: null, isAdmin: false, createdAt: 1 });
   await here.receiver.boundIdentifier(bound);
@@ -138,14 +138,18 @@ test('what an identity server tells of a user of ours has his invites made: by u
   expect(here.exchanged).toEqual([[A, theirs.roomId, event]]);
 });
 
-test('no more notices are worked on at a time than a few, whoever sends them', async () => {
+test('no more notices are worked on at a time than a few, and of one sender so few that others have their turn', async () => {
   const here = await startInvited();
   const userId = `@dora:${US}` as UserId;
   await insertUser(here.store, { userId, passwordHash: null, isAdmin: false, createdAt: 1 });
-  const tell = () => here.receiver.boundIdentifier({ userId, invites: [], signal });
-  const told = await Promise.allSettled(Array.from({ length: 6 }, tell));
-  expect(told.map(({ status }) => status)).toEqual([...Array<string>(4).fill('fulfilled'), 'rejected', 'rejected']);
-  await tell();
+  const tell = (sentFrom: string) => here.receiver.boundIdentifier({ sentFrom, userId, invites: [], signal });
+  const taken = async (senders: readonly string[]): Promise<boolean[]> =>
+    (await Promise.allSettled(senders.map(tell))).map(({ status }) => status === 'fulfilled');
+  const one = '192.0.2.1';
+  expect(await taken([one, one, one, one, '192.0.2.2'])).toEqual([true, true, false, false, true]);
+  const many = Array.from({ length: 18 }, (_, i) => `198.51.100.${i}`);
+  expect(await taken(many)).toEqual(many.map((_, i) => i < 16));
+  expect(await taken([one])).toEqual([true]);
 });
 
 /** Invites by an address, as a client asks for it. */

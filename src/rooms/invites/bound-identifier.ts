@@ -16,18 +16,17 @@ import { exchangeInvite } from './exchange-invite.ts';
 
 /** Of all invites of one notice. */
 const NOTICE_MS_MAX = 60_000;
-/** Notices at a time: each has servers asked that a stranger names. */
-const NOTICES_MAX = 4;
+/** Notices at a time, in all and of one sender: each has servers asked that a stranger names, who may answer as slowly as they like. */
+const NOTICES_MAX = 16;
+const OF_SENDER_MAX = 2;
 
 /** Of one process. Failures of single invites are logged: who told us can do nothing about them. @throws ResidentError */
 export function createBindings(context: RoomsContext): (bound: BoundIdentifier) => Promise<void> {
-  const underWay = new UnderWay(NOTICES_MAX);
+  const ofAll = new UnderWay(NOTICES_MAX);
+  const ofSenders = new UnderWay(OF_SENDER_MAX);
+  const refusal = (): ResidentError => new ResidentError('busy', 'too many such notices at a time');
   return (bound) =>
-    underWay.run(
-      '',
-      () => exchangeAll(context, bound),
-      () => new ResidentError('busy', 'too many such notices at a time'),
-    );
+    ofSenders.run(bound.sentFrom, () => ofAll.run('', () => exchangeAll(context, bound), refusal), refusal);
 }
 
 async function exchangeAll(context: RoomsContext, { userId, invites, signal }: BoundIdentifier): Promise<void> {

@@ -28,6 +28,8 @@ export interface ThirdPartyInvite {
 
 /** What an identity server, or whoever says to be one, tells of a user of ours. */
 export interface BoundIdentifier {
+  /** The address that it came from: nobody has signed it. */
+  readonly sentFrom: string;
   readonly userId: UserId;
   readonly invites: readonly Pick<ThirdPartyInvite, 'roomId' | 'sender' | 'signed'>[];
   readonly signal: AbortSignal;
