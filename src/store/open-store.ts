@@ -144,6 +144,8 @@ export function openStore(options: StoreOptions): Store {
   });
   // Without a listener an idle connection that breaks, as at a restart of PostgreSQL, ends the process.
   pool.on('error', (error) => options.logger?.warn({ err: error }, 'an idle database connection broke'));
+  // So does one that breaks between the pool's hands and ours, and all that is said of it after the first; whoever uses it next is told.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   const hot = new HotStatements();
   // What is committed has happened: whoever did it must not hear of a failure.
   const observed = <Told>(observer: ((told: Told) => void) | undefined) => {

@@ -56,6 +56,21 @@ test('idle connections that break are reported and replaced', async () => {
   await logged.close();
 });
 
+test('a connection that breaks as it is handed from one to the next ends no process', async () => {
+  const narrow = openStore({
+    ...{ serverName: 'here.test' as ServerName, databaseUrl: database.url },
+    ...{ poolSizeMax: 1, applicationName: 'narrow' },
+  });
+  const first = await narrow.pool.connect();
+  const next = narrow.pool.connect();
+  first.release();
+  // It is the next one's by now, who does not know it yet.
+  expect(first.emit('error', new Error('terminating connection due to unexpected postmaster exit'))).toBe(true);
+  (await next).release(true);
+  expect(await narrow.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
+  await narrow.close();
+});
+
 test('an integer that JavaScript cannot hold exactly is an error, not another integer', async () => {
   expect(await store.query('SELECT 9007199254740991::bigint AS n')).toEqual([{ n: Number.MAX_SAFE_INTEGER }]);
   await expect(store.query('SELECT 9007199254740993::bigint AS n')).rejects.toThrow('not exact');
