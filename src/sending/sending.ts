@@ -48,6 +48,8 @@ class Loop implements Sending {
   #delivering = 0;
   #isSharing = false;
   #again = false;
+  #isLeasing = false;
+  #leaseAgain = false;
 
   constructor(context: SendingContext) {
     this.#context = context;
@@ -107,17 +109,29 @@ class Loop implements Sending {
     }
   }
 
+  /** One lease at a time, and the next for all places that were freed meanwhile: each looks through all servers. */
   async #deliver(): Promise<void> {
+    if (this.#isLeasing) {
+      this.#leaseAgain = true;
+      return;
+    }
+    this.#isLeasing = true;
+    try {
+      await this.#lease();
+    } finally {
+      this.#isLeasing = false;
+    }
+    if (!this.#leaseAgain) return;
+    this.#leaseAgain = false;
+    this.#inBackground(() => this.#deliver());
+  }
+
+  async #lease(): Promise<void> {
     const { store, clock } = this.#context;
     const limit = SERVERS_AT_ONCE - this.#delivering;
     if (limit <= 0 || this.#closing.signal.aborted) return;
-    this.#delivering += limit;
-    let leased: Awaited<ReturnType<typeof leaseDeliveries>> = [];
-    try {
-      leased = await leaseDeliveries(store, { now: clock.now(), leaseMs: DELIVERY_LEASE_MS, limit });
-    } finally {
-      this.#delivering -= limit - leased.length;
-    }
+    const leased = await leaseDeliveries(store, { now: clock.now(), leaseMs: DELIVERY_LEASE_MS, limit });
+    this.#delivering += leased.length;
     for (const delivery of leased) {
       this.#run(async () => {
         const { serverName } = delivery;
