@@ -23,7 +23,7 @@ import {
   readGraphAhead,
   readTimelineSince,
 } from '../../store/events/timeline-order.ts';
-import { readKnownOtherwise, readSparedSince } from '../../store/events/guessed-states.ts';
+import { readStandingOnGuesses } from '../../store/events/guessed-states.ts';
 import { authStatesOf } from '../judge/auth-state.ts';
 import { loadPdus } from '../judge/load-pdus.ts';
 import { resolveInSteps } from '../judge/resolve-in-steps.ts';
@@ -79,8 +79,6 @@ export class Check6Replay {
   /** The last resolution, which most events share with the one before. */
   #resolved: { readonly states: string; readonly state: SnapshotId } | undefined;
   #looked: Looked | undefined;
-  /** Events that stand on guesses and are known otherwise, up to a position: what stands on a guess may be all that came since. */
-  #spared: { readonly eventIds: ReadonlySet<EventId>; readonly upTo: number } = { eventIds: new Set(), upTo: 0 };
 
   /** `passedUpTo`: where an earlier one stopped, whose findings are journalled; absent: there was none. */
   constructor(roomId: RoomId, rules: RoomVersionRules, start: StayStart, passedUpTo = 0) {
@@ -146,7 +144,7 @@ export class Check6Replay {
       if (last.position > this.#passedUpTo && isTimeUp()) return false;
       await this.#learnAhead(sql, events);
       this.#looked = undefined;
-      const page: Page = { events, guessed: await this.#guessed(sql, events) };
+      const page: Page = { events, guessed: await readStandingOnGuesses(sql, this.#roomId, idsOf(events)) };
       for (const [i, event] of events.entries()) {
         const { isAccepted, isSoftFailed, position } = event;
         if (position <= this.#passedUpTo) {
@@ -163,16 +161,6 @@ export class Check6Replay {
       }
       if (partial >= 0) return true;
     }
-  }
-
-  /** Of most pages no event is known otherwise; for the first of which one is, all that follow are looked at. */
-  async #guessed(sql: Sql, events: readonly OrderedEvent[]): Promise<ReadonlySet<EventId>> {
-    const further = events.filter(({ position }) => position > Math.max(this.#spared.upTo, this.#passedUpTo));
-    if ((await readKnownOtherwise(sql, this.#roomId, idsOf(further))).size > 0) {
-      const { eventIds, upTo } = await readSparedSince(sql, this.#roomId, this.#position);
-      this.#spared = { eventIds: new Set([...this.#spared.eventIds, ...eventIds]), upTo };
-    }
-    return this.#spared.eventIds;
   }
 
   #note({ eventId, isSoftFailed }: OrderedEvent, refused: SoftFailed | undefined): void {

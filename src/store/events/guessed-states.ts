@@ -4,8 +4,7 @@
  * ground against what is known already: an event that a resident's state or auth chain names and that passes by its own auth
  * events, and a join of ours that a resident took. What such an event holds up, our own joins among it, would fall with it,
  * for good where our stay ends by it, though nobody has said anything against it. So check 5 by a guessed state refuses none of
- * these; they are judged again once the gap is closed. Where it is given up nobody says anything any more, and the guess is as good as it
- * was: they stay, and the next stay asks again. Check 6 holds for them all the while.
+ * these; they are judged again once the gap is closed.
  */
 import { type EventId, type RoomId } from '../../matrix/identifiers.ts';
 import { type Sql } from '../open-store.ts';
@@ -28,17 +27,6 @@ export function isKnownOtherwise(p: string): string {
 const IS_GUESSED = `
   (a.assumed OR a.partial AND EXISTS (SELECT FROM gaps g WHERE g.room_id = a.room_id AND g.event_id = a.event_id))`;
 
-/** `standing`: anchors and events of room `$1` after which the state is guessed. */
-const STANDING = `
-  WITH RECURSIVE standing (event_id) AS (
-    SELECT a.event_id FROM anchors a WHERE a.room_id = $1 AND ${IS_GUESSED}
-     UNION
-    SELECT edge.event_id
-      FROM standing s
-     CROSS JOIN LATERAL (SELECT event_id FROM event_edges
-                          WHERE room_id = $1 AND prev_event_id = s.event_id OFFSET 0) AS edge
-  )`;
-
 /**
  * Those of `eventIds`, events of the timeline and anchors, after which the state is guessed. Where a room has no gap that is one index
  * look; else what stands on its gaps is followed, in one statement.
@@ -50,7 +38,14 @@ export async function readStandingOnGuesses(
 ): Promise<ReadonlySet<EventId>> {
   if (eventIds.length === 0) return new Set();
   const rows = await sql.query<{ eventId: EventId }>(
-    `${STANDING}
+    `WITH RECURSIVE standing (event_id) AS (
+       SELECT a.event_id FROM anchors a WHERE a.room_id = $1 AND ${IS_GUESSED}
+        UNION
+       SELECT edge.event_id
+         FROM standing s
+        CROSS JOIN LATERAL (SELECT event_id FROM event_edges
+                             WHERE room_id = $1 AND prev_event_id = s.event_id OFFSET 0) AS edge
+     )
      SELECT event_id AS "eventId" FROM standing WHERE event_id = ANY ($2::text[])`,
     [roomId, textArray(eventIds)],
   );
@@ -70,32 +65,4 @@ export async function readKnownOtherwise(
     [roomId, textArray(eventIds)],
   );
   return new Set(rows.map(({ eventId }) => eventId));
-}
-
-/**
- * The events of the timeline after `position` that check 5 may not refuse: known otherwise, and standing on a guess. In one statement, for
- * who goes through it by pages.
- *
- * @returns `upTo`: the position of the newest event that was looked at
- */
-export async function readSparedSince(
-  sql: Sql,
-  roomId: RoomId,
-  position: number,
-): Promise<{ readonly eventIds: ReadonlySet<EventId>; readonly upTo: number }> {
-  const rows = await sql.query<{ eventId: EventId | null; upTo: number }>(
-    `${STANDING}, newest AS (
-       SELECT coalesce(max(position), 0) AS position FROM event_states WHERE room_id = $1
-     ), spared AS (
-       SELECT p.event_id
-         FROM standing s
-         JOIN pdus p ON p.room_id = $1 AND p.event_id = s.event_id
-         JOIN event_states e ON e.event_nid = p.nid AND e.position > $2
-        WHERE ${isKnownOtherwise('p')}
-     )
-     SELECT spared.event_id AS "eventId", newest.position AS "upTo" FROM newest LEFT JOIN spared ON true`,
-    [roomId, position],
-  );
-  const eventIds = new Set(rows.flatMap(({ eventId }) => eventId ?? []));
-  return { eventIds, upTo: rows[0]?.upTo ?? 0 };
 }
