@@ -46,7 +46,7 @@ const STATES_MAX = 500;
 /** Some 200 MB. Two states of 100,000 members that have nothing in common come to a tenth of it. */
 const LIMITS: ComparisonLimits = { valuesMax: 2_000_000, chunksMax: 100_000 };
 /** Some tenths of a second. Nothing stops a comparison, nor what is read for it, before it is over. */
-export const BRIEF_LIMITS: ComparisonLimits = { valuesMax: 5_000, chunksMax: 2_000 };
+export const BRIEF_LIMITS: ComparisonLimits = { valuesMax: 20_000, chunksMax: 2_000 };
 /** Some 300 MB: two states of 100,000 members that have nothing in common, and a half. */
 const EVENTS_MAX = 300_000;
 

@@ -169,13 +169,17 @@ export class Completion {
    * @returns `false`: there is more to be worked out, outside
    * @throws ResolutionTakesLong as `false`, where something was appended by then, which has to be undone
    */
-  async append(tx: Transaction, stay: LockedResync, msMax: number): Promise<boolean> {
+  async append(
+    tx: Transaction,
+    stay: LockedResync,
+    msMax: number,
+    resolve: Resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX),
+  ): Promise<boolean> {
     let { room } = stay;
     const replay = this.#replay;
     if (this.#isReplayed && (replay === undefined || !holds(replay, room.stateVersion))) return false;
     // Where the transaction is undone, so is what a replay has seen in it.
     this.#replay = undefined;
-    const resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
     let currentState: SnapshotId | undefined;
     let isBegun = false;
     try {

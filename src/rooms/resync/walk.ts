@@ -20,7 +20,7 @@ import { type RoomsContext } from '../context.ts';
 import { rulesOfJoined } from '../judge/load-pdus.ts';
 import { RESOLVED_UNDER_LOCK_MS_MAX } from '../judge/outside-the-lock.ts';
 import { ResolutionTakesLong, resolveBriefly } from '../judge/resolve-in-time.ts';
-import { type Resolve } from '../judge/resolve.ts';
+import { type Resolve, resolveSnapshots } from '../judge/resolve.ts';
 import { assumedState } from './assumed-state.ts';
 import { Completion, sayHeldUp } from './complete-walk.ts';
 import { correctBetweenBatches } from './correct-events.ts';
@@ -34,6 +34,8 @@ const BATCH_MS_MAX = 5_000;
 const VAIN_ROUNDS_MAX = 5;
 /** which holds it for this long, and for what was begun by then. */
 const LOCKED_MS_MAX = 1_000;
+/** Rounds under the lock by which no less was left; in the next, states are resolved for as long as it takes. */
+const LOCKED_IN_VAIN_MAX = 16;
 /** Turns of corrections for which a room waits that is walked to its end. */
 const CORRECTION_TURNS_MAX = 10;
 
@@ -56,6 +58,8 @@ interface Walk {
   turnsWaited: number;
   /** The lock was let go, since states take long to resolve: they are resolved outside first. */
   isHeldUp: boolean;
+  /** Rounds under the lock by which no less was left. */
+  lockedInVain: number;
 }
 
 /**
@@ -71,7 +75,7 @@ export async function walkPartialEvents(
   const completion = new Completion(context, roomId, progress.heartbeat);
   const walk: Walk = {
     ...{ context, roomId, epoch, progress, completion },
-    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0, turnsWaited: 0, isHeldUp: false },
+    ...{ fewestLeft: Number.POSITIVE_INFINITY, vainRounds: 0, turnsWaited: 0, isHeldUp: false, lockedInVain: 0 },
   };
   for (let isOver = false; !isOver;) {
     progress.signal.throwIfAborted();
@@ -290,32 +294,37 @@ async function walkUnderLock(walk: Walk): Promise<boolean> {
   if (before?.epoch !== walk.epoch || before.state.phase !== 'walking') return true;
   // What was found before is gone through outside as far as it goes.
   while (!(await completion.prepare(store, before))) if (!(await appendBatch(walk, before.stateVersion))) break;
+  const { fewestLeft } = walk;
+  // Whoever brings an end each time that the lock is let go keeps no room partial for ever.
+  const isPatient = walk.lockedInVain >= LOCKED_IN_VAIN_MAX;
+  const resolve = isPatient ? resolveSnapshots : resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
   const isDone = await withWalkingRoom(walk, undefined, async (tx, stay) => {
     const events = await readPartialEvents(tx, roomId, BATCH_EVENTS_MAX);
     if (events.length === 0) {
       countRound(walk, 0);
-      return completeUnderLock(walk, tx);
+      return completeUnderLock(walk, tx, resolve);
     }
     const { roomVersion } = stay.resync;
-    const resolve = resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX);
     let judged = await judge(walk, tx, roomVersion, events, { msMax: LOCKED_MS_MAX, resolve });
     if (judged.timeline.length === 0 && !judged.isCutShort) {
       if (await appendAssumed(walk, tx, stay, assumeLocked(tx, stay, resolve))) return false;
       judged = await judge(walk, tx, roomVersion, events, { msMax: LOCKED_MS_MAX, refusesUnlisted: true, resolve });
     }
     if (judged.isCutShort) holdUp(walk);
-    return (await appendJudged(walk, tx, stay.room, judged)) === 0 && completeUnderLock(walk, tx);
+    return (await appendJudged(walk, tx, stay.room, judged)) === 0 && completeUnderLock(walk, tx, resolve);
   });
-  return isDone === true;
+  if (isDone === true) return true;
+  walk.lockedInVain = walk.fewestLeft < fewestLeft ? 0 : walk.lockedInVain + 1;
+  return false;
 }
 
 /** Where no event is partial: a gap that was opened since its state was last assumed is no reason to wait. */
-async function completeUnderLock(walk: Walk, tx: Transaction): Promise<boolean> {
+async function completeUnderLock(walk: Walk, tx: Transaction, resolve: Resolve): Promise<boolean> {
   const { roomId, epoch, completion } = walk;
   if (!(await mayComplete(walk, tx))) return false;
   const judged = await lockResync(tx, roomId, epoch);
   if (judged === undefined) return false;
-  const assume = assumeLocked(tx, judged, resolveBriefly(RESOLVED_UNDER_LOCK_MS_MAX));
+  const assume = assumeLocked(tx, judged, resolve);
   const stay = (await appendAssumed(walk, tx, judged, assume)) ? await lockResync(tx, roomId, epoch) : judged;
-  return stay !== undefined && completion.append(tx, stay, LOCKED_MS_MAX);
+  return stay !== undefined && completion.append(tx, stay, LOCKED_MS_MAX, resolve);
 }

@@ -251,6 +251,18 @@ test('the current state that is to be corrected is resolved before the lock, how
   await expectResolved(room);
 });
 
+test('a walk that meets another end each time that it has let the lock go ends all the same', async () => {
+  const room = await partialRoom();
+  let locks = 0;
+  const ours = beforeEachLock(async (transaction) => {
+    locks = transaction;
+    if (transaction <= 100) await room.push(topic(`said-${transaction}`));
+  });
+  expect(await room.walk(ours)).toMatchObject({ partial: false });
+  expect(locks).toBeLessThan(60);
+  await expectResolved(room);
+});
+
 test('what took long under a lock is resolved outside, and the lock taken again; anything else that fails does so at once', async () => {
   const done: string[] = [];
   const locked = (times: number, error: Error) => () => {
