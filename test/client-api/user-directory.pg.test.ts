@@ -63,6 +63,24 @@ test('users are found by the beginnings of their names, by who is in a room with
   expect(await found(client, 'zwölf', carl)).toEqual([]);
 });
 
+test('however many strangers of public rooms are called so, who is in a room with the user is found first', async () => {
+  const client = await startClientApi(store);
+  const follow = createFollower(store);
+  const [xaver, yvonne] = [await person(client, 'xaver', 'Xaver'), await person(client, 'yvonne')];
+  const open = await room(client, await person(client, 'zoe'), 'public_chat');
+  await follow();
+  await store.query(
+    `INSERT INTO directory_members (room_id, user_id, display_name, words)
+     SELECT $1, '@xaver' || n || ':a.test', 'Xaver ' || n, to_tsvector('simple', 'xaver') FROM generate_series(1, 10001) AS n`,
+    [open],
+  );
+  const private_ = await room(client, xaver, 'private_chat');
+  await client.ask('POST', `${V3}/rooms/${encoded(private_)}/invite`, { user_id: yvonne.userId }, xaver.token);
+  await client.ask('POST', `${V3}/rooms/${encoded(private_)}/join`, {}, yvonne.token);
+  await follow();
+  expect((await found(client, 'xaver', yvonne))[0]).toBe(xaver.userId);
+});
+
 test('a new name is followed, and who shares no room with anybody is gone', async () => {
   const client = await startClientApi(store);
   const follow = createFollower(store);

@@ -154,12 +154,15 @@ export async function settleDirectoryRoom(
   ]);
 }
 
-/** Memberships of those whose words begin so; of more only some are looked at. */
+/** Memberships of those whose words begin so, in rooms that the user is in, and in public ones; of more only some are looked at. */
 const LOOKED_AT_MAX = 10_000;
+const NAMED_SO = `
+          FROM directory_members m JOIN directory_rooms r ON r.room_id = m.room_id
+         WHERE m.words @@ $1::tsquery AND starts_with(substr(m.user_id, strpos(m.user_id, ':') + 1), $4)`;
 
 /**
  * Those whom a user may find: who are in a room with him, or in one that anybody may find, by what they are called there; who is found by both, and
- * users of ours, as everybody may know them. `beginnings`: of all of which he has a word, in lower case. `server`: how the name of his begins.
+ * users of ours, as everybody may know them. Those who are in a room with him come first. `beginnings`: of all of which he has a word, in lower case. `server`: how the name of his begins.
  */
 export async function searchDirectory(
   sql: Sql,
@@ -169,19 +172,25 @@ export async function searchDirectory(
 ): Promise<ListedUser[]> {
   const rows = await sql.query<ListedUser>(
     `WITH shared AS MATERIALIZED (SELECT room_id FROM local_members WHERE user_id = $2 AND membership = 'join'),
+     near AS MATERIALIZED (
+       SELECT m.user_id, m.display_name, m.avatar_url, r.is_public, m.room_id ${NAMED_SO}
+           AND m.room_id IN (SELECT room_id FROM shared) LIMIT ${LOOKED_AT_MAX}
+     ),
      found AS (
        SELECT DISTINCT ON (m.user_id) m.* FROM (
-         SELECT m.user_id, m.display_name, m.avatar_url, r.is_public, m.room_id
-           FROM directory_members m JOIN directory_rooms r ON r.room_id = m.room_id
-          WHERE m.words @@ $1::tsquery AND starts_with(substr(m.user_id, strpos(m.user_id, ':') + 1), $4)
-            AND (r.is_public OR m.room_id IN (SELECT room_id FROM shared)) LIMIT ${LOOKED_AT_MAX}) AS m
+         SELECT * FROM near
+         UNION ALL
+         (SELECT m.user_id, m.display_name, m.avatar_url, true, m.room_id ${NAMED_SO} AND r.is_public LIMIT ${LOOKED_AT_MAX})
+       ) AS m
         ORDER BY m.user_id, m.is_public DESC, m.room_id
      )
      SELECT f.user_id AS "userId",
             CASE WHEN u.user_id IS NULL THEN f.display_name ELSE u.display_name END AS "displayName",
             CASE WHEN u.user_id IS NULL THEN f.avatar_url ELSE u.avatar_url END AS "avatarUrl"
        FROM found f LEFT JOIN users u ON u.user_id = f.user_id
-      ORDER BY CASE WHEN u.user_id IS NULL THEN f.display_name ELSE u.display_name END IS NULL, f.user_id LIMIT $3`,
+      ORDER BY f.user_id NOT IN (SELECT user_id FROM near),
+               CASE WHEN u.user_id IS NULL THEN f.display_name ELSE u.display_name END IS NULL, f.user_id
+      LIMIT $3`,
     [beginnings.map((word) => `'${word}':*`).join(' & '), userId, limit, storable(server)],
   );
   return rows.map(asListed);
