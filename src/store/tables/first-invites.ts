@@ -3,6 +3,7 @@
  * user's server: also when a process ends meanwhile.
  */
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type Lease, leaseRows } from '../leased-rows.ts';
 import { type Sql, type Transaction } from '../open-store.ts';
 import { NOW_MS, textArray } from '../sql-values.ts';
 
@@ -28,18 +29,10 @@ export async function insertFirstInvites(
   );
 }
 
-/** Takes up to `limit` of those that nobody is at, for as long as `leaseMs`. */
-export function leaseFirstInvites(
-  sql: Sql,
-  { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
-): Promise<FirstInvite[]> {
-  return sql.query(
-    `UPDATE first_invites SET leased_until = ${NOW_MS} + $2
-      WHERE (room_id, user_id) IN (SELECT room_id, user_id FROM first_invites WHERE leased_until <= ${NOW_MS}
-                                    ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED)
-     RETURNING room_id AS "roomId", user_id AS "userId", sender, is_direct AS "isDirect"`,
-    [limit, leaseMs],
-  );
+/** Takes those that nobody is at. */
+export function leaseFirstInvites(sql: Sql, lease: Lease): Promise<FirstInvite[]> {
+  const returning = `room_id AS "roomId", user_id AS "userId", sender, is_direct AS "isDirect"`;
+  return leaseRows(sql, { name: 'first_invites', key: 'room_id, user_id', returning }, lease);
 }
 
 /** He was invited, or cannot be. */

@@ -3,6 +3,7 @@
  * also when a process ends meanwhile.
  */
 import { type RoomId, type UserId } from '../../matrix/identifiers.ts';
+import { type Lease, leaseRows } from '../leased-rows.ts';
 import { type Sql } from '../open-store.ts';
 import { NOW_MS } from '../sql-values.ts';
 
@@ -26,18 +27,10 @@ export async function insertRoomUpgrade(
   );
 }
 
-/** Takes up to `limit` of those that nobody is at, for as long as `leaseMs`. */
-export function leaseRoomUpgrades(
-  sql: Sql,
-  { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
-): Promise<RoomUpgrade[]> {
-  return sql.query(
-    `UPDATE room_upgrades SET leased_until = ${NOW_MS} + $2
-      WHERE room_id IN (SELECT room_id FROM room_upgrades WHERE leased_until <= ${NOW_MS}
-                         ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED)
-     RETURNING room_id AS "roomId", successor, user_id AS "userId"`,
-    [limit, leaseMs],
-  );
+/** Takes those that nobody is at. */
+export function leaseRoomUpgrades(sql: Sql, lease: Lease): Promise<RoomUpgrade[]> {
+  const returning = `room_id AS "roomId", successor, user_id AS "userId"`;
+  return leaseRows(sql, { name: 'room_upgrades', key: 'room_id', returning }, lease);
 }
 
 /** All is done, or cannot be; nothing happens where another upgrade has come since. */

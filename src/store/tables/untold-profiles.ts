@@ -1,5 +1,6 @@
 /** Users of whose profiles their rooms are still to be told. A row stays until they were: also when a process ends meanwhile. */
 import { type UserId } from '../../matrix/identifiers.ts';
+import { type Lease, leaseRows } from '../leased-rows.ts';
 import { type Sql } from '../open-store.ts';
 import { NOW_MS } from '../sql-values.ts';
 
@@ -18,18 +19,10 @@ export async function noteUntoldProfile(sql: Sql, userId: UserId): Promise<void>
   );
 }
 
-/** Takes up to `limit` of those that nobody is at, for as long as `leaseMs`. */
-export function leaseUntoldProfiles(
-  sql: Sql,
-  { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
-): Promise<UntoldProfile[]> {
-  return sql.query(
-    `UPDATE untold_profiles SET leased_until = ${NOW_MS} + $2
-      WHERE user_id IN (SELECT user_id FROM untold_profiles WHERE leased_until <= ${NOW_MS}
-                         ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED)
-     RETURNING user_id AS "userId", version`,
-    [limit, leaseMs],
-  );
+/** Takes those that nobody is at. */
+export function leaseUntoldProfiles(sql: Sql, lease: Lease): Promise<UntoldProfile[]> {
+  const returning = 'user_id AS "userId", version';
+  return leaseRows(sql, { name: 'untold_profiles', key: 'user_id', returning }, lease);
 }
 
 /** Keeps it for `leaseMs` more; 0 leaves it to the next. */
