@@ -11,6 +11,7 @@ import { sendEvent } from '../../src/rooms/send/send-event.ts';
 import {
   beginTransaction,
   endLease,
+  ensureServices,
   leaseTransaction,
   postponeTransaction,
   readServiceLags,
@@ -244,6 +245,23 @@ test('a process that was suspended past its lease leaves what another has begun'
   // Whoever looked before that begins nothing that was told.
   expect(await beginTransaction(store, service, ofOne, 60_000)).toBeUndefined();
   expect(await stateOf()).toMatchObject({ sent: sent + 1, transaction: undefined });
+});
+
+test('a transaction that an older program has begun carries nothing that passed when another was made', async () => {
+  const { store, join } = await startHere();
+  await join(GHOST);
+  await ensureServices(store, ['rolled']);
+  const { sent } = (await readServices(store, ['rolled'])).services[0]!;
+  const edus = [{ type: 'm.typing' }];
+  const made = { txnId: 'new', positions: [1], ephemeral: edus, upTo: sent + 1, madeAt: 1 };
+  await beginTransaction(store, { serviceId: 'rolled', sent }, made, 60_000);
+  const transaction = async () => (await readServices(store, ['rolled'])).services[0]!.transaction;
+  expect(await transaction()).toMatchObject({ txnId: 'new', ephemeral: edus });
+  // It knows nothing of the column.
+  await store.query(
+    `UPDATE app_services SET txn_id = 'old', txn_positions = '{2}', txn_up_to = 2 WHERE service_id = 'rolled'`,
+  );
+  expect(await transaction()).toMatchObject({ txnId: 'old', ephemeral: [] });
 });
 
 test('a service is told of rooms in its namespaces, by id and by alias, and of nothing else', async () => {

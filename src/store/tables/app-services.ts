@@ -59,7 +59,8 @@ type StateRow = Omit<ServiceState, 'transaction'> & {
   readonly head: number;
   readonly txnId: string | null;
   readonly txnPositions: readonly number[] | null;
-  readonly txnEphemeral: readonly JsonObject[] | null;
+  /** An older program that makes a transaction, or ends one, leaves what was here. */
+  readonly txnEphemeral: { readonly txnId: string; readonly edus: readonly JsonObject[] } | null;
   readonly txnUpTo: number | null;
   readonly txnMadeAt: number | null;
 };
@@ -82,7 +83,8 @@ export async function readServices(
     const { serviceId, sent, isFree, failures, failedSince, lastFailure, retryAt } = row;
     const { txnId, txnPositions: positions, txnEphemeral, txnUpTo: upTo, txnMadeAt: madeAt } = row;
     const isNone = txnId === null || positions === null || upTo === null || madeAt === null;
-    const transaction = isNone ? undefined : { txnId, positions, ephemeral: txnEphemeral ?? [], upTo, madeAt };
+    const ephemeral = txnEphemeral?.txnId === txnId ? txnEphemeral.edus : [];
+    const transaction = isNone ? undefined : { txnId, positions, ephemeral, upTo, madeAt };
     return [{ serviceId, sent, isFree, failures, failedSince, lastFailure, retryAt, transaction }];
   });
   return { head: rows[0]?.head ?? 0, services };
@@ -104,7 +106,7 @@ export async function beginTransaction(
       WHERE service_id = $1 AND sent = $2 AND txn_id IS NULL AND leased_until <= ${NOW_MS} RETURNING leased_until AS until`,
     [
       ...[serviceId, sent, txnId, int8Array(positions)],
-      ...[ephemeral.length === 0 ? null : JSON.stringify(ephemeral), upTo, madeAt, leaseMs],
+      ...[ephemeral.length === 0 ? null : JSON.stringify({ txnId, edus: ephemeral }), upTo, madeAt, leaseMs],
     ],
   );
   return row && { serviceId, txnId, until: row.until };
