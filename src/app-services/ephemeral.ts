@@ -4,13 +4,12 @@
  *
  * Source: https://spec.matrix.org/v1.16/application-service-api/#pushing-ephemeral-data
  */
-import { type RoomId } from '../matrix/identifiers.ts';
 import { presenceContent } from '../matrix/client/presence.ts';
-import { receiptContents } from '../matrix/client/receipts.ts';
+import { receiptContentsOfRooms } from '../matrix/client/receipts.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Sql } from '../store/open-store.ts';
 import { readPresenceSince } from '../store/tables/presence.ts';
-import { type ShownReceipt, readNewestReceipts } from '../store/tables/receipts.ts';
+import { readNewestReceipts } from '../store/tables/receipts.ts';
 import { readNewestTyping } from '../store/tables/typing.ts';
 import { readListedRooms } from '../store/tables/user-directory.ts';
 import { type Interested, roomsOfInterest } from './interest.ts';
@@ -39,21 +38,13 @@ export async function readEphemeral(
   const of = [...typing, ...receipts, ...beside].map(({ roomId }) => roomId);
   const rooms = await roomsOfInterest(sql, to, [...new Set(of)]);
   const sharing = new Set(beside.flatMap(({ roomId, userId }) => (rooms.has(roomId) ? [userId] : [])));
-  const ofRooms = new Map<RoomId, ShownReceipt[]>();
-  for (const receipt of receipts) {
-    if (!rooms.has(receipt.roomId)) continue;
-    const ofRoom = ofRooms.get(receipt.roomId);
-    if (ofRoom === undefined) ofRooms.set(receipt.roomId, [receipt]);
-    else ofRoom.push(receipt);
-  }
+  const heard = receipts.filter(({ roomId }) => rooms.has(roomId));
   return [
     ...typing.flatMap(({ roomId, typists }) => {
       const content = { user_ids: typists.map(({ userId }) => userId) };
       return rooms.has(roomId) ? [{ type: 'm.typing', room_id: roomId, content }] : [];
     }),
-    ...[...ofRooms].flatMap(([roomId, ofRoom]) =>
-      receiptContents(ofRoom).map((content) => ({ type: 'm.receipt', room_id: roomId, content })),
-    ),
+    ...receiptContentsOfRooms(heard).map(({ roomId, content }) => ({ type: 'm.receipt', room_id: roomId, content })),
     ...presence.flatMap((said) => {
       const isTold = to.isIts('users', said.userId) || sharing.has(said.userId);
       return isTold ? [{ type: 'm.presence', sender: said.userId, content: presenceContent(said, now) }] : [];

@@ -5,10 +5,10 @@
  */
 import { type EventFilter, passes, passesRoom, passesType } from '../matrix/client/filter.ts';
 import { type RoomId, type UserId } from '../matrix/identifiers.ts';
-import { receiptContents } from '../matrix/client/receipts.ts';
+import { receiptContentsOfRooms } from '../matrix/client/receipts.ts';
 import { type JsonObject } from '../matrix/pdu.ts';
 import { type Sql } from '../store/open-store.ts';
-import { type ShownReceipt, readReceiptsSince } from '../store/tables/receipts.ts';
+import { readReceiptsSince } from '../store/tables/receipts.ts';
 import { type ToldRoom, readTypingSince } from '../store/tables/typing.ts';
 
 /** Receipts of a response: his own, and the newest of others in each room, and of all rooms together. */
@@ -41,16 +41,7 @@ export async function readEphemeral(
     const users = typists.flatMap((typist) => (ignored.includes(typist.userId) ? [] : [typist.userId]));
     if (users.length > 0 || !isNew.has(roomId)) add(roomId, { type: 'm.typing', content: { user_ids: users } });
   }
-  const ofRooms = new Map<RoomId, ShownReceipt[]>();
-  for (const receipt of receipts) {
-    if (!ignored.includes(receipt.userId)) {
-      const ofRoom = ofRooms.get(receipt.roomId);
-      if (ofRoom === undefined) ofRooms.set(receipt.roomId, [receipt]);
-      else ofRoom.push(receipt);
-    }
-  }
-  for (const [roomId, ofRoom] of ofRooms) {
-    for (const content of receiptContents(ofRoom)) add(roomId, { type: 'm.receipt', content });
-  }
+  const shown = receipts.filter((receipt) => !ignored.includes(receipt.userId));
+  for (const { roomId, content } of receiptContentsOfRooms(shown)) add(roomId, { type: 'm.receipt', content });
   return events;
 }

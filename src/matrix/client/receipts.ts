@@ -1,5 +1,5 @@
 /** What users have read last, as clients are told it: https://spec.matrix.org/v1.16/client-server-api/#mreceipt */
-import { type EventId, type UserId } from '../identifiers.ts';
+import { type EventId, type RoomId, type UserId } from '../identifiers.ts';
 import { type Json, type JsonObject } from '../pdu.ts';
 
 /** What a user has read last, of a room or of a thread in it. */
@@ -16,7 +16,7 @@ export interface ToldReceipt {
 type Contents = Map<string, Map<string, Map<string, Json>>>;
 
 /** Pure. One content, or as many as a user has receipts of one event, of different threads. */
-export function receiptContents(receipts: readonly ToldReceipt[]): JsonObject[] {
+function receiptContents(receipts: readonly ToldReceipt[]): JsonObject[] {
   const contents: Contents[] = [];
   const taken = new Map<string, number>();
   for (const { eventId, type, userId, threadId, at } of receipts) {
@@ -37,4 +37,17 @@ export function receiptContents(receipts: readonly ToldReceipt[]): JsonObject[] 
       ]),
     ),
   );
+}
+
+/** Pure. Of each room its contents, the rooms in the order in which they come first. */
+export function receiptContentsOfRooms(
+  receipts: readonly (ToldReceipt & { readonly roomId: RoomId })[],
+): { readonly roomId: RoomId; readonly content: JsonObject }[] {
+  const ofRooms = new Map<RoomId, ToldReceipt[]>();
+  for (const receipt of receipts) {
+    const ofRoom = ofRooms.get(receipt.roomId);
+    if (ofRoom === undefined) ofRooms.set(receipt.roomId, [receipt]);
+    else ofRoom.push(receipt);
+  }
+  return [...ofRooms].flatMap(([roomId, ofRoom]) => receiptContents(ofRoom).map((content) => ({ roomId, content })));
 }
